@@ -1,0 +1,55 @@
+# The project's verbs. Each sets up what it needs in .venv/ and .cache/, inside this folder, and nothing elsewhere.
+
+PYTHON ?= python3
+# More arguments for the tests, as in: make test PYTEST="-k embedded -x"
+PYTEST ?=
+
+bin := .venv/bin
+ready := .venv/.ready
+
+export BUF_CACHE_DIR := $(CURDIR)/.cache/buf
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Errors must be readable in a terminal of any language setting.
+export PYTHONUTF8 := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check generate clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+# The programs are exec'ed, so that Ctrl-C and SIGTERM reach them and not only a shell in between.
+demo: $(ready) ## Run the main job for real: Postgres, the coordinator and three services, in under a minute
+	@exec $(bin)/saga-coordinator demo
+
+test: $(ready) ## Run the tests, on an embedded Postgres
+	@exec $(bin)/python -m pytest $(PYTEST)
+
+check: $(ready) ## Prove formatting, types, architecture, the contract's style and that generated files are fresh
+	$(bin)/ruff check --quiet
+	$(bin)/ruff format --check --quiet
+	$(bin)/mypy
+	$(bin)/lint-imports --cache-dir .cache/import-linter
+	$(bin)/buf lint
+	$(bin)/python -m tools.generate --check
+	$(bin)/python -m tools.draw_state_machine --check
+	$(bin)/python -m tools.find_leftovers
+
+generate: $(ready) ## Write the code generated from proto/ and the drawings generated from the code
+	$(bin)/python -m tools.generate
+	$(bin)/python -m tools.draw_state_machine
+
+clean: ## Remove everything that these verbs made
+	rm -rf .venv .cache .saga build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An interrupted set-up leaves no stamp and is taken up again; a virtual environment without pip is made anew.
+$(ready): pyproject.toml clients/python/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+		{ echo "$(PYTHON) lacks its venv module. Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(bin)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	@echo "Installing into .venv (the first time, a minute or two)"
+	@$(bin)/python -m pip install --quiet --editable '.[dev,embedded]' --editable clients/python
+	@touch $@
