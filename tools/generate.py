@@ -1,0 +1,145 @@
+"""Generates the Python code of proto/: for the server and for its clients.
+
+    python -m tools.generate            write it
+    python -m tools.generate --check    exit 1 when what is committed is not what would be written
+
+`buf build` compiles proto/ to one descriptor set without a network; protoc's plugins then write Python from it, twice:
+
+- the server's, into saga_coordinator/pb, by the grpcio-tools of this environment;
+- the clients', into clients/python/saga_client/v1, by an older grpcio-tools, because generated code refuses to be imported
+  by a protobuf or grpcio older than its generator, and a client's application may not be free to take the newest.
+
+Both register the same descriptors under the same names, so one process may import both.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PROTO = ROOT / "proto"
+CACHE = ROOT / ".cache"
+# Runs with protobuf >= 5.29 and grpcio >= 1.71.2; clients/python/pyproject.toml promises the same floors.
+CLIENT_GRPCIO_TOOLS = "1.71.2"
+HEADER = "# Generated from proto/ by `make generate`; do not edit.\n"
+# A package's own name inside generated code. Only these forms are module references: the same words also occur in
+# method paths ('/saga.v1.SagaService/StartSaga') and in the serialized descriptors, which must stay as they are.
+MODULE_REFERENCE = re.compile(
+    r"^(?P<before>from |import |_builder\.BuildTopDescriptorsAndMessages\(DESCRIPTOR, ')saga\.v1(?=[ .])", re.MULTILINE
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where generated code goes and who writes it."""
+
+    folder: Path
+    """The folder owned by this program: whatever else is in it is removed. Relative to the project."""
+    inner: Path
+    """Where the modules of saga/v1 are, inside `folder`."""
+    package: str
+    """What `saga.v1` is called here."""
+    grpcio_tools: str | None
+    """The version that writes it; None: the one installed."""
+
+
+TARGETS = (
+    Target(Path("saga_coordinator/pb"), Path("saga/v1"), "saga_coordinator.pb.saga.v1", None),
+    Target(Path("clients/python/saga_client/v1"), Path(), "saga_client.v1", CLIENT_GRPCIO_TOOLS),
+)
+
+
+def run(command: Sequence[str | Path], more_environment: Mapping[str, str]) -> None:
+    # Plugins and buf are found beside this interpreter, whether or not its environment is activated.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    environment = {**os.environ, "PATH": path, "BUF_CACHE_DIR": str(CACHE / "buf"), **more_environment}
+    subprocess.run([str(part) for part in command], cwd=ROOT, env=environment, check=True)
+
+
+def tools_folder(version: str) -> Path:
+    """The folder that holds this grpcio-tools, fetched on first use. Its compiler needs none of its dependencies."""
+    folder = CACHE / f"grpcio-tools-{version}-py{sys.version_info.major}.{sys.version_info.minor}"
+    if not folder.exists():
+        CACHE.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            fetched = Path(scratch) / "fetched"
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]
+            run([*pip, "--target", fetched, f"grpcio-tools=={version}"], {})
+            fetched.rename(folder)
+    return folder
+
+
+def write_modules(descriptors: Path, grpcio_tools: str | None, folder: Path) -> None:
+    """Lets protoc's plugins write `saga/v1/*_pb2*` into `folder`."""
+    sources = sorted(path.relative_to(PROTO) for path in PROTO.rglob("*.proto"))
+    python_path = {"PYTHONPATH": str(tools_folder(grpcio_tools))} if grpcio_tools else {}
+    protoc = [sys.executable, "-m", "grpc_tools.protoc", f"--descriptor_set_in={descriptors}"]
+    run([*protoc, f"--python_out={folder}", f"--grpc_python_out={folder}", *sources], python_path)
+    # The stubs only describe; they are the same for both and written by the plugins of this environment.
+    run([*protoc, f"--mypy_out=quiet:{folder}", f"--mypy_grpc_out=quiet:{folder}", *sources], {})
+
+
+def move_into_package(modules: Path, package: str, destination: Path) -> None:
+    """Copies the generated modules, calling `saga.v1` by its name here; files that hold no service are left out."""
+    destination.mkdir(parents=True, exist_ok=True)
+    for source in sorted(modules.iterdir()):
+        text = source.read_text(encoding="utf-8")
+        if "_pb2_grpc" in source.name and "class " not in text.replace("class _", ""):
+            continue
+        text = MODULE_REFERENCE.sub(lambda found: f"{found['before']}{package}", text)
+        (destination / source.name).write_text(HEADER + text, encoding="utf-8")
+
+
+def generate(target: Target, descriptors: Path, destination: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        write_modules(descriptors, target.grpcio_tools, Path(scratch))
+        move_into_package(Path(scratch) / "saga" / "v1", target.package, destination / target.inner)
+    for folder in {destination, *(destination / parent for parent in [target.inner, *target.inner.parents])}:
+        (folder / "__init__.py").write_text(HEADER, encoding="utf-8")
+
+
+def contents(folder: Path) -> dict[Path, str]:
+    return {
+        path.relative_to(folder): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def stale_files(target: Target, fresh: Path) -> list[Path]:
+    committed, generated = contents(ROOT / target.folder), contents(fresh)
+    names = sorted(committed.keys() | generated.keys())
+    return [target.folder / name for name in names if committed.get(name) != generated.get(name)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Generate the Python code of proto/.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the committed code is stale")
+    is_check = parser.parse_args().check
+    CACHE.mkdir(exist_ok=True)
+    stale: list[Path] = []
+    with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+        descriptors = Path(scratch) / "saga.binpb"
+        run(["buf", "build", "--output", descriptors], {})
+        for target in TARGETS:
+            fresh = Path(scratch) / target.package
+            generate(target, descriptors, fresh)
+            if is_check:
+                stale += stale_files(target, fresh)
+            else:
+                shutil.rmtree(ROOT / target.folder, ignore_errors=True)
+                shutil.copytree(fresh, ROOT / target.folder)
+    for path in stale:
+        print(f"{path}: not what proto/ generates now; run `make generate` and commit the result", file=sys.stderr)
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
