@@ -2,8 +2,8 @@
 
     python -m tools.find_leftovers
 
-Prints each place as `path:line: why` and exits 1 when there is any. Reads the files that belong to the project: all
-below this folder but hidden, made or generated ones.
+Prints each place as `path:line: why` and exits 1 when there is any. Reads the files that belong to the
+project: all below this folder but hidden, made or generated ones.
 """
 
 import re
@@ -16,7 +16,9 @@ SKIPPED_FOLDERS = {"__pycache__", "build", "dist", "pb"}
 SUFFIXES = {".py", ".pyi", ".md", ".toml", ".yaml", ".yml", ".proto", ".sql", ".sh", ".txt", ".mako", ""}
 # Written in pieces, so that this file does not find itself.
 LEFTOVERS = {
-    "a note to oneself; do it, or write it down where others look": re.compile(r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b"),
+    "a note to oneself; do it, or write it down where others look": re.compile(
+        r"\b(TO" r"DO|FIX" r"ME|XX" r"X)\b"
+    ),
     "a debugger stop": re.compile(r"\b(break" r"point\(\)|pdb\.set_" r"trace)"),
     "a merge conflict mark": re.compile(r"^(<{7}|>{7}|={7})( |$)"),
 }

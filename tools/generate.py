@@ -3,11 +3,13 @@
     python -m tools.generate            write it
     python -m tools.generate --check    exit 1 when what is committed is not what would be written
 
-`buf build` compiles proto/ to one descriptor set without a network; protoc's plugins then write Python from it, twice:
+`buf build` compiles proto/ to one descriptor set, without a network; protoc's plugins then write Python from
+it, twice:
 
 - the server's, into saga_coordinator/pb, by the grpcio-tools of this environment;
-- the clients', into clients/python/saga_client/v1, by an older grpcio-tools, because generated code refuses to be imported
-  by a protobuf or grpcio older than its generator, and a client's application may not be free to take the newest.
+- the clients', into clients/python/saga_client/v1, by an older grpcio-tools, because generated code refuses to
+  be imported by a protobuf or grpcio older than its generator, and a client's application may not be free to
+  take the newest.
 
 Both register the same descriptors under the same names, so one process may import both.
 """
@@ -29,10 +31,11 @@ CACHE = ROOT / ".cache"
 # Runs with protobuf >= 5.29 and grpcio >= 1.71.2; clients/python/pyproject.toml promises the same floors.
 CLIENT_GRPCIO_TOOLS = "1.71.2"
 HEADER = "# Generated from proto/ by `make generate`; do not edit.\n"
-# A package's own name inside generated code. Only these forms are module references: the same words also occur in
-# method paths ('/saga.v1.SagaService/StartSaga') and in the serialized descriptors, which must stay as they are.
+# A package's own name inside generated code. Only these forms are module references: the same words also occur
+# in method paths ('/saga.v1.SagaService/StartSaga') and in the serialized descriptors, which must stay.
 MODULE_REFERENCE = re.compile(
-    r"^(?P<before>from |import |_builder\.BuildTopDescriptorsAndMessages\(DESCRIPTOR, ')saga\.v1(?=[ .])", re.MULTILINE
+    r"^(?P<before>from |import |_builder\.BuildTopDescriptorsAndMessages\(DESCRIPTOR, ')saga\.v1(?=[ .])",
+    re.MULTILINE,
 )
 
 
@@ -64,7 +67,7 @@ def run(command: Sequence[str | Path], more_environment: Mapping[str, str]) -> N
 
 
 def tools_folder(version: str) -> Path:
-    """The folder that holds this grpcio-tools, fetched on first use. Its compiler needs none of its dependencies."""
+    """The folder with this grpcio-tools, fetched on first use. Its compiler needs no dependencies."""
     folder = CACHE / f"grpcio-tools-{version}-py{sys.version_info.major}.{sys.version_info.minor}"
     if not folder.exists():
         CACHE.mkdir(exist_ok=True)
@@ -87,7 +90,7 @@ def write_modules(descriptors: Path, grpcio_tools: str | None, folder: Path) -> 
 
 
 def move_into_package(modules: Path, package: str, destination: Path) -> None:
-    """Copies the generated modules, calling `saga.v1` by its name here; files that hold no service are left out."""
+    """Copies the generated modules, with `saga.v1` renamed; leaves out those meant for services that hold none."""
     destination.mkdir(parents=True, exist_ok=True)
     for source in sorted(modules.iterdir()):
         text = source.read_text(encoding="utf-8")
@@ -121,7 +124,9 @@ def stale_files(target: Target, fresh: Path) -> list[Path]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Generate the Python code of proto/.")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 when the committed code is stale")
+    parser.add_argument(
+        "--check", action="store_true", help="write nothing; exit 1 when the committed code is stale"
+    )
     is_check = parser.parse_args().check
     CACHE.mkdir(exist_ok=True)
     stale: list[Path] = []
@@ -137,7 +142,10 @@ def main() -> int:
                 shutil.rmtree(ROOT / target.folder, ignore_errors=True)
                 shutil.copytree(fresh, ROOT / target.folder)
     for path in stale:
-        print(f"{path}: not what proto/ generates now; run `make generate` and commit the result", file=sys.stderr)
+        print(
+            f"{path}: not what proto/ generates now; run `make generate` and commit the result",
+            file=sys.stderr,
+        )
     return 1 if stale else 0
 
 

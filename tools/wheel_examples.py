@@ -8,7 +8,7 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
-class WheelExamples(BuildHookInterface):  # type: ignore[type-arg, misc]  # hatchling ships no types
+class WheelExamples(BuildHookInterface):  # type: ignore[type-arg]  # hatchling ships no types
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version == "standard":
             build_data["force_include"]["examples"] = "saga_coordinator/examples"
