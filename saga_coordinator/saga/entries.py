@@ -1,0 +1,273 @@
+"""The facts a saga's log consists of: a closed union, appended and never changed (P7).
+
+Instants are seconds since the epoch by the database's clock (P10). An entry's stored form is its type's name, the step,
+operation and attempt it concerns, and a JSON body with the rest; `encode` and `decode` are the only places that know it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Cause
+
+
+@dataclass(frozen=True, slots=True)
+class SagaStarted:
+    """Always the first entry. `deadline_at` is None where there is no deadline."""
+
+    definition: str
+    version: int
+    input: Any = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    deadline_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SagaAdopted:
+    """A coordinator took the saga over from one whose lease had ended.
+
+    Being an entry, it takes the sequence at which the previous owner, should it still be alive, would append next (P8).
+    """
+
+    previous_owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """The intent to call; committed before the call is made (P6)."""
+
+    step: str
+    operation: OperationKind
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptSucceeded:
+    step: str
+    operation: OperationKind
+    attempt: int
+    output: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRefused:
+    step: str
+    operation: OperationKind
+    attempt: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptUnknown:
+    """It may have happened, and will be tried again at `retry_at`, after the drawn delay.
+
+    `settles_at` is set when the attempt was another coordinator's: until then it may still be in flight (P4).
+    """
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    cause: Cause
+    retry_delay_seconds: float
+    retry_at: float
+    settles_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptUnresolved:
+    """It may have happened, and will not be tried again: the budget is spent, or the saga has turned."""
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    cause: Cause
+    settles_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptPending:
+    """Accepted; unless an outcome is reported before `pending_until`, it is unknown."""
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    pending_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToUndo:
+    """The participant knows of no effect to compensate, and none was certain: done (DESIGN.md section 5)."""
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class InputInvalid:
+    """The operation's input could not be computed, so it was not attempted."""
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeLate:
+    """An outcome that came after the step was decided: kept for the story, moves nothing.
+
+    One exception: a late success before the compensation has started gives that compensation its output.
+    """
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    outcome: str
+    output: Any = None
+    cause: Cause | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SagaFailed:
+    """The turn: no action starts any more, and what took effect is undone."""
+
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class SagaCompleted:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class SagaCompensated:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class SagaParked:
+    """It needs a person. `remaining` names the steps whose effect stands or may stand."""
+
+    cause: Cause
+    remaining: tuple[str, ...]
+
+
+AttemptEntry = (
+    AttemptStarted
+    | AttemptSucceeded
+    | AttemptRefused
+    | AttemptUnknown
+    | AttemptUnresolved
+    | AttemptPending
+    | NothingToUndo
+    | InputInvalid
+    | OutcomeLate
+)
+SagaEntry = SagaStarted | SagaAdopted | SagaFailed | SagaCompleted | SagaCompensated | SagaParked
+Entry = SagaEntry | AttemptEntry
+
+ENTRY_TYPES: tuple[type[Entry], ...] = (
+    SagaStarted,
+    SagaAdopted,
+    AttemptStarted,
+    AttemptSucceeded,
+    AttemptRefused,
+    AttemptUnknown,
+    AttemptUnresolved,
+    AttemptPending,
+    NothingToUndo,
+    InputInvalid,
+    OutcomeLate,
+    SagaFailed,
+    SagaCompleted,
+    SagaCompensated,
+    SagaParked,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """An entry as the store keeps it. `step` and `operation` are None, `attempt` is 0 for entries about the whole saga."""
+
+    type: str
+    step: str | None
+    operation: str | None
+    attempt: int
+    body: dict[str, Any]
+
+
+def entry_type(entry: Entry | type[Entry]) -> str:
+    """The stored name of an entry's type: `attempt_started`."""
+    return _NAMES[entry if isinstance(entry, type) else type(entry)]
+
+
+def encode(entry: Entry) -> StoredEntry:
+    """The stored form; fields that are None are left out of the body."""
+    kind = type(entry)
+    body: dict[str, Any] = {}
+    for name in _BODY_FIELDS[kind]:
+        value = getattr(entry, name)
+        if value is not None:
+            body[name] = _encode_cause(value) if type(value) is Cause else value
+    if kind in _ATTEMPT_TYPES:
+        return StoredEntry(_NAMES[kind], entry.step, str(entry.operation), entry.attempt, body)  # type: ignore[union-attr]
+    return StoredEntry(_NAMES[kind], None, None, 0, body)
+
+
+def decode(stored: StoredEntry) -> Entry:
+    """The entry that was encoded.
+
+    Raises:
+        ValueError: a type this version does not know: a newer coordinator wrote it.
+    """
+    kind = _BY_NAME.get(stored.type)
+    if kind is None:
+        raise ValueError(
+            f"the log holds an entry of type {stored.type!r}, which this version does not know; upgrade it"
+        )
+    known = _FIELD_NAMES[kind]
+    values = {name: value for name, value in stored.body.items() if name in known}
+    if isinstance(values.get("cause"), dict):
+        values["cause"] = Cause(**values["cause"])
+    if kind in _ATTEMPT_TYPES:
+        values |= {
+            "step": stored.step,
+            "operation": OperationKind(stored.operation or ""),
+            "attempt": stored.attempt,
+        }
+    if "remaining" in values:
+        values["remaining"] = tuple(values["remaining"])
+    return kind(**values)
+
+
+def _encode_cause(cause: Cause) -> dict[str, str]:
+    body = {"code": cause.code, "message": cause.message}
+    if cause.step:
+        body["step"] = cause.step
+    if cause.requested_by:
+        body["requested_by"] = cause.requested_by
+    return body
+
+
+_ATTEMPT_COLUMNS = ("step", "operation", "attempt")
+_ATTEMPT_TYPES = frozenset(kind for kind in ENTRY_TYPES if hasattr(kind, "attempt"))
+_NAMES: dict[type[Entry], str] = {
+    kind: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower() for kind in ENTRY_TYPES
+}
+_BY_NAME: dict[str, type[Entry]] = {name: kind for kind, name in _NAMES.items()}
+_FIELD_NAMES: dict[type[Entry], frozenset[str]] = {
+    kind: frozenset(each.name for each in fields(kind)) for kind in ENTRY_TYPES
+}
+
+_BODY_FIELDS: dict[type[Entry], tuple[str, ...]] = {
+    kind: tuple(
+        each.name for each in fields(kind) if kind not in _ATTEMPT_TYPES or each.name not in _ATTEMPT_COLUMNS
+    )
+    for kind in ENTRY_TYPES
+}

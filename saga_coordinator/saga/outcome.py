@@ -1,0 +1,84 @@
+"""What an attempt told us, and what a gRPC status means (DESIGN.md section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+TEXT_BYTES_MAX = 4096
+"""Longest text of a participant or a caller that is kept; longer text is cut with a mark."""
+
+
+class CauseCode(StrEnum):
+    """The coordinator's own causes; the others are names of gRPC statuses."""
+
+    CANCELLED = "CANCELLED"
+    DEADLINE = "DEADLINE"
+    COORDINATOR_LOST = "COORDINATOR_LOST"
+    INPUT_INVALID = "INPUT_INVALID"
+    PENDING_TIMEOUT = "PENDING_TIMEOUT"
+    REPLY_INVALID = "REPLY_INVALID"
+    NO_SUCH_PARTICIPANT = "NO_SUCH_PARTICIPANT"
+    IRREVERSIBLE = "IRREVERSIBLE"
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why something did not succeed. `step` and `requested_by` are empty where they mean nothing."""
+
+    code: str
+    message: str
+    step: str = ""
+    requested_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """It took effect; effect CERTAIN."""
+
+    output: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The participant decided no; this attempt had no effect."""
+
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """It may have happened; effect POSSIBLE."""
+
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Accepted; the outcome will be reported later. Effect POSSIBLE."""
+
+
+Outcome = Succeeded | Refused | Unknown | Pending
+
+REFUSING_STATUSES = frozenset(
+    {"FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "OUT_OF_RANGE"}
+)
+"""gRPC statuses by which a participant says no. Every other one but OK leaves open whether it happened."""
+
+
+def outcome_of_failure(status: str, message: str) -> Refused | Unknown:
+    """The outcome of a call that ended with the gRPC status named `status` (never OK)."""
+    cause = Cause(status, clip(message))
+    return Refused(cause) if status in REFUSING_STATUSES else Unknown(cause)
+
+
+def clip(text: str) -> str:
+    """`text` fit to be stored: NULs and lone surrogates replaced, at most `TEXT_BYTES_MAX` bytes of UTF-8, a cut marked."""
+    text = text.replace("\0", "\ufffd")
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= TEXT_BYTES_MAX:
+        return encoded.decode()
+    mark = f"... [cut, {len(encoded)} bytes in all]"
+    kept = encoded[: TEXT_BYTES_MAX - len(mark)]
+    return kept.decode("utf-8", "ignore") + mark
