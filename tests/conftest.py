@@ -11,15 +11,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-# Before hypothesis is imported: nothing is left outside the project's own cache folder.
-CACHE = Path(__file__).resolve().parent.parent / ".cache"
-os.environ.setdefault("HYPOTHESIS_STORAGE_DIRECTORY", str(CACHE / "hypothesis"))
-
+import hypothesis.configuration
 import psycopg
 import pytest
 from psycopg import sql
 
 from saga_coordinator.store.embedded import EmbeddedPostgres
+
+CACHE = Path(__file__).resolve().parent.parent / ".cache"
+hypothesis.configuration.set_hypothesis_home_dir(CACHE / "hypothesis")
 
 TEMPLATE = "saga_template"
 # Tests lose nothing in a power cut, so nothing is forced to disk; everything else behaves as in production.

@@ -444,7 +444,10 @@ class EmbeddedPostgres:
 
 def _take_lock(data_dir: Path) -> int:
     """The data directory is ours from here on; the server inherits the lock, which is free once both are gone."""
-    lock = os.open(data_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    opened = os.open(data_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    # Above the numbers that a shell script can name, so that the guard's does not close it.
+    lock = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(opened)
     deadline = time.monotonic() + _LOCK_SECONDS_MAX
     while True:
         try:
