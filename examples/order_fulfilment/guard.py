@@ -70,7 +70,7 @@ update operations set kind = 'tombstone', status = %s, message = %s, output = nu
 """
 
 
-class Refused(Exception):  # noqa: N818 - a decision, not an error
+class Refused(Exception):
     """The participant decides no: this did not take effect and will not. Raised by the service's own code."""
 
     def __init__(self, message: str, code: grpc.StatusCode = grpc.StatusCode.FAILED_PRECONDITION) -> None:

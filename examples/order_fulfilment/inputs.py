@@ -40,7 +40,9 @@ class Input:
     def count(self, name: str) -> int:
         """A positive whole number; in JSON every number is a double."""
         value = self.fields.get(name)
-        if not isinstance(value, float | int) or not 0 < value < 2**31 or value != int(value):
+        if not isinstance(value, float | int) or isinstance(value, bool):
+            raise _invalid(f"{name} must be a number")
+        if not 0 < value < 2**31 or value != int(value):
             raise _invalid(f"{name} must be a positive whole number")
         return int(value)
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 import grpc
@@ -129,20 +130,33 @@ def _told(
     return None if answer.output is None else ParseDict(answer.output, Value())
 
 
-def serve(participant: Participant, address: str, stopping: threading.Event) -> None:
-    """Answers calls at `address` until `stopping` is set; then lets those in flight finish."""
-    # Otherwise a second process on the same port would take half of the calls instead of failing.
-    server = grpc.server(futures.ThreadPoolExecutor(THREADS_MAX), options=[("grpc.so_reuseport", 0)])
-    add_ParticipantServiceServicer_to_server(participant, server)
-    health_servicer = health.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-    server.add_insecure_port(address)
-    server.start()
-    health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-    logger.info("serving at %s", address)
-    stopping.wait()
-    health_servicer.enter_graceful_shutdown()
-    server.stop(STOP_SECONDS).wait()
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A participant that answers calls."""
+
+    grpc_server: grpc.Server
+    health: health.HealthServicer
+
+    @classmethod
+    def start(cls, participant: Participant, address: str) -> "Server":
+        """Raises RuntimeError when the address is taken."""
+        # Otherwise a second process on the same port would take half of the calls instead of failing.
+        options = [("grpc.so_reuseport", 0)]
+        server = cls(
+            grpc.server(futures.ThreadPoolExecutor(THREADS_MAX), options=options), health.HealthServicer()
+        )
+        add_ParticipantServiceServicer_to_server(participant, server.grpc_server)
+        health_pb2_grpc.add_HealthServicer_to_server(server.health, server.grpc_server)
+        server.grpc_server.add_insecure_port(address)
+        server.grpc_server.start()
+        server.health.set("", health_pb2.HealthCheckResponse.SERVING)
+        logger.info("serving at %s", address)
+        return server
+
+    def stop(self) -> None:
+        """Takes no new calls, and returns once those in flight have been answered."""
+        self.health.enter_graceful_shutdown()
+        self.grpc_server.stop(STOP_SECONDS).wait()
 
 
 def run(name: str, tables: str, participant: Callable[[Database], Participant]) -> None:
@@ -163,7 +177,9 @@ def run(name: str, tables: str, participant: Callable[[Database], Participant]) 
     database = Database(arguments.database_url, name)
     try:
         database.create_tables(tables)
-        serve(participant(database), arguments.address, stopping)
+        server = Server.start(participant(database), arguments.address)
+        stopping.wait()
+        server.stop()
     except (psycopg.OperationalError, RuntimeError) as error:
         sys.exit(f"{name}: {error}")
     finally:
