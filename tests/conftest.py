@@ -7,7 +7,7 @@
 import importlib.util
 import os
 import shutil
-import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,9 +49,13 @@ def postgres_bin() -> Path | None:
 
 @pytest.fixture(scope="session")
 def postgres_folder() -> Iterator[Path]:
-    """A short-lived folder in the project for data directories; pytest's own may be too deep for a socket's path."""
-    CACHE.mkdir(exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir=CACHE))
+    """A folder in the project for data directories; pytest's own may be too deep for a socket's path."""
+    for left_behind in CACHE.glob("postgres-*"):
+        # By a run that was killed. Its server is gone by now, unless it was today.
+        if time.time() - left_behind.stat().st_mtime > 24 * 3600:
+            shutil.rmtree(left_behind, ignore_errors=True)
+    folder = CACHE / f"postgres-{os.getpid()}"
+    folder.mkdir(parents=True)
     yield folder
     shutil.rmtree(folder)
 

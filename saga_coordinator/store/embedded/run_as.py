@@ -1,0 +1,107 @@
+"""How PostgreSQL's programs are started: never as root, out of the terminal's reach, and never to outlive us."""
+
+import os
+import pwd
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from saga_coordinator.store.embedded.binaries import EmbeddedPostgresError
+
+# A shell that becomes the server, after leaving behind a guard that waits on a pipe whose other end only our
+# process holds: "ended" means that all is well, anything else that we are gone. Not prctl(PR_SET_PDEATHSIG):
+# that fires when the starting thread ends, and is lost when the server changes its user. The guard is orphaned
+# at once, so that the server does not find a child that it never started. A fork of our process that does not
+# execute another program holds the pipe as well, and the server waits for that to end too.
+_GUARDED = """
+exec 3<&0 </dev/null
+( ( read -r ended <&3 || kill -INT $$ ) & )
+exec 3<&-
+exec "$@"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunAs:
+    """Who a program is started as; PostgreSQL's refuse to be root."""
+
+    description: str
+    prefix: tuple[str, ...] = ()
+    user: int | None = None
+    group: int | None = None
+
+    def popen(
+        self, command: Sequence[str | Path], *, log: int, lock: int, guarded: bool
+    ) -> subprocess.Popen[bytes]:
+        """Starts `command` out of the terminal's reach. When `guarded`, it dies with us."""
+        guard = ("sh", "-c", _GUARDED, "sh") if guarded else ()
+        return subprocess.Popen(
+            [*guard, *self.prefix, *command],
+            stdin=subprocess.PIPE if guarded else subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            # Not where we are, which another user may not be allowed to enter.
+            cwd="/",
+            env=_environment(),
+            pass_fds=(lock,),
+            start_new_session=True,
+            user=self.user,
+            group=self.group,
+            extra_groups=None if self.user is None else (),
+        )
+
+    def can_enter(self, *paths: Path) -> bool:
+        """Whether all `paths`, folders or programs, can be passed through or run."""
+        test: list[str | Path] = ["sh", "-c", 'for path; do test -x "$path" || exit 1; done', "sh", *paths]
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # a device, not a file of ours
+            try:
+                process = self.popen(test, log=nowhere.fileno(), lock=nowhere.fileno(), guarded=False)
+            except (OSError, subprocess.SubprocessError):
+                return False
+            return process.wait() == 0
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without what would redirect PostgreSQL, and in the language that its messages are read in."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
+    return {**kept, "LC_ALL": "C"}
+
+
+def run_as_whom(data_dir: Path, binaries: Path) -> RunAs:
+    """Ourselves, unless we are root; then whoever can reach the data and the programs, root by another name first."""
+    if os.geteuid() != 0:
+        return RunAs("this user")
+    nobody = pwd.getpwnam("nobody")
+    called_nobody = (f"--map-user={nobody.pw_uid}", f"--map-group={nobody.pw_gid}")
+    in_namespace = RunAs("root in a user namespace", ("unshare", "--user", *called_nobody))
+    as_nobody = RunAs("user nobody", user=nobody.pw_uid, group=nobody.pw_gid)
+    if (made_by := _as_owner(data_dir / "cluster")) is not None:
+        candidates = [made_by]
+    else:
+        # With sudo in somebody's home, which only its owner may enter, that owner.
+        owners = [owner for folder in data_dir.parents if (owner := _as_owner(folder)) is not None]
+        candidates = [in_namespace, *owners[:1], as_nobody]
+    for candidate in candidates:
+        if candidate.can_enter(data_dir.parent, binaries, binaries / "postgres"):
+            return candidate
+    tried = ", ".join(candidate.description for candidate in candidates)
+    raise EmbeddedPostgresError(
+        f"PostgreSQL does not run as root, and {data_dir.parent} or {binaries} cannot be entered as any of: "
+        f"{tried}. Run this as an ordinary user, or choose a data directory and programs that others may enter"
+    )
+
+
+def _as_owner(path: Path) -> RunAs | None:
+    """As the owner of `path`, unless it is missing or root's."""
+    if not path.exists() or path.stat().st_uid == 0:
+        return None
+    return RunAs(f"user {path.stat().st_uid}", user=path.stat().st_uid, group=path.stat().st_gid)
+
+
+def give_away(data_dir: Path, user: int, group: int) -> None:
+    """Lets the server's user own what it reads and writes, and nothing else that may be in the folder."""
+    os.chown(data_dir, user, group)
+    for ours in (data_dir / "password", data_dir / "cluster", data_dir / "cluster.unfinished"):
+        for path in [*([ours] if ours.exists() else []), *ours.rglob("*")]:
+            os.chown(path, user, group, follow_symlinks=False)
