@@ -100,8 +100,9 @@ def _as_owner(path: Path) -> RunAs | None:
 
 
 def give_away(data_dir: Path, user: int, group: int) -> None:
-    """Lets the server's user own what it reads and writes, and nothing else that may be in the folder."""
+    """Lets the server's user own the data directory, but nothing else that may be in the same folder."""
     os.chown(data_dir, user, group)
-    for ours in (data_dir / "password", data_dir / "cluster", data_dir / "cluster.unfinished"):
+    for name in ("cluster", "cluster.unfinished", "lock", "password", "server.log", "server.log.1"):
+        ours = data_dir / name
         for path in [*([ours] if ours.exists() else []), *ours.rglob("*")]:
             os.chown(path, user, group, follow_symlinks=False)

@@ -122,20 +122,28 @@ class EmbeddedPostgres:
         """Starts the server, making its data directory on first use; returns when it accepts connections."""
         if self._process is not None:
             raise EmbeddedPostgresError("the embedded PostgreSQL is already started")
-        self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = self._lock = _take_lock(self.data_dir)
         try:
-            binaries = self._matching_binaries()
-            run_as = run_as_whom(self.data_dir, binaries)
-            self._remove_stale_pid_file()
-            if not self._cluster.exists():
-                self._make_cluster(binaries, run_as, lock)
-            if run_as.user is not None and run_as.group is not None:
-                give_away(self.data_dir, run_as.user, run_as.group)
-            self._serve(binaries, run_as, lock)
+            self.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = self._lock = _take_lock(self.data_dir)
+            self._start_locked(lock)
+        except OSError as error:
+            self.stop("immediate")
+            raise EmbeddedPostgresError(
+                f"the data directory {self.data_dir} cannot be used: {error}"
+            ) from error
         except BaseException:
             self.stop("immediate")
             raise
+
+    def _start_locked(self, lock: int) -> None:
+        binaries = self._matching_binaries()
+        run_as = run_as_whom(self.data_dir, binaries)
+        self._remove_stale_pid_file()
+        if not self._cluster.exists():
+            self._make_cluster(binaries, run_as, lock)
+        if run_as.user is not None and run_as.group is not None:
+            give_away(self.data_dir, run_as.user, run_as.group)
+        self._serve(binaries, run_as, lock)
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Ends the server: `fast` writes everything out, `immediate` leaves it to the next start."""

@@ -197,6 +197,12 @@ def test_a_directory_of_another_major_version_is_refused(
         make(data_dir=new_data_dir, **options).start()
 
 
+def test_a_data_directory_that_is_a_file_is_named(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EmbeddedPostgresError, match=f"data directory {tmp_path}/file cannot be used"):
+        make(data_dir=tmp_path / "file").start()
+
+
 def test_a_port_in_use_is_named(make: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
