@@ -12,15 +12,16 @@ import psycopg
 import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Value
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from order_fulfilment.orders import GOOD_CARD, slow_card
 from order_fulfilment.payments import DECLINED_CARD, LATE_CARD
+from order_fulfilment.processes import CHANNEL_OPTIONS, is_serving, wait_until
 from saga_client.v1.participant_service_pb2 import CompensateRequest, ExecuteRequest
 from saga_client.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
 from tests.examples.conftest import Connect
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+CHARGING = "select 1 from pg_stat_activity where datname = current_database() and state = 'idle in transaction'"
 TEAPOT = {"sku": "teapot", "quantity": 1}
 
 
@@ -39,7 +40,6 @@ def compensate(participant: ParticipantServiceStub, method: str, action_key: str
 
 
 def status_of(error: pytest.ExceptionInfo[grpc.RpcError]) -> tuple[grpc.StatusCode, str]:
-    assert isinstance(error.value, grpc.Call)
     return error.value.code(), error.value.details() or ""
 
 
@@ -180,18 +180,13 @@ def test_sigterm_lets_a_call_in_flight_finish(empty_database_dsn: str, tmp_path:
         stderr=subprocess.DEVNULL,
     )
     try:
-        with grpc.insecure_channel(address) as channel:
-            health = health_pb2_grpc.HealthStub(channel)
-            answer = health.Check(health_pb2.HealthCheckRequest(), wait_for_ready=True, timeout=30)
-            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+            wait_until(lambda: is_serving(channel), "payments to serve")
             request = ExecuteRequest(
                 idempotency_key="action", method="Charge", input=ParseDict(payment(slow_card(1_000)), Value())
             )
             call = ParticipantServiceStub(channel).Execute.future(request, timeout=30)
-            while not rows(
-                empty_database_dsn, "select 1 from pg_stat_activity where state like 'idle in tr%'"
-            ):
-                pass
+            wait_until(lambda: bool(rows(empty_database_dsn, CHARGING)), "the charge to be under way")
             process.send_signal(signal.SIGTERM)
             assert MessageToDict(call.result().output)["charge_id"]
         assert process.wait(timeout=30) == 0

@@ -1,0 +1,154 @@
+"""Runs order fulfilment for real: Postgres, the coordinator and three services, six stories, and then the books.
+
+    python -m order_fulfilment.demo
+
+Everything is a process of its own on this machine, listens on loopback and writes below `.saga-demo/`, which is removed
+when the books are right. Ends with `demo: consistent` and code 0, or says what is wrong and ends with code 1.
+"""
+
+import argparse
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import grpc
+import psycopg
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from saga_client.v1.saga_service_pb2_grpc import SagaServiceStub
+
+from order_fulfilment.books import Books, find_faults, read_books
+from order_fulfilment.processes import DemoError, Processes
+from order_fulfilment.scenarios import STORIES, Stage
+
+FAULTS_SHOWN_MAX = 20
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="saga-coordinator demo", description="Runs the order fulfilment example."
+    )
+    parser.add_argument("--dir", type=Path, default=Path(".saga-demo"), help="where to write while it runs")
+    arguments = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    console = Console(highlight=False, soft_wrap=True)
+    try:
+        with _folder(arguments.dir.resolve()) as folder:
+            faults = _run(console, folder)
+            if faults:
+                raise DemoError("the books are wrong:\n" + _in_lines(faults) + f"\nThe logs are in {folder}")
+    except (DemoError, grpc.RpcError, psycopg.Error) as error:
+        console.print(f"[bold red]demo: {escape(str(error))}[/bold red]")
+        print("demo: inconsistent", flush=True)
+        return 1
+    except KeyboardInterrupt:
+        print("demo: stopped", flush=True)
+        return 130
+    print("demo: consistent", flush=True)
+    return 0
+
+
+def _run(console: Console, folder: Path) -> list[str]:
+    """Plays all stories and returns what is wrong with the books; nothing is left running, whatever happens."""
+    began = time.monotonic()
+    processes = Processes(folder)
+    try:
+        console.print("Starting Postgres, the coordinator, inventory, payments and shipping")
+        processes.start_all()
+        console.print(f"   all are up after {time.monotonic() - began:.1f} s")
+        with psycopg.connect(processes.shop_url, autocommit=True) as shop:
+            stage = Stage(processes, console, SagaServiceStub(processes.channels["coordinator"]), shop)
+            for number, (title, story) in enumerate(STORIES, start=1):
+                console.print(f"\n[bold]{number}. {title}[/bold]")
+                story(stage)
+            statuses, books = stage.statuses(), read_books(shop)
+        console.print("\n[bold]The books[/bold]")
+        _show_totals(console, books, statuses)
+        faults = [*stage.faults, *find_faults(books, stage.orders, statuses)]
+    finally:
+        with _undisturbed():
+            killed = processes.stop_all()
+    faults += [f"{name} did not stop when it was asked to, and was killed" for name in killed]
+    console.print(f"   all of it in {time.monotonic() - began:.1f} s")
+    return faults
+
+
+def _show_totals(console: Console, books: Books, statuses: dict[str, str]) -> None:
+    goods = Table("goods", "at first", "in stock", "reserved", "shipped")
+    reserved, shipped = books.reserved(), books.shipped()
+    for sku, stock in books.stock.items():
+        goods.add_row(sku, *map(str, (stock.initial, stock.available, reserved[sku], shipped[sku])))
+    charged = sum(charge.amount_cents for charge in books.charges)
+    refunded = sum(charge.refunded_cents for charge in books.charges)
+    money = Table("charged", "refunded", "earned")
+    money.add_row(*(f"{cents / 100:,.2f}" for cents in (charged, refunded, charged - refunded)))
+    keys = Table("keys at", "keys", "asked", "applied", "applied twice")
+    for service in ("inventory", "payments", "shipping"):
+        own = [key for key in books.keys if key.service == service]
+        twice = sum(key.effects > 1 for key in own)
+        counts = (len(own), sum(key.times_seen for key in own), sum(key.effects for key in own), twice)
+        keys.add_row(service, *map(str, counts))
+    sagas = Table("sagas", "ended as")
+    for status, count in sorted(Counter(statuses.values()).items()):
+        sagas.add_row(str(count), status)
+    for table in (goods, money, keys, sagas):
+        for column in table.columns[1:] if table is not sagas else table.columns[:1]:
+            column.justify = "right"
+        console.print(table)
+
+
+def _in_lines(faults: list[str]) -> str:
+    lines = [f"  {fault}" for fault in faults[:FAULTS_SHOWN_MAX]]
+    if len(faults) > FAULTS_SHOWN_MAX:
+        lines.append(f"  and {len(faults) - FAULTS_SHOWN_MAX} more")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _folder(parent: Path) -> Iterator[Path]:
+    """A new folder for this run. Only a run that failed leaves it behind, without the database."""
+    parent.mkdir(parents=True, exist_ok=True)
+    (parent / ".gitignore").write_text("*\n", encoding="utf-8")
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+    try:
+        yield folder
+    except Exception:
+        shutil.rmtree(folder / "postgres", ignore_errors=True)
+        raise
+    except KeyboardInterrupt:
+        shutil.rmtree(folder)
+        raise
+    else:
+        shutil.rmtree(folder)
+    finally:
+        if not any(parent.glob("run-*")):
+            (parent / ".gitignore").unlink()
+            parent.rmdir()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second Ctrl-C does not keep the first from being cleaned up after."""
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())
