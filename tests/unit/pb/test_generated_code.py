@@ -1,0 +1,37 @@
+"""The server's and the clients' generated code are the same contract and get along in one process."""
+
+import importlib
+
+import pytest
+
+MODULES = [
+    "definition_pb2",
+    "definition_service_pb2",
+    "participant_service_pb2",
+    "saga_pb2",
+    "saga_service_pb2",
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_server_and_client_describe_the_same_messages(name: str) -> None:
+    server = importlib.import_module(f"saga_coordinator.pb.saga.v1.{name}")
+    client = importlib.import_module(f"saga_client.v1.{name}")
+    assert server.DESCRIPTOR.serialized_pb == client.DESCRIPTOR.serialized_pb
+
+
+@pytest.mark.parametrize("package", ["saga_coordinator.pb.saga.v1", "saga_client.v1"])
+@pytest.mark.parametrize(
+    ("module", "service"),
+    [
+        ("definition_service", "DefinitionService"),
+        ("saga_service", "SagaService"),
+        ("participant_service", "ParticipantService"),
+    ],
+)
+def test_services_keep_their_names_on_the_wire(package: str, module: str, service: str) -> None:
+    descriptor = importlib.import_module(f"{package}.{module}_pb2").DESCRIPTOR
+    stubs = importlib.import_module(f"{package}.{module}_pb2_grpc")
+    assert descriptor.services_by_name[service].full_name == f"saga.v1.{service}"
+    assert hasattr(stubs, f"{service}Stub")
+    assert hasattr(stubs, f"{service}Servicer")
