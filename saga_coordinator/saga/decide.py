@@ -159,7 +159,13 @@ class Decision:
 
 
 def decide(
-    definition: Definition, state: SagaState | None, happened: Input, now: float, jitter: float
+    definition: Definition,
+    state: SagaState | None,
+    happened: Input,
+    now: float,
+    jitter: float,
+    *,
+    may_call: bool = True,
 ) -> Decision:
     """What follows from `happened`.
 
@@ -168,12 +174,14 @@ def decide(
         state: None for StartRequested, else the saga's.
         now: seconds since the epoch by the database's clock (P10).
         jitter: a uniform draw from [0, 1) for the delay of a retry.
+        may_call: False where the coordinator cannot make calls now (it is full, or stopping): what happened is recorded, and
+            whoever drives the saga next goes on from there.
     """
     if state is None:
         assert isinstance(happened, StartRequested), f"{happened} needs a state"
-        turn = _start(definition, happened, now, jitter)
+        turn = _start(definition, happened, now, jitter, may_call)
     else:
-        turn = _Turn(definition, state, now, jitter)
+        turn = _Turn(definition, state, now, jitter, may_call)
         HANDLERS[state.status, type(happened)](turn, happened)
     _proceed(turn)
     return Decision(tuple(turn.entries), _effects(turn), turn.state, turn.refusal, turn.is_applied)
@@ -182,13 +190,26 @@ def decide(
 class _Turn:
     """One decision in the making: the state moves with each entry recorded."""
 
-    __slots__ = ("definition", "entries", "invocations", "is_applied", "jitter", "now", "refusal", "state")
+    __slots__ = (
+        "definition",
+        "entries",
+        "invocations",
+        "is_applied",
+        "jitter",
+        "may_call",
+        "now",
+        "refusal",
+        "state",
+    )
 
-    def __init__(self, definition: Definition, state: SagaState, now: float, jitter: float) -> None:
+    def __init__(
+        self, definition: Definition, state: SagaState, now: float, jitter: float, may_call: bool
+    ) -> None:
         self.definition = definition
         self.state = state
         self.now = now
         self.jitter = jitter
+        self.may_call = may_call
         self.entries: list[Entry] = []
         self.invocations: list[Invoke] = []
         self.refusal: str | None = None
@@ -203,13 +224,15 @@ class _Turn:
             yield step, self.state.step(step.name)
 
 
-def _start(definition: Definition, request: StartRequested, now: float, jitter: float) -> _Turn:
+def _start(
+    definition: Definition, request: StartRequested, now: float, jitter: float, may_call: bool
+) -> _Turn:
     limits = [
         seconds for seconds in (definition.deadline_seconds, request.deadline_seconds) if seconds is not None
     ]
     deadline_at = now + min(limits) if limits else None
     started = SagaStarted(definition.name, request.version, request.input, request.labels, deadline_at)
-    turn = _Turn(definition, apply(request.saga_id, None, started), now, jitter)
+    turn = _Turn(definition, apply(request.saga_id, None, started), now, jitter, may_call)
     turn.entries.append(started)
     return turn
 
@@ -412,6 +435,8 @@ def _is_overdue(turn: _Turn) -> bool:
 
 
 def _start_actions(turn: _Turn) -> None:
+    if not turn.may_call:
+        return
     for step, state in turn.steps():
         is_ready = state.status is StepStatus.PENDING and all(
             turn.state.step(other).status is StepStatus.SUCCEEDED for other in step.after
@@ -422,7 +447,7 @@ def _start_actions(turn: _Turn) -> None:
 
 
 def _go_back(turn: _Turn) -> None:
-    for step, state in turn.steps():
+    for step, state in turn.steps() if turn.may_call else ():
         if _is_retry_due(turn, state) or (
             _may_be_undone(turn, step, state) and not _is_unsettled(turn, state)
         ):

@@ -47,18 +47,24 @@ class AttemptStarted:
 
 @dataclass(frozen=True, slots=True)
 class AttemptSucceeded:
+    """`settles_at` is set when a report came before the call had ended: until then it may still be in flight (P4)."""
+
     step: str
     operation: OperationKind
     attempt: int
     output: Any = None
+    settles_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptRefused:
+    """`settles_at` as in `AttemptSucceeded`."""
+
     step: str
     operation: OperationKind
     attempt: int
     cause: Cause
+    settles_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +126,10 @@ class InputInvalid:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeLate:
-    """An outcome that came after the step was decided: kept for the story, moves nothing.
+    """An outcome that came after the operation was decided: kept for the story, moves nothing.
 
-    One exception: a late success before the compensation has started gives that compensation its output.
+    What is known still grows: a late success makes the effect certain and, before the compensation has started, gives that
+    compensation its output. `outcome` is SUCCEEDED or REFUSED; the other two would say nothing new.
     """
 
     step: str
@@ -234,7 +241,7 @@ def decode(stored: StoredEntry) -> Entry:
     known = _FIELD_NAMES[kind]
     values = {name: value for name, value in stored.body.items() if name in known}
     if isinstance(values.get("cause"), dict):
-        values["cause"] = Cause(**values["cause"])
+        values["cause"] = Cause(**{n: text for n, text in values["cause"].items() if n in _CAUSE_FIELDS})
     if kind in _ATTEMPT_TYPES:
         values |= {
             "step": stored.step,
@@ -264,6 +271,7 @@ _BY_NAME: dict[str, type[Entry]] = {name: kind for kind, name in _NAMES.items()}
 _FIELD_NAMES: dict[type[Entry], frozenset[str]] = {
     kind: frozenset(each.name for each in fields(kind)) for kind in ENTRY_TYPES
 }
+_CAUSE_FIELDS = frozenset(each.name for each in fields(Cause))
 
 _BODY_FIELDS: dict[type[Entry], tuple[str, ...]] = {
     kind: tuple(

@@ -1,0 +1,18 @@
+"""Runs the migrations on the connection that `store.schema` hands over."""
+
+from alembic import context
+from sqlalchemy import text
+
+from saga_coordinator.store.tables import SCHEMA, metadata
+
+connection = context.config.attributes["connection"]
+connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+context.configure(
+    connection=connection,
+    target_metadata=metadata,
+    version_table="schema_version",
+    version_table_schema=SCHEMA,
+    transactional_ddl=True,
+)
+with context.begin_transaction():
+    context.run_migrations()

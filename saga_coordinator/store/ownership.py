@@ -1,0 +1,145 @@
+"""Leases and claims: which coordinator drives which saga.
+
+A coordinator owns the sagas whose row names it for as long as its lease row has not run out. A saga comes into a
+coordinator's hands in two ways only: it started it, or it claimed it. What may be claimed is unowned and due, or owned by a
+coordinator whose lease has ended; rows that another claim is looking at are skipped. Claiming moves the row; what fences the
+previous owner is the adoption's log entry (`saga_adopted`), whose primary key its next append would need (P8).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import CursorResult, text
+
+from saga_coordinator.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A saga that is ours from now on. `previous_owner` is set when its coordinator's lease ended before it let go."""
+
+    saga_id: str
+    previous_owner: str | None
+
+
+_RENEW = text("""
+    INSERT INTO saga.coordinators (coordinator_id, lease_until, address, version)
+    VALUES (:coordinator_id, clock_timestamp() + :lease_seconds * interval '1 second', :address, :version)
+    ON CONFLICT (coordinator_id) DO UPDATE SET lease_until = excluded.lease_until
+    RETURNING extract(epoch FROM clock_timestamp())::float8
+""")
+_CLAIM_DUE = text("""
+    UPDATE saga.sagas SET owner = :coordinator_id, wake_at = NULL
+    FROM (
+        SELECT saga_id FROM saga.sagas WHERE owner IS NULL AND wake_at <= now()
+        ORDER BY wake_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    ) AS due
+    WHERE sagas.saga_id = due.saga_id
+    RETURNING sagas.saga_id, NULL::uuid AS previous_owner
+""")
+_CLAIM_ORPHANED = text("""
+    UPDATE saga.sagas SET owner = :coordinator_id, wake_at = NULL
+    FROM (
+        SELECT saga_id, owner FROM saga.sagas
+        WHERE owner = ANY (ARRAY(SELECT coordinator_id FROM saga.coordinators WHERE lease_until < clock_timestamp()))
+        ORDER BY saga_id LIMIT :limit FOR UPDATE SKIP LOCKED
+    ) AS orphaned
+    WHERE sagas.saga_id = orphaned.saga_id
+    RETURNING sagas.saga_id, orphaned.owner AS previous_owner
+""")
+_CLAIM_ONE = text("""
+    UPDATE saga.sagas SET owner = :coordinator_id, wake_at = NULL
+    FROM (
+        SELECT saga_id, owner FROM saga.sagas
+        WHERE saga_id = :saga_id AND status IN ('RUNNING', 'COMPENSATING') AND (
+            owner IS NULL
+            OR owner IN (SELECT coordinator_id FROM saga.coordinators WHERE lease_until < clock_timestamp())
+        )
+        FOR UPDATE
+    ) AS free
+    WHERE sagas.saga_id = free.saga_id
+    RETURNING sagas.saga_id, free.owner AS previous_owner
+""")
+_OWNED = text("SELECT saga_id FROM saga.sagas WHERE owner = :coordinator_id")
+_RELEASE = text("""
+    UPDATE saga.sagas SET owner = NULL, wake_at = now() + :after_seconds * interval '1 second'
+    WHERE saga_id = ANY (CAST(:saga_ids AS uuid[])) AND owner = :coordinator_id
+""")
+_RETIRE = text("""
+    WITH released AS (
+        UPDATE saga.sagas SET owner = NULL, wake_at = now() WHERE owner = :coordinator_id RETURNING saga_id
+    ), gone AS (
+        DELETE FROM saga.coordinators WHERE coordinator_id = :coordinator_id
+    )
+    SELECT count(*) FROM released
+""")
+_FORGET_DEAD = text("""
+    DELETE FROM saga.coordinators
+    WHERE lease_until < clock_timestamp() - interval '1 hour'
+        AND NOT EXISTS (SELECT FROM saga.sagas WHERE owner = coordinator_id)
+""")
+
+
+class Ownership:
+    """The statements of one coordinator; each raises Unavailable when the database is away."""
+
+    def __init__(self, database: Database, coordinator_id: str, *, address: str, version: str) -> None:
+        self._database = database
+        self._coordinator_id = coordinator_id
+        self._row = {"coordinator_id": coordinator_id, "address": address, "version": version}
+
+    async def renew(self, lease_seconds: float) -> float:
+        """Makes the lease last `lease_seconds` from now; returns the database's time, in seconds since the epoch (P10)."""
+        result = await self._execute(_RENEW, **self._row, lease_seconds=lease_seconds)
+        return float(result.scalar_one())
+
+    async def claim(self, limit: int) -> list[Claim]:
+        """Takes over up to `limit` sagas that nobody drives: those of dead coordinators first, then what is due."""
+        claims = _claims(
+            await self._execute(_CLAIM_ORPHANED, coordinator_id=self._coordinator_id, limit=limit)
+        )
+        if len(claims) < limit:
+            remaining = limit - len(claims)
+            claims += _claims(
+                await self._execute(_CLAIM_DUE, coordinator_id=self._coordinator_id, limit=remaining)
+            )
+        return claims
+
+    async def claim_one(self, saga_id: str) -> Claim | None:
+        """Takes over one saga that nobody drives, due or not; None when it has an owner or is settled."""
+        result = await self._execute(_CLAIM_ONE, coordinator_id=self._coordinator_id, saga_id=saga_id)
+        return next(iter(_claims(result)), None)
+
+    async def owned(self) -> set[str]:
+        """All sagas whose row names this coordinator."""
+        result = await self._execute(_OWNED, coordinator_id=self._coordinator_id)
+        return {str(row.saga_id) for row in result}
+
+    async def release(self, saga_ids: list[str], after_seconds: float) -> None:
+        """Lets sagas go, to be claimed by anybody after a while."""
+        await self._execute(
+            _RELEASE, coordinator_id=self._coordinator_id, saga_ids=saga_ids, after_seconds=after_seconds
+        )
+
+    async def retire(self) -> int:
+        """Lets every saga go at once and ends the lease; returns how many these were."""
+        result = await self._execute(_RETIRE, coordinator_id=self._coordinator_id)
+        return int(result.scalar_one())
+
+    async def forget_dead(self) -> None:
+        """Deletes the rows of coordinators that ended long ago and own nothing."""
+        await self._execute(_FORGET_DEAD)
+
+    async def _execute(self, statement: Any, **parameters: Any) -> CursorResult[Any]:
+        async with self._database.connection() as connection:
+            result: CursorResult[Any] = await connection.execute(statement, parameters)
+            return result
+
+
+def _claims(result: CursorResult[Any]) -> list[Claim]:
+    return [
+        Claim(str(row.saga_id), None if row.previous_owner is None else str(row.previous_owner))
+        for row in result
+    ]

@@ -1,0 +1,161 @@
+"""What is read of sagas: for answers, for lists, and to take one over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, func, select
+
+from saga_coordinator.saga.entries import Entry, StoredEntry, decode
+from saga_coordinator.saga.errors import NotFound
+from saga_coordinator.saga.outcome import Cause
+from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.store.database import Database
+from saga_coordinator.store.tables import NAMESPACE, log, sagas, start_keys
+
+
+@dataclass(frozen=True, slots=True)
+class SagaRecord:
+    """A saga's summary. `sequence` is the number of its log's entries; `owner` the coordinator that drives it."""
+
+    saga_id: str
+    definition: str
+    version: int
+    status: SagaStatus
+    start_key: str
+    input: Any
+    labels: dict[str, str]
+    failure: Cause | None
+    remaining: tuple[str, ...]
+    started_at: datetime
+    ended_at: datetime | None
+    deadline_at: datetime | None
+    sequence: int
+    owner: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """An entry with where and when it stands in the log, and the coordinator that wrote it."""
+
+    sequence: int
+    entry: StoredEntry
+    recorded_at: datetime
+    recorded_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class SagaFilter:
+    """Empty fields match everything; a saga must have every label."""
+
+    statuses: tuple[SagaStatus, ...] = ()
+    definition: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+
+
+_LENGTH = (
+    select(func.max(log.c.sequence))
+    .where(log.c.saga_id == sagas.c.saga_id)
+    .scalar_subquery()
+    .label("sequence")
+)
+
+
+class Sagas:
+    """Reads; every method raises Unavailable when the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, saga_id: str) -> SagaRecord:
+        """Raises NotFound."""
+        async with self._database.connection() as connection:
+            query = select(sagas, _LENGTH).where(sagas.c.saga_id == saga_id)
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no saga {saga_id}")
+        return _record(row)
+
+    async def by_start_key(self, start_key: str) -> SagaRecord:
+        """Raises NotFound."""
+        query = (
+            select(sagas, _LENGTH)
+            .join(start_keys, start_keys.c.saga_id == sagas.c.saga_id)
+            .where(start_keys.c.namespace == NAMESPACE, start_keys.c.start_key == start_key)
+        )
+        async with self._database.connection() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise NotFound(f"there is no saga with start key {start_key!r}")
+        return _record(row)
+
+    async def log(self, saga_id: str, after: int = 0, limit: int = 1000) -> list[LogEntry]:
+        """The entries behind sequence `after`, in order."""
+        query = (
+            select(log)
+            .where(log.c.saga_id == saga_id, log.c.sequence > after)
+            .order_by(log.c.sequence)
+            .limit(limit)
+        )
+        async with self._database.connection() as connection:
+            rows = (await connection.execute(query)).all()
+        return [LogEntry(row.sequence, _stored(row), row.recorded_at, row.recorded_by) for row in rows]
+
+    async def page(self, wanted: SagaFilter, before_saga_id: str | None, limit: int) -> list[SagaRecord]:
+        """Newest first: those that sort before `before_saga_id`, or from the newest on."""
+        query = select(sagas, _LENGTH).order_by(sagas.c.saga_id.desc()).limit(limit)
+        if wanted.statuses:
+            query = query.where(sagas.c.status.in_(wanted.statuses))
+        if wanted.definition:
+            query = query.where(sagas.c.definition == wanted.definition)
+        if wanted.labels:
+            # The second condition lets the planner use the partial index.
+            query = query.where(sagas.c.labels.contains(wanted.labels), sagas.c.labels != {})
+        if before_saga_id is not None:
+            query = query.where(sagas.c.saga_id < before_saga_id)
+        async with self._database.connection() as connection:
+            return [_record(row) for row in await connection.execute(query)]
+
+    async def entries(self, saga_ids: Sequence[str]) -> dict[str, list[Entry]]:
+        """The whole logs of some sagas, to fold."""
+        query = select(log).where(log.c.saga_id.in_(saga_ids)).order_by(log.c.saga_id, log.c.sequence)
+        logs: dict[str, list[Entry]] = {saga_id: [] for saga_id in saga_ids}
+        async with self._database.connection() as connection:
+            for row in await connection.execute(query):
+                logs[row.saga_id].append(decode(_stored(row)))
+        return logs
+
+    async def status(self, saga_id: str) -> SagaStatus:
+        """Only the status, cheaply. Raises NotFound."""
+        async with self._database.connection() as connection:
+            query = select(sagas.c.status).where(sagas.c.saga_id == saga_id)
+            status = (await connection.execute(query)).scalar_one_or_none()
+        if status is None:
+            raise NotFound(f"there is no saga {saga_id}")
+        return SagaStatus(status)
+
+
+def _stored(row: Row[Any]) -> StoredEntry:
+    return StoredEntry(row.type, row.step, row.operation, row.attempt, row.body)
+
+
+def _record(row: Row[Any]) -> SagaRecord:
+    return SagaRecord(
+        saga_id=row.saga_id,
+        definition=row.definition,
+        version=row.version,
+        status=SagaStatus(row.status),
+        start_key=row.start_key,
+        input=row.input,
+        labels=row.labels,
+        failure=Cause(**row.failure) if row.failure else None,
+        remaining=tuple(row.remaining),
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        deadline_at=row.deadline_at,
+        sequence=row.sequence,
+        owner=row.owner,
+    )

@@ -1,0 +1,136 @@
+"""The tables of schema `saga`, as SQLAlchemy Core sees them. Their DDL is the migrations'; a test compares the two.
+
+Every growing table is led by the saga (or, for start keys, by the key), none refers to another by a foreign key, and no row
+is shared by two sagas: the schema can be partitioned and distributed, and sagas never wait for each other's locks.
+"""
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    DateTime,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
+
+SCHEMA = "saga"
+NAMESPACE = "default"
+
+metadata = MetaData(
+    schema=SCHEMA,
+    naming_convention={"pk": "%(table_name)s_pkey", "ck": "%(table_name)s_%(constraint_name)s"},
+)
+
+_instant = DateTime(timezone=True)
+_identity = UUID(as_uuid=False)
+
+definitions = Table(
+    "definitions",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("digest", Text, nullable=False),
+    Column("spec", JSONB, nullable=False),
+    Column("registered_at", _instant, nullable=False, server_default=func.now()),
+    CheckConstraint("version >= 1", name="version_positive"),
+)
+
+start_keys = Table(
+    "start_keys",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("start_key", Text, primary_key=True),
+    Column("saga_id", _identity, nullable=False),
+    Column("request_digest", LargeBinary, nullable=False),
+)
+
+sagas = Table(
+    "sagas",
+    metadata,
+    Column("saga_id", _identity, primary_key=True),
+    Column("start_key", Text, nullable=False),
+    Column("definition", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("input", JSONB),
+    Column("labels", JSONB, nullable=False),
+    Column("failure", JSONB),
+    Column("remaining", ARRAY(Text), nullable=False, server_default=text("'{}'")),
+    Column("owner", _identity),
+    Column("wake_at", _instant),
+    Column("deadline_at", _instant),
+    Column("started_at", _instant, nullable=False, server_default=func.now()),
+    Column("ended_at", _instant),
+    CheckConstraint(
+        "status IN ('RUNNING', 'COMPENSATING', 'COMPLETED', 'COMPENSATED', 'NEEDS_ATTENTION', 'ABANDONED')",
+        name="status_known",
+    ),
+    # P1: a saga that is not settled is driven by somebody, or will be at a known time.
+    CheckConstraint(
+        "status NOT IN ('RUNNING', 'COMPENSATING') OR owner IS NOT NULL OR wake_at IS NOT NULL",
+        name="moving_is_driven",
+    ),
+    CheckConstraint(
+        "status IN ('RUNNING', 'COMPENSATING') OR (owner IS NULL AND wake_at IS NULL)",
+        name="settled_is_at_rest",
+    ),
+    CheckConstraint(
+        "(ended_at IS NOT NULL) = (status IN ('COMPLETED', 'COMPENSATED', 'ABANDONED'))",
+        name="ended_has_time",
+    ),
+    # P2, P13: what is said to be done or undone leaves nothing behind.
+    CheckConstraint(
+        "status IN ('NEEDS_ATTENTION', 'ABANDONED') OR remaining = '{}'",
+        name="only_the_unfinished_leave_effects",
+    ),
+)
+Index(
+    "sagas_unowned_due",
+    sagas.c.wake_at,
+    postgresql_where=(sagas.c.owner.is_(None)) & (sagas.c.wake_at.is_not(None)),
+)
+Index("sagas_owned", sagas.c.owner, postgresql_where=sagas.c.owner.is_not(None))
+Index("sagas_by_status", sagas.c.status, sagas.c.saga_id, postgresql_where=sagas.c.status != "COMPLETED")
+Index("sagas_by_definition", sagas.c.definition, sagas.c.saga_id)
+Index(
+    "sagas_by_label",
+    sagas.c.labels,
+    postgresql_using="gin",
+    postgresql_ops={"labels": "jsonb_path_ops"},
+    postgresql_where=text("labels <> '{}'"),
+)
+
+log = Table(
+    "log",
+    metadata,
+    Column("saga_id", _identity, primary_key=True),
+    Column("sequence", Integer, primary_key=True),
+    Column("type", Text, nullable=False),
+    Column("step", Text),
+    Column("operation", Text),
+    Column("attempt", Integer, nullable=False),
+    Column("body", JSONB, nullable=False),
+    Column("recorded_at", _instant, nullable=False, server_default=func.now()),
+    Column("recorded_by", _identity, nullable=False),
+    CheckConstraint("sequence >= 1", name="sequence_positive"),
+    CheckConstraint("(sequence = 1) = (type = 'saga_started')", name="begins_with_start"),
+    CheckConstraint("operation IN ('action', 'compensation')", name="operation_known"),
+    CheckConstraint("(step IS NULL) = (operation IS NULL)", name="step_has_operation"),
+)
+
+coordinators = Table(
+    "coordinators",
+    metadata,
+    Column("coordinator_id", _identity, primary_key=True),
+    Column("lease_until", _instant, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("started_at", _instant, nullable=False, server_default=func.now()),
+)
