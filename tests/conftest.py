@@ -59,7 +59,7 @@ def postgres_folder() -> Iterator[Path]:
     folder = parent / f"saga-postgres-{os.getpid()}"
     folder.mkdir(parents=True)
     yield folder
-    shutil.rmtree(folder)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

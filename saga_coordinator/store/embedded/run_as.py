@@ -9,9 +9,9 @@ from pathlib import Path
 
 from saga_coordinator.store.embedded.binaries import EmbeddedPostgresError
 
-# A shell that becomes the server, after leaving behind a guard that waits on a pipe whose other end only our
+# A shell that becomes the program, after leaving behind a guard that waits on a pipe whose other end only our
 # process holds: "ended" means that all is well, anything else that we are gone. Not prctl(PR_SET_PDEATHSIG):
-# that fires when the starting thread ends, and is lost when the server changes its user. The guard is orphaned
+# that fires when the starting thread ends, and is lost when the program changes its user. The guard is orphaned
 # at once, so that the server does not find a child that it never started. A fork of our process that does not
 # execute another program holds the pipe as well, and the server waits for that to end too.
 _GUARDED = """
@@ -31,14 +31,11 @@ class RunAs:
     user: int | None = None
     group: int | None = None
 
-    def popen(
-        self, command: Sequence[str | Path], *, log: int, lock: int, guarded: bool
-    ) -> subprocess.Popen[bytes]:
-        """Starts `command` out of the terminal's reach. When `guarded`, it dies with us."""
-        guard = ("sh", "-c", _GUARDED, "sh") if guarded else ()
+    def popen(self, command: Sequence[str | Path], *, log: int, lock: int) -> subprocess.Popen[bytes]:
+        """Starts `command`, which dies with us unless "ended" is written to its standard input first."""
         return subprocess.Popen(
-            [*guard, *self.prefix, *command],
-            stdin=subprocess.PIPE if guarded else subprocess.DEVNULL,
+            ["sh", "-c", _GUARDED, "sh", *self.prefix, *command],
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             # Not where we are, which another user may not be allowed to enter.
@@ -53,13 +50,20 @@ class RunAs:
 
     def can_enter(self, *paths: Path) -> bool:
         """Whether all `paths`, folders or programs, can be passed through or run."""
-        test: list[str | Path] = ["sh", "-c", 'for path; do test -x "$path" || exit 1; done', "sh", *paths]
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123  # a device, not a file of ours
-            try:
-                process = self.popen(test, log=nowhere.fileno(), lock=nowhere.fileno(), guarded=False)
-            except (OSError, subprocess.SubprocessError):
-                return False
-            return process.wait() == 0
+        test = ["sh", "-c", 'for path; do test -x "$path" || exit 1; done', "sh"]
+        try:
+            done = subprocess.run(
+                [*self.prefix, *test, *paths],
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                user=self.user,
+                group=self.group,
+                extra_groups=None if self.user is None else (),
+                check=False,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return False
+        return done.returncode == 0
 
 
 def _environment() -> dict[str, str]:

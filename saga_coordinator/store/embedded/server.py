@@ -154,8 +154,7 @@ class EmbeddedPostgres:
         finally:
             lock, self._lock = self._lock, None
             if lock is not None:
-                # Explicitly, because the guard may hold the same lock a moment longer.
-                fcntl.flock(lock, fcntl.LOCK_UN)
+                # Not unlocked: whatever program of ours may be left keeps the directory until it ends.
                 os.close(lock)
 
     def _matching_binaries(self) -> Path:
@@ -198,18 +197,12 @@ class EmbeddedPostgres:
         options = ["--no-locale", "--encoding=UTF8", "--auth=scram-sha-256", f"--username={SUPERUSER}"]
         options += [f"--pwfile={self._password_path}", *([] if self._fsync else ["--no-sync"])]
         with self.log_path.open("wb") as log:
-            process = run_as.popen(
-                [binaries / "initdb", f"--pgdata={unfinished}", *options],
-                log=log.fileno(),
-                lock=lock,
-                guarded=False,
-            )
+            command: list[str | Path] = [binaries / "initdb", f"--pgdata={unfinished}", *options]
+            process = run_as.popen(command, log=log.fileno(), lock=lock)
             try:
                 status = process.wait()
-            except BaseException:
-                process.kill()
-                process.wait()
-                raise
+            finally:
+                _end(process, signal.SIGINT)
         if status != 0:
             raise EmbeddedPostgresError(
                 f"initdb could not make {self._cluster}: {_last_lines(self.log_path)}"
@@ -234,9 +227,7 @@ class EmbeddedPostgres:
             self.log_path.replace(self.log_path.with_suffix(".log.1"))
         command: list[str | Path] = [binaries / "postgres", "-D", self._cluster]
         with self.log_path.open("wb") as log:
-            self._process = run_as.popen(
-                [*command, *self._options()], log=log.fileno(), lock=lock, guarded=True
-            )
+            self._process = run_as.popen([*command, *self._options()], log=log.fileno(), lock=lock)
         deadline = time.monotonic() + _START_SECONDS_MAX
         while self._process.poll() is None:
             found = _PidFile.read(self._cluster)
@@ -291,7 +282,7 @@ def _take_lock(data_dir: Path) -> int:
 
 
 def _end(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
-    """Ends a server, ever less gently, and dismisses its guard."""
+    """Ends a program that has not yet ended, ever less gently, and dismisses its guard."""
     try:
         for signal_number in (first, signal.SIGQUIT, signal.SIGKILL):
             process.send_signal(signal_number)
