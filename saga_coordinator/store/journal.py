@@ -108,12 +108,10 @@ class Journal:
     `on_recovered` is called when the database answers again after an outage.
     """
 
-    def __init__(
-        self, database: Database, coordinator_id: str, *, on_recovered: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, database: Database, coordinator_id: str) -> None:
         self._database = database
         self._coordinator_id = coordinator_id
-        self._on_recovered = on_recovered
+        self.on_recovered: Callable[[], None] = lambda: None
         self._waiting: list[_Waiting] = []
         self._wakeup = asyncio.Event()
         self._flusher: asyncio.Task[None] | None = None
@@ -174,7 +172,7 @@ class Journal:
                 await self._flush(cursor, self._waiting[:APPENDS_PER_FLUSH_MAX])
                 if not self.is_available:
                     _log.info("journal_recovered")
-                    self._on_recovered()
+                    self.on_recovered()
                 self._failures = 0
             if self._is_closing:
                 return

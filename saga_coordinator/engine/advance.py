@@ -1,0 +1,152 @@
+"""The one write path: decide, append, then hand out the effects, in that order (P6).
+
+`Advance.advance` is the only caller of the journal. Inputs of one saga are decided one after the other; those that gather
+while an append is under way are decided together and share the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from saga_coordinator.engine.lease import Lease
+from saga_coordinator.saga.decide import Decision, Effect, Input, Invoke, SetTimer, StartRequested, decide
+from saga_coordinator.saga.definition import Definition
+from saga_coordinator.saga.entries import Entry
+from saga_coordinator.saga.state import SETTLED, SagaState
+from saga_coordinator.store.journal import Append, Journal, Move, Start
+
+SLEEP_AFTER_SECONDS = 5.0
+"""A saga that has nothing to do for longer than this is let go: it holds no memory and no owner until it is due."""
+
+
+class Run:
+    """A saga in this coordinator's memory: its state, and what has happened to it since."""
+
+    __slots__ = ("definition", "inbox", "is_advancing", "is_dropped", "saga_id", "settled", "state", "timer")
+
+    def __init__(self, saga_id: str, definition: Definition, state: SagaState) -> None:
+        self.saga_id = saga_id
+        self.definition = definition
+        self.state = state
+        self.inbox: deque[tuple[Input, asyncio.Future[Decision] | None]] = deque()
+        self.is_advancing = False
+        self.is_dropped = False
+        self.timer: asyncio.TimerHandle | None = None
+        self.settled: asyncio.Future[bool] | None = None
+
+    @property
+    def is_in_flight(self) -> bool:
+        return any(step.is_in_flight for step in self.state.steps.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """What came of some inputs: a decision for each, the effects to perform, and whether the saga was let go to sleep."""
+
+    decisions: tuple[Decision, ...]
+    effects: tuple[Effect, ...]
+    is_asleep: bool = False
+
+
+class Advance:
+    """Decides and appends for one coordinator. `may_call` turns false when it is stopping."""
+
+    def __init__(self, journal: Journal, lease: Lease, *, dice: random.Random) -> None:
+        self._journal = journal
+        self._lease = lease
+        self._dice = dice
+        self.may_call = True
+
+    async def start(
+        self,
+        definition: Definition,
+        request: StartRequested,
+        start_key: str,
+        request_digest: bytes,
+        *,
+        may_call: bool,
+    ) -> tuple[Run, Advanced]:
+        """Makes a new saga durable; queued for whoever has room when it may not be called for here.
+
+        Raises:
+            StartKeyTaken: the key belongs to another saga.
+            Unavailable: the database is away; the start may have become durable all the same.
+        """
+        may_call = may_call and self.may_call
+        decision = decide(
+            definition, None, request, self._lease.now(), self._dice.random(), may_call=may_call
+        )
+        run = Run(request.saga_id, definition, decision.state)
+        state = decision.state
+        start = Start(
+            start_key=start_key,
+            request_digest=request_digest,
+            definition=definition.name,
+            version=request.version,
+            input=request.input,
+            labels=dict(request.labels),
+            deadline_at=state.deadline_at,
+        )
+        wake_at = self._wake_at(decision.effects, state, may_call)
+        move = _move(state, wake_at)
+        await self._journal.append(Append(run.saga_id, 1, decision.entries, start, move))
+        return run, Advanced((decision,), decision.effects, wake_at is not None)
+
+    async def advance(self, run: Run, inputs: Sequence[Input]) -> Advanced:
+        """What follows from `inputs`, committed. `run.state` is the new state when this returns.
+
+        Raises:
+            OwnershipLost: another coordinator has written to the saga (P8).
+            Unavailable: the journal was stopped while the database is away.
+        """
+        before = state = run.state
+        entries: list[Entry] = []
+        invocations: list[Effect] = []
+        last: tuple[Effect, ...] = ()
+        decisions: list[Decision] = []
+        for happened in inputs:
+            decision = decide(
+                run.definition,
+                state,
+                happened,
+                self._lease.now(),
+                self._dice.random(),
+                may_call=self.may_call,
+            )
+            state = decision.state
+            entries += decision.entries
+            decisions.append(decision)
+            invocations += [effect for effect in decision.effects if isinstance(effect, Invoke)]
+            last = tuple(effect for effect in decision.effects if not isinstance(effect, Invoke))
+        wake_at = self._wake_at(last, state, self.may_call)
+        is_moved = wake_at is not None or state.status is not before.status
+        if entries or is_moved:
+            move = _move(state, wake_at) if is_moved else None
+            await self._journal.append(Append(run.saga_id, before.sequence + 1, entries, move=move))
+        run.state = state
+        return Advanced(tuple(decisions), (*invocations, *last), wake_at is not None)
+
+    async def put_to_rest(self, run: Run) -> None:
+        """Brings the row of a settled saga in line with its log, where its last owner could not."""
+        await self._journal.append(
+            Append(run.saga_id, run.state.sequence + 1, (), move=_move(run.state, None))
+        )
+
+    def _wake_at(self, effects: Sequence[Effect], state: SagaState, may_call: bool) -> float | None:
+        """When a saga that is let go now has to be taken up again; None when it is not let go."""
+        if state.status in SETTLED or any(step.is_in_flight for step in state.steps.values()):
+            return None
+        now = self._lease.now()
+        if not may_call:
+            return now
+        due_at = next((effect.due_at for effect in effects if isinstance(effect, SetTimer)), now)
+        return due_at if due_at - now > SLEEP_AFTER_SECONDS else None
+
+
+def _move(state: SagaState, wake_at: float | None) -> Move:
+    is_owned = state.status not in SETTLED and wake_at is None
+    return Move(state.status, state.failure, state.remaining, is_owned, wake_at)

@@ -1,0 +1,269 @@
+"""The front of the engine: starts sagas, waits for them, cancels them, takes reports."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import orjson
+import structlog
+
+from saga_coordinator.engine.advance import Advance, Run
+from saga_coordinator.engine.drive import Caller, Drive
+from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.ownership import Claiming
+from saga_coordinator.saga.decide import CancelAsked, Decision, Input, OutcomeReported, StartRequested
+from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow, OwnershipLost, Unavailable
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Outcome
+from saga_coordinator.saga.state import SETTLED, fold
+from saga_coordinator.store.definitions import Definitions, RegisteredDefinition
+from saga_coordinator.store.journal import Journal, StartKeyTaken
+from saga_coordinator.store.ownership import Ownership
+from saga_coordinator.store.sagas import Sagas
+
+_WAIT_POLL_SECONDS = (0.05, 0.5)
+_DELIVERY_TRIES = 5
+
+_log = structlog.get_logger(__name__)
+
+
+class Participants(Caller, Protocol):
+    @property
+    def names(self) -> frozenset[str]:
+        """The participants that the directory knows."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartSaga:
+    """A request to start a saga; `version` 0 is the newest, `deadline_seconds` None the definition's."""
+
+    definition: str
+    start_key: str
+    version: int = 0
+    input: Any = None
+    labels: Mapping[str, str] | None = None
+    deadline_seconds: float | None = None
+
+    def digest(self) -> bytes:
+        """Tells whether two requests with one start key are the same request (P9)."""
+        said = (self.definition, self.version, self.input, dict(self.labels or {}), self.deadline_seconds)
+        return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()
+
+
+def new_saga_id(now: float) -> str:
+    """A UUIDv7 (RFC 9562): identities sort by the time of the start, in milliseconds."""
+    bits = int(now * 1000) << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
+    digits = f"{bits:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How long a lease lasts, how many sagas are kept in memory at once, and how often work is looked for."""
+
+    lease_seconds: float = 3.0
+    sagas_in_memory_max: int = 10_000
+    poll_seconds: float = 0.5
+
+
+class Coordinator:
+    """One coordinator: owns sagas, drives them, and answers for those of others too."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        ownership: Ownership,
+        sagas: Sagas,
+        definitions: Definitions,
+        participants: Participants,
+        settings: EngineSettings,
+        dice: random.Random,
+    ) -> None:
+        self._sagas = sagas
+        self._definitions = definitions
+        self._participants = participants
+        self._ownership = ownership
+        self._journal = journal
+        self._lease = Lease(ownership, settings.lease_seconds, on_regained=self._reconcile)
+        self._advance = Advance(journal, self._lease, dice=dice)
+        self._drive = Drive(self._advance, participants, self._lease)
+        self._claiming = Claiming(
+            ownership,
+            sagas,
+            definitions,
+            self._drive,
+            sagas_in_memory_max=settings.sagas_in_memory_max,
+            poll_seconds=settings.poll_seconds,
+        )
+        journal.on_recovered = self._claiming.reconcile_soon
+        self._starts: set[asyncio.Task[tuple[str, bool]]] = set()
+        self._is_stopping = False
+
+    async def _reconcile(self) -> None:
+        await self._claiming.reconcile()
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether a start would be taken now."""
+        return not self._is_stopping and self._journal.is_available and self._lease.may_act
+
+    async def start(self) -> None:
+        """Takes the lease and begins to look for sagas to drive. Raises Unavailable."""
+        await self._lease.start()
+        await self._journal.start()
+        self._claiming.start()
+        _log.info("coordinator_started")
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Takes no new work, gives calls in flight their time, commits what they meant, and hands all sagas over."""
+        self._is_stopping = True
+        self._advance.may_call = False
+        await self._claiming.stop()
+        await asyncio.gather(*self._starts, return_exceptions=True)
+        await self._drive.finish_calls(grace_seconds)
+        for run in tuple(self._drive.runs.values()):
+            if not run.is_in_flight:
+                self._drive.drop(run)
+        await self._journal.stop()
+        await self._drive.finish_moves()
+        for run in tuple(self._drive.runs.values()):
+            self._drive.drop(run)
+        await self._lease.stop()
+        try:
+            released = await self._ownership.retire()
+        except Unavailable as error:
+            _log.warning("coordinator_stopped", reason=f"its sagas wait for its lease to end: {error}")
+        else:
+            _log.info("coordinator_stopped", sagas_handed_over=released)
+
+    async def start_saga(self, request: StartSaga) -> tuple[str, bool]:
+        """Starts a saga; returns its identity, and False when the same request had started it before (P9).
+
+        Raises:
+            NotFound: no such definition or version.
+            NotPossibleNow: a participant is not in the directory.
+            AlreadyExists: the start key belongs to a different request.
+            Unavailable: the database is away; repeating with the same start key is safe.
+        """
+        if self._is_stopping:
+            raise Unavailable("the coordinator is stopping")
+        if not self._lease.may_act:
+            raise Unavailable("the coordinator's lease has run out; it cannot reach the database")
+        registered = await self._definitions.get(request.definition, request.version)
+        missing = sorted(registered.definition.participants - self._participants.names)
+        if missing:
+            raise NotPossibleNow(
+                f"the participants file does not know {', '.join(missing)}, which definition `{registered.name}` calls; add "
+                "them and reload (SIGHUP)"
+            )
+        # Once handed to the journal a start may become durable, so it is seen through even if the caller goes away.
+        task = asyncio.create_task(self._start(registered, request))
+        self._starts.add(task)
+        task.add_done_callback(self._starts.discard)
+        return await asyncio.shield(task)
+
+    async def _start(self, registered: RegisteredDefinition, request: StartSaga) -> tuple[str, bool]:
+        saga_id = new_saga_id(self._lease.now())
+        started = StartRequested(
+            saga_id, registered.version, request.input, request.labels or {}, request.deadline_seconds
+        )
+        has_room = self._claiming.has_room
+        self._claiming.starting.add(saga_id)
+        digest = request.digest()
+        try:
+            run, advanced = await self._advance.start(
+                registered.definition, started, request.start_key, digest, may_call=has_room
+            )
+            self._drive.take(run, advanced)
+        except StartKeyTaken as taken:
+            if taken.request_digest != digest:
+                raise AlreadyExists(str(taken)) from None
+            return taken.saga_id, False
+        finally:
+            self._claiming.starting.discard(saga_id)
+        return saga_id, True
+
+    async def wait(self, saga_id: str, timeout_seconds: float) -> bool:
+        """Whether the saga has ended or needs attention, as soon as it has, or after `timeout_seconds`.
+
+        Raises:
+            NotFound: no such saga.
+            Unavailable: the database is away.
+        """
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + timeout_seconds
+        pause, longest_pause = _WAIT_POLL_SECONDS
+        while True:
+            run = self._drive.runs.get(saga_id)
+            remaining = give_up_at - loop.time()
+            if run is not None:
+                if run.settled is None:
+                    run.settled = loop.create_future()
+                done, _ = await asyncio.wait([run.settled], timeout=max(0.0, remaining))
+                if not done:
+                    return False
+                if run.settled.result():
+                    return True
+            elif await self._sagas.status(saga_id) in SETTLED:
+                return True
+            elif remaining <= 0:
+                return False
+            else:
+                await asyncio.sleep(min(pause, remaining))
+                pause = min(2 * pause, longest_pause)
+
+    async def cancel(self, saga_id: str, reason: str, requested_by: str) -> None:
+        """Fails the saga with cause CANCELLED, durably; nothing changes when it is being or has been compensated.
+
+        Raises:
+            NotFound: no such saga.
+            NotPossibleNow: there is no way back any more.
+            Unavailable: the database is away, or another coordinator drives the saga.
+        """
+        await self._deliver(saga_id, CancelAsked(reason, requested_by))
+
+    async def report_outcome(
+        self, saga_id: str, step: str, operation: OperationKind, outcome: Outcome
+    ) -> bool:
+        """Takes a participant's report; False when it moved nothing, being late or a repetition (P9).
+
+        Raises:
+            NotFound: no such saga.
+            NotPossibleNow: no such step, or the operation was never attempted.
+            Unavailable: the database is away, or another coordinator drives the saga.
+        """
+        return (await self._deliver(saga_id, OutcomeReported(step, operation, outcome))).is_applied
+
+    async def _deliver(self, saga_id: str, happened: Input) -> Decision:
+        """Has an input decided by whoever may: here if the saga is or can be ours, or if it is settled."""
+        for _ in range(_DELIVERY_TRIES):
+            try:
+                if run := self._drive.runs.get(saga_id):
+                    decision = await self._drive.ask(run, happened)
+                elif await self._claiming.claim_one(saga_id):
+                    continue
+                elif await self._sagas.status(saga_id) in SETTLED:
+                    decision = await self._append_to_settled(saga_id, happened)
+                else:
+                    break
+            except OwnershipLost:
+                continue
+            if decision.refusal is not None:
+                raise NotPossibleNow(decision.refusal)
+            return decision
+        raise Unavailable("another coordinator drives this saga now; ask that one, or repeat shortly")
+
+    async def _append_to_settled(self, saga_id: str, happened: Input) -> Decision:
+        """A settled saga has no owner and needs none: what is late is appended, and nothing moves."""
+        state = fold(saga_id, (await self._sagas.entries([saga_id]))[saga_id])
+        registered = await self._definitions.get(state.definition, state.version)
+        return (
+            await self._advance.advance(Run(saga_id, registered.definition, state), [happened])
+        ).decisions[0]

@@ -1,0 +1,182 @@
+"""Performs what was decided: calls participants, sets timers, lets go of sagas that sleep or have ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
+
+import structlog
+
+from saga_coordinator.engine.advance import Advance, Advanced, Run
+from saga_coordinator.engine.lease import Lease
+from saga_coordinator.saga.decide import (
+    AttemptEnded,
+    Decision,
+    Finish,
+    Input,
+    Invoke,
+    OwnershipGained,
+    SetTimer,
+    TimerFired,
+)
+from saga_coordinator.saga.errors import OwnershipLost, Unavailable
+from saga_coordinator.saga.outcome import Outcome
+from saga_coordinator.saga.state import SETTLED
+
+_log = structlog.get_logger(__name__)
+
+
+class Caller(Protocol):
+    async def invoke(self, call: Invoke) -> Outcome:
+        """Makes one attempt. Never raises for anything that a participant does."""
+
+
+class Drive:
+    """The sagas in this coordinator's memory, each moved by one task at a time."""
+
+    def __init__(self, advance: Advance, caller: Caller, lease: Lease) -> None:
+        self._advance = advance
+        self._caller = caller
+        self._lease = lease
+        self._calls: set[asyncio.Task[None]] = set()
+        self._moves: set[asyncio.Task[None]] = set()
+        self.runs: dict[str, Run] = {}
+        self.stuck: list[str] = []
+
+    def take(self, run: Run, advanced: Advanced) -> None:
+        """Keeps a saga that this coordinator has just started, and does what follows from its start."""
+        self.runs[run.saga_id] = run
+        self._perform(run, advanced)
+
+    def adopt(self, run: Run, previous_owner: str | None) -> None:
+        """Keeps a saga that this coordinator has just claimed, and goes on where it stands."""
+        self.runs[run.saga_id] = run
+        if run.state.status in SETTLED:
+            self._spawn(self._moves, self._put_to_rest(run))
+        else:
+            self.happened(run, OwnershipGained(previous_owner))
+
+    def happened(self, run: Run, happened: Input) -> None:
+        """Has the saga advanced by an input, soon."""
+        run.inbox.append((happened, None))
+        if not run.is_advancing:
+            run.is_advancing = True
+            self._spawn(self._moves, self._move(run))
+
+    async def ask(self, run: Run, happened: Input) -> Decision:
+        """Advances the saga by an input; returns the decision, committed.
+
+        Raises:
+            OwnershipLost: the saga is not this coordinator's any more: look for it again.
+            Unavailable: this coordinator is stopping while the database is away.
+        """
+        if run.is_dropped:
+            raise OwnershipLost(f"saga {run.saga_id} was let go")
+        decided: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        run.inbox.append((happened, decided))
+        if not run.is_advancing:
+            run.is_advancing = True
+            self._spawn(self._moves, self._move(run))
+        return await decided
+
+    def drop(self, run: Run) -> None:
+        """Forgets a saga. Calls of it that are under way end unheard."""
+        run.is_dropped = True
+        if run.timer is not None:
+            run.timer.cancel()
+        self.runs.pop(run.saga_id, None)
+        if run.settled is not None and not run.settled.done():
+            run.settled.set_result(run.state.status in SETTLED)
+        while run.inbox:
+            _, decided = run.inbox.popleft()
+            if decided is not None and not decided.done():
+                decided.set_exception(OwnershipLost(f"saga {run.saga_id} was let go"))
+
+    async def finish_calls(self, grace_seconds: float) -> None:
+        """Gives calls in flight their time, then cuts off those that remain; what they meant is then unknown."""
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=grace_seconds)
+        for call in self._calls:
+            call.cancel()
+        await asyncio.gather(*self._calls, return_exceptions=True)
+
+    async def finish_moves(self) -> None:
+        """Returns once everything that has happened so far is committed."""
+        while self._moves:
+            await asyncio.gather(*self._moves, return_exceptions=True)
+
+    async def _move(self, run: Run) -> None:
+        """Advances until the inbox is empty. Only one of these runs for a saga at a time."""
+        while run.inbox and not run.is_dropped:
+            batch = tuple(run.inbox)
+            run.inbox.clear()
+            try:
+                advanced = await self._advance.advance(run, [happened for happened, _ in batch])
+            except Exception as error:  # noqa: BLE001 - one saga's trouble is not another's
+                self._give_up(run, error, [decided for _, decided in batch])
+                return
+            for (_, decided), decision in zip(batch, advanced.decisions, strict=True):
+                if decided is not None and not decided.done():
+                    decided.set_result(decision)
+            if not run.is_dropped:
+                self._perform(run, advanced)
+        run.is_advancing = False
+
+    def _give_up(self, run: Run, error: Exception, asked: Sequence[asyncio.Future[Decision] | None]) -> None:
+        match error:
+            case OwnershipLost():
+                _log.info("ownership_lost", saga_id=run.saga_id, reason=str(error))
+            case Unavailable():
+                _log.warning("saga_left_to_others", saga_id=run.saga_id, reason=str(error))
+            case _:
+                # A defect, or data that cannot be stored: keep it from the others, and have it tried again later.
+                _log.exception("saga_stuck", saga_id=run.saga_id, exc_info=error)
+                self.stuck.append(run.saga_id)
+        for decided in asked:
+            if decided is not None and not decided.done():
+                decided.set_exception(error)
+        self.drop(run)
+
+    async def _put_to_rest(self, run: Run) -> None:
+        try:
+            await self._advance.put_to_rest(run)
+        except (OwnershipLost, Unavailable) as error:
+            _log.info("not_put_to_rest", saga_id=run.saga_id, reason=str(error))
+        self.drop(run)
+
+    def _perform(self, run: Run, advanced: Advanced) -> None:
+        if advanced.is_asleep:
+            self.drop(run)
+            return
+        if run.timer is not None:
+            run.timer.cancel()
+            run.timer = None
+        for effect in advanced.effects:
+            match effect:
+                case Invoke():
+                    self._spawn(self._calls, self._call(run, effect))
+                case SetTimer(due_at):
+                    delay = max(0.0, due_at - self._lease.now())
+                    run.timer = asyncio.get_running_loop().call_later(delay, self.happened, run, TimerFired())
+                case Finish(status):
+                    _log.info("saga_settled", saga_id=run.saga_id, status=status.value)
+                    self.drop(run)
+
+    async def _call(self, run: Run, call: Invoke) -> None:
+        """One attempt, made only while the lease lasts; what came of it goes the same way as everything that happens."""
+        if not self._lease.may_act:
+            await self._lease.wait_until_valid()
+        if run.is_dropped:
+            return
+        outcome = await self._caller.invoke(call)
+        if not run.is_dropped:
+            run.inbox.append((AttemptEnded(call.step, call.operation, call.attempt, outcome), None))
+            if not run.is_advancing:
+                run.is_advancing = True
+                await self._move(run)
+
+    def _spawn(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)

@@ -1,0 +1,101 @@
+"""Whether this coordinator may act, and what time it is in the database."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import structlog
+
+from saga_coordinator.saga.errors import Unavailable
+
+_log = structlog.get_logger(__name__)
+
+RENEWALS_PER_LEASE = 3
+
+
+def boot_seconds() -> float:
+    """A clock that also counts while the machine is suspended, so that a lease does not outlive a laptop's sleep."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class Renewal(Protocol):
+    async def renew(self, lease_seconds: float) -> float:
+        """Extends the lease; returns the database's time. Raises Unavailable."""
+
+
+class Lease:
+    """One coordinator's lease, renewed well inside its life.
+
+    `may_act` turns false by the local clock alone, however long a database call hangs: the lease is counted from before the
+    call that extended it was made, hence never beyond what the database counts.
+    """
+
+    def __init__(
+        self,
+        renewal: Renewal,
+        lease_seconds: float,
+        *,
+        on_regained: Callable[[], Awaitable[None]],
+        clock: Callable[[], float] = boot_seconds,
+    ) -> None:
+        self._renewal = renewal
+        self._seconds = lease_seconds
+        self._on_regained = on_regained
+        self._clock = clock
+        self._until = float("-inf")
+        self._database_ahead = 0.0
+        self._valid = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def now(self) -> float:
+        """The database's time in seconds since the epoch, carried on from the last renewal by the local clock's pace (P10)."""
+        return self._clock() + self._database_ahead
+
+    @property
+    def may_act(self) -> bool:
+        return self._clock() < self._until
+
+    async def wait_until_valid(self) -> None:
+        """Returns once this coordinator may act (again)."""
+        while not self.may_act:
+            self._valid.clear()
+            await self._valid.wait()
+
+    async def start(self) -> None:
+        """Takes the lease and keeps it. Raises Unavailable."""
+        await self._renew()
+        self._valid.set()
+        self._task = asyncio.create_task(self._keep(), name="lease")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _renew(self) -> None:
+        asked_at = self._clock()
+        database_now = await asyncio.wait_for(self._renewal.renew(self._seconds), timeout=self._seconds)
+        self._database_ahead = database_now - self._clock()
+        self._until = asked_at + self._seconds
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(self._seconds / RENEWALS_PER_LEASE)
+            had_expired = not self.may_act
+            try:
+                await self._renew()
+            except (Unavailable, TimeoutError) as error:
+                _log.warning("lease_not_renewed", error=str(error), may_act=self.may_act)
+                continue
+            if had_expired:
+                try:
+                    await self._on_regained()
+                except Unavailable as error:
+                    _log.warning("lease_not_regained", error=str(error))
+                    self._until = float("-inf")
+                    continue
+                _log.info("lease_regained")
+            self._valid.set()

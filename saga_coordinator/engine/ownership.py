@@ -1,0 +1,139 @@
+"""Claims sagas that nobody drives, and notices those that have been taken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+import structlog
+
+from saga_coordinator.engine.advance import Run
+from saga_coordinator.engine.drive import Drive
+from saga_coordinator.saga.errors import SagaError, Unavailable
+from saga_coordinator.saga.state import fold
+from saga_coordinator.store.definitions import Definitions
+from saga_coordinator.store.ownership import Claim, Ownership
+from saga_coordinator.store.sagas import Sagas
+
+CLAIMS_AT_ONCE = 200
+STUCK_SECONDS = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Claiming:
+    """Looks for work every `poll_seconds`, and at once when told that there may be some."""
+
+    def __init__(
+        self,
+        ownership: Ownership,
+        sagas: Sagas,
+        definitions: Definitions,
+        drive: Drive,
+        *,
+        sagas_in_memory_max: int,
+        poll_seconds: float,
+    ) -> None:
+        self._ownership = ownership
+        self._sagas = sagas
+        self._definitions = definitions
+        self._drive = drive
+        self._sagas_in_memory_max = sagas_in_memory_max
+        self._poll_seconds = poll_seconds
+        self._wakeup = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._must_reconcile = False
+        self.starting: set[str] = set()
+
+    @property
+    def has_room(self) -> bool:
+        return len(self._drive.runs) + len(self.starting) < self._sagas_in_memory_max
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._keep(), name="claiming")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def look_now(self) -> None:
+        self._wakeup.set()
+
+    def reconcile_soon(self) -> None:
+        """After an outage: what is ours in the database and what is in memory may differ."""
+        self._must_reconcile = True
+        self._wakeup.set()
+
+    async def claim_one(self, saga_id: str) -> bool:
+        """Takes over a saga that nobody drives; False when it has an owner or is settled. Raises Unavailable."""
+        claim = await self._ownership.claim_one(saga_id)
+        if claim is not None:
+            await self._adopt([claim])
+        return claim is not None
+
+    async def reconcile(self) -> None:
+        """Drops what has been taken from us, and takes up what is ours but was lost from memory. Raises Unavailable."""
+        known = dict(self._drive.runs)
+        owned = await self._ownership.owned()
+        for saga_id, run in known.items():
+            if saga_id not in owned and not run.is_dropped:
+                _log.info("ownership_lost", saga_id=saga_id, reason="another coordinator has claimed it")
+                self._drive.drop(run)
+        forgotten = sorted(owned - known.keys() - self._drive.runs.keys() - self.starting)
+        for first in range(0, len(forgotten), CLAIMS_AT_ONCE):
+            await self._adopt([Claim(saga_id, None) for saga_id in forgotten[first : first + CLAIMS_AT_ONCE]])
+
+    async def _keep(self) -> None:
+        while True:
+            has_more = False
+            try:
+                has_more = await self._look()
+            except Unavailable as error:
+                _log.warning("claiming_paused", reason=str(error))
+            except Exception:  # noqa: BLE001 - recovery must go on, whatever one round met
+                _log.exception("claiming_failed")
+            if not has_more:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wakeup.wait(), self._poll_seconds)
+                self._wakeup.clear()
+
+    async def _look(self) -> bool:
+        """One round; True when there may be more to take at once."""
+        if self._must_reconcile:
+            await self.reconcile()
+            self._must_reconcile = False
+        if self._drive.stuck:
+            stuck, self._drive.stuck = self._drive.stuck, []
+            await self._ownership.release(stuck, STUCK_SECONDS)
+        room = self._sagas_in_memory_max - len(self._drive.runs) - len(self.starting)
+        limit = min(room, CLAIMS_AT_ONCE)
+        if limit <= 0:
+            return False
+        claims = await self._ownership.claim(limit)
+        await self._adopt(claims)
+        return len(claims) == limit
+
+    async def _adopt(self, claims: Sequence[Claim]) -> None:
+        if not claims:
+            return
+        _log.info(
+            "sagas_claimed",
+            sagas=len(claims),
+            orphaned=sum(claim.previous_owner is not None for claim in claims),
+        )
+        logs = await self._sagas.entries([claim.saga_id for claim in claims])
+        for claim in claims:
+            if claim.saga_id in self._drive.runs:
+                continue
+            try:
+                state = fold(claim.saga_id, logs[claim.saga_id])
+                registered = await self._definitions.get(state.definition, state.version)
+            except (SagaError, ValueError) as error:
+                if isinstance(error, Unavailable):
+                    raise
+                _log.exception("saga_stuck", saga_id=claim.saga_id)
+                self._drive.stuck.append(claim.saga_id)
+                continue
+            self._drive.adopt(Run(claim.saga_id, registered.definition, state), claim.previous_owner)
