@@ -20,14 +20,16 @@ from types import FrameType
 
 import grpc
 import psycopg
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from saga_client.v1.saga_service_pb2_grpc import SagaServiceStub
 
 from order_fulfilment.books import Books, find_faults, read_books
-from order_fulfilment.processes import DemoError, Processes
+from order_fulfilment.processes import DemoError, Processes, wait_until
 from order_fulfilment.scenarios import STORIES, Stage
+from order_fulfilment.timeline import STATUS_STYLES
 
 FAULTS_SHOWN_MAX = 20
 
@@ -83,27 +85,32 @@ def _run(console: Console, folder: Path) -> list[str]:
 
 
 def _show_totals(console: Console, books: Books, statuses: dict[str, str]) -> None:
-    goods = Table("goods", "at first", "in stock", "reserved", "shipped")
+    goods = _table("goods", "at first", "in stock", "reserved", "shipped")
     reserved, shipped = books.reserved(), books.shipped()
     for sku, stock in books.stock.items():
         goods.add_row(sku, *map(str, (stock.initial, stock.available, reserved[sku], shipped[sku])))
     charged = sum(charge.amount_cents for charge in books.charges)
     refunded = sum(charge.refunded_cents for charge in books.charges)
-    money = Table("charged", "refunded", "earned")
-    money.add_row(*(f"{cents / 100:,.2f}" for cents in (charged, refunded, charged - refunded)))
-    keys = Table("keys at", "keys", "asked", "applied", "applied twice")
+    money = _table("money", "charged", "refunded", "earned")
+    money.add_row("euro", *(f"{cents / 100:,.2f}" for cents in (charged, refunded, charged - refunded)))
+    keys = _table("keys at", "keys", "asked", "applied", "applied twice")
     for service in ("inventory", "payments", "shipping"):
         own = [key for key in books.keys if key.service == service]
         twice = sum(key.effects > 1 for key in own)
         counts = (len(own), sum(key.times_seen for key in own), sum(key.effects for key in own), twice)
         keys.add_row(service, *map(str, counts))
-    sagas = Table("sagas", "ended as")
+    sagas = _table("ended as", "sagas")
     for status, count in sorted(Counter(statuses.values()).items()):
-        sagas.add_row(str(count), status)
+        sagas.add_row(status, str(count), style=STATUS_STYLES.get(status, "bold red"))
     for table in (goods, money, keys, sagas):
-        for column in table.columns[1:] if table is not sagas else table.columns[:1]:
-            column.justify = "right"
         console.print(table)
+
+
+def _table(heading: str, *numbers: str) -> Table:
+    table = Table(heading, box=box.SIMPLE_HEAD, pad_edge=False)
+    for each in numbers:
+        table.add_column(each, justify="right")
+    return table
 
 
 def _in_lines(faults: list[str]) -> str:
@@ -122,17 +129,27 @@ def _folder(parent: Path) -> Iterator[Path]:
     try:
         yield folder
     except Exception:
-        shutil.rmtree(folder / "postgres", ignore_errors=True)
+        _remove(folder / "postgres")
         raise
     except KeyboardInterrupt:
-        shutil.rmtree(folder)
+        _remove(folder)
         raise
     else:
-        shutil.rmtree(folder)
+        _remove(folder)
     finally:
         if not any(parent.glob("run-*")):
             (parent / ".gitignore").unlink()
             parent.rmdir()
+
+
+def _remove(folder: Path) -> None:
+    """Removes it also while Postgres, interrupted as it started, is still removing files of its own."""
+
+    def is_gone() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)
+        return not folder.exists()
+
+    wait_until(is_gone, f"{folder} to be removed")
 
 
 @contextmanager

@@ -82,13 +82,13 @@ class Participant(ParticipantServiceServicer):
         self, database: Database, actions: Mapping[str, Action], compensations: Mapping[str, Compensation]
     ) -> None:
         self._database = database
-        self._actions = actions
-        self._compensations = compensations
+        self.actions = actions
+        self.compensations = compensations
 
     def Execute(  # noqa: N802 - named by the contract
         self, request: ExecuteRequest, context: grpc.ServicerContext
     ) -> ExecuteResponse:
-        action = self._actions.get(request.method)
+        action = self.actions.get(request.method)
         if action is None:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, f"no action {request.method!r} here")
         with _failures_told(context), self._database.connection() as connection:
@@ -98,7 +98,7 @@ class Participant(ParticipantServiceServicer):
     def Compensate(  # noqa: N802 - named by the contract
         self, request: CompensateRequest, context: grpc.ServicerContext
     ) -> CompensateResponse:
-        compensation = self._compensations.get(request.method)
+        compensation = self.compensations.get(request.method)
         if compensation is None:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, f"no compensation {request.method!r} here")
         with _failures_told(context), self._database.connection() as connection:

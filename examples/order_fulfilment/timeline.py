@@ -16,7 +16,7 @@ from saga_client.v1.saga_service_pb2_grpc import SagaServiceStub
 from order_fulfilment.processes import POLL_SECONDS, DemoError
 
 FOLLOW_SECONDS: Final = 40.0
-CAUSE_CHARACTERS: Final = 90
+CAUSE_CHARACTERS: Final = 72
 
 ENDED: Final = {"COMPLETED", "COMPENSATED", "ABANDONED", "NEEDS_ATTENTION"}
 # Only COMPLETED is success, so nothing else is green.

@@ -21,7 +21,9 @@ from saga_client.v1.participant_service_pb2_grpc import ParticipantServiceStub
 from tests.examples.conftest import Connect
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-CHARGING = "select 1 from pg_stat_activity where datname = current_database() and state = 'idle in transaction'"
+CHARGING = (
+    "select 1 from pg_stat_activity where datname = current_database() and state = 'idle in transaction'"
+)
 TEAPOT = {"sku": "teapot", "quantity": 1}
 
 
