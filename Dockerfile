@@ -30,11 +30,12 @@ COPY --from=build /opt/saga-coordinator /opt/saga-coordinator
 USER 10001:10001
 WORKDIR /tmp
 
-# Nothing is ever written outside the database: `docker run --read-only` works.
+# Nothing is ever written outside the database: `docker run --read-only` works. The container's own network
+# decides who reaches the port; elsewhere the program listens on loopback unless told otherwise.
 ENV PATH=/opt/saga-coordinator/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
-    SAGA_LISTEN=0.0.0.0:7242
+    SAGA_ADDRESSES=0.0.0.0:7242
 
 EXPOSE 7242
 STOPSIGNAL SIGTERM
