@@ -200,6 +200,24 @@ def test_concurrent_compensations_undo_once(open_connection: Open, threads: Thre
     assert sum(not answer.from_memory for answer in answers) == 1
 
 
+def test_compensations_with_two_keys_undo_once(open_connection: Open, threads: ThreadPoolExecutor) -> None:
+    gate, first_connection, second_connection = Gate(), open_connection(), open_connection()
+    guard.execute(first_connection, execute_request(), act)
+
+    def undo_slowly(connection: Connection, request: CompensateRequest) -> Output:
+        gate.reached.set()
+        assert gate.opened.wait(timeout=30)
+        return undo(connection, request)
+
+    first = threads.submit(guard.compensate, first_connection, compensate_request("one"), undo_slowly)
+    assert gate.reached.wait(timeout=30)
+    second = threads.submit(guard.compensate, second_connection, compensate_request("two"), undo)
+    wait_until_blocked(open_connection(), second_connection)
+    gate.opened.set()
+    assert first.result() == Answer(OK, output={"undone": 1})
+    assert second.result() == guard.NOTHING_TO_UNDO
+
+
 def test_compensating_what_never_happened_changes_nothing(open_connection: Open) -> None:
     connection = open_connection()
     assert guard.compensate(connection, compensate_request(), undo) == guard.NOTHING_TO_UNDO
