@@ -14,27 +14,20 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-import orjson
-import psycopg
 import structlog
-from psycopg import errors
 
-from saga_coordinator.saga.entries import Entry, encode
+from saga_coordinator.saga.entries import Entry
 from saga_coordinator.saga.errors import AlreadyExists, OwnershipLost, Unavailable
 from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.state import ENDS, SagaStatus
-from saga_coordinator.store.database import Database, is_outage, unavailable
-from saga_coordinator.store.tables import NAMESPACE
+from saga_coordinator.saga.state import SagaStatus
 
 APPENDS_PER_FLUSH_MAX = 500
-
 _RETRY_SECONDS = (0.1, 0.5)
 """Between attempts to reach a database that is away, at random; constant, since the first to return should be us."""
-
-Cursor = psycopg.AsyncRawCursor[tuple[Any, ...]]
 
 _log = structlog.get_logger(__name__)
 
@@ -85,6 +78,31 @@ class StartKeyTaken(AlreadyExists):
         )
 
 
+class Conflict(Exception):
+    """A write met rows that are there already; nothing of it was written."""
+
+
+class LogSession(Protocol):
+    """One connection's worth of writing. Every method raises Unavailable when the database is away or the session broken."""
+
+    async def write(self, appends: Sequence[Append]) -> None:
+        """Commits all of them or none. Raises Conflict, or the driver's error for data that cannot be stored."""
+
+    async def start_key_holder(self, start_key: str) -> tuple[str, bytes] | None:
+        """The saga that has the start key, and the digest of the request that started it."""
+
+    async def writer_of(self, saga_id: str, sequence: int) -> str | None:
+        """The coordinator that wrote an entry."""
+
+    async def ping(self) -> None:
+        """Returns when the database answers."""
+
+
+class LogWriter(Protocol):
+    def session(self) -> AbstractAsyncContextManager[LogSession]:
+        """A session on a connection of its own."""
+
+
 @dataclass(slots=True, eq=False)
 class _Waiting:
     """An append on its way. `is_in_doubt`: it was sent once, and no answer came."""
@@ -108,8 +126,8 @@ class Journal:
     `on_recovered` is called when the database answers again after an outage.
     """
 
-    def __init__(self, database: Database, coordinator_id: str) -> None:
-        self._database = database
+    def __init__(self, writer: LogWriter, coordinator_id: str) -> None:
+        self._writer = writer
         self._coordinator_id = coordinator_id
         self.on_recovered: Callable[[], None] = lambda: None
         self._waiting: list[_Waiting] = []
@@ -154,26 +172,25 @@ class Journal:
     async def _run(self) -> None:
         while self._waiting or not self._is_closing:
             try:
-                async with self._database.driver_connection() as connection:
-                    await self._serve(connection)
+                async with self._writer.session() as session:
+                    await self._serve(session)
             except Exception as error:  # noqa: BLE001 - whatever happens here, what waits is tried again
-                if not is_outage(error):
+                if not isinstance(error, Unavailable):
                     _log.exception("journal_failed")
                 self._failures += 1
                 if not self.is_available:
                     self._begin_outage(error)
                     await asyncio.sleep(random.uniform(*_RETRY_SECONDS))  # noqa: S311
 
-    async def _serve(self, connection: psycopg.AsyncConnection) -> None:
-        """Flushes on one connection until the journal is stopped or the connection fails."""
-        cursor: Cursor = psycopg.AsyncRawCursor(connection)
+    async def _serve(self, session: LogSession) -> None:
+        """Flushes on one session until the journal is stopped or the session fails."""
+        if not self.is_available and not self._waiting:
+            await session.ping()
+            self._end_outage()
         while True:
             while self._waiting:
-                await self._flush(cursor, self._waiting[:APPENDS_PER_FLUSH_MAX])
-                if not self.is_available:
-                    _log.info("journal_recovered")
-                    self.on_recovered()
-                self._failures = 0
+                await self._flush(session, self._waiting[:APPENDS_PER_FLUSH_MAX])
+                self._end_outage()
             if self._is_closing:
                 return
             self._wakeup.clear()
@@ -181,138 +198,59 @@ class Journal:
 
     def _begin_outage(self, error: Exception) -> None:
         """Refuses what nobody has been promised anything about; the rest stays and is tried again."""
-        _log.warning("journal_unavailable", error=str(unavailable(error)), appends_waiting=len(self._waiting))
-        refused = [each for each in self._waiting if each.append.start is not None or self._is_closing]
-        self._waiting = [each for each in self._waiting if each not in refused]
-        for waiting in refused:
-            waiting.end(unavailable(error))
-
-    async def _flush(self, cursor: Cursor, batch: Sequence[_Waiting]) -> None:
-        """Commits the batch in one transaction; append by append when that meets somebody else's entries."""
-        if not any(waiting.is_in_doubt for waiting in batch):
-            try:
-                await self._send(cursor, batch)
-            except (errors.UniqueViolation, errors.DataError, errors.IntegrityError):
-                pass
+        _log.warning("journal_unavailable", error=str(error), appends_waiting=len(self._waiting))
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if each.append.start is not None or self._is_closing:
+                each.end(Unavailable(f"the database is away: {error}"))
             else:
-                del self._waiting[: len(batch)]
-                for waiting in batch:
-                    waiting.end(None)
-                return
+                self._waiting.append(each)
+
+    def _end_outage(self) -> None:
+        was_away = not self.is_available
+        self._failures = 0
+        if was_away:
+            _log.info("journal_recovered")
+            self.on_recovered()
+
+    async def _flush(self, session: LogSession, batch: Sequence[_Waiting]) -> None:
+        """Commits the batch in one transaction; append by append when that meets somebody else's entries."""
+        if not any(waiting.is_in_doubt for waiting in batch) and await self._write(session, batch) is None:
+            del self._waiting[: len(batch)]
+            for waiting in batch:
+                waiting.end(None)
+            return
         for waiting in batch:
-            error: Exception | None = None
-            try:
-                await self._send(cursor, [waiting])
-            except errors.UniqueViolation as conflict:
-                error = await self._loss(cursor, waiting, conflict)
-            except (errors.DataError, errors.IntegrityError) as refused:
-                error = refused
+            error = await self._write(session, [waiting])
+            if isinstance(error, Conflict):
+                error = await self._loss(session, waiting)
             del self._waiting[0]
             waiting.end(error)
 
-    async def _send(self, cursor: Cursor, batch: Sequence[_Waiting]) -> None:
+    async def _write(self, session: LogSession, batch: Sequence[_Waiting]) -> Exception | None:
+        """Why the batch cannot be written as it is; None when it was. Raises Unavailable, and then nobody knows."""
         try:
-            await cursor.execute(_APPEND, _parameters(batch, self._coordinator_id), prepare=True)
-        except Exception as error:
-            if is_outage(error):
-                for waiting in batch:
-                    waiting.is_in_doubt = True
+            await session.write([waiting.append for waiting in batch])
+        except Unavailable:
+            for waiting in batch:
+                waiting.is_in_doubt = True
             raise
+        except Exception as error:  # noqa: BLE001 - what one append cannot have written must not hold up the others
+            return error
+        return None
 
-    async def _loss(
-        self, cursor: Cursor, waiting: _Waiting, conflict: errors.UniqueViolation
-    ) -> Exception | None:
+    async def _loss(self, session: LogSession, waiting: _Waiting) -> Exception | None:
         """Why an append met existing rows; None when they are its own, committed before the answer got lost."""
         append = waiting.append
         if append.start is not None:
-            await cursor.execute(_START_KEY, (NAMESPACE, append.start.start_key))
-            if row := await cursor.fetchone():
-                saga_id, digest = row
-                is_own = saga_id == append.saga_id
-                return None if is_own else StartKeyTaken(append.start.start_key, saga_id, bytes(digest))
-            return conflict
-        await cursor.execute(_WRITER, (append.saga_id, append.sequence))
-        row = await cursor.fetchone()
-        if waiting.is_in_doubt and row is not None and row[0] == self._coordinator_id:
-            return None
+            holder = await session.start_key_holder(append.start.start_key)
+            if holder is not None:
+                is_own = holder[0] == append.saga_id
+                return None if is_own else StartKeyTaken(append.start.start_key, *holder)
+        elif waiting.is_in_doubt:
+            writer = await session.writer_of(append.saga_id, append.sequence)
+            if writer == self._coordinator_id:
+                return None
         return OwnershipLost(
             f"another coordinator has written entry {append.sequence} of saga {append.saga_id}"
         )
-
-
-_APPEND = """
-WITH claimed AS (
-    INSERT INTO saga.start_keys (namespace, start_key, saga_id, request_digest)
-    SELECT $1, * FROM unnest($3::text[], $4::text[]::uuid[], $5::bytea[])
-), born AS (
-    INSERT INTO saga.sagas (saga_id, start_key, definition, version, input, labels, deadline_at,
-        status, failure, remaining, owner, wake_at, ended_at)
-    SELECT s.saga_id, s.start_key, s.definition, s.version, s.input::jsonb, s.labels::jsonb, to_timestamp(s.deadline_at),
-        s.status, s.failure::jsonb, ARRAY(SELECT jsonb_array_elements_text(s.remaining::jsonb)),
-        CASE WHEN s.is_owned THEN $2::uuid END, to_timestamp(s.wake_at), CASE WHEN s.is_ended THEN now() END
-    FROM unnest($4::text[]::uuid[], $3::text[], $6::text[], $7::int4[], $8::text[], $9::text[], $10::float8[],
-            $11::text[], $12::text[], $13::text[], $14::bool[], $15::float8[], $16::bool[])
-        AS s (saga_id, start_key, definition, version, input, labels, deadline_at,
-            status, failure, remaining, is_owned, wake_at, is_ended)
-), moved AS (
-    UPDATE saga.sagas SET
-        status = m.status,
-        failure = m.failure::jsonb,
-        remaining = ARRAY(SELECT jsonb_array_elements_text(m.remaining::jsonb)),
-        owner = CASE WHEN m.is_owned THEN owner END,
-        wake_at = to_timestamp(m.wake_at),
-        ended_at = CASE WHEN m.is_ended THEN now() END
-    FROM unnest($17::text[]::uuid[], $18::text[], $19::text[], $20::text[], $21::bool[], $22::float8[], $23::bool[])
-        AS m (saga_id, status, failure, remaining, is_owned, wake_at, is_ended)
-    WHERE sagas.saga_id = m.saga_id AND sagas.owner = $2::uuid
-)
-INSERT INTO saga.log (saga_id, sequence, type, step, operation, attempt, body, recorded_by)
-SELECT e.saga_id, e.sequence, e.type, e.step, e.operation, e.attempt, e.body::jsonb, $2::uuid
-FROM unnest($24::text[]::uuid[], $25::int4[], $26::text[], $27::text[], $28::text[], $29::int4[], $30::text[])
-    AS e (saga_id, sequence, type, step, operation, attempt, body)
-"""
-_START_KEY = """
-SELECT saga_id::text, request_digest FROM saga.start_keys WHERE namespace = $1 AND start_key = $2
-"""
-_WRITER = "SELECT recorded_by::text FROM saga.log WHERE saga_id = $1::uuid AND sequence = $2"
-
-
-def _parameters(batch: Sequence[_Waiting], coordinator_id: str) -> tuple[Any, ...]:
-    """The statement's arrays, column by column: one item per start, per move and per entry."""
-    starts: list[tuple[Any, ...]] = []
-    moves: list[tuple[Any, ...]] = []
-    entries: list[tuple[Any, ...]] = []
-    for waiting in batch:
-        append = waiting.append
-        if start := append.start:
-            assert append.move is not None, "a new saga's row needs its status"
-            known = (start.start_key, append.saga_id, start.request_digest, start.definition, start.version)
-            given = (_json(start.input), _json(start.labels), start.deadline_at)
-            starts.append((*known, *given, *_moved(append.move)))
-        elif append.move is not None:
-            moves.append((append.saga_id, *_moved(append.move)))
-        for sequence, entry in enumerate(append.entries, append.sequence):
-            stored = encode(entry)
-            place = (append.saga_id, sequence, stored.type, stored.step, stored.operation, stored.attempt)
-            entries.append((*place, _json(stored.body)))
-    return (
-        NAMESPACE,
-        coordinator_id,
-        *_columns(starts, 14),
-        *_columns(moves, 7),
-        *_columns(entries, 7),
-    )
-
-
-def _moved(move: Move) -> tuple[Any, ...]:
-    failure = None if move.failure is None else _json(asdict(move.failure))
-    remaining = _json(move.remaining)
-    return (move.status.value, failure, remaining, move.is_owned, move.wake_at, move.status in ENDS)
-
-
-def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> Sequence[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
-
-
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
