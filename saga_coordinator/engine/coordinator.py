@@ -16,19 +16,24 @@ import structlog
 from saga_coordinator.engine.advance import Advance, Run
 from saga_coordinator.engine.drive import Caller, Drive
 from saga_coordinator.engine.lease import Lease
-from saga_coordinator.engine.ownership import Claiming
-from saga_coordinator.saga.decide import CancelAsked, Decision, Input, OutcomeReported, StartRequested
+from saga_coordinator.engine.ownership import Claiming, EngineSettings
+from saga_coordinator.engine.requests import Answer, Asked, Inbox
+from saga_coordinator.saga.decide import CancelAsked, Decision, OutcomeReported, StartRequested
 from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow, OwnershipLost, Unavailable
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Outcome
 from saga_coordinator.saga.state import SETTLED, fold
+from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import Definitions, RegisteredDefinition
 from saga_coordinator.store.journal import Journal, StartKeyTaken
+from saga_coordinator.store.log_writer import PostgresLog
 from saga_coordinator.store.ownership import Ownership
+from saga_coordinator.store.requests import Listener, Request, Requests
 from saga_coordinator.store.sagas import Sagas
 
-_WAIT_POLL_SECONDS = (0.05, 0.5)
-_DELIVERY_TRIES = 5
+_POLL_SECONDS = (0.02, 0.5)
+"""The first and the longest pause between two looks at what another coordinator does."""
+_DELIVERY_SECONDS = 20.0
 
 _log = structlog.get_logger(__name__)
 
@@ -56,6 +61,32 @@ class StartSaga:
         return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()
 
 
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What a coordinator keeps its sagas in, and the identity in whose name it writes: new for every process."""
+
+    coordinator_id: str
+    journal: Journal
+    ownership: Ownership
+    sagas: Sagas
+    definitions: Definitions
+    requests: Requests
+    listener: Listener
+
+    @classmethod
+    def of(cls, database: Database, coordinator_id: str, *, address: str, version: str) -> Stores:
+        """Those in a database. `address` and `version` tell operators which coordinator this is."""
+        return cls(
+            coordinator_id=coordinator_id,
+            journal=Journal(PostgresLog(database, coordinator_id), coordinator_id),
+            ownership=Ownership(database, coordinator_id, address=address, version=version),
+            sagas=Sagas(database),
+            definitions=Definitions(database),
+            requests=Requests(database),
+            listener=Listener(database),
+        )
+
+
 def new_saga_id(now: float) -> str:
     """A UUIDv7 (RFC 9562): identities sort by the time of the start, in milliseconds."""
     bits = int(now * 1000) << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
@@ -63,46 +94,25 @@ def new_saga_id(now: float) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-@dataclass(frozen=True, slots=True)
-class EngineSettings:
-    """How long a lease lasts, how many sagas are kept in memory at once, and how often work is looked for."""
-
-    lease_seconds: float = 3.0
-    sagas_in_memory_max: int = 10_000
-    poll_seconds: float = 0.5
-
-
 class Coordinator:
     """One coordinator: owns sagas, drives them, and answers for those of others too."""
 
     def __init__(
-        self,
-        *,
-        journal: Journal,
-        ownership: Ownership,
-        sagas: Sagas,
-        definitions: Definitions,
-        participants: Participants,
-        settings: EngineSettings,
-        dice: random.Random,
+        self, stores: Stores, participants: Participants, settings: EngineSettings, dice: random.Random
     ) -> None:
-        self._sagas = sagas
-        self._definitions = definitions
+        self._sagas = stores.sagas
+        self._definitions = stores.definitions
         self._participants = participants
-        self._ownership = ownership
-        self._journal = journal
-        self._lease = Lease(ownership, settings.lease_seconds, on_regained=self._reconcile)
-        self._advance = Advance(journal, self._lease, dice=dice)
+        self._ownership = stores.ownership
+        self._journal = stores.journal
+        self._lease = Lease(stores.ownership, settings.lease_seconds, on_regained=self._reconcile)
+        self._advance = Advance(stores.journal, self._lease, dice=dice)
         self._drive = Drive(self._advance, participants, self._lease)
+        self._inbox = Inbox(stores.requests, stores.listener, self._drive, stores.coordinator_id)
         self._claiming = Claiming(
-            ownership,
-            sagas,
-            definitions,
-            self._drive,
-            sagas_in_memory_max=settings.sagas_in_memory_max,
-            poll_seconds=settings.poll_seconds,
+            stores.ownership, stores.sagas, stores.definitions, self._drive, self._inbox, settings
         )
-        journal.on_recovered = self._claiming.reconcile_soon
+        self._journal.on_recovered = self._claiming.reconcile_soon
         self._starts: set[asyncio.Task[tuple[str, bool]]] = set()
         self._is_stopping = False
 
@@ -119,6 +129,7 @@ class Coordinator:
         await self._lease.start()
         await self._journal.start()
         self._claiming.start()
+        self._inbox.start(self._claiming.look_now)
         _log.info("coordinator_started")
 
     async def stop(self, grace_seconds: float) -> None:
@@ -126,6 +137,7 @@ class Coordinator:
         self._is_stopping = True
         self._advance.may_call = False
         await self._claiming.stop()
+        await self._inbox.stop()
         await asyncio.gather(*self._starts, return_exceptions=True)
         await self._drive.finish_calls(grace_seconds)
         for run in tuple(self._drive.runs.values()):
@@ -151,6 +163,7 @@ class Coordinator:
             NotPossibleNow: a participant is not in the directory.
             AlreadyExists: the start key belongs to a different request.
             Unavailable: the database is away; repeating with the same start key is safe.
+            Overloaded: more sagas wait for a coordinator with room than may.
         """
         if self._is_stopping:
             raise Unavailable("the coordinator is stopping")
@@ -174,7 +187,9 @@ class Coordinator:
         started = StartRequested(
             saga_id, registered.version, request.input, request.labels or {}, request.deadline_seconds
         )
-        has_room = self._claiming.has_room
+        has_room = self._claiming.has_room_for(registered.name)
+        if not has_room:
+            self._claiming.count_queued()
         self._claiming.starting.add(saga_id)
         digest = request.digest()
         try:
@@ -199,7 +214,7 @@ class Coordinator:
         """
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + timeout_seconds
-        pause, longest_pause = _WAIT_POLL_SECONDS
+        pause, longest_pause = _POLL_SECONDS
         while True:
             run = self._drive.runs.get(saga_id)
             remaining = give_up_at - loop.time()
@@ -225,7 +240,7 @@ class Coordinator:
         Raises:
             NotFound: no such saga.
             NotPossibleNow: there is no way back any more.
-            Unavailable: the database is away, or another coordinator drives the saga.
+            Unavailable: the database is away, or the coordinator that drives the saga did not answer.
         """
         await self._deliver(saga_id, CancelAsked(reason, requested_by))
 
@@ -237,30 +252,52 @@ class Coordinator:
         Raises:
             NotFound: no such saga.
             NotPossibleNow: no such step, or the operation was never attempted.
-            Unavailable: the database is away, or another coordinator drives the saga.
+            Unavailable: the database is away, or the coordinator that drives the saga did not answer.
         """
         return (await self._deliver(saga_id, OutcomeReported(step, operation, outcome))).is_applied
 
-    async def _deliver(self, saga_id: str, happened: Input) -> Decision:
-        """Has an input decided by whoever may: here if the saga is or can be ours, or if it is settled."""
-        for _ in range(_DELIVERY_TRIES):
+    async def _deliver(self, saga_id: str, asked: Asked) -> Answer:
+        """Has something decided by whoever may: here if the saga is or can be ours or is settled, else by its owner."""
+        letter: Request | None = None
+        pause, longest_pause = _POLL_SECONDS
+        try:
+            async with asyncio.timeout(_DELIVERY_SECONDS):
+                while (answer := await self._decide_here(saga_id, asked)) is None:
+                    if letter is None:
+                        letter = await self._inbox.leave(saga_id, asked)
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, longest_pause)
+                    if (answer := await self._inbox.answer_to(letter)) is not None:
+                        break
+        except TimeoutError:
+            raise Unavailable(
+                "the coordinator that drives this saga did not answer; repeating is safe"
+            ) from None
+        finally:
+            if letter is not None:
+                await self._inbox.take_back(letter)
+        if answer.refusal is not None:
+            raise NotPossibleNow(answer.refusal)
+        return answer
+
+    async def _decide_here(self, saga_id: str, asked: Asked) -> Answer | None:
+        """The answer, or None when another coordinator drives the saga."""
+        while True:
             try:
                 if run := self._drive.runs.get(saga_id):
-                    decision = await self._drive.ask(run, happened)
+                    decision = await self._drive.ask(run, asked)
                 elif await self._claiming.claim_one(saga_id):
                     continue
                 elif await self._sagas.status(saga_id) in SETTLED:
-                    decision = await self._append_to_settled(saga_id, happened)
+                    decision = await self._append_to_settled(saga_id, asked)
                 else:
-                    break
+                    return None
             except OwnershipLost:
+                await asyncio.sleep(_POLL_SECONDS[0])
                 continue
-            if decision.refusal is not None:
-                raise NotPossibleNow(decision.refusal)
-            return decision
-        raise Unavailable("another coordinator drives this saga now; ask that one, or repeat shortly")
+            return Answer(decision.refusal, decision.is_applied)
 
-    async def _append_to_settled(self, saga_id: str, happened: Input) -> Decision:
+    async def _append_to_settled(self, saga_id: str, happened: Asked) -> Decision:
         """A settled saga has no owner and needs none: what is late is appended, and nothing moves."""
         state = fold(saga_id, (await self._sagas.entries([saga_id]))[saga_id])
         registered = await self._definitions.get(state.definition, state.version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
@@ -42,20 +43,25 @@ class Drive:
         self._calls: set[asyncio.Task[None]] = set()
         self._moves: set[asyncio.Task[None]] = set()
         self.runs: dict[str, Run] = {}
+        self.sagas_of: Counter[str] = Counter()
         self.stuck: list[str] = []
 
     def take(self, run: Run, advanced: Advanced) -> None:
         """Keeps a saga that this coordinator has just started, and does what follows from its start."""
-        self.runs[run.saga_id] = run
+        self._keep(run)
         self._perform(run, advanced)
 
     def adopt(self, run: Run, previous_owner: str | None) -> None:
         """Keeps a saga that this coordinator has just claimed, and goes on where it stands."""
-        self.runs[run.saga_id] = run
+        self._keep(run)
         if run.state.status in SETTLED:
             self._spawn(self._moves, self._put_to_rest(run))
         else:
             self.happened(run, OwnershipGained(previous_owner))
+
+    def _keep(self, run: Run) -> None:
+        self.runs[run.saga_id] = run
+        self.sagas_of[run.definition.name] += 1
 
     def happened(self, run: Run, happened: Input) -> None:
         """Has the saga advanced by an input, soon."""
@@ -85,7 +91,8 @@ class Drive:
         run.is_dropped = True
         if run.timer is not None:
             run.timer.cancel()
-        self.runs.pop(run.saga_id, None)
+        if self.runs.pop(run.saga_id, None) is not None:
+            self.sagas_of[run.definition.name] -= 1
         if run.settled is not None and not run.settled.done():
             run.settled.set_result(run.state.status in SETTLED)
         while run.inbox:

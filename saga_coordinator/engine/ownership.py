@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 import structlog
 
 from saga_coordinator.engine.advance import Run
 from saga_coordinator.engine.drive import Drive
-from saga_coordinator.saga.errors import SagaError, Unavailable
+from saga_coordinator.engine.requests import Inbox
+from saga_coordinator.saga.errors import Overloaded, SagaError, Unavailable
 from saga_coordinator.saga.state import fold
 from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.ownership import Claim, Ownership
@@ -22,8 +24,26 @@ STUCK_SECONDS = 30.0
 _log = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Limits of one coordinator.
+
+    `sagas_in_memory_max` are driven at once, more are durably queued; `backlog_max` may be queued in all before starts are
+    refused. Work is looked for every `poll_seconds`.
+    """
+
+    lease_seconds: float = 3.0
+    sagas_in_memory_max: int = 10_000
+    backlog_max: int = 100_000
+    poll_seconds: float = 0.5
+
+
 class Claiming:
-    """Looks for work every `poll_seconds`, and at once when told that there may be some."""
+    """Looks for work every `poll_seconds`, and at once when told that there may be some.
+
+    Room is shared by dynamic thresholds (Choudhury and Hahne, 1998): a definition may hold as many sagas in memory as are
+    free, so one whose participant hangs never takes all of it, and what it leaves is there for the others (P11).
+    """
 
     def __init__(
         self,
@@ -31,24 +51,36 @@ class Claiming:
         sagas: Sagas,
         definitions: Definitions,
         drive: Drive,
-        *,
-        sagas_in_memory_max: int,
-        poll_seconds: float,
+        inbox: Inbox,
+        settings: EngineSettings,
     ) -> None:
         self._ownership = ownership
         self._sagas = sagas
         self._definitions = definitions
         self._drive = drive
-        self._sagas_in_memory_max = sagas_in_memory_max
-        self._poll_seconds = poll_seconds
+        self._inbox = inbox
+        self._settings = settings
         self._wakeup = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._must_reconcile = False
+        self._backlog = 0
         self.starting: set[str] = set()
 
     @property
-    def has_room(self) -> bool:
-        return len(self._drive.runs) + len(self.starting) < self._sagas_in_memory_max
+    def _free(self) -> int:
+        return self._settings.sagas_in_memory_max - len(self._drive.runs) - len(self.starting)
+
+    def has_room_for(self, definition: str) -> bool:
+        """Whether a saga of this definition may be driven here now."""
+        return self._drive.sagas_of[definition] < self._free
+
+    def count_queued(self) -> None:
+        """Counts a start that there is no room for. Raises Overloaded when too many wait already."""
+        if self._backlog >= self._settings.backlog_max:
+            raise Overloaded(
+                f"{self._backlog} sagas wait for a coordinator with room; repeat later, or add coordinators"
+            )
+        self._backlog += 1
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._keep(), name="claiming")
@@ -96,7 +128,7 @@ class Claiming:
                 _log.exception("claiming_failed")
             if not has_more:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wakeup.wait(), self._poll_seconds)
+                    await asyncio.wait_for(self._wakeup.wait(), self._settings.poll_seconds)
                 self._wakeup.clear()
 
     async def _look(self) -> bool:
@@ -107,11 +139,16 @@ class Claiming:
         if self._drive.stuck:
             stuck, self._drive.stuck = self._drive.stuck, []
             await self._ownership.release(stuck, STUCK_SECONDS)
-        room = self._sagas_in_memory_max - len(self._drive.runs) - len(self.starting)
-        limit = min(room, CLAIMS_AT_ONCE)
+        if self._drive.runs:
+            await self._inbox.serve()
+        free = self._free
+        if self._backlog or free <= CLAIMS_AT_ONCE:
+            self._backlog = await self._ownership.backlog(self._settings.backlog_max)
+        limit = min(free, CLAIMS_AT_ONCE)
         if limit <= 0:
             return False
-        claims = await self._ownership.claim(limit)
+        crowded = [definition for definition, sagas in self._drive.sagas_of.items() if sagas >= free]
+        claims = await self._ownership.claim(limit, crowded)
         await self._adopt(claims)
         return len(claims) == limit
 

@@ -7,6 +7,7 @@
     ├── AlreadyExists           the start key belongs to a different request
     ├── NotPossibleNow          the saga's state forbids it
     ├── Unavailable             the store or the coordinator cannot serve this now; repeat later
+    │   └── Overloaded          more is waiting than may wait
     ├── OwnershipLost           another coordinator wrote to this saga: drop it (P8)
     ├── ImpossibleTransition    an entry that the transition table does not allow: a defect, never a user's mistake
     └── ExpressionError         an expression could not be evaluated on the data it met
@@ -70,6 +71,10 @@ class Unavailable(SagaError):
     def __init__(self, message: str, *, retry_after_seconds: float = 1.0) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(message)
+
+
+class Overloaded(Unavailable):
+    """More is waiting than may wait; repeat later."""
 
 
 class OwnershipLost(SagaError):

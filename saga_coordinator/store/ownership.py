@@ -8,6 +8,7 @@ previous owner is the adoption's log entry (`saga_adopted`), whose primary key i
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +34,8 @@ _RENEW = text("""
 _CLAIM_DUE = text("""
     UPDATE saga.sagas SET owner = :coordinator_id, wake_at = NULL
     FROM (
-        SELECT saga_id FROM saga.sagas WHERE owner IS NULL AND wake_at <= now()
+        SELECT saga_id FROM saga.sagas
+        WHERE owner IS NULL AND wake_at <= now() AND definition <> ALL (CAST(:passed_over AS text[]))
         ORDER BY wake_at LIMIT :limit FOR UPDATE SKIP LOCKED
     ) AS due
     WHERE sagas.saga_id = due.saga_id
@@ -75,6 +77,9 @@ _RETIRE = text("""
     )
     SELECT count(*) FROM released
 """)
+_BACKLOG = text("""
+    SELECT count(*) FROM (SELECT FROM saga.sagas WHERE owner IS NULL AND wake_at <= now() LIMIT :limit) AS due
+""")
 _FORGET_DEAD = text("""
     DELETE FROM saga.coordinators
     WHERE lease_until < clock_timestamp() - interval '1 hour'
@@ -95,16 +100,22 @@ class Ownership:
         result = await self._execute(_RENEW, **self._row, lease_seconds=lease_seconds)
         return float(result.scalar_one())
 
-    async def claim(self, limit: int) -> list[Claim]:
-        """Takes over up to `limit` sagas that nobody drives: those of dead coordinators first, then what is due."""
+    async def claim(self, limit: int, passed_over: Collection[str] = ()) -> list[Claim]:
+        """Takes over up to `limit` sagas that nobody drives: those of dead coordinators first, then what is due.
+
+        Due sagas of the definitions `passed_over` are left for later.
+        """
         claims = _claims(
             await self._execute(_CLAIM_ORPHANED, coordinator_id=self._coordinator_id, limit=limit)
         )
         if len(claims) < limit:
             remaining = limit - len(claims)
-            claims += _claims(
-                await self._execute(_CLAIM_DUE, coordinator_id=self._coordinator_id, limit=remaining)
-            )
+            due = {
+                "coordinator_id": self._coordinator_id,
+                "limit": remaining,
+                "passed_over": list(passed_over),
+            }
+            claims += _claims(await self._execute(_CLAIM_DUE, **due))
         return claims
 
     async def claim_one(self, saga_id: str) -> Claim | None:
@@ -127,6 +138,10 @@ class Ownership:
         """Lets every saga go at once and ends the lease; returns how many these were."""
         result = await self._execute(_RETIRE, coordinator_id=self._coordinator_id)
         return int(result.scalar_one())
+
+    async def backlog(self, limit: int) -> int:
+        """How many sagas are due and wait for a coordinator with room, counted up to `limit`."""
+        return int((await self._execute(_BACKLOG, limit=limit)).scalar_one())
 
     async def forget_dead(self) -> None:
         """Deletes the rows of coordinators that ended long ago and own nothing."""

@@ -134,3 +134,13 @@ coordinators = Table(
     Column("version", Text, nullable=False),
     Column("started_at", _instant, nullable=False, server_default=func.now()),
 )
+
+requests = Table(
+    "requests",
+    metadata,
+    Column("saga_id", _identity, primary_key=True),
+    Column("request_id", _identity, primary_key=True),
+    Column("input", JSONB, nullable=False),
+    Column("answer", JSONB(none_as_null=True)),
+    Column("requested_at", _instant, nullable=False, server_default=func.now()),
+)

@@ -99,6 +99,16 @@ _STATEMENTS = (
         CONSTRAINT coordinators_pkey PRIMARY KEY (coordinator_id)
     ) WITH (fillfactor = 50)
     """,
+    """
+    CREATE TABLE saga.requests (
+        saga_id uuid NOT NULL,
+        request_id uuid NOT NULL,
+        input jsonb NOT NULL,
+        answer jsonb,
+        requested_at timestamptz NOT NULL DEFAULT now(),
+        CONSTRAINT requests_pkey PRIMARY KEY (saga_id, request_id)
+    )
+    """,
 )
 
 

@@ -1,0 +1,130 @@
+"""What is asked of a saga that another coordinator drives, and how its owner answers.
+
+The asker leaves a durable request and looks for the answer; the owner looks for requests whenever it looks for work, and at
+once when it hears of one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import structlog
+
+from saga_coordinator.engine.drive import Drive
+from saga_coordinator.saga.decide import CancelAsked, OutcomeReported
+from saga_coordinator.saga.errors import OwnershipLost, Unavailable
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
+from saga_coordinator.store.requests import Listener, Request, Requests
+
+REQUESTS_AT_ONCE = 100
+_LISTEN_AGAIN_SECONDS = 1.0
+
+Asked = CancelAsked | OutcomeReported
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a saga's owner says: `refusal` is None when it did as asked; `is_applied` whether that moved anything."""
+
+    refusal: str | None
+    is_applied: bool
+
+
+def encode_asked(asked: Asked) -> dict[str, Any]:
+    """The JSON that a request carries."""
+    match asked:
+        case CancelAsked():
+            return {"kind": "cancel", "reason": asked.reason, "requested_by": asked.requested_by}
+        case OutcomeReported(step, operation, outcome):
+            return {"kind": "report", "step": step, "operation": str(operation), **_encode_outcome(outcome)}
+
+
+def decode_asked(body: dict[str, Any]) -> Asked:
+    """What `encode_asked` encoded."""
+    if body["kind"] == "cancel":
+        return CancelAsked(body["reason"], body["requested_by"])
+    return OutcomeReported(body["step"], OperationKind(body["operation"]), _decode_outcome(body))
+
+
+def _encode_outcome(outcome: Outcome) -> dict[str, Any]:
+    match outcome:
+        case Succeeded(output):
+            return {"outcome": "succeeded", "output": output}
+        case Refused(cause):
+            return {"outcome": "refused", "cause": asdict(cause)}
+        case Unknown(cause):
+            return {"outcome": "unknown", "cause": asdict(cause)}
+        case Pending():
+            return {"outcome": "pending"}
+
+
+def _decode_outcome(body: dict[str, Any]) -> Outcome:
+    match body["outcome"]:
+        case "succeeded":
+            return Succeeded(body["output"])
+        case "refused":
+            return Refused(Cause(**body["cause"]))
+        case "unknown":
+            return Unknown(Cause(**body["cause"]))
+        case _:
+            return Pending()
+
+
+class Inbox:
+    """The requests of one coordinator: those it left for others, and those left for it."""
+
+    def __init__(self, requests: Requests, listener: Listener, drive: Drive, coordinator_id: str) -> None:
+        self._requests = requests
+        self._listener = listener
+        self._drive = drive
+        self._coordinator_id = coordinator_id
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, on_request: Callable[[], None]) -> None:
+        """Begins to hear of requests; `on_request` should have `serve` called soon."""
+        self._task = asyncio.create_task(self._keep_listening(on_request), name="inbox")
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def serve(self) -> None:
+        """Does what others ask of sagas that are driven here. Raises Unavailable."""
+        for request in await self._requests.unanswered(self._coordinator_id, REQUESTS_AT_ONCE):
+            run = self._drive.runs.get(request.saga_id)
+            if run is None:
+                continue
+            with suppress(OwnershipLost):  # then it is its next owner's to answer
+                decision = await self._drive.ask(run, decode_asked(request.input))
+                await self._requests.answer(request, asdict(Answer(decision.refusal, decision.is_applied)))
+
+    async def leave(self, saga_id: str, asked: Asked) -> Request:
+        """Leaves a request for the saga's owner. Raises Unavailable."""
+        request = Request(saga_id, str(uuid.uuid4()), encode_asked(asked))
+        await self._requests.put(request)
+        return request
+
+    async def answer_to(self, request: Request) -> Answer | None:
+        """The owner's answer, once there is one. Raises Unavailable."""
+        answer = await self._requests.answer_to(request)
+        return None if answer is None else Answer(**answer)
+
+    async def take_back(self, request: Request) -> None:
+        """Removes a request that was answered, or whose answer nobody waits for; if that fails, time removes it."""
+        with suppress(Unavailable):
+            await self._requests.delete(request)
+
+    async def _keep_listening(self, on_request: Callable[[], None]) -> None:
+        while True:
+            with suppress(Unavailable):
+                await self._listener.listen(self._coordinator_id, on_request)
+            await asyncio.sleep(_LISTEN_AGAIN_SECONDS)

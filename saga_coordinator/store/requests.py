@@ -1,0 +1,106 @@
+"""Requests about sagas that another coordinator drives: left here for their owner, who answers here.
+
+A request is durable, so it also reaches the next owner when the present one dies. Doing one twice is harmless: the core
+answers repetitions and moves nothing (P9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, delete, func, insert, select, text, update
+
+from saga_coordinator.store.database import Database, is_outage, unavailable
+from saga_coordinator.store.tables import requests as table
+from saga_coordinator.store.tables import sagas
+
+CHANNEL = "saga_requests"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What somebody asks of a saga; `input` is the engine's own JSON."""
+
+    saga_id: str
+    request_id: str
+    input: dict[str, Any]
+
+
+_NOTIFY = text("SELECT pg_notify(:channel, owner::text) FROM saga.sagas WHERE saga_id = :saga_id")
+
+
+class Requests:
+    """Every method raises Unavailable when the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, request: Request) -> None:
+        """Leaves a request, and lets the saga's owner know."""
+        async with self._database.connection() as connection:
+            await connection.execute(insert(table).values(asdict(request)))
+            await connection.execute(_NOTIFY, {"channel": CHANNEL, "saga_id": request.saga_id})
+
+    async def unanswered(self, owner: str, limit: int) -> list[Request]:
+        """The oldest open requests about sagas that `owner` drives."""
+        query = (
+            select(table.c.saga_id, table.c.request_id, table.c.input)
+            .join(sagas, sagas.c.saga_id == table.c.saga_id)
+            .where(sagas.c.owner == owner, table.c.answer.is_(None))
+            .order_by(table.c.requested_at)
+            .limit(limit)
+        )
+        async with self._database.connection() as connection:
+            return [Request(*row) for row in await connection.execute(query)]
+
+    async def answer(self, request: Request, answer: dict[str, Any]) -> None:
+        """Answers a request, if it is still there."""
+        async with self._database.connection() as connection:
+            await connection.execute(update(table).where(_is(request)).values(answer=answer))
+
+    async def answer_to(self, request: Request) -> dict[str, Any] | None:
+        """The answer, once there is one."""
+        async with self._database.connection() as connection:
+            answer: dict[str, Any] | None = await connection.scalar(
+                select(table.c.answer).where(_is(request))
+            )
+            return answer
+
+    async def delete(self, request: Request) -> None:
+        """Takes a request away, answered or not."""
+        async with self._database.connection() as connection:
+            await connection.execute(delete(table).where(_is(request)))
+
+    async def delete_abandoned(self) -> None:
+        """Takes away what was asked more than an hour ago by somebody who never came back."""
+        async with self._database.connection() as connection:
+            await connection.execute(
+                delete(table).where(table.c.requested_at < func.now() - timedelta(hours=1))
+            )
+
+
+def _is(request: Request) -> ColumnElement[bool]:
+    return (table.c.saga_id == request.saga_id) & (table.c.request_id == request.request_id)
+
+
+class Listener:
+    """Hears that requests were left, so that they need not wait for the next look. Without it they only wait longer."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def listen(self, owner: str, on_request: Callable[[], None]) -> None:
+        """Calls `on_request` whenever one was left for `owner`, until the connection fails. Raises Unavailable."""
+        try:
+            async with self._database.driver_connection() as connection:
+                await connection.execute(f"LISTEN {CHANNEL}")
+                async for notification in connection.notifies():
+                    if notification.payload == owner:
+                        on_request()
+        except Exception as error:
+            if is_outage(error):
+                raise unavailable(error) from error
+            raise
