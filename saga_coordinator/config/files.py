@@ -1,0 +1,196 @@
+"""YAML and JSON, read so that a file means what it seems to mean, and that a fault can be found in it.
+
+YAML is read by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), in which `no` and `12:30:00` and
+`2026-01-31` are strings, not a boolean, a number and a date. Of a key that is given twice, neither wins: the file is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+VALUES_MAX = 200_000
+"""Aliases make a small file mean a huge one; beyond this many values it is refused."""
+
+_TAG = "tag:yaml.org,2002:"
+
+
+class FileFaulty(Exception):
+    """A file cannot be read as what it should be. The message begins with its name and, where known, the line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One JSON-like value from a file. `lines` says where the value at a path such as `steps[2].action` is, from 1."""
+
+    content: Any
+    source: str
+    lines: Mapping[str, int] = field(default_factory=dict)
+
+    def locate(self, path: str) -> str:
+        """`FILE:LINE` of the value at `path`, or of the nearest one around it; `FILE` alone when lines are not known."""
+        while path and path not in self.lines:
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        line = self.lines.get(path)
+        return self.source if line is None else f"{self.source}:{line}"
+
+
+def read_documents(path: Path) -> list[Document]:
+    """The documents of a YAML file, or the one of a `.json` file; `-` is YAML from standard input.
+
+    Raises:
+        FileFaulty: it cannot be read, is not YAML or JSON, or is ambiguous.
+    """
+    source = "standard input" if str(path) == "-" else str(path)
+    text = _text(path, source)
+    try:
+        found = [_read_json(text, source)] if path.suffix == ".json" else list(_read_yaml(text, source))
+    except RecursionError:
+        raise FileFaulty(f"{source}: is nested too deeply") from None
+    if not found:
+        raise FileFaulty(f"{source}: is empty")
+    return found
+
+
+def _text(path: Path, source: str) -> str:
+    try:
+        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise FileFaulty(f"{source}: cannot be read: {error.strerror}") from None
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise FileFaulty(f"{source}:{line}: is not UTF-8 text") from None
+
+
+def _read_json(text: str, source: str) -> Document:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            names = [name for name, _ in pairs]
+            twice = next(name for name in names if names.count(name) > 1)
+            raise FileFaulty(f"{source}: the key {twice!r} is given twice in one object")
+        return content
+
+    try:
+        return Document(json.loads(text, object_pairs_hook=unique), source)
+    except json.JSONDecodeError as error:
+        raise FileFaulty(f"{source}:{error.lineno}: is not JSON: {error.msg}") from None
+
+
+class _CoreLoader(yaml.SafeLoader):
+    """Composes nodes whose tags are those of the core schema."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own way; filled below
+
+
+for _name, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+):
+    _CoreLoader.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), _first)
+
+
+def _read_yaml(text: str, source: str) -> Iterator[Document]:
+    try:
+        for node in yaml.compose_all(text, _CoreLoader):
+            reader = _NodeReader(source)
+            content = reader.value(node, "")
+            if content is not None:
+                yield Document(content, source, reader.lines)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{source}:{mark.line + 1}" if mark else source
+        said = "; ".join(part for part in (error.context, error.problem) if part)
+        raise FileFaulty(f"{where}: is not YAML: {said}") from None
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise FileFaulty(
+            f"{source}:{line}: must not contain the character U+{error.character:04X}"
+        ) from None
+
+
+class _NodeReader:
+    """Turns the nodes of one document into values, and remembers their lines."""
+
+    def __init__(self, source: str) -> None:
+        self.lines: dict[str, int] = {}
+        self._source = source
+        self._open: list[yaml.Node] = []
+        self._count = 0
+
+    def value(self, node: yaml.Node, path: str) -> Any:
+        self._count += 1
+        if self._count > VALUES_MAX:
+            raise self._fault(node, f"has more than {VALUES_MAX} values, counting those behind aliases")
+        self.lines.setdefault(path, node.start_mark.line + 1)
+        if any(node is opened for opened in self._open):
+            raise self._fault(node, "refers to an anchor inside itself")
+        self._open.append(node)
+        try:
+            match node:
+                case yaml.MappingNode(tag=tag) if tag == _TAG + "map":
+                    return self._mapping(node, path)
+                case yaml.SequenceNode(tag=tag) if tag == _TAG + "seq":
+                    return [self.value(item, f"{path}[{index}]") for index, item in enumerate(node.value)]
+                case yaml.ScalarNode():
+                    return self._scalar(node)
+                case _:
+                    raise self._fault(node, f"the tag {node.tag} has no meaning here")
+        finally:
+            self._open.pop()
+
+    def _mapping(self, node: yaml.MappingNode, path: str) -> dict[str, Any]:
+        content: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag != _TAG + "str":
+                raise self._fault(
+                    key_node,
+                    f"the key {key if isinstance(key, str) else ''!r} must be a string: put it in quotes",
+                )
+            if key in content:
+                raise self._fault(key_node, f"the key {key!r} is given twice")
+            inner = f"{path}.{key}" if path else key
+            self.lines[inner] = key_node.start_mark.line + 1
+            content[key] = self.value(value_node, inner)
+        return content
+
+    def _scalar(self, node: yaml.ScalarNode) -> Any:
+        text: str = node.value
+        match node.tag.removeprefix(_TAG):
+            case "str":
+                return text
+            case "null":
+                return None
+            case "bool":
+                return text.lower() == "true"
+            case "int":
+                return self._int(node, text)
+            case "float":
+                return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()))
+            case _:
+                raise self._fault(node, f"the tag {node.tag} has no meaning here")
+
+    def _int(self, node: yaml.ScalarNode, text: str) -> int:
+        try:
+            return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
+        except ValueError:
+            raise self._fault(node, f"{text[:40]} is not a number") from None
+
+    def _fault(self, node: yaml.Node, description: str) -> FileFaulty:
+        return FileFaulty(f"{self._source}:{node.start_mark.line + 1}: {description}")

@@ -1,0 +1,323 @@
+"""The settings: read once, from flags, else the environment, else a file, else the defaults, and checked all together."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from saga_coordinator.config.files import FileFaulty, read_documents
+
+ENVIRONMENT_PREFIX = "SAGA_"
+UNIX_PATH_BYTES_MAX = 107
+"""The longest path of a unix socket that Linux takes (`sun_path`, with its NUL)."""
+
+
+class SettingsFaulty(Exception):
+    """Settings with faults; each says where the value came from, what is wrong with it and what would do."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("; ".join(self.faults))
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `saga-coordinator serve` runs with. Each field is described in `OPTIONS`."""
+
+    database_url: str = field(repr=False)
+    addresses: tuple[str, ...]
+    participants: Path | None
+    payload_bytes_max: int
+    lease_seconds: float
+    sagas_in_memory_max: int
+    pool_size: int
+    grace_seconds: float
+    database_wait_seconds: float
+    log_format: str
+    log_level: str
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One setting: how it is written and what it means.
+
+    `parse` turns what was written, text or a value of the file's own type, into the field's value, or raises ValueError with
+    what would do. `default` is as one would write it; None where there is none. `singular` names the flag of a list, which is
+    repeated for each item.
+    """
+
+    name: str
+    help: str
+    metavar: str
+    parse: Callable[[Any], Any]
+    default: str | None = None
+    is_required: bool = False
+    singular: str | None = None
+    is_path: bool = False
+    is_secret: bool = False
+
+    @property
+    def flag(self) -> str:
+        return "--" + (self.singular or self.name).replace("_", "-")
+
+    @property
+    def is_repeatable(self) -> bool:
+        return self.singular is not None
+
+    @property
+    def variable(self) -> str:
+        return ENVIRONMENT_PREFIX + self.name.upper()
+
+
+def _whole(minimum: int, maximum: int) -> Callable[[Any], int]:
+    def parse(written: Any) -> int:
+        is_text = isinstance(written, str) and re.fullmatch(r"\d{1,15}", written.replace("_", ""))
+        if is_text or type(written) is int:
+            number = int(written)
+            if minimum <= number <= maximum:
+                return number
+        raise ValueError(f"must be a whole number from {minimum} to {maximum}")
+
+    return parse
+
+
+def _seconds(minimum: float, maximum: float) -> Callable[[Any], float]:
+    def parse(written: Any) -> float:
+        is_text = isinstance(written, str) and re.fullmatch(r"\d{1,9}(\.\d{1,9})?", written)
+        if is_text or type(written) in {int, float}:
+            number = float(written)
+            if minimum <= number <= maximum:
+                return number
+        raise ValueError(f"must be a number of seconds from {minimum:g} to {maximum:g}, without a unit")
+
+    return parse
+
+
+def _choice(*names: str) -> Callable[[Any], str]:
+    def parse(written: Any) -> str:
+        if isinstance(written, str) and written.lower() in names:
+            return written.lower()
+        raise ValueError(f"must be one of {', '.join(names)}")
+
+    return parse
+
+
+def _path(written: Any) -> Path:
+    if isinstance(written, str) and written and "\0" not in written:
+        return Path(written)
+    raise ValueError("must be the path of a file")
+
+
+def _database_url(written: Any) -> str:
+    problem = "must be a URL such as postgresql://user:password@host:5432/database"
+    if not isinstance(written, str) or not written.startswith(("postgresql://", "postgres://")):
+        raise ValueError(problem)
+    try:
+        urlsplit(written).port  # noqa: B018  # reading it is what checks it
+    except ValueError:
+        raise ValueError(problem) from None
+    return written
+
+
+def _addresses(written: Any) -> tuple[str, ...]:
+    items = written.split(",") if isinstance(written, str) else written
+    if not isinstance(items, list | tuple) or not items:
+        raise ValueError("must be a list of addresses: HOST:PORT or unix:PATH")
+    addresses = tuple(_address(item) for item in items)
+    for address in addresses:
+        if addresses.count(address) > 1 and not address.endswith(":0"):
+            raise ValueError(f"names {address} twice")
+    return addresses
+
+
+def _address(written: Any) -> str:
+    address = written.strip() if isinstance(written, str) else ""
+    if address.startswith("unix:"):
+        path = address.removeprefix("unix:").removeprefix("//")
+        if not path or "\0" in path:
+            raise ValueError("must name the socket: unix:PATH")
+        if len(path.encode()) > UNIX_PATH_BYTES_MAX:
+            raise ValueError(
+                f"has a socket path of more than {UNIX_PATH_BYTES_MAX} bytes, which is the system's limit"
+            )
+        return f"unix:{path}"
+    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[A-Za-z0-9._-]+):(\d{1,5})", address)
+    if found is None or int(found[2]) > 65535:
+        raise ValueError("must be HOST:PORT, as in 127.0.0.1:7242 or [::1]:7242, or unix:PATH")
+    return address
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "database_url",
+        "Where Postgres is: postgresql://user:password@host:5432/database. Put it into the environment or a file rather than on "
+        "the command line, which other users of the machine can read.",
+        "URL",
+        _database_url,
+        is_required=True,
+        is_secret=True,
+    ),
+    Option(
+        "addresses",
+        "Where to listen: HOST:PORT or unix:PATH. Repeatable; in the environment, separated by commas.",
+        "ADDRESS",
+        _addresses,
+        default="127.0.0.1:7242",
+        singular="address",
+    ),
+    Option(
+        "participants",
+        "YAML file that says where each participant lives. SIGHUP reads it again.",
+        "FILE",
+        _path,
+        is_path=True,
+    ),
+    Option(
+        "payload_bytes_max",
+        "Largest payload taken from a caller or a participant, in bytes of JSON.",
+        "BYTES",
+        _whole(1024, 64 * 1024 * 1024),
+        default="1048576",
+    ),
+    Option(
+        "lease_seconds",
+        "After how long without a sign of life another coordinator takes this one's sagas over.",
+        "SECONDS",
+        _seconds(0.5, 300),
+        default="3",
+    ),
+    Option(
+        "sagas_in_memory_max",
+        "How many unfinished sagas this coordinator drives at once; more wait in the database.",
+        "COUNT",
+        _whole(1, 1_000_000),
+        default="10000",
+    ),
+    Option(
+        "pool_size",
+        "How many connections to Postgres to use at most.",
+        "COUNT",
+        _whole(3, 1000),
+        default="8",
+    ),
+    Option(
+        "grace_seconds",
+        "How long calls in flight may take to end when the program is told to stop.",
+        "SECONDS",
+        _seconds(0, 3600),
+        default="30",
+    ),
+    Option(
+        "database_wait_seconds",
+        "How long to wait at the start for a database that cannot be reached yet.",
+        "SECONDS",
+        _seconds(0, 3600),
+        default="0",
+    ),
+    Option(
+        "log_format",
+        "json: one object a line; pretty: for reading; auto: pretty on a terminal, else json.",
+        "auto|json|pretty",
+        _choice("auto", "json", "pretty"),
+        default="auto",
+    ),
+    Option(
+        "log_level",
+        "What is too unimportant to log.",
+        "debug|info|warning|error",
+        _choice("debug", "info", "warning", "error"),
+        default="info",
+    ),
+)
+
+
+def load_settings(
+    flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None
+) -> Settings:
+    """The settings: of each, the first given by `flags` (by name), `environment` (`SAGA_*`), `file`, or the default.
+
+    Paths in a file are relative to that file; all others to the working directory. An empty variable counts as not given.
+
+    Raises:
+        SettingsFaulty: with every fault.
+    """
+    faults: list[str] = []
+    in_file = _read_file(file, faults) if file is not None else {}
+    values: dict[str, Any] = {}
+    for option in OPTIONS:
+        source, written = option.flag, flags.get(option.name)
+        if written in (None, ()):
+            source, written = option.variable, environment.get(option.variable) or None
+        if written is None:
+            source, written = f"{file}: {option.name}", in_file.get(option.name)
+            if option.is_path and isinstance(written, str) and file is not None:
+                written = str(file.parent / written)
+        if written is None:
+            source, written = "default", option.default
+        if written is None:
+            if option.is_required:
+                faults.append(
+                    f"{option.flag} is missing: give it, or {option.variable} in the environment, or {option.name} in a file "
+                    "named with --config"
+                )
+            values[option.name] = None
+            continue
+        try:
+            values[option.name] = option.parse(written)
+        except ValueError as error:
+            shown = "" if option.is_secret else f" is {_shown(written)}, but"
+            faults.append(f"{source}{shown} {error}")
+    if faults:
+        raise SettingsFaulty(faults)
+    return Settings(**values)
+
+
+def _read_file(file: Path, faults: list[str]) -> Mapping[str, Any]:
+    try:
+        content = _toml(file) if file.suffix == ".toml" else _yaml(file)
+    except FileFaulty as error:
+        faults.append(str(error))
+        return {}
+    known = {option.name for option in OPTIONS}
+    faults.extend(
+        f"{file}: {name} is not a setting; there are: {', '.join(sorted(known))}"
+        for name in content
+        if name not in known
+    )
+    return content
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileFaulty(f"{file}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise FileFaulty(f"{file}: is not TOML: {error}") from None
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    documents = read_documents(file)
+    if len(documents) > 1 or not isinstance(documents[0].content, dict):
+        raise FileFaulty(f"{file}: must be one object of settings, as in `pool_size: 8`")
+    return documents[0].content
+
+
+def _shown(written: Any) -> str:
+    return ", ".join(map(str, written)) if isinstance(written, tuple | list) else repr(written)
+
+
+def masked_url(url: str) -> str:
+    """A database URL fit for logs and screens: passwords are hidden, wherever in it they stand."""
+    url = re.sub(r"(?<=://)([^/?#]*)@", _masked_user, url)
+    return re.sub(r"(?i)((?:^|[?&])(?:ssl)?password=)[^&#]*", r"\1***", url)
+
+
+def _masked_user(found: re.Match[str]) -> str:
+    user, colon, _ = found[1].partition(":")
+    return f"{user}{colon}{'***' if colon else ''}@"

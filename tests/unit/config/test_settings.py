@@ -1,0 +1,173 @@
+"""Settings: who wins over whom, and that every fault is named at once with where it came from."""
+
+from pathlib import Path
+
+import pytest
+
+from saga_coordinator.config import OPTIONS, Settings, SettingsFaulty, load_settings, masked_url
+
+URL = "postgresql://app:secret@db:5432/sagas"
+
+
+def load(**flags: object) -> Settings:
+    return load_settings({"database_url": URL, **flags}, {})
+
+
+def faults_of(
+    flags: dict[str, object], environment: dict[str, str] | None = None, file: Path | None = None
+) -> tuple[str, ...]:
+    with pytest.raises(SettingsFaulty) as caught:
+        load_settings({"database_url": URL, **flags}, environment or {}, file)
+    return caught.value.faults
+
+
+def test_the_defaults_need_nothing_but_a_database() -> None:
+    settings = load()
+    assert settings.addresses == ("127.0.0.1:7242",)
+    assert settings.participants is None
+    assert settings.payload_bytes_max == 1024 * 1024
+    assert (settings.lease_seconds, settings.sagas_in_memory_max) == (3.0, 10_000)
+    assert (settings.grace_seconds, settings.database_wait_seconds) == (30.0, 0.0)
+    assert (settings.log_format, settings.log_level) == ("auto", "info")
+
+
+@pytest.mark.parametrize("name", ["saga.toml", "saga.yaml"])
+def test_flags_win_over_the_environment_and_that_over_the_file(tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    separator = "=" if file.suffix == ".toml" else ":"
+    file.write_text(
+        "".join(f"{each}{separator} {11}\n" for each in ("pool_size", "grace_seconds", "lease_seconds"))
+    )
+    environment = {"SAGA_POOL_SIZE": "12", "SAGA_GRACE_SECONDS": "12"}
+    settings = load_settings({"database_url": URL, "pool_size": "13"}, environment, file)
+    assert (settings.pool_size, settings.grace_seconds, settings.lease_seconds) == (13, 12.0, 11.0)
+
+
+def test_an_empty_variable_counts_as_not_given() -> None:
+    assert (
+        load_settings({"database_url": URL}, {"SAGA_POOL_SIZE": "", "SAGA_PARTICIPANTS": ""}).pool_size == 8
+    )
+
+
+def test_addresses_are_a_list_however_written(tmp_path: Path) -> None:
+    expected = ("127.0.0.1:7242", "unix:/run/saga.sock")
+    file = tmp_path / "saga.toml"
+    file.write_text('addresses = ["127.0.0.1:7242", "unix:/run/saga.sock"]')
+    assert load(addresses=expected).addresses == expected
+    assert load_settings({"database_url": URL}, {"SAGA_ADDRESSES": ", ".join(expected)}).addresses == expected
+    assert load_settings({"database_url": URL}, {}, file).addresses == expected
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "127.0.0.1:0",
+        "[::1]:7242",
+        "localhost:7242",
+        "saga.internal:1",
+        "unix:saga.sock",
+        "unix:///run/saga.sock",
+    ],
+)
+def test_addresses_that_can_be_listened_on(address: str) -> None:
+    assert load(addresses=(address,)).addresses[0].endswith(address[-4:])
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "7242",
+        "127.0.0.1",
+        "127.0.0.1:70000",
+        "::1:7242",
+        "http://127.0.0.1:7242",
+        "unix:",
+        "unix:" + "a" * 108,
+    ],
+)
+def test_addresses_that_cannot(address: str) -> None:
+    (fault,) = faults_of({"addresses": (address,)})
+    assert fault.startswith("--address is ")
+
+
+def test_an_address_is_listened_on_once() -> None:
+    (fault,) = faults_of({"addresses": ("127.0.0.1:1", "127.0.0.1:1")})
+    assert "twice" in fault
+
+
+def test_paths_in_a_file_begin_at_that_file(tmp_path: Path) -> None:
+    file = tmp_path / "saga.yaml"
+    file.write_text("participants: participants.yaml")
+    assert load_settings({"database_url": URL}, {}, file).participants == tmp_path / "participants.yaml"
+    flags = {"database_url": URL, "participants": "other.yaml"}
+    assert load_settings(flags, {}, file).participants == Path("other.yaml")
+
+
+def test_every_fault_is_named_with_its_source(tmp_path: Path) -> None:
+    file = tmp_path / "saga.yaml"
+    file.write_text("log_level: loud\npol_size: 3\n")
+    faults = faults_of({"pool_size": "many", "lease_seconds": "3s"}, {"SAGA_GRACE_SECONDS": "-1"}, file)
+    assert len(faults) == 5
+    for part in (
+        "pol_size is not a setting; there are:",
+        "--pool-size is 'many', but must be a whole number from",
+        "--lease-seconds is '3s', but must be a number of seconds from 0.5 to 300, without a unit",
+        "SAGA_GRACE_SECONDS is '-1', but",
+        f"{file}: log_level is 'loud', but must be one of debug, info, warning, error",
+    ):
+        assert sum(part in fault for fault in faults) == 1, part
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("saga.toml", "pool_size = \n", "line 1"),
+        ("saga.yaml", "pool_size: 1\npool_size: 2\n", ":2: the key 'pool_size' is given twice"),
+        ("saga.yaml", "- 1\n", "must be one object of settings"),
+        ("saga.yaml", "pool_size: true\n", "pool_size is True, but must be a whole number"),
+        ("absent.toml", None, "cannot be read: No such file"),
+    ],
+)
+def test_faulty_files(tmp_path: Path, name: str, content: str | None, said: str) -> None:
+    file = tmp_path / name
+    if content is not None:
+        file.write_text(content)
+    faults = faults_of({}, file=file)
+    assert str(file) in faults[0]
+    assert said in faults[0]
+
+
+def test_a_missing_database_says_where_to_name_it() -> None:
+    with pytest.raises(SettingsFaulty, match=r"--database-url.*SAGA_DATABASE_URL.*--config"):
+        load_settings({}, {})
+
+
+def test_the_password_is_shown_nowhere() -> None:
+    faults = faults_of({"database_url": "mysql://app:secret@db/sagas", "pool_size": "x"})
+    assert not any("secret" in fault for fault in faults)
+    assert "secret" not in repr(load())
+    assert "secret" not in masked_url(load().database_url)
+
+
+@pytest.mark.parametrize(
+    ("url", "masked"),
+    [
+        (URL, "postgresql://app:***@db:5432/sagas"),
+        ("postgresql://app@db/sagas", "postgresql://app@db/sagas"),
+        ("postgresql:///sagas?user=app&password=secret", "postgresql:///sagas?user=app&password=***"),
+        ("postgresql://a:p@ss@db/x?sslpassword=secret&x=1", "postgresql://a:***@db/x?sslpassword=***&x=1"),
+    ],
+)
+def test_masking(url: str, masked: str) -> None:
+    assert masked_url(url) == masked
+
+
+def test_every_field_has_an_option_and_every_option_a_field() -> None:
+    assert {option.name for option in OPTIONS} == set(Settings.__dataclass_fields__)
+
+
+def test_every_default_passes_its_own_check() -> None:
+    for option in OPTIONS:
+        if option.default is not None:
+            option.parse(option.default)
