@@ -5,43 +5,36 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 import structlog
 
 from saga_coordinator.engine.advance import Advance, Run
-from saga_coordinator.engine.drive import Caller, Drive
-from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.drive import Drive
+from saga_coordinator.engine.lease import Lease, boot_seconds
 from saga_coordinator.engine.ownership import Claiming, EngineSettings
+from saga_coordinator.engine.ports import Definitions, Listener, Ownership, Participants, Requests, Sagas
 from saga_coordinator.engine.requests import Answer, Asked, Inbox
 from saga_coordinator.saga.decide import CancelAsked, Decision, OutcomeReported, StartRequested
 from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow, OwnershipLost, Unavailable
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Outcome
 from saga_coordinator.saga.state import SETTLED, fold
+from saga_coordinator.store import definitions, ownership, requests, sagas
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.definitions import Definitions, RegisteredDefinition
+from saga_coordinator.store.definitions import RegisteredDefinition
 from saga_coordinator.store.journal import Journal, StartKeyTaken
 from saga_coordinator.store.log_writer import PostgresLog
-from saga_coordinator.store.ownership import Ownership
-from saga_coordinator.store.requests import Listener, Request, Requests
-from saga_coordinator.store.sagas import Sagas
+from saga_coordinator.store.requests import Request
 
 _POLL_SECONDS = (0.02, 0.5)
 """The first and the longest pause between two looks at what another coordinator does."""
 _DELIVERY_SECONDS = 20.0
 
 _log = structlog.get_logger(__name__)
-
-
-class Participants(Caller, Protocol):
-    @property
-    def names(self) -> frozenset[str]:
-        """The participants that the directory knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,17 +72,17 @@ class Stores:
         return cls(
             coordinator_id=coordinator_id,
             journal=Journal(PostgresLog(database, coordinator_id), coordinator_id),
-            ownership=Ownership(database, coordinator_id, address=address, version=version),
-            sagas=Sagas(database),
-            definitions=Definitions(database),
-            requests=Requests(database),
-            listener=Listener(database),
+            ownership=ownership.Ownership(database, coordinator_id, address=address, version=version),
+            sagas=sagas.Sagas(database),
+            definitions=definitions.Definitions(database),
+            requests=requests.Requests(database),
+            listener=requests.Listener(database),
         )
 
 
-def new_saga_id(now: float) -> str:
+def new_saga_id(now: float, dice: random.Random) -> str:
     """A UUIDv7 (RFC 9562): identities sort by the time of the start, in milliseconds."""
-    bits = int(now * 1000) << 80 | 0x7 << 76 | secrets.randbits(12) << 64 | 0b10 << 62 | secrets.randbits(62)
+    bits = int(now * 1000) << 80 | 0x7 << 76 | dice.getrandbits(12) << 64 | 0b10 << 62 | dice.getrandbits(62)
     digits = f"{bits:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
@@ -98,14 +91,23 @@ class Coordinator:
     """One coordinator: owns sagas, drives them, and answers for those of others too."""
 
     def __init__(
-        self, stores: Stores, participants: Participants, settings: EngineSettings, dice: random.Random
+        self,
+        stores: Stores,
+        participants: Participants,
+        settings: EngineSettings,
+        dice: random.Random,
+        *,
+        clock: Callable[[], float] = boot_seconds,
     ) -> None:
+        self._dice = dice
         self._sagas = stores.sagas
         self._definitions = stores.definitions
         self._participants = participants
         self._ownership = stores.ownership
         self._journal = stores.journal
-        self._lease = Lease(stores.ownership, settings.lease_seconds, on_regained=self._reconcile)
+        self._lease = Lease(
+            stores.ownership, settings.lease_seconds, on_regained=self._reconcile, clock=clock
+        )
         self._advance = Advance(stores.journal, self._lease, dice=dice)
         self._drive = Drive(self._advance, participants, self._lease)
         self._inbox = Inbox(stores.requests, stores.listener, self._drive, stores.coordinator_id)
@@ -183,7 +185,7 @@ class Coordinator:
         return await asyncio.shield(task)
 
     async def _start(self, registered: RegisteredDefinition, request: StartSaga) -> tuple[str, bool]:
-        saga_id = new_saga_id(self._lease.now())
+        saga_id = new_saga_id(self._lease.now(), self._dice)
         started = StartRequested(
             saga_id, registered.version, request.input, request.labels or {}, request.deadline_seconds
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from saga_coordinator.engine.advance import Advance, Advanced, Run
 from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.ports import Caller
 from saga_coordinator.saga.decide import (
     AttemptEnded,
     Decision,
@@ -22,15 +23,9 @@ from saga_coordinator.saga.decide import (
     TimerFired,
 )
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
-from saga_coordinator.saga.outcome import Outcome
 from saga_coordinator.saga.state import SETTLED
 
 _log = structlog.get_logger(__name__)
-
-
-class Caller(Protocol):
-    async def invoke(self, call: Invoke) -> Outcome:
-        """Makes one attempt. Never raises for anything that a participant does."""
 
 
 class Drive:

@@ -11,12 +11,11 @@ import structlog
 
 from saga_coordinator.engine.advance import Run
 from saga_coordinator.engine.drive import Drive
+from saga_coordinator.engine.ports import Definitions, Ownership, Sagas
 from saga_coordinator.engine.requests import Inbox
 from saga_coordinator.saga.errors import Overloaded, SagaError, Unavailable
 from saga_coordinator.saga.state import fold
-from saga_coordinator.store.definitions import Definitions
-from saga_coordinator.store.ownership import Claim, Ownership
-from saga_coordinator.store.sagas import Sagas
+from saga_coordinator.store.ownership import Claim
 
 CLAIMS_AT_ONCE = 200
 STUCK_SECONDS = 30.0

@@ -16,11 +16,12 @@ from typing import Any
 import structlog
 
 from saga_coordinator.engine.drive import Drive
+from saga_coordinator.engine.ports import Listener, Requests
 from saga_coordinator.saga.decide import CancelAsked, OutcomeReported
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
-from saga_coordinator.store.requests import Listener, Request, Requests
+from saga_coordinator.store.requests import Request
 
 REQUESTS_AT_ONCE = 100
 _LISTEN_AGAIN_SECONDS = 1.0

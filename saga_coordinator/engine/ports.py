@@ -1,0 +1,92 @@
+"""What the engine needs of the rooms below it, so that a simulation can stand in for Postgres and the network.
+
+The store's classes of the same names are the ones that serve; their docstrings say more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Protocol
+
+from saga_coordinator.saga.decide import Invoke
+from saga_coordinator.saga.entries import Entry
+from saga_coordinator.saga.outcome import Outcome
+from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.store.definitions import RegisteredDefinition
+from saga_coordinator.store.ownership import Claim
+from saga_coordinator.store.requests import Request
+
+
+class Caller(Protocol):
+    async def invoke(self, call: Invoke) -> Outcome:
+        """Makes one attempt. Never raises for anything that a participant does."""
+
+
+class Participants(Caller, Protocol):
+    @property
+    def names(self) -> frozenset[str]:
+        """The participants that the directory knows."""
+
+
+class Ownership(Protocol):
+    """Every method raises Unavailable when the database is away."""
+
+    async def renew(self, lease_seconds: float) -> float:
+        """Makes the lease last `lease_seconds` from now; returns the database's time."""
+
+    async def claim(self, limit: int, passed_over: Collection[str] = ()) -> list[Claim]:
+        """Takes over up to `limit` sagas that nobody drives, leaving due ones of the definitions `passed_over`."""
+
+    async def claim_one(self, saga_id: str) -> Claim | None:
+        """Takes over one saga that nobody drives; None when it has an owner or is settled."""
+
+    async def owned(self) -> set[str]:
+        """All sagas whose row names this coordinator."""
+
+    async def release(self, saga_ids: list[str], after_seconds: float) -> None:
+        """Lets sagas go, to be claimed by anybody after a while."""
+
+    async def retire(self) -> int:
+        """Lets every saga go at once and ends the lease; returns how many these were."""
+
+    async def backlog(self, limit: int) -> int:
+        """How many sagas are due and wait for a coordinator with room, counted up to `limit`."""
+
+
+class Sagas(Protocol):
+    """Every method raises Unavailable when the database is away."""
+
+    async def entries(self, saga_ids: Sequence[str]) -> dict[str, list[Entry]]:
+        """The whole logs of some sagas."""
+
+    async def status(self, saga_id: str) -> SagaStatus:
+        """Raises NotFound."""
+
+
+class Definitions(Protocol):
+    async def get(self, name: str, version: int) -> RegisteredDefinition:
+        """A version of a definition, or the newest for 0. Raises NotFound, and Unavailable when the database is away."""
+
+
+class Requests(Protocol):
+    """Every method raises Unavailable when the database is away."""
+
+    async def put(self, request: Request) -> None:
+        """Leaves a request, and lets the saga's owner know."""
+
+    async def unanswered(self, owner: str, limit: int) -> list[Request]:
+        """The oldest open requests about sagas that `owner` drives."""
+
+    async def answer(self, request: Request, answer: dict[str, Any]) -> None:
+        """Answers a request, if it is still there."""
+
+    async def answer_to(self, request: Request) -> dict[str, Any] | None:
+        """The answer, once there is one."""
+
+    async def delete(self, request: Request) -> None:
+        """Takes a request away, answered or not."""
+
+
+class Listener(Protocol):
+    async def listen(self, owner: str, on_request: Callable[[], None]) -> None:
+        """Calls `on_request` whenever one was left for `owner`, until the connection fails. Raises Unavailable."""
