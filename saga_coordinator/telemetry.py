@@ -56,7 +56,8 @@ def _pretty() -> list[Processor]:
 
 def _json() -> list[Processor]:
     def dumps(event: Any, **_: Any) -> bytes:
-        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_UTC_Z)
+        first = {name: event.pop(name, None) for name in ("timestamp", "level", "event")}
+        return orjson.dumps({**first, **event}, default=str, option=orjson.OPT_NON_STR_KEYS)
 
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=dumps)]
 

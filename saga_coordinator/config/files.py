@@ -119,9 +119,7 @@ def _read_yaml(text: str, source: str) -> Iterator[Document]:
         raise FileFaulty(f"{where}: is not YAML: {said}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
-        raise FileFaulty(
-            f"{source}:{line}: must not contain the character U+{error.character:04X}"
-        ) from None
+        raise FileFaulty(f"{source}:{line}: must not contain the character U+{error.character:04X}") from None
 
 
 class _NodeReader:

@@ -35,6 +35,7 @@ class Settings:
     payload_bytes_max: int
     lease_seconds: float
     sagas_in_memory_max: int
+    backlog_max: int
     pool_size: int
     grace_seconds: float
     database_wait_seconds: float
@@ -199,10 +200,17 @@ OPTIONS: tuple[Option, ...] = (
         default="10000",
     ),
     Option(
+        "backlog_max",
+        "How many started sagas may wait in the database for a coordinator with room, before starts are refused.",
+        "COUNT",
+        _whole(1, 1_000_000_000),
+        default="100000",
+    ),
+    Option(
         "pool_size",
         "How many connections to Postgres to use at most.",
         "COUNT",
-        _whole(3, 1000),
+        _whole(5, 1000),
         default="8",
     ),
     Option(

@@ -26,7 +26,11 @@ def test_the_defaults_need_nothing_but_a_database() -> None:
     assert settings.addresses == ("127.0.0.1:7242",)
     assert settings.participants is None
     assert settings.payload_bytes_max == 1024 * 1024
-    assert (settings.lease_seconds, settings.sagas_in_memory_max) == (3.0, 10_000)
+    assert (settings.lease_seconds, settings.sagas_in_memory_max, settings.backlog_max) == (
+        3.0,
+        10_000,
+        100_000,
+    )
     assert (settings.grace_seconds, settings.database_wait_seconds) == (30.0, 0.0)
     assert (settings.log_format, settings.log_level) == ("auto", "info")
 

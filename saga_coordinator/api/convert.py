@@ -1,0 +1,128 @@
+"""Records to messages. What a saga's steps have come to is computed from its log, which is the truth (P7)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+
+from google.protobuf import json_format, timestamp_pb2
+
+from saga_coordinator.participants.payload import NESTING_MAX, fill, to_value
+from saga_coordinator.pb.saga.v1 import definition_pb2, definition_service_pb2, saga_pb2
+from saga_coordinator.saga.definition import Definition
+from saga_coordinator.saga.entries import decode
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Cause
+from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepState, StepStatus, fold
+from saga_coordinator.store.definitions import RegisteredDefinition
+from saga_coordinator.store.sagas import LogEntry, SagaRecord
+
+SAGA_STATUSES: Mapping[int, SagaStatus] = {
+    saga_pb2.SagaStatus.Value(f"SAGA_STATUS_{status}"): status for status in SagaStatus
+}
+OPERATION_KINDS: Mapping[int, OperationKind] = {
+    saga_pb2.OPERATION_KIND_ACTION: OperationKind.ACTION,
+    saga_pb2.OPERATION_KIND_COMPENSATION: OperationKind.COMPENSATION,
+}
+_SAGA_STATUSES = {status: saga_pb2.SagaStatus.ValueType(number) for number, status in SAGA_STATUSES.items()}
+_STEP_STATUSES = {status: saga_pb2.StepStatus.Value(f"STEP_STATUS_{status}") for status in StepStatus}
+_EFFECTS = {effect: saga_pb2.Effect.Value(f"EFFECT_{effect.name}") for effect in EffectKnown}
+_OPERATIONS = {
+    str(kind): saga_pb2.OperationKind.ValueType(number) for number, kind in OPERATION_KINDS.items()
+}
+
+_BODY_NESTING_MAX = NESTING_MAX + 1
+"""A body holds payloads, each as deeply nested as a payload may be."""
+
+
+def saga_message(record: SagaRecord) -> saga_pb2.Saga:
+    """A saga without its steps."""
+    message = saga_pb2.Saga(
+        saga_id=record.saga_id,
+        definition=record.definition,
+        version=record.version,
+        status=_SAGA_STATUSES[record.status],
+        start_key=record.start_key,
+        labels=record.labels,
+        failure=cause_message(record.failure) if record.failure else None,
+        remaining_effects=record.remaining,
+        started_at=instant(record.started_at),
+        ended_at=instant(record.ended_at) if record.ended_at else None,
+        deadline_at=instant(record.deadline_at) if record.deadline_at else None,
+        sequence=record.sequence,
+        owner=record.owner or "",
+    )
+    fill(message.input, record.input)
+    return message
+
+
+def started_message(saga_id: str, definition: str, version: int, start_key: str) -> saga_pb2.Saga:
+    """A saga that has just been started, as far as that is known without asking the database again."""
+    return saga_pb2.Saga(
+        saga_id=saga_id,
+        definition=definition,
+        version=version,
+        status=saga_pb2.SAGA_STATUS_RUNNING,
+        start_key=start_key,
+    )
+
+
+def step_messages(saga_id: str, definition: Definition, log: Iterable[LogEntry]) -> list[saga_pb2.StepState]:
+    """The state of each step after `log`, in the definition's order."""
+    state = fold(saga_id, (decode(logged.entry) for logged in log))
+    return [_step_message(step.name, state.step(step.name)) for step in definition.steps]
+
+
+def _step_message(name: str, state: StepState) -> saga_pb2.StepState:
+    message = saga_pb2.StepState(
+        name=name,
+        status=_STEP_STATUSES[state.status],
+        effect=_EFFECTS[state.effect],
+        attempt=state.attempt,
+        cause=cause_message(state.cause) if state.cause else None,
+        retry_at=_instant_of_epoch(state.retry_at) if state.retry_at is not None else None,
+    )
+    if state.is_output_known:
+        fill(message.output, state.output)
+    return message
+
+
+def entry_message(logged: LogEntry) -> saga_pb2.Entry:
+    entry = logged.entry
+    return saga_pb2.Entry(
+        sequence=logged.sequence,
+        type=entry.type,
+        step=entry.step or "",
+        operation=_OPERATIONS.get(entry.operation or "", saga_pb2.OPERATION_KIND_UNSPECIFIED),
+        attempt=entry.attempt,
+        body=to_value(entry.body, depth_max=_BODY_NESTING_MAX).struct_value,
+        recorded_at=instant(logged.recorded_at),
+        recorded_by=logged.recorded_by,
+    )
+
+
+def cause_message(cause: Cause) -> saga_pb2.Cause:
+    return saga_pb2.Cause(
+        code=cause.code, message=cause.message, step=cause.step, requested_by=cause.requested_by
+    )
+
+
+def registered_message(registered: RegisteredDefinition) -> definition_service_pb2.RegisteredDefinition:
+    return definition_service_pb2.RegisteredDefinition(
+        definition=json_format.ParseDict(registered.spec, definition_pb2.Definition()),
+        version=registered.version,
+        digest=registered.digest,
+        registered_at=instant(registered.registered_at),
+    )
+
+
+def instant(at: datetime) -> timestamp_pb2.Timestamp:
+    message = timestamp_pb2.Timestamp()
+    message.FromDatetime(at)
+    return message
+
+
+def _instant_of_epoch(seconds: float) -> timestamp_pb2.Timestamp:
+    message = timestamp_pb2.Timestamp()
+    message.FromMicroseconds(round(seconds * 1e6))
+    return message

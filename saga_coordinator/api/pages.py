@@ -1,0 +1,61 @@
+"""Page tokens: where the next page begins, bound to the list and the filter that they were given for."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+
+from google.protobuf.message import Message
+
+from saga_coordinator.saga.errors import InvalidRequest
+
+DEFAULT_PAGE_SIZE = 100
+PAGE_SIZE_MAX = 1000
+
+RESPONSE_BYTES_MAX = 3 * 1024 * 1024
+"""A page ends early rather than exceed what gRPC clients take by default (4 MiB); a single item may be larger."""
+
+_DIGEST_BYTES = 8
+
+
+def page_token(request: Message, position: str) -> str:
+    """The token for what follows `position` in the list that `request` asks for."""
+    raw = _digest(request, position) + position.encode()
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def position_of(request: Message, token: str) -> str | None:
+    """The position in `token`; None for the empty one.
+
+    Raises:
+        InvalidRequest: the token was changed, or given for another list or filter.
+    """
+    if not token:
+        return None
+    try:
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        position = raw[_DIGEST_BYTES:].decode()
+    except (binascii.Error, UnicodeError, ValueError):
+        position = ""
+        raw = b""
+    if not position or raw[:_DIGEST_BYTES] != _digest(request, position):
+        raise InvalidRequest.at(
+            "page_token",
+            "is not one that this list gave for this filter; repeat that page's filter, or begin again without a token",
+        )
+    return position
+
+
+def _digest(request: Message, position: str) -> bytes:
+    """Of the request but for the page's size and token, and of the position. It guards against mistakes, not malice: a token
+    opens nothing that the list itself would not show."""
+    bare = type(request)()
+    bare.CopyFrom(request)
+    bare.ClearField("page_size")
+    bare.ClearField("page_token")
+    digest = hashlib.blake2b(digest_size=_DIGEST_BYTES, person=b"page_token")
+    digest.update(type(request).DESCRIPTOR.full_name.encode() + b"\0")
+    digest.update(bare.SerializeToString(deterministic=True))
+    digest.update(b"\0" + position.encode())
+    return digest.digest()

@@ -1,0 +1,54 @@
+"""Server reflection in both versions that clients ask for.
+
+grpcio-reflection serves `grpc.reflection.v1alpha` only. Version 1 (https://github.com/grpc/grpc-proto, reflection/v1) is the same
+protocol under another package name, message for message, so the same servicer answers it; its descriptors are v1alpha's, renamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import grpc
+from google.protobuf import descriptor_pb2, descriptor_pool
+from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha._async import ReflectionServicer
+from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
+
+_ALPHA = reflection_pb2.DESCRIPTOR.package
+_V1 = "grpc.reflection.v1"
+V1_SERVICE = f"{_V1}.ServerReflection"
+ALPHA_SERVICE = f"{_ALPHA}.ServerReflection"
+
+
+def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
+    """Lets `server` describe `services`, health and reflection themselves."""
+    _describe_v1()
+    servicer = ReflectionServicer([*services, V1_SERVICE, ALPHA_SERVICE])
+    add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
+    handler = grpc.stream_stream_rpc_method_handler(
+        servicer.ServerReflectionInfo,
+        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
+        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
+    )
+    generic = grpc.method_handlers_generic_handler(V1_SERVICE, {"ServerReflectionInfo": handler})
+    server.add_generic_rpc_handlers([generic])
+
+
+def _describe_v1() -> None:
+    """Puts version 1's descriptors where the servicer looks them up, so that clients may ask about it, too."""
+    described = descriptor_pb2.FileDescriptorProto()
+    reflection_pb2.DESCRIPTOR.CopyToProto(described)
+    described.name = "grpc/reflection/v1/reflection.proto"
+    described.package = _V1
+    for message in described.message_type:
+        for field in message.field:
+            if field.type_name:
+                field.type_name = _renamed(field.type_name)
+    for service in described.service:
+        for method in service.method:
+            method.input_type, method.output_type = _renamed(method.input_type), _renamed(method.output_type)
+    descriptor_pool.Default().AddSerializedFile(described.SerializeToString())
+
+
+def _renamed(name: str) -> str:
+    return name.replace(f".{_ALPHA}.", f".{_V1}.")

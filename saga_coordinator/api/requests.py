@@ -1,0 +1,276 @@
+"""What callers send, checked whole: each function gives what its request asks for, or raises InvalidRequest with every fault.
+
+A fault's path is the name of the field in the contract; its description says what would be right.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import duration_pb2, json_format, struct_pb2
+from google.protobuf.message import Message
+
+from saga_coordinator.api.convert import OPERATION_KINDS, SAGA_STATUSES
+from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX
+from saga_coordinator.engine.coordinator import StartSaga
+from saga_coordinator.participants.payload import PayloadError, check_size, from_value
+from saga_coordinator.pb.saga.v1 import definition_pb2, saga_pb2, saga_service_pb2
+from saga_coordinator.saga.errors import Fault, InvalidDefinition, InvalidRequest
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import TEXT_BYTES_MAX, Cause, Outcome, Refused, Succeeded, Unknown, clip
+from saga_coordinator.saga.parsing import DEADLINE_SECONDS_MAX, parse_definition
+from saga_coordinator.store.sagas import SagaFilter
+
+NAME_CHARACTERS_MAX = 100
+START_KEY_CHARACTERS_MAX = 200
+LABELS_MAX = 32
+LABEL_KEY_CHARACTERS_MAX = 63
+LABEL_VALUE_CHARACTERS_MAX = 255
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SAGA_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_CAUSE_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+
+
+class _Faults:
+    """Collects what is wrong with one request."""
+
+    def __init__(self) -> None:
+        self.found: list[Fault] = []
+
+    def add(self, path: str, description: str) -> None:
+        self.found.append(Fault(path, description))
+
+    def line(self, path: str, value: str, characters_max: int, *, is_required: bool = False) -> str:
+        """A text of one line, such as a name or a key."""
+        if not value:
+            if is_required:
+                self.add(path, "is required")
+        elif len(value) > characters_max:
+            self.add(path, f"has {len(value)} characters; {characters_max} is the limit")
+        elif found := _CONTROL.search(value):
+            name = unicodedata.name(found[0], f"U+{ord(found[0]):04X}")
+            self.add(
+                path, f"must not contain control characters; it has {name} at position {found.start() + 1}"
+            )
+        return value
+
+    def text(self, path: str, value: str, *, is_required: bool = False) -> str:
+        """A text for people, of several lines perhaps."""
+        if not value.strip():
+            if is_required:
+                self.add(path, "is required")
+        elif "\0" in value:
+            self.add(path, "must not contain NUL characters")
+        elif (size := len(value.encode())) > TEXT_BYTES_MAX:
+            self.add(path, f"has {size} bytes; {TEXT_BYTES_MAX} is the limit")
+        return value
+
+    def saga_id(self, value: str) -> str:
+        saga_id = value.lower()
+        if not value:
+            self.add("saga_id", "is required")
+        elif not _SAGA_ID.fullmatch(saga_id):
+            self.add("saga_id", "must be a UUID, as StartSaga returned it")
+        return saga_id
+
+    def version(self, value: int) -> int:
+        if value < 0:
+            self.add("version", "must be 1 or more, or 0 for the newest")
+        return value
+
+    def payload(self, path: str, value: struct_pb2.Value, bytes_max: int) -> Any:
+        try:
+            payload = from_value(value)
+            check_size(payload, bytes_max)
+        except PayloadError as error:
+            self.found.extend(error.inside(path).faults)
+            return None
+        return payload
+
+    def seconds(self, path: str, value: duration_pb2.Duration, *, may_be_zero: bool = False) -> float:
+        seconds = value.seconds + value.nanos / 1e9
+        has_one_sign = (value.seconds >= 0) == (value.nanos >= 0) or not (value.seconds and value.nanos)
+        if not has_one_sign or abs(value.nanos) > 999_999_999 or seconds > DEADLINE_SECONDS_MAX:
+            self.add(path, f"is no duration of at most {DEADLINE_SECONDS_MAX:.0f} s")
+        elif seconds < 0 or (seconds == 0 and not may_be_zero):
+            self.add(path, f"is {seconds:g} s; it must be {'0 or more' if may_be_zero else 'more than 0'}")
+        return seconds
+
+    def labels(self, labels: Mapping[str, str]) -> dict[str, str]:
+        if len(labels) > LABELS_MAX:
+            self.add("labels", f"has {len(labels)} labels; {LABELS_MAX} is the limit")
+            return {}
+        for key, value in labels.items():
+            if not key:
+                self.add("labels", "has a label without a key")
+            self.line(f"labels[{key[:LABEL_KEY_CHARACTERS_MAX]!r}]", key, LABEL_KEY_CHARACTERS_MAX)
+            self.line(f"labels[{key[:LABEL_KEY_CHARACTERS_MAX]!r}]", value, LABEL_VALUE_CHARACTERS_MAX)
+        return dict(labels)
+
+    def page_size(self, value: int) -> int:
+        if not 0 <= value <= PAGE_SIZE_MAX:
+            self.add(
+                "page_size", f"is {value}; it must be 1 to {PAGE_SIZE_MAX}, or 0 for {DEFAULT_PAGE_SIZE}"
+            )
+        return value or DEFAULT_PAGE_SIZE
+
+    def done(self) -> None:
+        if self.found:
+            raise InvalidRequest(self.found)
+
+
+def start_saga(request: saga_service_pb2.StartSagaRequest, payload_bytes_max: int) -> StartSaga:
+    faults = _Faults()
+    asked = StartSaga(
+        definition=faults.line("definition", request.definition, NAME_CHARACTERS_MAX, is_required=True),
+        version=faults.version(request.version),
+        start_key=faults.line("start_key", request.start_key, START_KEY_CHARACTERS_MAX, is_required=True),
+        input=faults.payload("input", request.input, payload_bytes_max) if request.HasField("input") else {},
+        labels=faults.labels(request.labels) if request.labels else {},
+        deadline_seconds=faults.seconds("deadline", request.deadline)
+        if request.HasField("deadline")
+        else None,
+    )
+    faults.done()
+    return asked
+
+
+def which_saga(request: saga_service_pb2.GetSagaRequest) -> tuple[str, str]:
+    """The saga's id, or its start key; the other is empty."""
+    faults = _Faults()
+    asked = ("", "")
+    if bool(request.saga_id) == bool(request.start_key):
+        faults.add("saga_id", "give either saga_id or start_key")
+    elif request.saga_id:
+        asked = (faults.saga_id(request.saga_id), "")
+    else:
+        asked = ("", faults.line("start_key", request.start_key, START_KEY_CHARACTERS_MAX))
+    if request.log_after_sequence < 0:
+        faults.add("log_after_sequence", "must be 0 or more")
+    faults.done()
+    return asked
+
+
+def wait_saga(request: saga_service_pb2.WaitSagaRequest) -> tuple[str, float | None]:
+    """The saga's id, and the seconds to wait at most, where the request says so."""
+    faults = _Faults()
+    found = faults.saga_id(request.saga_id)
+    seconds = (
+        faults.seconds("timeout", request.timeout, may_be_zero=True) if request.HasField("timeout") else None
+    )
+    faults.done()
+    return found, seconds
+
+
+def cancel_saga(request: saga_service_pb2.CancelSagaRequest) -> tuple[str, str, str]:
+    """The saga's id, the reason, and who asks."""
+    faults = _Faults()
+    found = faults.saga_id(request.saga_id)
+    reason = faults.text("reason", request.reason, is_required=True)
+    requested_by = faults.text("requested_by", request.requested_by)
+    faults.done()
+    return found, reason, requested_by
+
+
+def report_outcome(
+    request: saga_service_pb2.ReportOutcomeRequest, payload_bytes_max: int
+) -> tuple[str, str, OperationKind, Outcome]:
+    """The saga's id, the step, which operation of it, and what became of that."""
+    faults = _Faults()
+    found = faults.saga_id(request.saga_id)
+    step = faults.line("step", request.step, NAME_CHARACTERS_MAX, is_required=True)
+    operation = OPERATION_KINDS.get(request.operation)
+    if operation is None:
+        faults.add("operation", "must be OPERATION_KIND_ACTION or OPERATION_KIND_COMPENSATION")
+    outcome: Outcome | None = None
+    match request.WhichOneof("outcome"):
+        case "succeeded":
+            outcome = Succeeded(faults.payload("succeeded", request.succeeded, payload_bytes_max))
+        case "refused":
+            outcome = Refused(_cause(faults, "refused", request.refused, "FAILED_PRECONDITION"))
+        case "unknown":
+            outcome = Unknown(_cause(faults, "unknown", request.unknown, "UNKNOWN"))
+        case _:
+            faults.add("outcome", "is required: one of succeeded, refused and unknown")
+    faults.done()
+    assert operation is not None
+    assert outcome is not None
+    return found, step, operation, outcome
+
+
+def _cause(faults: _Faults, path: str, cause: saga_pb2.Cause, default_code: str) -> Cause:
+    """What a participant says; long messages are cut, as those of its answers are."""
+    code = cause.code or default_code
+    if not _CAUSE_CODE.fullmatch(code):
+        faults.add(f"{path}.code", f"must be like the name of a gRPC status: {_CAUSE_CODE.pattern}")
+    return Cause(code, clip(cause.message))
+
+
+def saga_filter(request: saga_service_pb2.ListSagasRequest) -> tuple[SagaFilter, int]:
+    """The filter, and how many sagas to list."""
+    faults = _Faults()
+    for index, status in enumerate(request.statuses):
+        if status not in SAGA_STATUSES:
+            faults.add(f"statuses[{index}]", f"is {status}, which is no status of a saga")
+    wanted = SagaFilter(
+        statuses=tuple(SAGA_STATUSES[status] for status in request.statuses if status in SAGA_STATUSES),
+        definition=faults.line("definition", request.definition, NAME_CHARACTERS_MAX),
+        labels=faults.labels(request.labels),
+    )
+    page_size = faults.page_size(request.page_size)
+    faults.done()
+    return wanted, page_size
+
+
+def which_definition(name: str, version: int) -> tuple[str, int]:
+    faults = _Faults()
+    asked = (faults.line("name", name, NAME_CHARACTERS_MAX, is_required=True), faults.version(version))
+    faults.done()
+    return asked
+
+
+def page_size(value: int) -> int:
+    faults = _Faults()
+    size = faults.page_size(value)
+    faults.done()
+    return size
+
+
+def definition_spec(request: Message, definition: definition_pb2.Definition) -> dict[str, Any]:
+    """The canonical JSON form of the definition in `request`, with the contract's field names.
+
+    Raises:
+        InvalidDefinition: when it has no such form; with the faults that parsing finds besides.
+    """
+    if not request.HasField("definition"):
+        raise InvalidRequest.at("definition", "is required")
+    faults: list[Fault] = []
+    bare = definition_pb2.Definition()
+    bare.CopyFrom(definition)
+    inputs: list[tuple[int, str, Any]] = []
+    for index, step in enumerate(bare.steps):
+        for kind in ("action", "compensation"):
+            if step.HasField(kind) and getattr(step, kind).HasField("input"):
+                operation = getattr(step, kind)
+                try:
+                    inputs.append((index, kind, from_value(operation.input)))
+                except PayloadError as error:
+                    faults.extend(error.inside("input").inside(kind).inside(index).inside("steps").faults)
+                operation.ClearField("input")
+    try:
+        spec: dict[str, Any] = json_format.MessageToDict(bare, preserving_proto_field_name=True)
+    except (ValueError, json_format.Error) as error:
+        raise InvalidDefinition([*faults, Fault("", f"has a value without a JSON form: {error}")]) from None
+    for index, kind, payload in inputs:
+        spec["steps"][index][kind]["input"] = payload
+    if faults:
+        try:
+            parse_definition(spec)
+        except InvalidDefinition as error:
+            faults.extend(error.faults)
+        raise InvalidDefinition(faults)
+    return spec

@@ -1,0 +1,77 @@
+"""Wraps each RPC's method once, when the server is built: bytes to request, answer to bytes, errors to statuses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from saga_coordinator.api.status import Resource, status_of
+from saga_coordinator.saga.errors import InvalidRequest
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+_Method = Callable[[Any, Context], Awaitable[Message]]
+_T = TypeVar("_T")
+
+_unfinished: set[asyncio.Future[Any]] = set()
+
+
+class Service(Protocol):
+    """Has a coroutine method for each RPC, named like it, that takes the request and the context and returns the answer."""
+
+    def resource(self, request: Any) -> Resource | None:
+        """What a request is about, for errors that say it does not exist."""
+
+
+def handler_of(descriptor: ServiceDescriptor, service: Service) -> grpc.GenericRpcHandler:
+    """What the server calls for the RPCs of one service; all of them are unary.
+
+    The generated `add_..._to_server` would parse requests outside of our reach: a request that is no message, or that is nested
+    deeper than parsers go, would be answered with UNKNOWN.
+    """
+    methods = {method.name: _handler(method, service) for method in descriptor.methods}
+    return grpc.method_handlers_generic_handler(descriptor.full_name, methods)
+
+
+def _handler(descriptor: MethodDescriptor, service: Service) -> grpc.RpcMethodHandler[bytes, bytes]:
+    assert not descriptor.client_streaming, descriptor.full_name
+    assert not descriptor.server_streaming, descriptor.full_name
+    method: _Method = getattr(service, descriptor.name)
+    name = f"{descriptor.containing_service.full_name}/{descriptor.name}"
+    parse = GetMessageClass(descriptor.input_type).FromString
+
+    async def handle(raw: bytes, context: Context) -> bytes:
+        request: Message | None = None
+        try:
+            request = _parsed(parse, raw)
+            return (await method(request, context)).SerializeToString()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets a status, and defects are logged
+            resource = None if request is None else service.resource(request)
+            await context.abort_with_status(status_of(error, method=name, resource=resource))
+
+    return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def _parsed(parse: Callable[[bytes], Message], raw: bytes) -> Message:
+    try:
+        return parse(raw)
+    except DecodeError as error:
+        raise InvalidRequest.at(
+            "", f"the request cannot be parsed, or is nested too deeply: {error}"
+        ) from None
+
+
+async def unhindered(work: Coroutine[Any, Any, _T]) -> _T:
+    """Awaits `work`, which goes on to its end also when the caller hangs up meanwhile.
+
+    What a caller asked for and the coordinator began must not stop half-way: a start would be durable and yet not driven.
+    """
+    task = asyncio.ensure_future(work)
+    _unfinished.add(task)  # the loop itself refers to tasks weakly
+    task.add_done_callback(_unfinished.discard)
+    return await asyncio.shield(task)

@@ -1,0 +1,170 @@
+"""`saga.v1.SagaService`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from saga_coordinator.api import requests
+from saga_coordinator.api.convert import entry_message, saga_message, started_message, step_messages
+from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, page_token, position_of
+from saga_coordinator.api.rpc import Context, unhindered
+from saga_coordinator.api.status import Resource
+from saga_coordinator.engine import coordinator as engine
+from saga_coordinator.pb.saga.v1 import saga_pb2
+from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
+from saga_coordinator.saga.state import SETTLED
+from saga_coordinator.store.definitions import Definitions
+from saga_coordinator.store.sagas import LogEntry, SagaRecord, Sagas
+
+DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SagaService"]
+
+WAIT_SECONDS_DEFAULT = 60.0
+"""For callers without a deadline."""
+
+LOG_ENTRIES_MAX = 1000
+"""Entries in one answer, and in one read."""
+
+
+class SagaService:
+    """One method per RPC; the contract says what each does."""
+
+    def __init__(
+        self,
+        coordinator: engine.Coordinator,
+        definitions: Definitions,
+        sagas: Sagas,
+        *,
+        payload_bytes_max: int,
+    ) -> None:
+        self._coordinator = coordinator
+        self._definitions = definitions
+        self._sagas = sagas
+        self._payload_bytes_max = payload_bytes_max
+        self._waits: set[asyncio.Future[bool]] = set()
+        self._stopping = asyncio.Event()
+
+    def resource(self, request: object) -> Resource | None:
+        match request:
+            case pb.StartSagaRequest():
+                return Resource("saga.v1.Definition", request.definition)
+            case pb.GetSagaRequest():
+                return Resource("saga.v1.Saga", request.saga_id or request.start_key)
+            case pb.WaitSagaRequest() | pb.CancelSagaRequest() | pb.ReportOutcomeRequest():
+                return Resource("saga.v1.Saga", request.saga_id)
+            case _:
+                return None
+
+    def stop_waiting(self) -> None:
+        """Callers who wait are told now how far their sagas have come; they would hold the stop up."""
+        self._stopping.set()
+        for wait in self._waits:
+            wait.cancel()
+
+    async def StartSaga(self, request: pb.StartSagaRequest, context: Context) -> pb.StartSagaResponse:  # noqa: N802  # the RPC's name
+        asked = requests.start_saga(request, self._payload_bytes_max)
+        version = await self._version(asked)
+        saga_id, created = await self._coordinator.start_saga(asked)
+        if request.wait:
+            await self._wait(saga_id, _patience_seconds(context.time_remaining()))
+        # What it takes to go on with is known; the whole saga would cost two reads, which most callers have no use for. Versions
+        # only grow: where the newest is now what it was before, it was so in between.
+        elif created and version == await self._version(asked):
+            saga = started_message(saga_id, asked.definition, version, asked.start_key)
+            return pb.StartSagaResponse(saga=saga, created=True)
+        return pb.StartSagaResponse(saga=await self._saga(saga_id), created=created)
+
+    async def GetSaga(self, request: pb.GetSagaRequest, context: Context) -> pb.GetSagaResponse:  # noqa: N802
+        saga_id, start_key = requests.which_saga(request)
+        record = await (self._sagas.get(saga_id) if saga_id else self._sagas.by_start_key(start_key))
+        log = await self._log(record)
+        response = pb.GetSagaResponse(saga=await self._with_steps(record, log))
+        if request.include_log:
+            room = RESPONSE_BYTES_MAX
+            for logged in log[request.log_after_sequence :][:LOG_ENTRIES_MAX]:
+                message = entry_message(logged)
+                room -= message.ByteSize()
+                if room < 0 and response.log:
+                    break
+                response.log.append(message)
+        return response
+
+    async def ListSagas(self, request: pb.ListSagasRequest, context: Context) -> pb.ListSagasResponse:  # noqa: N802
+        wanted, page_size = requests.saga_filter(request)
+        before = position_of(request, request.page_token)
+        found = await self._sagas.page(wanted, before, page_size + 1)
+        response = pb.ListSagasResponse()
+        room = RESPONSE_BYTES_MAX
+        for count, record in enumerate(found):
+            message = saga_message(record)
+            room -= message.ByteSize()
+            if count == page_size or (room < 0 and count):
+                response.next_page_token = page_token(request, found[count - 1].saga_id)
+                break
+            response.sagas.append(message)
+        return response
+
+    async def WaitSaga(self, request: pb.WaitSagaRequest, context: Context) -> pb.WaitSagaResponse:  # noqa: N802
+        saga_id, seconds = requests.wait_saga(request)
+        patience = _patience_seconds(context.time_remaining())
+        record = await self._sagas.get(saga_id)
+        if record.status not in SETTLED:
+            await self._wait(saga_id, patience if seconds is None else min(seconds, patience))
+            record = await self._sagas.get(saga_id)
+        saga = await self._with_steps(record, await self._log(record))
+        return pb.WaitSagaResponse(saga=saga, settled=record.status in SETTLED)
+
+    async def CancelSaga(self, request: pb.CancelSagaRequest, context: Context) -> pb.CancelSagaResponse:  # noqa: N802
+        saga_id, reason, requested_by = requests.cancel_saga(request)
+        await unhindered(self._coordinator.cancel(saga_id, reason, requested_by))
+        return pb.CancelSagaResponse(saga=await self._saga(saga_id))
+
+    async def ReportOutcome(  # noqa: N802
+        self, request: pb.ReportOutcomeRequest, context: Context
+    ) -> pb.ReportOutcomeResponse:
+        saga_id, step, operation, outcome = requests.report_outcome(request, self._payload_bytes_max)
+        applied = await unhindered(self._coordinator.report_outcome(saga_id, step, operation, outcome))
+        return pb.ReportOutcomeResponse(applied=applied, saga=await self._saga(saga_id))
+
+    async def _version(self, asked: engine.StartSaga) -> int:
+        """The version that a start gets now; from memory but for once in a while."""
+        return asked.version or (await self._definitions.get(asked.definition)).version
+
+    async def _wait(self, saga_id: str, seconds: float) -> None:
+        """Returns when the saga is settled, the time is over, or the server stops."""
+        if self._stopping.is_set():
+            return
+        wait = asyncio.ensure_future(self._coordinator.wait(saga_id, seconds))
+        self._waits.add(wait)
+        try:
+            await wait
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._stopping.is_set() or (task is not None and task.cancelling()):
+                raise
+        finally:
+            self._waits.discard(wait)
+
+    async def _saga(self, saga_id: str) -> saga_pb2.Saga:
+        record = await self._sagas.get(saga_id)
+        return await self._with_steps(record, await self._log(record))
+
+    async def _with_steps(self, record: SagaRecord, log: list[LogEntry]) -> saga_pb2.Saga:
+        registered = await self._definitions.get(record.definition, record.version)
+        saga = saga_message(record)
+        saga.steps.extend(step_messages(record.saga_id, registered.definition, log))
+        return saga
+
+    async def _log(self, record: SagaRecord) -> list[LogEntry]:
+        """The log as far as the record knows it, so that an answer shows the saga at one moment."""
+        log: list[LogEntry] = []
+        while len(log) < record.sequence:
+            limit = min(LOG_ENTRIES_MAX, record.sequence - len(log))
+            log += await self._sagas.log(record.saga_id, after=len(log), limit=limit)
+        return log
+
+
+def _patience_seconds(until_deadline: float | None) -> float:
+    """How long a caller may be kept waiting: a little is left for the answer to be made and to travel."""
+    if until_deadline is None:
+        return WAIT_SECONDS_DEFAULT
+    return max(0.0, until_deadline - min(0.5, max(0.05, until_deadline / 10)))

@@ -1,0 +1,161 @@
+"""The gRPC server: where it listens, what it serves, and how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+
+from saga_coordinator import telemetry
+from saga_coordinator.api import definition_service, saga_service
+from saga_coordinator.api.reflection import add_reflection
+from saga_coordinator.api.rpc import handler_of
+from saga_coordinator.saga.errors import SagaError
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+READINESS_SECONDS = 0.5
+"""How often it is looked whether requests would be served."""
+
+log = telemetry.logger()
+
+
+class CannotListen(SagaError):
+    """An address cannot be listened on; the message says why."""
+
+
+class Server:
+    """Serves the RPCs. Health: the empty name says that the process lives, a service's that it would be served now."""
+
+    def __init__(self, *, payload_bytes_max: int) -> None:
+        self._server = grpc.aio.server(options=_options(payload_bytes_max))
+        self._health = health.aio.HealthServicer()
+        self._services: tuple[str, ...] = ()
+        self._sagas: saga_service.SagaService | None = None
+        self._readiness: asyncio.Task[None] | None = None
+
+    def listen(self, addresses: Sequence[str]) -> tuple[str, ...]:
+        """Takes all `addresses`; returns them with the ports that port 0 has become.
+
+        Raises:
+            CannotListen: on one of them.
+        """
+        return tuple(_listen(self._server, address) for address in addresses)
+
+    async def start(
+        self,
+        definitions: definition_service.DefinitionService,
+        sagas: saga_service.SagaService,
+        *,
+        is_ready: Callable[[], bool],
+    ) -> None:
+        """Serves at the addresses listened on."""
+        self._sagas = sagas
+        handlers = [
+            handler_of(definition_service.DESCRIPTOR, definitions),
+            handler_of(saga_service.DESCRIPTOR, sagas),
+        ]
+        self._server.add_generic_rpc_handlers(handlers)
+        self._services = (definition_service.DESCRIPTOR.full_name, saga_service.DESCRIPTOR.full_name)
+        add_HealthServicer_to_server(self._health, self._server)
+        add_reflection(self._server, [*self._services, _HEALTH_SERVICE])
+        await self._set_readiness(is_ready())
+        await self._server.start()
+        self._readiness = asyncio.create_task(self._watch_readiness(is_ready), name="readiness")
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Says NOT_SERVING, takes no more calls, answers those that wait, and gives the others `grace_seconds` to end."""
+        if self._readiness is not None:
+            self._readiness.cancel()
+            await asyncio.gather(self._readiness, return_exceptions=True)
+        await self._health.enter_graceful_shutdown()
+        if self._sagas is not None:
+            self._sagas.stop_waiting()
+        await self._server.stop(grace_seconds)
+
+    async def _watch_readiness(self, ask: Callable[[], bool]) -> None:
+        was_ready = ask()
+        while True:
+            await asyncio.sleep(READINESS_SECONDS)
+            is_ready = ask()
+            if is_ready is not was_ready:
+                log.info("readiness_changed", is_ready=is_ready)
+                await self._set_readiness(is_ready)
+                was_ready = is_ready
+
+    async def _set_readiness(self, is_ready: bool) -> None:
+        for service in self._services:
+            await self._health.set(service, SERVING if is_ready else NOT_SERVING)
+
+
+def _options(payload_bytes_max: int) -> list[tuple[str, int]]:
+    # In protobuf a number takes 11 bytes where JSON needs 2, and nothing grows more. The rest is labels, texts and definitions.
+    message_bytes_max = 6 * payload_bytes_max + 1024 * 1024
+    return [
+        ("grpc.max_receive_message_length", message_bytes_max),
+        ("grpc.max_send_message_length", -1),
+        # Otherwise a second process on the same port would not be refused, and each would get some of the calls.
+        ("grpc.so_reuseport", 0),
+        # Clients may keep idle connections alive through proxies that would drop them.
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+
+
+def _listen(server: grpc.aio.Server, address: str) -> str:
+    if address.startswith("unix:"):
+        _make_way(Path(address.removeprefix("unix:")), address)
+    try:
+        port = server.add_insecure_port(address)
+    except RuntimeError:
+        raise CannotListen(f"cannot listen on {address}: {_why_not(address)}") from None
+    if address.startswith("unix:"):
+        return address
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _make_way(path: Path, address: str) -> None:
+    """gRPC removes any socket that it finds at the path, also one that another process is listening on."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.stat().st_mode):
+            raise CannotListen(f"cannot listen on {address}: there is a file of that name which is no socket")
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except OSError:
+                return  # left behind by a process that is gone
+        raise CannotListen(f"cannot listen on {address}: another process does")
+
+
+def _why_not(address: str) -> str:
+    """The system's reason, which gRPC only writes to its own log."""
+    try:
+        if address.startswith("unix:"):
+            with socket.socket(socket.AF_UNIX) as probe:
+                probe.bind(address.removeprefix("unix:"))
+            return "gRPC did not say why"
+        host, _, port = address.rpartition(":")
+        for family, kind, protocol, _, target in socket.getaddrinfo(
+            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        ):
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(target)
+    except socket.gaierror:
+        return "the host's name has no address"
+    except PermissionError:
+        return "this user may not; ports below 1024 are the administrator's"
+    except OSError as error:
+        said = os.strerror(error.errno) if error.errno else str(error)
+        return f"{said[:1].lower()}{said[1:]}"
+    return "gRPC did not say why"

@@ -1,0 +1,205 @@
+"""The composition root: builds everything from the settings, serves until told to stop, and stops in order.
+
+Signals: SIGTERM and SIGINT stop gracefully, a second one at once (nothing accepted is lost by that either, P1); SIGHUP reads the
+participants file again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+
+from saga_coordinator import __version__, telemetry
+from saga_coordinator.api.definition_service import DefinitionService
+from saga_coordinator.api.saga_service import SagaService
+from saga_coordinator.api.server import Server
+from saga_coordinator.config import Settings, masked_url
+from saga_coordinator.engine.coordinator import Coordinator, Stores
+from saga_coordinator.engine.ownership import EngineSettings
+from saga_coordinator.participants.calls import Participants
+from saga_coordinator.participants.directory import Directory
+from saga_coordinator.saga.errors import InvalidRequest, SagaError, Unavailable
+from saga_coordinator.store import schema
+from saga_coordinator.store.database import Database
+from saga_coordinator.store.definitions import Definitions
+from saga_coordinator.store.sagas import Sagas
+
+DATABASE_POLL_SECONDS = 0.5
+
+log = telemetry.logger()
+
+Announce = Callable[[tuple[str, ...]], None]
+"""Is told the addresses once they are served."""
+
+
+def run(settings: Settings, announce: Announce | None = None) -> None:
+    """Serves until a signal says to stop.
+
+    Raises:
+        SagaError: it cannot start; the message says why and what to do.
+    """
+    telemetry.configure(log_format=settings.log_format, log_level=settings.log_level)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        try:
+            runner.run(_serve(settings, announce))
+        except SagaError:
+            raise
+        except Exception as error:
+            log.critical("crashed", exc_info=error)
+            raise SystemExit(1) from None
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where it is installed: it is not made for every platform."""
+    try:
+        import uvloop  # noqa: PLC0415
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
+
+
+async def _serve(settings: Settings, announce: Announce | None) -> None:
+    app = App(settings)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop, stopping, number)
+    loop.add_signal_handler(signal.SIGHUP, app.reload_participants)
+    starting = asyncio.ensure_future(app.start())
+    stopped = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if starting.done():
+            addresses = starting.result()
+            if announce is not None:
+                announce(addresses)
+            await stopped
+    finally:
+        for task in (starting, stopped):
+            task.cancel()
+        await asyncio.gather(starting, stopped, return_exceptions=True)
+        await app.stop()
+    log.info("stopped")
+
+
+def _stop(stopping: asyncio.Event, number: signal.Signals) -> None:
+    if stopping.is_set():
+        log.warning("stopped_at_once", signal=number.name)
+        os._exit(128 + number)
+    log.info("stopping", signal=number.name)
+    stopping.set()
+
+
+class App:
+    """Everything that one process runs. Not started twice."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._database: Database | None = None
+        self._participants: Participants | None = None
+        self._coordinator: Coordinator | None = None
+        self._server: Server | None = None
+        self._reloading: asyncio.Task[None] | None = None
+
+    async def start(self) -> tuple[str, ...]:
+        """Returns the addresses that it serves.
+
+        Raises:
+            SchemaMismatch: the database's schema is older or newer than this program.
+            Unavailable: the database cannot be reached.
+            InvalidRequest: the participants file has faults.
+            CannotListen: an address is taken, or is none of this machine's.
+        """
+        settings = self._settings
+        directory = self._read_directory()
+        await self._check_schema()
+        self._database = database = Database(settings.database_url, pool_size=settings.pool_size)
+        self._participants = Participants(directory, payload_bytes_max=settings.payload_bytes_max)
+        self._server = server = Server(payload_bytes_max=settings.payload_bytes_max)
+        addresses = server.listen(settings.addresses)
+        coordinator_id = str(uuid.uuid4())
+        stores = Stores.of(database, coordinator_id, address=addresses[0], version=__version__)
+        # One of each for engine and edge: what is registered at the edge is in the memory that starts look into first.
+        definitions, sagas = Definitions(database), Sagas(database)
+        coordinator = Coordinator(
+            replace(stores, definitions=definitions, sagas=sagas),
+            self._participants,
+            EngineSettings(
+                lease_seconds=settings.lease_seconds,
+                sagas_in_memory_max=settings.sagas_in_memory_max,
+                backlog_max=settings.backlog_max,
+            ),
+            random.Random(),  # noqa: S311  # nothing that it draws guards anything
+        )
+        self._coordinator = coordinator
+        await coordinator.start()
+        await server.start(
+            DefinitionService(definitions),
+            SagaService(
+                coordinator,
+                definitions,
+                sagas,
+                payload_bytes_max=settings.payload_bytes_max,
+            ),
+            is_ready=lambda: coordinator.is_accepting,
+        )
+        log.info(
+            "serving",
+            addresses=addresses,
+            database=masked_url(settings.database_url),
+            participants=sorted(directory.names),
+            coordinator_id=coordinator_id,
+            version=__version__,
+        )
+        return addresses
+
+    async def stop(self) -> None:
+        """Takes no more work, lets what is under way end within the grace, commits it, and lets go of everything."""
+        grace = self._settings.grace_seconds
+        if self._reloading is not None:
+            await asyncio.gather(self._reloading, return_exceptions=True)
+        ending = []
+        if self._server is not None:
+            ending.append(self._server.stop(grace))
+        if self._coordinator is not None:
+            ending.append(self._coordinator.stop(grace))
+        await asyncio.gather(*ending)
+        if self._participants is not None:
+            await self._participants.close(0)
+        if self._database is not None:
+            await self._database.close()
+
+    def reload_participants(self) -> None:
+        """Reads the participants file again, soon; a faulty one is logged, and the one before stays in use."""
+        self._reloading = asyncio.ensure_future(self._reload_participants())
+
+    async def _reload_participants(self) -> None:
+        try:
+            directory = await asyncio.to_thread(self._read_directory)
+        except InvalidRequest as error:
+            log.error("participants_not_reloaded", faults=[str(fault) for fault in error.faults])
+            return
+        if self._participants is not None:
+            self._participants.replace(directory)
+        log.info("participants_reloaded", participants=sorted(directory.names))
+
+    def _read_directory(self) -> Directory:
+        file = self._settings.participants
+        return Directory.empty() if file is None else Directory.load(file)
+
+    async def _check_schema(self) -> None:
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + self._settings.database_wait_seconds
+        while True:
+            try:
+                return await asyncio.to_thread(schema.check, self._settings.database_url)
+            except Unavailable as error:
+                if loop.time() >= give_up_at:
+                    raise
+                log.warning("database_awaited", reason=str(error))
+                await asyncio.sleep(DATABASE_POLL_SECONDS)

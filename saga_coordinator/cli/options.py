@@ -1,0 +1,88 @@
+"""Flags that several commands share, and the error that ends a command."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from saga_coordinator.config import OPTIONS, Option, Settings, load_settings
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+_ADDRESSES = next(option for option in OPTIONS if option.name == "addresses")
+_WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # replaced, not listened on
+
+
+class Failure(Exception):
+    """Ends the command with `exit_code`; each of `lines` is one error."""
+
+    def __init__(self, *lines: str, exit_code: int = 1) -> None:
+        self.lines = lines
+        self.exit_code = exit_code
+        super().__init__("; ".join(lines))
+
+
+def setting_flags(*, without: Sequence[str] = (), only: Sequence[str] = ()) -> Callable[[_Command], _Command]:
+    """A flag for each setting, and `--config`. The command gets them as keyword arguments, for `settings_of`."""
+
+    def decorate(command: _Command) -> _Command:
+        config = click.option(
+            "--config",
+            metavar="FILE",
+            type=click.Path(path_type=Path),
+            envvar="SAGA_CONFIG",
+            help="TOML or YAML file with settings, named like the flags with `_` for `-`. [env: SAGA_CONFIG]",
+        )
+        for option in reversed(OPTIONS):
+            if option.name not in without and (not only or option.name in only):
+                command = _flag(option)(command)
+        return config(command)
+
+    return decorate
+
+
+def _flag(option: Option) -> Callable[[_Command], _Command]:
+    default = "" if option.default is None else f"; default: {option.default}"
+    return click.option(
+        option.flag,
+        option.name,
+        multiple=option.is_repeatable,
+        metavar=option.metavar,
+        help=f"{option.help} [env: {option.variable}{default}]",
+    )
+
+
+def settings_of(flags: Mapping[str, Any], **more: str) -> Settings:
+    """The settings from a command's flags; `more` are what the command itself decides.
+
+    Raises:
+        SettingsFaulty: with every fault.
+    """
+    given = {name: value for name, value in flags.items() if name != "config"}
+    return load_settings({**given, **more}, os.environ, flags["config"])
+
+
+def address_flag(command: _Command) -> _Command:
+    """`--address` of a running coordinator; the command gets it fit to be dialled."""
+
+    def parse(_: click.Context, __: click.Parameter, written: str) -> str:
+        try:
+            (address, *_rest) = _ADDRESSES.parse(written)
+        except ValueError as error:
+            raise click.BadParameter(f"{written!r} {error}") from None
+        host, colon, port = str(address).rpartition(":")
+        return f"{_WILDCARDS.get(host, host)}{colon}{port}"
+
+    return click.option(
+        "--address",
+        metavar="ADDRESS",
+        envvar=_ADDRESSES.variable,
+        default=_ADDRESSES.default,
+        callback=parse,
+        help=f"Where the coordinator is: HOST:PORT or unix:PATH. [env: {_ADDRESSES.variable}, the first one; default: "
+        f"{_ADDRESSES.default}]",
+    )(command)

@@ -1,0 +1,182 @@
+"""The commands that run something: a coordinator, a database, the demo."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any, Never
+
+import click
+
+import saga_coordinator
+from saga_coordinator import app
+from saga_coordinator.cli.options import Failure, setting_flags, settings_of
+from saga_coordinator.store import schema
+from saga_coordinator.store.embedded import EmbeddedPostgres
+
+ALIVE_POLL_SECONDS = 0.5
+
+_postgres_bin = click.option(
+    "--postgres-bin",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path),
+    help="Where PostgreSQL's programs are. Default: the system's, else those of saga-coordinator[embedded].",
+)
+_postgres_port = click.option(
+    "--postgres-port",
+    metavar="PORT",
+    type=click.IntRange(1, 65535),
+    help="The port of 127.0.0.1 that it listens on. Default: a free one, at each start.",
+)
+
+
+@click.command()
+@setting_flags()
+def serve(**flags: Any) -> None:
+    """Run a coordinator on a database that `saga-coordinator migrate` has prepared.
+
+    Each setting is taken from its flag, else from the environment, else from the file that --config names.
+
+    SIGTERM and Ctrl-C let calls in flight end; a second one stops at once. SIGHUP reads the participants file again.
+    """
+    app.run(settings_of(flags))
+
+
+@click.command()
+@click.option(
+    "--data-dir",
+    default=".saga",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the database is kept; made on first use. [default: .saga]",
+)
+@_postgres_bin
+@_postgres_port
+@setting_flags(without=("database_url", "database_wait_seconds"))
+def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **flags: Any) -> None:
+    """Run a coordinator for trying things out, with a PostgreSQL of its own that needs no server."""
+    settings_of(flags, database_url="postgresql://checked-before-it-is-started/")
+    _make_folder(data_dir)
+    with _stopped_by_sigterm():
+        database = EmbeddedPostgres(data_dir, postgres_bin=postgres_bin, port=postgres_port)
+        with database:
+            schema.upgrade(database.dsn)
+            settings = settings_of(flags, database_url=database.dsn)
+            app.run(settings, lambda addresses: _welcome(addresses, database, settings.participants))
+
+
+def _make_folder(data_dir: Path) -> None:
+    """It holds a password and a database, which no repository wants."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        ignore = data_dir / ".gitignore"
+        if not ignore.exists():
+            ignore.write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise Failure(f"{data_dir}: {error.strerror}") from None
+
+
+def _welcome(addresses: tuple[str, ...], database: EmbeddedPostgres, participants: Path | None) -> None:
+    definition = _examples() / "order_fulfilment" / "definition.yaml"
+    other = "" if addresses[0] == "127.0.0.1:7242" else f" --address {addresses[0]}"
+    click.echo(
+        f"saga-coordinator {saga_coordinator.__version__}, for development\n"
+        f"  address       {', '.join(addresses)}\n"
+        f"  database      {database.dsn}\n"
+        f"  data          {database.data_dir}\n"
+        f"  participants  {participants or 'none; name a file with --participants'}\n"
+        "Try it, from another terminal:\n"
+        f"  saga-coordinator definition apply {_shortest(definition)}{other}\n"
+        f"  buf curl --protocol grpc --http2-prior-knowledge http://{addresses[0]}/saga.v1.DefinitionService/ListDefinitions\n"
+        "Ctrl-C stops it; the data stays."
+    )
+
+
+def _shortest(path: Path) -> Path:
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+@click.command()
+@setting_flags(only=("database_url",))
+def migrate(**flags: Any) -> None:
+    """Bring the database's schema up to what this program needs."""
+    before, after = schema.upgrade(settings_of(flags).database_url)
+    change = "unchanged" if before == after else f"was {before or 'none'}"
+    click.echo(f"schema {after} ({change})")
+
+
+@click.command()
+@click.option(
+    "--data-dir",
+    required=True,
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the database is kept; made on first use.",
+)
+@_postgres_bin
+@_postgres_port
+def postgres(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None) -> None:
+    """Run an embedded PostgreSQL, for tests and demos.
+
+    Prints `postgres: URL` when it accepts connections. Ends with SIGTERM, with Ctrl-C, or when standard input is closed, so
+    that it does not outlive the program that started it.
+    """
+    with (
+        _stopped_by_sigterm(),
+        EmbeddedPostgres(data_dir, postgres_bin=postgres_bin, port=postgres_port) as server,
+    ):
+        click.echo(f"postgres: {server.dsn}")
+        while not _is_input_closed():
+            # Seen without being reaped: that is the business of whoever started it.
+            if os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                raise Failure(f"PostgreSQL has ended by itself; see {server.log_path}")
+
+
+def _is_input_closed() -> bool:
+    """Looks for a moment."""
+    readable, _, _ = select.select([sys.stdin], [], [], ALIVE_POLL_SECONDS)
+    return bool(readable) and not os.read(sys.stdin.fileno(), 65536)
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the block as an exception does, so that what it started is stopped."""
+
+    def stop(_: int, __: FrameType | None) -> Never:
+        raise click.exceptions.Exit(0)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def demo(arguments: tuple[str, ...]) -> None:
+    """Run the example: Postgres, a coordinator and three services, with what goes wrong in life.
+
+    Further arguments, --help among them, are the example's own.
+    """
+    path = os.pathsep.join([str(_examples()), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "order_fulfilment.demo", *arguments]
+    os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": path})  # noqa: S606  # there is no shell to do without
+
+
+def _examples() -> Path:
+    """The folder that holds the package `order_fulfilment`: in a source tree beside this package, in a wheel inside it."""
+    package = Path(saga_coordinator.__file__).resolve().parent
+    for folder in (package.parent / "examples", package / "examples"):
+        if (folder / "order_fulfilment").is_dir():
+            return folder
+    raise Failure(
+        "this installation does not have the examples; install saga-coordinator from a wheel or a source tree"
+    )

@@ -1,0 +1,202 @@
+"""Records to messages: every status has its word on the wire, steps are folded from the log, and payloads come out as stored."""
+
+from datetime import UTC, datetime
+
+import pytest
+from google.protobuf import json_format
+
+from saga_coordinator.api.convert import (
+    OPERATION_KINDS,
+    SAGA_STATUSES,
+    entry_message,
+    registered_message,
+    saga_message,
+    step_messages,
+)
+from saga_coordinator.participants.payload import NESTING_MAX
+from saga_coordinator.pb.saga.v1 import saga_pb2
+from saga_coordinator.saga.entries import (
+    AttemptPending,
+    AttemptRefused,
+    AttemptStarted,
+    AttemptSucceeded,
+    AttemptUnknown,
+    Entry,
+    SagaFailed,
+    SagaStarted,
+    encode,
+)
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Cause
+from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepStatus
+from saga_coordinator.store.definitions import RegisteredDefinition
+from saga_coordinator.store.sagas import LogEntry, SagaRecord
+
+SAGA_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
+OWNER = "b54adc00-67f9-4b8e-8a57-6ae2b4c5f0aa"
+AT = datetime(2026, 1, 31, 10, 0, 0, 250_000, UTC)
+ACTION = OperationKind.ACTION
+
+SPEC = {
+    "name": "order",
+    "deadline": "60s",
+    "steps": [
+        {
+            "name": name,
+            "action": {"participant": "shop", "input": {"of": name}},
+            "compensation": {"participant": "shop"},
+        }
+        for name in ("reserve", "charge")
+    ],
+}
+
+
+def record(status: SagaStatus = SagaStatus.RUNNING) -> SagaRecord:
+    return SagaRecord(
+        saga_id=SAGA_ID,
+        definition="order",
+        version=3,
+        status=status,
+        start_key="7",
+        input={"lines": [{"sku": "a", "count": 2}], "note": None},
+        labels={"tenant": "x"},
+        failure=Cause("CANCELLED", "changed mind", requested_by="ada"),
+        remaining=("reserve",),
+        started_at=AT,
+        ended_at=None,
+        deadline_at=AT,
+        sequence=2,
+        owner=None,
+    )
+
+
+def log(*entries: Entry) -> list[LogEntry]:
+    return [LogEntry(number, encode(entry), AT, OWNER) for number, entry in enumerate(entries, start=1)]
+
+
+@pytest.mark.parametrize("status", SagaStatus)
+def test_a_saga(status: SagaStatus) -> None:
+    message = saga_message(record(status))
+    assert saga_pb2.SagaStatus.Name(message.status) == f"SAGA_STATUS_{status}"
+    assert json_format.MessageToDict(message, preserving_proto_field_name=True) == {
+        "saga_id": SAGA_ID,
+        "definition": "order",
+        "version": 3,
+        "status": f"SAGA_STATUS_{status}",
+        "start_key": "7",
+        "input": {"lines": [{"sku": "a", "count": 2.0}], "note": None},
+        "labels": {"tenant": "x"},
+        "failure": {"code": "CANCELLED", "message": "changed mind", "requested_by": "ada"},
+        "remaining_effects": ["reserve"],
+        "started_at": "2026-01-31T10:00:00.250Z",
+        "deadline_at": "2026-01-31T10:00:00.250Z",
+        "sequence": 2,
+    }
+
+
+def test_an_input_of_null_is_told_from_none() -> None:
+    assert saga_message(record()).HasField("input")
+
+
+def test_every_word_of_the_contract_has_a_meaning_and_the_other_way_round() -> None:
+    assert set(SAGA_STATUSES) == set(saga_pb2.SagaStatus.values()) - {0}
+    assert set(OPERATION_KINDS) == set(saga_pb2.OperationKind.values()) - {0}
+    assert {f"STEP_STATUS_{status}" for status in StepStatus} == set(saga_pb2.StepStatus.keys()[1:])
+    assert {f"EFFECT_{effect.name}" for effect in EffectKnown} == set(saga_pb2.Effect.keys()[1:])
+
+
+def test_steps_are_folded_from_the_log() -> None:
+    reserve, charge = step_messages(
+        SAGA_ID,
+        parse_definition(SPEC),
+        log(
+            SagaStarted("order", 3, {}),
+            AttemptStarted("reserve", ACTION, 1),
+            AttemptSucceeded("reserve", ACTION, 1, {"id": 9}),
+            AttemptStarted("charge", ACTION, 1),
+            AttemptUnknown("charge", ACTION, 1, Cause("UNAVAILABLE", "down"), 0.5, AT.timestamp()),
+        ),
+    )
+    assert (reserve.name, reserve.status, reserve.effect, reserve.attempt) == (
+        "reserve",
+        saga_pb2.STEP_STATUS_SUCCEEDED,
+        saga_pb2.EFFECT_CERTAIN,
+        1,
+    )
+    assert json_format.MessageToDict(reserve.output) == {"id": 9.0}
+    assert not reserve.HasField("cause")
+    assert (charge.name, charge.status, charge.effect) == (
+        "charge",
+        saga_pb2.STEP_STATUS_RUNNING,
+        saga_pb2.EFFECT_POSSIBLE,
+    )
+    assert charge.cause == saga_pb2.Cause(code="UNAVAILABLE", message="down")
+    assert charge.retry_at.ToDatetime(UTC) == AT
+    assert not charge.HasField("output")
+
+
+def test_an_output_of_null_is_told_from_one_not_known() -> None:
+    reserve, charge = step_messages(
+        SAGA_ID,
+        parse_definition(SPEC),
+        log(
+            SagaStarted("order", 3, {}),
+            AttemptStarted("reserve", ACTION, 1),
+            AttemptSucceeded("reserve", ACTION, 1, None),
+        ),
+    )
+    assert reserve.output.WhichOneof("kind") == "null_value"
+    assert not charge.HasField("output")
+
+
+@pytest.mark.parametrize(
+    ("entry", "body"),
+    [
+        (
+            SagaStarted("order", 3, {"n": 1}),
+            {"definition": "order", "version": 3.0, "input": {"n": 1.0}, "labels": {}},
+        ),
+        (AttemptStarted("reserve", ACTION, 2), {}),
+        (AttemptPending("reserve", ACTION, 2, 1.5), {"pending_until": 1.5}),
+        (
+            AttemptRefused("reserve", ACTION, 2, Cause("NOT_FOUND", "m")),
+            {"cause": {"code": "NOT_FOUND", "message": "m"}},
+        ),
+        (
+            SagaFailed(Cause("CANCELLED", "m", requested_by="ada")),
+            {"cause": {"code": "CANCELLED", "message": "m", "requested_by": "ada"}},
+        ),
+    ],
+)
+def test_entries(entry: Entry, body: dict[str, object]) -> None:
+    message = entry_message(LogEntry(4, encode(entry), AT, OWNER))
+    assert json_format.MessageToDict(message.body) == body
+    assert (message.sequence, message.recorded_by) == (4, OWNER)
+    assert message.recorded_at.ToDatetime(UTC) == AT
+    is_about_a_step = hasattr(entry, "step")
+    assert message.step == ("reserve" if is_about_a_step else "")
+    assert message.attempt == (2 if is_about_a_step else 0)
+    assert message.operation == (
+        saga_pb2.OPERATION_KIND_ACTION if is_about_a_step else saga_pb2.OPERATION_KIND_UNSPECIFIED
+    )
+
+
+def test_the_deepest_payload_is_shown_in_its_entry() -> None:
+    payload: object = 1
+    for _ in range(NESTING_MAX):
+        payload = {"a": payload}
+    (logged,) = log(SagaStarted("order", 3, payload))
+    sent = entry_message(logged).SerializeToString()
+    shown = saga_pb2.Entry.FromString(sent).body.fields["input"]
+    for _ in range(NESTING_MAX):
+        shown = shown.struct_value.fields["a"]
+    assert shown.number_value == 1
+
+
+def test_a_definition_as_it_was_given() -> None:
+    registered = RegisteredDefinition("order", 3, "d" * 64, SPEC, AT, parse_definition(SPEC))
+    message = registered_message(registered)
+    assert (message.version, message.digest) == (3, "d" * 64)
+    assert message.registered_at.ToDatetime(UTC) == AT
+    assert json_format.MessageToDict(message.definition, preserving_proto_field_name=True) == SPEC

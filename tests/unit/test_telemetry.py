@@ -1,0 +1,77 @@
+"""Logs: one event a line, whichever way it came, on standard error."""
+
+import logging
+from collections.abc import Iterator
+
+import orjson
+import pytest
+import structlog
+
+from saga_coordinator import telemetry
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    structlog.reset_defaults()
+    logging.captureWarnings(False)
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def lines(captured: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    out, err = captured.readouterr()
+    assert out == ""
+    return [orjson.loads(line) for line in err.splitlines()]
+
+
+def test_events_have_a_time_a_level_and_what_is_bound(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure(log_format="json")
+    telemetry.logger().bind(saga_id="7").info("saga_parked", remaining=("a", "b"))
+    (line,) = lines(capsys)
+    assert list(line) == ["timestamp", "level", "event", "saga_id", "remaining"]
+    assert (line["level"], line["event"], line["saga_id"]) == ("info", "saga_parked", "7")
+    assert str(line["timestamp"]).endswith("Z")
+
+
+def test_what_is_too_unimportant_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure(log_format="json", log_level="warning")
+    telemetry.logger().info("noise")
+    telemetry.logger().warning("signal")
+    assert [line["event"] for line in lines(capsys)] == ["signal"]
+
+
+def test_an_error_is_in_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure(log_format="json")
+    try:
+        raise RuntimeError("on\nfire")
+    except RuntimeError as error:
+        telemetry.logger().error("failed", exc_info=error)
+    (line,) = lines(capsys)
+    assert "RuntimeError: on\nfire" in str(line["exception"])
+
+
+def test_libraries_log_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure(log_format="json")
+    logging.getLogger("grpc._server").warning("odd %s", "thing")
+    logging.getLogger("sqlalchemy.engine").info("a statement")
+    (line,) = lines(capsys)
+    assert (line["level"], line["event"], line["logger"]) == ("warning", "odd thing", "grpc._server")
+
+
+def test_pretty_lines_are_for_reading(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure(log_format="pretty")
+    telemetry.logger().info("serving", addresses=("127.0.0.1:7242",))
+    logging.getLogger("grpc").warning("odd")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert [word in err for word in ("serving", "addresses", "odd")] == [True] * 3
+    assert "\x1b" not in err
+
+
+def test_auto_is_json_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure(log_format="auto")
+    telemetry.logger().info("serving")
+    assert lines(capsys)[0]["event"] == "serving"
