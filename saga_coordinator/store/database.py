@@ -6,14 +6,22 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
+from psycopg import errors
 from sqlalchemy import Connection, Engine, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from saga_coordinator.saga.errors import InvalidRequest, Unavailable
 
 CONNECT_TIMEOUT_SECONDS = 5
+_LIMITS = (
+    errors.ProgramLimitExceeded,
+    errors.StatementTooComplex,
+    errors.TooManyColumns,
+    errors.TooManyArguments,
+)
+"""What is too long or too deep for Postgres today will be so tomorrow, though the driver files it under outages."""
 _CONNECTION_PARAMETERS = {
     "application_name": "saga-coordinator",
     "connect_timeout": str(CONNECT_TIMEOUT_SECONDS),
@@ -51,15 +59,19 @@ def unavailable(error: BaseException) -> Unavailable:
     return Unavailable(f"the database cannot serve this now: {said}")
 
 
-def is_outage(error: BaseException) -> bool:
+def is_outage(error: BaseException | None) -> bool:
     """Whether an error says that the database is away or overloaded, rather than that a statement is wrong."""
     if isinstance(error, PoolTimeout | OSError | TimeoutError):
         return True
     if isinstance(error, DBAPIError):
-        return error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
-    # OperationalError covers lost connections, shutdown, a full disk, too many connections, read-only failovers,
-    # serialization failures and deadlocks: all of them pass.
-    return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+        return error.connection_invalidated or is_outage(error.orig)
+    if isinstance(error, _LIMITS):
+        return False
+    # OperationalError covers lost connections, shutdown, a full disk, too many connections, serialization failures and
+    # deadlocks: all of them pass. A primary that has become a standby is read-only until somebody points us elsewhere.
+    return isinstance(
+        error, psycopg.OperationalError | psycopg.InterfaceError | errors.ReadOnlySqlTransaction
+    )
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from sqlalchemy import make_url
 
 _CHUNK = 65536
+_READY = b"Z\0\0\0\5"
 
 
 class Proxy:
@@ -23,7 +24,8 @@ class Proxy:
         self._flowing.set()
         self._must_cut: Callable[[bytes], bool] | None = None
         self.cuts = 0
-        self.connections_made = 0
+        self.answers = 0
+        """How often Postgres has said that it is ready for the next question: once in a round trip."""
 
     @property
     def dsn(self) -> str:
@@ -58,7 +60,6 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._connections.add(task)
-        self.connections_made += 1
         try:
             await self._forward(reader, writer)
         except (OSError, asyncio.CancelledError):
@@ -88,6 +89,7 @@ class Proxy:
         with suppress(OSError):
             while chunk := await reader.read(_CHUNK):
                 await self._flowing.wait()
+                self.answers += is_answer and chunk.count(_READY)
                 if is_answer and self._must_cut is not None and self._must_cut(chunk):
                     self._must_cut = None
                     self.cuts += 1
