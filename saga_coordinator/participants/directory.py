@@ -1,0 +1,168 @@
+"""The directory: where each participant lives. A file, YAML or JSON, per environment:
+
+    participants:
+      inventory: {target: "dns:///inventory:50051"}
+      payments:
+        target: payments.internal:443
+        tls: {ca_file: ca.pem, cert_file: client.pem, key_file: client.key, server_name: payments}
+      shipping: {target: "unix:shipping.sock", tls: true}
+
+`tls` absent or false: plaintext; true or empty: TLS with the system's roots. Relative file names, of certificates and of sockets,
+start at the directory file's folder.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Self
+from urllib.parse import quote
+
+from saga_coordinator.config import FileFaulty, read_documents
+from saga_coordinator.participants.fields import read_fields
+from saga_coordinator.participants.tls import Tls, read_tls
+from saga_coordinator.saga.errors import Fault, InvalidRequest
+
+_NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
+_HOST_AND_PORT = re.compile(
+    r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?):(?P<port>\d{1,5})"
+)
+_TARGET_FORMS = "host:port, dns:///host:port, ipv4:address:port, ipv6:[address]:port or unix:path"
+_SOCKET_PATH_BYTES_MAX = 107  # sun_path in unix(7), less its NUL
+
+
+class InvalidDirectory(InvalidRequest):
+    """A directory file that cannot be used. Each fault's path begins with `FILE:LINE`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Participant:
+    """A named service. `target` is a gRPC target; `tls` is None for plaintext."""
+
+    name: str
+    target: str
+    tls: Tls | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """Immutable: a changed file is a new directory. `path` is None when there is no file."""
+
+    path: Path | None
+    participants: Mapping[str, Participant]
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Knows nobody."""
+        return cls(None, MappingProxyType({}))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads a directory file and the certificates that it names.
+
+        Raises:
+            InvalidDirectory: with every fault found.
+        """
+        path = Path(path)
+        try:
+            document, *others = read_documents(path)
+        except FileFaulty as error:
+            raise InvalidDirectory([Fault("", str(error))]) from error
+        faults: list[Fault] = []
+        if others:
+            faults.append(Fault("", f"holds {len(others) + 1} YAML documents; a directory is one"))
+        participants = dict(_participants(document.content, path.parent, faults))
+        if faults:
+            raise InvalidDirectory(
+                [
+                    Fault(
+                        f"{document.locate(fault.path)}: {fault.path}".removesuffix(": "), fault.description
+                    )
+                    for fault in faults
+                ]
+            )
+        return cls(path, MappingProxyType(participants))
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(self.participants)
+
+    def get(self, name: str) -> Participant | None:
+        return self.participants.get(name)
+
+
+def _participants(content: Any, folder: Path, faults: list[Fault]) -> Iterator[tuple[str, Participant]]:
+    top = read_fields(content, "", ("participants",), faults)
+    if top is None:
+        return
+    listed = top.get("participants")
+    if not isinstance(listed, Mapping):
+        faults.append(
+            Fault("participants", "must map names to participants; for none, write `participants: {}`")
+        )
+        return
+    for name, source in listed.items():
+        place = f"participants.{name}"
+        if not _NAME.fullmatch(name):
+            faults.append(Fault(place, f"is not a name: it must match {_NAME.pattern}"))
+        fields = read_fields(source, place, ("target", "tls"), faults)
+        if fields is not None:
+            target = _target(fields.get("target"), f"{place}.target", folder, faults)
+            tls = read_tls(fields["tls"], f"{place}.tls", folder, faults) if "tls" in fields else None
+            yield name, Participant(name, target, tls)
+
+
+def _target(source: Any, place: str, folder: Path, faults: list[Fault]) -> str:
+    if not isinstance(source, str) or not source:
+        faults.append(Fault(place, f"must be a string: {_TARGET_FORMS}"))
+        return ""
+    scheme, colon, rest = source.partition(":")
+    if scheme == "unix" and colon:
+        return _unix_target(rest, place, folder, faults)
+    if scheme in ("ipv4", "ipv6") and colon:
+        problem = next((p for p in (_address_problem(scheme, one) for one in rest.split(",")) if p), None)
+    elif scheme == "unix-abstract" and colon:
+        problem = None if rest else "names no socket"
+    elif scheme == "dns" and colon and not rest.isdecimal():
+        # dns:host:port, or dns://server/host:port with the name server to ask, which is mostly left out
+        problem = _host_problem(rest.removeprefix("//").partition("/")[2] if rest.startswith("//") else rest)
+    else:
+        problem = _host_problem(source)
+    if problem:
+        faults.append(Fault(place, f"`{source[:200]}` {problem}; write {_TARGET_FORMS}"))
+    return source
+
+
+def _unix_target(rest: str, place: str, folder: Path, faults: list[Fault]) -> str:
+    if rest.startswith("//") and not rest.startswith("///"):
+        faults.append(Fault(place, f"`unix:{rest}` has a host; write unix:path or unix:///path"))
+        return ""
+    socket = (folder / rest.removeprefix("//")).absolute()
+    size = len(str(socket).encode("utf-8", "replace"))
+    if not rest or size > _SOCKET_PATH_BYTES_MAX:
+        faults.append(
+            Fault(place, f"{socket} is {size} bytes long; a socket's path has 1 to {_SOCKET_PATH_BYTES_MAX}")
+        )
+    if "," in str(socket):  # gRPC reads a list of sockets there
+        faults.append(Fault(place, f"{socket} has a comma in its path"))
+    return f"unix:{quote(str(socket))}"
+
+
+def _host_problem(text: str) -> str | None:
+    matched = _HOST_AND_PORT.fullmatch(text)
+    if matched is None:
+        return "is not a host and a port"
+    return None if 0 < int(matched["port"]) < 65536 else "has a port outside 1 to 65535"
+
+
+def _address_problem(scheme: str, text: str) -> str | None:
+    host = text.rpartition(":")[0].strip("[]")
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return "has an address that is none"
+    return _host_problem(text) if scheme == f"ipv{version}" else f"is not an {scheme} address"
