@@ -1,0 +1,154 @@
+"""Attempts: one call of `Participants.invoke` is one RPC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import grpc
+import grpc.aio
+
+from saga_coordinator.participants.connection import Address, Connection
+from saga_coordinator.participants.contract import (
+    encode_request,
+    invalid_reply,
+    metadata_of,
+    outcome_of_reply,
+)
+from saga_coordinator.participants.directory import Directory
+from saga_coordinator.participants.payload import PayloadError
+from saga_coordinator.saga.decide import Invoke
+from saga_coordinator.saga.outcome import (
+    Cause,
+    CauseCode,
+    Outcome,
+    Refused,
+    Unknown,
+    clip,
+    outcome_of_failure,
+)
+
+_OVERDUE_SECONDS = 2.0
+"""How long after its deadline a call that did not come back is given up here."""
+
+
+class Participants:
+    """Makes the attempts that the core asks for. Used from one event loop."""
+
+    def __init__(self, directory: Directory, *, payload_bytes_max: int) -> None:
+        self._directory = directory
+        self._names = directory.names
+        self._payload_bytes_max = payload_bytes_max
+        # `0,` of JSON becomes 11 bytes of protobuf and nothing grows more, so this refuses no reply that the limit allows.
+        self._reply_bytes_max = 6 * payload_bytes_max + 65_536
+        self._by_name: dict[str, Connection] = {}
+        self._by_address: dict[Address, Connection] = {}
+        self._open: set[Connection] = set()
+        self._closing: set[asyncio.Task[None]] = set()
+        self._calls_in_flight = 0
+        self._last_ended: asyncio.Future[None] | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The participants that the directory knows."""
+        return self._names
+
+    async def invoke(self, call: Invoke, metadata: Sequence[tuple[str, str]] = ()) -> Outcome:
+        """Makes one attempt, with `metadata` beside its own; `call.timeout_seconds` from now it has ended.
+
+        Nothing that a participant does raises. Cancelled, it cancels the call, and so does `close` for calls that outlast its
+        grace: their outcome is not known and is not invented here.
+        """
+        if self._last_ended is not None:
+            raise asyncio.CancelledError("the participants are being closed")
+        connection = self._by_name.get(call.participant) or self._connect(call.participant)
+        if connection is None:
+            return Unknown(Cause(CauseCode.NO_SUCH_PARTICIPANT, self._how_to_add(call.participant)))
+        try:
+            request = encode_request(call)
+        except PayloadError as error:  # nothing was sent, and nothing will be different next time
+            return Refused(Cause(CauseCode.INPUT_INVALID, clip(f"the input cannot be sent: {error}")))
+        connection.calls_in_flight += 1
+        self._calls_in_flight += 1
+        try:
+            async with asyncio.timeout(call.timeout_seconds + _OVERDUE_SECONDS):
+                reply = await connection.methods[call.operation](
+                    request, timeout=call.timeout_seconds, metadata=(*metadata_of(call), *metadata)
+                )
+        except grpc.aio.AioRpcError as error:
+            return self._outcome_of_error(error, call)
+        except TimeoutError:
+            return _no_answer(call)
+        finally:
+            self._calls_in_flight -= 1
+            connection.calls_in_flight -= 1
+            if not connection.calls_in_flight:
+                self._went_idle(connection)
+        return outcome_of_reply(call.operation, reply, self._payload_bytes_max)
+
+    def replace(self, directory: Directory) -> None:
+        """Uses `directory` from the next call on. Calls in flight end where they are; only then their channel is closed."""
+        self._directory = directory
+        self._names = directory.names
+        self._by_name.clear()
+        named = {Address.of(participant) for participant in directory.participants.values()}
+        for address in self._by_address.keys() - named:
+            connection = self._by_address.pop(address)
+            connection.is_retired = True
+            if not connection.calls_in_flight:
+                self._went_idle(connection)
+
+    async def close(self, grace_seconds: float) -> None:
+        """Takes no more calls, gives those in flight `grace_seconds` to end, then cancels them."""
+        if self._last_ended is None:
+            self._last_ended = asyncio.get_running_loop().create_future()
+        if self._calls_in_flight:
+            await asyncio.wait([self._last_ended], timeout=grace_seconds)
+        self._by_name.clear()
+        self._by_address.clear()
+        while self._open:
+            await self._open.pop().channel.close()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    def _connect(self, name: str) -> Connection | None:
+        participant = self._directory.get(name)
+        if participant is None:
+            return None
+        address = Address.of(participant)
+        connection = self._by_address.get(address)
+        if connection is None:
+            connection = Connection(address, self._reply_bytes_max)
+            self._by_address[address] = connection
+            self._open.add(connection)
+        self._by_name[name] = connection
+        return connection
+
+    def _went_idle(self, connection: Connection) -> None:
+        if connection.is_retired and connection in self._open:
+            self._open.discard(connection)
+            closing = asyncio.get_running_loop().create_task(connection.channel.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
+        if self._last_ended is not None and not self._calls_in_flight and not self._last_ended.done():
+            self._last_ended.set_result(None)
+
+    def _how_to_add(self, name: str) -> str:
+        path = self._directory.path
+        where = f"the participants file {path}" if path else "a participants file (none was given)"
+        return clip(f"nobody knows where `{name}` lives: add it to {where} and reload it with SIGHUP")
+
+    def _outcome_of_error(self, error: grpc.aio.AioRpcError, call: Invoke) -> Refused | Unknown:
+        code, message = error.code(), error.details() or ""
+        # Statuses that gRPC made up on this side are only told by their words.
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED and "Deadline Exceeded" in message:
+            return _no_answer(call)
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and f" vs. {self._reply_bytes_max})" in message:
+            return invalid_reply(
+                f"the reply is larger than the limit of {self._payload_bytes_max} bytes: {message}"
+            )
+        return outcome_of_failure(code.name, message)
+
+
+def _no_answer(call: Invoke) -> Refused | Unknown:
+    return outcome_of_failure("DEADLINE_EXCEEDED", f"no answer within {call.timeout_seconds:g} s")

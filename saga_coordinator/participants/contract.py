@@ -1,0 +1,92 @@
+"""What is said to a participant that implements `saga.v1.ParticipantService`, and what its answer means."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+from saga_coordinator.participants.payload import PayloadError, check_size, fill, from_value
+from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
+    CompensateRequest,
+    CompensateResponse,
+    ExecuteRequest,
+    ExecuteResponse,
+)
+from saga_coordinator.saga.decide import Invoke
+from saga_coordinator.saga.identity import OperationKind, idempotency_key
+from saga_coordinator.saga.outcome import Cause, CauseCode, Pending, Succeeded, Unknown, clip
+
+EXECUTE = "/saga.v1.ParticipantService/Execute"
+COMPENSATE = "/saga.v1.ParticipantService/Compensate"
+
+
+def encode_request(call: Invoke) -> bytes:
+    """The serialized request of one attempt.
+
+    Raises:
+        PayloadError: the input cannot be sent.
+    """
+    request: ExecuteRequest | CompensateRequest
+    if call.operation is OperationKind.ACTION:
+        request = ExecuteRequest()
+    else:
+        request = CompensateRequest(
+            action_idempotency_key=idempotency_key(call.saga_id, call.step, OperationKind.ACTION)
+        )
+        if call.failure is not None:
+            failure = request.failure
+            failure.code = call.failure.code
+            failure.message = call.failure.message
+            failure.step = call.failure.step
+            failure.requested_by = call.failure.requested_by
+    request.idempotency_key = call.idempotency_key
+    request.saga_id = call.saga_id
+    request.step = call.step
+    request.method = call.method
+    request.attempt = call.attempt
+    fill(request.input, call.input)
+    return request.SerializeToString()
+
+
+def metadata_of(call: Invoke) -> tuple[tuple[str, str], ...]:
+    """What accompanies every attempt, for participants and proxies that do not read the message (DESIGN.md section 9)."""
+    return (
+        ("idempotency-key", call.idempotency_key),
+        ("saga-id", call.saga_id),
+        ("saga-step", call.step),
+        ("saga-operation", call.operation),
+        ("saga-attempt", str(call.attempt)),
+    )
+
+
+def outcome_of_reply(
+    operation: OperationKind, reply: bytes | None, payload_bytes_max: int
+) -> Succeeded | Pending | Unknown:
+    """What status OK with `reply` means; None is what gRPC hands over when the participant ended the call without a message.
+
+    A reply that cannot be read or kept leaves open what happened.
+    """
+    if reply is None:
+        return invalid_reply("status OK came without a reply")
+    response: ExecuteResponse | CompensateResponse
+    response = ExecuteResponse() if operation is OperationKind.ACTION else CompensateResponse()
+    try:
+        response.ParseFromString(reply)
+    except DecodeError as error:
+        return invalid_reply(f"the reply does not parse: {error}")
+    if response.pending:
+        return Pending()
+    try:
+        output = from_value(response.output)
+        check_size(output, payload_bytes_max)
+    except PayloadError as error:
+        return invalid_reply(f"the reply cannot be kept: output{_joint(error.path)}: {error.description}")
+    return Succeeded(output)
+
+
+def _joint(path: str) -> str:
+    return f".{path}" if path and not path.startswith("[") else path
+
+
+def invalid_reply(message: str) -> Unknown:
+    """The participant said OK, in a way that cannot be taken down."""
+    return Unknown(Cause(CauseCode.REPLY_INVALID, clip(message)))
