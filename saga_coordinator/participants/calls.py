@@ -40,7 +40,7 @@ class Participants:
         self._names = directory.names
         self._payload_bytes_max = payload_bytes_max
         # `0,` of JSON becomes 11 bytes of protobuf and nothing grows more, so this refuses no reply that the limit allows.
-        self._reply_bytes_max = 6 * payload_bytes_max + 65_536
+        self._reply_bytes_max = min(6 * payload_bytes_max + 65_536, 2**31 - 1)
         self._by_name: dict[str, Connection] = {}
         self._by_address: dict[Address, Connection] = {}
         self._open: set[Connection] = set()
