@@ -125,7 +125,9 @@ def line(entry: saga_pb2.Entry, since: saga_pb2.Entry) -> Text:
 
 def _why(body: dict[str, Any]) -> str:
     cause = body.get("cause") or {}
-    why = ": ".join(filter(None, [cause.get("code"), cause.get("message")]))
+    # gRPC puts every address that it tried behind the first semicolon.
+    message = (cause.get("message") or "").partition(";")[0]
+    why = ": ".join(filter(None, [cause.get("code"), message]))
     if len(why) > CAUSE_CHARACTERS:
         why = why[:CAUSE_CHARACTERS] + "..."
     told = f": {why}" if why else ""
