@@ -103,6 +103,9 @@ def dependencies(after: Mapping[str, tuple[str, ...]]) -> dict[str, frozenset[st
     unfinished = list(after)
     while unfinished:
         name = unfinished[-1]
+        if name in closed:  # reached by another path meanwhile
+            unfinished.pop()
+            continue
         missing = [other for other in after[name] if other not in closed]
         if missing:
             unfinished.extend(missing)

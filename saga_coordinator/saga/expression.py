@@ -19,7 +19,7 @@ EXPRESSION_CHARACTERS_MAX = 4096
 
 _ROOT = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)")
 _SELECTOR = re.compile(
-    r"""\.(?P<field>[A-Za-z_][A-Za-z0-9_]*) | \[\s*(?:(?P<index>\d{1,9}) | "(?P<key>[^"\\]*)")\s*\]""",
+    r"""\.(?P<field>[A-Za-z_][A-Za-z0-9_]*) | \[\s*(?:(?P<index>[0-9]{1,9}) | "(?P<key>[^"\\]*)")\s*\]""",
     re.VERBOSE,
 )
 _OPENING = re.compile(r"\$\$\{|\$\{")
@@ -38,17 +38,19 @@ class Expression:
     def evaluate(self, scope: Scope) -> Any:
         """The value referred to.
 
+        Whatever is selected from an `output` that is null is null too: what an action of unknown outcome returned is never known,
+        and its compensation is needed all the same. The participant finds the action by its key.
+
         Raises:
             ExpressionError: a field or an item on the way does not exist; says which, and what was there instead.
         """
         value = scope[self.root]
+        if value is None and self.root == "output":
+            return None
         for position, selector in enumerate(self.selectors):
-            if (isinstance(selector, str) and isinstance(value, Mapping) and selector in value) or (
-                isinstance(selector, int) and isinstance(value, list) and selector < len(value)
-            ):
-                value = value[selector]
-            else:
+            if not _has(value, selector):
                 raise ExpressionError(self._dead_end(position, value))
+            value = value[selector]
         return value
 
     def _dead_end(self, position: int, value: Any) -> str:
@@ -59,6 +61,12 @@ class Expression:
         selector = self.selectors[position]
         wanted = f"item {selector}" if isinstance(selector, int) else f"field {selector!r}"
         return f"${{{self.source}}}: no {wanted} in `{reached}`, which is {_describe(value)}"
+
+
+def _has(value: Any, selector: str | int) -> bool:
+    if isinstance(selector, str):
+        return isinstance(value, Mapping) and selector in value
+    return isinstance(value, list) and selector < len(value)
 
 
 def _describe(value: Any) -> str:
@@ -119,27 +127,32 @@ def compile_template(source: Any, path: str, faults: list[Fault]) -> Template:
     """Compiles a JSON value; adds a fault with its path for each expression that does not parse."""
     expressions: list[Expression] = []
     render = _compile(source, path, faults, expressions)
-    return Template(source, tuple(expressions), render)
+    return Template(source, tuple(expressions), render or (lambda scope: source))
 
 
-def _compile(source: Any, path: str, faults: list[Fault], found: list[Expression]) -> Callable[[Scope], Any]:
+_Render = Callable[[Scope], Any]
+
+
+def _compile(source: Any, path: str, faults: list[Fault], found: list[Expression]) -> _Render | None:
+    """How to render `source`; None when it stays as it is."""
     if isinstance(source, str):
         return _compile_text(source, path, faults, found)
-    before = len(found)
     if isinstance(source, list):
         items = [_compile(item, f"{path}[{index}]", faults, found) for index, item in enumerate(source)]
-        if len(found) > before:
-            return lambda scope: [item(scope) for item in items]
+        if any(items):
+            return lambda scope: [
+                render(scope) if render else item for render, item in zip(items, source, strict=True)
+            ]
     elif isinstance(source, dict):
         fields = {name: _compile(item, f"{path}.{name}", faults, found) for name, item in source.items()}
-        if len(found) > before:
-            return lambda scope: {name: field(scope) for name, field in fields.items()}
-    return lambda scope: source
+        if any(fields.values()):
+            return lambda scope: {
+                name: render(scope) if render else source[name] for name, render in fields.items()
+            }
+    return None
 
 
-def _compile_text(
-    source: str, path: str, faults: list[Fault], found: list[Expression]
-) -> Callable[[Scope], Any]:
+def _compile_text(source: str, path: str, faults: list[Fault], found: list[Expression]) -> _Render | None:
     parts: list[str | Expression] = []
     end = 0
     while opening := _OPENING.search(source, end):
@@ -151,7 +164,7 @@ def _compile_text(
         closing = _closing_brace(source, opening.end())
         if closing is None:
             faults.append(Fault(path, "`${` without a closing `}`; write `$${` for a literal `${`"))
-            return lambda scope: source
+            return None
         try:
             parts.append(parse_expression(source[opening.end() : closing]))
         except ExpressionError as error:
@@ -169,7 +182,7 @@ def _compile_text(
             )
         case _:
             text = "".join(str(part) for part in kept)
-            return lambda scope: text
+            return None if text == source else lambda scope: text
 
 
 def _closing_brace(source: str, start: int) -> int | None:

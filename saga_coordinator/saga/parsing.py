@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +10,8 @@ from saga_coordinator.saga.definition import Definition, Operation, Step, depend
 from saga_coordinator.saga.errors import Fault, InvalidDefinition
 from saga_coordinator.saga.expression import Expression, Template, compile_template
 from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import TEXT_BYTES_MAX
+from saga_coordinator.saga.json_object import JsonObject, is_finite, text_problem
+from saga_coordinator.saga.outcome import clip
 from saga_coordinator.saga.retry import RetryPolicy
 
 STEPS_MAX = 200
@@ -19,6 +19,8 @@ NESTING_MAX = 16
 TIMEOUT_SECONDS_MAX = 3600.0
 DEADLINE_SECONDS_MAX = 10 * 366 * 86400.0
 ATTEMPTS_MAX = 1000
+FAULTS_MAX = 100
+"""Nobody mends more at once, and an answer has to fit into what gRPC carries."""
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 DEFAULT_PENDING_TIMEOUT_SECONDS = 86400.0
@@ -29,124 +31,31 @@ DEFAULT_STUBBORN_ATTEMPTS = 10
 _DEFINITION_NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
 _STEP_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _PARTICIPANT_NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
-_DURATION = re.compile(r"-?\d{1,12}(\.\d{1,9})?s")
-_CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
 def parse_definition(source: Any) -> Definition:
     """Parses the canonical JSON form.
 
     Raises:
-        InvalidDefinition: with every fault found: path, what, and how to mend it.
+        InvalidDefinition: with every fault found, up to `FAULTS_MAX`: path, what, and how to mend it.
     """
     faults: list[Fault] = []
-    definition = _definition(_Object(source, "", faults), faults)
+    definition = _definition(JsonObject(source, "", faults), faults)
     if faults or definition is None:
-        raise InvalidDefinition(faults)
+        raise InvalidDefinition(_presentable(faults))
     return definition
 
 
-class _Object:
-    """A JSON object being read field by field; what was not read by `finish` is an unknown field."""
-
-    def __init__(self, source: Any, path: str, faults: list[Fault]) -> None:
-        self.path = path
-        self.faults = faults
-        self._fields: dict[str, Any] = {}
-        self._known: list[str] = []
-        if isinstance(source, Mapping):
-            self._fields = {
-                _CAMEL_HUMP.sub(lambda hump: "_" + hump[1].lower(), str(k)): v for k, v in source.items()
-            }
-        else:
-            self.fault("", "must be an object")
-
-    def at(self, name: str) -> str:
-        return f"{self.path}.{name}" if self.path and name else self.path or name
-
-    def fault(self, name: str, description: str) -> None:
-        self.faults.append(Fault(self.at(name), description))
-
-    def raw(self, name: str) -> Any:
-        self._known.append(name)
-        return self._fields.get(name)
-
-    def text(self, name: str, default: str = "") -> str:
-        value = self.raw(name)
-        if value is None:
-            return default
-        if not isinstance(value, str):
-            self.fault(name, "must be a string")
-            return default
-        if "\0" in value or len(value.encode("utf-8", "replace")) > TEXT_BYTES_MAX:
-            self.fault(name, f"must not contain NUL and be at most {TEXT_BYTES_MAX} bytes")
-            return default
-        return value
-
-    def name(self, name: str, pattern: re.Pattern[str], what: str) -> str:
-        value = self.text(name)
-        if not value:
-            self.fault(name, f"is required: the name of {what}")
-        elif not pattern.fullmatch(value):
-            self.fault(name, f"`{value[:80]}` is not a name: it must match {pattern.pattern}")
-        return value
-
-    def flag(self, name: str) -> bool:
-        value = self.raw(name)
-        if value is not None and not isinstance(value, bool):
-            self.fault(name, "must be true or false")
-        return value is True
-
-    def number(self, name: str, default: float, minimum: float, maximum: float) -> float:
-        value = self.raw(name)
-        if value is None or value == 0:  # zero is how the contract says unset
-            return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            self.fault(name, "must be a number")
-        elif not minimum <= value <= maximum:
-            self.fault(name, f"is {value:g}; it must be between {minimum:g} and {maximum:g}")
-        else:
-            return float(value)
-        return default
-
-    def whole(self, name: str, default: int, minimum: int, maximum: int) -> int:
-        value = self.number(name, default, minimum, maximum)
-        if value != int(value):
-            self.fault(name, "must be a whole number")
-        return int(value)
-
-    def seconds(self, name: str, default: float | None, maximum: float) -> float | None:
-        value = self.raw(name)
-        if value is None:
-            return default
-        if not isinstance(value, str) or not _DURATION.fullmatch(value):
-            self.fault(name, 'must be a duration in seconds such as "2s" or "0.25s"')
-        elif not 0.001 <= float(value[:-1]) <= maximum:
-            self.fault(name, f'is {value}; it must be between "0.001s" and "{maximum:g}s"')
-        else:
-            return float(value[:-1])
-        return default
-
-    def each(self, name: str) -> list[Any]:
-        value = self.raw(name)
-        if value is None:
-            return []
-        if not isinstance(value, list):
-            self.fault(name, "must be a list")
-            return []
-        return value
-
-    def object(self, name: str) -> _Object | None:
-        value = self.raw(name)
-        return None if value is None else _Object(value, self.at(name), self.faults)
-
-    def finish(self) -> None:
-        for name in self._fields:
-            if name not in self._known:
-                self.fault(name, f"unknown field; known here: {', '.join(sorted(self._known))}")
+def _presentable(faults: list[Fault]) -> list[Fault]:
+    """Each fault once, fit to be stored and sent whatever the definition contained, and not without number."""
+    once = list(dict.fromkeys(faults))
+    shown = [Fault(clip(fault.path), clip(fault.description)) for fault in once[:FAULTS_MAX]]
+    if len(once) > FAULTS_MAX:
+        shown.append(Fault("", f"has {len(once) - FAULTS_MAX} more faults; mend these first"))
+    return shown
 
 
-def _definition(source: _Object, faults: list[Fault]) -> Definition | None:
+def _definition(source: JsonObject, faults: list[Fault]) -> Definition | None:
     name = source.name("name", _DEFINITION_NAME, "the definition")
     description = source.text("description")
     deadline_seconds = source.seconds("deadline", None, DEADLINE_SECONDS_MAX)
@@ -155,50 +64,71 @@ def _definition(source: _Object, faults: list[Fault]) -> Definition | None:
     if not 1 <= len(raw_steps) <= STEPS_MAX:
         source.fault("steps", f"has {len(raw_steps)} steps; a definition has 1 to {STEPS_MAX}")
         return None
-    objects = [_Object(raw, f"steps[{index}]", faults) for index, raw in enumerate(raw_steps)]
+    objects = [JsonObject(raw, f"steps[{index}]", faults) for index, raw in enumerate(raw_steps)]
     names = [step.name("name", _STEP_NAME, "the step") for step in objects]
     after = _order(objects, names)
-    closed = dependencies(after or dict.fromkeys(names, ()))
+    closed = dependencies(after) if after is not None else None
     pivots = [step_name for step, step_name in zip(objects, names, strict=True) if step.flag("pivot")]
     steps = tuple(
         _step(
             step,
             step_name,
-            after.get(step_name, ()),
-            is_late=any(pivot in closed[step_name] for pivot in pivots),
+            after[step_name] if after else (),
+            is_late=_is_late(step_name, pivots, closed),
         )
         for step, step_name in zip(objects, names, strict=True)
     )
-    if after:
+    if closed:
         _check_pivot(source, pivots, closed)
-        _check_references(steps, closed, faults)
+    _check_references(steps, closed, faults)
     return Definition(name, steps, description, deadline_seconds)
 
 
-def _order(steps: list[_Object], names: list[str]) -> dict[str, tuple[str, ...]]:
-    """Each step's direct dependencies; empty when they cannot be followed."""
+def _is_late(name: str, pivots: list[str], closed: Mapping[str, frozenset[str]] | None) -> bool | None:
+    """Whether the step comes after the pivot; None when nobody can tell, because the order is faulty."""
+    if not pivots:
+        return False
+    return None if closed is None else any(pivot in closed[name] for pivot in pivots)
+
+
+def _order(steps: list[JsonObject], names: list[str]) -> dict[str, tuple[str, ...]] | None:
+    """Each step's direct dependencies; None when they are faulty."""
     faults_before = len(steps[0].faults)
     after: dict[str, tuple[str, ...]] = {}
     for step, name in zip(steps, names, strict=True):
-        wanted = step.each("after")
-        if name in after:
+        if name and name in after:
             step.fault("name", f"`{name}` is the name of an earlier step too; step names are unique")
-        for position, other in enumerate(wanted):
-            if not isinstance(other, str) or other not in names:
-                step.fault(f"after[{position}]", f"no step is named `{other}`; there are: {', '.join(names)}")
-            elif other == name:
-                step.fault(f"after[{position}]", "a step cannot come after itself")
-            elif other in wanted[:position]:
-                step.fault(f"after[{position}]", f"`{other}` is listed twice")
-        after[name] = tuple(other for other in wanted if isinstance(other, str) and other in names)
-    if len(steps[0].faults) > faults_before:
-        return {}
+        after[name] = _after(step, name, names)
+    if len(steps[0].faults) > faults_before or len(after) < len(names):
+        return None
     if not any(after.values()):
         return {name: tuple(names[index - 1 : index]) for index, name in enumerate(names)}
     if cycle := _cycle(after):
         steps[names.index(cycle[0])].fault("after", f"is a cycle: {' after '.join(cycle)}")
-        return {}
+        return None
     return after
+
+
+def _after(step: JsonObject, name: str, names: list[str]) -> tuple[str, ...]:
+    wanted = step.each("after")
+    if len(wanted) > STEPS_MAX:
+        step.fault("after", f"lists {len(wanted)} steps; a definition has {STEPS_MAX} at most")
+        return ()
+    known: list[str] = []
+    for position, other in enumerate(wanted):
+        if not isinstance(other, str):
+            step.fault(f"after[{position}]", "must be the name of a step")
+        elif other not in names:
+            step.fault(
+                f"after[{position}]", f"no step is named `{other[:80]}`; there are: {', '.join(names)}"
+            )
+        elif other == name:
+            step.fault(f"after[{position}]", "a step cannot come after itself")
+        elif other in known:
+            step.fault(f"after[{position}]", f"`{other}` is listed twice")
+        else:
+            known.append(other)
+    return tuple(known)
 
 
 def _cycle(after: Mapping[str, tuple[str, ...]]) -> list[str] | None:
@@ -217,16 +147,18 @@ def _cycle(after: Mapping[str, tuple[str, ...]]) -> list[str] | None:
     return walk[walk.index(walk[-1]) :]
 
 
-def _step(source: _Object, name: str, after: tuple[str, ...], *, is_late: bool) -> Step:
+def _step(source: JsonObject, name: str, after: tuple[str, ...], *, is_late: bool | None) -> Step:
     is_pivot, is_read_only = source.flag("pivot"), source.flag("read_only")
     is_irreversible, compensate_on_refusal = source.flag("irreversible"), source.flag("compensate_on_refusal")
     raw_action, raw_compensation = source.object("action"), source.object("compensation")
     source.finish()
     if raw_action is None:
         source.fault("action", "is required: what the step does")
-        raw_action = _Object({"participant": "unknown"}, source.at("action"), source.faults)
-    stubborn = is_late or is_pivot
-    action = _operation(raw_action, name, DEFAULT_STUBBORN_ATTEMPTS if stubborn else DEFAULT_ACTION_ATTEMPTS)
+        raw_action = JsonObject({"participant": "unknown"}, source.at("action"), source.faults)
+    is_stubborn = is_late or is_pivot
+    action = _operation(
+        raw_action, name, DEFAULT_STUBBORN_ATTEMPTS if is_stubborn else DEFAULT_ACTION_ATTEMPTS
+    )
     compensation = None
     excuses = [
         excuse
@@ -244,7 +176,7 @@ def _step(source: _Object, name: str, after: tuple[str, ...], *, is_late: bool) 
             source.fault(
                 "compensation", f"would never be called, because the step {excuse}; remove one of the two"
             )
-    elif not excuses:
+    elif not excuses and is_late is not None:
         source.fault(
             "compensation",
             "is missing: say what undoes the action, or mark the step read_only or irreversible",
@@ -256,7 +188,7 @@ def _step(source: _Object, name: str, after: tuple[str, ...], *, is_late: bool) 
     )
 
 
-def _operation(source: _Object, step: str, default_attempts: int) -> Operation:
+def _operation(source: JsonObject, step: str, default_attempts: int) -> Operation:
     participant = source.name("participant", _PARTICIPANT_NAME, "the participant that performs it")
     method = source.text("method", step) or step
     if len(method) > 200:
@@ -283,7 +215,7 @@ def _operation(source: _Object, step: str, default_attempts: int) -> Operation:
     return Operation(participant, method, template, timeout, pending, retry)
 
 
-def _retry(source: _Object | None, default_attempts: int) -> RetryPolicy:
+def _retry(source: JsonObject | None, default_attempts: int) -> RetryPolicy:
     policy = RetryPolicy(default_attempts)
     if source is None:
         return policy
@@ -310,21 +242,24 @@ def _payload_problem(payload: Any) -> str | None:
         for node in level:
             if isinstance(node, dict):
                 below += [*node, *node.values()]
+                if odd := [key for key in node if not isinstance(key, str)]:
+                    return f"has a key that is not a string ({str(odd[0])[:80]}); put it in quotes"
             elif isinstance(node, list):
                 below += node
             elif isinstance(node, str):
-                if "\0" in node:
-                    return "must not contain NUL characters"
-            elif isinstance(node, float):
-                if not math.isfinite(node):
-                    return "must not contain NaN or infinite numbers"
-            elif node is not None and not isinstance(node, bool | int):
-                return f"has a value that JSON does not know ({type(node).__name__} {node}); put it in quotes"
+                if problem := text_problem(node):
+                    return problem
+            elif isinstance(node, int | float):
+                if not is_finite(node):
+                    return "must not contain NaN, infinite numbers or whole numbers that no double can hold"
+            elif node is not None:
+                what = f"{type(node).__name__} {str(node)[:80]}"
+                return f"has a value that JSON does not know ({what}); put it in quotes"
         level = below
     return None
 
 
-def _check_pivot(source: _Object, pivots: list[str], closed: Mapping[str, frozenset[str]]) -> None:
+def _check_pivot(source: JsonObject, pivots: list[str], closed: Mapping[str, frozenset[str]]) -> None:
     if len(pivots) > 1:
         source.fault(
             "steps", f"has several pivots ({', '.join(pivots)}); a saga has one point of no return at most"
@@ -340,9 +275,12 @@ def _check_pivot(source: _Object, pivots: list[str], closed: Mapping[str, frozen
 
 
 def _check_references(
-    steps: tuple[Step, ...], closed: Mapping[str, frozenset[str]], faults: list[Fault]
+    steps: tuple[Step, ...], closed: Mapping[str, frozenset[str]] | None, faults: list[Fault]
 ) -> None:
+    """Finds references that could never be followed. `closed`: all dependencies of each step; None when the order is faulty."""
+    names = [step.name for step in steps]
     for index, step in enumerate(steps):
+        certain = closed[step.name] if closed else frozenset(names)
         for kind in OperationKind:
             if kind is OperationKind.COMPENSATION and step.compensation is None:
                 continue
@@ -350,37 +288,47 @@ def _check_references(
             faults.extend(
                 Fault(f"steps[{index}].{kind}.input", f"${{{expression.source}}} {problem}")
                 for expression in (template.expressions if template else ())
-                if (problem := _problem(expression, step, kind, closed))
+                if (problem := _problem(expression, step, kind, names, certain))
             )
 
 
 def _problem(
-    expression: Expression, step: Step, kind: OperationKind, closed: Mapping[str, frozenset[str]]
+    expression: Expression, step: Step, kind: OperationKind, names: list[str], certain: frozenset[str]
 ) -> str | None:
     checks: dict[str, Callable[[], str | None]] = {
         "input": lambda: None,
         "saga": lambda: _check_saga(expression),
-        "steps": lambda: _check_steps(expression, step, closed),
+        "steps": lambda: _check_steps(expression, step, names, certain),
     }
     if kind is OperationKind.COMPENSATION:
-        checks |= {"output": lambda: None, "failure": lambda: None}
+        checks |= {"output": lambda: None, "failure": lambda: _check_failure(expression)}
     if expression.root not in checks:
         return f"refers to `{expression.root}`; in scope here: {', '.join(checks)}"
     return checks[expression.root]()
 
 
 def _check_saga(expression: Expression) -> str | None:
-    if expression.selectors[:1] in {("id",), ("labels",)}:
-        return None
-    return "must be `saga.id` or `saga.labels...`"
+    match expression.selectors:
+        case ("id",) | ("labels",) | ("labels", str()):
+            return None
+        case _:
+            return "must be `saga.id`, `saga.labels` or `saga.labels.NAME`"
 
 
-def _check_steps(expression: Expression, step: Step, closed: Mapping[str, frozenset[str]]) -> str | None:
+def _check_failure(expression: Expression) -> str | None:
+    match expression.selectors:
+        case () | ("code" | "message" | "step",):
+            return None
+        case _:
+            return "must be `failure`, `failure.code`, `failure.message` or `failure.step`"
+
+
+def _check_steps(expression: Expression, step: Step, names: list[str], certain: frozenset[str]) -> str | None:
     match expression.selectors:
         case (str() as name, "output", *_):
-            if name not in closed:
-                return f"refers to a step that does not exist; there are: {', '.join(closed)}"
-            if name not in closed[step.name]:
+            if name not in names:
+                return f"refers to a step that does not exist; there are: {', '.join(names)}"
+            if name not in certain:
                 return f"refers to `{name}`, which is not sure to have ended before `{step.name}` starts"
             return None
         case _:
