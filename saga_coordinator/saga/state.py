@@ -28,6 +28,7 @@ from saga_coordinator.saga.entries import (
     SagaAdopted,
     SagaCompensated,
     SagaCompleted,
+    SagaEntry,
     SagaFailed,
     SagaParked,
     SagaStarted,
@@ -65,8 +66,15 @@ class StepStatus(StrEnum):
     COMPENSATED = "COMPENSATED"
 
 
+SUCCEEDED, REFUSED = "SUCCEEDED", "REFUSED"
+"""The outcomes that decide an operation, by the names that `OutcomeLate.outcome` has for them."""
+
+
 class EffectKnown(IntEnum):
-    """What is known of an action's effect. It only grows."""
+    """What is known of an action's effect, from all of its attempts together.
+
+    It only grows, with one exception: the doubt of a PENDING attempt goes when that same attempt is reported REFUSED.
+    """
 
     NONE = 1
     POSSIBLE = 2
@@ -111,6 +119,7 @@ STEP_TRANSITIONS: Mapping[tuple[StepStatus, OperationKind, type[AttemptEntry]], 
     (StepStatus.SUCCEEDED, _COMPENSATION, InputInvalid): StepStatus.FAILED,
     (StepStatus.FAILED, _COMPENSATION, AttemptStarted): StepStatus.COMPENSATING,
     (StepStatus.FAILED, _COMPENSATION, InputInvalid): StepStatus.FAILED,
+    (StepStatus.FAILED, _COMPENSATION, AttemptSucceeded): StepStatus.COMPENSATED,
     (StepStatus.COMPENSATING, _COMPENSATION, AttemptStarted): StepStatus.COMPENSATING,
     (StepStatus.COMPENSATING, _COMPENSATION, InputInvalid): StepStatus.FAILED,
     (StepStatus.COMPENSATING, _COMPENSATION, AttemptSucceeded): StepStatus.COMPENSATED,
@@ -124,29 +133,28 @@ STEP_TRANSITIONS: Mapping[tuple[StepStatus, OperationKind, type[AttemptEntry]], 
     (StepStatus.WAITING, _COMPENSATION, AttemptRefused): StepStatus.FAILED,
     (StepStatus.WAITING, _COMPENSATION, AttemptUnknown): StepStatus.COMPENSATING,
     (StepStatus.WAITING, _COMPENSATION, AttemptUnresolved): StepStatus.FAILED,
-} | {
-    # A late outcome moves nothing, whatever the step's status.
-    (status, operation, OutcomeLate): status
-    for status in StepStatus
-    for operation in OperationKind
-    if status is not StepStatus.PENDING
+    # Outcomes that come after the operation was decided.
+    (StepStatus.SUCCEEDED, _ACTION, OutcomeLate): StepStatus.SUCCEEDED,
+    (StepStatus.FAILED, _ACTION, OutcomeLate): StepStatus.FAILED,
+    (StepStatus.COMPENSATING, _ACTION, OutcomeLate): StepStatus.COMPENSATING,
+    (StepStatus.WAITING, _ACTION, OutcomeLate): StepStatus.WAITING,
+    (StepStatus.COMPENSATED, _ACTION, OutcomeLate): StepStatus.COMPENSATED,
+    (StepStatus.FAILED, _COMPENSATION, OutcomeLate): StepStatus.FAILED,
+    (StepStatus.COMPENSATED, _COMPENSATION, OutcomeLate): StepStatus.COMPENSATED,
 }
-"""Entries about one operation: (step status before, operation, entry) -> step status after."""
+"""Entries about one operation: (step status before, operation, entry) -> step status after.
 
-_EFFECT_AFTER: Mapping[type[AttemptEntry], EffectKnown] = {
-    AttemptSucceeded: EffectKnown.CERTAIN,
-    AttemptUnknown: EffectKnown.POSSIBLE,
-    AttemptUnresolved: EffectKnown.POSSIBLE,
-    AttemptPending: EffectKnown.POSSIBLE,
-}
+Beside these rows: only AttemptStarted, InputInvalid and OutcomeLate may be about another operation than the step's present one,
+and the first two need the saga's leave (`OPERATION_ALLOWED`).
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class StepState:
-    """`operation` is the one that `attempt` and `failures` count: the action until a compensation is started.
+    """`operation` is the present one, which `attempt` and `failures` count: the action until a compensation is started.
 
-    Instants are seconds since the epoch. `retry_at`: the next attempt is due. `settles_at`: an attempt made by a coordinator
-    that is gone cannot be in flight beyond this. `pending_until`: an outcome must be reported before.
+    Instants are seconds since the epoch. `retry_at`: the next attempt is due. `settles_at`: an attempt whose end nobody has
+    seen cannot be in flight beyond this. `pending_until`: an outcome must be reported before.
     """
 
     status: StepStatus = StepStatus.PENDING
@@ -155,13 +163,36 @@ class StepState:
     attempt: int = 0
     failures: int = 0
     is_in_flight: bool = False
-    is_refused: bool = False
-    is_output_known: bool = False
     output: Any = None
     cause: Cause | None = None
     retry_at: float | None = None
     settles_at: float | None = None
     pending_until: float | None = None
+    action_attempts: int = 0
+    effect_before_pending: EffectKnown = EffectKnown.NONE
+    told: frozenset[tuple[OperationKind, str]] = frozenset()
+    """Which decisive outcomes the participant has told, in time or late: SUCCEEDED and REFUSED, of which operation (P9)."""
+
+    @property
+    def is_output_known(self) -> bool:
+        """Whether `output` is what the action returned, rather than nothing."""
+        return (_ACTION, SUCCEEDED) in self.told
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the action was refused, by whichever attempt."""
+        return (_ACTION, REFUSED) in self.told
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the present operation is undecided: in flight, between attempts or awaiting a report."""
+        return self.is_in_flight or self.retry_at is not None or self.status is StepStatus.WAITING
+
+    def attempts(self, kind: OperationKind) -> int:
+        """How often that operation has been attempted."""
+        if kind is _ACTION:
+            return self.action_attempts
+        return self.attempt if self.operation is _COMPENSATION else 0
 
 
 UNTOUCHED = StepState()
@@ -182,7 +213,6 @@ class SagaState:
     steps: Mapping[str, StepState] = field(default_factory=dict)
     failure: Cause | None = None
     remaining: tuple[str, ...] = ()
-    late: frozenset[tuple[str, OperationKind, str]] = frozenset()
 
     def step(self, name: str) -> StepState:
         """The step's state, also when nothing has happened to it yet."""
@@ -204,7 +234,11 @@ def fold(saga_id: str, entries: Iterable[Entry]) -> SagaState:
 
 
 def apply(saga_id: str, state: SagaState | None, entry: Entry) -> SagaState:
-    """The state after one more entry. `state` is None before the first."""
+    """The state after one more entry. `state` is None before the first.
+
+    Raises:
+        ImpossibleTransition: the tables have no such row.
+    """
     if state is None:
         if not isinstance(entry, SagaStarted):
             raise ImpossibleTransition(
@@ -214,16 +248,12 @@ def apply(saga_id: str, state: SagaState | None, entry: Entry) -> SagaState:
         return SagaState(
             saga_id, status, entry.definition, entry.version, entry.input, entry.labels, entry.deadline_at
         )
-    match entry:
-        case (
-            SagaStarted() | SagaAdopted() | SagaFailed() | SagaCompleted() | SagaCompensated() | SagaParked()
-        ):
-            return _apply_to_saga(state, entry)
-        case _:
-            return _apply_to_step(state, entry)
+    if isinstance(entry, SagaEntry):
+        return _apply_to_saga(state, entry)
+    return _apply_to_step(state, entry)
 
 
-def _apply_to_saga(state: SagaState, entry: Entry) -> SagaState:
+def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
     status = SAGA_TRANSITIONS.get((state.status, type(entry)))
     if status is None:
         raise ImpossibleTransition(
@@ -248,75 +278,118 @@ def _turn(steps: Mapping[str, StepState]) -> dict[str, StepState]:
     """At the turn, actions that are between attempts or await a report are given up; those in flight are left to settle."""
     return {
         name: replace(step, status=StepStatus.FAILED, retry_at=None, pending_until=None)
-        if step.status in {StepStatus.RUNNING, StepStatus.WAITING} and not step.is_in_flight
+        if step.is_open and not step.is_in_flight
         else step
         for name, step in steps.items()
     }
 
 
 def _apply_to_step(state: SagaState, entry: AttemptEntry) -> SagaState:
-    before = state.step(entry.step)
+    name = entry.step
+    before = state.step(name)
     status = STEP_TRANSITIONS.get((before.status, entry.operation, type(entry)))
-    is_start = isinstance(entry, AttemptStarted | InputInvalid)
-    if status is None or (is_start and entry.operation not in OPERATION_ALLOWED.get(state.status, ())):
+    if status is None or not _fits(state, before, entry):
         raise ImpossibleTransition(
-            f"saga {state.saga_id}: {entry_type(entry)} of {entry.operation} {entry.step!r} cannot follow while the saga is "
+            f"saga {state.saga_id}: {entry_type(entry)} of {entry.operation} {name!r} cannot follow while the saga is "
             f"{state.status} and the step {before.status}"
         )
     after = _late(before, entry) if isinstance(entry, OutcomeLate) else _moved(before, status, entry)
-    late = state.late
-    if isinstance(entry, OutcomeLate):
-        late |= {(entry.step, entry.operation, entry.outcome)}
-    return replace(state, sequence=state.sequence + 1, steps={**state.steps, entry.step: after}, late=late)
+    remaining = state.remaining
+    is_cleared = status is StepStatus.COMPENSATED or after.effect < before.effect
+    if name in remaining and is_cleared:  # reported to a parked saga: undone after all, or refused in the end
+        remaining = tuple(other for other in remaining if other != name)
+    return (
+        SagaState(  # in full: `replace` takes three times as long, and this is the hottest line of the core
+            state.saga_id,
+            state.status,
+            state.definition,
+            state.version,
+            state.input,
+            state.labels,
+            state.deadline_at,
+            state.sequence + 1,
+            {**state.steps, name: after},
+            state.failure,
+            remaining,
+        )
+    )
+
+
+def _fits(state: SagaState, before: StepState, entry: AttemptEntry) -> bool:
+    match entry:
+        case AttemptStarted() | InputInvalid():
+            return entry.operation in OPERATION_ALLOWED.get(state.status, ())
+        case OutcomeLate():
+            return True
+        case _:
+            return entry.operation is before.operation
 
 
 def _late(step: StepState, entry: OutcomeLate) -> StepState:
-    is_in_time_for_undo = step.operation is _ACTION and entry.operation is _ACTION
-    if entry.outcome == "SUCCEEDED" and is_in_time_for_undo:
-        return replace(step, effect=EffectKnown.CERTAIN, output=entry.output, is_output_known=True)
-    return step
+    told = step.told | {(entry.operation, entry.outcome)}
+    if entry.operation is _COMPENSATION or entry.outcome != SUCCEEDED:
+        return replace(step, told=told)
+    # Every attempt of one compensation carries the same input, so the output comes too late once it was attempted.
+    output = entry.output if step.operation is _ACTION else step.output
+    return replace(step, told=told, effect=EffectKnown.CERTAIN, output=output)
 
 
 def _moved(step: StepState, status: StepStatus, entry: AttemptEntry) -> StepState:
-    effect = step.effect
-    if entry.operation is _ACTION:
-        effect = max(effect, _EFFECT_AFTER.get(type(entry), EffectKnown.NONE))
-    is_first_of_compensation = entry.operation is not step.operation
-    step = replace(
-        step,
+    operation, attempt = entry.operation, entry.attempt
+    is_action = operation is _ACTION
+    effect, effect_before_pending, output, told = (
+        step.effect,
+        step.effect_before_pending,
+        step.output,
+        step.told,
+    )
+    failures = step.failures if operation is step.operation else 0
+    cause, retry_at, settles_at, pending_until = step.cause, None, step.settles_at, None
+    match entry:
+        case AttemptSucceeded():
+            told |= {(operation, SUCCEEDED)}
+            settles_at = _later(settles_at, entry.settles_at)
+            if is_action:
+                effect, output, cause = EffectKnown.CERTAIN, entry.output, None
+        case AttemptRefused():
+            told |= {(operation, REFUSED)}
+            cause, settles_at = entry.cause, _later(settles_at, entry.settles_at)
+            if is_action and step.status is StepStatus.WAITING:
+                effect = effect_before_pending
+        case AttemptUnknown():
+            cause, retry_at = entry.cause, entry.retry_at
+            failures += entry.settles_at is None  # one cut off by a crash says nothing about the participant
+            settles_at = _later(settles_at, entry.settles_at)
+        case AttemptUnresolved():
+            cause, settles_at = entry.cause, _later(settles_at, entry.settles_at)
+        case AttemptPending():
+            effect_before_pending, pending_until = effect, entry.pending_until
+        case NothingToUndo():
+            told |= {(operation, REFUSED)}
+            cause = entry.cause
+        case InputInvalid():
+            cause = entry.cause
+            attempt -= 1  # it was never made
+        case _:  # AttemptStarted says it all in its own fields; OutcomeLate does not come here
+            pass
+    if is_action and isinstance(entry, AttemptUnknown | AttemptUnresolved | AttemptPending):
+        effect = max(effect, EffectKnown.POSSIBLE)
+    return StepState(
         status=status,
         effect=effect,
-        operation=entry.operation,
-        attempt=entry.attempt,
-        failures=0 if is_first_of_compensation else step.failures,
+        operation=operation,
+        attempt=attempt,
+        failures=failures,
         is_in_flight=isinstance(entry, AttemptStarted),
-        retry_at=None,
-        pending_until=None,
+        output=output,
+        cause=cause,
+        retry_at=retry_at,
+        settles_at=settles_at,
+        pending_until=pending_until,
+        action_attempts=attempt if is_action else step.action_attempts,
+        effect_before_pending=effect_before_pending,
+        told=told,
     )
-    match entry:
-        case AttemptSucceeded() if entry.operation is _ACTION:
-            return replace(step, output=entry.output, is_output_known=True, cause=None)
-        case AttemptUnknown():
-            counted = (
-                entry.settles_at is None
-            )  # an attempt cut off by a crash says nothing about the participant
-            return replace(
-                step,
-                cause=entry.cause,
-                retry_at=entry.retry_at,
-                failures=step.failures + counted,
-                settles_at=_later(step.settles_at, entry.settles_at),
-            )
-        case AttemptUnresolved():
-            return replace(step, cause=entry.cause, settles_at=_later(step.settles_at, entry.settles_at))
-        case AttemptRefused() if entry.operation is _ACTION:
-            return replace(step, cause=entry.cause, is_refused=True)
-        case AttemptRefused() | InputInvalid() | NothingToUndo():
-            return replace(step, cause=entry.cause)
-        case AttemptPending():
-            return replace(step, pending_until=entry.pending_until)
-        case _:
-            return step
 
 
 def _later(first: float | None, second: float | None) -> float | None:

@@ -1,0 +1,59 @@
+"""What a decision asks to be done, and the decision itself. Effects are performed once its entries are committed (P6)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from saga_coordinator.saga.entries import Entry
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Cause
+from saga_coordinator.saga.state import SagaState, SagaStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Invoke:
+    """Call a participant. `input` is rendered; the deadline of the call is `timeout_seconds` from when it is made."""
+
+    saga_id: str
+    step: str
+    operation: OperationKind
+    attempt: int
+    idempotency_key: str
+    participant: str
+    method: str
+    input: Any
+    timeout_seconds: float
+    failure: Cause | None
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Come back with TimerFired at `due_at`; replaces the timer set before. A decision without it leaves no timer."""
+
+    due_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Nothing more moves by itself."""
+
+    status: SagaStatus
+
+
+Effect = Invoke | SetTimer | Finish
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`entries` are committed first, then `effects` performed.
+
+    `refusal` is the answer to an input that the state forbids. `is_applied` tells whether the input moved anything: false for
+    repetitions and for what came too late.
+    """
+
+    entries: tuple[Entry, ...]
+    effects: tuple[Effect, ...]
+    state: SagaState
+    refusal: str | None = None
+    is_applied: bool = True

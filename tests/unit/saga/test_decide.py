@@ -1,0 +1,270 @@
+"""Single decisions, told as short stories: the rules of DESIGN.md sections 5 and 6 where they meet each other."""
+
+from __future__ import annotations
+
+import pytest
+
+from saga_coordinator.saga.decide import OutcomeReported
+from saga_coordinator.saga.outcome import Pending
+from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepStatus
+from tests.unit.saga.definitions import definition, step
+from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, NOT_FOUND, PENDING, Story, ok
+
+ONCE = {"participant": "p", "retry": {"max_attempts": 1}}
+TWICE = {"participant": "p", "retry": {"max_attempts": 2, "initial_backoff": "1s"}}
+TWO_STEPS = definition(step("reserve"), step("charge"))
+SIDE_BY_SIDE = definition(
+    step("reserve"), step("hotel", after=["reserve"]), step("flight", after=["reserve"])
+)
+
+
+# Timers.
+
+
+def test_overdue_report_is_given_up_by_whatever_happens_next() -> None:
+    """Else it would be forgotten: a timer that is due when another input is decided is not set again."""
+    story = Story(SIDE_BY_SIDE)
+    story.ends("reserve", ok())
+    story.ends("hotel", PENDING)
+    assert story.timer == 86400
+    story.now = 86401
+    story.ends("flight", PENDING)
+    hotel = story.step("hotel")
+    assert hotel.status is StepStatus.RUNNING
+    assert hotel.cause is not None
+    assert hotel.cause.code == "PENDING_TIMEOUT"
+    assert story.timer is not None
+
+
+def test_report_that_meets_its_timeout_wins() -> None:
+    story = Story(TWO_STEPS)
+    story.ends("reserve", PENDING)
+    story.now = 86401
+    assert story.reported("reserve", ok()).is_applied
+    assert story.calls == ["charge action 1"]
+
+
+def test_adoption_of_a_forward_saga_does_not_wake_it_for_what_only_compensations_wait_for() -> None:
+    story = Story(TWO_STEPS)
+    story.adopted()
+    assert story.calls == ["reserve action 2"]
+    assert story.timer is None
+
+
+def test_deadline_does_not_undo_what_was_complete() -> None:
+    story = Story(definition(step("only")), deadline_seconds=10)
+    story.now = 11  # the answer and the deadline's timer are under way together
+    story.ends("only", ok())
+    assert story.status is SagaStatus.COMPLETED
+
+
+# Reports that are faster than the call.
+
+
+def test_report_before_the_call_ended_holds_the_compensation_until_the_call_is_over() -> None:
+    story = Story(TWO_STEPS)
+    assert story.reported("reserve", ok({"id": 7})).is_applied
+    assert story.calls == ["charge action 1"]
+    story.ends("charge", NO)
+    assert (story.status, story.calls, story.timer) == (SagaStatus.COMPENSATING, [], 10)
+    story.timer_fires()
+    assert (story.calls, story.inputs) == (["reserve compensation 1"], [{"id": 7}])
+
+
+def test_end_of_a_call_whose_outcome_was_reported_moves_nothing() -> None:
+    story = Story(TWO_STEPS)
+    story.reported("reserve", ok())
+    for outcome in (ok(), PENDING, MAYBE):
+        decision = story.ends("reserve", outcome)
+        assert (decision.entries, decision.is_applied) == ((), False)
+
+
+def test_pending_and_unknown_reports_say_nothing_about_a_call_in_flight() -> None:
+    story = Story(TWO_STEPS)
+    for outcome in (PENDING, MAYBE):
+        decision = story.reported("reserve", outcome)
+        assert (decision.entries, decision.is_applied, decision.refusal) == ((), False, None)
+    story.ends("reserve", PENDING)
+    assert not story.reported("reserve", Pending()).is_applied
+    assert story.step("reserve").status is StepStatus.WAITING
+
+
+def test_success_of_an_earlier_attempt_decides_the_step_while_it_is_open() -> None:
+    """All attempts carry one key: what one of them did, all of them did."""
+    story = Story(definition(step("reserve", action=TWICE), step("charge")))
+    story.ends("reserve", MAYBE)
+    story.timer_fires()
+    assert story.calls == ["reserve action 2"]
+    story.ends("reserve", ok(), attempt=1)
+    assert story.calls == ["charge action 1"]
+    story.ends("charge", NO)
+    assert story.calls == []  # the second attempt may still be in flight
+
+
+def test_unknown_end_of_an_earlier_attempt_does_not_end_the_wait_for_a_report() -> None:
+    story = Story(definition(step("reserve", action=TWICE)))
+    story.ends("reserve", MAYBE)
+    story.timer_fires()
+    story.ends("reserve", PENDING)
+    assert story.ends("reserve", MAYBE, attempt=1).entries == ()
+
+
+# Effects.
+
+
+def test_refusal_after_pending_takes_its_doubt_back() -> None:
+    story = Story(TWO_STEPS)
+    story.ends("reserve", PENDING)
+    assert story.step("reserve").effect is EffectKnown.POSSIBLE
+    story.reported("reserve", NO)
+    assert story.step("reserve").effect is EffectKnown.NONE
+    assert story.status is SagaStatus.COMPENSATED
+
+
+def test_refusal_after_pending_leaves_the_doubt_of_earlier_attempts() -> None:
+    story = Story(definition(step("reserve", action=TWICE)))
+    story.ends("reserve", MAYBE)
+    story.timer_fires()
+    story.ends("reserve", PENDING)
+    story.reported("reserve", NO)
+    assert story.step("reserve").effect is EffectKnown.POSSIBLE
+    assert story.calls == ["reserve compensation 1"]
+
+
+def test_pivot_refused_after_pending_goes_back() -> None:
+    story = Story(definition(step("reserve"), step("approve", pivot=True)))
+    story.ends("reserve", ok())
+    story.ends("approve", PENDING)
+    story.reported("approve", NO)
+    assert story.calls == ["reserve compensation 1"]
+
+
+def test_late_success_during_the_compensation_makes_not_found_a_contradiction() -> None:
+    story = Story(definition(step("reserve", action=ONCE)))
+    story.ends("reserve", MAYBE)
+    assert story.calls == ["reserve compensation 1"]
+    assert not story.reported("reserve", ok({"id": 7})).is_applied
+    story.ends("reserve", NOT_FOUND)
+    assert (story.status, story.state.remaining) == (SagaStatus.NEEDS_ATTENTION, ("reserve",))
+
+
+def test_compensation_is_called_with_null_where_the_output_was_never_known() -> None:
+    undo = {"participant": "p", "input": {"reservation": "${output.id}", "why": "${failure.code}"}}
+    story = Story(definition(step("reserve", action=ONCE, compensation=undo)))
+    story.ends("reserve", MAYBE)
+    assert story.inputs == [{"reservation": None, "why": "UNAVAILABLE"}]
+
+
+def test_attempts_of_one_compensation_carry_one_input_whatever_is_learnt_meanwhile() -> None:
+    story = Story(definition(step("reserve", action=ONCE, compensation=TWICE)))
+    story.ends("reserve", MAYBE)
+    story.reported("reserve", ok({"id": 7}))
+    story.ends("reserve", MAYBE)
+    story.timer_fires()
+    assert (story.calls, story.inputs) == (["reserve compensation 2"], [None])
+
+
+# Late and repeated outcomes.
+
+
+def test_refused_compensation_told_twice_is_recorded_once() -> None:
+    story = Story(definition(step("reserve"), step("charge"), step("ship")))
+    story.ends("reserve", ok())
+    story.ends("charge", PENDING)
+    story.cancelled()
+    story.ends("charge", PENDING)
+    story.reported("charge", NO, COMPENSATION)
+    assert story.status is SagaStatus.NEEDS_ATTENTION
+    decision = story.reported("charge", NO, COMPENSATION)
+    assert (decision.entries, decision.is_applied) == ((), False)
+
+
+def test_compensation_that_succeeds_after_it_was_given_up_does_not_remain() -> None:
+    both = step("hotel", after=["reserve"], compensation=ONCE), step("flight", after=["reserve"])
+    story = Story(definition(step("reserve"), *both))
+    story.ends("reserve", ok())
+    story.ends("hotel", ok())
+    story.ends("flight", MAYBE)
+    story.cancelled()
+    assert story.calls == ["hotel compensation 1", "flight compensation 1"]
+    story.ends("hotel", MAYBE)
+    assert story.step("hotel").status is StepStatus.FAILED
+    assert story.reported("hotel", ok(), COMPENSATION).is_applied
+    story.ends("flight", ok())
+    assert story.calls == ["reserve compensation 1"]
+    story.ends("reserve", ok())
+    assert story.status is SagaStatus.COMPENSATED
+
+
+def test_report_to_a_parked_saga_shortens_the_list_of_what_remains() -> None:
+    definition_ = definition(
+        step("pay", pivot=True),
+        step("ship", after=["pay"], late=True),
+        step("mail", after=["pay"], late=True),
+    )
+    story = Story(definition_)
+    story.ends("pay", ok())
+    story.ends("ship", PENDING)
+    story.ends("mail", NO)
+    assert (story.status, story.state.remaining) == (SagaStatus.NEEDS_ATTENTION, ("pay", "ship"))
+    story.reported("ship", NO)
+    assert (story.status, story.state.remaining) == (SagaStatus.NEEDS_ATTENTION, ("pay",))
+
+
+def test_unknown_reported_to_a_parked_saga_promises_no_retry() -> None:
+    story = Story(
+        definition(
+            step("pay", pivot=True),
+            step("ship", after=["pay"], late=True),
+            step("mail", after=["pay"], late=True),
+        )
+    )
+    story.ends("pay", ok())
+    story.ends("ship", PENDING)
+    story.ends("mail", NO)
+    story.reported("ship", MAYBE)
+    assert story.recorded == ["attempt_unresolved"]
+
+
+def test_late_action_outcome_names_the_attempts_of_the_action() -> None:
+    story = Story(definition(step("reserve", action=TWICE, compensation=TWICE)))
+    for _ in range(2):
+        story.ends("reserve", MAYBE)
+        if story.timer:
+            story.timer_fires()
+    assert story.calls == ["reserve compensation 1"]
+    story.reported("reserve", ok())
+    assert [entry for entry in story.last.entries if entry.attempt == 2]  # type: ignore[union-attr]
+
+
+def test_operation_whose_input_could_not_be_computed_was_not_attempted() -> None:
+    story = Story(
+        definition(step("reserve", action={"participant": "p", "input": "${input.gone}"})), payload={}
+    )
+    assert story.status is SagaStatus.COMPENSATED
+    assert story.reported("reserve", ok()).refusal is not None
+    assert story.step("reserve").effect is EffectKnown.NONE
+
+
+@pytest.mark.parametrize("name", ["nowhere", "charge"])
+def test_report_about_what_was_never_attempted_is_refused(name: str) -> None:
+    story = Story(TWO_STEPS)
+    for kind in (ACTION, COMPENSATION):
+        decision = story.happens(OutcomeReported(name, kind, ok()))
+        assert decision.refusal is not None
+        assert decision.entries == ()
+
+
+# Pausing.
+
+
+def test_nothing_is_called_while_the_coordinator_cannot_and_everything_once_it_can() -> None:
+    story = Story(TWO_STEPS)
+    story.ends("reserve", ok(), may_call=False)
+    assert (story.recorded, story.calls) == (["attempt_succeeded"], [])
+    story.adopted(None)
+    assert story.calls == ["charge action 1"]
+    story.ends("charge", NO, may_call=False)
+    assert (story.status, story.calls) == (SagaStatus.COMPENSATING, [])
+    story.adopted(None)
+    assert story.calls == ["reserve compensation 1"]

@@ -1,0 +1,65 @@
+"""Entries come back from the store as they went in, also from one that knows more than we do."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saga_coordinator.saga.entries import (
+    ENTRY_TYPES,
+    AttemptRefused,
+    Entry,
+    StoredEntry,
+    decode,
+    encode,
+    entry_type,
+)
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Cause
+
+payloads = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def entries(kind: type[Entry]) -> st.SearchStrategy[Any]:
+    strategies = {
+        "input": payloads,
+        "output": payloads,
+        "labels": st.dictionaries(st.text(), st.text(), max_size=2),
+    }
+    known = {name: strategy for name, strategy in strategies.items() if name in kind.__dataclass_fields__}
+    return st.builds(kind, **known)
+
+
+@given(st.sampled_from(ENTRY_TYPES).flatmap(entries))
+def test_entry_survives_the_store(entry: Entry) -> None:
+    stored = encode(entry)
+    assert stored.type == entry_type(entry)
+    back = replace(stored, body=json.loads(json.dumps(stored.body)))
+    assert decode(back) == entry
+    assert encode(decode(back)) == encode(entry)
+
+
+def test_entry_about_an_operation_is_stored_with_its_columns() -> None:
+    entry = AttemptRefused("charge", OperationKind.ACTION, 2, Cause("NOT_FOUND", "no such card"))
+    body = {"cause": {"code": "NOT_FOUND", "message": "no such card"}}
+    assert encode(entry) == StoredEntry("attempt_refused", "charge", "action", 2, body)
+
+
+def test_fields_of_a_newer_version_are_passed_over() -> None:
+    body = {"cause": {"code": "NOT_FOUND", "message": "", "depth": 3}, "colour": "red"}
+    entry = decode(StoredEntry("attempt_refused", "charge", "action", 2, body))
+    assert entry == AttemptRefused("charge", OperationKind.ACTION, 2, Cause("NOT_FOUND", ""))
+
+
+def test_type_of_a_newer_version_is_refused_with_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"saga_painted.*upgrade"):
+        decode(StoredEntry("saga_painted", None, None, 0, {}))

@@ -1,0 +1,204 @@
+"""The tables: what has a row leads where the row says, what has none raises, and every row is used by some story."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import Any, get_args
+
+import pytest
+
+from saga_coordinator.saga.decide import HANDLERS, Input, StartRequested
+from saga_coordinator.saga.entries import (
+    ENTRY_TYPES,
+    AttemptEntry,
+    AttemptPending,
+    AttemptRefused,
+    AttemptStarted,
+    AttemptSucceeded,
+    AttemptUnknown,
+    AttemptUnresolved,
+    Entry,
+    InputInvalid,
+    NothingToUndo,
+    OutcomeLate,
+    SagaAdopted,
+    SagaCompensated,
+    SagaCompleted,
+    SagaEntry,
+    SagaFailed,
+    SagaParked,
+    SagaStarted,
+)
+from saga_coordinator.saga.errors import ImpossibleTransition
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Cause
+from saga_coordinator.saga.state import (
+    OPERATION_ALLOWED,
+    SAGA_TRANSITIONS,
+    STEP_TRANSITIONS,
+    SagaState,
+    SagaStatus,
+    StepState,
+    StepStatus,
+    apply,
+    fold,
+)
+from tests.unit.saga.definitions import definition, step
+from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, Story, ok
+
+CAUSE = Cause("UNAVAILABLE", "gone")
+SAGA_ENTRIES: tuple[SagaEntry, ...] = (
+    SagaStarted("order", 1),
+    SagaAdopted("coordinator-1"),
+    SagaFailed(CAUSE),
+    SagaCompleted(),
+    SagaCompensated(),
+    SagaParked(CAUSE, ("reserve",)),
+)
+
+UNREACHABLE_ROWS: set[tuple[Any, ...]] = {
+    (StepStatus.RUNNING, ACTION, InputInvalid),
+    (StepStatus.COMPENSATING, COMPENSATION, InputInvalid),
+}
+"""An input is computed from what no longer changes, so a later attempt cannot fail at it where the first did not.
+
+They are kept for a coordinator of another version, whose expressions may mean something else: it must be able to say so.
+"""
+
+RARE_ROWS: set[tuple[Any, ...]] = {
+    (StepStatus.FAILED, COMPENSATION, InputInvalid),
+    (StepStatus.SUCCEEDED, ACTION, OutcomeLate),
+    (StepStatus.COMPENSATED, COMPENSATION, OutcomeLate),
+}
+"""Too rare to wait for: told below."""
+
+
+def step_entry(kind: type[AttemptEntry], operation: OperationKind) -> AttemptEntry:
+    extra: dict[type[AttemptEntry], dict[str, Any]] = {
+        AttemptStarted: {},
+        AttemptSucceeded: {"output": {"id": 7}},
+        AttemptRefused: {"cause": CAUSE},
+        AttemptUnknown: {"cause": CAUSE, "retry_delay_seconds": 1.0, "retry_at": 5.0},
+        AttemptUnresolved: {"cause": CAUSE},
+        AttemptPending: {"pending_until": 9.0},
+        NothingToUndo: {"cause": CAUSE},
+        InputInvalid: {"cause": CAUSE},
+        OutcomeLate: {"outcome": "SUCCEEDED"},
+    }
+    return kind("reserve", operation, 1, **extra[kind])
+
+
+def saga_in(status: SagaStatus, **steps: StepState) -> SagaState:
+    return SagaState("saga", status, "order", 1, None, {}, None, steps=steps)
+
+
+def test_samples_cover_every_type_of_entry() -> None:
+    assert {type(entry) for entry in SAGA_ENTRIES} | set(get_args(AttemptEntry)) == set(ENTRY_TYPES)
+
+
+@pytest.mark.parametrize(("status", "entry"), list(product(SagaStatus, SAGA_ENTRIES)))
+def test_entry_about_the_saga_leads_where_its_row_says_or_is_impossible(
+    status: SagaStatus, entry: SagaEntry
+) -> None:
+    row = SAGA_TRANSITIONS.get((status, type(entry)))
+    if row is None:
+        with pytest.raises(ImpossibleTransition, match="cannot follow"):
+            apply("saga", saga_in(status), entry)
+    else:
+        assert apply("saga", saga_in(status), entry).status is row
+
+
+@pytest.mark.parametrize("kind", get_args(AttemptEntry))
+@pytest.mark.parametrize("operation", OperationKind)
+@pytest.mark.parametrize("status", StepStatus)
+def test_entry_about_a_step_leads_where_its_row_says_or_is_impossible(
+    status: StepStatus, operation: OperationKind, kind: type[AttemptEntry]
+) -> None:
+    row = STEP_TRANSITIONS.get((status, operation, kind))
+    entry = step_entry(kind, operation)
+    for saga_status, present in product(SagaStatus, OperationKind):
+        before = saga_in(saga_status, reserve=StepState(status=status, operation=present, attempt=1))
+        needs_leave = kind in {AttemptStarted, InputInvalid}
+        is_allowed = (
+            operation in OPERATION_ALLOWED.get(saga_status, ()) if needs_leave else operation is present
+        )
+        if row is None or not (is_allowed or kind is OutcomeLate):
+            with pytest.raises(ImpossibleTransition, match="cannot follow"):
+                apply("saga", before, entry)
+        else:
+            after = apply("saga", before, entry)
+            assert after.step("reserve").status is row
+            assert after.status is saga_status, "an entry about a step leaves the saga where it is"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ENTRY_TYPES if kind is not SagaStarted])
+def test_log_begins_with_the_start(kind: type[Entry]) -> None:
+    samples: list[Entry] = [*SAGA_ENTRIES, *(step_entry(each, ACTION) for each in get_args(AttemptEntry))]
+    entry = next(each for each in samples if isinstance(each, kind))
+    with pytest.raises(ImpossibleTransition, match="begins with saga_started"):
+        fold("saga", [entry])
+
+
+def test_empty_log_is_no_saga() -> None:
+    with pytest.raises(ImpossibleTransition, match="empty log"):
+        fold("saga", [])
+
+
+def test_every_status_has_a_handler_for_every_input_but_the_start() -> None:
+    inputs = set(get_args(Input)) - {StartRequested}
+    assert set(HANDLERS) == set(product(SagaStatus, inputs))
+
+
+def test_ends_have_no_way_out() -> None:
+    for status in (SagaStatus.COMPLETED, SagaStatus.COMPENSATED, SagaStatus.ABANDONED):
+        assert status not in OPERATION_ALLOWED
+        assert not [before for before, _ in SAGA_TRANSITIONS if before is status]
+
+
+# The rare rows.
+
+
+def test_compensation_of_a_doubtful_step_whose_input_cannot_be_computed_parks() -> None:
+    undo = {"participant": "p", "input": "${steps.reserve.output.gone}"}
+    story = Story(
+        definition(
+            step("reserve"),
+            step("charge", action={"participant": "p", "retry": {"max_attempts": 1}}, compensation=undo),
+        )
+    )
+    story.ends("reserve", ok({}))
+    story.ends("charge", MAYBE)
+    assert story.recorded == ["attempt_unresolved", "saga_failed", "input_invalid", "saga_parked"]
+    assert story.state.remaining == ("reserve", "charge")
+
+
+@pytest.mark.parametrize("operation", OperationKind)
+def test_refusal_reported_after_success_is_kept_and_moves_nothing(operation: OperationKind) -> None:
+    story = Story(definition(step("reserve"), step("charge")))
+    story.ends("reserve", ok({"id": 7}))
+    if operation is COMPENSATION:
+        story.ends("charge", NO)
+        story.ends("reserve", ok())
+        assert story.status is SagaStatus.COMPENSATED
+    before = story.step("reserve")
+    assert not story.reported("reserve", NO, operation).is_applied
+    assert story.recorded == ["outcome_late"]
+    assert replace(story.step("reserve"), told=before.told) == before
+
+
+@pytest.mark.parametrize("operation", OperationKind)
+def test_input_that_another_version_cannot_compute_ends_the_operation(operation: OperationKind) -> None:
+    story = Story(definition(step("reserve")), payload={})
+    if operation is COMPENSATION:
+        story.ends("reserve", ok())
+        story = Story(definition(step("reserve"), step("charge")), payload={})
+        story.ends("reserve", ok())
+        story.ends("charge", NO)
+    story.ends("reserve", MAYBE)
+    story.definition = definition(
+        step("reserve", **{str(operation): {"participant": "p", "input": "${input.gone}"}})
+    )
+    story.timer_fires()
+    assert story.recorded[0] == "input_invalid"
+    assert story.step("reserve").attempt == 1, "only attempts that were made are counted"

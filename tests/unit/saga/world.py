@@ -1,0 +1,355 @@
+"""A small world for one saga: a shell that does what decisions ask for, participants, and virtual time.
+
+It drives the real core the way the engine does (decide, commit, act) and shares no code with either. Participants keep what
+`saga.v1.ParticipantService` asks of them: a key seen before is answered as before, an action that comes after its compensation
+is refused. Everything else about them is chance: they are slow, they lose answers, refuse, answer PENDING, report late, twice
+or before the call has ended, and the coordinator crashes and is cancelled under their hands.
+"""
+
+from __future__ import annotations
+
+import copy
+import heapq
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from saga_coordinator.saga import decide as core
+from saga_coordinator.saga.decide import (
+    AttemptEnded,
+    CancelAsked,
+    Decision,
+    Finish,
+    Input,
+    Invoke,
+    OutcomeReported,
+    OwnershipGained,
+    SetTimer,
+    StartRequested,
+    TimerFired,
+)
+from saga_coordinator.saga.entries import Entry
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
+from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.state import SETTLED, SagaState
+
+ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
+BEGIN = 1_000.0
+DECISIONS_MAX = 600
+"""More than any finite story needs: reached only by a loop."""
+
+
+@dataclass(eq=False)
+class Call:
+    """One attempt as the network sees it. `ends_at` is when the caller stops waiting, whatever the participant does."""
+
+    invoke: Invoke
+    started_at: float
+    ends_at: float
+    answer: Outcome
+    is_lost: bool = False
+    """The coordinator that made it has crashed: it may still arrive, but nobody hears the answer."""
+
+
+@dataclass
+class Site:
+    """What one step's participant knows: the truth about its effect."""
+
+    is_applied: bool = False
+    is_undone: bool = False
+    is_barred: bool = False
+    """Its compensation has come: the action is refused from now on."""
+    is_working: bool = False
+    """It accepted the action and works on it."""
+    refused_before: bool = False
+    forgets_refusals: bool = False
+
+    @property
+    def has_effect(self) -> bool:
+        return self.is_applied and not self.is_undone
+
+
+@dataclass
+class Habits:
+    """How likely what is, in one world."""
+
+    slow: float
+    refuse: float
+    unknown: float
+    pending: float
+    quick_report: float
+    report_lost: float
+    crash: float
+    cancel: float
+
+    @classmethod
+    def draw(cls, random: Random) -> Habits:
+        def some(most: float) -> float:
+            return random.choice([0.0, 0.0, most / 2, most])
+
+        return cls(
+            some(0.5),
+            some(0.5),
+            some(0.6),
+            some(0.6),
+            some(0.8),
+            some(0.6),
+            some(0.3),
+            random.choice([0.0, 0.3]),
+        )
+
+
+@dataclass
+class Witness:
+    """Is told everything that can be seen from outside the core; raises when it sees what must not be."""
+
+    def decided(
+        self, before: SagaState | None, happened: Input, decision: Decision, *, may_call: bool
+    ) -> None: ...
+
+    def called(self, call: Call) -> None: ...
+
+
+@dataclass
+class World:
+    random: Random
+    source: dict[str, Any]
+    witness: Witness
+    now: float = BEGIN
+    state: SagaState | None = None
+    log: list[Entry] = field(default_factory=list)
+    open_calls: dict[tuple[str, OperationKind, int], Call] = field(default_factory=dict)
+    timer_at: float | None = None
+    is_down: bool = False
+    crashes: int = 0
+    decisions: int = 0
+
+    def __post_init__(self) -> None:
+        self.definition = parse_definition(self.source)
+        self.habits = Habits.draw(self.random)
+        self.sites = {
+            each["name"]: Site(forgets_refusals=self.random.random() < 0.3) for each in self.source["steps"]
+        }
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._ticket = 0
+        self._down_reports: list[OutcomeReported] = []
+        self._told_success: set[str] = set()
+
+    # Time.
+
+    def at(self, instant: float, act: Callable[[], None]) -> None:
+        self._ticket += 1
+        heapq.heappush(self._queue, (instant, self._ticket, act))
+
+    def run(self) -> None:
+        """Plays the whole story, and then lets everything that is still under way arrive."""
+        if self.random.random() < self.habits.cancel:
+            self.at(BEGIN + self.random.uniform(0, 15), self.cancel)
+        self.decide(
+            StartRequested("saga", 1, {"n": 1}, {}, self.random.choice([None, None, None, 2.0, 12.0]))
+        )
+        while self._queue:
+            self.now, _, act = heapq.heappop(self._queue)
+            act()
+        assert self.state is not None
+        assert self.state.status in SETTLED, f"stuck: {self.state}"
+
+    # The shell.
+
+    def decide(self, happened: Input, *, may_call: bool = True) -> None:
+        self.decisions += 1
+        assert self.decisions <= DECISIONS_MAX, f"does not come to an end: {self.state}"
+        match happened:
+            case AttemptEnded(step, operation=OperationKind.ACTION, outcome=Succeeded()):
+                self._told_success.add(step)
+            case OutcomeReported(step, OperationKind.ACTION, Succeeded()):
+                self._told_success.add(step)
+            case _:
+                pass
+        before, jitter = self.state, self.random.choice([0.0, 0.5, self.random.random()])
+        decision = core.decide(self.definition, before, happened, self.now, jitter, may_call=may_call)
+        if self.decisions % 8 == 0:
+            frozen = copy.deepcopy(before)
+            again = core.decide(self.definition, before, happened, self.now, jitter, may_call=may_call)
+            assert again == decision, "the same arguments lead to another decision"
+            assert before == frozen, "decide has changed its arguments"
+        self.log += decision.entries
+        self.state = decision.state
+        self.witness.decided(before, happened, decision, may_call=may_call)
+        self._act(decision)
+        if not may_call and decision.state.status not in SETTLED:
+            self.at(self.now + 0.1, lambda: None if self.is_down else self.decide(TimerFired()))
+        elif self.random.random() < self.habits.crash / 4 and self.crashes < 3 and not self.is_down:
+            self.at(self.now + self.random.choice([0.0, self.random.uniform(0, 3)]), self.crash)
+
+    def _act(self, decision: Decision) -> None:
+        self.timer_at = None
+        for effect in decision.effects:
+            match effect:
+                case Invoke():
+                    self._invoke(effect)
+                case SetTimer(due_at):
+                    assert due_at > self.now, "a timer for what is due already fires forever"
+                    self.timer_at = due_at
+                    slack = self.random.choice([0.0, 0.0, self.random.uniform(0, 2)])
+                    self.at(due_at + slack, lambda: self._fire(due_at))
+                case Finish():
+                    pass
+
+    def _fire(self, due_at: float) -> None:
+        if self.timer_at == due_at and not self.is_down:
+            self.decide(TimerFired(), may_call=self.random.random() > 0.05)
+
+    def crash(self) -> None:
+        """The coordinator dies: its calls go on without it, its timers do not. Another one takes over, later."""
+        if self.is_down:
+            return
+        self.is_down, self.timer_at = True, None
+        self.crashes += 1
+        for call in self.open_calls.values():
+            call.is_lost = True
+        self.open_calls.clear()
+        self.at(self.now + self.random.choice([0.0, self.random.uniform(0, 8)]), self._adopt)
+
+    def _adopt(self) -> None:
+        self.is_down = False
+        self.decide(OwnershipGained(f"coordinator-{self.crashes}"), may_call=self.random.random() > 0.1)
+        for report in self._down_reports:
+            self.decide(report)
+        self._down_reports.clear()
+
+    def cancel(self) -> None:
+        if self.is_down:
+            self.at(self.now + 1, self.cancel)
+        else:
+            self.decide(CancelAsked("changed my mind", "anna"))
+
+    # Calls.
+
+    def _invoke(self, invoke: Invoke) -> None:
+        latency = self.random.uniform(0, 0.5)
+        if self.random.random() < self.habits.slow:
+            latency = self.random.uniform(0, 3 * invoke.timeout_seconds)
+        arrives_at = self.now + latency * self.random.random()
+        answered_at = self.now + latency
+        deadline = self.now + invoke.timeout_seconds
+        call = Call(invoke, self.now, min(answered_at, deadline), Unknown(Cause("DEADLINE_EXCEEDED", "slow")))
+        self.open_calls[invoke.step, invoke.operation, invoke.attempt] = call
+        self.witness.called(call)
+        is_heard = answered_at <= deadline
+        chance = self.random.random()
+        if chance < self.habits.unknown / 2:
+            call.answer = Unknown(Cause("UNAVAILABLE", "connection refused"))  # it never arrives
+        else:
+            is_answer_lost = chance < self.habits.unknown
+            self.at(arrives_at, lambda: self._arrive(call, is_heard=is_heard and not is_answer_lost))
+        self.at(call.ends_at, lambda: self._end(call))
+
+    def _end(self, call: Call) -> None:
+        key = (call.invoke.step, call.invoke.operation, call.invoke.attempt)
+        if not call.is_lost:
+            del self.open_calls[key]
+            self.decide(AttemptEnded(*key, call.answer), may_call=self.random.random() > 0.03)
+
+    def _arrive(self, call: Call, *, is_heard: bool) -> None:
+        work = self._execute if call.invoke.operation is ACTION else self._compensate
+        answer = work(call.invoke)
+        if is_heard:
+            call.answer = answer
+        else:
+            call.answer = Unknown(Cause("INTERNAL", "the answer was lost"))
+
+    # Participants.
+
+    def _execute(self, invoke: Invoke) -> Outcome:
+        site = self.sites[invoke.step]
+        if site.is_barred:
+            return _refused("too late: it has been compensated")
+        if site.is_applied:
+            return _succeeded(invoke.step)
+        if site.refused_before and not site.forgets_refusals:
+            return _refused("as I said before")
+        if site.is_working:
+            return Pending()
+        if self.random.random() < self.habits.pending:
+            site.is_working = True
+            quick = self.random.random() < self.habits.quick_report
+            work_seconds = self.random.uniform(0, 0.2 if quick else 12)
+            if quick:
+                self._finish_work(invoke)  # and reports before this call is answered
+            else:
+                self.at(self.now + work_seconds, lambda: self._finish_work(invoke))
+            return Pending()
+        return self._do(invoke)
+
+    def _do(self, invoke: Invoke) -> Outcome:
+        site = self.sites[invoke.step]
+        if self.random.random() < self.habits.refuse:
+            site.refused_before = True
+            return _refused("no")
+        site.is_applied = True
+        return _succeeded(invoke.step)
+
+    def _finish_work(self, invoke: Invoke) -> None:
+        site = self.sites[invoke.step]
+        site.is_working = False
+        outcome: Outcome
+        if site.is_barred:
+            outcome = _refused("compensated meanwhile")
+        elif site.is_applied:
+            outcome = _succeeded(invoke.step)
+        elif self.random.random() < 0.1:
+            outcome = Unknown(Cause("UNKNOWN", "cannot say"))
+        else:
+            outcome = self._do(invoke)
+        self._report(OutcomeReported(invoke.step, ACTION, outcome))
+
+    def _compensate(self, invoke: Invoke) -> Outcome:
+        site = self.sites[invoke.step]
+        if self.random.random() < self.habits.refuse / 4:
+            return _refused("cannot be undone")
+        if self.random.random() < self.habits.pending / 2:
+            self.at(self.now + self.random.uniform(0, 12), lambda: self._finish_undoing(invoke))
+            return Pending()
+        if invoke.step in self._told_success and self.random.random() < self.habits.refuse / 8:
+            return Refused(Cause("NOT_FOUND", "asked the wrong replica"))
+        was_known = site.is_applied
+        site.is_barred = site.is_undone = True
+        if was_known or self.random.random() < 0.5:
+            return Succeeded()
+        return Refused(Cause("NOT_FOUND", "nothing to undo"))
+
+    def _finish_undoing(self, invoke: Invoke) -> None:
+        site = self.sites[invoke.step]
+        outcome: Outcome
+        if self.random.random() < self.habits.refuse / 2:
+            outcome = _refused("it turns out that this cannot be undone")
+        else:
+            was_known = site.is_applied
+            site.is_barred = site.is_undone = True
+            outcome = Succeeded() if was_known else Refused(Cause("NOT_FOUND", "nothing to undo"))
+        self._report(OutcomeReported(invoke.step, COMPENSATION, outcome))
+
+    def _report(self, report: OutcomeReported) -> None:
+        if self.random.random() < self.habits.report_lost:
+            return
+        for _ in range(self.random.choice([1, 1, 2])):
+            self.at(
+                self.now + self.random.choice([0.0, self.random.uniform(0, 3)]), lambda: self._deliver(report)
+            )
+
+    def _deliver(self, report: OutcomeReported) -> None:
+        if self.is_down:
+            self._down_reports.append(report)
+        else:
+            self.decide(report)
+
+
+def _refused(message: str) -> Refused:
+    return Refused(Cause("FAILED_PRECONDITION", message))
+
+
+def _succeeded(step: str) -> Succeeded:
+    return Succeeded({"id": f"{step}-1"})
