@@ -28,17 +28,40 @@ class Service(Protocol):
         """What a request is about, for errors that say it does not exist."""
 
 
-def handler_of(descriptor: ServiceDescriptor, service: Service) -> grpc.GenericRpcHandler:
+class CallsInFlight:
+    """Counts the calls being answered. Streams, such as those of health, are not among them: they end when the server does."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last_ended = asyncio.Event()
+
+    def ended(self) -> None:
+        self.count -= 1
+        if not self.count:
+            self._last_ended.set()
+
+    async def wait(self) -> None:
+        """Returns once none is left."""
+        while self.count:
+            self._last_ended.clear()
+            await self._last_ended.wait()
+
+
+def handler_of(
+    descriptor: ServiceDescriptor, service: Service, calls: CallsInFlight
+) -> grpc.GenericRpcHandler:
     """What the server calls for the RPCs of one service; all of them are unary.
 
     The generated `add_..._to_server` would parse requests outside of our reach: a request that is no message, or that is nested
     deeper than parsers go, would be answered with UNKNOWN.
     """
-    methods = {method.name: _handler(method, service) for method in descriptor.methods}
+    methods = {method.name: _handler(method, service, calls) for method in descriptor.methods}
     return grpc.method_handlers_generic_handler(descriptor.full_name, methods)
 
 
-def _handler(descriptor: MethodDescriptor, service: Service) -> grpc.RpcMethodHandler[bytes, bytes]:
+def _handler(
+    descriptor: MethodDescriptor, service: Service, calls: CallsInFlight
+) -> grpc.RpcMethodHandler[bytes, bytes]:
     assert not descriptor.client_streaming, descriptor.full_name
     assert not descriptor.server_streaming, descriptor.full_name
     method: _Method = getattr(service, descriptor.name)
@@ -47,12 +70,15 @@ def _handler(descriptor: MethodDescriptor, service: Service) -> grpc.RpcMethodHa
 
     async def handle(raw: bytes, context: Context) -> bytes:
         request: Message | None = None
+        calls.count += 1
         try:
             request = _parsed(parse, raw)
             return (await method(request, context)).SerializeToString()
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets a status, and defects are logged
             resource = None if request is None else service.resource(request)
             await context.abort_with_status(status_of(error, method=name, resource=resource))
+        finally:
+            calls.ended()
 
     return grpc.unary_unary_rpc_method_handler(handle)
 

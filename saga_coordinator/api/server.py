@@ -17,7 +17,7 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from saga_coordinator import telemetry
 from saga_coordinator.api import definition_service, saga_service
 from saga_coordinator.api.reflection import add_reflection
-from saga_coordinator.api.rpc import handler_of
+from saga_coordinator.api.rpc import CallsInFlight, handler_of
 from saga_coordinator.saga.errors import SagaError
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -26,6 +26,9 @@ _HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 READINESS_SECONDS = 0.5
 """How often it is looked whether requests would be served."""
+
+SENDING_SECONDS = 0.2
+"""How long the last answers may take to leave when the server stops."""
 
 log = telemetry.logger()
 
@@ -40,6 +43,7 @@ class Server:
     def __init__(self, *, payload_bytes_max: int) -> None:
         self._server = grpc.aio.server(options=_options(payload_bytes_max))
         self._health = health.aio.HealthServicer()
+        self._calls = CallsInFlight()
         self._services: tuple[str, ...] = ()
         self._sagas: saga_service.SagaService | None = None
         self._readiness: asyncio.Task[None] | None = None
@@ -62,8 +66,8 @@ class Server:
         """Serves at the addresses listened on."""
         self._sagas = sagas
         handlers = [
-            handler_of(definition_service.DESCRIPTOR, definitions),
-            handler_of(saga_service.DESCRIPTOR, sagas),
+            handler_of(definition_service.DESCRIPTOR, definitions, self._calls),
+            handler_of(saga_service.DESCRIPTOR, sagas, self._calls),
         ]
         self._server.add_generic_rpc_handlers(handlers)
         self._services = (definition_service.DESCRIPTOR.full_name, saga_service.DESCRIPTOR.full_name)
@@ -81,7 +85,13 @@ class Server:
         await self._health.enter_graceful_shutdown()
         if self._sagas is not None:
             self._sagas.stop_waiting()
-        await self._server.stop(grace_seconds)
+        stopping = asyncio.ensure_future(self._server.stop(grace_seconds))
+        answering = asyncio.ensure_future(self._calls.wait())
+        await asyncio.wait([stopping, answering], return_when=asyncio.FIRST_COMPLETED)
+        answering.cancel()
+        # What is left are streams that watch the health, which would go on as long as they may, and answers being sent.
+        await self._server.stop(min(grace_seconds, SENDING_SECONDS))
+        await stopping
 
     async def _watch_readiness(self, ask: Callable[[], bool]) -> None:
         was_ready = ask()

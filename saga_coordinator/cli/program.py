@@ -34,9 +34,9 @@ class _Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(MODULES)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
         if cmd_name not in MODULES:
-            return None
+            raise click.exceptions.NoSuchCommand(cmd_name, possibilities=MODULES, ctx=ctx)
         module: Any = importlib.import_module(f"saga_coordinator.cli.{MODULES[cmd_name]}")
         command: click.Command = getattr(module, cmd_name)
         return command

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any, Never
@@ -129,6 +129,7 @@ def postgres(data_dir: Path, postgres_bin: Path | None, postgres_port: int | Non
     that it does not outlive the program that started it.
     """
     with (
+        contextlib.suppress(KeyboardInterrupt),
         _stopped_by_sigterm(),
         EmbeddedPostgres(data_dir, postgres_bin=postgres_bin, port=postgres_port) as server,
     ):
@@ -145,7 +146,7 @@ def _is_input_closed() -> bool:
     return bool(readable) and not os.read(sys.stdin.fileno(), 65536)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _stopped_by_sigterm() -> Iterator[None]:
     """SIGTERM ends the block as an exception does, so that what it started is stopped."""
 

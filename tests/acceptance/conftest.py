@@ -1,0 +1,334 @@
+"""The real program, run as its users run it: as a process of its own, on a real database, called over gRPC."""
+
+import contextlib
+import io
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent import futures
+from pathlib import Path
+from typing import Any, TextIO
+from unittest import mock
+
+import grpc
+import psycopg
+import pytest
+from google.protobuf.json_format import ParseDict
+from google.protobuf.struct_pb2 import Value
+from psycopg import sql
+
+from saga_coordinator.cli import main
+from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
+from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
+from saga_coordinator.pb.saga.v1.definition_service_pb2_grpc import DefinitionServiceStub
+from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
+    CompensateRequest,
+    CompensateResponse,
+    ExecuteRequest,
+    ExecuteResponse,
+)
+from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import (
+    ParticipantServiceServicer,
+    add_ParticipantServiceServicer_to_server,
+)
+from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
+from saga_coordinator.store.embedded import EmbeddedPostgres
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PATIENCE_SECONDS = 30.0
+
+
+def _environment(more: Mapping[str, str]) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("SAGA_", "GRPC_"))}
+    return {**kept, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", **more}
+
+
+def run_program(
+    *arguments: str | Path,
+    environment: Mapping[str, str] | None = None,
+    stdin: str | None = None,
+    cwd: Path = ROOT,
+) -> subprocess.CompletedProcess[str]:
+    """A command that ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "saga_coordinator", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=_environment(environment or {}),
+        input=stdin,
+        timeout=PATIENCE_SECONDS,
+        cwd=cwd,
+        check=False,
+    )
+
+
+def run_here(
+    *arguments: str | Path, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The same without a process of its own, for commands that leave no trace in one: that is many times faster."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.dict(os.environ, _environment(environment or {}), clear=True),
+        mock.patch.object(sys, "argv", ["saga-coordinator", *map(str, arguments)]),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    return subprocess.CompletedProcess(sys.argv, int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def fails_with(
+    *arguments: str | Path, run: Callable[..., subprocess.CompletedProcess[str]] = run_program
+) -> str:
+    """What is wrong, said in one line on standard error, with exit code 1."""
+    done = run(*arguments)
+    assert done.returncode == 1, done
+    assert done.stdout == ""
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+class Program:
+    """A command that runs until it is told to stop; what it writes is read as it comes."""
+
+    def __init__(self, arguments: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "saga_coordinator", *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=_environment(environment or {}),
+            cwd=ROOT,
+        )
+        assert self.popen.stdout is not None
+        assert self.popen.stderr is not None
+        self.out: queue.Queue[str | None] = queue.Queue()
+        self.err: queue.Queue[str | None] = queue.Queue()
+        self.read: list[str] = []
+        for stream, lines in ((self.popen.stdout, self.out), (self.popen.stderr, self.err)):
+            threading.Thread(target=_forward, args=(stream, lines), daemon=True).start()
+
+    def next_line(self, lines: "queue.Queue[str | None]") -> str:
+        line = lines.get(timeout=PATIENCE_SECONDS)
+        if line is None:
+            raise AssertionError("the program has ended; it wrote:\n" + "\n".join(self.read))
+        self.read.append(line)
+        return line
+
+    def wait_for(self, event: str) -> dict[str, Any]:
+        """The next line of the log with that event."""
+        while True:
+            line = self.next_line(self.err)
+            found: dict[str, Any] = json.loads(line) if line.startswith("{") else {}
+            if found.get("event") == event:
+                return found
+
+    def send(self, number: signal.Signals) -> None:
+        self.popen.send_signal(number)
+
+    def wait(self) -> int:
+        """The exit code, once it has ended."""
+        return self.popen.wait(PATIENCE_SECONDS)
+
+    def close(self) -> None:
+        self.popen.kill()
+        self.popen.wait()
+        for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
+            assert stream is not None
+            stream.close()
+
+
+def _forward(stream: TextIO, lines: "queue.Queue[str | None]") -> None:
+    try:
+        for line in stream:
+            lines.put(line.rstrip("\n"))
+    except ValueError:
+        pass  # closed under our feet, at the test's end
+    lines.put(None)
+
+
+class Serving(Program):
+    """A coordinator that serves."""
+
+    def __init__(self, arguments: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
+        super().__init__(["serve", *arguments], environment)
+        self.addresses: list[str] = []
+
+    def wait_until_serving(self) -> "Serving":
+        self.addresses = self.wait_for("serving")["addresses"]
+        return self
+
+    @property
+    def address(self) -> str:
+        return self.addresses[0]
+
+
+StartProgram = Callable[..., Program]
+StartServing = Callable[..., Serving]
+
+
+@pytest.fixture
+def start_program() -> Iterator[StartProgram]:
+    """Starts programs that the test's end ends."""
+    programs: list[Program] = []
+
+    def start(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> Program:
+        programs.append(Program(arguments, environment))
+        return programs[-1]
+
+    yield start
+    for program in programs:
+        program.close()
+
+
+@pytest.fixture
+def serving(database_dsn: str) -> Iterator[StartServing]:
+    """Starts coordinators on the test's own database, on a free port unless told otherwise."""
+    programs: list[Serving] = []
+
+    def start(*arguments: str | Path, environment: Mapping[str, str] | None = None) -> Serving:
+        given = list(arguments)
+        if "--address" not in given:
+            given += ["--address", "127.0.0.1:0"]
+        programs.append(Serving(given, {"SAGA_DATABASE_URL": database_dsn, **(environment or {})}))
+        return programs[-1].wait_until_serving()
+
+    yield start
+    for program in programs:
+        program.close()
+
+
+class Shop(ParticipantServiceServicer):
+    """A participant. The method it is asked for says how it behaves."""
+
+    def __init__(self) -> None:
+        self.called: queue.Queue[ExecuteRequest | CompensateRequest] = queue.Queue()
+        self.may_answer = threading.Event()
+
+    def Execute(self, request: ExecuteRequest, context: grpc.ServicerContext) -> ExecuteResponse:  # noqa: N802
+        self.called.put(request)
+        if request.method == "refuse":
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "sold out")
+        if request.method == "hang":
+            self.may_answer.wait(PATIENCE_SECONDS)
+        if request.method == "later":
+            return ExecuteResponse(pending=True)
+        output = Value()
+        output.struct_value["done"] = request.step
+        return ExecuteResponse(output=output)
+
+    def Compensate(self, request: CompensateRequest, context: grpc.ServicerContext) -> CompensateResponse:  # noqa: N802
+        self.called.put(request)
+        return CompensateResponse()
+
+
+@pytest.fixture(scope="module")
+def shop_server() -> Iterator[tuple[Shop, str]]:
+    """A participant and where it is."""
+    shop = Shop()
+    server = grpc.server(futures.ThreadPoolExecutor(16))
+    add_ParticipantServiceServicer_to_server(shop, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield shop, f"127.0.0.1:{port}"
+    shop.may_answer.set()
+    server.stop(None).wait()
+
+
+@pytest.fixture
+def shop(shop_server: tuple[Shop, str]) -> Shop:
+    fresh, _ = shop_server
+    fresh.may_answer.clear()
+    while not fresh.called.empty():
+        fresh.called.get()
+    return fresh
+
+
+@pytest.fixture(scope="module")
+def participants_file(shop_server: tuple[Shop, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    _, address = shop_server
+    file = tmp_path_factory.mktemp("participants") / "participants.yaml"
+    file.write_text(f'participants: {{shop: {{target: "{address}"}}}}')
+    return file
+
+
+@pytest.fixture(scope="module")
+def module_dsn(postgres_server: EmbeddedPostgres, template_database: str) -> Iterator[str]:
+    """A database for all tests of a module that share one coordinator."""
+    name = f"test_{os.urandom(6).hex()}"
+    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template_database)))
+        yield postgres_server.dsn_for(name)
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="module")
+def coordinator(module_dsn: str, participants_file: Path) -> Iterator[Serving]:
+    """One coordinator for the tests of a module that only call it. Payloads are limited to 16 KiB."""
+    flags = [
+        "--address",
+        "127.0.0.1:0",
+        "--participants",
+        str(participants_file),
+        "--payload-bytes-max",
+        "16384",
+    ]
+    program = Serving(flags, {"SAGA_DATABASE_URL": module_dsn})
+    try:
+        yield program.wait_until_serving()
+        program.send(signal.SIGTERM)
+        assert program.wait() == 0
+    finally:
+        program.close()
+
+
+class Client:
+    """Stubs of a running coordinator."""
+
+    def __init__(self, address: str) -> None:
+        self.channel = grpc.insecure_channel(address)
+        self.definitions = DefinitionServiceStub(self.channel)
+        self.sagas = SagaServiceStub(self.channel)
+
+    def register(self, name: str, *methods: str) -> None:
+        """A definition with a step for each method of the shop."""
+        steps = [
+            {
+                "name": f"step_{number}",
+                "action": {"participant": "shop", "method": method},
+                "compensation": {"participant": "shop", "method": "undo"},
+            }
+            for number, method in enumerate(methods)
+        ]
+        definition = ParseDict({"name": name, "steps": steps}, Definition())
+        self.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=definition), timeout=10)
+
+
+@pytest.fixture
+def client(coordinator: Serving) -> Iterator[Client]:
+    connected = Client(coordinator.address)
+    yield connected
+    connected.channel.close()
+
+
+@pytest.fixture
+def connect() -> Iterator[Callable[[str], Client]]:
+    """Connects to addresses until the test's end."""
+    clients: list[Client] = []
+
+    def to(address: str) -> Client:
+        clients.append(Client(address))
+        return clients[-1]
+
+    yield to
+    for each in clients:
+        each.channel.close()

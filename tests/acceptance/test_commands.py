@@ -1,0 +1,237 @@
+"""The program's commands: help, wrong usage, definitions from files, and ends without a word too many."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from saga_coordinator.config import OPTIONS
+from tests.acceptance.conftest import ROOT, Serving, StartProgram, fails_with, run_here, run_program
+
+EXAMPLE = ROOT / "examples" / "order_fulfilment" / "definition.yaml"
+COMMANDS = ["definition", "demo", "dev", "health", "migrate", "postgres", "serve", "version"]
+# Nothing listens there: the port is reserved, and nobody may without being root.
+NOWHERE = "127.0.0.1:1"
+
+
+def test_help_lists_the_commands() -> None:
+    done = run_here("--help")
+    assert done.returncode == 0
+    listed = done.stdout.split("Commands:")[1].splitlines()
+    assert [line.split()[0] for line in listed if line.startswith("  ") and line[2] != " "] == COMMANDS
+
+
+@pytest.mark.parametrize(
+    "command",
+    [[name] for name in COMMANDS if name != "demo"] + [["definition", "apply"], ["definition", "validate"]],
+    ids=" ".join,
+)
+def test_every_command_explains_itself(command: list[str]) -> None:
+    done = run_here(*command, "--help")
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.startswith(f"Usage: saga-coordinator {' '.join(command)}")
+
+
+def test_the_help_of_serve_is_complete() -> None:
+    text = " ".join(run_here("serve", "--help").stdout.split())
+    for option in OPTIONS:
+        assert f"{option.flag} {option.metavar}" in text
+        assert f"[env: {option.variable}" in text
+        if option.default:
+            assert f"default: {option.default}]" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "Usage: saga-coordinator"),
+        (["sreve"], "No such command 'sreve'. Did you mean 'serve'?"),
+        (["serve", "--adress", "x"], "Did you mean '--address'?"),
+        (["serve", "extra"], "unexpected extra argument"),
+        (["definition", "apply"], "Missing argument 'FILE...'"),
+        (["postgres"], "Missing option '--data-dir'"),
+        (["health", "--address", "nowhere"], "must be HOST:PORT"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], said: str) -> None:
+    done = run_here(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+def test_wrong_settings_are_all_named_at_once(tmp_path: Path) -> None:
+    file = tmp_path / "saga.toml"
+    file.write_text("lease_seconds = 'long'\n")
+    done = run_here(
+        "serve",
+        "--pool-size",
+        "0",
+        "--config",
+        file,
+        environment={"SAGA_LOG_LEVEL": "loud", "SAGA_ADDRESSES": "x"},
+    )
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert len(lines) == 5
+    for line, part in zip(
+        lines,
+        [
+            "--database-url is missing",
+            "SAGA_ADDRESSES is 'x'",
+            f"{file}: lease_seconds",
+            "--pool-size",
+            "SAGA_LOG_LEVEL",
+        ],
+        strict=True,
+    ):
+        assert line.startswith("error: ")
+        assert part in line
+
+
+def test_version() -> None:
+    assert run_here("version").stdout.startswith("saga-coordinator ")
+
+
+def test_health_without_a_coordinator() -> None:
+    assert f"{NOWHERE} does not serve" in fails_with("health", "--address", NOWHERE, run=run_here)
+
+
+def test_the_example_is_valid() -> None:
+    done = run_here("definition", "validate", EXAMPLE)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{EXAMPLE}: order-fulfilment is valid\n"
+
+
+def test_a_definition_from_standard_input() -> None:
+    done = run_program("definition", "validate", "-", stdin=EXAMPLE.read_text())
+    assert done.stdout == "standard input: order-fulfilment is valid\n"
+
+
+def test_malformed_yaml_is_named_with_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "order.yaml"
+    file.write_text("name: order\nsteps:\n  - name: a\n   action: {}\n")
+    assert f"{file}:4: is not YAML" in fails_with("definition", "validate", file, run=run_here)
+
+
+def test_every_fault_of_every_file_is_named_with_its_line(tmp_path: Path) -> None:
+    good, bad, worse = tmp_path / "good.yaml", tmp_path / "bad.yaml", tmp_path / "worse.json"
+    good.write_text(EXAMPLE.read_text())
+    bad.write_text(
+        "name: Order\n"
+        "steps:\n"
+        "  - name: pay\n"
+        "    action: {participant: shop, timeout: 2}\n"
+        "    read_only: true\n"
+        "    retries: 3\n"
+    )
+    worse.write_text('{"name": "order",}')
+    done = run_here("definition", "validate", good, bad, worse, tmp_path / "absent.yaml")
+    assert done.returncode == 1
+    assert done.stdout == ""
+    for part in (
+        f"error: {bad}:1: name: ",
+        f"error: {bad}:4: steps[0].action.timeout: ",
+        f"error: {bad}:6: steps[0].retries: ",
+        f"error: {worse}:1: is not JSON: ",
+        f"error: {tmp_path / 'absent.yaml'}: cannot be read: ",
+    ):
+        assert sum(line.startswith(part) for line in done.stderr.splitlines()) == 1, (part, done.stderr)
+
+
+def test_what_the_parser_takes_the_contract_takes_too(tmp_path: Path) -> None:
+    """`validate` asks both, so that it never says yes to what `apply` cannot send."""
+    file = tmp_path / "order.yaml"
+    step = {"name": "pay", "action": {"participant": "shop", "timeout": "2s"}, "readOnly": True}
+    file.write_text(json.dumps({"name": "order", "deadline": "1.5s", "steps": [step]}))
+    assert run_here("definition", "validate", file).returncode == 0
+
+
+def test_applying_without_a_coordinator() -> None:
+    line = fails_with("definition", "apply", EXAMPLE, "--address", NOWHERE, run=run_here)
+    assert f"no coordinator answers at {NOWHERE}" in line
+
+
+def test_applying(coordinator: Serving, tmp_path: Path) -> None:
+    file = tmp_path / "two.yaml"
+    first = EXAMPLE.read_text()
+    file.write_text(f"{first}\n---\n{first.replace('name: order-fulfilment', 'name: order-again')}")
+    done = run_here("definition", "apply", file, environment={"SAGA_ADDRESSES": coordinator.address})
+    assert done.stdout == "order-fulfilment version 1 (created)\norder-again version 1 (created)\n", (
+        done.stderr
+    )
+    changed = tmp_path / "changed.yaml"
+    changed.write_text(first.replace("deadline: 60s", "deadline: 61s"))
+    done = run_here("definition", "apply", EXAMPLE, changed, changed, "--address", coordinator.address)
+    assert done.stdout.splitlines() == [
+        "order-fulfilment version 1 (unchanged)",
+        "order-fulfilment version 2 (created)",
+        "order-fulfilment version 2 (unchanged)",
+    ]
+
+
+def test_a_file_with_a_fault_keeps_all_from_being_applied(coordinator: Serving, tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text("name: Order\n")
+    done = run_here("definition", "apply", EXAMPLE, file, "--address", coordinator.address)
+    assert done.returncode == 1
+    assert done.stdout == ""
+
+
+def test_health_of_a_coordinator(coordinator: Serving) -> None:
+    for service in ([], ["--service", "saga.v1.SagaService"], ["--service", "saga.v1.DefinitionService"]):
+        done = run_here("health", "--address", coordinator.address, *service)
+        assert (done.returncode, done.stdout) == (0, "SERVING\n")
+    assert "does not serve" in fails_with(
+        "health", "--address", coordinator.address, "--service", "no.Such", run=run_here
+    )
+
+
+def test_health_asks_on_loopback_where_a_coordinator_listens_everywhere(coordinator: Serving) -> None:
+    port = coordinator.address.rpartition(":")[2]
+    done = run_here("health", environment={"SAGA_ADDRESSES": f"0.0.0.0:{port}"})
+    assert done.stdout == "SERVING\n"
+
+
+@pytest.mark.parametrize("end", ["stdin", "SIGTERM", "SIGINT"])
+def test_postgres_says_where_it_is_and_ends_with_its_starter(
+    start_program: StartProgram, postgres_folder: Path, end: str
+) -> None:
+    data_dir = postgres_folder / f"command-{end}"
+    program = start_program("postgres", "--data-dir", data_dir)
+    line = program.next_line(program.out)
+    assert line.startswith("postgres: postgresql://postgres:")
+    server = int((data_dir / "cluster" / "postmaster.pid").read_text().splitlines()[0])
+    if end == "stdin":
+        assert program.popen.stdin is not None
+        program.popen.stdin.close()
+    else:
+        program.send(signal.Signals[end])
+    assert program.wait() == 0
+    assert program.err.get() is None
+    with pytest.raises(ProcessLookupError):
+        os.kill(server, 0)
+
+
+def test_dev_makes_a_database_and_serves(start_program: StartProgram, postgres_folder: Path) -> None:
+    data_dir = postgres_folder / "dev"
+    for _ in range(2):  # the second time on what the first has left
+        program = start_program("dev", "--data-dir", data_dir, "--address", "127.0.0.1:0")
+        address = program.wait_for("serving")["addresses"][0]
+        welcome = [program.next_line(program.out) for _ in range(9)]
+        assert any(address in line for line in welcome)
+        assert any("postgresql://" in line for line in welcome)
+        assert run_here("health", "--address", address).stdout == "SERVING\n"
+        program.send(signal.SIGINT)
+        assert program.wait() == 0
+    assert (data_dir / ".gitignore").read_text() == "*\n"
+
+
+def test_dev_with_a_setting_that_is_wrong_starts_nothing(tmp_path: Path) -> None:
+    done = run_here("dev", "--data-dir", tmp_path / "data", "--pool-size", "x")
+    assert done.returncode == 2
+    assert "--pool-size is 'x'" in done.stderr
+    assert not (tmp_path / "data").exists()
