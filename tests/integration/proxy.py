@@ -56,6 +56,22 @@ class Proxy:
         """The next answer of Postgres that is the one is not passed on; its connection is cut instead."""
         self._must_cut = is_the_one
 
+    async def cut_and_shut_instead_of_answer(self, is_the_one: Callable[[bytes], bool]) -> None:
+        """Like `cut_instead_of_answer`, and the database is away from then on. Returns when that has happened."""
+        seen = asyncio.Event()
+
+        def see(answer: bytes) -> bool:
+            if not is_the_one(answer):
+                return False
+            assert self._server is not None
+            self._server.close()
+            seen.set()
+            return True
+
+        self._must_cut = see
+        await seen.wait()
+        await self.shut()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
