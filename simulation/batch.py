@@ -1,0 +1,223 @@
+"""Some sagas, some coordinators and one seed: the same every time."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from saga_coordinator.engine import coordinator, drive, lease, ownership, requests
+from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.store import journal
+from simulation.database import Rates, SimulatedDatabase, register
+from simulation.definitions import random_definition
+from simulation.history import History, Start
+from simulation.loop import SimulatedLoop
+from simulation.nemesis import Cluster, Nemesis, Violence
+from simulation.participants import Participants, Weather
+from simulation.workload import Clients
+
+SAGAS_PER_BATCH = 100
+_STARTS_WITHIN_SECONDS = 12.0
+_CALM_AT_SECONDS = 18.0
+_PATIENCE_SECONDS = 600.0
+"""How long after the last fault everything may take to settle. Backoffs and waits for reports are part of it."""
+_DEFINITIONS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What a batch left behind."""
+
+    seed: int
+    history: History
+    database: SimulatedDatabase
+    steps: int
+
+    def digest(self) -> str:
+        """A fingerprint of everything that happened."""
+        return hashlib.sha256("\n".join(self._lines()).encode()).hexdigest()
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.steps} {sorted(self.history.faults.items())}"
+        for saga_id, log in self.database.logs.items():
+            for row in log:
+                yield f"{saga_id} {row}"
+        for calls in self.history.calls.values():
+            yield from map(str, calls)
+        yield from map(str, self.history.starts)
+        yield from map(str, self.history.cancels)
+
+
+def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH) -> Batch:
+    """Runs until everything has settled, or `_PATIENCE_SECONDS` after the last fault."""
+    dice = random.Random(seed)
+    random.seed(seed)  # the journal's pauses
+    history = History()
+    loop = SimulatedLoop(random.Random(dice.random()), is_fifo=dice.random() < 0.5)
+    database = SimulatedDatabase(loop, random.Random(dice.random()), history.faults)
+    database.on_impossible = history.defects.append
+    clients = Clients(loop, random.Random(dice.random()), database, history)
+    participants = Participants(
+        loop, random.Random(dice.random()), database, history, Weather(), clients.report
+    )
+    room = dice.choice((10_000, 10_000, 30, 10))
+    cluster = Cluster(loop, random.Random(dice.random()), database, participants, clients, history, room)
+    violence = _climate(dice, database, participants)
+    Nemesis(
+        loop,
+        random.Random(dice.random()),
+        cluster,
+        database,
+        participants,
+        history,
+        violence,
+        _CALM_AT_SECONDS,
+    )
+    for _ in range(dice.choice((2, 3, 3, 4))):
+        cluster.boot()
+    for number in range(_DEFINITIONS):
+        spec = random_definition(f"definition-{number}", dice)
+        definition = parse_definition(spec)
+        history.definitions[definition.name] = definition
+        register(database, definition, spec)
+    _plan_starts(sagas, loop, dice, clients, history)
+
+    def is_over() -> bool:
+        return (
+            loop.now > _CALM_AT_SECONDS
+            and not clients.asking
+            and not participants.deliveries
+            and all(row.owner is None and row.wake_at is None for row in database.sagas.values())
+        )
+
+    with _quiet(history.defects):
+        is_settled = loop.run(is_over, _CALM_AT_SECONDS + _PATIENCE_SECONDS)
+        history.ended_at = loop.now
+        if not is_settled:
+            history.unsettled = [
+                row.saga_id
+                for row in database.sagas.values()
+                if row.owner is not None or row.wake_at is not None
+            ]
+            if not history.unsettled:
+                history.defects.append(
+                    f"{clients.asking} questions and {participants.deliveries} deliveries never ended"
+                )
+        history.defects += loop.failures
+        loop.close()
+    return Batch(seed, history, database, loop.steps)
+
+
+def _climate(dice: random.Random, database: SimulatedDatabase, participants: Participants) -> Violence:
+    """Each batch has its own mixture: from hardly anything to everything at once."""
+
+    def often(rate: float) -> float:
+        return rate * dice.choice((0.0, 0.5, 1.0, 1.0, 2.0))
+
+    def pause(seconds: float) -> float:
+        return seconds * dice.choice((0.5, 1.0, 1.0, 2.0, 1000.0))
+
+    database.rates = Rates(
+        refused=often(0.01), answer_lost=often(0.01), hanging=often(0.004), slow=often(0.02)
+    )
+    participants.weather = Weather(
+        request_lost=often(0.03),
+        reply_lost=often(0.04),
+        repeated=often(0.04),
+        slow=often(0.03),
+        very_late=often(0.01),
+        broken=often(0.03),
+        fails_before=often(0.05),
+        fails_after=often(0.03),
+        pending=often(0.1),
+        never_reported=often(0.1),
+        refuses=often(0.06),
+        refuses_to_undo=often(0.03),
+        forgets=often(0.02),
+    )
+    return Violence(
+        crash=pause(8.0),
+        freeze=pause(8.0),
+        stop=pause(12.0),
+        outage=pause(15.0),
+        disk_full=pause(25.0),
+        cut_off=pause(12.0),
+        deaf=pause(10.0),
+        sick=pause(10.0),
+        mute=pause(15.0),
+        crash_at_commit=often(0.002),
+        freeze_at_commit=often(0.002),
+        crash_at_call=often(0.001),
+        freeze_at_call=often(0.001),
+    )
+
+
+def _plan_starts(
+    sagas: int, loop: SimulatedLoop, dice: random.Random, clients: Clients, history: History
+) -> None:
+    for number in range(sagas):
+        values: dict[str, Any] = {"n": number}
+        if dice.random() < 0.9:
+            values["maybe"] = "yes"
+        start = Start(
+            start_key=f"order-{number}",
+            definition=f"definition-{dice.randrange(_DEFINITIONS)}",
+            input=values,
+            deadline_seconds=dice.choice((0.2, 1.0, 6.0)) if dice.random() < 0.1 else None,
+        )
+        history.starts.append(start)
+        at = _STARTS_WITHIN_SECONDS * dice.random()
+        loop.later(at, _begin, clients, start, dice.random() < 0.95, 0)
+        if dice.random() < 0.15:
+            history.faults["start_repeated"] += 1
+            loop.later(at + 2 * dice.random() ** 4, _begin, clients, start, dice.random() < 0.5, 0)
+        if dice.random() < 0.05:
+            history.faults["start_key_misused"] += 1
+            loop.later(at + 2 * dice.random() ** 2, _begin, clients, start, dice.random() < 0.5, 1)
+
+
+def _begin(clients: Clients, start: Start, is_patient: bool, body: int) -> None:
+    clients.start(start, is_patient=is_patient, body=body)
+
+
+class _Log:
+    """Nothing is printed; what would be logged with a traceback is a defect."""
+
+    def __init__(self, defects: list[str]) -> None:
+        self._defects = defects
+
+    def info(self, event: str, **_: Any) -> None:
+        pass
+
+    debug = warning = error = info
+
+    def exception(self, event: str, exc_info: Any = True, **bound: Any) -> None:
+        error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
+        self._defects.append(f"{event} {bound or ''}: {error!r}")
+
+
+@contextmanager
+def _quiet(defects: list[str]) -> Iterator[None]:
+    """No log lines; no garbage collection while nodes lie dead, because it would run their `finally`s on other nodes."""
+    modules: list[Any] = [coordinator, drive, lease, ownership, requests, journal]
+    logs = [module._log for module in modules]
+    was_enabled, hook = gc.isenabled(), sys.unraisablehook
+    gc.disable()
+    for module in modules:
+        module._log = _Log(defects)
+    sys.unraisablehook = lambda _: None
+    try:
+        yield
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+        for module, log in zip(modules, logs, strict=True):
+            module._log = log
+        if was_enabled:
+            gc.enable()

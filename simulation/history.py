@@ -1,0 +1,118 @@
+"""What happened, as seen from outside of the engine: on the wire, at the clients and in the database."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from saga_coordinator.saga.definition import Definition
+from saga_coordinator.saga.outcome import Outcome
+
+CallKey = tuple[str, str, str]
+"""A saga, a step and an operation."""
+
+
+@dataclass(slots=True)
+class Call:
+    """One attempt on the wire. `answered_at`: when the caller had an answer, gave up or hung up. `lease_until`, `intent_by` and
+    `intent_at` are what the database said when the call was sent: the caller's lease, and who had committed the intent when.
+    """
+
+    saga_id: str
+    step: str
+    operation: str
+    attempt: int
+    key: str
+    input: Any
+    node: str
+    sent_at: float
+    timeout_seconds: float
+    lease_until: float
+    intent_by: str | None
+    intent_at: float
+    answered_at: float | None = None
+    outcome: Outcome | None = None
+    was_cut_off: bool = False
+
+    @property
+    def over_at(self) -> float:
+        """From when on it cannot be in flight any more, as far as its sender is concerned."""
+        limit = self.sent_at + self.timeout_seconds
+        return limit if self.answered_at is None else min(limit, self.answered_at)
+
+
+@dataclass(slots=True)
+class Report:
+    """An outcome that a participant reported. `answers`: for each telling, whether it moved something; None: refused."""
+
+    saga_id: str
+    step: str
+    operation: str
+    outcome: Outcome
+    made_at: float
+    answers: list[bool | None] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class StartAnswer:
+    """What a client was told that asked with `body`; `saga_id` is None for ALREADY_EXISTS."""
+
+    body: int
+    saga_id: str | None
+    is_created: bool
+
+
+@dataclass(slots=True)
+class Start:
+    """A client's wish for a saga; the same start key may be used with another body."""
+
+    start_key: str
+    definition: str
+    input: Any
+    deadline_seconds: float | None
+    answers: list[StartAnswer] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Cancel:
+    """An operator's act. `is_done` is None while nobody answered, False when it was refused."""
+
+    saga_id: str
+    asked_at: float
+    is_done: bool | None = None
+    answered_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Entry:
+    """What a participant's books say of a step: how often its action and its compensation took effect, and when first."""
+
+    applied: int = 0
+    undone: int = 0
+    applied_at: float = 0.0
+    undone_at: float | None = None
+    is_tombstone: bool = False
+    lied: bool = False
+
+
+@dataclass(slots=True)
+class History:
+    """Everything that the checker judges, but for the database."""
+
+    definitions: dict[str, Definition] = field(default_factory=dict)
+    calls: dict[CallKey, list[Call]] = field(default_factory=dict)
+    reports: dict[CallKey, list[Report]] = field(default_factory=dict)
+    starts: list[Start] = field(default_factory=list)
+    cancels: list[Cancel] = field(default_factory=list)
+    waits: list[tuple[str, float, bool]] = field(default_factory=list)
+    """For each wait that was answered with `settled`: the saga, when, and whether its log said so then."""
+    books: dict[tuple[str, str], Entry] = field(default_factory=dict)
+    """(saga, step) -> what its guarded participant did."""
+    faults: Counter[str] = field(default_factory=Counter)
+    defects: list[str] = field(default_factory=list)
+    """What no program should do, whatever the history: unhandled exceptions, violated constraints."""
+    ended_at: float = 0.0
+    unsettled: list[str] = field(default_factory=list)
+    events: list[tuple[float, str]] = field(default_factory=list)
+    """What happened to coordinators and the database, and when."""
