@@ -1,0 +1,405 @@
+"""Ways to break the core, each by replacing one function or table: what a careless change might do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+import pytest
+
+from saga_coordinator.saga import decide, draft, proceed, state
+from saga_coordinator.saga.decide import OwnershipGained
+from saga_coordinator.saga.definition import Definition, Step
+from saga_coordinator.saga.draft import Draft
+from saga_coordinator.saga.entries import (
+    AttemptEntry,
+    AttemptPending,
+    AttemptRefused,
+    AttemptUnknown,
+    AttemptUnresolved,
+    OutcomeLate,
+    SagaAdopted,
+    SagaFailed,
+)
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
+from saga_coordinator.saga.retry import RetryPolicy
+from saga_coordinator.saga.state import EffectKnown, SagaState, SagaStatus, StepState, StepStatus
+
+Break = Callable[[pytest.MonkeyPatch], None]
+BROKEN_CORES: list[Break] = []
+
+ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
+_moved, _late = state._moved, state._late
+_settle, _attempt = Draft.settle, Draft.attempt
+_may_be_undone, _fail = proceed._may_be_undone, proceed._fail
+
+
+def broken(how: Break) -> Break:
+    BROKEN_CORES.append(how)
+    return how
+
+
+def fold_otherwise(
+    patch: pytest.MonkeyPatch, change: Callable[[StepState, AttemptEntry, StepState], StepState]
+) -> None:
+    """`change(before, entry, after)` says what the fold should have made of the entry."""
+
+    def moved(before: StepState, status: StepStatus, entry: AttemptEntry) -> StepState:
+        return change(before, entry, _moved(before, status, entry))
+
+    patch.setattr(state, "_moved", moved)
+
+
+# Keys and intents.
+
+
+@broken
+def key_contains_the_attempt(patch: pytest.MonkeyPatch) -> None:
+    numbers = count()
+    patch.setattr(draft, "idempotency_key", lambda saga, step, kind: f"{saga}/{step}/{kind}/{next(numbers)}")
+
+
+@broken
+def action_and_compensation_share_a_key(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(draft, "idempotency_key", lambda saga, step, kind: f"{saga}/{step}")
+
+
+@broken
+def call_is_made_twice_for_one_intent(patch: pytest.MonkeyPatch) -> None:
+    def attempt(self: Draft, step: Step, kind: OperationKind) -> None:
+        _attempt(self, step, kind)
+        self.invocations.extend(self.invocations[-1:])
+
+    patch.setattr(Draft, "attempt", attempt)
+
+
+@broken
+def attempts_are_counted_from_one_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StepState, "attempts", lambda self, kind: 0)
+
+
+# Order.
+
+
+@broken
+def compensations_start_in_any_order(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        Definition, "dependents", property(lambda self: {step.name: frozenset() for step in self.steps})
+    )
+
+
+@broken
+def compensations_run_forwards(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Definition, "dependents", property(lambda self: self._dependencies))
+
+
+@broken
+def compensation_starts_while_the_action_is_in_flight(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        proceed,
+        "_may_be_undone",
+        lambda draft_, step, known: _may_be_undone(draft_, step, replace(known, is_in_flight=False)),
+    )
+
+
+@broken
+def nobody_waits_for_lost_attempts_to_settle(patch: pytest.MonkeyPatch) -> None:
+    fold_otherwise(patch, lambda before, entry, after: replace(after, settles_at=None))
+
+
+@broken
+def report_ends_the_call(patch: pytest.MonkeyPatch) -> None:
+    def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
+        _settle(self, name, outcome)
+
+    patch.setattr(Draft, "settle", settle)
+
+
+@broken
+def retry_does_not_wait(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proceed, "_is_retry_due", lambda draft_, known: known.retry_at is not None)
+
+
+@broken
+def actions_start_before_what_they_come_after(patch: pytest.MonkeyPatch) -> None:
+    def start_actions(draft_: Draft) -> None:
+        for step, known in draft_.steps():
+            if known.status is StepStatus.PENDING or proceed._is_retry_due(draft_, known):
+                _attempt(draft_, step, ACTION)
+
+    patch.setattr(proceed, "_start_actions", start_actions)
+
+
+# Effects.
+
+
+@broken
+def refusal_forgets_earlier_doubts(patch: pytest.MonkeyPatch) -> None:
+    fold_otherwise(
+        patch,
+        lambda before, entry, after: (
+            replace(after, effect=EffectKnown.NONE)
+            if isinstance(entry, AttemptRefused) and entry.operation is ACTION
+            else after
+        ),
+    )
+
+
+@broken
+def unknown_counts_as_nothing_happened(patch: pytest.MonkeyPatch) -> None:
+    fold_otherwise(
+        patch,
+        lambda before, entry, after: (
+            replace(after, effect=before.effect)
+            if isinstance(entry, AttemptUnknown | AttemptUnresolved)
+            else after
+        ),
+    )
+
+
+@broken
+def late_success_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(state, "_late", lambda step, entry: replace(_late(step, entry), effect=step.effect))
+
+
+@broken
+def late_success_keeps_its_output_from_the_compensation(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(state, "_late", lambda step, entry: replace(_late(step, entry), output=step.output))
+
+
+@broken
+def late_success_changes_a_compensation_under_way(patch: pytest.MonkeyPatch) -> None:
+    def late(step: StepState, entry: OutcomeLate) -> StepState:
+        return replace(_late(step, entry), output=entry.output)
+
+    patch.setattr(state, "_late", late)
+
+
+@broken
+def refused_steps_are_compensated(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        proceed,
+        "needs_compensation",
+        lambda step, known: state.needs_compensation(replace(step, compensate_on_refusal=True), known),
+    )
+
+
+@broken
+def doubtful_steps_are_not_compensated(patch: pytest.MonkeyPatch) -> None:
+    def needs_compensation(step: Step, known: StepState) -> bool:
+        return known.effect is EffectKnown.CERTAIN and state.needs_compensation(step, known)
+
+    patch.setattr(proceed, "needs_compensation", needs_compensation)
+
+
+@broken
+def not_found_undoes_what_was_certain(patch: pytest.MonkeyPatch) -> None:
+    def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
+        is_not_found = isinstance(outcome, Refused) and outcome.cause.code == "NOT_FOUND"
+        is_undoing = self.state.step(name).operation is COMPENSATION
+        _settle(
+            self, name, Succeeded() if is_not_found and is_undoing else outcome, is_call_over=is_call_over
+        )
+
+    patch.setattr(Draft, "settle", settle)
+
+
+@broken
+def not_found_never_means_done(patch: pytest.MonkeyPatch) -> None:
+    def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
+        if isinstance(outcome, Refused):
+            outcome = Refused(Cause("ABORTED", outcome.cause.message))
+        _settle(self, name, outcome, is_call_over=is_call_over)
+
+    patch.setattr(Draft, "settle", settle)
+
+
+# Budgets.
+
+
+@broken
+def retries_never_end(patch: pytest.MonkeyPatch) -> None:
+    fold_otherwise(patch, lambda before, entry, after: replace(after, failures=0))
+
+
+@broken
+def crashes_burn_attempts(patch: pytest.MonkeyPatch) -> None:
+    fold_otherwise(
+        patch,
+        lambda before, entry, after: (
+            replace(after, failures=after.failures + (entry.settles_at is not None))
+            if isinstance(entry, AttemptUnknown)
+            else after
+        ),
+    )
+
+
+@broken
+def pending_burns_attempts(patch: pytest.MonkeyPatch) -> None:
+    fold_otherwise(
+        patch,
+        lambda before, entry, after: (
+            replace(after, failures=after.failures + 1) if isinstance(entry, AttemptPending) else after
+        ),
+    )
+
+
+@broken
+def compensation_inherits_the_failures_of_the_action(patch: pytest.MonkeyPatch) -> None:
+    fold_otherwise(
+        patch,
+        lambda before, entry, after: (
+            replace(after, failures=before.failures) if entry.operation is not before.operation else after
+        ),
+    )
+
+
+@broken
+def pauses_are_not_capped(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        RetryPolicy,
+        "backoff_seconds",
+        lambda self, failures, jitter: self.initial_backoff_seconds * (1 + self.multiplier) ** failures,
+    )
+
+
+# The turn and the pivot.
+
+
+@broken
+def deadline_passes_unnoticed(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proceed, "_is_overdue", lambda draft_: False)
+
+
+@broken
+def deadline_counts_after_the_pivot(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proceed, "is_pivot_attempted", lambda definition, known: False)
+
+
+@broken
+def cancel_is_taken_after_the_pivot(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(decide, "is_pivot_attempted", lambda definition, known: False)
+
+
+@broken
+def pivot_in_doubt_turns_the_saga(patch: pytest.MonkeyPatch) -> None:
+    def fail(draft_: Draft, step: Step) -> None:
+        if step.is_pivot:
+            draft_.record(SagaFailed(Cause("UNKNOWN", "", step.name)))
+        else:
+            _fail(draft_, step)
+
+    patch.setattr(proceed, "_fail", fail)
+
+
+@broken
+def saga_turns_after_the_pivot(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Definition, "is_after_pivot", lambda self, name: False)
+
+
+# Ends.
+
+
+@broken
+def doubtful_effects_are_not_listed(patch: pytest.MonkeyPatch) -> None:
+    def remaining_effects(definition: Definition, known: SagaState) -> tuple[str, ...]:
+        names = state.remaining_effects(definition, known)
+        return tuple(name for name in names if known.step(name).effect is EffectKnown.CERTAIN)
+
+    patch.setattr(proceed, "remaining_effects", remaining_effects)
+
+
+@broken
+def exhausted_compensation_counts_as_done(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proceed, "remaining_effects", lambda definition, known: ())
+
+
+@broken
+def saga_ends_while_a_compensation_is_in_flight(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(StepState, "is_open", property(lambda self: self.status is StepStatus.WAITING))
+
+
+# Coming back.
+
+
+@broken
+def reports_have_no_timer(patch: pytest.MonkeyPatch) -> None:
+    def next_due(definition: Definition, known: SagaState, now: float) -> float | None:
+        quiet = {name: replace(step, pending_until=None) for name, step in known.steps.items()}
+        return proceed.next_due(definition, replace(known, steps=quiet), now)
+
+    patch.setattr(decide, "next_due", next_due)
+
+
+@broken
+def compensations_held_back_have_no_timer(patch: pytest.MonkeyPatch) -> None:
+    def next_due(definition: Definition, known: SagaState, now: float) -> float | None:
+        quiet = {name: replace(step, settles_at=None) for name, step in known.steps.items()}
+        return proceed.next_due(definition, replace(known, steps=quiet), now)
+
+    patch.setattr(decide, "next_due", next_due)
+
+
+@broken
+def overdue_reports_are_noticed_only_by_their_timer(patch: pytest.MonkeyPatch) -> None:
+    give_up = proceed._give_up_overdue_reports
+
+    def on_timer(draft_: Draft, happened: Any) -> None:
+        give_up(draft_)
+
+    patch.setattr(proceed, "_give_up_overdue_reports", lambda draft_: None)
+    for status in (SagaStatus.RUNNING, SagaStatus.COMPENSATING):
+        patch.setitem(_handlers(), (status, decide.TimerFired), on_timer)
+
+
+@broken
+def adoption_leaves_attempts_in_flight(patch: pytest.MonkeyPatch) -> None:
+    def on_ownership(draft_: Draft, happened: OwnershipGained) -> None:
+        draft_.record(SagaAdopted(happened.previous_owner or ""))
+
+    for status in (SagaStatus.RUNNING, SagaStatus.COMPENSATING):
+        patch.setitem(_handlers(), (status, OwnershipGained), on_ownership)
+
+
+@broken
+def adoption_leaves_no_entry(patch: pytest.MonkeyPatch) -> None:
+    for status in (SagaStatus.RUNNING, SagaStatus.COMPENSATING):
+        patch.setitem(_handlers(), (status, OwnershipGained), lambda draft_, happened: None)
+
+
+@broken
+def repetitions_are_recorded_again(patch: pytest.MonkeyPatch) -> None:
+    fold_otherwise(patch, lambda before, entry, after: replace(after, told=frozenset()))
+    patch.setattr(state, "_late", lambda step, entry: replace(_late(step, entry), told=step.told))
+
+
+@broken
+def pending_is_a_success(patch: pytest.MonkeyPatch) -> None:
+    def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
+        _settle(
+            self, name, Succeeded() if isinstance(outcome, Pending) else outcome, is_call_over=is_call_over
+        )
+
+    patch.setattr(Draft, "settle", settle)
+
+
+@broken
+def unknown_is_a_refusal(patch: pytest.MonkeyPatch) -> None:
+    def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
+        _settle(
+            self,
+            name,
+            Refused(outcome.cause) if isinstance(outcome, Unknown) else outcome,
+            is_call_over=is_call_over,
+        )
+
+    patch.setattr(Draft, "settle", settle)
+
+
+def _handlers() -> dict[Any, Any]:
+    handlers: Mapping[Any, Any] = decide.HANDLERS
+    assert isinstance(handlers, dict)
+    return handlers
