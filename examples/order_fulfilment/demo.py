@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -124,8 +124,8 @@ def _in_lines(faults: list[str]) -> str:
 def _folder(parent: Path) -> Iterator[Path]:
     """A new folder for this run. Only a run that failed leaves it behind, without the database."""
     parent.mkdir(parents=True, exist_ok=True)
-    (parent / ".gitignore").write_text("*\n", encoding="utf-8")
     folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+    (folder / ".gitignore").write_text("*\n", encoding="utf-8")
     try:
         yield folder
     except Exception:
@@ -137,8 +137,7 @@ def _folder(parent: Path) -> Iterator[Path]:
     else:
         _remove(folder)
     finally:
-        if not any(parent.glob("run-*")):
-            (parent / ".gitignore").unlink()
+        with suppress(OSError):  # it holds other runs
             parent.rmdir()
 
 
