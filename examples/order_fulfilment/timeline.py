@@ -132,5 +132,6 @@ def _why(body: dict[str, Any]) -> str:
         why = why[:CAUSE_CHARACTERS] + "..."
     told = f": {why}" if why else ""
     if "retry_delay_seconds" in body:
-        told += f"; again in {round(body['retry_delay_seconds'] * 1000)} ms"
+        milliseconds = round(body["retry_delay_seconds"] * 1000)
+        told += f"; again in {milliseconds} ms" if milliseconds else "; again at once"
     return told
