@@ -123,7 +123,8 @@ class Advance:
             invocations += [effect for effect in decision.effects if isinstance(effect, Invoke)]
             last = tuple(effect for effect in decision.effects if not isinstance(effect, Invoke))
         wake_at = self._wake_at(last, state, self.may_call)
-        is_moved = wake_at is not None or state.status is not before.status
+        is_told = (state.status, state.remaining) == (before.status, before.remaining)
+        is_moved = wake_at is not None or not is_told
         if entries or is_moved:
             move = _move(state, wake_at) if is_moved else None
             await self._journal.append(Append(run.saga_id, before.sequence + 1, entries, move=move))

@@ -115,6 +115,7 @@ class Coordinator:
             stores.ownership, stores.sagas, stores.definitions, self._drive, self._inbox, settings
         )
         self._journal.on_recovered = self._claiming.reconcile_soon
+        self._drive.on_lost = self._claiming.reconcile_soon
         self._starts: set[asyncio.Task[tuple[str, bool]]] = set()
         self._is_stopping = False
 
@@ -181,8 +182,13 @@ class Coordinator:
         # Once handed to the journal a start may become durable, so it is seen through even if the caller goes away.
         task = asyncio.create_task(self._start(registered, request))
         self._starts.add(task)
-        task.add_done_callback(self._starts.discard)
+        task.add_done_callback(self._start_ended)
         return await asyncio.shield(task)
+
+    def _start_ended(self, task: asyncio.Task[tuple[str, bool]]) -> None:
+        self._starts.discard(task)
+        if not task.cancelled():
+            task.exception()  # who asked may have gone away, and nobody else needs to know
 
     async def _start(self, registered: RegisteredDefinition, request: StartSaga) -> tuple[str, bool]:
         saga_id = new_saga_id(self._lease.now(), self._dice)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -40,6 +40,8 @@ class Drive:
         self.runs: dict[str, Run] = {}
         self.sagas_of: Counter[str] = Counter()
         self.stuck: list[str] = []
+        self.on_lost: Callable[[], None] = lambda: None
+        """Is told when another writer won a saga: the row may name us all the same."""
 
     def take(self, run: Run, advanced: Advanced) -> None:
         """Keeps a saga that this coordinator has just started, and does what follows from its start."""
@@ -86,7 +88,8 @@ class Drive:
         run.is_dropped = True
         if run.timer is not None:
             run.timer.cancel()
-        if self.runs.pop(run.saga_id, None) is not None:
+        if self.runs.get(run.saga_id) is run:
+            del self.runs[run.saga_id]
             self.sagas_of[run.definition.name] -= 1
         if run.settled is not None and not run.settled.done():
             run.settled.set_result(run.state.status in SETTLED)
@@ -129,6 +132,7 @@ class Drive:
         match error:
             case OwnershipLost():
                 _log.info("ownership_lost", saga_id=run.saga_id, reason=str(error))
+                self.on_lost()
             case Unavailable():
                 _log.warning("saga_left_to_others", saga_id=run.saga_id, reason=str(error))
             case _:
@@ -145,6 +149,7 @@ class Drive:
             await self._advance.put_to_rest(run)
         except (OwnershipLost, Unavailable) as error:
             _log.info("not_put_to_rest", saga_id=run.saga_id, reason=str(error))
+            self.on_lost()
         self.drop(run)
 
     def _perform(self, run: Run, advanced: Advanced) -> None:

@@ -77,7 +77,10 @@ class Lease:
 
     async def _renew(self) -> None:
         asked_at = self._clock()
-        database_now = await asyncio.wait_for(self._renewal.renew(self._seconds), timeout=self._seconds)
+        try:
+            database_now = await asyncio.wait_for(self._renewal.renew(self._seconds), timeout=self._seconds)
+        except TimeoutError:
+            raise Unavailable(f"the lease was not renewed within {self._seconds:g} s") from None
         self._database_ahead = database_now - self._clock()
         self._until = asked_at + self._seconds
 
@@ -87,7 +90,7 @@ class Lease:
             had_expired = not self.may_act
             try:
                 await self._renew()
-            except (Unavailable, TimeoutError) as error:
+            except Unavailable as error:
                 _log.warning("lease_not_renewed", error=str(error), may_act=self.may_act)
                 continue
             if had_expired:

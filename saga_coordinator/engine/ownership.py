@@ -13,12 +13,15 @@ from saga_coordinator.engine.advance import Run
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.ports import Definitions, Ownership, Sagas
 from saga_coordinator.engine.requests import Inbox
+from saga_coordinator.saga.entries import Entry
 from saga_coordinator.saga.errors import Overloaded, SagaError, Unavailable
 from saga_coordinator.saga.state import fold
 from saga_coordinator.store.ownership import Claim
 
 CLAIMS_AT_ONCE = 200
 STUCK_SECONDS = 30.0
+RECONCILE_SECONDS = 10.0
+"""A statement whose answer got lost may still take effect long after it was given up: what is ours is looked over this often."""
 
 _log = structlog.get_logger(__name__)
 
@@ -61,8 +64,9 @@ class Claiming:
         self._settings = settings
         self._wakeup = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._must_reconcile = False
+        self._reconcile_at = 0.0
         self._backlog = 0
+        self._adopting: set[str] = set()
         self.starting: set[str] = set()
 
     @property
@@ -93,13 +97,17 @@ class Claiming:
         self._wakeup.set()
 
     def reconcile_soon(self) -> None:
-        """After an outage: what is ours in the database and what is in memory may differ."""
-        self._must_reconcile = True
+        """After an outage or a lost write: what is ours in the database and what is in memory may differ."""
+        self._reconcile_at = 0.0
         self._wakeup.set()
 
     async def claim_one(self, saga_id: str) -> bool:
         """Takes over a saga that nobody drives; False when it has an owner or is settled. Raises Unavailable."""
-        claim = await self._ownership.claim_one(saga_id)
+        try:
+            claim = await self._ownership.claim_one(saga_id)
+        except Unavailable:
+            self.reconcile_soon()  # it may be ours without our having heard of it
+            raise
         if claim is not None:
             await self._adopt([claim])
         return claim is not None
@@ -112,7 +120,7 @@ class Claiming:
             if saga_id not in owned and not run.is_dropped:
                 _log.info("ownership_lost", saga_id=saga_id, reason="another coordinator has claimed it")
                 self._drive.drop(run)
-        forgotten = sorted(owned - known.keys() - self._drive.runs.keys() - self.starting)
+        forgotten = sorted(owned - known.keys() - self._drive.runs.keys() - self.starting - self._adopting)
         for first in range(0, len(forgotten), CLAIMS_AT_ONCE):
             await self._adopt([Claim(saga_id, None) for saga_id in forgotten[first : first + CLAIMS_AT_ONCE]])
 
@@ -123,6 +131,7 @@ class Claiming:
                 has_more = await self._look()
             except Unavailable as error:
                 _log.warning("claiming_paused", reason=str(error))
+                self._reconcile_at = 0.0  # a claim may have succeeded without our hearing of it
             except Exception:  # noqa: BLE001 - recovery must go on, whatever one round met
                 _log.exception("claiming_failed")
             if not has_more:
@@ -132,9 +141,10 @@ class Claiming:
 
     async def _look(self) -> bool:
         """One round; True when there may be more to take at once."""
-        if self._must_reconcile:
+        now = asyncio.get_running_loop().time()
+        if now >= self._reconcile_at:
+            self._reconcile_at = now + RECONCILE_SECONDS
             await self.reconcile()
-            self._must_reconcile = False
         if self._drive.stuck:
             stuck, self._drive.stuck = self._drive.stuck, []
             await self._ownership.release(stuck, STUCK_SECONDS)
@@ -159,17 +169,27 @@ class Claiming:
             sagas=len(claims),
             orphaned=sum(claim.previous_owner is not None for claim in claims),
         )
-        logs = await self._sagas.entries([claim.saga_id for claim in claims])
-        for claim in claims:
-            if claim.saga_id in self._drive.runs:
-                continue
-            try:
-                state = fold(claim.saga_id, logs[claim.saga_id])
-                registered = await self._definitions.get(state.definition, state.version)
-            except (SagaError, ValueError) as error:
-                if isinstance(error, Unavailable):
-                    raise
-                _log.exception("saga_stuck", saga_id=claim.saga_id)
-                self._drive.stuck.append(claim.saga_id)
-                continue
+        adopting = [claim for claim in claims if claim.saga_id not in self._adopting]
+        self._adopting.update(claim.saga_id for claim in adopting)
+        try:
+            logs = await self._sagas.entries([claim.saga_id for claim in adopting])
+            for claim in adopting:
+                await self._adopt_one(claim, logs[claim.saga_id])
+        except Unavailable:
+            self.reconcile_soon()  # they are ours, and must not be forgotten
+            raise
+        finally:
+            self._adopting.difference_update(claim.saga_id for claim in adopting)
+
+    async def _adopt_one(self, claim: Claim, entries: Sequence[Entry]) -> None:
+        try:
+            state = fold(claim.saga_id, entries)
+            registered = await self._definitions.get(state.definition, state.version)
+        except (SagaError, ValueError) as error:
+            if isinstance(error, Unavailable):
+                raise
+            _log.exception("saga_stuck", saga_id=claim.saga_id)
+            self._drive.stuck.append(claim.saga_id)
+            return
+        if claim.saga_id not in self._drive.runs:
             self._drive.adopt(Run(claim.saga_id, registered.definition, state), claim.previous_owner)
