@@ -218,7 +218,7 @@ class SimulatedDatabase:
         owner: str | None = coordinator_id
         if start is None:
             old = self.sagas.get(append.saga_id)
-            if old is None or old.owner != coordinator_id:
+            if old is None or not (old.owner == coordinator_id or old.status is SagaStatus.NEEDS_ATTENTION):
                 return None
             known = (old.start_key, old.definition, old.version, old.deadline_at)
         else:
@@ -293,7 +293,7 @@ class SimulatedDatabase:
     def retire(self, coordinator_id: str) -> int:
         mine = self.owned(coordinator_id)
         self.release(coordinator_id, mine, 0.0)
-        self.leases.pop(coordinator_id, None)
+        self.leases[coordinator_id] = self.now
         return len(mine)
 
     def backlog(self, limit: int) -> int:

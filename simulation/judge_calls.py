@@ -66,7 +66,8 @@ def _judge_forward(evidence: Evidence, call: Call) -> None:
 def _judge_backward(evidence: Evidence, call: Call) -> None:
     definition = evidence.definition
     for name in (call.step, *sorted(definition.dependents[call.step])):
-        for action in evidence.calls(name, ACTION):
+        is_doubtful = name == call.step or evidence.may_have_effect(name, call.sent_at)
+        for action in evidence.calls(name, ACTION) if is_doubtful else ():
             if action.sent_at <= call.sent_at and action.over_at > call.sent_at + _TOLERANCE_SECONDS:
                 evidence.broken(
                     "P4",

@@ -106,7 +106,6 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     """Only what asyncio's primitives need. `is_fifo`: callbacks of one node keep asyncio's order."""
 
     def __init__(self, dice: random.Random, *, is_fifo: bool) -> None:
-        super().__init__()
         self.now = 0.0
         self.ready: list[_Callback] = []
         self.graveyard: list[Any] = []
