@@ -117,9 +117,9 @@ class App:
         """
         settings = self._settings
         directory = self._read_directory()
+        self._participants = Participants(directory, payload_bytes_max=settings.payload_bytes_max)
         await self._check_schema()
         self._database = database = Database(settings.database_url, pool_size=settings.pool_size)
-        self._participants = Participants(directory, payload_bytes_max=settings.payload_bytes_max)
         self._server = server = Server(payload_bytes_max=settings.payload_bytes_max)
         addresses = server.listen(settings.addresses)
         coordinator_id = str(uuid.uuid4())

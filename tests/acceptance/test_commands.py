@@ -216,6 +216,15 @@ def test_postgres_says_where_it_is_and_ends_with_its_starter(
         os.kill(server, 0)
 
 
+def test_postgres_does_not_outlive_its_server(start_program: StartProgram, postgres_folder: Path) -> None:
+    data_dir = postgres_folder / "command-killed"
+    program = start_program("postgres", "--data-dir", data_dir)
+    program.next_line(program.out)
+    os.kill(int((data_dir / "cluster" / "postmaster.pid").read_text().splitlines()[0]), signal.SIGQUIT)
+    assert program.wait() == 1
+    assert program.next_line(program.err).startswith("error: PostgreSQL has ended by itself; see ")
+
+
 def test_dev_makes_a_database_and_serves(start_program: StartProgram, postgres_folder: Path) -> None:
     data_dir = postgres_folder / "dev"
     for _ in range(2):  # the second time on what the first has left

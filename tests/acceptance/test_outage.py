@@ -1,0 +1,99 @@
+"""The database goes away under a coordinator, and comes back."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import grpc
+import psycopg
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2
+from grpc_status import rpc_status
+from psycopg import sql
+
+from saga_coordinator.pb.saga.v1 import saga_pb2
+from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, WaitSagaRequest
+from saga_coordinator.store.embedded import EmbeddedPostgres
+from tests.acceptance.conftest import Client, Shop, StartServing
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@contextmanager
+def without_database(server: EmbeddedPostgres, dsn: str) -> Iterator[None]:
+    """The database of `dsn` refuses everybody."""
+    name = dsn.rpartition("/")[2]
+    allow = sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}")
+    with psycopg.connect(server.dsn, autocommit=True) as connection:
+        connection.execute(allow.format(sql.Identifier(name), sql.SQL("false")))
+        try:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name]
+            )
+            yield
+        finally:
+            connection.execute(allow.format(sql.Identifier(name), sql.SQL("true")))
+
+
+def test_an_outage_loses_nothing_and_is_told(
+    serving: StartServing,
+    connect: Callable[[str], Client],
+    shop: Shop,
+    participants_file: str,
+    postgres_server: EmbeddedPostgres,
+    database_dsn: str,
+) -> None:
+    program = serving("--participants", participants_file, "--lease-seconds", "0.5")
+    client = connect(program.address)
+    client.register("slow", "hang", "quick")
+    accepted = client.sagas.StartSaga(StartSagaRequest(definition="slow", start_key="before"), timeout=10)
+    assert shop.called.get(timeout=10).method == "hang"
+    watch = client.channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )(health_pb2.HealthCheckRequest(service="saga.v1.SagaService"), timeout=60)
+    assert next(watch).status == SERVING
+    request = StartSagaRequest(definition="slow", start_key="during")
+    with without_database(postgres_server, database_dsn):
+        assert next(watch).status == NOT_SERVING
+        with pytest.raises(grpc.RpcError) as caught:
+            client.sagas.StartSaga(request, timeout=10)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  # it is a grpc.Call, too
+        assert status is not None
+        retry = error_details_pb2.RetryInfo()
+        assert any(detail.Unpack(retry) for detail in status.details)
+        assert retry.retry_delay.ToMilliseconds() > 0
+        shop.may_answer.set()  # an outcome that cannot be written down yet
+    assert next(watch).status == SERVING
+    during = client.sagas.StartSaga(request, timeout=10)
+    for saga_id in (accepted.saga.saga_id, during.saga.saga_id):
+        saga = client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=20).saga
+        assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
+    watch.cancel()
+
+
+def test_stopping_during_an_outage(
+    serving: StartServing,
+    connect: Callable[[str], Client],
+    shop: Shop,
+    participants_file: str,
+    postgres_server: EmbeddedPostgres,
+    database_dsn: str,
+) -> None:
+    program = serving("--participants", participants_file, "--lease-seconds", "0.5", "--grace-seconds", "1")
+    client = connect(program.address)
+    client.register("slow", "hang", "quick")
+    accepted = client.sagas.StartSaga(StartSagaRequest(definition="slow", start_key="before"), timeout=10)
+    assert shop.called.get(timeout=10).method == "hang"
+    with without_database(postgres_server, database_dsn):
+        program.wait_for("readiness_changed")
+        shop.may_answer.set()
+        program.send(signal.SIGTERM)
+        assert program.wait() == 0
+    client = connect(serving("--participants", participants_file).address)
+    saga = client.sagas.WaitSaga(WaitSagaRequest(saga_id=accepted.saga.saga_id), timeout=20).saga
+    assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
