@@ -31,11 +31,15 @@ _RENEW = text("""
     ON CONFLICT (coordinator_id) DO UPDATE SET lease_until = excluded.lease_until
     RETURNING extract(epoch FROM clock_timestamp())::float8
 """)
+# A claim is only for those who have a lease: anything else would be an orphan at once.
 _CLAIM_DUE = text("""
     UPDATE saga.sagas SET owner = :coordinator_id, wake_at = NULL
     FROM (
         SELECT saga_id FROM saga.sagas
         WHERE owner IS NULL AND wake_at <= now() AND definition <> ALL (CAST(:passed_over AS text[]))
+            AND EXISTS (
+                SELECT FROM saga.coordinators WHERE coordinator_id = :coordinator_id AND lease_until >= clock_timestamp()
+            )
         ORDER BY wake_at LIMIT :limit FOR UPDATE SKIP LOCKED
     ) AS due
     WHERE sagas.saga_id = due.saga_id
@@ -46,6 +50,10 @@ _CLAIM_ORPHANED = text("""
     FROM (
         SELECT saga_id, owner FROM saga.sagas
         WHERE owner = ANY (ARRAY(SELECT coordinator_id FROM saga.coordinators WHERE lease_until < clock_timestamp()))
+            AND definition <> ALL (CAST(:passed_over AS text[]))
+            AND EXISTS (
+                SELECT FROM saga.coordinators WHERE coordinator_id = :coordinator_id AND lease_until >= clock_timestamp()
+            )
         ORDER BY saga_id LIMIT :limit FOR UPDATE SKIP LOCKED
     ) AS orphaned
     WHERE sagas.saga_id = orphaned.saga_id
@@ -58,6 +66,8 @@ _CLAIM_ONE = text("""
         WHERE saga_id = :saga_id AND status IN ('RUNNING', 'COMPENSATING') AND (
             owner IS NULL
             OR owner IN (SELECT coordinator_id FROM saga.coordinators WHERE lease_until < clock_timestamp())
+        ) AND EXISTS (
+            SELECT FROM saga.coordinators WHERE coordinator_id = :coordinator_id AND lease_until >= clock_timestamp()
         )
         FOR UPDATE
     ) AS free
@@ -73,12 +83,18 @@ _RETIRE = text("""
     WITH released AS (
         UPDATE saga.sagas SET owner = NULL, wake_at = now() WHERE owner = :coordinator_id RETURNING saga_id
     ), gone AS (
-        DELETE FROM saga.coordinators WHERE coordinator_id = :coordinator_id
+        UPDATE saga.coordinators SET lease_until = least(lease_until, clock_timestamp())
+        WHERE coordinator_id = :coordinator_id
     )
     SELECT count(*) FROM released
 """)
 _BACKLOG = text("""
     SELECT count(*) FROM (SELECT FROM saga.sagas WHERE owner IS NULL AND wake_at <= now() LIMIT :limit) AS due
+""")
+_BURY_UNKNOWN = text("""
+    INSERT INTO saga.coordinators (coordinator_id, lease_until, address, version)
+    SELECT DISTINCT owner, clock_timestamp() - interval '1 second', '', '' FROM saga.sagas WHERE owner IS NOT NULL
+    ON CONFLICT DO NOTHING
 """)
 _FORGET_DEAD = text("""
     DELETE FROM saga.coordinators
@@ -103,19 +119,12 @@ class Ownership:
     async def claim(self, limit: int, passed_over: Collection[str] = ()) -> list[Claim]:
         """Takes over up to `limit` sagas that nobody drives: those of dead coordinators first, then what is due.
 
-        Due sagas of the definitions `passed_over` are left for later.
+        Those of the definitions `passed_over` are left for later. Without a lease of its own a coordinator gets nothing.
         """
-        claims = _claims(
-            await self._execute(_CLAIM_ORPHANED, coordinator_id=self._coordinator_id, limit=limit)
-        )
+        wanted = {"coordinator_id": self._coordinator_id, "passed_over": list(passed_over)}
+        claims = _claims(await self._execute(_CLAIM_ORPHANED, **wanted, limit=limit))
         if len(claims) < limit:
-            remaining = limit - len(claims)
-            due = {
-                "coordinator_id": self._coordinator_id,
-                "limit": remaining,
-                "passed_over": list(passed_over),
-            }
-            claims += _claims(await self._execute(_CLAIM_DUE, **due))
+            claims += _claims(await self._execute(_CLAIM_DUE, **wanted, limit=limit - len(claims)))
         return claims
 
     async def claim_one(self, saga_id: str) -> Claim | None:
@@ -143,8 +152,10 @@ class Ownership:
         """How many sagas are due and wait for a coordinator with room, counted up to `limit`."""
         return int((await self._execute(_BACKLOG, limit=limit)).scalar_one())
 
-    async def forget_dead(self) -> None:
-        """Deletes the rows of coordinators that ended long ago and own nothing."""
+    async def tidy(self) -> None:
+        """Forgets coordinators that ended long ago and own nothing; those that own something though they were forgotten are
+        known to be dead from now on, so that it can be claimed (P1)."""
+        await self._execute(_BURY_UNKNOWN)
         await self._execute(_FORGET_DEAD)
 
     async def _execute(self, statement: Any, **parameters: Any) -> CursorResult[Any]:

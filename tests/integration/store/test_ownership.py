@@ -1,0 +1,325 @@
+"""Leases and claims on real Postgres: a saga is never claimed twice, and never by nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.store.journal import Journal
+from saga_coordinator.store.ownership import Claim, Ownership
+from tests.integration.eventually import eventually
+from tests.integration.store.appends import HERE, THERE, a_start, an_end, saga_id
+from tests.integration.store.conftest import Query, StartJournal
+
+Of = Callable[[str], Ownership]
+
+PAST, FUTURE = 1.0, 4_000_000_000.0
+EXPIRE = (
+    "UPDATE saga.coordinators SET lease_until = now() - interval '1 millisecond' WHERE coordinator_id = %s"
+)
+
+
+@pytest.fixture
+async def here(ownership: Of) -> Ownership:
+    """The coordinator `HERE`, with a lease."""
+    here = ownership(HERE)
+    await here.renew(60)
+    return here
+
+
+@pytest.fixture
+async def there(ownership: Of) -> Ownership:
+    there = ownership(THERE)
+    await there.renew(60)
+    return there
+
+
+async def owners(query: Query) -> dict[str, str | None]:
+    return dict(await query("SELECT saga_id::text, owner::text FROM saga.sagas"))
+
+
+# The lease.
+
+
+async def test_p10_a_lease_is_counted_by_the_databases_clock(ownership: Of, query: Query) -> None:
+    here = ownership(HERE)
+    (((before,),), now, ((after,),)) = (
+        await query("SELECT extract(epoch FROM clock_timestamp())::float8"),
+        await here.renew(3.5),
+        await query("SELECT extract(epoch FROM clock_timestamp())::float8"),
+    )
+    assert before <= now <= after
+    row = "SELECT coordinator_id::text, address, version, extract(epoch FROM lease_until)::float8 FROM saga.coordinators"
+    ((coordinator, address, version, until),) = await query(row)
+    assert (coordinator, address, version) == (HERE, "here:7242", "1.2.3")
+    assert before + 3.5 <= until <= now + 3.5
+
+
+async def test_p10_the_clock_of_this_machine_means_nothing(
+    ownership: Of, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall = time.time
+    monkeypatch.setattr(time, "time", lambda: wall() + 7 * 3600)
+    now = await ownership(HERE).renew(3)
+    assert abs(now - wall()) < 60
+    assert await query(
+        "SELECT lease_until BETWEEN now() AND now() + interval '3 s' FROM saga.coordinators"
+    ) == [(True,)]
+
+
+async def test_renewing_again_extends_the_lease_and_nothing_else(here: Ownership, query: Query) -> None:
+    row = "SELECT lease_until, started_at FROM saga.coordinators"
+    ((until, started),) = await query(row)
+    await here.renew(120)
+    ((later, same),) = await query(row)
+    assert later > until
+    assert same == started
+
+
+# What is due.
+
+
+async def test_what_is_due_is_claimed_in_its_order(here: Ownership, journal: Journal, query: Query) -> None:
+    for number, wake_at in ((1, 30.0), (2, 10.0), (3, 20.0), (4, FUTURE)):
+        await journal.append(a_start(saga_id(number), wake_at=wake_at))
+    await journal.append(a_start(saga_id(5)))  # has an owner
+    assert sorted(claim.saga_id for claim in await here.claim(2)) == [saga_id(2), saga_id(3)]
+    assert await here.claim(10) == [Claim(saga_id(1), None)]
+    assert await here.claim(10) == []
+    assert await query("SELECT saga_id::text FROM saga.sagas WHERE owner IS NULL") == [(saga_id(4),)]
+    assert await query("SELECT count(*) FROM saga.sagas WHERE owner = %s AND wake_at IS NULL", HERE) == [(4,)]
+
+
+async def test_definitions_that_have_enough_are_passed_over(here: Ownership, journal: Journal) -> None:
+    for number, definition in enumerate(("order", "refund", "order", "return"), 1):
+        await journal.append(a_start(saga_id(number), definition=definition, wake_at=PAST))
+    assert sorted(claim.saga_id for claim in await here.claim(10, ["order", "return"])) == [saga_id(2)]
+    assert len(await here.claim(10)) == 3
+
+
+async def test_no_saga_is_claimed_twice_by_many_at_once(
+    ownership: Of, here: Ownership, there: Ownership, journal: Journal, query: Query
+) -> None:
+    sagas = [saga_id(number) for number in range(1, 301)]
+    await asyncio.gather(*(journal.append(a_start(saga, wake_at=PAST)) for saga in sagas))
+    claimed: Counter[str] = Counter()
+
+    async def claim_all(coordinator: Ownership) -> None:
+        while claims := await coordinator.claim(7):
+            assert len(claims) <= 7
+            claimed.update(claim.saga_id for claim in claims)
+
+    await asyncio.gather(*(claim_all(coordinator) for coordinator in (here, there, here, there)))
+    assert claimed == Counter(sagas)
+    assert await query("SELECT count(*) FROM saga.sagas WHERE owner IS NULL") == [(0,)]
+
+
+async def test_a_claim_takes_no_more_than_it_asked_for(here: Ownership, query: Query) -> None:
+    """Also where Postgres knows nothing of the table yet and plans accordingly."""
+    await query(
+        """INSERT INTO saga.sagas (saga_id, start_key, definition, version, status, labels, wake_at)
+        SELECT gen_random_uuid(), 'key ' || n, 'order', 1, 'RUNNING', '{}', now() FROM generate_series(1, 3000) n"""
+    )
+    assert len(await here.claim(10)) == 10
+    assert await query("SELECT count(*) FROM saga.sagas WHERE owner = %s", HERE) == [(10,)]
+
+
+async def test_a_claim_does_not_wait_for_another(
+    here: Ownership, journal: Journal, database_dsn: str
+) -> None:
+    await journal.append(a_start(saga_id(1), wake_at=PAST))
+    await journal.append(a_start(saga_id(2), wake_at=PAST))
+    async with await psycopg.AsyncConnection.connect(database_dsn) as lock:
+        await lock.execute("SELECT FROM saga.sagas WHERE saga_id = %s FOR UPDATE", (saga_id(1),))
+        claims = await asyncio.wait_for(here.claim(10), 5)
+    assert claims == [Claim(saga_id(2), None)]
+
+
+# What is orphaned.
+
+
+async def test_the_sagas_of_the_dead_are_claimed_those_of_the_living_are_not(
+    here: Ownership, there: Ownership, start_journal: StartJournal, query: Query
+) -> None:
+    theirs = await start_journal(THERE)
+    for number in (1, 2, 3):
+        await theirs.append(a_start(saga_id(number)))
+    assert await here.claim(10) == []
+    await query(EXPIRE, THERE)
+    assert await here.claim(2) == [Claim(saga_id(1), THERE), Claim(saga_id(2), THERE)]
+    assert await here.claim(2) == [Claim(saga_id(3), THERE)]
+    assert set((await owners(query)).values()) == {HERE}
+
+
+async def test_orphans_are_claimed_once_by_many_at_once(
+    ownership: Of, here: Ownership, there: Ownership, start_journal: StartJournal, query: Query
+) -> None:
+    dead = saga_id(99)
+    await ownership(dead).renew(60)
+    theirs = await start_journal(dead)
+    sagas = [saga_id(number) for number in range(1, 201)]
+    await asyncio.gather(*(theirs.append(a_start(saga)) for saga in sagas))
+    await query(EXPIRE, dead)
+    claimed: Counter[str] = Counter()
+
+    async def claim_all(coordinator: Ownership) -> None:
+        while claims := await coordinator.claim(9):
+            assert {claim.previous_owner for claim in claims} == {dead}
+            claimed.update(claim.saga_id for claim in claims)
+
+    await asyncio.gather(*(claim_all(coordinator) for coordinator in (here, there, here)))
+    assert claimed == Counter(sagas)
+
+
+async def test_orphans_of_definitions_that_have_enough_are_passed_over(
+    here: Ownership, there: Ownership, start_journal: StartJournal, query: Query
+) -> None:
+    theirs = await start_journal(THERE)
+    await theirs.append(a_start(saga_id(1), definition="hangs"))
+    await theirs.append(a_start(saga_id(2), definition="order"))
+    await query(EXPIRE, THERE)
+    assert await here.claim(10, ["hangs"]) == [Claim(saga_id(2), THERE)]
+    assert await here.claim(10) == [Claim(saga_id(1), THERE)]
+
+
+async def test_p1_what_belongs_to_a_coordinator_that_nobody_knows_is_claimed(
+    here: Ownership, start_journal: StartJournal
+) -> None:
+    """One that wrote after its lease row had been removed: however that came about, nobody else would ever look."""
+    await (await start_journal(THERE)).append(a_start(saga_id(1)))
+    await here.tidy()
+    assert await here.claim(10) == [Claim(saga_id(1), THERE)]
+
+
+async def test_who_has_no_lease_claims_nothing(
+    here: Ownership, ownership: Of, journal: Journal, query: Query
+) -> None:
+    await journal.append(a_start(saga_id(1), wake_at=PAST))
+    assert await ownership(THERE).claim(10) == []
+    assert await ownership(THERE).claim_one(saga_id(1)) is None
+    await ownership(THERE).renew(60)
+    await query(EXPIRE, THERE)
+    assert await ownership(THERE).claim(10) == []
+    assert await ownership(THERE).claim_one(saga_id(1)) is None
+    assert await owners(query) == {saga_id(1): None}
+
+
+# One saga.
+
+
+async def test_one_saga_is_claimed_if_nobody_drives_it(
+    here: Ownership, there: Ownership, start_journal: StartJournal, query: Query
+) -> None:
+    theirs = await start_journal(THERE)
+    await theirs.append(a_start(saga_id(1), wake_at=FUTURE))
+    await theirs.append(a_start(saga_id(2)))
+    await theirs.append(a_start(saga_id(3)))
+    await theirs.append(an_end(saga_id(3), 2))
+    assert await here.claim_one(saga_id(1)) == Claim(saga_id(1), None)
+    assert await here.claim_one(saga_id(1)) is None
+    assert await here.claim_one(saga_id(2)) is None
+    await query(EXPIRE, THERE)
+    assert await here.claim_one(saga_id(2)) == Claim(saga_id(2), THERE)
+    assert await here.claim_one(saga_id(3)) is None
+    assert await here.claim_one(saga_id(4)) is None
+
+
+async def test_one_saga_is_claimed_once_by_many_at_once(
+    here: Ownership, there: Ownership, journal: Journal, query: Query
+) -> None:
+    await journal.append(a_start(saga_id(1), wake_at=FUTURE))
+    claims = await asyncio.gather(*(each.claim_one(saga_id(1)) for each in (here, there) * 5))
+    assert sum(claim is not None for claim in claims) == 1
+
+
+# Letting go.
+
+
+async def test_what_is_released_can_be_claimed_after_its_time(
+    here: Ownership, there: Ownership, journal: Journal, query: Query
+) -> None:
+    for number in (1, 2, 3):
+        await journal.append(a_start(saga_id(number)))
+    await here.release([saga_id(1)], 0)
+    await here.release([saga_id(2)], 3600)
+    await there.release([saga_id(3)], 0)  # not theirs to release
+    assert await there.claim(10) == [Claim(saga_id(1), None)]
+    assert await owners(query) == {saga_id(1): THERE, saga_id(2): None, saga_id(3): HERE}
+
+
+async def test_who_retires_lets_everything_go_at_once(
+    here: Ownership, there: Ownership, journal: Journal, query: Query
+) -> None:
+    for number in (1, 2):
+        await journal.append(a_start(saga_id(number)))
+    await journal.append(a_start(saga_id(3), status=SagaStatus.NEEDS_ATTENTION))
+    assert await here.retire() == 2
+    assert await here.claim(10) == []
+    claims = await there.claim(10)
+    assert sorted(claim.saga_id for claim in claims) == [saga_id(1), saga_id(2)]
+    assert {claim.previous_owner for claim in claims} == {None}
+
+
+async def test_p1_what_a_retired_coordinator_still_writes_is_claimed(
+    here: Ownership, there: Ownership, journal: Journal
+) -> None:
+    await here.retire()
+    await journal.append(a_start(saga_id(1)))
+    assert await there.claim(10) == [Claim(saga_id(1), HERE)]
+
+
+async def test_all_that_is_owned_is_known(here: Ownership, journal: Journal, query: Query) -> None:
+    for number in (1, 2):
+        await journal.append(a_start(saga_id(number)))
+    await journal.append(a_start(saga_id(3), wake_at=FUTURE))
+    await query("UPDATE saga.sagas SET owner = %s WHERE saga_id = %s", THERE, saga_id(2))
+    assert await here.owned() == {saga_id(1)}
+
+
+async def test_the_backlog_is_what_is_due_and_has_no_owner(here: Ownership, journal: Journal) -> None:
+    for number in range(1, 6):
+        await journal.append(a_start(saga_id(number), wake_at=PAST))
+    await journal.append(a_start(saga_id(6), wake_at=FUTURE))
+    await journal.append(a_start(saga_id(7)))
+    assert await here.backlog(100) == 5
+    assert await here.backlog(3) == 3
+
+
+async def test_the_long_dead_are_forgotten_unless_they_own_something(
+    here: Ownership, ownership: Of, journal: Journal, query: Query
+) -> None:
+    owner, idle, recent = saga_id(11), saga_id(12), saga_id(13)
+    for coordinator, ended in ((owner, "2 hours"), (idle, "2 hours"), (recent, "10 minutes")):
+        await ownership(coordinator).renew(1)
+        await query(
+            "UPDATE saga.coordinators SET lease_until = now() - %s::interval WHERE coordinator_id = %s",
+            ended,
+            coordinator,
+        )
+    await journal.append(a_start(saga_id(1)))
+    await query("UPDATE saga.sagas SET owner = %s", owner)
+    await here.tidy()
+    known = {
+        coordinator for (coordinator,) in await query("SELECT coordinator_id::text FROM saga.coordinators")
+    }
+    assert known == {HERE, owner, recent}
+
+
+async def test_a_claim_survives_an_owner_who_moves_the_saga_at_the_same_moment(
+    here: Ownership, journal: Journal, database_dsn: str, query: Query
+) -> None:
+    """The claim looks at the row again once the other has committed."""
+    await journal.append(a_start(saga_id(1), wake_at=FUTURE))
+    blocked = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    async with await psycopg.AsyncConnection.connect(database_dsn) as other:
+        await other.execute("UPDATE saga.sagas SET owner = %s, wake_at = NULL", (THERE,))
+        claiming = asyncio.create_task(here.claim_one(saga_id(1)))
+        await eventually(lambda: query(blocked), "the claim to wait")
+        await other.commit()
+    assert await claiming is None

@@ -1,0 +1,157 @@
+"""What is read of sagas, on real Postgres."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from saga_coordinator.saga.entries import AttemptStarted, SagaAdopted, SagaStarted
+from saga_coordinator.saga.errors import NotFound
+from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.store.database import Database
+from saga_coordinator.store.journal import Append, Journal, Start
+from saga_coordinator.store.sagas import SagaFilter, Sagas
+from tests.integration.store.appends import ACTION, HERE, a_move, a_start, an_attempt, an_end, saga_id
+
+RUNNING, COMPLETED, COMPENSATED, NEEDS_ATTENTION = (
+    SagaStatus.RUNNING,
+    SagaStatus.COMPLETED,
+    SagaStatus.COMPENSATED,
+    SagaStatus.NEEDS_ATTENTION,
+)
+
+
+@pytest.fixture
+def sagas(database: Database) -> Sagas:
+    return Sagas(database)
+
+
+async def test_a_saga_is_found_by_its_identity_and_by_its_start_key(sagas: Sagas, journal: Journal) -> None:
+    saga, deadline = saga_id(), datetime.now(UTC) + timedelta(minutes=5)
+    start = Start("order 7", b"", "order", 3, {"n": 1}, {"tenant": "acme"}, deadline.timestamp())
+    await journal.append(Append(saga, 1, (SagaStarted("order", 3),), start, a_move(RUNNING)))
+    await journal.append(an_attempt(saga, 2))
+    record = await sagas.get(saga)
+    assert record == await sagas.by_start_key("order 7")
+    assert (record.saga_id, record.start_key, record.definition, record.version) == (
+        saga,
+        "order 7",
+        "order",
+        3,
+    )
+    assert (record.status, record.input, record.labels) == (RUNNING, {"n": 1}, {"tenant": "acme"})
+    assert (record.failure, record.remaining, record.owner, record.sequence) == (None, (), HERE, 2)
+    assert record.deadline_at is not None
+    assert abs(record.deadline_at - deadline) < timedelta(milliseconds=1)
+    assert record.started_at.tzinfo is not None
+    assert record.ended_at is None
+    assert await sagas.status(saga) is RUNNING
+
+
+async def test_what_does_not_exist_is_not_found(sagas: Sagas) -> None:
+    saga = saga_id()
+    with pytest.raises(NotFound, match=f"there is no saga {saga}"):
+        await sagas.get(saga)
+    with pytest.raises(NotFound, match=f"there is no saga {saga}"):
+        await sagas.status(saga)
+    with pytest.raises(NotFound, match="there is no saga with start key 'order 7'"):
+        await sagas.by_start_key("order 7")
+
+
+async def test_a_log_is_read_in_pages(sagas: Sagas, journal: Journal) -> None:
+    saga = saga_id()
+    await journal.append(a_start(saga))
+    for sequence in range(2, 8):
+        await journal.append(an_attempt(saga, sequence, sequence))
+    await journal.append(a_start(saga_id()))
+    page = await sagas.log(saga, limit=3)
+    assert [entry.sequence for entry in page] == [1, 2, 3]
+    page += await sagas.log(saga, after=3, limit=3)
+    page += await sagas.log(saga, after=6, limit=3)
+    assert [entry.sequence for entry in page] == [1, 2, 3, 4, 5, 6, 7]
+    assert await sagas.log(saga, after=7, limit=3) == []
+    last = page[-1]
+    assert (last.entry.type, last.entry.step, last.entry.operation) == ("attempt_started", "charge", "action")
+    assert (last.entry.attempt, last.entry.body, last.recorded_by) == (7, {}, HERE)
+    assert all(earlier.recorded_at <= later.recorded_at for earlier, later in itertools.pairwise(page))
+
+
+async def test_whole_logs_are_decoded_as_they_were_written(sagas: Sagas, journal: Journal) -> None:
+    saga, other, unknown = saga_id(), saga_id(), saga_id()
+    more = (AttemptStarted("charge", ACTION, 1), SagaAdopted(HERE))
+    await journal.append(a_start(saga, *more, given={"n": [1, None]}, labels={"tenant": "ü"}))
+    await journal.append(a_start(other))
+    assert await sagas.entries([saga, other, unknown]) == {
+        saga: [SagaStarted("order", 1, {"n": [1, None]}, {"tenant": "ü"}), *more],
+        other: [SagaStarted("order", 1)],
+        unknown: [],
+    }
+
+
+@pytest.fixture
+async def five(journal: Journal) -> None:
+    """Sagas 1 to 5, of several kinds."""
+    acme, euro = {"tenant": "acme"}, {"tenant": "acme", "currency": "EUR"}
+    await asyncio.gather(
+        journal.append(a_start(saga_id(1))),
+        journal.append(a_start(saga_id(2), labels=acme)),
+        journal.append(a_start(saga_id(3), labels=euro, definition="refund")),
+        journal.append(a_start(saga_id(4), labels=euro, status=NEEDS_ATTENTION, remaining=("charge",))),
+        journal.append(a_start(saga_id(5), definition="refund")),
+    )
+    await journal.append(an_end(saga_id(5), 2))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        (SagaFilter(), [5, 4, 3, 2, 1]),
+        (SagaFilter(statuses=(RUNNING,)), [3, 2, 1]),
+        (SagaFilter(statuses=(COMPLETED, NEEDS_ATTENTION)), [5, 4]),
+        (SagaFilter(statuses=(COMPENSATED,)), []),
+        (SagaFilter(definition="refund"), [5, 3]),
+        (SagaFilter(definition="ref"), []),
+        (SagaFilter(labels={"tenant": "acme"}), [4, 3, 2]),
+        (SagaFilter(labels={"currency": "EUR", "tenant": "acme"}), [4, 3]),
+        (SagaFilter(labels={"currency": "acme"}), []),
+        (SagaFilter((RUNNING,), "refund", {"tenant": "acme"}), [3]),
+    ],
+)
+async def test_lists_are_filtered_and_newest_first(
+    wanted: SagaFilter, expected: list[int], sagas: Sagas, five: None
+) -> None:
+    assert [record.saga_id for record in await sagas.page(wanted, None, 10)] == list(map(saga_id, expected))
+    # Page by page it is the same, and the sagas that begin meanwhile do not move what follows.
+    seen: list[str] = []
+    while page := await sagas.page(wanted, seen[-1] if seen else None, 2):
+        assert len(page) <= 2
+        seen += [record.saga_id for record in page]
+    assert seen == list(map(saga_id, expected))
+
+
+async def test_a_summary_tells_what_the_log_has_settled(sagas: Sagas, five: None) -> None:
+    parked, completed = await sagas.get(saga_id(4)), await sagas.get(saga_id(5))
+    assert (parked.status, parked.remaining, parked.ended_at, parked.owner) == (
+        NEEDS_ATTENTION,
+        ("charge",),
+        None,
+        None,
+    )
+    assert (completed.status, completed.owner, completed.sequence) == (COMPLETED, None, 3)
+    assert completed.ended_at is not None
+
+
+async def test_texts_and_numbers_come_back_as_they_were_given(sagas: Sagas, journal: Journal) -> None:
+    given = {
+        "text": "ü 😀 \u2028 \ufffd",
+        "whole": 2**53,
+        "small": 5e-324,
+        "deep": [[[[{}]]]],
+        "": None,
+        "no": False,
+    }
+    await journal.append(a_start(saga_id(1), given=given, key="ü 😀"))
+    assert (await sagas.by_start_key("ü 😀")).input == given
