@@ -1,0 +1,143 @@
+"""Transcripts: a definition, what happens to one saga of it, and what the core makes of each happening.
+
+A file is prose, a definition in YAML between two lines of dashes, and then happenings, each followed by the decision:
+
+    > charge action refused FAILED_PRECONDITION card declined
+      + an entry that is appended
+      ! an effect that is performed once the entries are committed
+      = where the saga and its touched steps stand now
+
+Lines that begin with `#` are prose too. Time stands still but for `> wait 3s` and `> timer`, which moves it to the timer's due
+time. The jitter's draw is always 0.5, so a pause is half of what the policy allows at most.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from saga_coordinator.saga.decide import CancelAsked, Decision, Effect, Finish, Invoke, SetTimer
+from saga_coordinator.saga.entries import AttemptEntry, Entry, encode, entry_type
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Outcome, Pending, Succeeded, Unknown, outcome_of_failure
+from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.state import SagaState
+from tests.unit.saga.story import Story
+
+FENCE = "-----"
+
+
+def rewrite(text: str) -> str:
+    """The same transcript with the decisions that the core makes today."""
+    prose, source, happenings = text.split(f"{FENCE}\n")
+    teller = _Teller(source)
+    told = []
+    for line in happenings.splitlines():
+        if line.startswith("> "):
+            told += ["", line, *teller.tell(line.removeprefix("> "))]
+        elif line.startswith("#"):
+            told += [*([] if told and told[-1].startswith("#") else [""]), line]
+    return "\n".join([f"{prose}{FENCE}\n{source}{FENCE}", *told, ""])
+
+
+class _Teller:
+    def __init__(self, source: str) -> None:
+        self._definition = parse_definition(yaml.safe_load(source))
+        self._story: Story | None = None
+
+    def tell(self, happening: str) -> Iterator[str]:
+        words = happening.split()
+        if words[0] == "start":
+            self._story = Story(
+                self._definition, payload=json.loads(happening.removeprefix("start") or "null")
+            )
+            self._story.jitter = 0.5
+            decision = self._story.last
+        else:
+            assert self._story is not None, "a story begins with `> start`"
+            if words[0] == "wait":
+                self._story.now += float(words[1].removesuffix("s"))
+                return
+            decision = self._happens(self._story, words)
+        yield from self._decided(decision)
+
+    def _happens(self, story: Story, words: list[str]) -> Decision:
+        match words:
+            case ["timer"]:
+                return story.timer_fires()
+            case ["cancel", name, *reason]:
+                return story.happens(CancelAsked(" ".join(reason), name.removesuffix(":")))
+            case ["adopt", name]:
+                return story.adopted(name)
+            case ["report", step, kind, *outcome]:
+                return story.reported(step, _outcome(outcome), OperationKind(kind))
+            case [step, kind, *outcome]:
+                return story.ends(step, _outcome(outcome), OperationKind(kind))
+            case _:
+                raise ValueError(f"no such happening: {' '.join(words)}")
+
+    def _decided(self, decision: Decision) -> Iterator[str]:
+        assert self._story is not None
+        if decision.refusal:
+            yield f"  refused: {decision.refusal}"
+        elif not decision.is_applied:
+            yield "  not applied"
+        yield from (f"  + {_entry(entry)}" for entry in decision.entries)
+        yield from (f"  ! {_effect(effect, self._story.now)}" for effect in decision.effects)
+        yield f"  = {_state(decision.state)}"
+
+
+def _outcome(words: list[str]) -> Outcome:
+    match words:
+        case ["succeeded", *payload]:
+            return Succeeded(json.loads(" ".join(payload) or "null"))
+        case ["pending"]:
+            return Pending()
+        case ["unknown" | "refused" as told, status, *message]:
+            outcome = outcome_of_failure(status, " ".join(message))
+            assert isinstance(outcome, Unknown) == (told == "unknown"), f"{status} does not mean {told}"
+            return outcome
+        case _:
+            raise ValueError(f"no such outcome: {' '.join(words)}")
+
+
+def _entry(entry: Entry) -> str:
+    stored = encode(entry)
+    head = (
+        f"{entry_type(entry)} {entry.step} {entry.operation} {entry.attempt}"
+        if isinstance(entry, AttemptEntry)
+        else entry_type(entry)
+    )
+    return " ".join(
+        [head, *(f"{name}={_value(value)}" for name, value in stored.body.items() if name != "labels")]
+    )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict) and value.keys() >= {"code", "message"}:
+        whose = "".join(f", {name} {value[name]}" for name in ("step", "requested_by") if name in value)
+        return f"({value['code']}: {value['message']}{whose})"
+    if isinstance(value, float):
+        return f"{value:g}s"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _effect(effect: Effect, now: float) -> str:
+    match effect:
+        case Invoke():
+            where = f"{effect.participant}/{effect.method}"
+            what = f"{effect.step} {effect.operation} {effect.attempt}"
+            return f"invoke {what} at {where} key={effect.idempotency_key} input={json.dumps(effect.input)}"
+        case SetTimer(due_at):
+            return f"timer at {due_at:g}s, in {due_at - now:g}s"
+        case Finish(status):
+            return f"finish {status}"
+
+
+def _state(state: SagaState) -> str:
+    steps = [f"{name} {step.status} effect {step.effect.name}" for name, step in state.steps.items()]
+    remaining = [f"remaining: {', '.join(state.remaining)}"] if state.remaining else []
+    return "; ".join([state.status, *steps, *remaining])
