@@ -74,6 +74,8 @@ class Drive:
             OwnershipLost: the saga is not this coordinator's any more: look for it again.
             Unavailable: this coordinator is stopping while the database is away.
         """
+        if not self._lease.may_act:
+            await self._lease.wait_until_valid()
         if run.is_dropped:
             raise OwnershipLost(f"saga {run.saga_id} was let go")
         decided: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
@@ -121,9 +123,14 @@ class Drive:
             except Exception as error:  # noqa: BLE001 - one saga's trouble is not another's
                 self._give_up(run, error, [decided for _, decided in batch])
                 return
+            is_owner = self._lease.may_act
             for (_, decided), decision in zip(batch, advanced.decisions, strict=True):
-                if decided is not None and not decided.done():
+                if decided is None or decided.done():
+                    continue
+                if decision.entries or is_owner:
                     decided.set_result(decision)
+                else:  # nothing was written, so nothing has proved that this state is not an old one
+                    decided.set_exception(OwnershipLost(f"saga {run.saga_id} may have been taken"))
             if not run.is_dropped:
                 self._perform(run, advanced)
         run.is_advancing = False
@@ -174,7 +181,11 @@ class Drive:
         """One attempt, made only while the lease lasts; what came of it goes the same way as everything that happens."""
         if not self._lease.may_act:
             await self._lease.wait_until_valid()
-        if run.is_dropped:
+        step = run.state.step(call.step)
+        is_awaited = (step.operation, step.attempt) == (call.operation, call.attempt) and step.is_in_flight
+        if (
+            run.is_dropped or not is_awaited
+        ):  # a report may have been faster, and what it settled may be undone by now (P4)
             return
         outcome = await self._caller.invoke(call)
         if not run.is_dropped:
