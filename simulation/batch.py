@@ -6,6 +6,7 @@ import gc
 import hashlib
 import random
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -213,8 +214,10 @@ def _quiet(defects: list[str]) -> Iterator[None]:
         module._log = _Log(defects)
     sys.unraisablehook = lambda _: None
     try:
-        yield
-        gc.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # coroutines of crashed nodes were never awaited
+            yield
+            gc.collect()
     finally:
         sys.unraisablehook = hook
         for module, log in zip(modules, logs, strict=True):

@@ -101,12 +101,24 @@ class Evidence:
 
     def may_have_effect(self, step: str, by: float) -> bool:
         """Whether an action was called by then without being refused: the log's word, where participants bear it out."""
-        refused = {
+        refused = self._refused(step, by)
+        return any(call.sent_at <= by and call.attempt not in refused for call in self.calls(step, ACTION))
+
+    def was_intended(self, step: str) -> bool:
+        """Whether the log intends an attempt of the action that was not refused: for all one knows it was made."""
+        refused = self._refused(step, float("inf"))
+        return any(
+            record.row.attempt not in refused for record in self.records(step, ACTION, "attempt_started")
+        )
+
+    def _refused(self, step: str, by: float) -> set[int]:
+        """Attempts of the action that were refused, and not in doubt before: doubt stays (DESIGN.md section 5)."""
+        doubted = {record.row.attempt for record in self.records(step, ACTION, "attempt_unknown")}
+        return {
             record.row.attempt
             for record in self.records(step, ACTION, "attempt_refused")
-            if record.at <= by and _bears_out(self, record)
+            if record.at <= by and record.row.attempt not in doubted and _bears_out(self, record)
         }
-        return any(call.sent_at <= by and call.attempt not in refused for call in self.calls(step, ACTION))
 
     def is_undone(self, step: Step, by: float) -> bool:
         """Whether the participant said so by then; NOT_FOUND says so only where nothing was certain."""

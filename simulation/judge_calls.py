@@ -66,9 +66,13 @@ def _judge_forward(evidence: Evidence, call: Call) -> None:
 def _judge_backward(evidence: Evidence, call: Call) -> None:
     definition = evidence.definition
     for name in (call.step, *sorted(definition.dependents[call.step])):
-        is_doubtful = name == call.step or evidence.may_have_effect(name, call.sent_at)
-        for action in evidence.calls(name, ACTION) if is_doubtful else ():
-            if action.sent_at <= call.sent_at and action.over_at > call.sent_at + _TOLERANCE_SECONDS:
+        is_decided = name != call.step and any(
+            record.at <= call.sent_at
+            for record in evidence.records(name, ACTION, "attempt_refused", "attempt_succeeded")
+        )
+        for action in evidence.calls(name, ACTION):
+            is_in_flight = action.sent_at <= call.sent_at < action.over_at - _TOLERANCE_SECONDS
+            if is_in_flight and not is_decided:
                 evidence.broken(
                     "P4",
                     f"{call.step} was compensated at {call.sent_at:.3f} while attempt {action.attempt} of {name}, made at "

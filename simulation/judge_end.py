@@ -69,7 +69,7 @@ def _judge_parked(evidence: Evidence, step: Step, book: Entry | None) -> None:
     is_undone = step.compensation is not None and evidence.is_undone(step, _FOREVER)
     if may_stand and not is_undone and not is_listed:
         evidence.broken("P2", f"NEEDS_ATTENTION, but the effect of {step.name} is not listed as remaining")
-    if is_listed and not may_stand and not _is_refused(evidence, step):
+    if is_listed and not evidence.was_intended(step.name) and not _is_refused(evidence, step):
         evidence.broken("P2", f"NEEDS_ATTENTION lists {step.name}, which had no effect")
     if is_listed and evidence.records(step.name, COMPENSATION, "attempt_succeeded", "nothing_to_undo"):
         evidence.broken("P2", f"NEEDS_ATTENTION lists {step.name}, which was undone")

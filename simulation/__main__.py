@@ -1,0 +1,76 @@
+"""`python -m simulation --sagas 100000 --seed 1`, or `--batch 17` to see one batch of that run again."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from simulation.batch import SAGAS_PER_BATCH, run_batch
+from simulation.checker import judge
+from simulation.evidence import Violation
+from simulation.run import Summary, seed_of, timed
+from simulation.story import story
+
+_SHOWN_MAX = 5
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="simulation", description=__doc__)
+    parser.add_argument("--sagas", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--batch", type=int, help="only this batch of the run, with the stories of what went wrong"
+    )
+    arguments = parser.parse_args()
+    if arguments.batch is not None:
+        return _replay(arguments.seed, arguments.batch, min(arguments.sagas, SAGAS_PER_BATCH))
+    summary, seconds = timed(arguments.sagas, arguments.seed)
+    for line in summary.lines():
+        print(line)
+    print(f"seconds: {seconds:.1f}, batches: {summary.batches}")
+    for number, violations in list(summary.broken.items())[:_SHOWN_MAX]:
+        print(f"batch {number}: {len(violations)} violations, the first: {violations[0]}")
+        print(f"  make simulate SEED={arguments.seed} BATCH={number}")
+    if summary.broken:
+        _tell(run_first(summary, arguments.seed, arguments.sagas))
+    return _end(summary.sagas, sum(summary.faults.values()), summary.violations)
+
+
+def run_first(summary: Summary, seed: int, sagas: int) -> str:
+    """The story of the first saga that shows what is wrong."""
+    number, violations = next(iter(summary.broken.items()))
+    return _stories(seed, number, min(sagas, SAGAS_PER_BATCH), violations[:1])
+
+
+def _replay(seed: int, number: int, sagas: int) -> int:
+    batch = run_batch(seed_of(seed, number), sagas)
+    verdict = judge(batch)
+    for violation in verdict.violations:
+        print(violation)
+    _tell(_stories(seed, number, sagas, verdict.violations))
+    print(f"digest: {batch.digest()}")
+    return _end(verdict.sagas, sum(verdict.faults.values()), len(verdict.violations))
+
+
+def _stories(seed: int, number: int, sagas: int, violations: list[Violation]) -> str:
+    batch = run_batch(seed_of(seed, number), sagas)
+    concerned = list(dict.fromkeys(violation.saga_id for violation in violations if violation.saga_id))
+    return "\n\n".join(f"saga {saga_id}\n{story(batch, saga_id)}" for saga_id in concerned[:_SHOWN_MAX])
+
+
+def _tell(text: str) -> None:
+    if text:
+        print(f"\n{text}\n")
+
+
+def _end(sagas: int, faults: int, violations: int) -> int:
+    print(f"simulate: {sagas} sagas, {faults} faults, {violations} violations")
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    if os.environ.get("PYTHONHASHSEED") != "0":  # sets of strings must be walked in one order
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "simulation", *sys.argv[1:]])  # noqa: S606 - itself
+    sys.exit(main())
