@@ -47,7 +47,10 @@ class AttemptStarted:
 
 @dataclass(frozen=True, slots=True)
 class AttemptSucceeded:
-    """`settles_at` is set when a report came before the call had ended: until then it may still be in flight (P4)."""
+    """It took effect.
+
+    `settles_at` is set when a report came before the call had ended: until then it may still be in flight (P4).
+    """
 
     step: str
     operation: OperationKind
@@ -58,7 +61,7 @@ class AttemptSucceeded:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRefused:
-    """`settles_at` as in `AttemptSucceeded`."""
+    """The participant decided no: this attempt had no effect. `settles_at` as in `AttemptSucceeded`."""
 
     step: str
     operation: OperationKind
@@ -149,12 +152,12 @@ class SagaFailed:
 
 @dataclass(frozen=True, slots=True)
 class SagaCompleted:
-    pass
+    """Every step took effect."""
 
 
 @dataclass(frozen=True, slots=True)
 class SagaCompensated:
-    pass
+    """Every effect was undone; nothing remains."""
 
 
 @dataclass(frozen=True, slots=True)
