@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 import psycopg
 from psycopg import errors
+from psycopg.conninfo import make_conninfo
 from sqlalchemy import Connection, Engine, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -37,16 +38,22 @@ def driver_url(dsn: str) -> str:
     """The SQLAlchemy URL of a libpq URL; parameters given there win over the defaults.
 
     Raises:
-        InvalidRequest: it is not a `postgresql://` URL.
+        InvalidRequest: it is not a `postgresql://` URL, or has a parameter that libpq does not know.
     """
     try:
         url = make_url(dsn)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise InvalidRequest.at(
             "database_url", "is not a URL such as postgresql://user@host:5432/name"
         ) from None
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise InvalidRequest.at("database_url", "must begin with postgresql://")
+    if url.port is not None and not 1 <= url.port <= 65535:
+        raise InvalidRequest.at("database_url", f"has port {url.port}; a port is 1 to 65535")
+    try:
+        make_conninfo(**{name: str(value) for name, value in url.query.items()})
+    except psycopg.Error as error:
+        raise InvalidRequest.at("database_url", f"has an {str(error).strip()}") from None
     url = url.set(drivername="postgresql+psycopg")
     missing = {name: value for name, value in _CONNECTION_PARAMETERS.items() if name not in url.query}
     return url.update_query_dict(missing).render_as_string(hide_password=False)

@@ -97,9 +97,12 @@ class Listener:
         try:
             async with self._database.driver_connection() as connection:
                 await connection.execute(f"LISTEN {CHANNEL}")
-                async for notification in connection.notifies():
-                    if notification.payload == owner:
-                        on_request()
+                try:
+                    async for notification in connection.notifies():
+                        if notification.payload == owner:
+                            on_request()
+                finally:
+                    await connection.close()  # whoever got it next would hear of requests too
         except Exception as error:
             if is_outage(error):
                 raise unavailable(error) from error
