@@ -49,11 +49,7 @@ def next_due(definition: Definition, state: SagaState, now: float) -> float | No
         if instant is not None
     ]
     if state.status is SagaStatus.COMPENSATING:
-        due += [
-            step.settles_at
-            for step in state.steps.values()
-            if step.settles_at is not None and step.operation is _ACTION
-        ]
+        due += [step.settles_at for step in state.steps.values() if step.settles_at is not None]
     elif state.deadline_at is not None and not is_pivot_attempted(definition, state):
         due.append(state.deadline_at)
     return min((instant for instant in due if instant > now), default=None)
@@ -127,8 +123,9 @@ def _is_retry_due(draft: Draft, state: StepState) -> bool:
 
 def _go_back(draft: Draft) -> None:
     for step, state in draft.steps() if draft.may_call else ():
-        is_held = state.settles_at is not None and state.settles_at > draft.now  # P4
-        if _is_retry_due(draft, state) or (_may_be_undone(draft, step, state) and not is_held):
+        if _is_retry_due(draft, state) or (
+            _may_be_undone(draft, step, state) and not _is_held(draft, step, state)
+        ):
             draft.attempt(step, _COMPENSATION)
     if any(state.is_open or _may_be_undone(draft, step, state) for step, state in draft.steps()):
         return
@@ -136,6 +133,17 @@ def _go_back(draft: Draft) -> None:
         draft.record(SagaParked(_cause_of_parking(draft, remaining), remaining))
     else:
         draft.record(SagaCompensated())
+
+
+def _is_held(draft: Draft, step: Step, state: StepState) -> bool:
+    """Whether an attempt of the action that nobody saw end may still be in flight (P4).
+
+    One of a step that depends on this one counts too, as long as nobody has told what became of it: such a step may have no
+    compensation that would be waited for.
+    """
+    dependents = (draft.state.step(name) for name in draft.definition.dependents[step.name])
+    unseen = (state, *(other for other in dependents if not (other.is_output_known or other.is_refused)))
+    return any(other.settles_at is not None and other.settles_at > draft.now for other in unseen)
 
 
 def _may_be_undone(draft: Draft, step: Step, state: StepState) -> bool:

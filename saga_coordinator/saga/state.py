@@ -149,12 +149,16 @@ and the first two need the saga's leave (`OPERATION_ALLOWED`).
 """
 
 
+_MAY_BE_UNSEEN = (AttemptSucceeded, AttemptRefused, AttemptUnknown, AttemptUnresolved)
+"""Entries whose `settles_at` says that the call itself may still be in flight."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepState:
     """`operation` is the present one, which `attempt` and `failures` count: the action until a compensation is started.
 
-    Instants are seconds since the epoch. `retry_at`: the next attempt is due. `settles_at`: an attempt whose end nobody has
-    seen cannot be in flight beyond this. `pending_until`: an outcome must be reported before.
+    Instants are seconds since the epoch. `retry_at`: the next attempt is due. `settles_at`: an attempt of the action whose end
+    nobody has seen cannot be in flight beyond this. `pending_until`: an outcome must be reported before.
     """
 
     status: StepStatus = StepStatus.PENDING
@@ -348,20 +352,18 @@ def _moved(step: StepState, status: StepStatus, entry: AttemptEntry) -> StepStat
     match entry:
         case AttemptSucceeded():
             told |= {(operation, SUCCEEDED)}
-            settles_at = _later(settles_at, entry.settles_at)
             if is_action:
                 effect, output, cause = EffectKnown.CERTAIN, entry.output, None
         case AttemptRefused():
             told |= {(operation, REFUSED)}
-            cause, settles_at = entry.cause, _later(settles_at, entry.settles_at)
+            cause = entry.cause
             if is_action and step.status is StepStatus.WAITING:
                 effect = effect_before_pending
         case AttemptUnknown():
             cause, retry_at = entry.cause, entry.retry_at
             failures += entry.settles_at is None  # one cut off by a crash says nothing about the participant
-            settles_at = _later(settles_at, entry.settles_at)
         case AttemptUnresolved():
-            cause, settles_at = entry.cause, _later(settles_at, entry.settles_at)
+            cause = entry.cause
         case AttemptPending():
             effect_before_pending, pending_until = effect, entry.pending_until
         case NothingToUndo():
@@ -374,6 +376,8 @@ def _moved(step: StepState, status: StepStatus, entry: AttemptEntry) -> StepStat
             pass
     if is_action and isinstance(entry, AttemptUnknown | AttemptUnresolved | AttemptPending):
         effect = max(effect, EffectKnown.POSSIBLE)
+    if is_action and isinstance(entry, _MAY_BE_UNSEEN) and entry.settles_at is not None:
+        settles_at = max(settles_at or entry.settles_at, entry.settles_at)
     return StepState(
         status=status,
         effect=effect,
@@ -390,10 +394,6 @@ def _moved(step: StepState, status: StepStatus, entry: AttemptEntry) -> StepStat
         effect_before_pending=effect_before_pending,
         told=told,
     )
-
-
-def _later(first: float | None, second: float | None) -> float | None:
-    return second if first is None else first if second is None else max(first, second)
 
 
 def needs_compensation(step: Step, state: StepState) -> bool:

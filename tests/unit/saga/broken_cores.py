@@ -111,6 +111,15 @@ def nobody_waits_for_lost_attempts_to_settle(patch: pytest.MonkeyPatch) -> None:
 
 
 @broken
+def nobody_waits_for_lost_attempts_of_later_steps(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        proceed,
+        "_is_held",
+        lambda draft_, step, known: known.settles_at is not None and known.settles_at > draft_.now,
+    )
+
+
+@broken
 def report_ends_the_call(patch: pytest.MonkeyPatch) -> None:
     def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
         _settle(self, name, outcome)

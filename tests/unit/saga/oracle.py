@@ -334,14 +334,15 @@ class Oracle(Witness):
         )
         check(is_wanted, f"{step} is compensated although it was never attempted, or only refused")
         for call in self.calls:
-            invoke = call.invoke
-            if (invoke.step, invoke.operation) == (step, ACTION):
-                key = (invoke.step, invoke.operation, invoke.attempt)
-                is_in_flight = key in self.open or (
-                    call.is_lost and call.invoke.timeout_seconds + call.started_at > now
-                )
+            invoke, told = call.invoke, self.heard[call.invoke.step, ACTION]
+            if invoke.operation is ACTION and self._may_be_in_flight(call, now):
                 check(
-                    not is_in_flight, f"P4: {step} is compensated while attempt {invoke.attempt} is in flight"
+                    invoke.step != step,
+                    f"P4: {step} is compensated while attempt {invoke.attempt} is in flight",
+                )
+                is_waited_for = invoke.step in self.after[step] and not told.succeeded + told.refused
+                check(
+                    not is_waited_for, f"P4: {step} is compensated while {invoke.step} after it is in flight"
                 )
         for later in self.after[step]:
             undoing, doing = self.heard[later, COMPENSATION], self.heard[later, ACTION]
@@ -349,6 +350,11 @@ class Oracle(Witness):
             check(not undoing.started or is_over, f"P3: {step} is compensated before {later}")
             if self.steps[later].get("compensation") and doing.may_have_happened:
                 check(is_over, f"P3: {step} is compensated, and {later}, which depends on it, never was")
+
+    def _may_be_in_flight(self, call: Call, now: float) -> bool:
+        if call.is_lost:
+            return call.started_at + call.invoke.timeout_seconds > now
+        return call in self.open.values()
 
     # At the end.
 

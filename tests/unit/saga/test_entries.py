@@ -29,14 +29,23 @@ payloads = st.recursive(
 )
 
 
+instants = st.floats(0, 1e12)
+by_field: dict[str, st.SearchStrategy[Any]] = {
+    "input": payloads,
+    "output": payloads,
+    "labels": st.dictionaries(st.text(), st.text(), max_size=2),
+    "retry_delay_seconds": instants,
+    "retry_at": instants,
+    "pending_until": instants,
+    "settles_at": st.none() | instants,
+    "deadline_at": st.none() | instants,
+}
+
+
 def entries(kind: type[Entry]) -> st.SearchStrategy[Any]:
-    strategies = {
-        "input": payloads,
-        "output": payloads,
-        "labels": st.dictionaries(st.text(), st.text(), max_size=2),
-    }
-    known = {name: strategy for name, strategy in strategies.items() if name in kind.__dataclass_fields__}
-    return st.builds(kind, **known)
+    return st.builds(
+        kind, **{name: each for name, each in by_field.items() if name in kind.__dataclass_fields__}
+    )
 
 
 @given(st.sampled_from(ENTRY_TYPES).flatmap(entries))
