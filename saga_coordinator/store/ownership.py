@@ -54,7 +54,8 @@ _CLAIM_ORPHANED = text("""
             AND EXISTS (
                 SELECT FROM saga.coordinators WHERE coordinator_id = :coordinator_id AND lease_until >= clock_timestamp()
             )
-        ORDER BY saga_id LIMIT :limit FOR UPDATE SKIP LOCKED
+        -- By saga_id alone Postgres would read the primary key, from the oldest saga there ever was.
+        ORDER BY owner, saga_id LIMIT :limit FOR UPDATE SKIP LOCKED
     ) AS orphaned
     WHERE sagas.saga_id = orphaned.saga_id
     RETURNING sagas.saga_id, orphaned.owner AS previous_owner

@@ -1,0 +1,185 @@
+"""The statements that run all the time, as Postgres would run them on a database in use: none reads a whole table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from sqlalchemy import event
+
+from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.store.database import Database
+from saga_coordinator.store.embedded import EmbeddedPostgres
+from saga_coordinator.store.ownership import Ownership
+from saga_coordinator.store.requests import Request, Requests
+from saga_coordinator.store.sagas import SagaFilter, Sagas
+from tests.integration.store.appends import HERE, THERE, saga_id
+
+SAGAS = 50_000
+FILL = """
+INSERT INTO saga.coordinators VALUES 
+    (%(here)s, now() + interval '1 hour', '', ''), (%(there)s, now() - interval '1 hour', '', '');
+INSERT INTO saga.sagas (saga_id, start_key, definition, version, status, input, labels, owner, wake_at, ended_at)
+SELECT ('00000000-0000-7000-9000-' || lpad(to_hex(n), 12, '0'))::uuid, 'key ' || n, 'definition ' || n %% 500, 1,
+    CASE WHEN n %% 50 = 0 THEN 'RUNNING' WHEN n %% 50 = 1 THEN 'COMPENSATED' ELSE 'COMPLETED' END,
+    '{}', CASE WHEN n %% 5 = 0 THEN jsonb_build_object('tenant', 'tenant ' || n %% 1000) ELSE '{}' END,
+    CASE WHEN n %% 200 = 0 THEN %(here)s::uuid WHEN n %% 200 = 50 THEN %(there)s::uuid END,
+    CASE WHEN n %% 200 = 100 THEN now() - interval '1 s' WHEN n %% 200 = 150 THEN now() + interval '1 day' END,
+    CASE WHEN n %% 50 > 0 THEN now() END
+FROM generate_series(1, %(sagas)s) n;
+INSERT INTO saga.log (saga_id, sequence, type, attempt, body, recorded_by)
+SELECT saga_id, sequence, CASE sequence WHEN 1 THEN 'saga_started' ELSE 'saga_adopted' END, 0, '{}', %(here)s
+FROM saga.sagas, generate_series(1, 2) sequence;
+INSERT INTO saga.start_keys SELECT 'default', start_key, saga_id, '' FROM saga.sagas;
+INSERT INTO saga.requests (saga_id, request_id, input, answer)
+SELECT saga_id, gen_random_uuid(), '{}', CASE WHEN owner IS NULL THEN '{}'::jsonb END FROM saga.sagas WHERE start_key LIKE '%%00';
+"""
+
+Plan = Callable[[Callable[[], Awaitable[Any]]], Awaitable[list[dict[str, Any]]]]
+
+
+@pytest.fixture(scope="module")
+def full_dsn(postgres_server: EmbeddedPostgres, template_database: str) -> Iterator[str]:
+    """The connection URL of a database with many sagas, most of them ended; tests only read it."""
+    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE full_of_sagas TEMPLATE {template_database}")
+        dsn = postgres_server.dsn_for("full_of_sagas")
+        with psycopg.connect(dsn, cursor_factory=psycopg.ClientCursor, autocommit=True) as filling:
+            filling.execute(FILL, {"here": HERE, "there": THERE, "sagas": SAGAS})
+            filling.execute("VACUUM ANALYZE")
+        yield dsn
+        connection.execute("DROP DATABASE full_of_sagas WITH (FORCE)")
+
+
+@pytest.fixture
+async def full(full_dsn: str) -> AsyncIterator[Database]:
+    database = Database(full_dsn)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def plan(full: Database, full_dsn: str) -> Plan:
+    """Has the store do something, without its taking effect, and returns the plans of the statements that it sends."""
+
+    async def explain(work: Callable[[], Awaitable[Any]]) -> list[dict[str, Any]]:
+        sent: list[tuple[str, Any]] = []
+
+        def instead(
+            connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any
+        ) -> tuple[str, Any]:
+            sent.append((statement, parameters))
+            return "SELECT 1 WHERE false", {}
+
+        event.listen(full._engine.sync_engine, "before_cursor_execute", instead, retval=True)
+        try:
+            await work()
+        except (LookupError, AttributeError):  # no rows came back
+            raise
+        except Exception:  # noqa: BLE001, S110  # nor did the row that it counted on
+            pass
+        event.remove(full._engine.sync_engine, "before_cursor_execute", instead)
+        plans: list[dict[str, Any]] = []
+        with psycopg.connect(full_dsn) as connection:
+            for statement, parameters in sent:
+                row = connection.execute(f"EXPLAIN (FORMAT JSON) {statement}", parameters).fetchone()
+                assert row is not None
+                plans.append(row[0][0]["Plan"])
+        return plans
+
+    return explain
+
+
+def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)
+
+
+def whole_tables(plans: list[dict[str, Any]]) -> set[str]:
+    """The tables that are read from end to end, except those that are always small."""
+    scans = [node for plan in plans for node in nodes(plan) if node["Node Type"].endswith("Seq Scan")]
+    return {node["Relation Name"] for node in scans} - {"coordinators"}
+
+
+async def test_claims_read_no_whole_table(plan: Plan, full: Database) -> None:
+    ownership = Ownership(full, HERE, address="", version="")
+    orphaned, due = await plan(lambda: ownership.claim(200, ["definition 7"]))
+    for statement, index in ((orphaned, "sagas_owned"), (due, "sagas_unowned_due")):
+        assert not whole_tables([statement]), json.dumps(statement, indent=1)
+        assert index in {node.get("Index Name") for node in nodes(statement)}, json.dumps(statement, indent=1)
+
+
+async def test_a_claim_locks_each_row_once(plan: Plan, full: Database) -> None:
+    """A subquery that the planner repeats for each row would claim more than its limit."""
+    ownership = Ownership(full, HERE, address="", version="")
+    for statement in await plan(lambda: ownership.claim(200)):
+        joins = [node for node in nodes(statement) if node["Node Type"] == "Nested Loop"]
+        inner = [
+            below for join in joins for below in join["Plans"] if below["Parent Relationship"] == "Inner"
+        ]
+        assert not any(node["Node Type"] == "LockRows" for below in inner for node in nodes(below))
+
+
+@pytest.mark.parametrize("method", ["owned", "retire", "claim_one", "release", "backlog"])
+async def test_what_an_owner_does_reads_no_whole_table(method: str, plan: Plan, full: Database) -> None:
+    ownership = Ownership(full, HERE, address="", version="")
+    arguments: dict[str, tuple[Any, ...]] = {
+        "claim_one": (saga_id(7),),
+        "release": ([saga_id(7), saga_id(8)], 1.0),
+        "backlog": (1000,),
+    }
+    plans = await plan(lambda: getattr(ownership, method)(*arguments.get(method, ())))
+    assert plans
+    assert not whole_tables(plans), json.dumps(plans, indent=1)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        SagaFilter(),
+        SagaFilter(statuses=(SagaStatus.RUNNING,)),
+        SagaFilter(statuses=(SagaStatus.NEEDS_ATTENTION, SagaStatus.COMPENSATING)),
+        SagaFilter(statuses=(SagaStatus.COMPLETED,)),
+        SagaFilter(definition="definition 7"),
+        SagaFilter(labels={"tenant": "tenant 5"}),
+        SagaFilter((SagaStatus.RUNNING,), "definition 0", {"tenant": "tenant 0"}),
+    ],
+    ids=["all", "running", "troubled", "completed", "definition", "label", "everything"],
+)
+@pytest.mark.parametrize("after", [None, saga_id(SAGAS // 2)], ids=["first page", "next page"])
+async def test_lists_read_no_whole_table(
+    wanted: SagaFilter, after: str | None, plan: Plan, full: Database
+) -> None:
+    plans = await plan(lambda: Sagas(full).page(wanted, after, 50))
+    assert len(plans) == 1
+    assert not whole_tables(plans), json.dumps(plans, indent=1)
+
+
+async def test_one_saga_is_read_by_its_key(plan: Plan, full: Database) -> None:
+    sagas = Sagas(full)
+    for work in (
+        lambda: sagas.get(saga_id(7)),
+        lambda: sagas.by_start_key("key 7"),
+        lambda: sagas.status(saga_id(7)),
+        lambda: sagas.log(saga_id(7), 1, 100),
+        lambda: sagas.entries([saga_id(7), saga_id(8)]),
+    ):
+        plans = await plan(work)
+        assert len(plans) == 1
+        assert not whole_tables(plans), json.dumps(plans, indent=1)
+
+
+async def test_requests_are_found_without_reading_every_saga(plan: Plan, full: Database) -> None:
+    requests, request = Requests(full), Request(saga_id(7), saga_id(8), {})
+    for work in (
+        lambda: requests.unanswered(HERE, 100),
+        lambda: requests.answer_to(request),
+        lambda: requests.delete(request),
+    ):
+        plans = await plan(work)
+        assert len(plans) == 1
+        assert "sagas" not in whole_tables(plans), json.dumps(plans, indent=1)
