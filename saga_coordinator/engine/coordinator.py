@@ -199,12 +199,15 @@ class Coordinator:
         if not has_room:
             self._claiming.count_queued()
         self._claiming.starting.add(saga_id)
-        digest = request.digest()
+        digest, term = request.digest(), self._lease.term
         try:
             run, advanced = await self._advance.start(
                 registered.definition, started, request.start_key, digest, may_call=has_room
             )
-            self._drive.take(run, advanced)
+            if self._lease.term == term:
+                self._drive.take(run, advanced)
+            else:  # the lease ran out while this was on its way, so somebody may have claimed it
+                self._claiming.reconcile_soon()
         except StartKeyTaken as taken:
             if taken.request_digest != digest:
                 raise AlreadyExists(str(taken)) from None

@@ -48,6 +48,8 @@ class Lease:
         self._until = float("-inf")
         self._database_ahead = 0.0
         self._valid = asyncio.Event()
+        self.term = 1
+        """Grows whenever the lease had run out before it was renewed: what was ours in an earlier term may be another's by now."""
         self._task: asyncio.Task[None] | None = None
 
     def now(self) -> float:
@@ -66,7 +68,7 @@ class Lease:
 
     async def start(self) -> None:
         """Takes the lease and keeps it. Raises Unavailable."""
-        await self._renew()
+        self._until = await self._renew()
         self._valid.set()
         self._task = asyncio.create_task(self._keep(), name="lease")
 
@@ -75,30 +77,29 @@ class Lease:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
-    async def _renew(self) -> None:
+    async def _renew(self) -> float:
+        """Returns until when the lease lasts, by the local clock."""
         asked_at = self._clock()
         try:
             database_now = await asyncio.wait_for(self._renewal.renew(self._seconds), timeout=self._seconds)
         except TimeoutError:
             raise Unavailable(f"the lease was not renewed within {self._seconds:g} s") from None
         self._database_ahead = database_now - self._clock()
-        self._until = asked_at + self._seconds
+        return asked_at + self._seconds
 
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(self._seconds / RENEWALS_PER_LEASE)
-            had_expired = not self.may_act
             try:
-                await self._renew()
+                until = await self._renew()
+                if (
+                    not self.may_act
+                ):  # others may have claimed what was ours: nothing is done before that is known
+                    self.term += 1
+                    await self._on_regained()
+                    _log.info("lease_regained")
             except Unavailable as error:
                 _log.warning("lease_not_renewed", error=str(error), may_act=self.may_act)
                 continue
-            if had_expired:
-                try:
-                    await self._on_regained()
-                except Unavailable as error:
-                    _log.warning("lease_not_regained", error=str(error))
-                    self._until = float("-inf")
-                    continue
-                _log.info("lease_regained")
+            self._until = until
             self._valid.set()
