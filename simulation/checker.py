@@ -79,9 +79,12 @@ def _judge_saga(evidence: Evidence, rows_seen: set[str]) -> list[Violation]:
     except ImpossibleTransition as error:
         evidence.broken("P7", f"the log cannot be replayed: {error}")
         return evidence.violations
-    judge_log(evidence)
-    judge_calls(evidence)
-    judge_end(evidence)
+    try:
+        judge_log(evidence)
+        judge_calls(evidence)
+        judge_end(evidence)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, StopIteration) as error:
+        evidence.broken("P7", f"the history makes no sense: {error!r}")
     return evidence.violations
 
 

@@ -120,7 +120,6 @@ def _value(evidence: Evidence, step: str, operation: str, source: str) -> Any:
         case ("steps", name, "output", "ref"):
             return f"{evidence.saga_id}:{name}"
         case ("failure", "code"):
-            assert evidence.row.failure is not None
             failed = next(record.row for record in evidence.log if record.row.type == "saga_failed")
             return failed.entry().cause.code  # type: ignore[union-attr]
         case ("output", "ref"):
