@@ -20,7 +20,7 @@ from tests.integration.store.appends import HERE, THERE, saga_id
 
 SAGAS = 50_000
 FILL = """
-INSERT INTO saga.coordinators VALUES 
+INSERT INTO saga.coordinators VALUES
     (%(here)s, now() + interval '1 hour', '', ''), (%(there)s, now() - interval '1 hour', '', '');
 INSERT INTO saga.sagas (saga_id, start_key, definition, version, status, input, labels, owner, wake_at, ended_at)
 SELECT ('00000000-0000-7000-9000-' || lpad(to_hex(n), 12, '0'))::uuid, 'key ' || n, 'definition ' || n %% 500, 1,
