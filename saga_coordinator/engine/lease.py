@@ -49,7 +49,7 @@ class Lease:
         self._database_ahead = 0.0
         self._valid = asyncio.Event()
         self.term = 1
-        """Grows whenever the lease had run out before it was renewed: what was ours in an earlier term may be another's by now."""
+        """Grows whenever the lease had run out before it was renewed: what was ours before may be another's by now."""
         self._task: asyncio.Task[None] | None = None
 
     def now(self) -> float:
