@@ -37,8 +37,8 @@ Announce = Callable[[tuple[str, ...]], None]
 """Is told the addresses once they are served."""
 
 
-def run(settings: Settings, announce: Announce | None = None) -> None:
-    """Serves until a signal says to stop.
+def run(settings: Settings, announce: Announce | None = None, *, shares_port: bool = False) -> None:
+    """Serves until a signal says to stop; on a port that other coordinators serve too, if `shares_port`.
 
     Raises:
         SagaError: it cannot start; the message says why and what to do.
@@ -46,7 +46,7 @@ def run(settings: Settings, announce: Announce | None = None) -> None:
     telemetry.configure(log_format=settings.log_format, log_level=settings.log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
-            runner.run(_serve(settings, announce))
+            runner.run(_serve(App(settings, shares_port=shares_port), announce))
         except SagaError:
             raise
         except Exception as error:
@@ -63,8 +63,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _serve(settings: Settings, announce: Announce | None) -> None:
-    app = App(settings)
+async def _serve(app: App, announce: Announce | None) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -98,8 +97,9 @@ def _stop(stopping: asyncio.Event, number: signal.Signals) -> None:
 class App:
     """Everything that one process runs. Not started twice."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, shares_port: bool = False) -> None:
         self._settings = settings
+        self._shares_port = shares_port
         self._database: Database | None = None
         self._participants: Participants | None = None
         self._coordinator: Coordinator | None = None
@@ -120,7 +120,9 @@ class App:
         self._participants = Participants(directory, payload_bytes_max=settings.payload_bytes_max)
         await self._check_schema()
         self._database = database = Database(settings.database_url, pool_size=settings.pool_size)
-        self._server = server = Server(payload_bytes_max=settings.payload_bytes_max)
+        self._server = server = Server(
+            payload_bytes_max=settings.payload_bytes_max, shares_port=self._shares_port
+        )
         addresses = server.listen(settings.addresses)
         coordinator_id = str(uuid.uuid4())
         stores = Stores.of(database, coordinator_id, address=addresses[0], version=__version__)

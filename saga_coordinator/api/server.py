@@ -40,8 +40,8 @@ class CannotListen(SagaError):
 class Server:
     """Serves the RPCs. Health: the empty name says that the process lives, a service's that it would be served now."""
 
-    def __init__(self, *, payload_bytes_max: int) -> None:
-        self._server = grpc.aio.server(options=_options(payload_bytes_max))
+    def __init__(self, *, payload_bytes_max: int, shares_port: bool) -> None:
+        self._server = grpc.aio.server(options=_options(payload_bytes_max, shares_port))
         self._health = health.aio.HealthServicer()
         self._calls = CallsInFlight()
         self._services: tuple[str, ...] = ()
@@ -108,14 +108,14 @@ class Server:
             await self._health.set(service, SERVING if is_ready else NOT_SERVING)
 
 
-def _options(payload_bytes_max: int) -> list[tuple[str, int]]:
+def _options(payload_bytes_max: int, shares_port: bool) -> list[tuple[str, int]]:
     # In protobuf a number takes 11 bytes where JSON needs 2, and nothing grows more. The rest is labels, texts and definitions.
     message_bytes_max = 6 * payload_bytes_max + 1024 * 1024
     return [
         ("grpc.max_receive_message_length", message_bytes_max),
         ("grpc.max_send_message_length", -1),
         # Otherwise a second process on the same port would not be refused, and each would get some of the calls.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(shares_port)),
         # Clients may keep idle connections alive through proxies that would drop them.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

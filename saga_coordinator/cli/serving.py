@@ -16,6 +16,7 @@ import click
 
 import saga_coordinator
 from saga_coordinator import app
+from saga_coordinator.cli import supervisor
 from saga_coordinator.cli.options import Failure, setting_flags, settings_of
 from saga_coordinator.store import schema
 from saga_coordinator.store.embedded import EmbeddedPostgres
@@ -38,14 +39,20 @@ _postgres_port = click.option(
 
 @click.command()
 @setting_flags()
-def serve(**flags: Any) -> None:
+@click.option(supervisor.ONE_OF_MANY, is_flag=True, hidden=True)
+def serve(one_of_many: bool, **flags: Any) -> None:
     """Run a coordinator on a database that `saga-coordinator migrate` has prepared.
 
     Each setting is taken from its flag, else from the environment, else from the file that --config names.
 
     SIGTERM and Ctrl-C let calls in flight end; a second one stops at once. SIGHUP reads the participants file again.
     """
-    app.run(settings_of(flags))
+    settings = settings_of(flags)
+    if one_of_many:
+        supervisor.end_with_supervisor()
+    elif settings.processes > 1:
+        sys.exit(supervisor.supervise(settings, sys.argv[1:]))
+    app.run(settings, shares_port=one_of_many)
 
 
 @click.command()
@@ -58,7 +65,7 @@ def serve(**flags: Any) -> None:
 )
 @_postgres_bin
 @_postgres_port
-@setting_flags(without=("database_url", "database_wait_seconds"))
+@setting_flags(without=("database_url", "database_wait_seconds", "processes"))
 def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **flags: Any) -> None:
     """Run a coordinator for trying things out, with a PostgreSQL of its own that needs no server."""
     settings_of(flags, database_url="postgresql://checked-before-it-is-started/")

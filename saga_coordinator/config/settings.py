@@ -32,6 +32,7 @@ class Settings:
     database_url: str = field(repr=False)
     addresses: tuple[str, ...]
     participants: Path | None
+    processes: int
     payload_bytes_max: int
     lease_seconds: float
     sagas_in_memory_max: int
@@ -177,6 +178,13 @@ OPTIONS: tuple[Option, ...] = (
         "FILE",
         _path,
         is_path=True,
+    ),
+    Option(
+        "processes",
+        "How many coordinators to run, sharing the port. One keeps a core busy.",
+        "COUNT",
+        _whole(1, 64),
+        default="1",
     ),
     Option(
         "payload_bytes_max",

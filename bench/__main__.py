@@ -1,0 +1,190 @@
+"""How many sagas a second: `python -m bench [--seconds N]`, or `make bench`.
+
+One coordinator, one participant and the load, each a process, with an embedded PostgreSQL that syncs every commit. Each figure is
+taken several times, the shapes taking turns, and printed as the median with its spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import platform
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc.aio
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.struct_pb2 import Struct, Value
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from saga_client.v1 import definition_pb2 as definition
+from saga_client.v1 import definition_service_pb2 as definitions
+from saga_client.v1 import definition_service_pb2_grpc as definitions_grpc
+from saga_client.v1 import saga_pb2 as saga
+from saga_client.v1 import saga_service_pb2 as sagas
+from saga_client.v1 import saga_service_pb2_grpc as sagas_grpc
+
+from saga_coordinator.store.embedded import EmbeddedPostgres
+
+_BIN = Path(sys.executable).parent
+_READY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One row of the table: a 2-step saga, so many at once, going through or rolled back."""
+
+    name: str
+    in_flight: int
+    refused_step: str
+    ends_as: saga.SagaStatus
+
+
+SHAPES = (
+    Shape("success", 1, "", saga.SAGA_STATUS_COMPLETED),
+    Shape("success", 64, "", saga.SAGA_STATUS_COMPLETED),
+    Shape("success", 256, "", saga.SAGA_STATUS_COMPLETED),
+    Shape("rollback", 32, "second", saga.SAGA_STATUS_COMPENSATED),
+)
+
+
+@dataclass(frozen=True)
+class Taken:
+    sagas_per_second: float
+    p50_ms: float
+    p99_ms: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long each figure is taken [4]")
+    parser.add_argument("--rounds", type=int, default=3, help="how often [3]")
+    arguments = parser.parse_args()
+    print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+    )
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=_cache())))
+        database = stack.enter_context(EmbeddedPostgres(folder / "postgres"))
+        coordinator, participant = f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}"
+        file = folder / "participants.yaml"
+        file.write_text(f"participants: {{bench: {{target: 'dns:///{participant}'}}}}\n", encoding="utf-8")
+        subprocess.run([_BIN / "saga-coordinator", "migrate", "--database-url", database.dsn], check=True)
+        stack.enter_context(_process(sys.executable, "-m", "bench.participant", participant))
+        serve = (
+            "serve",
+            "--address",
+            coordinator,
+            "--database-url",
+            database.dsn,
+            "--participants",
+            str(file),
+        )
+        stack.enter_context(_process(str(_BIN / "saga-coordinator"), *serve, "--log-level", "warning"))
+        asyncio.run(_measure(coordinator, arguments.seconds, arguments.rounds))
+
+
+async def _measure(address: str, seconds: float, rounds: int) -> None:
+    async with grpc.aio.insecure_channel(address) as channel:
+        await _until_ready(channel)
+        await definitions_grpc.DefinitionServiceStub(channel).RegisterDefinition(
+            definitions.RegisterDefinitionRequest(definition=_two_steps())
+        )
+        taken: dict[Shape, list[Taken]] = {shape: [] for shape in SHAPES}
+        for _ in range(rounds):
+            for shape in SHAPES:
+                await _take(channel, shape, seconds / 4)  # warms up
+                taken[shape].append(await _take(channel, shape, seconds))
+    print(
+        f"{'2-step saga':12} {'in flight':>9} {'sagas/s':>9} {'lowest-highest':>16} {'p50 ms':>8} {'p99 ms':>8}"
+    )
+    for shape, figures in taken.items():
+        rates = [each.sagas_per_second for each in figures]
+        p50, p99 = (
+            statistics.median(getattr(each, name) for each in figures) for name in ("p50_ms", "p99_ms")
+        )
+        spread = f"{min(rates):.0f}-{max(rates):.0f}"
+        row = f"{shape.name:12} {shape.in_flight:9} {statistics.median(rates):9.0f} {spread:>16} {p50:8.1f} {p99:8.1f}"
+        print(row)
+
+
+async def _take(channel: grpc.aio.Channel, shape: Shape, seconds: float) -> Taken:
+    start = sagas_grpc.SagaServiceStub(channel).StartSaga
+    fields = Struct()
+    fields.update({"refuse": shape.refused_step, "order": 1})
+    given = Value(struct_value=fields)
+    latencies: list[float] = []
+    began = time.perf_counter()
+    until = began + seconds
+
+    async def customer() -> None:
+        while (sent := time.perf_counter()) < until:
+            request = sagas.StartSagaRequest(
+                definition="bench", start_key=str(uuid.uuid4()), input=given, wait=True
+            )
+            reply = await start(request, timeout=30)
+            if reply.saga.status != shape.ends_as:
+                raise SystemExit(
+                    f"a saga ended as {saga.SagaStatus.Name(reply.saga.status)}: {reply.saga.failure}"
+                )
+            latencies.append(time.perf_counter() - sent)
+
+    await asyncio.gather(*(customer() for _ in range(shape.in_flight)))
+    latencies.sort()
+    rate = len(latencies) / (time.perf_counter() - began)
+    p50, p99 = (1000 * latencies[int(len(latencies) * part)] for part in (0.5, 0.99))
+    return Taken(rate, p50, p99)
+
+
+def _two_steps() -> definition.Definition:
+    def operation() -> definition.Operation:
+        return definition.Operation(participant="bench", timeout=Duration(seconds=10))
+
+    steps = [
+        definition.Step(name=name, action=operation(), compensation=operation())
+        for name in ("first", "second")
+    ]
+    return definition.Definition(name="bench", steps=steps)
+
+
+async def _until_ready(channel: grpc.aio.Channel) -> None:
+    async with asyncio.timeout(_READY_SECONDS):
+        await channel.channel_ready()
+        check = health_pb2_grpc.HealthStub(channel).Check
+        while (await check(health_pb2.HealthCheckRequest())).status != health_pb2.HealthCheckResponse.SERVING:
+            await asyncio.sleep(0.05)
+
+
+@contextmanager
+def _process(*command: str) -> Iterator[None]:
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _cache() -> Path:
+    folder = Path(".cache")
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+if __name__ == "__main__":
+    main()
