@@ -1,0 +1,171 @@
+"""Real coordinators on a real database, with participants in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import psycopg
+import pytest
+
+from saga_coordinator.engine.coordinator import Coordinator, StartSaga, Stores
+from saga_coordinator.engine.ownership import EngineSettings
+from saga_coordinator.store.database import Database
+from saga_coordinator.store.definitions import Definitions
+from saga_coordinator.store.sagas import SagaRecord, Sagas
+from tests.integration.engine.participants import Participants
+from tests.integration.proxy import Proxy, proxy_to
+
+Query = Callable[..., Awaitable[list[tuple[Any, ...]]]]
+
+WAIT_SECONDS = 20.0
+
+
+class Engine:
+    """A coordinator of the test's, with everything below it."""
+
+    def __init__(self, name: str, dsn: str, participants: Participants, settings: EngineSettings) -> None:
+        self.database = Database(dsn)
+        self.coordinator_id = str(uuid.uuid4())
+        self.sagas = Sagas(self.database)
+        self.definitions = Definitions(self.database)
+        self.stores = Stores.of(self.database, self.coordinator_id, address=f"{name}:7242", version="0")
+        self.coordinator = Coordinator(self.stores, participants, settings, random.Random(7))
+        self._keys = itertools.count(1)
+        self._name = name
+        self.is_running = False
+
+    async def begin(self) -> None:
+        await self.coordinator.start()
+        self.is_running = True
+
+    async def start(self, definition: str = "order", *, key: str = "", **request: Any) -> str:
+        """Starts a saga; returns its identity."""
+        key = key or f"{self._name} {next(self._keys)}"
+        saga_id, _ = await self.coordinator.start_saga(StartSaga(definition, key, **request))
+        return saga_id
+
+    async def settled(self, saga_id: str, seconds: float = WAIT_SECONDS) -> SagaRecord:
+        """The saga, once nothing more moves by itself."""
+        assert await self.coordinator.wait(saga_id, seconds), await self.story(saga_id)
+        return await self.sagas.get(saga_id)
+
+    async def run(self, definition: str = "order", **request: Any) -> SagaRecord:
+        """Starts a saga and waits for it."""
+        return await self.settled(await self.start(definition, **request))
+
+    async def story(self, saga_id: str) -> list[str]:
+        """The log, one short line an entry."""
+        log = await self.sagas.log(saga_id)
+        return [
+            " ".join(
+                str(word)
+                for word in (entry.entry.type, entry.entry.step, entry.entry.operation, entry.entry.attempt)
+                if word
+            )
+            for entry in log
+        ]
+
+    @property
+    def drives(self) -> set[str]:
+        """The sagas in its memory."""
+        return set(self.coordinator._drive.runs)
+
+    async def stop(self, grace_seconds: float = 5.0) -> None:
+        if self.is_running:
+            self.is_running = False
+            await self.coordinator.stop(grace_seconds)
+        await self.database.close()
+
+    async def kill(self) -> None:
+        """Ends it as a crash does: nothing is committed any more, nothing let go, nobody told."""
+        self.is_running = False
+        coordinator = self.coordinator
+        for run in tuple(coordinator._drive.runs.values()):
+            run.is_dropped = True
+            if run.timer is not None:
+                run.timer.cancel()
+        named = (coordinator._lease._task, coordinator._claiming._task, coordinator._inbox._task)
+        tasks = {task for task in (*named, coordinator._journal._flusher) if task is not None}
+        tasks |= coordinator._drive._calls | coordinator._drive._moves
+        tasks |= coordinator._starts  # type: ignore[arg-type]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.database.close()
+
+
+StartEngine = Callable[..., Awaitable[Engine]]
+
+
+@pytest.fixture
+def participants() -> Participants:
+    """Tells all participants what to do, and knows what they did."""
+    return Participants("")
+
+
+@pytest.fixture
+async def start_engine(database_dsn: str, participants: Participants) -> AsyncIterator[StartEngine]:
+    """Starts coordinators, stopped with the test."""
+    engines: list[Engine] = []
+
+    async def start(name: str = "here", dsn: str = database_dsn, **settings: Any) -> Engine:
+        settings = {"lease_seconds": 3.0, "poll_seconds": 0.05, **settings}
+        engine = Engine(name, dsn, participants.seen_from(name), EngineSettings(**settings))
+        engines.append(engine)
+        await engine.begin()
+        return engine
+
+    yield start
+    await asyncio.gather(*(engine.stop(0) for engine in engines))
+
+
+@pytest.fixture
+async def engine(start_engine: StartEngine) -> Engine:
+    """One coordinator that knows the definition `order`."""
+    started = await start_engine()
+    await started.definitions.register(ORDER)
+    return started
+
+
+@pytest.fixture
+async def query(database_dsn: str) -> AsyncIterator[Query]:
+    """Runs a statement beside the coordinators, and returns its rows."""
+    async with await psycopg.AsyncConnection.connect(database_dsn, autocommit=True) as connection:
+
+        async def run(statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
+            cursor = await connection.execute(statement, parameters)
+            return await cursor.fetchall() if cursor.description else []
+
+        yield run
+
+
+@pytest.fixture
+async def proxy(database_dsn: str) -> AsyncIterator[Proxy]:
+    """The way to the test's database that can fail."""
+    async with proxy_to(database_dsn) as opened:
+        yield opened
+
+
+RETRY = {"max_attempts": 3, "initial_backoff": "0.01s", "max_backoff": "0.02s"}
+
+
+def a_step(name: str, participant: str, **more: Any) -> dict[str, Any]:
+    """A step whose operations are tried three times, quickly."""
+    operation = {"participant": participant, "timeout": "5s", "retry": RETRY}
+    action = operation | more.pop("action", {})
+    step = {"name": name, "action": action, **more}
+    if not more.get("pivot") and not more.get("read_only") and not more.get("irreversible"):
+        step["compensation"] = operation | more.get("compensation", {})
+    return step
+
+
+def a_definition(*steps: dict[str, Any], name: str = "order", **more: Any) -> dict[str, Any]:
+    return {"name": name, "steps": list(steps), **more}
+
+
+ORDER = a_definition(a_step("reserve", "inventory"), a_step("charge", "payments"), a_step("ship", "shipping"))
