@@ -30,7 +30,7 @@ from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Pending, Refused, Succeeded, Unknown
 from saga_coordinator.saga.state import SETTLED, SagaState, SagaStatus
 from tests.unit.saga.definitions import random_source
-from tests.unit.saga.world import Call, Witness, World
+from tests.unit.saga.world import MADE_UP, Call, Witness, World
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 Operation = tuple[str, OperationKind]
@@ -84,6 +84,9 @@ class Oracle(Witness):
         self.world: World | None = None
         self.log: list[log.Entry] = []
         self.rows: Counter[Any] = Counter()
+        """Rows of the tables that this story has used."""
+        self.pairs: Counter[Any] = Counter()
+        """(saga status, type of input) that it has met."""
 
     # After every decision.
 
@@ -91,6 +94,7 @@ class Oracle(Witness):
         self, before: SagaState | None, happened: Input, decision: Decision, *, may_call: bool
     ) -> None:
         world = self._world
+        self.pairs[before and before.status, type(happened)] += 1
         self._hear(before, happened)
         self.log += decision.entries
         self._check_fold(before, decision)
@@ -127,7 +131,7 @@ class Oracle(Witness):
                 if call.is_lost and call not in self.decided_early:
                     self.heard[step, kind].lost += 1
             self.open = {key: call for key, call in self.open.items() if not call.is_lost}
-        if not isinstance(happened, AttemptEnded | OutcomeReported):
+        if not isinstance(happened, AttemptEnded | OutcomeReported) or happened.outcome == Succeeded(MADE_UP):
             return
         heard = self.heard[happened.step, happened.operation]
         match happened.outcome:
@@ -194,9 +198,16 @@ class Oracle(Witness):
             assert before is not None
             is_past = before.status is not SagaStatus.RUNNING or self._is_pivot_attempted()
             is_turned = any(entry.cause.code == "CANCELLED" for entry in failed)
-            check(is_turned is not is_past, "a cancel turns a running saga, unless its pivot was attempted")
+            check(
+                is_turned is not is_past,
+                "a cancel turns a running saga, unless its pivot was attempted",
+            )
             if before.status is SagaStatus.RUNNING and is_past:
                 check(decision.refusal, "a cancel after the pivot's attempt is refused")
+        if isinstance(happened, OutcomeReported) and happened.outcome == Succeeded(MADE_UP):
+            check(decision.refusal, "a report of what was never attempted is refused")
+            told = decision.state.step(happened.step).told
+            check(not [kind for kind, _ in told if kind is happened.operation], "and it is not believed")
         if isinstance(happened, OwnershipGained) and before is not None and before.status not in SETTLED:
             check(decision.entries, "P8: an adoption takes the sequence that the previous owner would take")
 

@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saga_coordinator.saga.decide import Decision, Input
+from saga_coordinator.saga.decide import HANDLERS, Decision, Input, StartRequested
 from saga_coordinator.saga.state import SAGA_TRANSITIONS, STEP_TRANSITIONS, SagaState, SagaStatus
 from tests.unit.saga.definitions import random_source
 from tests.unit.saga.oracle import Oracle, play, watch
@@ -33,6 +33,7 @@ def test_p1_to_p9_hold_in_every_story(random: Random) -> None:
 
 def test_p1_to_p9_hold_in_many_stories_and_these_use_every_row_of_the_tables() -> None:
     rows: Counter[Any] = Counter()
+    pairs: Counter[Any] = Counter()
     ends: Counter[SagaStatus] = Counter()
     for seed in SEEDS:
         try:
@@ -44,8 +45,12 @@ def test_p1_to_p9_hold_in_many_stories_and_these_use_every_row_of_the_tables() -
         assert oracle.world.state is not None
         ends[oracle.world.state.status] += 1
         rows += oracle.rows
+        pairs += oracle.pairs
     assert min(ends.values()) > len(SEEDS) / 5, "the stories end in all ways"
     assert set(rows) >= {*SAGA_TRANSITIONS, *STEP_TRANSITIONS} - RARE_ROWS - UNREACHABLE_ROWS
+    assert set(pairs) == {(None, StartRequested)} | {
+        pair for pair in HANDLERS if pair[0] is not SagaStatus.ABANDONED
+    }
     assert not set(rows) & UNREACHABLE_ROWS, "justified as unreachable, and reached"
 
 

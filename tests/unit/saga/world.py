@@ -37,6 +37,8 @@ from saga_coordinator.saga.state import SETTLED, SagaState
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 BEGIN = 1_000.0
+MADE_UP = {"id": "made up"}
+"""The output of what was never called."""
 DECISIONS_MAX = 600
 """More than any finite story needs: reached only by a loop."""
 
@@ -150,6 +152,8 @@ class World:
         self.decide(
             StartRequested("saga", 1, {"n": 1}, {}, self.random.choice([None, None, None, 2.0, 12.0]))
         )
+        for _ in range(self.random.choice([0, 0, 1, 3])):
+            self.at(BEGIN + self.random.uniform(0, 40), self.bother)
         while self._queue:
             self.now, _, act = heapq.heappop(self._queue)
             act()
@@ -164,7 +168,7 @@ class World:
         match happened:
             case AttemptEnded(step, operation=OperationKind.ACTION, outcome=Succeeded()):
                 self._told_success.add(step)
-            case OutcomeReported(step, OperationKind.ACTION, Succeeded()):
+            case OutcomeReported(step, OperationKind.ACTION, Succeeded(output)) if output != MADE_UP:
                 self._told_success.add(step)
             case _:
                 pass
@@ -225,6 +229,17 @@ class World:
             self.at(self.now + 1, self.cancel)
         else:
             self.decide(CancelAsked("changed my mind", "anna"))
+
+    def bother(self) -> None:
+        """Something that nobody asked for, at any time, also after the end."""
+        if self.is_down:
+            return
+        step = self.random.choice([*self.sites, "nowhere"])
+        kind = self.random.choice([ACTION, COMPENSATION])
+        choices: list[Input] = [TimerFired(), CancelAsked("by mistake")]
+        if not self.state or not self.state.step(step).attempts(kind):
+            choices.append(OutcomeReported(step, kind, Succeeded(MADE_UP)))
+        self.decide(self.random.choice(choices))
 
     # Calls.
 
