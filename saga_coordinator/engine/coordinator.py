@@ -112,7 +112,13 @@ class Coordinator:
         self._drive = Drive(self._advance, participants, self._lease)
         self._inbox = Inbox(stores.requests, stores.listener, self._drive, stores.coordinator_id)
         self._claiming = Claiming(
-            stores.ownership, stores.sagas, stores.definitions, self._drive, self._inbox, settings
+            stores.ownership,
+            stores.sagas,
+            stores.definitions,
+            self._drive,
+            self._inbox,
+            self._lease,
+            settings,
         )
         self._journal.on_recovered = self._claiming.reconcile_soon
         self._drive.on_lost = self._claiming.reconcile_soon

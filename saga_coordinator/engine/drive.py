@@ -45,11 +45,17 @@ class Drive:
 
     def take(self, run: Run, advanced: Advanced) -> None:
         """Keeps a saga that this coordinator has just started, and does what follows from its start."""
-        self._keep(run)
-        self._perform(run, advanced)
+        if run.saga_id not in self.runs:  # else its row was claimed before the answer to its start came in
+            self._keep(run)
+            self._perform(run, advanced)
 
     def adopt(self, run: Run, previous_owner: str | None) -> None:
-        """Keeps a saga that this coordinator has just claimed, and goes on where it stands."""
+        """Keeps a saga that this coordinator has just claimed, and goes on where its log stands.
+
+        A claim takes what nobody drives, so a run of the same saga from before is out of date.
+        """
+        if before := self.runs.get(run.saga_id):
+            self.drop(before)
         self._keep(run)
         if run.state.status in SETTLED:
             self._spawn(self._moves, self._put_to_rest(run))

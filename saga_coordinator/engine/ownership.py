@@ -11,6 +11,7 @@ import structlog
 
 from saga_coordinator.engine.advance import Run
 from saga_coordinator.engine.drive import Drive
+from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ports import Definitions, Ownership, Sagas
 from saga_coordinator.engine.requests import Inbox
 from saga_coordinator.saga.entries import Entry
@@ -54,6 +55,7 @@ class Claiming:
         definitions: Definitions,
         drive: Drive,
         inbox: Inbox,
+        lease: Lease,
         settings: EngineSettings,
     ) -> None:
         self._ownership = ownership
@@ -61,6 +63,7 @@ class Claiming:
         self._definitions = definitions
         self._drive = drive
         self._inbox = inbox
+        self._lease = lease
         self._settings = settings
         self._wakeup = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -103,6 +106,8 @@ class Claiming:
 
     async def claim_one(self, saga_id: str) -> bool:
         """Takes over a saga that nobody drives; False when it has an owner or is settled. Raises Unavailable."""
+        if not self._lease.may_act:
+            raise Unavailable("the coordinator's lease has run out; it cannot reach the database")
         try:
             claim = await self._ownership.claim_one(saga_id)
         except Unavailable:
@@ -126,6 +131,7 @@ class Claiming:
 
     async def _keep(self) -> None:
         while True:
+            await self._lease.wait_until_valid()  # what is claimed without a lease is at once anybody's
             has_more = False
             try:
                 has_more = await self._look()
@@ -169,7 +175,8 @@ class Claiming:
             sagas=len(claims),
             orphaned=sum(claim.previous_owner is not None for claim in claims),
         )
-        adopting = [claim for claim in claims if claim.saga_id not in self._adopting]
+        busy = self._adopting | self.starting
+        adopting = [claim for claim in claims if claim.saga_id not in busy]
         self._adopting.update(claim.saga_id for claim in adopting)
         try:
             logs = await self._sagas.entries([claim.saga_id for claim in adopting])
@@ -191,5 +198,4 @@ class Claiming:
             _log.exception("saga_stuck", saga_id=claim.saga_id)
             self._drive.stuck.append(claim.saga_id)
             return
-        if claim.saga_id not in self._drive.runs:
-            self._drive.adopt(Run(claim.saga_id, registered.definition, state), claim.previous_owner)
+        self._drive.adopt(Run(claim.saga_id, registered.definition, state), claim.previous_owner)
