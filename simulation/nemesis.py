@@ -62,6 +62,7 @@ class Cluster:
         self._settings = EngineSettings(sagas_in_memory_max=sagas_in_memory_max)
         self._born = 0
         self._kept: list[Coordinator] = []
+        self._stopping: list[Node] = []
 
     def boot(self) -> None:
         self._born += 1
@@ -120,8 +121,9 @@ class Cluster:
     def stop(self, node: Node) -> None:
         """A clean stop, as for an upgrade."""
         found = [coordinator for each, coordinator in self._clients.nodes if each is node]
-        if not found:
+        if not found or node in self._stopping:
             return
+        self._stopping.append(node)
         self._note(f"{node.id} is told to stop")
         task = node.spawn(found[0].stop(self._dice.choice((0.0, 0.5, 5.0))))
         task.add_done_callback(lambda _: self.crash(node), context=node.context.copy())
