@@ -81,7 +81,9 @@ class Lease:
         """Returns until when the lease lasts, by the local clock."""
         asked_at = self._clock()
         try:
-            database_now = await asyncio.wait_for(self._renewal.renew(self._seconds), timeout=self._seconds)
+            # Not `wait_for`: before Python 3.12 it may swallow the cancellation by which `stop` ends this.
+            async with asyncio.timeout(self._seconds):
+                database_now = await self._renewal.renew(self._seconds)
         except TimeoutError:
             raise Unavailable(f"the lease was not renewed within {self._seconds:g} s") from None
         self._database_ahead = database_now - self._clock()

@@ -141,8 +141,10 @@ class Claiming:
             except Exception:  # noqa: BLE001 - recovery must go on, whatever one round met
                 _log.exception("claiming_failed")
             if not has_more:
+                # Not `wait_for`: before Python 3.12 it may swallow the cancellation by which `stop` ends this.
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wakeup.wait(), self._settings.poll_seconds)
+                    async with asyncio.timeout(self._settings.poll_seconds):
+                        await self._wakeup.wait()
                 self._wakeup.clear()
 
     async def _look(self) -> bool:
