@@ -3,6 +3,9 @@
 PYTHON ?= python3
 # More arguments for the tests, as in: make test PYTEST="-k embedded -x"
 PYTEST ?=
+# How long to torture, and by which seed, as in: make torture SECONDS=120 SEED=7
+SECONDS ?= 60
+SEED ?= 1
 
 bin := .venv/bin
 ready := .venv/.ready
@@ -13,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check generate clean
+.PHONY: help demo test check torture generate clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +37,9 @@ check: $(ready) ## Prove formatting, types, architecture, the contract's style a
 	$(bin)/python -m tools.generate --check
 	$(bin)/python -m tools.draw_state_machine --check
 	$(bin)/python -m tools.find_leftovers
+
+torture: $(ready) ## Kill, stop, cut and shift clocks of real processes for SECONDS, then check the books
+	@exec $(bin)/python -m torture --seconds $(SECONDS) --seed $(SEED)
 
 generate: $(ready) ## Write the code generated from proto/ and the drawings generated from the code
 	$(bin)/python -m tools.generate

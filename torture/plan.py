@@ -1,0 +1,109 @@
+"""What is broken when: drawn from a seed before anything runs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from torture.crashing import POINTS
+
+
+class Kind(StrEnum):
+    KILL_COORDINATOR = "kill -9 of a coordinator"
+    STOP_COORDINATOR = "SIGSTOP of a coordinator past its lease"
+    LEAVE_COORDINATOR = "SIGTERM of a coordinator"
+    KILL_PARTICIPANT = "kill -9 of a participant"
+    STOP_PARTICIPANT = "SIGSTOP of a participant"
+    FLAP_PARTICIPANT = "a participant is unavailable"
+    POSTGRES_FAST = "Postgres restarts, fast"
+    POSTGRES_IMMEDIATE = "Postgres restarts, immediate"
+    DATABASE_CUT = "connections to Postgres are cut"
+    DATABASE_DELAY = "connections to Postgres are slow"
+    DATABASE_HOLE = "connections to Postgres are silent"
+    DATABASE_ANSWER_LOST = "Postgres' answer is lost"
+    CALLS_CUT = "connections to a participant are cut"
+    CALLS_DELAY = "connections to a participant are slow"
+    CALLS_HOLE = "connections to a participant are silent"
+    CALLS_ANSWER_LOST = "a participant's answer is lost"
+
+
+WEIGHTS: dict[Kind, int] = {
+    Kind.KILL_COORDINATOR: 6,
+    Kind.STOP_COORDINATOR: 5,
+    Kind.LEAVE_COORDINATOR: 2,
+    Kind.KILL_PARTICIPANT: 6,
+    Kind.STOP_PARTICIPANT: 3,
+    Kind.FLAP_PARTICIPANT: 5,
+    Kind.POSTGRES_FAST: 2,
+    Kind.POSTGRES_IMMEDIATE: 2,
+    Kind.DATABASE_CUT: 6,
+    Kind.DATABASE_DELAY: 4,
+    Kind.DATABASE_HOLE: 4,
+    Kind.DATABASE_ANSWER_LOST: 8,
+    Kind.CALLS_CUT: 6,
+    Kind.CALLS_DELAY: 5,
+    Kind.CALLS_HOLE: 5,
+    Kind.CALLS_ANSWER_LOST: 8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """`coordinator` and `participant` are indices of those concerned; what `seconds` and `size` mean depends on the kind."""
+
+    after_seconds: float
+    kind: Kind
+    coordinator: int
+    participant: int
+    seconds: float
+    size: float
+
+
+def faults(seed: int, *, every_seconds: float, coordinators: int, participants: int) -> Iterator[Fault]:
+    """Without end: each kind once first, in an order of the seed's, then by weight."""
+    dice = random.Random(f"{seed} plan")
+    first = list(Kind)
+    dice.shuffle(first)
+    while True:
+        kind = first.pop() if first else dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
+        yield Fault(
+            dice.expovariate(1 / every_seconds),
+            kind,
+            dice.randrange(coordinators),
+            dice.randrange(participants),
+            dice.random(),
+            dice.random(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """How a coordinator's process is to live: where it kills itself, and by which clock it lives."""
+
+    crash_at: str
+    timezone: str
+    shift_seconds: float
+
+
+TIMEZONES = ("Pacific/Kiritimati", "Pacific/Pago_Pago", "Asia/Kathmandu", "America/St_Johns")
+RARE = ("compensation", "turn", "adoption")
+
+
+def births(seed: int) -> Iterator[Birth]:
+    """Without end: three of four kill themselves at a point, each point in turn; one of three has a wrong clock."""
+    dice = random.Random(f"{seed} births")
+    points: list[str] = []
+    while True:
+        crash_at = ""
+        if dice.random() < 0.75:
+            if not points:
+                points = list(POINTS)
+                dice.shuffle(points)
+            point = points.pop()
+            passage = dice.randint(1, 10 if any(rare in point for rare in RARE) else 100)
+            crash_at = f"{point}:{passage}"
+        timezone = dice.choice(TIMEZONES) if dice.random() < 0.4 else ""
+        shift_seconds = dice.choice((-1, 1)) * dice.uniform(1, 30) * 3600 if dice.random() < 0.4 else 0.0
+        yield Birth(crash_at, timezone, round(shift_seconds))
