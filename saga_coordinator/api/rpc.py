@@ -11,12 +11,15 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
+from saga_coordinator import telemetry
 from saga_coordinator.api.status import Resource, status_of
-from saga_coordinator.saga.errors import InvalidRequest
+from saga_coordinator.saga.errors import InvalidRequest, SagaError
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 _Method = Callable[[Any, Context], Awaitable[Message]]
 _T = TypeVar("_T")
+
+log = telemetry.logger()
 
 _unfinished: set[asyncio.Future[Any]] = set()
 
@@ -100,4 +103,15 @@ async def unhindered(work: Coroutine[Any, Any, _T]) -> _T:
     task = asyncio.ensure_future(work)
     _unfinished.add(task)  # the loop itself refers to tasks weakly
     task.add_done_callback(_unfinished.discard)
-    return await asyncio.shield(task)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_ended_unheard)
+        raise
+
+
+def _ended_unheard(task: asyncio.Future[Any]) -> None:
+    """Nobody is there any more to be told how it ended; a defect is logged all the same."""
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, SagaError):
+        log.error("unheard_call_failed", exc_info=error)

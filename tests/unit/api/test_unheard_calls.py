@@ -1,0 +1,45 @@
+"""Work that goes on after its caller has hung up, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from saga_coordinator.api.rpc import unhindered
+from saga_coordinator.saga.errors import Unavailable
+
+
+@pytest.mark.parametrize(
+    ("error", "events"),
+    [(Unavailable("the database is away"), []), (RuntimeError("a defect"), ["unheard_call_failed"])],
+)
+async def test_a_failure_that_nobody_hears_is_logged_only_when_it_is_a_defect(
+    error: Exception, events: list[str]
+) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    may_fail, failed = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        await may_fail.wait()
+        failed.set()
+        raise error
+
+    with capture_logs() as logs:
+        caller = asyncio.create_task(unhindered(work()))
+        await asyncio.sleep(0)
+        caller.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await caller
+        may_fail.set()
+        await failed.wait()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    gc.collect()
+
+    assert [line["event"] for line in logs] == events
+    assert complaints == []
