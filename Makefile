@@ -46,7 +46,7 @@ generate: $(ready) ## Write the code generated from proto/ and the drawings gene
 	$(bin)/python -m tools.draw_state_machine
 
 clean: ## Remove everything that these verbs made
-	rm -rf .venv .cache .saga build dist
+	rm -rf .venv .cache .saga .saga-demo .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An interrupted set-up leaves no stamp and is taken up again; a virtual environment without pip is made anew.
@@ -57,5 +57,5 @@ $(ready): pyproject.toml clients/python/pyproject.toml
 		{ echo "$(PYTHON) lacks its venv module. Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@$(bin)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "Installing into .venv (the first time, a minute or two)"
-	@$(bin)/python -m pip install --quiet --editable '.[dev,embedded]' --editable clients/python
+	@$(bin)/python -m pip install --quiet --editable '.[dev,demo]' --editable clients/python
 	@touch $@

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import select
 import signal
@@ -174,6 +175,12 @@ def demo(arguments: tuple[str, ...]) -> None:
 
     Further arguments, --help among them, are the example's own.
     """
+    missing = [name for name in ("saga_client", "rich") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Failure(
+            f"the demo's services need {' and '.join(missing)}: install the demo's own requirements with "
+            "`pip install 'saga-coordinator[demo]'`"
+        )
     path = os.pathsep.join([str(_examples()), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "order_fulfilment.demo", *arguments]
     os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": path})  # noqa: S606  # there is no shell to do without
