@@ -161,9 +161,10 @@ class Claiming:
         free = self._free
         if self._backlog or free <= CLAIMS_AT_ONCE:
             self._backlog = await self._ownership.backlog(self._settings.backlog_max)
-        limit = min(free, CLAIMS_AT_ONCE)
-        if limit <= 0:
+        if free <= 0:
             return False
+        # All of a batch may be of one definition, which then has as many as are left free.
+        limit = min((free + 1) // 2, CLAIMS_AT_ONCE)
         crowded = [definition for definition, sagas in self._drive.sagas_of.items() if sagas >= free]
         claims = await self._ownership.claim(limit, crowded)
         await self._adopt(claims)
