@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.draft import Draft
+from saga_coordinator.saga.draft import Draft, is_undone
 from saga_coordinator.saga.effects import Decision, Effect, Finish, Invoke, SetTimer
 from saga_coordinator.saga.entries import (
-    AttemptSucceeded,
     AttemptUnknown,
     AttemptUnresolved,
     OutcomeLate,
@@ -188,17 +187,17 @@ def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: 
     """An outcome that did not come as the answer to the present call.
 
     All attempts of an operation carry one key, so a decisive outcome of any of them decides the operation while it is open; after
-    that it is late, but for the success of a compensation that had been given up: what is undone does not remain (P2). What was
+    that it is late, but for what clears a compensation that had been given up: what is undone does not remain (P2). What was
     told before is answered and not recorded again (P9).
     """
     step = draft.state.step(name)
-    is_given_up = step.status is StepStatus.FAILED and step.operation is OperationKind.COMPENSATION
+    is_given_up = step.status is StepStatus.FAILED and step.operation is kind is OperationKind.COMPENSATION
     match outcome:
         case Succeeded() | Refused() if step.operation is kind and step.is_open:
             is_call_over = not step.is_in_flight or kind is OperationKind.COMPENSATION
             draft.settle(name, outcome, is_call_over=is_call_over)
-        case Succeeded(output) if is_given_up and kind is OperationKind.COMPENSATION:
-            draft.record(AttemptSucceeded(name, kind, attempt, output))
+        case Succeeded() | Refused() if is_given_up and is_undone(step, outcome):
+            draft.settle(name, outcome)
         case Succeeded(output) if (kind, SUCCEEDED) not in step.told:
             draft.is_applied = False
             draft.record(OutcomeLate(name, kind, attempt, SUCCEEDED, output))

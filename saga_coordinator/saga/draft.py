@@ -132,12 +132,10 @@ class Draft:
         match outcome:
             case Succeeded(output):
                 self.record(AttemptSucceeded(name, kind, number, output, settles_at))
+            case Refused(cause) if kind is _COMPENSATION and is_undone(state, outcome):
+                self.record(NothingToUndo(name, kind, number, cause))
             case Refused(cause):
-                is_nothing = kind is _COMPENSATION and cause.code == "NOT_FOUND"
-                if is_nothing and state.effect < EffectKnown.CERTAIN:
-                    self.record(NothingToUndo(name, kind, number, cause))
-                else:
-                    self.record(AttemptRefused(name, kind, number, cause, settles_at))
+                self.record(AttemptRefused(name, kind, number, cause, settles_at))
             case Pending() if may_go_on:
                 pending_until = self.now + operation.pending_timeout_seconds
                 self.record(AttemptPending(name, kind, number, pending_until))
@@ -153,3 +151,14 @@ class Draft:
                     self.record(AttemptUnknown(name, kind, number, cause, delay, self.now + delay))
                 else:
                     self.record(AttemptUnresolved(name, kind, number, cause))
+
+
+def is_undone(step: StepState, outcome: Outcome) -> bool:
+    """Whether a compensation that ended so leaves nothing: it succeeded, or there was nothing to undo and none was certain."""
+    match outcome:
+        case Succeeded():
+            return True
+        case Refused(cause):
+            return cause.code == "NOT_FOUND" and step.effect < EffectKnown.CERTAIN
+        case _:
+            return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from saga_coordinator.saga.decide import OutcomeReported
-from saga_coordinator.saga.outcome import Pending
+from saga_coordinator.saga.outcome import Outcome, Pending
 from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepStatus
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, NOT_FOUND, PENDING, Story, ok
@@ -202,17 +202,20 @@ def test_refused_compensation_told_twice_is_recorded_once() -> None:
     assert (decision.entries, decision.is_applied) == ((), False)
 
 
-def test_compensation_that_succeeds_after_it_was_given_up_does_not_remain() -> None:
+@pytest.mark.parametrize("outcome", [ok(), NOT_FOUND])
+def test_compensation_that_succeeds_after_it_was_given_up_does_not_remain(outcome: Outcome) -> None:
     both = step("hotel", after=["reserve"], compensation=ONCE), step("flight", after=["reserve"])
     story = Story(definition(step("reserve"), *both))
     story.ends("reserve", ok())
-    story.ends("hotel", ok())
+    story.ends("hotel", MAYBE)
     story.ends("flight", MAYBE)
     story.cancelled()
     assert story.calls == ["hotel compensation 1", "flight compensation 1"]
     story.ends("hotel", MAYBE)
     assert story.step("hotel").status is StepStatus.FAILED
-    assert story.reported("hotel", ok(), COMPENSATION).is_applied
+    assert story.reported("hotel", outcome, COMPENSATION).is_applied
+    assert not story.reported("hotel", outcome, COMPENSATION).is_applied
+    story.now = 1
     story.ends("flight", ok())
     assert story.calls == ["reserve compensation 1"]
     story.ends("reserve", ok())
