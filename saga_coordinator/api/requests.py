@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.protobuf import duration_pb2, json_format, struct_pb2
@@ -29,6 +29,11 @@ START_KEY_CHARACTERS_MAX = 200
 LABELS_MAX = 32
 LABEL_KEY_CHARACTERS_MAX = 63
 LABEL_VALUE_CHARACTERS_MAX = 255
+
+HEADERS_SENT_ON: Mapping[str, int] = {"traceparent": 55, "tracestate": 512, "baggage": 8192}
+"""Metadata of a start that every call of the saga carries on, and how long each may be (W3C Trace Context and Baggage)."""
+
+Metadata = Iterable[tuple[str, str | bytes]] | None
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _SAGA_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -123,7 +128,9 @@ class _Faults:
             raise InvalidRequest(self.found)
 
 
-def start_saga(request: saga_service_pb2.StartSagaRequest, payload_bytes_max: int) -> StartSaga:
+def start_saga(
+    request: saga_service_pb2.StartSagaRequest, payload_bytes_max: int, metadata: Metadata = ()
+) -> StartSaga:
     faults = _Faults()
     asked = StartSaga(
         definition=faults.line("definition", request.definition, NAME_CHARACTERS_MAX, is_required=True),
@@ -134,9 +141,20 @@ def start_saga(request: saga_service_pb2.StartSagaRequest, payload_bytes_max: in
         deadline_seconds=faults.seconds("deadline", request.deadline)
         if request.HasField("deadline")
         else None,
+        headers=_headers_sent_on(metadata),
     )
     faults.done()
     return asked
+
+
+def _headers_sent_on(metadata: Metadata) -> dict[str, str] | None:
+    """The trace context of the caller; what is not fit to be sent on is left out, as the W3C asks of those who pass it on."""
+    found = {
+        name: value
+        for name, value in metadata or ()  # None where there is none at all
+        if name in HEADERS_SENT_ON and isinstance(value, str) and len(value) <= HEADERS_SENT_ON[name]
+    }
+    return found or None
 
 
 def which_saga(request: saga_service_pb2.GetSagaRequest) -> tuple[str, str]:

@@ -61,7 +61,7 @@ class SagaService:
             wait.cancel()
 
     async def StartSaga(self, request: pb.StartSagaRequest, context: Context) -> pb.StartSagaResponse:  # noqa: N802  # the RPC's name
-        asked = requests.start_saga(request, self._payload_bytes_max)
+        asked = requests.start_saga(request, self._payload_bytes_max, context.invocation_metadata())
         version = await self._version(asked)
         saga_id, created = await self._coordinator.start_saga(asked)
         if request.wait:

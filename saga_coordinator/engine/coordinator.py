@@ -39,7 +39,10 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StartSaga:
-    """A request to start a saga; `version` 0 is the newest, `deadline_seconds` None the definition's."""
+    """A request to start a saga; `version` 0 is the newest, `deadline_seconds` None the definition's.
+
+    `headers` travel with every call of the saga; a repetition may come with others.
+    """
 
     definition: str
     start_key: str
@@ -47,6 +50,7 @@ class StartSaga:
     input: Any = None
     labels: Mapping[str, str] | None = None
     deadline_seconds: float | None = None
+    headers: Mapping[str, str] | None = None
 
     def digest(self) -> bytes:
         """Tells whether two requests with one start key are the same request (P9)."""
@@ -199,12 +203,17 @@ class Coordinator:
     async def _start(self, registered: RegisteredDefinition, request: StartSaga) -> tuple[str, bool]:
         saga_id = new_saga_id(self._lease.now(), self._dice)
         started = StartRequested(
-            saga_id, registered.version, request.input, request.labels or {}, request.deadline_seconds
+            saga_id,
+            registered.version,
+            request.input,
+            request.labels or {},
+            request.deadline_seconds,
+            request.headers,
         )
         has_room = self._claiming.has_room_for(registered.name)
         if not has_room:
             self._claiming.count_queued()
-        self._claiming.starting.add(saga_id)
+        self._claiming.starting[saga_id] = registered.name
         digest, term = request.digest(), self._lease.term
         try:
             run, advanced = await self._advance.start(
@@ -219,7 +228,7 @@ class Coordinator:
                 raise AlreadyExists(str(taken)) from None
             return taken.saga_id, False
         finally:
-            self._claiming.starting.discard(saga_id)
+            self._claiming.starting.pop(saga_id, None)
         return saga_id, True
 
     async def wait(self, saga_id: str, timeout_seconds: float) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import grpc
 import grpc.aio
@@ -53,8 +52,8 @@ class Participants:
         """The participants that the directory knows."""
         return self._names
 
-    async def invoke(self, call: Invoke, metadata: Sequence[tuple[str, str]] = ()) -> Outcome:
-        """Makes one attempt, with `metadata` beside its own; `call.timeout_seconds` from now it has ended.
+    async def invoke(self, call: Invoke) -> Outcome:
+        """Makes one attempt; `call.timeout_seconds` from now it has ended.
 
         Nothing that a participant does raises. Cancelled, it cancels the call, and so does `close` for calls that outlast its
         grace: their outcome is not known and is not invented here.
@@ -73,7 +72,7 @@ class Participants:
         try:
             async with asyncio.timeout(call.timeout_seconds + _OVERDUE_SECONDS):
                 reply = await connection.methods[call.operation](
-                    request, timeout=call.timeout_seconds, metadata=(*metadata_of(call), *metadata)
+                    request, timeout=call.timeout_seconds, metadata=metadata_of(call)
                 )
         except grpc.aio.AioRpcError as error:
             return self._outcome_of_error(error, call)

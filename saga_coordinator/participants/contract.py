@@ -55,6 +55,7 @@ def metadata_of(call: Invoke) -> tuple[tuple[str, str], ...]:
         ("saga-step", call.step),
         ("saga-operation", call.operation),
         ("saga-attempt", str(call.attempt)),
+        *call.headers.items(),
     )
 
 

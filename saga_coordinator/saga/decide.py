@@ -99,7 +99,9 @@ def _start(
         seconds for seconds in (definition.deadline_seconds, request.deadline_seconds) if seconds is not None
     ]
     deadline_at = now + min(limits) if limits else None
-    started = SagaStarted(definition.name, request.version, request.input, request.labels, deadline_at)
+    started = SagaStarted(
+        definition.name, request.version, request.input, request.labels, deadline_at, request.headers
+    )
     draft = Draft(definition, apply(request.saga_id, None, started), now, jitter, may_call=may_call)
     draft.entries.append(started)
     return draft

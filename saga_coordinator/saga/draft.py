@@ -96,6 +96,7 @@ class Draft:
                 input=rendered,
                 timeout_seconds=operation.timeout_seconds,
                 failure=self.state.failure if kind is _COMPENSATION else None,
+                headers=self.state.headers,
             )
         )
 

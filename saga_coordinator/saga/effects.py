@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from saga_coordinator.saga.entries import Entry
@@ -25,6 +26,7 @@ class Invoke:
     input: Any
     timeout_seconds: float
     failure: Cause | None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,17 @@ from saga_coordinator.saga.outcome import Cause
 
 @dataclass(frozen=True, slots=True)
 class SagaStarted:
-    """Always the first entry. `deadline_at` is None where there is no deadline."""
+    """Always the first entry. `deadline_at` is None where there is no deadline.
+
+    `headers` is the context of the start, such as `traceparent`: every call of the saga carries it, from any coordinator.
+    """
 
     definition: str
     version: int
     input: Any = None
     labels: Mapping[str, str] = field(default_factory=dict)
     deadline_at: float | None = None
+    headers: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ class StartRequested:
     input: Any
     labels: Mapping[str, str]
     deadline_seconds: float | None = None
+    headers: Mapping[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -218,6 +218,7 @@ class SagaState:
     steps: Mapping[str, StepState] = field(default_factory=dict)
     failure: Cause | None = None
     remaining: tuple[str, ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def step(self, name: str) -> StepState:
         """The step's state, also when nothing has happened to it yet."""
@@ -251,7 +252,14 @@ def apply(saga_id: str, state: SagaState | None, entry: Entry) -> SagaState:
             )
         status = SAGA_TRANSITIONS[None, SagaStarted]
         return SagaState(
-            saga_id, status, entry.definition, entry.version, entry.input, entry.labels, entry.deadline_at
+            saga_id,
+            status,
+            entry.definition,
+            entry.version,
+            entry.input,
+            entry.labels,
+            entry.deadline_at,
+            headers=entry.headers or {},
         )
     if isinstance(entry, SagaEntry):
         return _apply_to_saga(state, entry)
@@ -316,6 +324,7 @@ def _apply_to_step(state: SagaState, entry: AttemptEntry) -> SagaState:
             {**state.steps, name: after},
             state.failure,
             remaining,
+            state.headers,
         )
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -52,6 +52,7 @@ def invoke(
     payload: Any = None,
     timeout_seconds: float = 10.0,
     failure: Cause | None = None,
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> Invoke:
     """An effect of the core, as a saga's step `reserve` makes it."""
     saga_id = "0198c2aa-1111-7222-8333-444455556666"
@@ -66,6 +67,7 @@ def invoke(
         input=payload,
         timeout_seconds=timeout_seconds,
         failure=failure,
+        headers=headers,
     )
 
 

@@ -72,7 +72,7 @@ async def test_metadata_and_deadline_accompany_each_call(
     participants = connect(inventory=await serve())
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
-    await participants.invoke(invoke(attempt=2, timeout_seconds=7), [("traceparent", traceparent)])
+    await participants.invoke(invoke(attempt=2, timeout_seconds=7, headers={"traceparent": traceparent}))
 
     (seen,) = received
     expected = {

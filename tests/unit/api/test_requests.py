@@ -232,3 +232,15 @@ def test_faults_of_payloads_and_of_the_rest_come_together() -> None:
 def test_a_duration_that_json_cannot_write() -> None:
     request = register(Definition(name="order", deadline=Duration(seconds=10**13)))
     assert paths(requests.definition_spec, request, request.definition) == [""]
+
+
+def test_the_trace_context_of_a_start_is_kept_and_no_other_header() -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    metadata: list[tuple[str, str | bytes]] = [
+        ("traceparent", trace),
+        ("authorization", "secret"),
+        ("tracestate", "x" * 513),
+        ("a-bin", b"\0"),
+    ]
+    assert requests.start_saga(start(), LIMIT, metadata).headers == {"traceparent": trace}
+    assert requests.start_saga(start(), LIMIT, None).headers is None

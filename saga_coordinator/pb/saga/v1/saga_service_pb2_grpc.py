@@ -75,21 +75,24 @@ class SagaServiceServicer:
     def StartSaga(self, request, context):
         """Starts a saga and answers once the start is durable: from then on the saga reaches an end or waits visibly for a person,
         whatever crashes. With `wait`, answers when the saga has ended or is parked, or just before the RPC's deadline.
-        UNAVAILABLE with RetryInfo when the database cannot be reached: nothing is lost by repeating with the same start key.
+        UNAVAILABLE with RetryInfo when the database cannot be reached, RESOURCE_EXHAUSTED with RetryInfo when too many sagas wait
+        already: nothing is lost by repeating with the same start key. The call's `traceparent`, `tracestate` and `baggage` are kept
+        with the saga and sent with each of its calls. Without `wait`, a saga just created is answered with its identity, definition,
+        version, start key and status only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSaga(self, request, context):
-        """One saga with the state of each step and, when asked for, its log.
+        """One saga with the state of each step and, when asked for, its log: as much of it as fits into an answer of 3 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSagas(self, request, context):
-        """Newest first.
+        """Newest first. A page is shorter than asked for when it would exceed 3 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -37,12 +37,15 @@ class SagaServiceStub:
     StartSaga: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.StartSagaRequest, _saga_service_pb2.StartSagaResponse]
     """Starts a saga and answers once the start is durable: from then on the saga reaches an end or waits visibly for a person,
     whatever crashes. With `wait`, answers when the saga has ended or is parked, or just before the RPC's deadline.
-    UNAVAILABLE with RetryInfo when the database cannot be reached: nothing is lost by repeating with the same start key.
+    UNAVAILABLE with RetryInfo when the database cannot be reached, RESOURCE_EXHAUSTED with RetryInfo when too many sagas wait
+    already: nothing is lost by repeating with the same start key. The call's `traceparent`, `tracestate` and `baggage` are kept
+    with the saga and sent with each of its calls. Without `wait`, a saga just created is answered with its identity, definition,
+    version, start key and status only.
     """
     GetSaga: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.GetSagaRequest, _saga_service_pb2.GetSagaResponse]
-    """One saga with the state of each step and, when asked for, its log."""
+    """One saga with the state of each step and, when asked for, its log: as much of it as fits into an answer of 3 MiB."""
     ListSagas: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.ListSagasRequest, _saga_service_pb2.ListSagasResponse]
-    """Newest first."""
+    """Newest first. A page is shorter than asked for when it would exceed 3 MiB."""
     WaitSaga: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.WaitSagaRequest, _saga_service_pb2.WaitSagaResponse]
     """Answers when the saga has ended or needs attention, or with its present state just before the RPC's deadline or after
     `timeout`, whichever comes first.
@@ -65,12 +68,15 @@ class SagaServiceAsyncStub(SagaServiceStub):
     StartSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.StartSagaRequest, _saga_service_pb2.StartSagaResponse]  # type: ignore[assignment]
     """Starts a saga and answers once the start is durable: from then on the saga reaches an end or waits visibly for a person,
     whatever crashes. With `wait`, answers when the saga has ended or is parked, or just before the RPC's deadline.
-    UNAVAILABLE with RetryInfo when the database cannot be reached: nothing is lost by repeating with the same start key.
+    UNAVAILABLE with RetryInfo when the database cannot be reached, RESOURCE_EXHAUSTED with RetryInfo when too many sagas wait
+    already: nothing is lost by repeating with the same start key. The call's `traceparent`, `tracestate` and `baggage` are kept
+    with the saga and sent with each of its calls. Without `wait`, a saga just created is answered with its identity, definition,
+    version, start key and status only.
     """
     GetSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.GetSagaRequest, _saga_service_pb2.GetSagaResponse]  # type: ignore[assignment]
-    """One saga with the state of each step and, when asked for, its log."""
+    """One saga with the state of each step and, when asked for, its log: as much of it as fits into an answer of 3 MiB."""
     ListSagas: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.ListSagasRequest, _saga_service_pb2.ListSagasResponse]  # type: ignore[assignment]
-    """Newest first."""
+    """Newest first. A page is shorter than asked for when it would exceed 3 MiB."""
     WaitSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.WaitSagaRequest, _saga_service_pb2.WaitSagaResponse]  # type: ignore[assignment]
     """Answers when the saga has ended or needs attention, or with its present state just before the RPC's deadline or after
     `timeout`, whichever comes first.
@@ -96,7 +102,10 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_saga_service_pb2.StartSagaResponse, _abc.Awaitable[_saga_service_pb2.StartSagaResponse]]:
         """Starts a saga and answers once the start is durable: from then on the saga reaches an end or waits visibly for a person,
         whatever crashes. With `wait`, answers when the saga has ended or is parked, or just before the RPC's deadline.
-        UNAVAILABLE with RetryInfo when the database cannot be reached: nothing is lost by repeating with the same start key.
+        UNAVAILABLE with RetryInfo when the database cannot be reached, RESOURCE_EXHAUSTED with RetryInfo when too many sagas wait
+        already: nothing is lost by repeating with the same start key. The call's `traceparent`, `tracestate` and `baggage` are kept
+        with the saga and sent with each of its calls. Without `wait`, a saga just created is answered with its identity, definition,
+        version, start key and status only.
         """
 
     @_abc_1.abstractmethod
@@ -105,7 +114,7 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.GetSagaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.GetSagaResponse, _abc.Awaitable[_saga_service_pb2.GetSagaResponse]]:
-        """One saga with the state of each step and, when asked for, its log."""
+        """One saga with the state of each step and, when asked for, its log: as much of it as fits into an answer of 3 MiB."""
 
     @_abc_1.abstractmethod
     def ListSagas(
@@ -113,7 +122,7 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.ListSagasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.ListSagasResponse, _abc.Awaitable[_saga_service_pb2.ListSagasResponse]]:
-        """Newest first."""
+        """Newest first. A page is shorter than asked for when it would exceed 3 MiB."""
 
     @_abc_1.abstractmethod
     def WaitSaga(
