@@ -10,13 +10,15 @@ import time
 from collections import Counter
 
 from torture.crashing import CRASHED
-from torture.plan import Fault, Kind, births, faults
+from torture.plan import Births, Fault, Kind, faults
 from torture.processes import Coordinator, Participant, World, end, is_serving, lines_of
 from torture.proxy import Proxy
 
 SUPERVISION_SECONDS = 0.02
 TROUBLED_MAX = (1, 1, 2)
 """Coordinators in trouble at once, by the luck of the draw: mostly somebody is there to take over."""
+ARMED_MAX = 2
+"""Coordinators at once that are about to kill themselves."""
 POSTGRES_PAUSE_SECONDS = 10.0
 
 
@@ -31,7 +33,7 @@ class Nemesis:
             coordinators=len(world.coordinators),
             participants=len(world.participants),
         )
-        self._births = births(world.seed)
+        self._births = Births(world.seed)
         self._dice = random.Random(f"{world.seed} nemesis")
         self._harm: set[asyncio.Task[None]] = set()
         self._watching: set[asyncio.Task[None]] = set()
@@ -236,11 +238,15 @@ class Nemesis:
 
     def _give_birth(self, coordinator: Coordinator) -> None:
         coordinator.down_until = 0.0
+        life = coordinator.life
+        reached = any(line["event"] == CRASHED for line in lines_of(life.log))
+        self._births.ended(life.crash_at, is_reached=reached)
         if self._is_over:
             coordinator.start()
         else:
-            birth = next(self._births)
-            coordinator.start(birth.crash_at, birth.timezone, birth.shift_seconds)
+            armed = sum(each.is_alive and bool(each.life.crash_at) for each in self._world.coordinators)
+            birth = self._births.next(may_crash=armed < ARMED_MAX)
+            coordinator.start(birth.crash_at, birth.passage, birth.timezone, birth.shift_seconds)
             if birth.timezone or birth.shift_seconds:
                 self._note(
                     "a wrong clock or time zone", coordinator=coordinator.number, clock=coordinator.life.clock

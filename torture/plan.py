@@ -83,6 +83,7 @@ class Birth:
     """How a coordinator's process is to live: where it kills itself, and by which clock it lives."""
 
     crash_at: str
+    passage: int
     timezone: str
     shift_seconds: float
 
@@ -91,19 +92,23 @@ TIMEZONES = ("Pacific/Kiritimati", "Pacific/Pago_Pago", "Asia/Kathmandu", "Ameri
 RARE = ("compensation", "turn", "adoption")
 
 
-def births(seed: int) -> Iterator[Birth]:
-    """Without end: three of four kill themselves at a point, each point in turn; one of three has a wrong clock."""
-    dice = random.Random(f"{seed} births")
-    points: list[str] = []
-    while True:
-        crash_at = ""
-        if dice.random() < 0.75:
-            if not points:
-                points = list(POINTS)
-                dice.shuffle(points)
-            point = points.pop()
-            passage = dice.randint(1, 10 if any(rare in point for rare in RARE) else 100)
-            crash_at = f"{point}:{passage}"
+class Births:
+    """Each point to crash at in turn, in an order of the seed's; one that was not reached in a life has its turn again."""
+
+    def __init__(self, seed: int) -> None:
+        self._dice = random.Random(f"{seed} births")
+        self._points = list(POINTS)
+        self._dice.shuffle(self._points)
+
+    def next(self, *, may_crash: bool) -> Birth:
+        dice = self._dice
+        crash_at = self._points.pop(0) if may_crash else ""
+        passage = dice.randint(1, 4 if any(rare in crash_at for rare in RARE) else 30)
         timezone = dice.choice(TIMEZONES) if dice.random() < 0.4 else ""
         shift_seconds = dice.choice((-1, 1)) * dice.uniform(1, 30) * 3600 if dice.random() < 0.4 else 0.0
-        yield Birth(crash_at, timezone, round(shift_seconds))
+        return Birth(crash_at, passage, timezone, round(shift_seconds))
+
+    def ended(self, crash_at: str, *, is_reached: bool) -> None:
+        """A life is over. Its point waits for its next turn, which comes sooner when it was not reached."""
+        if crash_at:
+            self._points.insert(len(self._points) if is_reached else 3, crash_at)

@@ -199,13 +199,15 @@ class Coordinator:
             return self._world.participants[participant].port
         return self.to_participants[participant].port
 
-    def start(self, crash_at: str = "", timezone: str = "", shift_seconds: float = 0.0) -> None:
-        """Starts a process. `crash_at` is a point of `crashing.POINTS` and the passage."""
+    def start(
+        self, crash_at: str = "", passage: int = 1, timezone: str = "", shift_seconds: float = 0.0
+    ) -> None:
+        """Starts a process. `crash_at` is one of `crashing.POINTS`, where it ends at the given passage."""
         number = len(self.lives) + 1
         log = self._world.folder / f"{self.name}.life-{number}.log"
         environment = {"TORTURE_CLOCK_SHIFT": str(shift_seconds)}
         if crash_at:
-            environment["TORTURE_CRASH_AT"] = crash_at
+            environment["TORTURE_CRASH_AT"] = f"{crash_at}:{passage}"
         if timezone:
             environment["TZ"] = timezone
         port = self._world.postgres_port if self._world.is_direct else self.to_database.port

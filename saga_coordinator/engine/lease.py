@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -14,6 +15,7 @@ from saga_coordinator.saga.errors import Unavailable
 _log = structlog.get_logger(__name__)
 
 RENEWALS_PER_LEASE = 3
+_RENEWALS_COMPARED = 10
 
 
 def boot_seconds() -> float:
@@ -47,6 +49,7 @@ class Lease:
         self._clock = clock
         self._until = float("-inf")
         self._database_ahead = 0.0
+        self._seen_ahead: deque[float] = deque(maxlen=_RENEWALS_COMPARED)
         self._valid = asyncio.Event()
         self.term = 1
         """Grows whenever the lease had run out before it was renewed: what was ours before may be another's by now."""
@@ -86,7 +89,10 @@ class Lease:
                 database_now = await self._renewal.renew(self._seconds)
         except TimeoutError:
             raise Unavailable(f"the lease was not renewed within {self._seconds:g} s") from None
-        self._database_ahead = database_now - self._clock()
+        # An answer that took long makes the database seem to be behind by as much: the quickest of the last few says it best.
+        # Behind by seconds, attempts in flight at a coordinator that is gone would be thought over too soon (P4).
+        self._seen_ahead.append(database_now - self._clock())
+        self._database_ahead = max(self._seen_ahead)
         return asked_at + self._seconds
 
     async def _keep(self) -> None:
