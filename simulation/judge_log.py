@@ -20,8 +20,8 @@ from simulation.evidence import ACTION, COMPENSATION, LATE_REFUSAL, LATE_SUCCESS
 from simulation.participants import output_of
 
 _TOLERANCE_SECONDS = 0.01
-_OVERDUE_SECONDS = 45.0
-"""A decision made in time may wait this long for a database that is away; see the nemesis's longest faults."""
+_CLOCK_BEHIND_SECONDS = 3.1
+"""A coordinator's idea of the database's time is late by what its last renewal took to be answered: its lease at most."""
 
 
 def judge_log(evidence: Evidence) -> None:
@@ -156,24 +156,34 @@ def _judge_times(evidence: Evidence) -> None:
         )
         if seconds is not None
     ]
-    if (deadline_at is None) != (not limits):
+    if evidence.start is not None and (deadline_at is None) != (not limits):
         evidence.broken("P10", f"the deadline is {deadline_at}, the limits are {limits}")
-    if deadline_at is not None and deadline_at > started.row.recorded_at + min(limits) + _TOLERANCE_SECONDS:
+    if (
+        deadline_at is not None
+        and deadline_at > started.row.recorded_at + min(limits, default=0.0) + _TOLERANCE_SECONDS
+    ):
         evidence.broken("P10", "the deadline is later than what was asked for")
     _judge_deadline(evidence, deadline_at)
     _judge_pauses(evidence)
 
 
 def _judge_deadline(evidence: Evidence, deadline_at: float | None) -> None:
+    """Decisions on a saga are made one after the other: one whose predecessor was committed late is late itself."""
     pivot = evidence.definition.pivot
-    is_pivot_called = pivot is not None and bool(evidence.records(pivot.name, ACTION, "attempt_started"))
-    for record in evidence.log:
+    if deadline_at is None:
+        return
+    committed_at = 0.0
+    for earlier, record in zip(evidence.log, evidence.log[1:], strict=False):
         row, now = record.row, record.row.recorded_at + _TOLERANCE_SECONDS
-        is_call = row.type == "attempt_started" and row.operation == ACTION and not is_pivot_called
-        if is_call and deadline_at is not None and now > deadline_at + _OVERDUE_SECONDS:
+        if earlier.row.recorded_at < row.recorded_at:
+            committed_at = earlier.row.recorded_at
+        if row.type == "attempt_started" and pivot is not None and row.step == pivot.name:
+            return
+        is_call = row.type == "attempt_started" and row.operation == ACTION
+        if is_call and committed_at > deadline_at + _CLOCK_BEHIND_SECONDS:
             evidence.broken("P10", f"entry {record.sequence}: {row.step} was called after the deadline")
         match record.entry:
-            case SagaFailed(cause=cause) if cause.code == "DEADLINE" and (deadline_at or 1e99) > now:
+            case SagaFailed(cause=cause) if cause.code == "DEADLINE" and deadline_at > now:
                 evidence.broken("P10", f"the deadline {deadline_at} was raised at {now}")
             case _:
                 pass

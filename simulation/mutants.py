@@ -1,0 +1,402 @@
+"""Broken engines: each breaks one promise on purpose, to prove that the checker would notice.
+
+A mutant is a context manager that patches the program while a batch runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from unittest.mock import patch
+
+from saga_coordinator.engine.advance import Advance
+from saga_coordinator.engine.coordinator import Coordinator, StartSaga
+from saga_coordinator.engine.drive import Drive
+from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.ownership import Claiming
+from saga_coordinator.saga import decide, proceed, state
+from saga_coordinator.saga.draft import Draft
+from saga_coordinator.saga.entries import (
+    AttemptRefused,
+    AttemptUnknown,
+    NothingToUndo,
+    OutcomeLate,
+    SagaAdopted,
+)
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.inputs import OwnershipGained
+from saga_coordinator.saga.outcome import Refused, Succeeded, Unknown
+from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepState, StepStatus, needs_compensation
+from saga_coordinator.store.journal import Journal
+from simulation.batch import run_batch
+from simulation.checker import Verdict, judge
+from simulation.database import SimulatedDatabase
+from simulation.loop import node_of_context
+from simulation.run import seed_of
+
+Patches = Iterator[tuple[object, str, Any]]
+
+_SEED = 11
+_SAGAS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """`breaks` are the promises of which the checker must find at least one broken."""
+
+    name: str
+    breaks: tuple[str, ...]
+    patches: Callable[[], Patches]
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """The program is broken inside."""
+        with ExitStack() as stack:
+            for target, name, broken in self.patches():
+                stack.enter_context(patch.object(target, name, broken))
+            yield
+
+
+MUTANTS: list[Mutant] = []
+
+
+def _mutant(*breaks: str) -> Callable[[Callable[[], Patches]], Callable[[], Patches]]:
+    def enlist(patches: Callable[[], Patches]) -> Callable[[], Patches]:
+        MUTANTS.append(Mutant(patches.__name__.strip("_"), breaks, patches))
+        return patches
+
+    return enlist
+
+
+def hunt(mutant: Mutant, batches_max: int) -> Verdict | None:
+    """The first verdict that finds a broken promise of those that the mutant breaks; None when none does."""
+    with mutant.alive():
+        for number in range(batches_max):
+            verdict = judge(run_batch(seed_of(_SEED, number), _SAGAS))
+            if any(violation.promise in mutant.breaks for violation in verdict.violations):
+                return verdict
+    return None
+
+
+# The order and the moment of what is undone.
+
+
+@_mutant("P3")
+def undoes_in_any_order() -> Patches:
+    def may_be_undone(_: Draft, step: Any, at: StepState) -> bool:
+        is_open = at.is_in_flight or at.operation is not OperationKind.ACTION
+        return not is_open and needs_compensation(step, at)
+
+    yield proceed, "_may_be_undone", may_be_undone
+
+
+@_mutant("P4")
+def undoes_what_is_in_flight() -> Patches:
+    turn = state._turn
+
+    def turn_at_once(steps: Any) -> dict[str, StepState]:
+        return {
+            name: replace(
+                step,
+                status=StepStatus.FAILED,
+                is_in_flight=False,
+                effect=max(step.effect, EffectKnown.POSSIBLE),
+            )
+            if step.is_in_flight
+            else step
+            for name, step in turn(steps).items()
+        }
+
+    yield state, "_turn", turn_at_once
+
+
+@_mutant("P4")
+def undoes_what_may_be_in_flight_elsewhere() -> Patches:
+    yield proceed, "_is_held", lambda *_: False
+
+
+@_mutant("P2")
+def goes_back_after_the_pivot() -> Patches:
+    yield decide, "is_pivot_attempted", lambda *_: False
+
+
+# Keys.
+
+
+def _with_key(key: Callable[[Any], str]) -> Patches:
+    call_once = Drive._call
+
+    async def call_with_key(self: Drive, run: Any, call: Any) -> None:
+        await call_once(self, run, replace(call, idempotency_key=key(call)))
+
+    yield Drive, "_call", call_with_key
+
+
+@_mutant("P5")
+def puts_the_attempt_into_the_key() -> Patches:
+    return _with_key(lambda call: f"{call.idempotency_key}/{call.attempt}")
+
+
+@_mutant("P5")
+def puts_the_coordinator_into_the_key() -> Patches:
+    return _with_key(lambda call: f"{call.idempotency_key}/{node_of_context().id}")
+
+
+@_mutant("P5")
+def uses_one_key_for_both_operations() -> Patches:
+    return _with_key(lambda call: f"{call.saga_id}/{call.step}")
+
+
+# What is known.
+
+
+@_mutant("P2")
+def forgets_doubt_when_refused() -> Patches:
+    moved = state._moved
+
+    def forget(step: StepState, status: StepStatus, entry: Any) -> StepState:
+        after = moved(step, status, entry)
+        is_refused = isinstance(entry, AttemptRefused) and entry.operation is OperationKind.ACTION
+        return replace(after, effect=EffectKnown.NONE) if is_refused else after
+
+    yield state, "_moved", forget
+
+
+@_mutant("P2")
+def takes_not_found_for_undone() -> Patches:
+    settle = Draft.settle
+
+    def gullible(self: Draft, name: str, outcome: Any, **more: Any) -> None:
+        at = self.state.step(name)
+        is_undoing = at.operation is OperationKind.COMPENSATION
+        if is_undoing and isinstance(outcome, Refused) and outcome.cause.code == "NOT_FOUND":
+            self.record(NothingToUndo(name, at.operation, at.attempt, outcome.cause))
+        else:
+            settle(self, name, outcome, **more)
+
+    yield Draft, "settle", gullible
+
+
+@_mutant("P2")
+def leaves_out_what_remains() -> Patches:
+    yield proceed, "remaining_effects", lambda *_: ()
+
+
+@_mutant("P12", "P2")
+def takes_unknown_for_success() -> Patches:
+    settle = Draft.settle
+
+    def optimistic(self: Draft, name: str, outcome: Any, **more: Any) -> None:
+        settle(self, name, Succeeded(None) if isinstance(outcome, Unknown) else outcome, **more)
+
+    yield Draft, "settle", optimistic
+
+
+@_mutant("P5")
+def keeps_no_output_of_late_successes() -> Patches:
+    late = state._late
+    yield state, "_late", lambda step, entry: replace(late(step, entry), output=step.output)
+
+
+@_mutant("P9")
+def records_what_it_was_told_again() -> Patches:
+    learn = decide._learn
+
+    def learn_again(sketch: Draft, name: str, kind: OperationKind, attempt: int, outcome: Any) -> None:
+        before = len(sketch.entries)
+        learn(sketch, name, kind, attempt, outcome)
+        if len(sketch.entries) == before and isinstance(outcome, Succeeded):
+            sketch.record(OutcomeLate(name, kind, attempt, "SUCCEEDED", outcome.output))
+
+    yield decide, "_learn", learn_again
+
+
+# Commit, then act.
+
+
+@_mutant("P6")
+def acts_before_it_commits() -> Patches:
+    append = Journal.append
+
+    async def append_later(self: Journal, what: Any) -> None:
+        if what.start is not None:
+            return await append(self, what)
+        asyncio.get_running_loop().create_task(append(self, what)).add_done_callback(
+            lambda task: task.cancelled() or task.exception()
+        )
+        return None
+
+    yield Journal, "append", append_later
+
+
+@_mutant("P6", "P7", "P8")
+def writes_without_a_fence() -> Patches:
+    async def no_loss(*_: Any) -> None:
+        return None
+
+    yield Journal, "_loss", no_loss
+
+
+@_mutant("P6", "P7", "P8")
+def takes_every_doubtful_append_for_its_own() -> Patches:
+    loss = Journal._loss
+
+    async def own(self: Journal, session: Any, waiting: Any) -> Exception | None:
+        return None if waiting.is_in_doubt else await loss(self, session, waiting)
+
+    yield Journal, "_loss", own
+
+
+@_mutant("P1", "P6", "P7", "defect")
+def loses_what_waits_when_the_database_leaves() -> Patches:
+    begin_outage = Journal._begin_outage
+
+    def lose(self: Journal, error: Exception) -> None:
+        for each in self._waiting:
+            if each.append.start is None:
+                each.end(None)
+        begin_outage(self, error)
+        self._waiting = [each for each in self._waiting if not each.committed.done()]
+
+    yield Journal, "_begin_outage", lose
+
+
+# Whose saga it is.
+
+
+@_mutant("P8")
+def ignores_its_lease() -> Patches:
+    yield Lease, "may_act", property(lambda _: True)
+
+
+@_mutant("P1")
+def never_claims_orphans() -> Patches:
+    yield SimulatedDatabase, "claim_orphaned", lambda *_: []
+
+
+@_mutant("P1")
+def never_looks_over_what_is_its_own() -> Patches:
+    async def reconcile(_: Claiming) -> None:
+        return None
+
+    yield Claiming, "reconcile", reconcile
+
+
+@_mutant("P1", "defect")
+def adopts_without_minding_calls_in_flight() -> Patches:
+    def adopt(sketch: Draft, happened: OwnershipGained) -> None:
+        if happened.previous_owner is not None:
+            sketch.record(SagaAdopted(happened.previous_owner))
+
+    handlers = {
+        **decide.HANDLERS,
+        (SagaStatus.RUNNING, OwnershipGained): adopt,
+        (SagaStatus.COMPENSATING, OwnershipGained): adopt,
+    }
+    yield decide, "HANDLERS", handlers
+
+
+@_mutant("P4", "P8")
+def calls_for_sagas_it_has_lost() -> Patches:
+    async def call_anyway(self: Drive, run: Any, call: Any) -> None:
+        outcome = await self._caller.invoke(call)
+        if not run.is_dropped:
+            self.happened(run, decide.AttemptEnded(call.step, call.operation, call.attempt, outcome))
+
+    yield Drive, "_call", call_anyway
+
+
+# Time.
+
+
+@_mutant("P1")
+def drops_timers() -> Patches:
+    yield decide, "next_due", lambda *_: None
+
+
+@_mutant("P1")
+def never_wakes_sleepers() -> Patches:
+    wake_at = Advance._wake_at
+
+    def oversleep(self: Advance, *given: Any) -> float | None:
+        due_at = wake_at(self, *given)
+        return None if due_at is None else due_at + 1e6
+
+    yield Advance, "_wake_at", oversleep
+
+
+@_mutant("P1")
+def waits_for_reports_forever() -> Patches:
+    yield proceed, "_give_up_overdue_reports", lambda _: None
+
+
+@_mutant("P10")
+def retries_before_its_time() -> Patches:
+    yield proceed, "_is_retry_due", lambda _, at: at.retry_at is not None
+
+
+@_mutant("P10")
+def ignores_deadlines() -> Patches:
+    yield proceed, "_is_overdue", lambda _: False
+
+
+@_mutant("P12")
+def never_spends_its_attempts() -> Patches:
+    moved = state._moved
+
+    def forgive(step: StepState, status: StepStatus, entry: Any) -> StepState:
+        after = moved(step, status, entry)
+        return replace(after, failures=0) if isinstance(entry, AttemptUnknown) else after
+
+    yield state, "_moved", forgive
+
+
+# What clients are told.
+
+
+@_mutant("P9")
+def starts_once_per_request() -> Patches:
+    start = Advance.start
+
+    async def start_again(
+        self: Advance, definition: Any, request: Any, start_key: str, *more: Any, **others: Any
+    ) -> Any:
+        return await start(self, definition, request, f"{start_key}/{request.saga_id}", *more, **others)
+
+    yield Advance, "start", start_again
+
+
+@_mutant("P9")
+def gives_a_key_to_any_request() -> Patches:
+    yield StartSaga, "digest", lambda _: b"the same"
+
+
+@_mutant("P1")
+def promises_cancels_it_forgets() -> Patches:
+    async def cancel(*_: Any) -> None:
+        return None
+
+    yield Coordinator, "cancel", cancel
+
+
+@_mutant("P1")
+def takes_reports_it_forgets() -> Patches:
+    async def report_outcome(*_: Any) -> bool:
+        return True
+
+    yield Coordinator, "report_outcome", report_outcome
+
+
+@_mutant("P9")
+def refuses_reports_on_an_old_state() -> Patches:
+    ask = Drive.ask
+
+    async def hasty(self: Drive, run: Any, happened: Any) -> Any:
+        with patch.object(Lease, "may_act", property(lambda _: True)):
+            decision = decide.decide(run.definition, run.state, happened, self._lease.now(), 0.5)
+        return decision if decision.refusal is not None else await ask(self, run, happened)
+
+    yield Drive, "ask", hasty
