@@ -184,6 +184,16 @@ def wait_saga(request: saga_service_pb2.WaitSagaRequest) -> tuple[str, float | N
     return found, seconds
 
 
+def watch_saga(request: saga_service_pb2.WatchSagaRequest) -> tuple[str, int]:
+    """The saga's id, and the sequence behind which to begin."""
+    faults = _Faults()
+    found = faults.saga_id(request.saga_id)
+    if request.after_sequence < 0:
+        faults.add("after_sequence", "must be 0 or more")
+    faults.done()
+    return found, request.after_sequence
+
+
 def cancel_saga(request: saga_service_pb2.CancelSagaRequest) -> tuple[str, str, str]:
     """The saga's id, the reason, and who asks."""
     faults = _Faults()

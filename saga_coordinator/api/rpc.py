@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -17,6 +17,7 @@ from saga_coordinator.saga.errors import InvalidRequest, SagaError
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 _Method = Callable[[Any, Context], Awaitable[Message]]
+_StreamMethod = Callable[[Any, Context], AsyncIterator[Message]]
 _T = TypeVar("_T")
 
 log = telemetry.logger()
@@ -25,7 +26,9 @@ _unfinished: set[asyncio.Future[Any]] = set()
 
 
 class Service(Protocol):
-    """Has a coroutine method for each RPC, named like it, that takes the request and the context and returns the answer."""
+    """Has a method for each RPC, named like it, that takes the request and the context: a coroutine that returns the answer, or
+    an asynchronous generator of answers.
+    """
 
     def resource(self, request: Any) -> Resource | None:
         """What a request is about, for errors that say it does not exist."""
@@ -53,20 +56,21 @@ class CallsInFlight:
 def handler_of(
     descriptor: ServiceDescriptor, service: Service, calls: CallsInFlight
 ) -> grpc.GenericRpcHandler:
-    """What the server calls for the RPCs of one service; all of them are unary.
+    """What the server calls for the RPCs of one service; none of them takes a stream.
 
     The generated `add_..._to_server` would parse requests outside of our reach: a request that is no message, or that is nested
     deeper than parsers go, would be answered with UNKNOWN.
     """
-    methods = {method.name: _handler(method, service, calls) for method in descriptor.methods}
+    methods = {
+        method.name: (_stream_handler if method.server_streaming else _handler)(method, service, calls)
+        for method in descriptor.methods
+    }
     return grpc.method_handlers_generic_handler(descriptor.full_name, methods)
 
 
 def _handler(
     descriptor: MethodDescriptor, service: Service, calls: CallsInFlight
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
-    assert not descriptor.client_streaming, descriptor.full_name
-    assert not descriptor.server_streaming, descriptor.full_name
     method: _Method = getattr(service, descriptor.name)
     name = f"{descriptor.containing_service.full_name}/{descriptor.name}"
     parse = GetMessageClass(descriptor.input_type).FromString
@@ -84,6 +88,29 @@ def _handler(
             calls.ended()
 
     return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def _stream_handler(
+    descriptor: MethodDescriptor, service: Service, calls: CallsInFlight
+) -> grpc.RpcMethodHandler[bytes, bytes]:
+    method: _StreamMethod = getattr(service, descriptor.name)
+    name = f"{descriptor.containing_service.full_name}/{descriptor.name}"
+    parse = GetMessageClass(descriptor.input_type).FromString
+
+    async def handle(raw: bytes, context: Context) -> AsyncIterator[bytes]:
+        request: Message | None = None
+        calls.count += 1
+        try:
+            request = _parsed(parse, raw)
+            async for response in method(request, context):
+                yield response.SerializeToString()
+        except Exception as error:  # noqa: BLE001  # as above
+            resource = None if request is None else service.resource(request)
+            await context.abort_with_status(status_of(error, method=name, resource=resource))
+        finally:
+            calls.ended()
+
+    return grpc.unary_stream_rpc_method_handler(handle)
 
 
 def _parsed(parse: Callable[[bytes], Message], raw: bytes) -> Message:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 from saga_coordinator.api import requests
 from saga_coordinator.api.convert import entry_message, saga_message, started_message, step_messages
@@ -12,6 +14,7 @@ from saga_coordinator.api.status import Resource
 from saga_coordinator.engine import coordinator as engine
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
+from saga_coordinator.saga.errors import Unavailable
 from saga_coordinator.saga.state import SETTLED
 from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.sagas import LogEntry, SagaRecord, Sagas
@@ -20,6 +23,12 @@ DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SagaService"]
 
 WAIT_SECONDS_DEFAULT = 60.0
 """For callers without a deadline."""
+
+WATCH_POLL_SECONDS = 0.5
+"""How often a watched saga that another coordinator drives is looked at."""
+
+LOG_ENTRIES_AT_ONCE = 100
+"""Entries in one answer to a watcher: at most as many payloads."""
 
 LOG_ENTRIES_MAX = 1000
 """Entries in one answer, and in one read."""
@@ -40,7 +49,7 @@ class SagaService:
         self._definitions = definitions
         self._sagas = sagas
         self._payload_bytes_max = payload_bytes_max
-        self._waits: set[asyncio.Future[bool]] = set()
+        self._waits: set[asyncio.Future[object]] = set()
         self._stopping = asyncio.Event()
 
     def resource(self, request: object) -> Resource | None:
@@ -49,7 +58,12 @@ class SagaService:
                 return Resource("saga.v1.Definition", request.definition)
             case pb.GetSagaRequest():
                 return Resource("saga.v1.Saga", request.saga_id or request.start_key)
-            case pb.WaitSagaRequest() | pb.CancelSagaRequest() | pb.ReportOutcomeRequest():
+            case (
+                pb.WaitSagaRequest()
+                | pb.WatchSagaRequest()
+                | pb.CancelSagaRequest()
+                | pb.ReportOutcomeRequest()
+            ):
                 return Resource("saga.v1.Saga", request.saga_id)
             case _:
                 return None
@@ -113,6 +127,29 @@ class SagaService:
         saga = await self._with_steps(record, await self._log(record))
         return pb.WaitSagaResponse(saga=saga, settled=record.status in SETTLED)
 
+    async def WatchSaga(  # noqa: N802
+        self, request: pb.WatchSagaRequest, context: Context
+    ) -> AsyncIterator[pb.WatchSagaResponse]:
+        saga_id, sequence = requests.watch_saga(request)
+        is_first = True
+        while True:
+            record = await self._sagas.get(saga_id)
+            while is_first or sequence < record.sequence:
+                response = pb.WatchSagaResponse(saga=saga_message(record))
+                limit = min(LOG_ENTRIES_AT_ONCE, record.sequence - sequence)
+                for logged in (
+                    await self._sagas.log(saga_id, after=sequence, limit=limit) if limit > 0 else ()
+                ):
+                    response.entries.append(entry_message(logged))
+                    sequence = logged.sequence
+                yield response
+                is_first = False
+            if record.status in SETTLED:
+                return
+            await self._unless_stopping(self._coordinator.changed(saga_id, WATCH_POLL_SECONDS))
+            if self._stopping.is_set():
+                raise Unavailable("the coordinator is stopping; watch again, from the last sequence seen")
+
     async def CancelSaga(self, request: pb.CancelSagaRequest, context: Context) -> pb.CancelSagaResponse:  # noqa: N802
         saga_id, reason, requested_by = requests.cancel_saga(request)
         await unhindered(self._coordinator.cancel(saga_id, reason, requested_by))
@@ -131,9 +168,14 @@ class SagaService:
 
     async def _wait(self, saga_id: str, seconds: float) -> None:
         """Returns when the saga is settled, the time is over, or the server stops."""
+        await self._unless_stopping(self._coordinator.wait(saga_id, seconds))
+
+    async def _unless_stopping(self, waiting: Coroutine[Any, Any, object]) -> None:
+        """Waits, at most until the server stops."""
         if self._stopping.is_set():
+            waiting.close()
             return
-        wait = asyncio.ensure_future(self._coordinator.wait(saga_id, seconds))
+        wait: asyncio.Future[object] = asyncio.ensure_future(waiting)
         self._waits.add(wait)
         try:
             await wait

@@ -26,7 +26,17 @@ SLEEP_AFTER_SECONDS = 5.0
 class Run:
     """A saga in this coordinator's memory: its state, and what has happened to it since."""
 
-    __slots__ = ("definition", "inbox", "is_advancing", "is_dropped", "saga_id", "settled", "state", "timer")
+    __slots__ = (
+        "changed",
+        "definition",
+        "inbox",
+        "is_advancing",
+        "is_dropped",
+        "saga_id",
+        "settled",
+        "state",
+        "timer",
+    )
 
     def __init__(self, saga_id: str, definition: Definition, state: SagaState) -> None:
         self.saga_id = saga_id
@@ -37,6 +47,14 @@ class Run:
         self.is_dropped = False
         self.timer: asyncio.TimerHandle | None = None
         self.settled: asyncio.Future[bool] | None = None
+        self.changed: asyncio.Future[None] | None = None
+
+    def tell_watchers(self) -> None:
+        """Whoever waits for something to change may look again."""
+        if self.changed is not None:
+            if not self.changed.done():
+                self.changed.set_result(None)
+            self.changed = None
 
     @property
     def is_in_flight(self) -> bool:

@@ -94,6 +94,7 @@ class Drive:
     def drop(self, run: Run) -> None:
         """Forgets a saga. Calls of it that are under way end unheard."""
         run.is_dropped = True
+        run.tell_watchers()
         if run.timer is not None:
             run.timer.cancel()
         if self.runs.get(run.saga_id) is run:
@@ -129,6 +130,7 @@ class Drive:
             except Exception as error:  # noqa: BLE001 - one saga's trouble is not another's
                 self._give_up(run, error, [decided for _, decided in batch])
                 return
+            run.tell_watchers()
             is_owner = self._lease.may_act
             for (_, decided), decision in zip(batch, advanced.decisions, strict=True):
                 if decided is None or decided.done():

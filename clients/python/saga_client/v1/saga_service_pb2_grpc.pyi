@@ -50,6 +50,10 @@ class SagaServiceStub:
     """Answers when the saga has ended or needs attention, or with its present state just before the RPC's deadline or after
     `timeout`, whichever comes first.
     """
+    WatchSaga: _grpc.UnaryStreamMultiCallable[_saga_service_pb2.WatchSagaRequest, _saga_service_pb2.WatchSagaResponse]
+    """Sends the log as it grows, from `after_sequence` on, and ends once the saga has ended or needs attention. When the
+    coordinator stops meanwhile it is UNAVAILABLE: watch again, from the last sequence seen.
+    """
     CancelSaga: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.CancelSagaRequest, _saga_service_pb2.CancelSagaResponse]
     """Fails the saga with cause CANCELLED, so that it is compensated. Answers once the request is durable. Cancelling a saga
     that is being or has been compensated changes nothing. FAILED_PRECONDITION when the pivot has succeeded, or the saga has
@@ -80,6 +84,10 @@ class SagaServiceAsyncStub(SagaServiceStub):
     WaitSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.WaitSagaRequest, _saga_service_pb2.WaitSagaResponse]  # type: ignore[assignment]
     """Answers when the saga has ended or needs attention, or with its present state just before the RPC's deadline or after
     `timeout`, whichever comes first.
+    """
+    WatchSaga: _aio.UnaryStreamMultiCallable[_saga_service_pb2.WatchSagaRequest, _saga_service_pb2.WatchSagaResponse]  # type: ignore[assignment]
+    """Sends the log as it grows, from `after_sequence` on, and ends once the saga has ended or needs attention. When the
+    coordinator stops meanwhile it is UNAVAILABLE: watch again, from the last sequence seen.
     """
     CancelSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.CancelSagaRequest, _saga_service_pb2.CancelSagaResponse]  # type: ignore[assignment]
     """Fails the saga with cause CANCELLED, so that it is compensated. Answers once the request is durable. Cancelling a saga
@@ -132,6 +140,16 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_saga_service_pb2.WaitSagaResponse, _abc.Awaitable[_saga_service_pb2.WaitSagaResponse]]:
         """Answers when the saga has ended or needs attention, or with its present state just before the RPC's deadline or after
         `timeout`, whichever comes first.
+        """
+
+    @_abc_1.abstractmethod
+    def WatchSaga(
+        self,
+        request: _saga_service_pb2.WatchSagaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_saga_service_pb2.WatchSagaResponse], _abc.AsyncIterator[_saga_service_pb2.WatchSagaResponse]]:
+        """Sends the log as it grows, from `after_sequence` on, and ends once the saga has ended or needs attention. When the
+        coordinator stops meanwhile it is UNAVAILABLE: watch again, from the last sequence seen.
         """
 
     @_abc_1.abstractmethod

@@ -309,6 +309,57 @@ class WaitSagaResponse(_message.Message):
 Global___WaitSagaResponse: _TypeAlias = WaitSagaResponse  # noqa: Y015
 
 @_typing.final
+class WatchSagaRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAGA_ID_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    saga_id: _builtins.str
+    after_sequence: _builtins.int
+    """Only entries behind this sequence. Default: all."""
+    def __init__(
+        self,
+        *,
+        saga_id: _builtins.str = ...,
+        after_sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "saga_id", b"saga_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSagaRequest: _TypeAlias = WatchSagaRequest  # noqa: Y015
+
+@_typing.final
+class WatchSagaResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAGA_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def saga(self) -> _saga_pb2.Saga:
+        """As of the last of these entries; without its steps."""
+
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[_saga_pb2.Entry]:
+        """New since the last response, in order; the first response may have none."""
+
+    def __init__(
+        self,
+        *,
+        saga: _saga_pb2.Saga | None = ...,
+        entries: _abc.Iterable[_saga_pb2.Entry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["saga", b"saga"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "saga", b"saga"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchSagaResponse: _TypeAlias = WatchSagaResponse  # noqa: Y015
+
+@_typing.final
 class CancelSagaRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

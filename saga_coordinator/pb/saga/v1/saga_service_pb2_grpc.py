@@ -56,6 +56,11 @@ class SagaServiceStub:
                 request_serializer=saga_dot_v1_dot_saga__service__pb2.WaitSagaRequest.SerializeToString,
                 response_deserializer=saga_dot_v1_dot_saga__service__pb2.WaitSagaResponse.FromString,
                 _registered_method=True)
+        self.WatchSaga = channel.unary_stream(
+                '/saga.v1.SagaService/WatchSaga',
+                request_serializer=saga_dot_v1_dot_saga__service__pb2.WatchSagaRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_saga__service__pb2.WatchSagaResponse.FromString,
+                _registered_method=True)
         self.CancelSaga = channel.unary_unary(
                 '/saga.v1.SagaService/CancelSaga',
                 request_serializer=saga_dot_v1_dot_saga__service__pb2.CancelSagaRequest.SerializeToString,
@@ -106,6 +111,14 @@ class SagaServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchSaga(self, request, context):
+        """Sends the log as it grows, from `after_sequence` on, and ends once the saga has ended or needs attention. When the
+        coordinator stops meanwhile it is UNAVAILABLE: watch again, from the last sequence seen.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CancelSaga(self, request, context):
         """Fails the saga with cause CANCELLED, so that it is compensated. Answers once the request is durable. Cancelling a saga
         that is being or has been compensated changes nothing. FAILED_PRECONDITION when the pivot has succeeded, or the saga has
@@ -145,6 +158,11 @@ def add_SagaServiceServicer_to_server(servicer, server):
                     servicer.WaitSaga,
                     request_deserializer=saga_dot_v1_dot_saga__service__pb2.WaitSagaRequest.FromString,
                     response_serializer=saga_dot_v1_dot_saga__service__pb2.WaitSagaResponse.SerializeToString,
+            ),
+            'WatchSaga': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchSaga,
+                    request_deserializer=saga_dot_v1_dot_saga__service__pb2.WatchSagaRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_saga__service__pb2.WatchSagaResponse.SerializeToString,
             ),
             'CancelSaga': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelSaga,
@@ -266,6 +284,33 @@ class SagaService:
             '/saga.v1.SagaService/WaitSaga',
             saga_dot_v1_dot_saga__service__pb2.WaitSagaRequest.SerializeToString,
             saga_dot_v1_dot_saga__service__pb2.WaitSagaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchSaga(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/saga.v1.SagaService/WatchSaga',
+            saga_dot_v1_dot_saga__service__pb2.WatchSagaRequest.SerializeToString,
+            saga_dot_v1_dot_saga__service__pb2.WatchSagaResponse.FromString,
             options,
             channel_credentials,
             insecure,
