@@ -6,6 +6,9 @@ PYTEST ?=
 # How long to torture, and by which seed, as in: make torture SECONDS=120 SEED=7
 SECONDS ?= 60
 SEED ?= 1
+# How many sagas to simulate by that seed; BATCH= replays one batch of the run and tells what went wrong in it
+SAGAS ?= 10000
+BATCH ?=
 
 bin := .venv/bin
 ready := .venv/.ready
@@ -16,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check torture generate clean
+.PHONY: help demo test check simulate torture generate clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -37,6 +40,9 @@ check: $(ready) ## Prove formatting, types, architecture, the contract's style a
 	$(bin)/python -m tools.generate --check
 	$(bin)/python -m tools.draw_state_machine --check
 	$(bin)/python -m tools.find_leftovers
+
+simulate: $(ready) ## Run SAGAS sagas on simulated time, network and Postgres by SEED, and judge every promise
+	@exec $(bin)/python -m simulation --sagas $(SAGAS) --seed $(SEED) $(if $(BATCH),--batch $(BATCH))
 
 torture: $(ready) ## Kill, stop, cut and shift clocks of real processes for SECONDS, then check the books
 	@exec $(bin)/python -m torture --seconds $(SECONDS) --seed $(SEED)

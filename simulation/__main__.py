@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from simulation.batch import SAGAS_PER_BATCH, run_batch
@@ -70,7 +69,4 @@ def _end(sagas: int, faults: int, violations: int) -> int:
 
 
 if __name__ == "__main__":
-    if os.environ.get("PYTHONHASHSEED") != "0":  # sets of strings must be walked in one order
-        os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "simulation", *sys.argv[1:]])  # noqa: S606 - itself
     sys.exit(main())

@@ -195,12 +195,6 @@ def takes_unknown_for_success() -> Patches:
     yield Draft, "settle", optimistic
 
 
-@_mutant("P5")
-def keeps_no_output_of_late_successes() -> Patches:
-    late = state._late
-    yield state, "_late", lambda step, entry: replace(late(step, entry), output=step.output)
-
-
 @_mutant("P9")
 def records_what_it_was_told_again() -> Patches:
     learn = decide._learn
