@@ -213,22 +213,20 @@ class Coordinator:
         has_room = self._claiming.has_room_for(registered.name)
         if not has_room:
             self._claiming.count_queued()
-        self._claiming.starting[saga_id] = registered.name
         digest, term = request.digest(), self._lease.term
         try:
-            run, advanced = await self._advance.start(
-                registered.definition, started, request.start_key, digest, may_call=has_room
-            )
-            if self._lease.term == term:
-                self._drive.take(run, advanced)
-            else:  # the lease ran out while this was on its way, so somebody may have claimed it
-                self._claiming.reconcile_soon()
+            with self._claiming.starting(saga_id, registered.name):
+                run, advanced = await self._advance.start(
+                    registered.definition, started, request.start_key, digest, may_call=has_room
+                )
+                if self._lease.term == term:
+                    self._drive.take(run, advanced)
+                else:  # the lease ran out while this was on its way, so somebody may have claimed it
+                    self._claiming.reconcile_soon()
         except StartKeyTaken as taken:
             if taken.request_digest != digest:
                 raise AlreadyExists(str(taken)) from None
             return taken.saga_id, False
-        finally:
-            self._claiming.starting.pop(saga_id, None)
         return saga_id, True
 
     async def wait(self, saga_id: str, timeout_seconds: float) -> bool:
@@ -259,6 +257,16 @@ class Coordinator:
             else:
                 await asyncio.sleep(min(pause, remaining))
                 pause = min(2 * pause, longest_pause)
+
+    async def changed(self, saga_id: str, timeout_seconds: float) -> None:
+        """Returns when something has been appended to the saga's log, or after `timeout_seconds`; sagas of others take that."""
+        run = self._drive.runs.get(saga_id)
+        if run is None:
+            await asyncio.sleep(timeout_seconds)
+            return
+        if run.changed is None:
+            run.changed = asyncio.get_running_loop().create_future()
+        await asyncio.wait([run.changed], timeout=timeout_seconds)
 
     async def cancel(self, saga_id: str, reason: str, requested_by: str) -> None:
         """Fails the saga with cause CANCELLED, durably; nothing changes when it is being or has been compensated.

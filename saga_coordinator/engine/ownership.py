@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 import structlog
@@ -70,15 +71,32 @@ class Claiming:
         self._reconcile_at = 0.0
         self._backlog = 0
         self._adopting: set[str] = set()
-        self.starting: set[str] = set()
+        self._starting: dict[str, str] = {}
+        self._starting_of: Counter[str] = Counter()
+        self._claims_awaited = 0
 
     @property
     def _free(self) -> int:
-        return self._settings.sagas_in_memory_max - len(self._drive.runs) - len(self.starting)
+        taken = len(self._drive.runs) + len(self._starting) + self._claims_awaited
+        return self._settings.sagas_in_memory_max - taken
 
     def has_room_for(self, definition: str) -> bool:
         """Whether a saga of this definition may be driven here now."""
-        return self._drive.sagas_of[definition] < self._free
+        return self._held(definition) < self._free
+
+    def _held(self, definition: str) -> int:
+        return self._drive.sagas_of[definition] + self._starting_of[definition]
+
+    @contextmanager
+    def starting(self, saga_id: str, definition: str) -> Iterator[None]:
+        """Keeps room for a saga whose start is on its way, and keeps it from being taken for a forgotten one."""
+        self._starting[saga_id] = definition
+        self._starting_of[definition] += 1
+        try:
+            yield
+        finally:
+            del self._starting[saga_id]
+            self._starting_of[definition] -= 1
 
     def count_queued(self) -> None:
         """Counts a start that there is no room for. Raises Overloaded when too many wait already."""
@@ -125,7 +143,9 @@ class Claiming:
             if saga_id not in owned and not run.is_dropped:
                 _log.info("ownership_lost", saga_id=saga_id, reason="another coordinator has claimed it")
                 self._drive.drop(run)
-        forgotten = sorted(owned - known.keys() - self._drive.runs.keys() - self.starting - self._adopting)
+        forgotten = sorted(
+            owned - known.keys() - self._drive.runs.keys() - self._starting.keys() - self._adopting
+        )
         for first in range(0, len(forgotten), CLAIMS_AT_ONCE):
             await self._adopt([Claim(saga_id, None) for saga_id in forgotten[first : first + CLAIMS_AT_ONCE]])
 
@@ -165,9 +185,15 @@ class Claiming:
             return False
         # All of a batch may be of one definition, which then has as many as are left free.
         limit = min((free + 1) // 2, CLAIMS_AT_ONCE)
-        crowded = [definition for definition, sagas in self._drive.sagas_of.items() if sagas >= free]
-        claims = await self._ownership.claim(limit, crowded)
-        await self._adopt(claims)
+        definitions = self._drive.sagas_of.keys() | self._starting_of.keys()
+        crowded = [definition for definition in definitions if self._held(definition) >= free]
+        self._claims_awaited = limit
+        try:
+            print("CLAIM", limit, crowded, free, dict(self._drive.sagas_of), dict(self._starting_of))
+            claims = await self._ownership.claim(limit, crowded)
+            await self._adopt(claims)
+        finally:
+            self._claims_awaited = 0
         return len(claims) == limit
 
     async def _adopt(self, claims: Sequence[Claim]) -> None:
@@ -178,7 +204,7 @@ class Claiming:
             sagas=len(claims),
             orphaned=sum(claim.previous_owner is not None for claim in claims),
         )
-        busy = self._adopting | self.starting
+        busy = self._adopting | self._starting.keys()
         adopting = [claim for claim in claims if claim.saga_id not in busy]
         self._adopting.update(claim.saga_id for claim in adopting)
         try:
