@@ -311,21 +311,20 @@ def _apply_to_step(state: SagaState, entry: AttemptEntry) -> SagaState:
     is_cleared = status is StepStatus.COMPENSATED or after.effect < before.effect
     if name in remaining and is_cleared:  # reported to a parked saga: undone after all, or refused in the end
         remaining = tuple(other for other in remaining if other != name)
-    return (
-        SagaState(  # in full: `replace` takes three times as long, and this is the hottest line of the core
-            state.saga_id,
-            state.status,
-            state.definition,
-            state.version,
-            state.input,
-            state.labels,
-            state.deadline_at,
-            state.sequence + 1,
-            {**state.steps, name: after},
-            state.failure,
-            remaining,
-            state.headers,
-        )
+    # In full: `replace` takes three times as long, and this is the hottest place of the core.
+    return SagaState(
+        saga_id=state.saga_id,
+        status=state.status,
+        definition=state.definition,
+        version=state.version,
+        input=state.input,
+        labels=state.labels,
+        deadline_at=state.deadline_at,
+        sequence=state.sequence + 1,
+        steps={**state.steps, name: after},
+        failure=state.failure,
+        remaining=remaining,
+        headers=state.headers,
     )
 
 
