@@ -99,14 +99,23 @@ class Inbox:
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def serve(self) -> None:
-        """Does what others ask of sagas that are driven here. Raises Unavailable."""
-        for request in await self._requests.unanswered(self._coordinator_id, REQUESTS_AT_ONCE):
-            run = self._drive.runs.get(request.saga_id)
-            if run is None:
-                continue
-            with suppress(OwnershipLost):  # then it is its next owner's to answer
-                decision = await self._drive.ask(run, decode_asked(request.input))
-                await self._requests.answer(request, asdict(Answer(decision.refusal, decision.is_applied)))
+        """Does what others ask of sagas that are driven here. Raises Unavailable.
+
+        All at once, sharing a commit: whoever looks for work waits for this, and with it what a dead coordinator has left.
+        """
+        found = await self._requests.unanswered(self._coordinator_id, REQUESTS_AT_ONCE)
+        served = await asyncio.gather(*map(self._serve, found), return_exceptions=True)
+        for error in served:
+            if error is not None:
+                raise error
+
+    async def _serve(self, request: Request) -> None:
+        run = self._drive.runs.get(request.saga_id)
+        if run is None:
+            return
+        with suppress(OwnershipLost):  # then it is its next owner's to answer
+            decision = await self._drive.ask(run, decode_asked(request.input))
+            await self._requests.answer(request, asdict(Answer(decision.refusal, decision.is_applied)))
 
     async def leave(self, saga_id: str, asked: Asked) -> Request:
         """Leaves a request for the saga's owner. Raises Unavailable."""
