@@ -2,8 +2,8 @@
 
     TORTURE_CRASH_AT="after commit of action outcome:3" TORTURE_CLOCK_SHIFT=-18000 python -m torture.crashing serve ...
 
-`POINTS` lists the points; the number says at which passage. SIGUSR1 disarms it. What it writes before it dies is one line of
-JSON, as the program's other log lines are.
+`POINTS` lists the points; the number says at which passage. It is disarmed once the file that TORTURE_DISARMED_BY names
+exists. What it writes before it dies is one line of JSON, as the program's other log lines are.
 """
 
 from __future__ import annotations
@@ -81,9 +81,10 @@ def writes_of(entries: Sequence[Any]) -> set[str]:
 class Trap:
     """Kills the process at the given passage of a point."""
 
-    def __init__(self, point: str, passage: int) -> None:
+    def __init__(self, point: str, passage: int, disarmed_by: str) -> None:
         self.point = point
         self.left = passage
+        self._disarmed_by = disarmed_by
 
     def passes(self, when: str, what: set[str]) -> bool:
         """Whether this is the point, and the passage at which to die."""
@@ -93,17 +94,14 @@ class Trap:
         return self.left == 0
 
     def spring(self) -> None:
-        if self.left > 0:  # disarmed while it was about to
+        if os.path.exists(self._disarmed_by):  # noqa: PTH110  # it may be empty, for none
             return
         line = {"event": CRASHED, "point": self.point, "at": time.clock_gettime(time.CLOCK_REALTIME)}
         os.write(2, json.dumps(line).encode() + b"\n")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def disarm(self) -> None:
-        self.left = sys.maxsize
 
-
-def set_trap(point: str, passage: int) -> None:
+def set_trap(point: str, passage: int, disarmed_by: str) -> None:
     """Lays a trap into the journal, the log's session and the calls of this process."""
     from saga_coordinator.participants.calls import Participants  # noqa: PLC0415  # only after the clock is shifted
     from saga_coordinator.store.journal import Journal  # noqa: PLC0415
@@ -111,8 +109,7 @@ def set_trap(point: str, passage: int) -> None:
 
     if point not in POINTS:
         raise SystemExit(f"no such point: {point!r}")
-    trap = Trap(point, passage)
-    signal.signal(signal.SIGUSR1, lambda *_: trap.disarm())
+    trap = Trap(point, passage, disarmed_by)
     append, write, invoke = Journal.append, PostgresLogSession.write, Participants.invoke
 
     def commits(appends: Sequence[Any]) -> set[str]:
@@ -185,10 +182,9 @@ def main() -> None:
     die_with_parent()
     if shift := float(os.environ.get("TORTURE_CLOCK_SHIFT", "0")):
         shift_clock(shift)
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if crash_at := os.environ.get("TORTURE_CRASH_AT"):
         point, _, passage = crash_at.rpartition(":")
-        set_trap(point, int(passage))
+        set_trap(point, int(passage), os.environ.get("TORTURE_DISARMED_BY", ""))
     from saga_coordinator.cli import main as program  # noqa: PLC0415  # only after the clock is shifted
 
     program()

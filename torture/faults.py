@@ -63,9 +63,8 @@ class Nemesis:
                     break
             self._is_over = True
             await asyncio.gather(*self._harm)
+            world.disarm()
             for coordinator in world.coordinators:
-                if coordinator.is_alive:
-                    coordinator.life.popen.send_signal(signal.SIGUSR1)
                 for proxy in coordinator.proxies:
                     proxy.heal()
             await self._all_serve(supervising)

@@ -72,7 +72,8 @@ ACTION, COMPENSATION = "action", "compensation"
 class Books:
     """The participant's tables. No method waits, so each is one step for everybody else in the process."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keeps_calls: bool = True) -> None:
+        self._keeps_calls = keeps_calls
         self._db = sqlite3.connect(path, isolation_level=None)
         # Without a sync a commit still survives the process; only the machine's end could take it.
         self._db.executescript("pragma journal_mode = wal; pragma synchronous = off;")
@@ -81,6 +82,8 @@ class Books:
     def arrived(
         self, request: pb.ExecuteRequest | pb.CompensateRequest, header_key: str, receipt: str | None
     ) -> int:
+        if not self._keeps_calls:
+            return 0
         is_action = isinstance(request, pb.ExecuteRequest)
         cursor = self._db.execute(
             "insert into calls (key, header_key, action_key, saga_id, step, operation, attempt, receipt, arrived_at,"
@@ -105,6 +108,8 @@ class Books:
         self._db.execute("update calls set trouble = ? where call = ?", (trouble, call))
 
     def ended(self, call: int, answer: str) -> None:
+        if not self._keeps_calls:
+            return
         values = (time.monotonic(), answer, call)
         self._db.execute("update calls set ended_at = ?, answer = ? where call = ?", values)
 
@@ -343,8 +348,7 @@ class Reporter:
         self._books.told(key)
 
 
-async def serve(name: str, port: int, books_path: Path, seed: int, coordinators: Sequence[str]) -> None:
-    books = Books(books_path)
+async def serve(port: int, books: Books, seed: int, coordinators: Sequence[str]) -> None:
     participant = Participant(books, seed)
     loop = asyncio.get_running_loop()
     stopping = asyncio.Event()
@@ -371,8 +375,10 @@ def main() -> None:
     parser.add_argument("--books", type=Path, required=True)
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--report-to", action="append", default=[])
+    parser.add_argument("--no-calls", action="store_true")
     given = parser.parse_args()
-    asyncio.run(serve(given.name, given.port, given.books, given.seed, given.report_to))
+    books = Books(given.books, keeps_calls=not given.no_calls)
+    asyncio.run(serve(given.port, books, given.seed, given.report_to))
 
 
 if __name__ == "__main__":

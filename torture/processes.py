@@ -46,13 +46,15 @@ class TortureError(Exception):
     """It cannot go on; the message says which log to read."""
 
 
-async def eventually(condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
+async def eventually(
+    condition: Callable[[], bool], what: str, seconds: float = START_SECONDS, every: float = POLL_SECONDS
+) -> None:
     """Returns once `condition` holds. Raises TortureError when it does not within `seconds`."""
     give_up_at = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > give_up_at:
             raise TortureError(f"waited {seconds:g} s in vain for {what}")
-        await asyncio.sleep(POLL_SECONDS)
+        await asyncio.sleep(every)
 
 
 @dataclass(slots=True)
@@ -208,6 +210,7 @@ class Coordinator:
         environment = {"TORTURE_CLOCK_SHIFT": str(shift_seconds)}
         if crash_at:
             environment["TORTURE_CRASH_AT"] = f"{crash_at}:{passage}"
+            environment["TORTURE_DISARMED_BY"] = str(self._world.disarmed_by)
         if timezone:
             environment["TZ"] = timezone
         port = self._world.postgres_port if self._world.is_direct else self.to_database.port
@@ -270,7 +273,10 @@ class Participant:
 
 
 class World:
-    """Everything that runs, in one folder. `is_direct`: coordinators reach the others without proxies between."""
+    """Everything that runs, in one folder.
+
+    `is_direct`: coordinators reach the others without proxies between. `keeps_calls`: participants take down each call.
+    """
 
     def __init__(
         self,
@@ -280,6 +286,7 @@ class World:
         coordinators: int = 3,
         lease_seconds: float = 3.0,
         is_direct: bool = False,
+        keeps_calls: bool = True,
         flags: Mapping[str, object] | None = None,
     ) -> None:
         self.folder = folder
@@ -287,6 +294,7 @@ class World:
         self.dice = random.Random(f"{seed} world")
         self.lease_seconds = lease_seconds
         self.is_direct = is_direct
+        self._keeps_calls = keeps_calls
         self.flags = dict(flags or {})
         ports = free_ports(1 + len(definitions.PARTICIPANTS) + coordinators)
         self.postgres_port = ports.pop()
@@ -306,6 +314,14 @@ class World:
     @property
     def addresses(self) -> list[str]:
         return [coordinator.address for coordinator in self.coordinators]
+
+    @property
+    def disarmed_by(self) -> Path:
+        return self.folder / "disarmed"
+
+    def disarm(self) -> None:
+        """From now on no coordinator kills itself."""
+        self.disarmed_by.touch()
 
     async def start(self, specs: list[Mapping[str, Any]], *, coordinators: int | None = None) -> None:
         """Starts everything, or only the first `coordinators`; returns when they serve and know the definitions."""
@@ -333,6 +349,7 @@ class World:
     def start_participant(self, participant: Participant) -> None:
         arguments: list[object] = ["--name", participant.name, "--port", participant.port]
         arguments += ["--books", participant.books, "--seed", self.seed]
+        arguments += [] if self._keeps_calls else ["--no-calls"]
         for address in self.addresses:
             arguments += ["--report-to", address]
         participant.popen = spawn("torture.participant", *arguments, log=participant.log)
