@@ -39,6 +39,7 @@ check: $(ready) ## Prove formatting, types, architecture, the contract's style a
 	$(bin)/buf lint
 	$(bin)/python -m tools.generate --check
 	$(bin)/python -m tools.draw_state_machine --check
+	$(bin)/python -m tools.list_settings --check
 	$(bin)/python -m tools.find_leftovers
 
 simulate: $(ready) ## Run SAGAS sagas on simulated time, network and Postgres by SEED, and judge every promise
@@ -47,9 +48,10 @@ simulate: $(ready) ## Run SAGAS sagas on simulated time, network and Postgres by
 torture: $(ready) ## Kill, stop, cut and shift clocks of real processes for SECONDS, then check the books
 	@exec $(bin)/python -m torture --seconds $(SECONDS) --seed $(SEED)
 
-generate: $(ready) ## Write the code generated from proto/ and the drawings generated from the code
+generate: $(ready) ## Write the code generated from proto/, and the drawings and tables generated from the code
 	$(bin)/python -m tools.generate
 	$(bin)/python -m tools.draw_state_machine
+	$(bin)/python -m tools.list_settings
 
 clean: ## Remove everything that these verbs made
 	rm -rf .venv .cache .saga .saga-demo .hypothesis build dist

@@ -168,20 +168,6 @@ def _await_attempts(reader: Reader) -> None:
     raise AssertionError("no attempt was made")
 
 
-def test_the_table_of_settings_is_the_programs_own() -> None:
-    rows = re.findall(r"^\| `(--.*?)` \| `(.*?)` \| (.*?) \| (.*) \|$", section("Settings"), re.MULTILINE)
-    own = [
-        (
-            option.flag,
-            option.variable,
-            f"`{option.default}`" if option.default else "required" if option.is_required else "none",
-            option.help,
-        )
-        for option in OPTIONS
-    ]
-    assert rows == own
-
-
 def test_the_table_of_outcomes_is_the_programs_own() -> None:
     refused = next(
         line for line in section("What a participant's answer means").splitlines() if "REFUSED" in line
