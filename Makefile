@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check simulate torture generate clean
+.PHONY: help demo test check simulate torture generate clean bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -52,6 +52,9 @@ generate: $(ready) ## Write the code generated from proto/, and the drawings and
 	$(bin)/python -m tools.generate
 	$(bin)/python -m tools.draw_state_machine
 	$(bin)/python -m tools.list_settings
+
+bench: $(ready) ## Measure sagas a second and latency, in a minute, on an otherwise idle machine
+	@exec $(bin)/python -m bench
 
 clean: ## Remove everything that these verbs made
 	rm -rf .venv .cache .saga .saga-demo .hypothesis build dist

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 from google.protobuf.duration_pb2 import Duration
@@ -46,7 +47,7 @@ class Shape:
     name: str
     in_flight: int
     refused_step: str
-    ends_as: saga.SagaStatus
+    ends_as: saga.SagaStatus.ValueType
 
 
 SHAPES = (
@@ -159,8 +160,11 @@ def _two_steps() -> definition.Definition:
 async def _until_ready(channel: grpc.aio.Channel) -> None:
     async with asyncio.timeout(_READY_SECONDS):
         await channel.channel_ready()
-        check = health_pb2_grpc.HealthStub(channel).Check
-        while (await check(health_pb2.HealthCheckRequest())).status != health_pb2.HealthCheckResponse.SERVING:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        check = stub.Check
+        while (  # noqa: ASYNC110  # no event crosses processes
+            await check(health_pb2.HealthCheckRequest())
+        ).status != health_pb2.HealthCheckResponse.SERVING:
             await asyncio.sleep(0.05)
 
 

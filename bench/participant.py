@@ -14,12 +14,14 @@ from saga_client.v1 import participant_service_pb2_grpc as participant_grpc
 class Participant(participant_grpc.ParticipantServiceServicer):
     """Refuses the action of the step that the saga's input names in `refuse`, so that rollbacks can be measured too."""
 
-    async def Execute(self, request: participant.ExecuteRequest, context: Any) -> participant.ExecuteResponse:
+    async def Execute(  # noqa: N802  # the RPC's name
+        self, request: participant.ExecuteRequest, context: Any
+    ) -> participant.ExecuteResponse:
         if request.input.struct_value.fields["refuse"].string_value == request.step:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "as asked")
         return participant.ExecuteResponse()
 
-    async def Compensate(
+    async def Compensate(  # noqa: N802
         self, request: participant.CompensateRequest, context: Any
     ) -> participant.CompensateResponse:
         return participant.CompensateResponse()

@@ -66,9 +66,11 @@ class LogRow:
     recorded_at: float
     recorded_by: str
 
+    def stored(self) -> StoredEntry:
+        return StoredEntry(self.type, self.step, self.operation, self.attempt, orjson.loads(self.body))
+
     def entry(self) -> Entry:
-        stored = StoredEntry(self.type, self.step, self.operation, self.attempt, orjson.loads(self.body))
-        return decode(stored)
+        return decode(self.stored())
 
 
 @dataclass(slots=True)
@@ -379,11 +381,12 @@ class LogSession:
     async def start_key_holder(self, start_key: str) -> tuple[str, bytes] | None:
         return await self._database.ask(lambda: self._database.start_keys.get(start_key))
 
-    async def writer_of(self, saga_id: str, sequence: int) -> str | None:
-        log = self._database.logs.get(saga_id, [])
-        return await self._database.ask(
-            lambda: log[sequence - 1].recorded_by if sequence <= len(log) else None
-        )
+    async def written(self, saga_id: str, sequence: int, count: int) -> list[tuple[str, StoredEntry]]:
+        def statement() -> list[tuple[str, StoredEntry]]:
+            rows = self._database.logs.get(saga_id, [])[sequence - 1 : sequence - 1 + count]
+            return [(row.recorded_by, row.stored()) for row in rows]
+
+        return await self._database.ask(statement)
 
     async def ping(self) -> None:
         await self._database.ask(lambda: None)

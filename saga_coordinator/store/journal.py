@@ -6,7 +6,7 @@ costs one round trip and one commit; under load many share both.
 A flush is one statement, so it commits or fails as a whole. When it fails because somebody else wrote to a saga (P8) or took
 a start key, it is repeated append by append, so that only the loser is told. When the database is away, appends wait until it
 is back, except starts, which nobody has been promised anything about; since a commit may have succeeded without our hearing
-of it, what is repeated then may meet its own entries, which `recorded_by` tells apart from another coordinator's.
+of it, what is repeated then may meet its own entries, told apart from others' by `recorded_by` and by what they say.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+import orjson
 import structlog
 
-from saga_coordinator.saga.entries import Entry
+from saga_coordinator.saga.entries import Entry, StoredEntry, encode
 from saga_coordinator.saga.errors import AlreadyExists, OwnershipLost, Unavailable
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.state import SagaStatus
@@ -91,8 +92,8 @@ class LogSession(Protocol):
     async def start_key_holder(self, start_key: str) -> tuple[str, bytes] | None:
         """The saga that has the start key, and the digest of the request that started it."""
 
-    async def writer_of(self, saga_id: str, sequence: int) -> str | None:
-        """The coordinator that wrote an entry."""
+    async def written(self, saga_id: str, sequence: int, count: int) -> list[tuple[str, StoredEntry]]:
+        """Up to `count` entries from `sequence` on, each with the coordinator that wrote it."""
 
     async def ping(self) -> None:
         """Returns when the database answers."""
@@ -118,6 +119,12 @@ class _Waiting:
             self.committed.set_result(None)
         else:
             self.committed.set_exception(error)
+
+
+def _as_stored(entry: Entry) -> StoredEntry:
+    """The stored form as it comes back from JSON."""
+    stored = encode(entry)
+    return replace(stored, body=orjson.loads(orjson.dumps(stored.body)))
 
 
 class Journal:
@@ -248,8 +255,10 @@ class Journal:
                 is_own = holder[0] == append.saga_id
                 return None if is_own else StartKeyTaken(append.start.start_key, *holder)
         elif waiting.is_in_doubt:
-            writer = await session.writer_of(append.saga_id, append.sequence)
-            if writer == self._coordinator_id:
+            # What they say is compared too: this coordinator may have let the saga go and taken it up again meanwhile, and
+            # then both its earlier and its later view of the saga append here, of which one only can have won.
+            written = await session.written(append.saga_id, append.sequence, len(append.entries))
+            if written == [(self._coordinator_id, _as_stored(entry)) for entry in append.entries]:
                 return None
         return OwnershipLost(
             f"another coordinator has written entry {append.sequence} of saga {append.saga_id}"

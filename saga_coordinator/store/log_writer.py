@@ -11,7 +11,7 @@ import orjson
 import psycopg
 from psycopg import errors
 
-from saga_coordinator.saga.entries import encode
+from saga_coordinator.saga.entries import StoredEntry, encode
 from saga_coordinator.saga.state import ENDS
 from saga_coordinator.store.database import Database, is_outage, unavailable
 from saga_coordinator.store.journal import Append, Conflict, Move
@@ -55,10 +55,9 @@ class PostgresLogSession:
         row = await self._cursor.fetchone()
         return None if row is None else (row[0], bytes(row[1]))
 
-    async def writer_of(self, saga_id: str, sequence: int) -> str | None:
-        await self._execute(_WRITER, (saga_id, sequence))
-        row = await self._cursor.fetchone()
-        return None if row is None else str(row[0])
+    async def written(self, saga_id: str, sequence: int, count: int) -> list[tuple[str, StoredEntry]]:
+        await self._execute(_WRITTEN, (saga_id, sequence, count))
+        return [(row[0], StoredEntry(*row[1:])) for row in await self._cursor.fetchall()]
 
     async def ping(self) -> None:
         await self._execute("SELECT 1", ())
@@ -107,7 +106,10 @@ FROM unnest($24::text[]::uuid[], $25::int4[], $26::text[], $27::text[], $28::tex
 _START_KEY = """
 SELECT saga_id::text, request_digest FROM saga.start_keys WHERE namespace = $1 AND start_key = $2
 """
-_WRITER = "SELECT recorded_by::text FROM saga.log WHERE saga_id = $1::uuid AND sequence = $2"
+_WRITTEN = """
+SELECT recorded_by::text, type, step, operation, attempt, body FROM saga.log
+WHERE saga_id = $1::uuid AND sequence >= $2 ORDER BY sequence LIMIT $3
+"""
 
 
 def _parameters(appends: Sequence[Append], coordinator_id: str) -> tuple[Any, ...]:

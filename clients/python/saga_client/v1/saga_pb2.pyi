@@ -110,7 +110,7 @@ class _EffectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Effect.ValueTy
     """It happened."""
 
 class Effect(_Effect, metaclass=_EffectEnumTypeWrapper):
-    """What is known of the action's effect on its participant. It only grows."""
+    """What is known of the action's effect on its participant. It only grows, except that a pending attempt may be reported refused."""
 
 EFFECT_UNSPECIFIED: Effect.ValueType  # 0
 EFFECT_NONE: Effect.ValueType  # 1
@@ -150,7 +150,7 @@ class Cause(_message.Message):
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """A gRPC status name (`FAILED_PRECONDITION`, `UNAVAILABLE`), or one of the coordinator's own: `CANCELLED`, `DEADLINE`,
-    `EXHAUSTED`, `COORDINATOR_LOST`, `INPUT_INVALID`, `PENDING_TIMEOUT`, `REPLY_INVALID`, `NOTHING_TO_UNDO`.
+    `COORDINATOR_LOST`, `INPUT_INVALID`, `PENDING`, `PENDING_TIMEOUT`, `REPLY_INVALID`, `NO_SUCH_PARTICIPANT`, `IRREVERSIBLE`.
     """
     message: _builtins.str
     """What was said; cut at 4 KiB with a mark."""
