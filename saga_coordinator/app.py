@@ -119,7 +119,11 @@ class App:
         directory = self._read_directory()
         self._participants = Participants(directory, payload_bytes_max=settings.payload_bytes_max)
         await self._check_schema()
-        self._database = database = Database(settings.database_url, pool_size=settings.pool_size)
+        self._database = database = Database(
+            settings.database_url,
+            pool_size=settings.pool_size,
+            prepared_statements=settings.prepared_statements,
+        )
         self._server = server = Server(
             payload_bytes_max=settings.payload_bytes_max, shares_port=self._shares_port
         )

@@ -38,6 +38,7 @@ class Settings:
     sagas_in_memory_max: int
     backlog_max: int
     pool_size: int
+    prepared_statements: bool
     grace_seconds: float
     database_wait_seconds: float
     log_format: str
@@ -109,6 +110,16 @@ def _choice(*names: str) -> Callable[[Any], str]:
     return parse
 
 
+def _truth(written: Any) -> bool:
+    """A word rather than a flag without value, so that all sources are written alike."""
+    said = written.lower() if isinstance(written, str) else written
+    if said in ("true", "false"):
+        return bool(said == "true")
+    if isinstance(said, bool):
+        return said
+    raise ValueError("must be true or false")
+
+
 def _path(written: Any) -> Path:
     if isinstance(written, str) and written and "\0" not in written:
         return Path(written)
@@ -116,11 +127,13 @@ def _path(written: Any) -> Path:
 
 
 def _database_url(written: Any) -> str:
-    problem = "must be a URL such as postgresql://user:password@host:5432/database"
+    problem = "must be a URL such as postgresql://user:password@host:5432/database, or with several hosts, host1:5432,host2:5432"
     if not isinstance(written, str) or not written.startswith(("postgresql://", "postgres://")):
         raise ValueError(problem)
     try:
-        urlsplit(written).port  # noqa: B018  # reading it is what checks it
+        parts = urlsplit(written)
+        for host in parts.netloc.rpartition("@")[2].split(","):
+            urlsplit(f"//{host}").port  # noqa: B018  # reading it is what checks it
     except ValueError:
         raise ValueError(problem) from None
     return written
@@ -220,6 +233,14 @@ OPTIONS: tuple[Option, ...] = (
         "COUNT",
         _whole(5, 1000),
         default="8",
+    ),
+    Option(
+        "prepared_statements",
+        "Whether to prepare statements. Set to false behind a connection pooler in transaction mode that does not know "
+        "them, such as PgBouncer before 1.21.",
+        "true|false",
+        _truth,
+        default="true",
     ),
     Option(
         "grace_seconds",

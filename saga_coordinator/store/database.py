@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from urllib.parse import unquote
 
 import psycopg
 from psycopg import errors
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import Connection, Engine, make_url, text
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -16,6 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from saga_coordinator.saga.errors import InvalidRequest, Unavailable
 
 CONNECT_TIMEOUT_SECONDS = 5
+CONNECT_TIMEOUT_SECONDS_EACH = 2
+"""Of several hosts, so that one that swallows packets does not use up the time of a lease. libpq takes no less than 2 s."""
 _LIMITS = (
     errors.ProgramLimitExceeded,
     errors.StatementTooComplex,
@@ -23,6 +28,8 @@ _LIMITS = (
     errors.TooManyArguments,
 )
 """What is too long or too deep for Postgres today will be so tomorrow, though the driver files it under outages."""
+_POOLED_STATEMENT_LOST = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
+"""What a pooler in transaction mode makes of prepared statements, when it does not know them."""
 _CONNECTION_PARAMETERS = {
     "application_name": "saga-coordinator",
     "connect_timeout": str(CONNECT_TIMEOUT_SECONDS),
@@ -34,12 +41,19 @@ _CONNECTION_PARAMETERS = {
 }
 
 
+_SEVERAL_HOSTS = re.compile(r"([^:/]+://(?:[^/?#]*@)?)([^/?#@]*,[^/?#@]*)(.*)", re.DOTALL)
+_HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]*))(?::(\d*))?")
+
+
 def driver_url(dsn: str) -> str:
-    """The SQLAlchemy URL of a libpq URL; parameters given there win over the defaults.
+    """The SQLAlchemy URL of a libpq URL, which may name several hosts; parameters given there win over the defaults.
+
+    Of several hosts, the first that can be written to is used, unless `target_session_attrs` says otherwise.
 
     Raises:
         InvalidRequest: it is not a `postgresql://` URL, or has a parameter that libpq does not know.
     """
+    dsn, hosts, ports = _taken_apart(dsn)
     try:
         url = make_url(dsn)
     except (ArgumentError, ValueError):
@@ -48,21 +62,53 @@ def driver_url(dsn: str) -> str:
         ) from None
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise InvalidRequest.at("database_url", "must begin with postgresql://")
-    if url.port is not None and not 1 <= url.port <= 65535:
-        raise InvalidRequest.at("database_url", f"has port {url.port}; a port is 1 to 65535")
+    for port in (url.port, *(int(each) for each in ports if each)):
+        if port is not None and not 1 <= port <= 65535:
+            raise InvalidRequest.at("database_url", f"has port {port}; a port is 1 to 65535")
+    defaults = _CONNECTION_PARAMETERS
+    if hosts:
+        # This form of SQLAlchemy's also carries IPv6 addresses.
+        url = url.update_query_dict({"host": ",".join(hosts), "port": ",".join(ports)})
+        each = {"connect_timeout": str(CONNECT_TIMEOUT_SECONDS_EACH), "target_session_attrs": "read-write"}
+        defaults = defaults | each
     try:
         make_conninfo(**{name: str(value) for name, value in url.query.items()})
     except psycopg.Error as error:
         raise InvalidRequest.at("database_url", f"has an {str(error).strip()}") from None
     url = url.set(drivername="postgresql+psycopg")
-    missing = {name: value for name, value in _CONNECTION_PARAMETERS.items() if name not in url.query}
+    missing = {name: value for name, value in defaults.items() if name not in url.query}
     return url.update_query_dict(missing).render_as_string(hide_password=False)
+
+
+def _taken_apart(dsn: str) -> tuple[str, list[str], list[str]]:
+    """A URL without its hosts, and these with their ports, where it names several; else the URL as it is."""
+    found = _SEVERAL_HOSTS.fullmatch(dsn)
+    if found is None:
+        return dsn, [], []
+    hosts, ports = [], []
+    for written in found[2].split(","):
+        host = _HOST.fullmatch(written)
+        if host is None:
+            raise InvalidRequest.at(
+                "database_url", f"has {written!r} among its hosts; a host is NAME:PORT or [IPV6]:PORT"
+            )
+        hosts.append(unquote(host[1] or host[2]))
+        ports.append(host[3] or "")
+    return found[1] + found[3], hosts, ports
+
+
+def short_lived_engine(dsn: str) -> Engine:
+    """For a few statements at start or migration. Raises InvalidRequest."""
+    # A pooler in transaction mode may give each statement another connection, so nothing is prepared.
+    return create_engine(driver_url(dsn), connect_args={"prepare_threshold": None})
 
 
 def unavailable(error: BaseException) -> Unavailable:
     """What the driver said, in one line."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     said = " ".join(str(cause).split()) or type(cause).__name__
+    if isinstance(cause, _POOLED_STATEMENT_LOST):
+        said += " (behind a connection pooler in transaction mode, set prepared_statements to false)"
     return Unavailable(f"the database cannot serve this now: {said}")
 
 
@@ -76,9 +122,15 @@ def is_outage(error: BaseException | None) -> bool:
         return False
     # OperationalError covers lost connections, shutdown, a full disk, too many connections, serialization failures and
     # deadlocks: all of them pass. A primary that has become a standby is read-only until somebody points us elsewhere.
-    return isinstance(
-        error, psycopg.OperationalError | psycopg.InterfaceError | errors.ReadOnlySqlTransaction
-    )
+    return is_useless_after(error) or isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+
+def is_useless_after(error: BaseException | None) -> bool:
+    """Whether a connection that is alive will go on failing like this, and a new one may not.
+
+    A primary that was made a standby may keep its connections.
+    """
+    return isinstance(error, (errors.ReadOnlySqlTransaction, *_POOLED_STATEMENT_LOST))
 
 
 @contextmanager
@@ -96,12 +148,23 @@ def translated(engine: Engine) -> Iterator[Connection]:
 
 
 class Database:
-    """The pool. Reads go through `read`; the journal and the lease keep a connection of it each."""
+    """The pool. The journal and the listener for requests keep a connection of it each.
 
-    def __init__(self, dsn: str, *, pool_size: int = 8) -> None:
+    `prepared_statements` has to be false behind a pooler in transaction mode that does not know them.
+    """
+
+    def __init__(self, dsn: str, *, pool_size: int = 8, prepared_statements: bool = True) -> None:
+        self.prepared_statements = prepared_statements
         self._engine = create_async_engine(
-            driver_url(dsn), pool_size=pool_size, max_overflow=0, pool_timeout=5, isolation_level="AUTOCOMMIT"
+            driver_url(dsn),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=5,
+            isolation_level="AUTOCOMMIT",
+            connect_args={} if prepared_statements else {"prepare_threshold": None},
         )
+        event.listen(self._engine.sync_engine, "handle_error", _leave_useless)
+        _Hosts(self._engine.sync_engine)
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -137,3 +200,37 @@ class Database:
             finally:
                 if driver.closed or driver.broken:
                     await connection.invalidate()
+
+
+class _Hosts:
+    """Which of several hosts is asked first: the one that took the last connection, and after a failure the next.
+
+    Without it every connection would wait for the first host's timeout; one that is given up sooner would never be made.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._hosts: list[tuple[str, str]] = []
+        self._first = 0
+        event.listen(engine, "do_connect", self._connecting)
+        event.listen(engine, "connect", self._connected)
+
+    def _connecting(self, _: Any, __: Any, ___: Any, parameters: dict[str, Any]) -> None:
+        if not self._hosts:
+            hosts = str(parameters.get("host", "")).split(",")
+            ports = str(parameters.get("port", "")).split(",")
+            self._hosts = [(host, ports[index % len(ports)]) for index, host in enumerate(hosts)]
+        if len(self._hosts) > 1:
+            order = self._hosts[self._first :] + self._hosts[: self._first]
+            parameters["host"], parameters["port"] = map(",".join, zip(*order, strict=True))
+            self._first = (self._first + 1) % len(self._hosts)
+
+    def _connected(self, connection: Any, _: Any) -> None:
+        info = connection.driver_connection.info
+        for index, (host, port) in enumerate(self._hosts):
+            if (host, port or "5432") == (info.host, str(info.port)):
+                self._first = index
+
+
+def _leave_useless(context: ExceptionContext) -> None:
+    if is_useless_after(context.original_exception):
+        context.is_disconnect = True

@@ -13,7 +13,7 @@ from psycopg import errors
 
 from saga_coordinator.saga.entries import StoredEntry, encode
 from saga_coordinator.saga.state import ENDS
-from saga_coordinator.store.database import Database, is_outage, unavailable
+from saga_coordinator.store.database import Database, is_outage, is_useless_after, unavailable
 from saga_coordinator.store.journal import Append, Conflict, Move
 from saga_coordinator.store.tables import NAMESPACE
 
@@ -30,7 +30,9 @@ class PostgresLog:
         """Raises Unavailable when there is no connection to be had."""
         try:
             async with self._database.driver_connection() as connection:
-                yield PostgresLogSession(connection, self._coordinator_id)
+                yield PostgresLogSession(
+                    connection, self._coordinator_id, prepares=self._database.prepared_statements
+                )
         except Exception as error:
             if is_outage(error):
                 raise unavailable(error) from error
@@ -40,7 +42,8 @@ class PostgresLog:
 class PostgresLogSession:
     """`journal.LogSession` on one connection."""
 
-    def __init__(self, connection: psycopg.AsyncConnection, coordinator_id: str) -> None:
+    def __init__(self, connection: psycopg.AsyncConnection, coordinator_id: str, *, prepares: bool) -> None:
+        self._prepares = prepares
         self._cursor: psycopg.AsyncRawCursor[tuple[Any, ...]] = psycopg.AsyncRawCursor(connection)
         self._coordinator_id = coordinator_id
 
@@ -64,8 +67,10 @@ class PostgresLogSession:
 
     async def _execute(self, statement: str, parameters: tuple[Any, ...]) -> None:
         try:
-            await self._cursor.execute(statement, parameters, prepare=True)
+            await self._cursor.execute(statement, parameters, prepare=self._prepares)
         except Exception as error:
+            if is_useless_after(error):
+                await self._cursor.connection.close()
             if is_outage(error):
                 raise unavailable(error) from error
             raise

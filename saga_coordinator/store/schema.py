@@ -9,10 +9,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, text
 
 from saga_coordinator.saga.errors import SagaError
-from saga_coordinator.store.database import driver_url, translated
+from saga_coordinator.store.database import short_lived_engine, translated
 from saga_coordinator.store.tables import SCHEMA
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -59,7 +59,7 @@ def check(dsn: str) -> None:
 
 
 def _connection(dsn: str) -> AbstractContextManager[Connection]:
-    return translated(create_engine(driver_url(dsn)))
+    return translated(short_lived_engine(dsn))
 
 
 def _config() -> Config:

@@ -49,7 +49,7 @@ def test_the_help_of_serve_is_complete() -> None:
     [
         ([], "Usage: saga-coordinator"),
         (["sreve"], "No such command 'sreve'. Did you mean 'serve'?"),
-        (["serve", "--adress", "x"], "Did you mean '--address'?"),
+        (["serve", "--adress", "x"], "'--address'"),
         (["serve", "extra"], "unexpected extra argument"),
         (["definition", "apply"], "Missing argument 'FILE...'"),
         (["postgres"], "Missing option '--data-dir'"),

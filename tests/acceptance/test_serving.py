@@ -72,12 +72,12 @@ def test_a_schema_from_the_future(database_dsn: str) -> None:
     ("change", "said"),
     [
         (("postgres:", "postgres:wrong-"), "password authentication failed"),
-        (("@127.0.0.1:", "@127.0.0.1:1,127.0.0.1:"), "must be a URL"),
+        (("@127.0.0.1:", "@127.0.0.1:99999,127.0.0.1:"), "must be a URL"),
         (("@127.0.0.1:", "@host.invalid:"), "host.invalid"),
         (("/test_", "/absent_"), "does not exist"),
         (("postgresql:", "mysql:"), "must be a URL"),
     ],
-    ids=["password", "several hosts", "unknown host", "unknown database", "not Postgres"],
+    ids=["password", "port", "unknown host", "unknown database", "not Postgres"],
 )
 def test_a_database_that_cannot_be_used(database_dsn: str, change: tuple[str, str], said: str) -> None:
     dsn = database_dsn.replace(*change)

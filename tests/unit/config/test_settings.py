@@ -160,11 +160,37 @@ def test_the_password_is_shown_nowhere() -> None:
         (URL, "postgresql://app:***@db:5432/sagas"),
         ("postgresql://app@db/sagas", "postgresql://app@db/sagas"),
         ("postgresql:///sagas?user=app&password=secret", "postgresql:///sagas?user=app&password=***"),
+        ("postgresql://a:b@h1:1,[::1]:2/x", "postgresql://a:***@h1:1,[::1]:2/x"),
         ("postgresql://a:p@ss@db/x?sslpassword=secret&x=1", "postgresql://a:***@db/x?sslpassword=***&x=1"),
     ],
 )
 def test_masking(url: str, masked: str) -> None:
     assert masked_url(url) == masked
+
+
+@pytest.mark.parametrize("hosts", ["db", "db:5432", "h1:5432,h2:5433", "h1,[::1]:5433,%2Frun%2Fpostgresql"])
+def test_a_database_may_have_several_hosts(hosts: str) -> None:
+    url = f"postgresql://app:secret@{hosts}/sagas?target_session_attrs=read-write"
+    assert load(database_url=url).database_url == url
+
+
+@pytest.mark.parametrize("hosts", ["db:port", "h1:5432,h2:99999", "h1:x,h2"])
+def test_a_database_whose_port_is_none(hosts: str) -> None:
+    (fault,) = faults_of({"database_url": f"postgresql://app:secret@{hosts}/sagas"})
+    assert "must be a URL" in fault
+    assert "secret" not in fault
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("true", True), ("False", False), (True, True), (False, False)]
+)
+def test_whether_statements_are_prepared(written: object, meant: bool) -> None:
+    assert load(prepared_statements=written).prepared_statements is meant
+
+
+def test_a_truth_is_a_word() -> None:
+    (fault,) = faults_of({"prepared_statements": "1"})
+    assert fault == "--prepared-statements is '1', but must be true or false"
 
 
 def test_every_field_has_an_option_and_every_option_a_field() -> None:
