@@ -178,9 +178,9 @@ class Claiming:
             await self._ownership.release(stuck, STUCK_SECONDS)
         if self._drive.runs:
             await self._inbox.serve()
-        free = self._free
-        if self._backlog or free <= CLAIMS_AT_ONCE:
+        if self._backlog or self._free <= CLAIMS_AT_ONCE:
             self._backlog = await self._ownership.backlog(self._settings.backlog_max)
+        free = self._free
         if free <= 0:
             return False
         # All of a batch may be of one definition, which then has as many as are left free.
@@ -189,7 +189,6 @@ class Claiming:
         crowded = [definition for definition in definitions if self._held(definition) >= free]
         self._claims_awaited = limit
         try:
-            print("CLAIM", limit, crowded, free, dict(self._drive.sagas_of), dict(self._starting_of))
             claims = await self._ownership.claim(limit, crowded)
             await self._adopt(claims)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import random
 import uuid
@@ -11,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from sqlalchemy import text
 
 from saga_coordinator.engine.coordinator import Coordinator, StartSaga, Stores
 from saga_coordinator.engine.ownership import EngineSettings
@@ -79,10 +81,10 @@ class Engine:
         if self.is_running:
             self.is_running = False
             await self.coordinator.stop(grace_seconds)
-        await self.database.close()
+        await self._close()
 
     async def kill(self) -> None:
-        """Ends it as a crash does: nothing is committed any more, nothing let go, nobody told."""
+        """Ends it as a crash does: nothing is committed any more, nothing let go, nobody told. Its lease is over at once."""
         self.is_running = False
         coordinator = self.coordinator
         for run in tuple(coordinator._drive.runs.values()):
@@ -96,7 +98,21 @@ class Engine:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.expire()
+        await self._close()
+
+    async def expire(self) -> None:
+        """Its lease is over by the database's clock, whatever it thinks itself."""
+        async with self.database.connection() as connection:
+            statement = (
+                "UPDATE saga.coordinators SET lease_until = clock_timestamp() WHERE coordinator_id = :id"
+            )
+            await connection.execute(text(statement), {"id": self.coordinator_id})
+
+    async def _close(self) -> None:
         await self.database.close()
+        # A connection whose making was cancelled is closed with its memory; until then Postgres keeps its database.
+        gc.collect()
 
 
 StartEngine = Callable[..., Awaitable[Engine]]

@@ -1,0 +1,176 @@
+"""Starting and waiting: duplicates are answers, and everybody who waits hears of the end."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from saga_coordinator.engine.coordinator import StartSaga
+from saga_coordinator.saga.errors import AlreadyExists, NotFound, NotPossibleNow, Unavailable
+from saga_coordinator.saga.outcome import Pending, Succeeded
+from saga_coordinator.saga.state import SagaStatus
+from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
+from tests.integration.engine.participants import ACTION, COMPENSATION, Gate, Participants, refusing
+from tests.integration.eventually import eventually
+
+FIRST = StartSaga("order", "order 7", input={"n": 1, "m": [1.5, None]}, labels={"tenant": "acme"})
+
+
+async def test_p9_the_same_start_again_is_the_same_saga(engine: Engine, query: Query) -> None:
+    saga_id, is_new = await engine.coordinator.start_saga(FIRST)
+    assert is_new
+    same = StartSaga("order", "order 7", input={"m": [1.5, None], "n": 1}, labels={"tenant": "acme"})
+    assert await engine.coordinator.start_saga(same) == (saga_id, False)
+    await engine.settled(saga_id)
+    assert await engine.coordinator.start_saga(FIRST) == (saga_id, False)
+    assert await query("SELECT count(*) FROM saga.sagas") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        StartSaga("order", "order 7", input={"n": 2}, labels={"tenant": "acme"}),
+        StartSaga("order", "order 7", input=FIRST.input, labels={"tenant": "other"}),
+        StartSaga("order", "order 7", input=FIRST.input, labels={"tenant": "acme"}, deadline_seconds=9.0),
+        StartSaga("order", "order 7", input=FIRST.input, labels={"tenant": "acme"}, version=1),
+        StartSaga("refund", "order 7", input=FIRST.input, labels={"tenant": "acme"}),
+    ],
+    ids=["input", "labels", "deadline", "version", "definition"],
+)
+async def test_p9_a_different_start_with_the_same_key_is_refused(
+    other: StartSaga, engine: Engine, participants: Participants, query: Query
+) -> None:
+    await engine.definitions.register(a_definition(a_step("refund", "payments"), name="refund"))
+    saga_id, _ = await engine.coordinator.start_saga(FIRST)
+    with pytest.raises(AlreadyExists, match=f"start key 'order 7' belongs to saga {saga_id}"):
+        await engine.coordinator.start_saga(other)
+    await engine.settled(saga_id)
+    assert await query("SELECT count(*) FROM saga.sagas") == [(1,)]
+    assert len(participants.calls()) == 3
+
+
+async def test_p9_many_starts_at_once_on_two_coordinators_make_one_saga(
+    engine: Engine, start_engine: StartEngine, participants: Participants
+) -> None:
+    other = await start_engine("there")
+    starts = [each.coordinator.start_saga(FIRST) for each in (engine, other) * 20]
+    results = await asyncio.gather(*starts)
+    assert len({saga_id for saga_id, _ in results}) == 1
+    assert sum(is_new for _, is_new in results) == 1
+    await engine.settled(results[0][0])
+    assert [call.step for call in participants.calls()] == ["reserve", "charge", "ship"]
+
+
+async def test_who_stops_waiting_for_a_start_has_started_it_all_the_same(engine: Engine) -> None:
+    starting = asyncio.create_task(engine.coordinator.start_saga(FIRST))
+    await eventually(lambda: engine.coordinator._starts, "the start to be on its way")
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    saga_id, is_new = await engine.coordinator.start_saga(FIRST)
+    assert not is_new
+    assert (await engine.settled(saga_id)).status is SagaStatus.COMPLETED
+
+
+async def test_a_saga_stays_with_the_version_it_started_with(
+    engine: Engine, participants: Participants
+) -> None:
+    gate = Gate()
+    participants.on("reserve", gate)
+    first = await engine.start()
+    await eventually(lambda: gate.waiting, "the reservation to be in flight")
+    await engine.definitions.register(a_definition(a_step("reserve", "inventory")))
+    gate.open()
+    assert (await engine.settled(first)).version == 1
+    assert participants.books.effects[first] == ["reserve", "charge", "ship"]
+    second = await engine.run(version=2)
+    assert participants.books.effects[second.saga_id] == ["reserve"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "error", "said"),
+    [
+        (StartSaga("nothing", "key"), NotFound, "there is no definition `nothing`"),
+        (StartSaga("order", "key", version=9), NotFound, "there is no version 9 of definition `order`"),
+        (StartSaga("unreachable", "key"), NotPossibleNow, "does not know insurance, mail, which definition"),
+    ],
+)
+async def test_a_start_that_cannot_be_is_refused(
+    request_: StartSaga, error: type[Exception], said: str, engine: Engine, query: Query
+) -> None:
+    steps = (a_step("insure", "insurance"), a_step("reserve", "inventory"), a_step("tell", "mail"))
+    await engine.definitions.register(a_definition(*steps, name="unreachable"))
+    with pytest.raises(error, match=said):
+        await engine.coordinator.start_saga(request_)
+    assert await query("SELECT count(*) FROM saga.sagas") == [(0,)]
+
+
+# Waiting.
+
+
+async def test_everybody_who_waits_hears_of_the_end_at_once(
+    engine: Engine, start_engine: StartEngine, participants: Participants
+) -> None:
+    gate = Gate()
+    participants.on("ship", gate)
+    other = await start_engine("there")
+    saga_id = await engine.start()
+    waits = [asyncio.create_task(each.coordinator.wait(saga_id, 10)) for each in (engine, engine, other)]
+    await eventually(lambda: gate.waiting, "the shipping to be in flight")
+    assert not any(wait.done() for wait in waits)
+    gate.open()
+    assert await asyncio.gather(*waits) == [True, True, True]
+    assert await engine.coordinator.wait(saga_id, 0)
+
+
+async def test_waiting_ends_with_its_time_and_leaves_the_saga_alone(
+    engine: Engine, start_engine: StartEngine, participants: Participants
+) -> None:
+    gate = Gate()
+    participants.on("ship", gate)
+    other = await start_engine("there")
+    saga_id = await engine.start()
+    for each in (engine, other):
+        assert not await each.coordinator.wait(saga_id, 0)
+        assert not await each.coordinator.wait(saga_id, 0.05)
+    leaving = asyncio.create_task(engine.coordinator.wait(saga_id, 10))
+    await asyncio.wait({leaving}, timeout=0.01)
+    leaving.cancel()
+    gate.open()
+    assert (await engine.settled(saga_id)).status is SagaStatus.COMPLETED
+
+
+async def test_who_waits_for_a_saga_that_needs_a_person_is_told(
+    engine: Engine, participants: Participants
+) -> None:
+    participants.on("ship", refusing())
+    participants.on("charge", refusing(), COMPENSATION)
+    saga_id = await engine.start()
+    assert await engine.coordinator.wait(saga_id, 10)
+    assert (await engine.sagas.get(saga_id)).status is SagaStatus.NEEDS_ATTENTION
+
+
+async def test_who_waits_for_a_sleeping_saga_is_told_when_it_ends(
+    engine: Engine, participants: Participants
+) -> None:
+    participants.on("charge", Pending())
+    saga_id = await engine.start()
+    await eventually(lambda: not engine.drives and participants.calls("charge"), "the saga to sleep")
+    waiting = asyncio.create_task(engine.coordinator.wait(saga_id, 10))
+    await asyncio.wait({waiting}, timeout=0.05)
+    assert not waiting.done()
+    await engine.coordinator.report_outcome(saga_id, "charge", ACTION, Succeeded())
+    assert await waiting
+
+
+async def test_waiting_for_what_nobody_knows_is_not_found(engine: Engine) -> None:
+    with pytest.raises(NotFound):
+        await engine.coordinator.wait("00000000-0000-7000-8000-000000000000", 1)
+
+
+async def test_a_coordinator_that_stops_takes_no_starts(engine: Engine) -> None:
+    await engine.coordinator.stop(0)
+    assert not engine.coordinator.is_accepting
+    with pytest.raises(Unavailable, match="stopping"):
+        await engine.coordinator.start_saga(FIRST)
+    engine.is_running = False
