@@ -229,11 +229,18 @@ class Nemesis:
             if crashed:
                 self._note(f"crash {crashed[0]['point']}", coordinator=coordinator.number)
             else:
-                code = life.popen.returncode
-                self.complaints.append(f"{coordinator.name} ended by itself with code {code}; see {life.log}")
+                self._complain_of_end(coordinator)
         assert life.died_at is not None
         coordinator.troubles.append([life.died_at, float("inf")])
         coordinator.down_until = now + self._pause(2.5)
+
+    def _complain_of_end(self, coordinator: Coordinator) -> None:
+        """It ended by itself. It may, when Postgres goes away while it starts: whoever runs it starts it again."""
+        life = coordinator.life
+        lines = lines_of(life.log)
+        if any(line["event"] == "serving" for line in lines) or "database" not in str(lines[-1:]):
+            code = life.popen.returncode
+            self.complaints.append(f"{coordinator.name} ended by itself with code {code}; see {life.log}")
 
     def _give_birth(self, coordinator: Coordinator) -> None:
         coordinator.down_until = 0.0

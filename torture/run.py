@@ -30,7 +30,7 @@ from torture.resumption import resumptions
 
 CLIENTS_MAX = 300
 UNSETTLED = "SELECT count(*) FROM saga.sagas WHERE status IN ('RUNNING', 'COMPENSATING')"
-PULSE_SECONDS = 0.05
+PULSE_SECONDS = 0.1
 STALL_SECONDS = 0.5
 DEFECTS = frozenset({"saga_stuck", "crashed", "claiming_failed", "journal_failed"})
 """Events that a coordinator logs when it meets something that it should not have let happen."""
@@ -98,7 +98,7 @@ def make_folder(parent: Path, prefix: str) -> Path:
 async def _run(settings: Settings, world: World, load: Load) -> Result:
     await world.start([spec for spec, _ in MIX])
     stalls: list[tuple[float, float]] = []
-    pulse = asyncio.create_task(_feel_pulse(stalls))
+    pulse = asyncio.create_task(_feel_pulse(world, stalls))
     nemesis = Nemesis(world, every_seconds=settings.every_seconds)
     began_at = time.monotonic()
     loading = asyncio.create_task(load.run(settings.seconds, settings.per_second, CLIENTS_MAX))
@@ -148,13 +148,22 @@ async def _run(settings: Settings, world: World, load: Load) -> Result:
     return result
 
 
-async def _feel_pulse(stalls: list[tuple[float, float]]) -> None:
-    """Notes when this process itself, and so most likely the machine, stood still: a figure of it says nothing then."""
+async def _feel_pulse(world: World, stalls: list[tuple[float, float]]) -> None:
+    """Notices when this process stood still, or a commit took long: the machine was too busy for a figure to say much."""
     while True:
-        before = time.time()
-        await asyncio.sleep(PULSE_SECONDS)
-        if time.time() - before > STALL_SECONDS:
-            stalls.append((before, time.time()))
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                world.database_url, autocommit=True
+            ) as connection:
+                await connection.execute("CREATE TABLE IF NOT EXISTS pulse (beat int)")
+                while True:
+                    before = time.time()
+                    await connection.execute("INSERT INTO pulse VALUES (1)")
+                    await asyncio.sleep(PULSE_SECONDS)
+                    if time.time() - before > STALL_SECONDS:
+                        stalls.append((before, time.time()))
+        except psycopg.OperationalError:
+            await asyncio.sleep(PULSE_SECONDS)
 
 
 async def _settle(world: World, seconds: float) -> float:

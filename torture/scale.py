@@ -115,9 +115,7 @@ class Clients:
         for channel in self._channels.values():
             await channel.close()
 
-    async def start(
-        self, definition: str, start_key: str, *, wait: bool = False, timeout: float = 60.0
-    ) -> str:
+    async def start(self, definition: str, start_key: str, *, wait: bool = False) -> str:
         """Repeats the start until it is accepted; returns the saga's status in the answer."""
         request = saga_service_pb2.StartSagaRequest(definition=definition, start_key=start_key, wait=wait)
         ParseDict({"key": start_key}, request.input)
