@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saga_coordinator.saga.definition import Definition, Step
-from saga_coordinator.saga.entries import Entry
+from saga_coordinator.saga.entries import Entry, OutcomeLate
 from saga_coordinator.saga.outcome import Outcome, Pending, Refused, Succeeded
 from simulation.database import EPOCH, LogRow, Row
 from simulation.history import Call, History, Report, Start
@@ -87,17 +87,13 @@ class Evidence:
 
     def is_success_recorded(self, step: str, before: int) -> bool:
         """Whether the log knew before that sequence that the action had succeeded."""
-        return any(
-            record.sequence < before
-            for record in self.log
-            if record.is_about(step, ACTION)
-            and (
-                record.row.type == "attempt_succeeded"
-                or (
-                    record.row.type == "outcome_late" and getattr(record.entry, "outcome", "") == LATE_SUCCESS
-                )
-            )
-        )
+        return any(record.sequence < before for record in self._successes(step))
+
+    def _successes(self, step: str) -> Iterator[Record]:
+        yield from self.records(step, ACTION, "attempt_succeeded")
+        for record in self.records(step, ACTION, "outcome_late"):
+            if isinstance(record.entry, OutcomeLate) and record.entry.outcome == LATE_SUCCESS:
+                yield record
 
     def may_have_effect(self, step: str, by: float) -> bool:
         """Whether an action was called by then without being refused: the log's word, where participants bear it out."""
@@ -112,8 +108,13 @@ class Evidence:
         )
 
     def _refused(self, step: str, by: float) -> set[int]:
-        """Attempts of the action that were refused, and not in doubt before: doubt stays (DESIGN.md section 5)."""
+        """Attempts of the action that were refused, and not in doubt before: doubt stays (DESIGN.md section 5).
+
+        None, where a participant contradicted itself and said that the action had succeeded too.
+        """
         doubted = {record.row.attempt for record in self.records(step, ACTION, "attempt_unknown")}
+        if any(record.at <= by for record in self._successes(step)):
+            return set()
         return {
             record.row.attempt
             for record in self.records(step, ACTION, "attempt_refused")

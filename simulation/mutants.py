@@ -303,6 +303,32 @@ def calls_for_sagas_it_has_lost() -> Patches:
     yield Drive, "_call", call_anyway
 
 
+# What the simulation found in the engine, and what would be back without its mending.
+
+
+@_mutant("P7", "P2")
+def keeps_the_row_of_a_parked_saga_as_it_was() -> Patches:
+    moved = SimulatedDatabase._moved
+
+    def only_what_is_owned(self: SimulatedDatabase, append: Any, coordinator_id: str) -> Any:
+        row = self.sagas.get(append.saga_id)
+        is_foreign = append.start is None and row is not None and row.owner != coordinator_id
+        return None if is_foreign else moved(self, append, coordinator_id)
+
+    yield SimulatedDatabase, "_moved", only_what_is_owned
+
+
+@_mutant("P4", "P8", "P3")
+def acts_on_a_regained_lease_at_once() -> Patches:
+    renew = Lease._renew
+
+    async def renew_at_once(self: Lease) -> float:
+        self._until = await renew(self)
+        return self._until
+
+    yield Lease, "_renew", renew_at_once
+
+
 # Time.
 
 

@@ -1,0 +1,98 @@
+"""What the simulation found in the program and is too rare to be found again each time, told as small stories.
+
+Each took one or two of a hundred thousand sagas. What it found more often is kept as a mutant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import pytest
+
+from saga_coordinator.engine.lease import Lease
+from saga_coordinator.saga.entries import AttemptPending, AttemptStarted, Entry, StoredEntry, encode
+from saga_coordinator.saga.errors import OwnershipLost, Unavailable
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.store.journal import Append, Conflict, Journal
+
+STARTED = AttemptStarted("pay", OperationKind.ACTION, 2)
+PENDING = AttemptPending("pay", OperationKind.ACTION, 1, 12.5)
+
+
+class ForgetfulLog:
+    """The first write's answer gets lost; after that the log holds what somebody of our own name wrote."""
+
+    def __init__(self, written: Entry) -> None:
+        self._written = [("us", encode(written))]
+        self._writes = 0
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[ForgetfulLog]:
+        yield self
+
+    async def write(self, appends: Sequence[Append]) -> None:
+        self._writes += 1
+        if self._writes == 1:
+            raise Unavailable("the connection broke")
+        raise Conflict("entry 4")
+
+    async def written(self, saga_id: str, sequence: int, count: int) -> list[tuple[str, StoredEntry]]:
+        return self._written[:count]
+
+    async def start_key_holder(self, start_key: str) -> tuple[str, bytes] | None:
+        raise AssertionError("no saga is started here")
+
+    async def ping(self) -> None:
+        pass
+
+
+async def test_p7_an_append_in_doubt_knows_its_own_entries_from_those_of_an_earlier_view_of_the_saga() -> (
+    None
+):
+    """Both were this coordinator's: it had lost the saga and claimed it again while its first append was in doubt."""
+    journal = Journal(ForgetfulLog(written=PENDING), "us")
+    await journal.start()
+    with pytest.raises(OwnershipLost):
+        await journal.append(Append("saga", 4, [STARTED]))
+    await journal.stop()
+
+
+async def test_an_append_in_doubt_that_had_been_committed_is_known_again() -> None:
+    journal = Journal(ForgetfulLog(written=PENDING), "us")
+    await journal.start()
+    await journal.append(Append("saga", 4, [PENDING]))
+    await journal.stop()
+
+
+class Renewals:
+    """Answers each renewal when it is told to."""
+
+    def __init__(self) -> None:
+        self.answers: asyncio.Queue[Callable[[], Awaitable[float]]] = asyncio.Queue()
+
+    async def renew(self, lease_seconds: float) -> float:
+        return await (await self.answers.get())()
+
+
+async def test_p8_a_regained_lease_may_be_acted_on_only_after_what_was_lost_is_known() -> None:
+    """A coordinator that froze must not go on with what others have claimed, in the moment between renewal and review."""
+    clock = [0.0]
+    seen: list[tuple[bool, int]] = []
+
+    async def regained() -> None:
+        seen.append((lease.may_act, lease.term))
+
+    async def now() -> float:
+        return 1000.0
+
+    renewals = Renewals()
+    lease = Lease(renewals, 0.03, on_regained=regained, clock=lambda: clock[0])
+    renewals.answers.put_nowait(now)
+    await lease.start()
+    clock[0] = 1.0  # far beyond its end, though only a moment has passed outside
+    renewals.answers.put_nowait(now)
+    await asyncio.wait_for(lease.wait_until_valid(), 10)
+    await lease.stop()
+    assert seen == [(False, 2)]
