@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check simulate torture generate clean bench
+.PHONY: help demo test check simulate torture scale generate clean bench
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,9 @@ simulate: $(ready) ## Run SAGAS sagas on simulated time, network and Postgres by
 
 torture: $(ready) ## Kill, stop, cut and shift clocks of real processes for SECONDS, then check the books
 	@exec $(bin)/python -m torture --seconds $(SECONDS) --seed $(SEED)
+
+scale: $(ready) ## Measure a burst, a hanging participant, one more coordinator and a million sleepers; takes minutes
+	@exec $(bin)/python -m torture.scale
 
 generate: $(ready) ## Write the code generated from proto/, and the drawings and tables generated from the code
 	$(bin)/python -m tools.generate

@@ -438,15 +438,18 @@ class Ownership:
     async def backlog(self, limit: int) -> int:
         return await self._database.ask(lambda: self._database.backlog(limit))
 
+    async def tidy(self) -> None:
+        """No story lasts so long that a coordinator is forgotten."""
+
 
 class Sagas:
     def __init__(self, database: SimulatedDatabase) -> None:
         self._database = database
 
-    async def entries(self, saga_ids: Sequence[str]) -> dict[str, list[Entry]]:
+    async def entries(self, saga_ids: Sequence[str]) -> dict[str, list[StoredEntry]]:
         logs = self._database.logs
         return await self._database.ask(
-            lambda: {saga_id: [row.entry() for row in logs.get(saga_id, ())] for saga_id in saga_ids}
+            lambda: {saga_id: [row.stored() for row in logs.get(saga_id, ())] for saga_id in saga_ids}
         )
 
     async def status(self, saga_id: str) -> SagaStatus:
@@ -491,6 +494,9 @@ class Requests:
             return answer
 
         return await self._database.ask(statement)
+
+    async def delete_abandoned(self) -> None:
+        """No story lasts so long either."""
 
     async def delete(self, request: Request) -> None:
         await self._database.ask(lambda: self._database.requests.pop(request.request_id, None), is_write=True)

@@ -19,6 +19,7 @@ from saga_coordinator.engine.ownership import Claiming, EngineSettings
 from saga_coordinator.engine.ports import Definitions, Listener, Ownership, Participants, Requests, Sagas
 from saga_coordinator.engine.requests import Answer, Asked, Inbox
 from saga_coordinator.saga.decide import CancelAsked, Decision, OutcomeReported, StartRequested
+from saga_coordinator.saga.entries import decode
 from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow, OwnershipLost, Unavailable
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Outcome
@@ -333,7 +334,7 @@ class Coordinator:
 
     async def _append_to_settled(self, saga_id: str, happened: Asked) -> Decision:
         """A settled saga has no owner and needs none: what is late is appended, and nothing moves."""
-        state = fold(saga_id, (await self._sagas.entries([saga_id]))[saga_id])
+        state = fold(saga_id, map(decode, (await self._sagas.entries([saga_id]))[saga_id]))
         registered = await self._definitions.get(state.definition, state.version)
         return (
             await self._advance.advance(Run(saga_id, registered.definition, state), [happened])

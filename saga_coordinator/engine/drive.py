@@ -23,6 +23,7 @@ from saga_coordinator.saga.decide import (
     TimerFired,
 )
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
+from saga_coordinator.saga.outcome import Cause, Outcome, Unknown, clip
 from saga_coordinator.saga.state import SETTLED
 
 _log = structlog.get_logger(__name__)
@@ -195,12 +196,19 @@ class Drive:
             run.is_dropped or not is_awaited
         ):  # a report may have been faster, and what it settled may be undone by now (P4)
             return
-        outcome = await self._caller.invoke(call)
+        outcome = await self._invoke(call)
         if not run.is_dropped:
             run.inbox.append((AttemptEnded(call.step, call.operation, call.attempt, outcome), None))
             if not run.is_advancing:
                 run.is_advancing = True
                 await self._move(run)
+
+    async def _invoke(self, call: Invoke) -> Outcome:
+        try:
+            return await self._caller.invoke(call)
+        except Exception as error:  # noqa: BLE001 - a defect; but without an outcome the saga would wait for ever
+            _log.exception("call_failed", saga_id=call.saga_id, step=call.step, attempt=call.attempt)
+            return Unknown(Cause("INTERNAL", clip(f"the call could not be made: {error!r}")))
 
     def _spawn(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

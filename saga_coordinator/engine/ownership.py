@@ -15,13 +15,14 @@ from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ports import Definitions, Ownership, Sagas
 from saga_coordinator.engine.requests import Inbox
-from saga_coordinator.saga.entries import Entry
-from saga_coordinator.saga.errors import Overloaded, SagaError, Unavailable
+from saga_coordinator.saga.entries import StoredEntry, decode
+from saga_coordinator.saga.errors import Overloaded, Unavailable
 from saga_coordinator.saga.state import fold
 from saga_coordinator.store.ownership import Claim
 
 CLAIMS_AT_ONCE = 200
 STUCK_SECONDS = 30.0
+TIDY_SECONDS = 60.0
 RECONCILE_SECONDS = 10.0
 """A statement whose answer got lost may still take effect long after it was given up: what is ours is looked over this often."""
 
@@ -69,6 +70,7 @@ class Claiming:
         self._wakeup = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._reconcile_at = 0.0
+        self._tidy_at = 0.0
         self._backlog = 0
         self._adopting: set[str] = set()
         self._starting: dict[str, str] = {}
@@ -173,6 +175,10 @@ class Claiming:
         if now >= self._reconcile_at:
             self._reconcile_at = now + RECONCILE_SECONDS
             await self.reconcile()
+        if now >= self._tidy_at:
+            self._tidy_at = now + TIDY_SECONDS
+            await self._ownership.tidy()
+            await self._inbox.tidy()
         if self._drive.stuck:
             stuck, self._drive.stuck = self._drive.stuck, []
             await self._ownership.release(stuck, STUCK_SECONDS)
@@ -216,13 +222,13 @@ class Claiming:
         finally:
             self._adopting.difference_update(claim.saga_id for claim in adopting)
 
-    async def _adopt_one(self, claim: Claim, entries: Sequence[Entry]) -> None:
+    async def _adopt_one(self, claim: Claim, entries: Sequence[StoredEntry]) -> None:
         try:
-            state = fold(claim.saga_id, entries)
+            state = fold(claim.saga_id, map(decode, entries))
             registered = await self._definitions.get(state.definition, state.version)
-        except (SagaError, ValueError) as error:
-            if isinstance(error, Unavailable):
-                raise
+        except Unavailable:
+            raise
+        except Exception:  # noqa: BLE001 - such as entries that only a newer version can read; the others are not to suffer
             _log.exception("saga_stuck", saga_id=claim.saga_id)
             self._drive.stuck.append(claim.saga_id)
             return

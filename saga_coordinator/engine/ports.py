@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from saga_coordinator.saga.decide import Invoke
-from saga_coordinator.saga.entries import Entry
+from saga_coordinator.saga.entries import StoredEntry
 from saga_coordinator.saga.outcome import Outcome
 from saga_coordinator.saga.state import SagaStatus
 from saga_coordinator.store.definitions import RegisteredDefinition
@@ -52,12 +52,15 @@ class Ownership(Protocol):
     async def backlog(self, limit: int) -> int:
         """How many sagas are due and wait for a coordinator with room, counted up to `limit`."""
 
+    async def tidy(self) -> None:
+        """Forgets coordinators that ended long ago, and finds sagas of those that were forgotten too soon."""
+
 
 class Sagas(Protocol):
     """Every method raises Unavailable when the database is away."""
 
-    async def entries(self, saga_ids: Sequence[str]) -> dict[str, list[Entry]]:
-        """The whole logs of some sagas."""
+    async def entries(self, saga_ids: Sequence[str]) -> dict[str, list[StoredEntry]]:
+        """The whole logs of some sagas, to decode and fold."""
 
     async def status(self, saga_id: str) -> SagaStatus:
         """Raises NotFound."""
@@ -85,6 +88,9 @@ class Requests(Protocol):
 
     async def delete(self, request: Request) -> None:
         """Takes a request away, answered or not."""
+
+    async def delete_abandoned(self) -> None:
+        """Takes away what was asked long ago by somebody who never came back."""
 
 
 class Listener(Protocol):

@@ -105,17 +105,34 @@ class Inbox:
         """
         found = await self._requests.unanswered(self._coordinator_id, REQUESTS_AT_ONCE)
         served = await asyncio.gather(*map(self._serve, found), return_exceptions=True)
-        for error in served:
-            if error is not None:
+        for request, error in zip(found, served, strict=True):
+            if isinstance(error, Unavailable):
                 raise error
+            if error is not None:  # whatever it is, it must not keep this coordinator from its other work
+                _log.error("request_failed", saga_id=request.saga_id, exc_info=error)
 
     async def _serve(self, request: Request) -> None:
         run = self._drive.runs.get(request.saga_id)
         if run is None:
             return
-        with suppress(OwnershipLost):  # then it is its next owner's to answer
-            decision = await self._drive.ask(run, decode_asked(request.input))
-            await self._requests.answer(request, asdict(Answer(decision.refusal, decision.is_applied)))
+        try:
+            asked = decode_asked(request.input)
+        except (LookupError, TypeError, ValueError):
+            answer = Answer(
+                "the coordinator that drives this saga does not know such a request; upgrade it",
+                is_applied=False,
+            )
+        else:
+            try:
+                decision = await self._drive.ask(run, asked)
+            except OwnershipLost:  # then it is its next owner's to answer
+                return
+            answer = Answer(decision.refusal, decision.is_applied)
+        await self._requests.answer(request, asdict(answer))
+
+    async def tidy(self) -> None:
+        """Removes what was asked by those who never came back for the answer. Raises Unavailable."""
+        await self._requests.delete_abandoned()
 
     async def leave(self, saga_id: str, asked: Asked) -> Request:
         """Leaves a request for the saga's owner. Raises Unavailable."""

@@ -4,9 +4,10 @@ Group commit without linger: while a flush is under way appends gather, and the 
 costs one round trip and one commit; under load many share both.
 
 A flush is one statement, so it commits or fails as a whole. When it fails because somebody else wrote to a saga (P8) or took
-a start key, it is repeated append by append, so that only the loser is told. When the database is away, appends wait until it
-is back, except starts, which nobody has been promised anything about; since a commit may have succeeded without our hearing
-of it, what is repeated then may meet its own entries, told apart from others' by `recorded_by` and by what they say.
+a start key, it is repeated in halves, and halves of these, so that only the loser is told. When the database is away, appends
+wait until it is back, except starts, which nobody has been promised anything about; since a commit may have succeeded without
+our hearing of it, what is repeated then may meet its own entries, told apart from others' by `recorded_by` and by what they
+say.
 """
 
 from __future__ import annotations
@@ -221,17 +222,21 @@ class Journal:
             self.on_recovered()
 
     async def _flush(self, session: LogSession, batch: Sequence[_Waiting]) -> None:
-        """Commits the batch in one transaction; append by append when that meets somebody else's entries."""
-        if not any(waiting.is_in_doubt for waiting in batch) and await self._write(session, batch) is None:
-            del self._waiting[: len(batch)]
-            for waiting in batch:
-                waiting.end(None)
+        """Commits the batch in one transaction; in halves when that meets somebody else's entries, or its own.
+
+        Halving finds a few losers among hundreds in a few round trips. Append by append would cost a commit each, and hold up
+        every saga of this process just when there is most to take over.
+        """
+        error = await self._write(session, batch)
+        if error is not None and len(batch) > 1:
+            half = len(batch) // 2
+            await self._flush(session, batch[:half])
+            await self._flush(session, batch[half:])
             return
+        if isinstance(error, Conflict):
+            error = await self._loss(session, batch[0])
+        del self._waiting[: len(batch)]
         for waiting in batch:
-            error = await self._write(session, [waiting])
-            if isinstance(error, Conflict):
-                error = await self._loss(session, waiting)
-            del self._waiting[0]
             waiting.end(error)
 
     async def _write(self, session: LogSession, batch: Sequence[_Waiting]) -> Exception | None:

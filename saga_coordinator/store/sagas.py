@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Row, func, select
 
-from saga_coordinator.saga.entries import Entry, StoredEntry, decode
+from saga_coordinator.saga.entries import StoredEntry
 from saga_coordinator.saga.errors import NotFound
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.state import SagaStatus
@@ -119,13 +119,13 @@ class Sagas:
         async with self._database.connection() as connection:
             return [_record(row) for row in await connection.execute(query)]
 
-    async def entries(self, saga_ids: Sequence[str]) -> dict[str, list[Entry]]:
-        """The whole logs of some sagas, to fold."""
+    async def entries(self, saga_ids: Sequence[str]) -> dict[str, list[StoredEntry]]:
+        """The whole logs of some sagas, to decode and fold; one that cannot be decoded is nobody else's trouble."""
         query = select(log).where(log.c.saga_id.in_(saga_ids)).order_by(log.c.saga_id, log.c.sequence)
-        logs: dict[str, list[Entry]] = {saga_id: [] for saga_id in saga_ids}
+        logs: dict[str, list[StoredEntry]] = {saga_id: [] for saga_id in saga_ids}
         async with self._database.connection() as connection:
             for row in await connection.execute(query):
-                logs[row.saga_id].append(decode(_stored(row)))
+                logs[row.saga_id].append(_stored(row))
         return logs
 
     async def status(self, saga_id: str) -> SagaStatus:

@@ -1,0 +1,51 @@
+"""A flush that meets somebody else's entries is repeated in halves, so that a few losers cost a few round trips (P8)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+from saga_coordinator.saga.entries import SagaCompleted
+from saga_coordinator.saga.errors import OwnershipLost
+from saga_coordinator.store.journal import Append, Conflict, Journal, LogWriter
+
+SAGAS = 256
+LOST = {"saga-3", "saga-200"}
+
+
+class Log:
+    """Has entries of the lost sagas already. Counts what it is asked to write."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+        self.written: list[str] = []
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Log]:
+        yield self
+
+    async def write(self, appends: Sequence[Append]) -> Any:
+        self.writes += 1
+        await asyncio.sleep(0)
+        if any(append.saga_id in LOST for append in appends):
+            raise Conflict
+        self.written += [append.saga_id for append in appends]
+
+
+async def test_p8_two_losers_among_hundreds_cost_a_few_round_trips() -> None:
+    log = Log()
+    journal = Journal(cast("LogWriter", log), "me")
+    appends = [journal.append(Append(f"saga-{n}", 2, [SagaCompleted()])) for n in range(SAGAS)]
+    everything = asyncio.gather(*appends, return_exceptions=True)
+    await asyncio.sleep(0)
+    await journal.start()
+
+    outcomes = await everything
+    await journal.stop()
+
+    lost = {f"saga-{n}" for n, outcome in enumerate(outcomes) if isinstance(outcome, OwnershipLost)}
+    assert lost == LOST
+    assert log.written == [f"saga-{n}" for n in range(SAGAS) if f"saga-{n}" not in LOST]
+    assert log.writes < 40
