@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc.aio
+import psutil
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct, Value
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -63,6 +64,7 @@ class Taken:
     sagas_per_second: float
     p50_ms: float
     p99_ms: float
+    coordinator_us: float
 
 
 def main() -> None:
@@ -90,11 +92,13 @@ def main() -> None:
             "--participants",
             str(file),
         )
-        stack.enter_context(_process(str(_BIN / "saga-coordinator"), *serve, "--log-level", "warning"))
-        asyncio.run(_measure(coordinator, arguments.seconds, arguments.rounds))
+        process = stack.enter_context(
+            _process(str(_BIN / "saga-coordinator"), *serve, "--log-level", "warning")
+        )
+        asyncio.run(_measure(coordinator, psutil.Process(process.pid), arguments.seconds, arguments.rounds))
 
 
-async def _measure(address: str, seconds: float, rounds: int) -> None:
+async def _measure(address: str, coordinator: psutil.Process, seconds: float, rounds: int) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
         await _until_ready(channel)
         await definitions_grpc.DefinitionServiceStub(channel).RegisterDefinition(
@@ -103,27 +107,33 @@ async def _measure(address: str, seconds: float, rounds: int) -> None:
         taken: dict[Shape, list[Taken]] = {shape: [] for shape in SHAPES}
         for _ in range(rounds):
             for shape in SHAPES:
-                await _take(channel, shape, seconds / 4)  # warms up
-                taken[shape].append(await _take(channel, shape, seconds))
+                await _take(channel, coordinator, shape, seconds / 4)  # warms up
+                taken[shape].append(await _take(channel, coordinator, shape, seconds))
     print(
-        f"{'2-step saga':12} {'in flight':>9} {'sagas/s':>9} {'lowest-highest':>16} {'p50 ms':>8} {'p99 ms':>8}"
+        f"{'2-step saga':12} {'in flight':>9} {'sagas/s':>9} {'lowest-highest':>16} {'p50 ms':>8} {'p99 ms':>8} "
+        f"{'coordinator us/saga':>20}"
     )
     for shape, figures in taken.items():
         rates = [each.sagas_per_second for each in figures]
-        p50, p99 = (
-            statistics.median(getattr(each, name) for each in figures) for name in ("p50_ms", "p99_ms")
+        p50, p99, cpu = (
+            statistics.median(getattr(each, name) for each in figures)
+            for name in ("p50_ms", "p99_ms", "coordinator_us")
         )
         spread = f"{min(rates):.0f}-{max(rates):.0f}"
-        row = f"{shape.name:12} {shape.in_flight:9} {statistics.median(rates):9.0f} {spread:>16} {p50:8.1f} {p99:8.1f}"
-        print(row)
+        print(
+            f"{shape.name:12} {shape.in_flight:9} {statistics.median(rates):9.0f} {spread:>16} {p50:8.1f} {p99:8.1f} {cpu:20.0f}"
+        )
 
 
-async def _take(channel: grpc.aio.Channel, shape: Shape, seconds: float) -> Taken:
+async def _take(
+    channel: grpc.aio.Channel, coordinator: psutil.Process, shape: Shape, seconds: float
+) -> Taken:
     start = sagas_grpc.SagaServiceStub(channel).StartSaga
     fields = Struct()
     fields.update({"refuse": shape.refused_step, "order": 1})
     given = Value(struct_value=fields)
     latencies: list[float] = []
+    worked_before = _cpu_seconds(coordinator)
     began = time.perf_counter()
     until = began + seconds
 
@@ -143,7 +153,12 @@ async def _take(channel: grpc.aio.Channel, shape: Shape, seconds: float) -> Take
     latencies.sort()
     rate = len(latencies) / (time.perf_counter() - began)
     p50, p99 = (1000 * latencies[int(len(latencies) * part)] for part in (0.5, 0.99))
-    return Taken(rate, p50, p99)
+    return Taken(rate, p50, p99, 1e6 * (_cpu_seconds(coordinator) - worked_before) / len(latencies))
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _two_steps() -> definition.Definition:
@@ -169,10 +184,10 @@ async def _until_ready(channel: grpc.aio.Channel) -> None:
 
 
 @contextmanager
-def _process(*command: str) -> Iterator[None]:
+def _process(*command: str) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
         try:
-            yield
+            yield process
         finally:
             process.terminate()
 

@@ -215,7 +215,7 @@ def records_what_it_was_told_again() -> Patches:
 def acts_before_it_commits() -> Patches:
     append = Journal.append
 
-    async def append_later(self: Journal, what: Any) -> None:
+    async def append_later(self: Journal, what: Any) -> float | None:
         if what.start is not None:
             return await append(self, what)
         asyncio.get_running_loop().create_task(append(self, what)).add_done_callback(

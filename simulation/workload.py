@@ -105,7 +105,7 @@ class Clients:
             if is_settled:
                 has_ended = any(row.type in _FINAL for row in self._database.logs[saga_id])
                 self._history.waits.append((saga_id, self._loop.now, has_ended))
-            return is_settled
+            return is_settled is not None
 
         def answered(answer: Any) -> bool:
             if isinstance(answer, Exception) and not isinstance(answer, Unavailable):

@@ -7,13 +7,14 @@ from datetime import datetime
 
 from google.protobuf import json_format, timestamp_pb2
 
+from saga_coordinator.engine.advance import Run
 from saga_coordinator.participants.payload import NESTING_MAX, fill, to_value
 from saga_coordinator.pb.saga.v1 import definition_pb2, definition_service_pb2, saga_pb2
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.entries import decode
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepState, StepStatus, fold
+from saga_coordinator.saga.state import ENDS, EffectKnown, SagaStatus, StepState, StepStatus, fold
 from saga_coordinator.store.definitions import RegisteredDefinition
 from saga_coordinator.store.sagas import LogEntry, SagaRecord
 
@@ -65,6 +66,30 @@ def started_message(saga_id: str, definition: str, version: int, start_key: str)
         status=saga_pb2.SAGA_STATUS_RUNNING,
         start_key=start_key,
     )
+
+
+def settled_message(run: Run, start_key: str) -> saga_pb2.Saga | None:
+    """A saga that this coordinator drove from its start to where nothing moves; None where its times are not known here."""
+    if run.started_at is None or run.settled_at is None:
+        return None
+    state = run.state
+    message = saga_pb2.Saga(
+        saga_id=run.saga_id,
+        definition=state.definition,
+        version=state.version,
+        status=_SAGA_STATUSES[state.status],
+        start_key=start_key,
+        labels=state.labels,
+        failure=cause_message(state.failure) if state.failure else None,
+        remaining_effects=state.remaining,
+        started_at=_instant_of_epoch(run.started_at),
+        ended_at=_instant_of_epoch(run.settled_at) if state.status in ENDS else None,
+        deadline_at=_instant_of_epoch(state.deadline_at) if state.deadline_at is not None else None,
+        sequence=state.sequence,
+        steps=[_step_message(step.name, state.step(step.name)) for step in run.definition.steps],
+    )
+    fill(message.input, state.input)
+    return message
 
 
 def step_messages(saga_id: str, definition: Definition, log: Iterable[LogEntry]) -> list[saga_pb2.StepState]:

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from saga_coordinator.api import requests
-from saga_coordinator.api.convert import entry_message, saga_message, started_message, step_messages
+from saga_coordinator.api.convert import (
+    entry_message,
+    saga_message,
+    settled_message,
+    started_message,
+    step_messages,
+)
 from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, page_token, position_of
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.status import Resource
@@ -18,6 +24,8 @@ from saga_coordinator.saga.errors import Unavailable
 from saga_coordinator.saga.state import SETTLED
 from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.sagas import LogEntry, SagaRecord, Sagas
+
+_T = TypeVar("_T")
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SagaService"]
 
@@ -49,7 +57,7 @@ class SagaService:
         self._definitions = definitions
         self._sagas = sagas
         self._payload_bytes_max = payload_bytes_max
-        self._waits: set[asyncio.Future[object]] = set()
+        self._waits: set[asyncio.Future[Any]] = set()
         self._stopping = asyncio.Event()
 
     def resource(self, request: object) -> Resource | None:
@@ -79,7 +87,14 @@ class SagaService:
         version = await self._version(asked)
         saga_id, created = await self._coordinator.start_saga(asked)
         if request.wait:
-            await self._wait(saga_id, _patience_seconds(context.time_remaining()))
+            settled = await self._wait(saga_id, _patience_seconds(context.time_remaining()))
+            if (
+                created
+                and settled
+                and settled.run
+                and (saga := settled_message(settled.run, asked.start_key))
+            ):
+                return pb.StartSagaResponse(saga=saga, created=True)
         # What it takes to go on with is known; the whole saga would cost two reads, which most callers have no use for. Versions
         # only grow: where the newest is now what it was before, it was so in between.
         elif created and version == await self._version(asked):
@@ -166,23 +181,24 @@ class SagaService:
         """The version that a start gets now; from memory but for once in a while."""
         return asked.version or (await self._definitions.get(asked.definition)).version
 
-    async def _wait(self, saga_id: str, seconds: float) -> None:
+    async def _wait(self, saga_id: str, seconds: float) -> engine.Settled | None:
         """Returns when the saga is settled, the time is over, or the server stops."""
-        await self._unless_stopping(self._coordinator.wait(saga_id, seconds))
+        return await self._unless_stopping(self._coordinator.wait(saga_id, seconds))
 
-    async def _unless_stopping(self, waiting: Coroutine[Any, Any, object]) -> None:
+    async def _unless_stopping(self, waiting: Coroutine[Any, Any, _T]) -> _T | None:
         """Waits, at most until the server stops."""
         if self._stopping.is_set():
             waiting.close()
-            return
-        wait: asyncio.Future[object] = asyncio.ensure_future(waiting)
+            return None
+        wait: asyncio.Future[_T] = asyncio.ensure_future(waiting)
         self._waits.add(wait)
         try:
-            await wait
+            return await wait
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._stopping.is_set() or (task is not None and task.cancelling()):
                 raise
+            return None
         finally:
             self._waits.discard(wait)
 

@@ -24,7 +24,10 @@ SLEEP_AFTER_SECONDS = 5.0
 
 
 class Run:
-    """A saga in this coordinator's memory: its state, and what has happened to it since."""
+    """A saga in this coordinator's memory: its state, and what has happened to it since.
+
+    `started_at` and `settled_at`, as the database has them, are known where this coordinator wrote the entries concerned.
+    """
 
     __slots__ = (
         "changed",
@@ -34,6 +37,8 @@ class Run:
         "is_dropped",
         "saga_id",
         "settled",
+        "settled_at",
+        "started_at",
         "state",
         "timer",
     )
@@ -47,6 +52,8 @@ class Run:
         self.is_dropped = False
         self.timer: asyncio.TimerHandle | None = None
         self.settled: asyncio.Future[bool] | None = None
+        self.started_at: float | None = None
+        self.settled_at: float | None = None
         self.changed: asyncio.Future[None] | None = None
 
     def tell_watchers(self) -> None:
@@ -111,7 +118,8 @@ class Advance:
         )
         wake_at = self._wake_at(decision.effects, state, may_call)
         move = _move(state, wake_at)
-        await self._journal.append(Append(run.saga_id, 1, decision.entries, start, move))
+        run.started_at = await self._journal.append(Append(run.saga_id, 1, decision.entries, start, move))
+        run.settled_at = run.started_at if state.status in SETTLED else None
         return run, Advanced((decision,), decision.effects, wake_at is not None)
 
     async def advance(self, run: Run, inputs: Sequence[Input]) -> Advanced:
@@ -145,7 +153,10 @@ class Advance:
         is_moved = wake_at is not None or not is_told
         if entries or is_moved:
             move = _move(state, wake_at) if is_moved else None
-            await self._journal.append(Append(run.saga_id, before.sequence + 1, entries, move=move))
+            recorded_at = await self._journal.append(
+                Append(run.saga_id, before.sequence + 1, entries, move=move)
+            )
+            run.settled_at = recorded_at if state.status in SETTLED else None
         run.state = state
         return Advanced(tuple(decisions), (*invocations, *last), wake_at is not None)
 

@@ -60,6 +60,13 @@ class StartSaga:
 
 
 @dataclass(frozen=True, slots=True)
+class Settled:
+    """A saga has ended or needs attention. `run` is what is known of it here, if this coordinator drove it there."""
+
+    run: Run | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Stores:
     """What a coordinator keeps its sagas in, and the identity in whose name it writes: new for every process."""
 
@@ -230,8 +237,8 @@ class Coordinator:
             return taken.saga_id, False
         return saga_id, True
 
-    async def wait(self, saga_id: str, timeout_seconds: float) -> bool:
-        """Whether the saga has ended or needs attention, as soon as it has, or after `timeout_seconds`.
+    async def wait(self, saga_id: str, timeout_seconds: float) -> Settled | None:
+        """Returns as soon as the saga has ended or needs attention; None when it has not after `timeout_seconds`.
 
         Raises:
             NotFound: no such saga.
@@ -248,13 +255,13 @@ class Coordinator:
                     run.settled = loop.create_future()
                 done, _ = await asyncio.wait([run.settled], timeout=max(0.0, remaining))
                 if not done:
-                    return False
+                    return None
                 if run.settled.result():
-                    return True
+                    return Settled(run)
             elif await self._sagas.status(saga_id) in SETTLED:
-                return True
+                return Settled()
             elif remaining <= 0:
-                return False
+                return None
             else:
                 await asyncio.sleep(min(pause, remaining))
                 pause = min(2 * pause, longest_pause)

@@ -87,8 +87,11 @@ class Conflict(Exception):
 class LogSession(Protocol):
     """One connection's worth of writing. Every method raises Unavailable when the database is away or the session broken."""
 
-    async def write(self, appends: Sequence[Append]) -> None:
-        """Commits all of them or none. Raises Conflict, or the driver's error for data that cannot be stored."""
+    async def write(self, appends: Sequence[Append]) -> float | None:
+        """Commits all of them or none; returns their `recorded_at`, where it is known.
+
+        Raises Conflict, or the driver's error for data that cannot be stored.
+        """
 
     async def start_key_holder(self, start_key: str) -> tuple[str, bytes] | None:
         """The saga that has the start key, and the digest of the request that started it."""
@@ -110,14 +113,14 @@ class _Waiting:
     """An append on its way. `is_in_doubt`: it was sent once, and no answer came."""
 
     append: Append
-    committed: asyncio.Future[None]
+    committed: asyncio.Future[float | None]
     is_in_doubt: bool = False
 
-    def end(self, error: Exception | None) -> None:
+    def end(self, error: Exception | None, committed_at: float | None = None) -> None:
         if self.committed.done():  # nobody waits for it any more
             return
         if error is None:
-            self.committed.set_result(None)
+            self.committed.set_result(committed_at)
         else:
             self.committed.set_exception(error)
 
@@ -159,8 +162,8 @@ class Journal:
         if self._flusher is not None:
             await self._flusher
 
-    async def append(self, append: Append) -> None:
-        """Returns once the entries are committed.
+    async def append(self, append: Append) -> float | None:
+        """Returns once the entries are committed: their `recorded_at`, where it is known.
 
         Raises:
             OwnershipLost: another coordinator has written to the saga (P8).
@@ -175,7 +178,7 @@ class Journal:
         waiting = _Waiting(append, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._wakeup.set()
-        await waiting.committed
+        return await waiting.committed
 
     async def _run(self) -> None:
         while self._waiting or not self._is_closing:
@@ -227,29 +230,31 @@ class Journal:
         Halving finds a few losers among hundreds in a few round trips. Append by append would cost a commit each, and hold up
         every saga of this process just when there is most to take over.
         """
-        error = await self._write(session, batch)
-        if error is not None and len(batch) > 1:
+        written = await self._write(session, batch)
+        if isinstance(written, Exception) and len(batch) > 1:
             half = len(batch) // 2
             await self._flush(session, batch[:half])
             await self._flush(session, batch[half:])
             return
-        if isinstance(error, Conflict):
-            error = await self._loss(session, batch[0])
+        if isinstance(written, Conflict):
+            written = await self._loss(session, batch[0])
         del self._waiting[: len(batch)]
         for waiting in batch:
-            waiting.end(error)
+            if isinstance(written, Exception):
+                waiting.end(written)
+            else:
+                waiting.end(None, written)
 
-    async def _write(self, session: LogSession, batch: Sequence[_Waiting]) -> Exception | None:
-        """Why the batch cannot be written as it is; None when it was. Raises Unavailable, and then nobody knows."""
+    async def _write(self, session: LogSession, batch: Sequence[_Waiting]) -> Exception | float | None:
+        """When the batch was written, or why it cannot be as it is. Raises Unavailable, and then nobody knows."""
         try:
-            await session.write([waiting.append for waiting in batch])
+            return await session.write([waiting.append for waiting in batch])
         except Unavailable:
             for waiting in batch:
                 waiting.is_in_doubt = True
             raise
         except Exception as error:  # noqa: BLE001 - what one append cannot have written must not hold up the others
             return error
-        return None
 
     async def _loss(self, session: LogSession, waiting: _Waiting) -> Exception | None:
         """Why an append met existing rows; None when they are its own, committed before the answer got lost."""

@@ -47,11 +47,13 @@ class PostgresLogSession:
         self._cursor: psycopg.AsyncRawCursor[tuple[Any, ...]] = psycopg.AsyncRawCursor(connection)
         self._coordinator_id = coordinator_id
 
-    async def write(self, appends: Sequence[Append]) -> None:
+    async def write(self, appends: Sequence[Append]) -> float | None:
         try:
             await self._execute(_APPEND, _parameters(appends, self._coordinator_id))
         except errors.UniqueViolation as error:
             raise Conflict(str(error)) from error
+        row = await self._cursor.fetchone()
+        return None if row is None else float(row[0])
 
     async def start_key_holder(self, start_key: str) -> tuple[str, bytes] | None:
         await self._execute(_START_KEY, (NAMESPACE, start_key))
@@ -102,11 +104,13 @@ WITH claimed AS (
         AS m (saga_id, status, failure, remaining, is_owned, wake_at, is_ended)
     -- A parked saga has no owner; whoever appends to it may shorten its list of remaining effects.
     WHERE sagas.saga_id = m.saga_id AND (sagas.owner = $2::uuid OR sagas.status = 'NEEDS_ATTENTION')
+), logged AS (
+    INSERT INTO saga.log (saga_id, sequence, type, step, operation, attempt, body, recorded_by)
+    SELECT e.saga_id, e.sequence, e.type, e.step, e.operation, e.attempt, e.body::jsonb, $2::uuid
+    FROM unnest($24::text[]::uuid[], $25::int4[], $26::text[], $27::text[], $28::text[], $29::int4[], $30::text[])
+        AS e (saga_id, sequence, type, step, operation, attempt, body)
 )
-INSERT INTO saga.log (saga_id, sequence, type, step, operation, attempt, body, recorded_by)
-SELECT e.saga_id, e.sequence, e.type, e.step, e.operation, e.attempt, e.body::jsonb, $2::uuid
-FROM unnest($24::text[]::uuid[], $25::int4[], $26::text[], $27::text[], $28::text[], $29::int4[], $30::text[])
-    AS e (saga_id, sequence, type, step, operation, attempt, body)
+SELECT extract(epoch FROM now())
 """
 _START_KEY = """
 SELECT saga_id::text, request_digest FROM saga.start_keys WHERE namespace = $1 AND start_key = $2

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, func, select
+from sqlalchemy import Row, bindparam, func, select
 
 from saga_coordinator.saga.entries import StoredEntry
 from saga_coordinator.saga.errors import NotFound
@@ -63,6 +63,21 @@ _LENGTH = (
     .label("sequence")
 )
 
+# Built once: building a statement costs as much as executing it.
+_GET = select(sagas, _LENGTH).where(sagas.c.saga_id == bindparam("saga_id"))
+_BY_START_KEY = (
+    select(sagas, _LENGTH)
+    .join(start_keys, start_keys.c.saga_id == sagas.c.saga_id)
+    .where(start_keys.c.namespace == NAMESPACE, start_keys.c.start_key == bindparam("start_key"))
+)
+_LOG = (
+    select(log)
+    .where(log.c.saga_id == bindparam("saga_id"), log.c.sequence > bindparam("after"))
+    .order_by(log.c.sequence)
+    .limit(bindparam("limit"))
+)
+_STATUS = select(sagas.c.status).where(sagas.c.saga_id == bindparam("saga_id"))
+
 
 class Sagas:
     """Reads; every method raises Unavailable when the database is away."""
@@ -73,35 +88,24 @@ class Sagas:
     async def get(self, saga_id: str) -> SagaRecord:
         """Raises NotFound."""
         async with self._database.connection() as connection:
-            query = select(sagas, _LENGTH).where(sagas.c.saga_id == saga_id)
-            row = (await connection.execute(query)).one_or_none()
+            row = (await connection.execute(_GET, {"saga_id": saga_id})).one_or_none()
         if row is None:
             raise NotFound(f"there is no saga {saga_id}")
         return _record(row)
 
     async def by_start_key(self, start_key: str) -> SagaRecord:
         """Raises NotFound."""
-        query = (
-            select(sagas, _LENGTH)
-            .join(start_keys, start_keys.c.saga_id == sagas.c.saga_id)
-            .where(start_keys.c.namespace == NAMESPACE, start_keys.c.start_key == start_key)
-        )
         async with self._database.connection() as connection:
-            row = (await connection.execute(query)).one_or_none()
+            row = (await connection.execute(_BY_START_KEY, {"start_key": start_key})).one_or_none()
         if row is None:
             raise NotFound(f"there is no saga with start key {start_key!r}")
         return _record(row)
 
     async def log(self, saga_id: str, after: int = 0, limit: int = 1000) -> list[LogEntry]:
         """The entries behind sequence `after`, in order."""
-        query = (
-            select(log)
-            .where(log.c.saga_id == saga_id, log.c.sequence > after)
-            .order_by(log.c.sequence)
-            .limit(limit)
-        )
+        wanted = {"saga_id": saga_id, "after": after, "limit": limit}
         async with self._database.connection() as connection:
-            rows = (await connection.execute(query)).all()
+            rows = (await connection.execute(_LOG, wanted)).all()
         return [LogEntry(row.sequence, _stored(row), row.recorded_at, row.recorded_by) for row in rows]
 
     async def page(self, wanted: SagaFilter, before_saga_id: str | None, limit: int) -> list[SagaRecord]:
@@ -131,8 +135,7 @@ class Sagas:
     async def status(self, saga_id: str) -> SagaStatus:
         """Only the status, cheaply. Raises NotFound."""
         async with self._database.connection() as connection:
-            query = select(sagas.c.status).where(sagas.c.saga_id == saga_id)
-            status = (await connection.execute(query)).scalar_one_or_none()
+            status = (await connection.execute(_STATUS, {"saga_id": saga_id})).scalar_one_or_none()
         if status is None:
             raise NotFound(f"there is no saga {saga_id}")
         return SagaStatus(status)

@@ -526,3 +526,15 @@ def test_a_refused_saga_tells_why(client: Client, start: Callable[..., StartSaga
         saga_pb2.STEP_STATUS_FAILED,
     ]
     assert [step.effect for step in saga.steps] == [saga_pb2.EFFECT_CERTAIN, saga_pb2.EFFECT_NONE]
+
+
+@pytest.mark.parametrize("methods", [("quick", "quick"), ("quick", "refuse")])
+def test_what_a_waiting_start_answers_is_what_the_database_says(
+    client: Client, start: Callable[..., StartSagaResponse], shop: Shop, methods: tuple[str, str]
+) -> None:
+    client.register("settled", *methods)
+    answered = start(
+        "settled", start_key="-".join(methods), wait=True, input=value({"n": [1, None]}), labels={"a": "b"}
+    )
+    found = client.sagas.GetSaga(GetSagaRequest(saga_id=answered.saga.saga_id), timeout=SECONDS)
+    assert answered.saga == found.saga

@@ -119,7 +119,7 @@ async def test_everybody_who_waits_hears_of_the_end_at_once(
     await eventually(lambda: gate.waiting, "the shipping to be in flight")
     assert not any(wait.done() for wait in waits)
     gate.open()
-    assert await asyncio.gather(*waits) == [True, True, True]
+    assert all(await asyncio.gather(*waits))
     assert await engine.coordinator.wait(saga_id, 0)
 
 
