@@ -14,6 +14,7 @@ time. The jitter's draw is always 0.5, so a pause is half of what the policy all
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,25 +44,36 @@ def rewrite(text: str) -> str:
     return "\n".join([f"{prose}{FENCE}\n{source}{FENCE}", *told, ""])
 
 
+def told(text: str) -> Iterator[tuple[dict[str, Any], Story]]:
+    """The definition of a transcript and its story, after each happening anew: the same object, told on."""
+    _, source, happenings = text.split(f"{FENCE}\n")
+    teller = _Teller(source)
+    for line in happenings.splitlines():
+        if line.startswith("> "):
+            deque(teller.tell(line.removeprefix("> ")), maxlen=0)
+            assert teller.story is not None
+            yield yaml.safe_load(source), teller.story
+
+
 class _Teller:
     def __init__(self, source: str) -> None:
         self._definition = parse_definition(yaml.safe_load(source))
-        self._story: Story | None = None
+        self.story: Story | None = None
 
     def tell(self, happening: str) -> Iterator[str]:
         words = happening.split()
         if words[0] == "start":
-            self._story = Story(
+            self.story = Story(
                 self._definition, payload=json.loads(happening.removeprefix("start") or "null")
             )
-            self._story.jitter = 0.5
-            decision = self._story.last
+            self.story.jitter = 0.5
+            decision = self.story.last
         else:
-            assert self._story is not None, "a story begins with `> start`"
+            assert self.story is not None, "a story begins with `> start`"
             if words[0] == "wait":
-                self._story.now += float(words[1].removesuffix("s"))
+                self.story.now += float(words[1].removesuffix("s"))
                 return
-            decision = self._happens(self._story, words)
+            decision = self._happens(self.story, words)
         yield from self._decided(decision)
 
     def _happens(self, story: Story, words: list[str]) -> Decision:
@@ -80,13 +92,13 @@ class _Teller:
                 raise ValueError(f"no such happening: {' '.join(words)}")
 
     def _decided(self, decision: Decision) -> Iterator[str]:
-        assert self._story is not None
+        assert self.story is not None
         if decision.refusal:
             yield f"  refused: {decision.refusal}"
         elif not decision.is_applied:
             yield "  not applied"
         yield from (f"  + {_entry(entry)}" for entry in decision.entries)
-        yield from (f"  ! {_effect(effect, self._story.now)}" for effect in decision.effects)
+        yield from (f"  ! {_effect(effect, self.story.now)}" for effect in decision.effects)
         yield f"  = {_state(decision.state)}"
 
 
