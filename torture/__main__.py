@@ -15,7 +15,7 @@ def parse() -> Settings:
     )
     parser.add_argument("--seconds", type=float, default=60.0, help="how long to do harm")
     parser.add_argument("--seed", type=int, default=1, help="what harm, and to whom")
-    parser.add_argument("--rate", type=float, default=60.0, help="sagas started per second, at most")
+    parser.add_argument("--rate", type=float, default=40.0, help="sagas started per second, at most")
     parser.add_argument("--every", type=float, default=0.7, help="seconds between two faults, on average")
     parser.add_argument("--lease-seconds", type=float, default=3.0, help="of each coordinator")
     parser.add_argument(
