@@ -217,6 +217,8 @@ class Shop(ParticipantServiceServicer):
         self.called.put(request)
         if request.method == "refuse":
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, "sold out")
+        if request.method == "away":
+            context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
         if request.method == "hang":
             self.may_answer.wait(PATIENCE_SECONDS)
         if request.method == "later":
