@@ -16,6 +16,7 @@ from sqlalchemy import text
 
 from saga_coordinator.engine.coordinator import Coordinator, StartSaga, Stores
 from saga_coordinator.engine.ownership import EngineSettings
+from saga_coordinator.saga.entries import Entry, decode
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.sagas import SagaRecord, Sagas
@@ -72,6 +73,10 @@ class Engine:
             for entry in log
         ]
 
+    async def entries(self, saga_id: str) -> list[Entry]:
+        """The log, decoded."""
+        return [decode(stored) for stored in (await self.sagas.entries([saga_id]))[saga_id]]
+
     @property
     def drives(self) -> set[str]:
         """The sagas in its memory."""
@@ -111,7 +116,9 @@ class Engine:
 
     async def _close(self) -> None:
         await self.database.close()
-        # A connection whose making was cancelled is closed with its memory; until then Postgres keeps its database.
+        # A connection whose making was cancelled is closed with the last memory of it; until then Postgres keeps its database.
+        for holder in (self.coordinator._lease, self.coordinator._claiming, self.coordinator._inbox):
+            holder._task = None
         gc.collect()
 
 

@@ -338,7 +338,7 @@ async def test_p2_a_report_about_a_parked_saga_shortens_what_remains(
     before = saga.remaining
     await engine.coordinator.report_outcome(saga_id, "charge", ACTION, refusing("declined"))
     after = await engine.sagas.get(saga_id)
-    assert after.remaining == fold(saga_id, (await engine.sagas.entries([saga_id]))[saga_id]).remaining
+    assert after.remaining == fold(saga_id, await engine.entries(saga_id)).remaining
     assert set(after.remaining) <= set(before)
 
 
@@ -358,7 +358,7 @@ async def test_many_sagas_at_once_all_end_as_they_should(engine: Engine, partici
 
 async def test_what_was_started_is_what_the_log_says(engine: Engine) -> None:
     saga = await engine.run(input={"order": 7}, labels={"tenant": "acme"}, deadline_seconds=600.0)
-    first = (await engine.sagas.entries([saga.saga_id]))[saga.saga_id][0]
+    first = (await engine.entries(saga.saga_id))[0]
     assert isinstance(first, SagaStarted)
     assert (first.definition, first.version, first.input, first.labels) == (
         ORDER["name"],
