@@ -1,4 +1,8 @@
-"""Brings a database's schema up to date, and refuses to serve on one that is not."""
+"""Brings a database's schema up to date, and refuses to serve on one that is too old, or made for later programs only.
+
+Migrations only add (docs/postgres.md), so this program also runs on the schemas of later versions. A later migration that takes
+something away says which program it takes at least, in the comment of the version's table: `oldest program: 0002`.
+"""
 
 from __future__ import annotations
 
@@ -16,24 +20,26 @@ from saga_coordinator.store.database import short_lived_engine, translated
 from saga_coordinator.store.tables import SCHEMA
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_OLDEST_PROGRAM = "oldest program: "
 _LOCK_KEY = 0x5A6A_C00D  # so that two `migrate`s at once run one after the other
 
 
 class SchemaMismatch(SagaError):
-    """The database's schema is older or newer than this program knows."""
+    """The database's schema is too old for this program, or this program too old for it."""
 
 
 def upgrade(dsn: str) -> tuple[str, str]:
-    """Migrates to the newest revision; returns the revisions before (empty: none) and after.
+    """Migrates to the newest revision; returns the revisions before (empty: none) and after. A newer schema is left alone.
 
     Raises:
-        SchemaMismatch: the schema is newer than this program.
+        SchemaMismatch: this program is too old for the schema.
         Unavailable: the database cannot be reached.
     """
     with _connection(dsn) as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
         before = _revision(connection)
-        _refuse_newer(before)
+        if _is_newer(connection, before):
+            return before, before
         config = _config()
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
@@ -42,16 +48,16 @@ def upgrade(dsn: str) -> tuple[str, str]:
 
 
 def check(dsn: str) -> None:
-    """Makes sure that the schema is the one this program knows.
+    """Makes sure that this program can run on the schema.
 
     Raises:
-        SchemaMismatch: it is older, newer or absent; the message says what to do.
+        SchemaMismatch: the schema is older or absent, or takes a newer program; the message says what to do.
         Unavailable: the database cannot be reached.
     """
     with _connection(dsn) as connection:
         revision = _revision(connection)
-    _refuse_newer(revision)
-    if revision != _head():
+        is_newer = _is_newer(connection, revision)
+    if revision != _head() and not is_newer:
         found = f"is at revision {revision}" if revision else "has no saga schema yet"
         raise SchemaMismatch(
             f"the database {found}; this program needs {_head()}: run `saga-coordinator migrate`"
@@ -85,10 +91,16 @@ def _revision(connection: Connection) -> str:
     return context.get_current_revision() or ""
 
 
-def _refuse_newer(revision: str) -> None:
+def _is_newer(connection: Connection, revision: str) -> bool:
+    """Whether a later program made the schema. Raises SchemaMismatch when only later programs can use it."""
     known = {script.revision for script in _script().walk_revisions()}
-    if revision and revision not in known:
+    if not revision or revision in known:
+        return False
+    comment = text("SELECT obj_description(CAST(:name AS regclass), 'pg_class')")
+    said = str(connection.execute(comment, {"name": f"{SCHEMA}.schema_version"}).scalar() or "")
+    if said.startswith(_OLDEST_PROGRAM) and said.removeprefix(_OLDEST_PROGRAM) > _head():
         raise SchemaMismatch(
-            f"the database is at revision {revision}, which this program does not know: upgrade the program to the version "
-            "that migrated it"
+            f"the database is at revision {revision}, which this program does not know and which needs a later one: upgrade "
+            "the program to the version that migrated it"
         )
+    return True

@@ -109,13 +109,31 @@ def test_an_older_schema_is_refused_and_told_to_migrate(
     )
 
 
-@pytest.mark.parametrize("verb", [schema.check, schema.upgrade], ids=["serve", "migrate"])
-def test_a_newer_schema_is_refused_and_told_to_upgrade_the_program(verb: Any, database_dsn: str) -> None:
+VERBS = pytest.mark.parametrize("verb", [schema.check, schema.upgrade], ids=["serve", "migrate"])
+
+
+@VERBS
+@pytest.mark.parametrize(
+    "comment", ["", f"oldest program: {HEAD}"], ids=["additive", "for programs since ours"]
+)
+def test_a_newer_schema_is_used_and_left_alone(verb: Any, comment: str, database_dsn: str) -> None:
+    """So that in the midst of an upgrade, or after a step back, a program of the version before can be started."""
     with psycopg.connect(database_dsn) as connection:
         connection.execute("UPDATE saga.schema_version SET version_num = '9999'")
+        connection.execute(f"COMMENT ON TABLE saga.schema_version IS '{comment}'")
+    assert verb(database_dsn) in (None, ("9999", "9999"))
+    assert rows(database_dsn, "SELECT version_num FROM saga.schema_version") == {("9999",)}
+
+
+@VERBS
+def test_a_schema_for_later_programs_only_is_refused(verb: Any, database_dsn: str) -> None:
+    with psycopg.connect(database_dsn) as connection:
+        connection.execute("UPDATE saga.schema_version SET version_num = '9999'")
+        connection.execute("COMMENT ON TABLE saga.schema_version IS 'oldest program: 9998'")
     with pytest.raises(SchemaMismatch) as refused:
         verb(database_dsn)
-    assert "is at revision 9999, which this program does not know: upgrade the program" in str(refused.value)
+    assert "is at revision 9999, which this program does not know" in str(refused.value)
+    assert "upgrade the program to the version that migrated it" in str(refused.value)
     assert rows(database_dsn, "SELECT version_num FROM saga.schema_version") == {("9999",)}
 
 
