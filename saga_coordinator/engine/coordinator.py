@@ -311,6 +311,11 @@ class Coordinator:
                     pause = min(2 * pause, longest_pause)
                     if (answer := await self._inbox.answer_to(letter)) is not None:
                         break
+                else:
+                    if letter is not None and not answer.is_applied:
+                        # Its owner may just have done it, and thereby settled the saga, but not have answered yet.
+                        await asyncio.sleep(longest_pause)
+                        answer = await self._inbox.answer_to(letter) or answer
         except TimeoutError:
             raise Unavailable(
                 "the coordinator that drives this saga did not answer; repeating is safe"
