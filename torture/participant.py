@@ -6,6 +6,7 @@ It keeps the three promises of `saga/v1/participant_service.proto` by writing th
 effect, and takes down every call that it sees. How it behaves is the operation's method:
 
     Steady      does as asked
+    Slow        does as asked, in a tenth of a second
     SecondTime  is unavailable for the first attempt
     Fickle      now and then refuses, is slow, answers too late, acts after the deadline, or fails after it has acted
     Later       as Fickle, but accepts first, and reports the outcome through any coordinator
@@ -66,6 +67,7 @@ create table if not exists reports (
 
 ANSWER_LATE_SECONDS: Final = 1.6
 """Beyond the attempt's timeout of one second."""
+SLOW_SECONDS: Final = 0.1
 ACTION, COMPENSATION = "action", "compensation"
 
 
@@ -239,6 +241,8 @@ class Participant(ParticipantServiceServicer):
         match request.method:
             case definitions.HANGING:
                 await asyncio.sleep(3600)
+            case definitions.SLOW:
+                await asyncio.sleep(SLOW_SECONDS)
             case definitions.SECOND_TIME if request.attempt == 1:
                 return "UNAVAILABLE", None
             case definitions.FICKLE | definitions.LATER:

@@ -35,7 +35,7 @@ from saga_client.v1 import saga_pb2, saga_service_pb2
 from saga_client.v1.saga_service_pb2_grpc import SagaServiceStub
 
 from saga_coordinator.store import ownership
-from torture.definitions import HANGING, SECOND_TIME, STEADY
+from torture.definitions import HANGING, SECOND_TIME, SLOW, STEADY
 from torture.load import AGAIN
 from torture.processes import CHANNEL_OPTIONS, TortureError, World, eventually
 from torture.resumption import percentile
@@ -48,13 +48,13 @@ def _operation(participant: str, method: str, **more: Any) -> dict[str, Any]:
     return {"participant": participant, "method": method, **more}
 
 
-def _two_steps(name: str, **action: Any) -> dict[str, Any]:
+def _two_steps(name: str, method: str = STEADY) -> dict[str, Any]:
     return {
         "name": name,
         "steps": [
             {
                 "name": step,
-                "action": _operation(participant, STEADY, **action),
+                "action": _operation(participant, method),
                 "compensation": _operation(participant, STEADY),
             }
             for step, participant in (("take", "stock"), ("pay", "money"))
@@ -63,6 +63,7 @@ def _two_steps(name: str, **action: Any) -> dict[str, Any]:
 
 
 BURST: Final = _two_steps("burst")
+SLOW_BURST: Final = _two_steps("slow-burst", SLOW)
 RETRYING: Final = {
     "name": "retrying",
     "steps": [
@@ -91,7 +92,7 @@ DORMANT: Final = {
             "action": _operation(
                 "stock",
                 SECOND_TIME,
-                retry={"initial_backoff": "86400s", "max_backoff": "86400s", "max_attempts": 5},
+                retry={"initial_backoff": "3600s", "max_backoff": "3600s", "max_attempts": 5},
             ),
             "compensation": _operation("stock", STEADY),
         }
@@ -147,9 +148,15 @@ class Clients:
 
 
 @asynccontextmanager
-async def _world(specs: list[Mapping[str, Any]], *, coordinators: int, started: int | None = None) -> Any:
+async def _world(
+    specs: list[Mapping[str, Any]],
+    *,
+    coordinators: int,
+    started: int | None = None,
+    flags: Mapping[str, object] | None = None,
+) -> Any:
     folder = make_folder(PARENT, "scale-")
-    world = World(folder, seed=1, coordinators=coordinators, is_direct=True, keeps_calls=False)
+    world = World(folder, seed=1, coordinators=coordinators, is_direct=True, keeps_calls=False, flags=flags)
     clients = Clients(world.addresses[: started or coordinators])
     try:
         await world.start(specs, coordinators=started)
@@ -230,10 +237,20 @@ async def hanging(rounds: int = 12, sagas: int = 40) -> list[Fault]:
     return faults
 
 
-async def adding(seconds: float = 12.0, in_flight: int = 64) -> list[Fault]:
+async def adding(seconds: float = 12.0) -> list[Fault]:
+    """Twice: with calls that take no time, so that the processor is the limit, and with slow ones, so that the room is."""
+    faults = await _adding(BURST, seconds, 64, {})
+    faults += await _adding(SLOW_BURST, seconds, 120, {"--sagas-in-memory-max": 40})
+    return faults
+
+
+async def _adding(
+    spec: Mapping[str, Any], seconds: float, in_flight: int, flags: Mapping[str, object]
+) -> list[Fault]:
     rates: list[float] = []
+    name = spec["name"]
     numbers = itertools.count()
-    async with _world([BURST], coordinators=2, started=1) as (world, clients):
+    async with _world([spec], coordinators=2, started=1, flags=flags) as (world, clients):
         _, second = world.coordinators
 
         async def load(change: Callable[[], None] | None = None) -> None:
@@ -242,7 +259,7 @@ async def adding(seconds: float = 12.0, in_flight: int = 64) -> list[Fault]:
 
             def starts() -> Iterator[Awaitable[Any]]:
                 while time.monotonic() < give_up_at:
-                    yield clients.start("burst", f"adding-{next(numbers)}", wait=True)
+                    yield clients.start(name, f"adding-{next(numbers)}", wait=True)
 
             if change is not None:
                 asyncio.get_running_loop().call_later(seconds / 2, change)
@@ -267,7 +284,8 @@ async def adding(seconds: float = 12.0, in_flight: int = 64) -> list[Fault]:
         effects = [_effects(world, name) for name in ("stock", "money")]
         code = second.life.popen.returncode
     print(
-        f"adding: {rates[0]:.0f} sagas a second with one coordinator, {rates[1]:.0f} with two, ratio {rates[1] / rates[0]:.2f};"
+        f"adding ({name}): {rates[0]:.0f} sagas a second with one coordinator, {rates[1]:.0f} with two,"
+        f" ratio {rates[1] / rates[0]:.2f};"
     )
     print(
         f"        {rates[2]:.0f} while the second one left (code {code}); ended: {counts}; effects: {effects}"
