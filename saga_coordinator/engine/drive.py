@@ -24,7 +24,7 @@ from saga_coordinator.saga.decide import (
 )
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.outcome import Cause, Outcome, Unknown, clip
-from saga_coordinator.saga.state import SETTLED
+from saga_coordinator.saga.state import SETTLED, SagaStatus
 
 _log = structlog.get_logger(__name__)
 
@@ -183,7 +183,7 @@ class Drive:
                     delay = max(0.0, due_at - self._lease.now())
                     run.timer = asyncio.get_running_loop().call_later(delay, self.happened, run, TimerFired())
                 case Finish(status):
-                    _log.info("saga_settled", saga_id=run.saga_id, status=status.value)
+                    _tell_settled(run, status)
                     self.drop(run)
 
     async def _call(self, run: Run, call: Invoke) -> None:
@@ -214,3 +214,18 @@ class Drive:
         task = asyncio.create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+
+
+def _tell_settled(run: Run, status: SagaStatus) -> None:
+    """Somebody has to be told where a person is needed; all other ends are in the database, and many a second."""
+    if status is not SagaStatus.NEEDS_ATTENTION:
+        _log.debug("saga_settled", saga_id=run.saga_id, status=status.value)
+        return
+    failure = run.state.failure
+    _log.warning(
+        "saga_needs_attention",
+        saga_id=run.saga_id,
+        failure_code=failure.code if failure else "",
+        failure_step=failure.step if failure else "",
+        remaining=run.state.remaining,
+    )

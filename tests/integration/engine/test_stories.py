@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 
 import pytest
+from structlog.testing import capture_logs
 
 from saga_coordinator.saga.effects import Invoke
 from saga_coordinator.saga.entries import SagaStarted
@@ -132,9 +133,25 @@ async def test_p2_a_compensation_that_does_not_succeed_parks_the_saga_and_says_w
 ) -> None:
     participants.on("ship", refusing())
     participants.on("charge", refusing("refunds are closed"), COMPENSATION)
-    saga = await engine.run()
+    with capture_logs() as logs:
+        saga = await engine.run()
     assert (saga.status, saga.remaining, saga.ended_at) == (NEEDS_ATTENTION, ("reserve", "charge"), None)
     assert participants.books.standing(saga.saga_id) == ["reserve", "charge"]
+    (told,) = [line for line in logs if line["event"] == "saga_needs_attention"]
+    assert told["log_level"] == "warning"
+    assert (told["saga_id"], told["remaining"]) == (saga.saga_id, ("reserve", "charge"))
+    assert (told["failure_code"], told["failure_step"]) == ("FAILED_PRECONDITION", "ship")
+
+
+async def test_the_end_of_a_saga_is_no_news(engine: Engine, participants: Participants) -> None:
+    """There may be thousands a second, and the database has them all."""
+    with capture_logs() as logs:
+        await engine.run()
+        participants.on("ship", refusing())
+        await engine.run()
+    settled = [line for line in logs if line["event"] == "saga_settled"]
+    assert [line["status"] for line in settled] == [COMPLETED, COMPENSATED]
+    assert {line["log_level"] for line in settled} == {"debug"}
 
 
 async def test_the_input_of_a_step_may_come_from_the_steps_before(
