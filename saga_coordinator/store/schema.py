@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 
 from saga_coordinator.saga.errors import SagaError
 from saga_coordinator.store.database import short_lived_engine, translated
+from saga_coordinator.store.privileges import check_privileges, permitted_to_migrate
 from saga_coordinator.store.tables import SCHEMA
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -33,9 +34,10 @@ def upgrade(dsn: str) -> tuple[str, str]:
 
     Raises:
         SchemaMismatch: this program is too old for the schema.
+        NotPermitted: the role may not make or change the schema.
         Unavailable: the database cannot be reached.
     """
-    with _connection(dsn) as connection:
+    with _connection(dsn) as connection, permitted_to_migrate(connection):
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
         before = _revision(connection)
         if _is_newer(connection, before):
@@ -52,9 +54,11 @@ def check(dsn: str) -> None:
 
     Raises:
         SchemaMismatch: the schema is older or absent, or takes a newer program; the message says what to do.
+        NotPermitted: the role may not use the schema.
         Unavailable: the database cannot be reached.
     """
     with _connection(dsn) as connection:
+        check_privileges(connection)
         revision = _revision(connection)
         is_newer = _is_newer(connection, revision)
     if revision != _head() and not is_newer:

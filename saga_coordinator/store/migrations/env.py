@@ -6,7 +6,9 @@ from sqlalchemy import text
 from saga_coordinator.store.tables import SCHEMA, metadata
 
 connection = context.config.attributes["connection"]
-connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+# Not IF NOT EXISTS: that takes the right to create one also where an administrator has made it for us.
+if connection.execute(text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar() is None:
+    connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
 context.configure(
     connection=connection,
     target_metadata=metadata,
