@@ -130,6 +130,12 @@ def _database_url(written: Any) -> str:
     problem = "must be a URL such as postgresql://user:password@host:5432/database, or with several hosts, host1:5432,host2:5432"
     if not isinstance(written, str) or not written.startswith(("postgresql://", "postgres://")):
         raise ValueError(problem)
+    authority, *rest = re.split(r"(?=[/?#])", written.partition("://")[2], maxsplit=1)
+    if authority.count("@") > 1 or ("@" not in authority and "@" in "".join(rest)):
+        # Where the password ends is anybody's guess, and each would show another part of it as the host.
+        raise ValueError(
+            "has an @ or / too many: percent-encode them in the user and the password (@ is %40, / is %2F, # is %23, ? is %3F)"
+        )
     try:
         parts = urlsplit(written)
         for host in parts.netloc.rpartition("@")[2].split(","):

@@ -181,6 +181,19 @@ def test_a_database_whose_port_is_none(hosts: str) -> None:
     assert "secret" not in fault
 
 
+@pytest.mark.parametrize("password", ["se@cret", "se/cr@et", "12/cr@et", "12?cr@et", "12#cr@et"])
+def test_a_password_that_is_not_encoded_is_not_shown(password: str) -> None:
+    (fault,) = faults_of({"database_url": f"postgresql://app:{password}@db:5432/sagas"})
+    assert "percent-encode" in fault
+    assert "%40" in fault
+    assert "cr" not in fault.replace("percent", "")
+
+
+@pytest.mark.parametrize("url", ["postgresql://app:p%40ss%2F@db/sagas?x=a@b", "postgresql:///sagas?user=app"])
+def test_what_is_encoded_is_taken(url: str) -> None:
+    assert load(database_url=url).database_url == url
+
+
 @pytest.mark.parametrize(
     ("written", "meant"), [("true", True), ("False", False), (True, True), (False, False)]
 )
