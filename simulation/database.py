@@ -381,6 +381,17 @@ class LogSession:
     async def start_key_holder(self, start_key: str) -> tuple[str, bytes] | None:
         return await self._database.ask(lambda: self._database.start_keys.get(start_key))
 
+    async def taken(self, appends: Sequence[Append]) -> list[int]:
+        database = self._database
+
+        def is_there(append: Append) -> bool:
+            is_key_taken = append.start is not None and append.start.start_key in database.start_keys
+            return is_key_taken or (
+                bool(append.entries) and len(database.logs.get(append.saga_id, [])) >= append.sequence
+            )
+
+        return await database.ask(lambda: [index for index, append in enumerate(appends) if is_there(append)])
+
     async def written(self, saga_id: str, sequence: int, count: int) -> list[tuple[str, StoredEntry]]:
         def statement() -> list[tuple[str, StoredEntry]]:
             rows = self._database.logs.get(saga_id, [])[sequence - 1 : sequence - 1 + count]

@@ -4,7 +4,7 @@ Group commit without linger: while a flush is under way appends gather, and the 
 costs one round trip and one commit; under load many share both.
 
 A flush is one statement, so it commits or fails as a whole. When it fails because somebody else wrote to a saga (P8) or took
-a start key, it is repeated in halves, and halves of these, so that only the loser is told. When the database is away, appends
+a start key, it is repeated without what is there already, so that only the loser is told. When the database is away, appends
 wait until it is back, except starts, which nobody has been promised anything about; since a commit may have succeeded without
 our hearing of it, what is repeated then may meet its own entries, told apart from others' by `recorded_by` and by what they
 say.
@@ -95,6 +95,9 @@ class LogSession(Protocol):
 
     async def start_key_holder(self, start_key: str) -> tuple[str, bytes] | None:
         """The saga that has the start key, and the digest of the request that started it."""
+
+    async def taken(self, appends: Sequence[Append]) -> list[int]:
+        """Which of them, by index, meet a start key or a first entry that is there already."""
 
     async def written(self, saga_id: str, sequence: int, count: int) -> list[tuple[str, StoredEntry]]:
         """Up to `count` entries from `sequence` on, each with the coordinator that wrote it."""
@@ -225,25 +228,37 @@ class Journal:
             self.on_recovered()
 
     async def _flush(self, session: LogSession, batch: Sequence[_Waiting]) -> None:
-        """Commits the batch in one transaction; in halves when that meets somebody else's entries, or its own.
+        """Commits the batch in one transaction; when that meets entries that are there already, without those.
 
-        Halving finds a few losers among hundreds in a few round trips. Append by append would cost a commit each, and hold up
-        every saga of this process just when there is most to take over.
+        Append by append would cost a commit each, and hold up every saga of this process just when there is most to take over.
         """
         written = await self._write(session, batch)
-        if isinstance(written, Exception) and len(batch) > 1:
+        if not isinstance(written, Exception):
+            self._end(batch, None, written)
+        elif len(batch) == 1:
+            error = await self._loss(session, batch[0]) if isinstance(written, Conflict) else written
+            self._end(batch, error)
+        elif isinstance(written, Conflict) and (taken := await self._taken(session, batch)):
+            for waiting in taken:
+                self._end([waiting], await self._loss(session, waiting))
+            losers = set(taken)
+            if rest := [waiting for waiting in batch if waiting not in losers]:
+                await self._flush(session, rest)
+        else:  # one of them is at odds with another, or cannot be stored: halves of halves find it
             half = len(batch) // 2
             await self._flush(session, batch[:half])
             await self._flush(session, batch[half:])
-            return
-        if isinstance(written, Conflict):
-            written = await self._loss(session, batch[0])
-        del self._waiting[: len(batch)]
-        for waiting in batch:
-            if isinstance(written, Exception):
-                waiting.end(written)
-            else:
-                waiting.end(None, written)
+
+    async def _taken(self, session: LogSession, batch: Sequence[_Waiting]) -> list[_Waiting]:
+        return [batch[index] for index in await session.taken([waiting.append for waiting in batch])]
+
+    def _end(
+        self, done: Sequence[_Waiting], error: Exception | None, recorded_at: float | None = None
+    ) -> None:
+        ended = set(done)
+        self._waiting = [waiting for waiting in self._waiting if waiting not in ended]
+        for waiting in done:
+            waiting.end(error, recorded_at)
 
     async def _write(self, session: LogSession, batch: Sequence[_Waiting]) -> Exception | float | None:
         """When the batch was written, or why it cannot be as it is. Raises Unavailable, and then nobody knows."""

@@ -60,6 +60,12 @@ class PostgresLogSession:
         row = await self._cursor.fetchone()
         return None if row is None else (row[0], bytes(row[1]))
 
+    async def taken(self, appends: Sequence[Append]) -> list[int]:
+        entries = [(i, each.saga_id, each.sequence) for i, each in enumerate(appends) if each.entries]
+        starts = [(i, each.start.start_key) for i, each in enumerate(appends) if each.start is not None]
+        await self._execute(_TAKEN, (NAMESPACE, *_columns(entries, 3), *_columns(starts, 2)))
+        return [row[0] for row in await self._cursor.fetchall()]
+
     async def written(self, saga_id: str, sequence: int, count: int) -> list[tuple[str, StoredEntry]]:
         await self._execute(_WRITTEN, (saga_id, sequence, count))
         return [(row[0], StoredEntry(*row[1:])) for row in await self._cursor.fetchall()]
@@ -111,6 +117,13 @@ WITH claimed AS (
         AS e (saga_id, sequence, type, step, operation, attempt, body)
 )
 SELECT extract(epoch FROM now())
+"""
+_TAKEN = """
+SELECT e.index FROM unnest($2::int4[], $3::text[]::uuid[], $4::int4[]) AS e (index, saga_id, sequence)
+WHERE EXISTS (SELECT FROM saga.log WHERE log.saga_id = e.saga_id AND log.sequence = e.sequence)
+UNION
+SELECT s.index FROM unnest($5::int4[], $6::text[]) AS s (index, start_key)
+WHERE EXISTS (SELECT FROM saga.start_keys WHERE start_keys.namespace = $1 AND start_keys.start_key = s.start_key)
 """
 _START_KEY = """
 SELECT saga_id::text, request_digest FROM saga.start_keys WHERE namespace = $1 AND start_key = $2

@@ -38,6 +38,9 @@ class ForgetfulLog:
             raise Unavailable("the connection broke")
         raise Conflict("entry 4")
 
+    async def taken(self, appends: Sequence[Append]) -> list[int]:
+        return list(range(len(appends)))
+
     async def written(self, saga_id: str, sequence: int, count: int) -> list[tuple[str, StoredEntry]]:
         return self._written[:count]
 
