@@ -19,13 +19,11 @@ from saga_coordinator.saga.state import (
     apply,
 )
 from simulation.batch import Batch
-from simulation.evidence import Evidence, Record, Violation, records_of
+from simulation.evidence import FINAL, Evidence, Record, Violation, records_of
 from simulation.history import Start
 from simulation.judge_calls import judge_calls
 from simulation.judge_end import judge_end
 from simulation.judge_log import judge_log
-
-_FINAL = frozenset({"saga_completed", "saga_compensated", "saga_parked"})
 
 
 @dataclass(slots=True)
@@ -149,7 +147,7 @@ def _judge_cancels(batch: Batch, verdict: Verdict) -> None:
         is_too_late = any(
             record.at <= cancel.answered_at
             and (
-                record.row.type in _FINAL
+                record.row.type in FINAL
                 or (
                     pivot is not None
                     and record.row.type == "attempt_started"

@@ -13,6 +13,7 @@ from simulation.database import EPOCH, LogRow, Row
 from simulation.history import Call, History, Report, Start
 
 ACTION, COMPENSATION = "action", "compensation"
+FINAL = frozenset({"saga_completed", "saga_compensated", "saga_parked"})
 LATE_SUCCESS, LATE_REFUSAL = "SUCCEEDED", "REFUSED"
 
 
@@ -56,6 +57,11 @@ class Evidence:
 
     def broken(self, promise: str, what: str) -> None:
         self.violations.append(Violation(promise, self.saga_id, what))
+
+    @property
+    def ended_at(self) -> float:
+        """When the log said that nothing moves any more; what contradictory participants say later changes nothing."""
+        return next((record.at for record in self.log if record.row.type in FINAL), float("inf"))
 
     def calls(self, step: str, operation: str) -> list[Call]:
         return self.history.calls.get((self.saga_id, step, operation), [])

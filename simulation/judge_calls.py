@@ -68,7 +68,9 @@ def _judge_backward(evidence: Evidence, call: Call) -> None:
     for name in (call.step, *sorted(definition.dependents[call.step])):
         is_decided = name != call.step and any(
             record.at <= call.sent_at
-            for record in evidence.records(name, ACTION, "attempt_refused", "attempt_succeeded")
+            for record in evidence.records(
+                name, ACTION, "attempt_refused", "attempt_succeeded", "outcome_late"
+            )
         )
         for action in evidence.calls(name, ACTION):
             is_in_flight = action.sent_at <= call.sent_at < action.over_at - _TOLERANCE_SECONDS

@@ -54,7 +54,7 @@ def _judge_completed(evidence: Evidence, step: Step, book: Entry | None) -> None
 def _judge_compensated(evidence: Evidence, step: Step, book: Entry | None) -> None:
     if step.is_read_only:
         return
-    if evidence.may_have_effect(step.name, _FOREVER) or _is_refused(evidence, step):
+    if evidence.may_have_effect(step.name, evidence.ended_at) or _is_refused(evidence, step):
         if step.compensation is None:
             evidence.broken("P2", f"COMPENSATED, but {step.name} may have taken effect and cannot be undone")
         elif not evidence.is_undone(step, _FOREVER):
@@ -65,7 +65,10 @@ def _judge_compensated(evidence: Evidence, step: Step, book: Entry | None) -> No
 
 def _judge_parked(evidence: Evidence, step: Step, book: Entry | None) -> None:
     is_listed = step.name in evidence.row.remaining
-    may_stand = evidence.may_have_effect(step.name, _FOREVER) and not step.is_read_only
+    # A refusal that is reported later takes an effect off the list; what contradicts a refusal does not put one on it.
+    may_stand = not step.is_read_only and all(
+        evidence.may_have_effect(step.name, by) for by in (evidence.ended_at, _FOREVER)
+    )
     is_undone = step.compensation is not None and evidence.is_undone(step, _FOREVER)
     if may_stand and not is_undone and not is_listed:
         evidence.broken("P2", f"NEEDS_ATTENTION, but the effect of {step.name} is not listed as remaining")

@@ -14,13 +14,13 @@ from saga_coordinator.engine.coordinator import Coordinator, StartSaga
 from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow, Unavailable
 from saga_coordinator.saga.identity import OperationKind
 from simulation.database import SimulatedDatabase
+from simulation.evidence import FINAL
 from simulation.history import Cancel, History, Report, Start, StartAnswer
 from simulation.loop import Node, SimulatedLoop
 
 Ask = Callable[[Coordinator], Coroutine[Any, Any, Any]]
 
 _ANSWER_SECONDS_MAX = 6.0
-_FINAL = frozenset({"saga_completed", "saga_compensated", "saga_parked"})
 
 
 class Clients:
@@ -103,7 +103,7 @@ class Clients:
         async def ask(coordinator: Coordinator) -> bool:
             is_settled = await coordinator.wait(saga_id, 3.0)
             if is_settled:
-                has_ended = any(row.type in _FINAL for row in self._database.logs[saga_id])
+                has_ended = any(row.type in FINAL for row in self._database.logs[saga_id])
                 self._history.waits.append((saga_id, self._loop.now, has_ended))
             return is_settled is not None
 
