@@ -2,14 +2,18 @@
 
 log = telemetry.logger()
 log.info("saga_parked", saga_id=saga_id, remaining=remaining)
+
+A line never raises: what is decided must not depend on whether anybody reads about it.
 """
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
-from collections.abc import Sequence
-from typing import Any, BinaryIO, cast
+from collections.abc import Mapping, Sequence
+from typing import IO, Any, AnyStr, BinaryIO, Generic, TextIO, cast
 
 import orjson
 import structlog
@@ -19,6 +23,27 @@ _LIBRARIES_LEVEL = logging.WARNING
 """What grpc, sqlalchemy and asyncio say below this is of use only to their own developers."""
 
 
+class _Lossy(Generic[AnyStr]):
+    """Standard error, as long as there is one. When a terminal is closed, a pipe breaks or a disk is full, lines are lost."""
+
+    def __init__(self, stream: IO[AnyStr] | None) -> None:
+        self._stream: IO[AnyStr] | None = stream
+
+    def write(self, line: AnyStr) -> None:
+        try:
+            if self._stream is not None:
+                self._stream.write(line)
+        except (OSError, ValueError):  # ValueError: it is closed
+            pass
+
+    def flush(self) -> None:
+        try:
+            if self._stream is not None:
+                self._stream.flush()
+        except (OSError, ValueError):
+            pass
+
+
 def configure(*, log_format: str = "auto", log_level: str = "info") -> None:
     """Sets logging up for the whole process; logs go to standard error, so that standard output is for answers.
 
@@ -26,23 +51,29 @@ def configure(*, log_format: str = "auto", log_level: str = "info") -> None:
         log_format: `json`, `pretty`, or `auto`: pretty on a terminal.
         log_level: `debug`, `info`, `warning` or `error`; calls below it cost next to nothing.
     """
-    is_pretty = log_format == "pretty" or (log_format == "auto" and sys.stderr.isatty())
+    # Python has none when the program was started without.
+    stream = cast("TextIO | None", sys.stderr)
+    is_terminal = stream is not None and stream.isatty()
+    is_pretty = log_format == "pretty" or (log_format == "auto" and is_terminal)
     level = logging.getLevelNamesMapping()[log_level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    rendering = _pretty() if is_pretty else _json()
+    rendering = _pretty(colors=is_terminal and _may_be_coloured(os.environ)) if is_pretty else _json()
+    text = cast("TextIO", _Lossy(stream))
     structlog.configure(
         processors=[*shared, *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+        logger_factory=structlog.PrintLoggerFactory(text)
         if is_pretty
-        else structlog.BytesLoggerFactory(cast("BinaryIO", sys.stderr.buffer)),
+        else structlog.BytesLoggerFactory(
+            cast("BinaryIO", _Lossy(None if stream is None else stream.buffer))
+        ),
         cache_logger_on_first_use=True,
     )
-    _route_libraries(shared, rendering, max(level, _LIBRARIES_LEVEL))
+    _route_libraries(text, shared, rendering, max(level, _LIBRARIES_LEVEL))
 
 
 def logger() -> FilteringBoundLogger:
@@ -50,19 +81,29 @@ def logger() -> FilteringBoundLogger:
     return cast("FilteringBoundLogger", structlog.get_logger())
 
 
-def _pretty() -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+def _may_be_coloured(environment: Mapping[str, str]) -> bool:
+    """By https://no-color.org, and where the terminal says that it cannot."""
+    return not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+
+
+def _pretty(*, colors: bool) -> list[Processor]:
+    return [structlog.dev.ConsoleRenderer(colors=colors)]
 
 
 def _json() -> list[Processor]:
     def dumps(event: Any, **_: Any) -> bytes:
         first = {name: event.pop(name, None) for name in ("timestamp", "level", "event")}
-        return orjson.dumps({**first, **event}, default=str, option=orjson.OPT_NON_STR_KEYS)
+        try:
+            return orjson.dumps({**first, **event}, default=str, option=orjson.OPT_NON_STR_KEYS)
+        except orjson.JSONEncodeError:  # numbers of more than 64 bits, half of a surrogate pair
+            return json.dumps({**first, "unprintable": repr(event)}, default=repr).encode()
 
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=dumps)]
 
 
-def _route_libraries(shared: Sequence[Processor], rendering: Sequence[Processor], level: int) -> None:
+def _route_libraries(
+    stream: TextIO, shared: Sequence[Processor], rendering: Sequence[Processor], level: int
+) -> None:
     def with_logger_name(_: Any, __: str, event: Any) -> Any:
         record = event.get("_record")
         if record is not None:
@@ -72,7 +113,7 @@ def _route_libraries(shared: Sequence[Processor], rendering: Sequence[Processor]
     def as_text(_: Any, __: str, event: Any) -> Any:
         return event.decode() if isinstance(event, bytes) else event
 
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, with_logger_name],

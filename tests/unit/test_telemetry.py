@@ -1,6 +1,8 @@
 """Logs: one event a line, whichever way it came, on standard error."""
 
+import io
 import logging
+import sys
 from collections.abc import Iterator
 
 import orjson
@@ -75,3 +77,65 @@ def test_auto_is_json_where_there_is_no_terminal(capsys: pytest.CaptureFixture[s
     telemetry.configure(log_format="auto")
     telemetry.logger().info("serving")
     assert lines(capsys)[0]["event"] == "serving"
+
+
+class Gone(io.RawIOBase):
+    """A terminal that has been closed, a pipe that nobody reads, a disk that is full."""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, _: object) -> int:
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # what is left is flushed in vain
+@pytest.mark.parametrize("log_format", ["json", "pretty"])
+@pytest.mark.parametrize("kind", ["gone", "closed", "none"])
+def test_a_line_that_nobody_can_read_is_lost_and_raises_nothing(
+    monkeypatch: pytest.MonkeyPatch, log_format: str, kind: str
+) -> None:
+    gone = io.TextIOWrapper(io.BufferedWriter(Gone()), line_buffering=True)
+    closed = io.TextIOWrapper(io.BytesIO())
+    stream = {"gone": gone, "closed": closed, "none": None}[kind]
+    monkeypatch.setattr(sys, "stderr", stream)
+    telemetry.configure(log_format=log_format)
+    closed.close()
+    for _ in range(2):
+        telemetry.logger().error("stopping", exc_info=RuntimeError("x"))
+        logging.getLogger("grpc").warning("odd")
+
+
+def test_what_json_has_no_words_for_is_logged_all_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure(log_format="json")
+    telemetry.logger().info("answered", count=1 << 70, text="\ud800")
+    (line,) = lines(capsys)
+    assert line["event"] == "answered"
+    assert str(1 << 70) in str(line["unprintable"])
+
+
+@pytest.mark.parametrize(
+    ("environment", "has_colours"),
+    [
+        ({"TERM": "xterm"}, True),
+        ({"TERM": "xterm", "NO_COLOR": ""}, True),
+        ({"TERM": "xterm", "NO_COLOR": "1"}, False),
+        ({"TERM": "dumb"}, False),
+    ],
+    ids=str,
+)
+def test_colours_are_for_terminals_that_want_them(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    environment: dict[str, str],
+    has_colours: bool,
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    telemetry.configure(log_format="auto")
+    telemetry.logger().info("serving")
+    assert ("\x1b" in capsys.readouterr().err) is has_colours
