@@ -44,11 +44,11 @@ def main() -> int:
         signal.signal(number, _interrupt)
     console = Console(highlight=False, soft_wrap=True)
     try:
-        with _folder(arguments.dir.resolve()) as folder:
+        with _folder(arguments.dir.resolve()) as folder, _in_words(folder):
             faults = _run(console, folder)
             if faults:
                 raise DemoError("the books are wrong:\n" + _in_lines(faults) + f"\nThe logs are in {folder}")
-    except (DemoError, grpc.RpcError, psycopg.Error) as error:
+    except DemoError as error:
         console.print(f"[bold red]demo: {escape(str(error))}[/bold red]")
         print("demo: inconsistent", flush=True)
         return 1
@@ -57,6 +57,20 @@ def main() -> int:
         return 130
     print("demo: consistent", flush=True)
     return 0
+
+
+@contextmanager
+def _in_words(folder: Path) -> Iterator[None]:
+    """Says in one line what a call or a statement failed with, and where to read on."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        said = f"{error.code().name}: {error.details()}"
+    except psycopg.Error as error:
+        said = str(error)
+    else:
+        return
+    raise DemoError(f"{' '.join(said.split())}; the logs are in {folder}")
 
 
 def _run(console: Console, folder: Path) -> list[str]:

@@ -4,12 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import psutil
+import psycopg
 import pytest
+from order_fulfilment.demo import main
+from rich.console import Console
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -66,3 +70,37 @@ def test_an_interrupted_demo_leaves_nothing(postgres_folder: Path, number: signa
     assert rest.splitlines()[-1] == "demo: stopped"
     assert not [each for each in started if is_alive(each)]
     assert not folder.exists()
+
+
+def unreachable(_console: Console, folder: Path) -> list[str]:
+    (folder / "coordinator.log").write_text("what happened\n")
+    with grpc.insecure_channel(f"unix:{folder}/absent.sock") as channel:
+        channel.unary_unary("/shop/Ask", lambda given: given, lambda given: given)(b"", timeout=10)
+    return []
+
+
+def locked(_console: Console, folder: Path) -> list[str]:
+    raise psycopg.OperationalError("the connection\nis lost")
+
+
+@pytest.mark.parametrize(
+    ("play", "said"),
+    [(unreachable, "demo: UNAVAILABLE: "), (locked, "demo: the connection is lost; ")],
+    ids=["call", "statement"],
+)
+def test_a_demo_that_breaks_off_says_why_and_where_to_read_on(
+    play: Callable[[Console, Path], list[str]],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["demo", "--dir", str(tmp_path)])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the handlers would stay with the tests
+    monkeypatch.setattr("order_fulfilment.demo._run", play)
+    assert main() == 1
+    first, last = capsys.readouterr().out.splitlines()
+    (folder,) = tmp_path.iterdir()
+    assert first.startswith(said)
+    assert first.endswith(f"; the logs are in {folder}")
+    assert last == "demo: inconsistent"
