@@ -1,7 +1,7 @@
 """The composition root: builds everything from the settings, serves until told to stop, and stops in order.
 
 Signals: SIGTERM and SIGINT stop gracefully, a second one at once (nothing accepted is lost by that either, P1); SIGHUP reads the
-participants file again.
+participants file again, or stops what is not to outlive its terminal.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 import signal
+import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,8 +38,15 @@ Announce = Callable[[tuple[str, ...]], None]
 """Is told the addresses once they are served."""
 
 
-def run(settings: Settings, announce: Announce | None = None, *, shares_port: bool = False) -> None:
-    """Serves until a signal says to stop; on a port that other coordinators serve too, if `shares_port`.
+def run(
+    settings: Settings,
+    announce: Announce | None = None,
+    *,
+    shares_port: bool = False,
+    ends_with_terminal: bool = False,
+) -> None:
+    """Serves until a signal says to stop, SIGHUP too if `ends_with_terminal`; on a port that other coordinators serve too, if
+    `shares_port`.
 
     Raises:
         SagaError: it cannot start; the message says why and what to do.
@@ -46,7 +54,8 @@ def run(settings: Settings, announce: Announce | None = None, *, shares_port: bo
     telemetry.configure(log_format=settings.log_format, log_level=settings.log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
-            runner.run(_serve(App(settings, shares_port=shares_port), announce))
+            app = App(settings, shares_port=shares_port)
+            runner.run(_serve(app, announce, ends_with_terminal=ends_with_terminal))
         except SagaError:
             raise
         except Exception as error:
@@ -63,12 +72,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _serve(app: App, announce: Announce | None) -> None:
+async def _serve(app: App, announce: Announce | None, *, ends_with_terminal: bool) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, _stop, stopping, number)
-    loop.add_signal_handler(signal.SIGHUP, app.reload_participants)
+    if ends_with_terminal:
+        loop.add_signal_handler(signal.SIGHUP, _hang_up, stopping)
+    else:
+        loop.add_signal_handler(signal.SIGHUP, app.reload_participants)
     starting = asyncio.ensure_future(app.start())
     stopped = asyncio.ensure_future(stopping.wait())
     try:
@@ -82,16 +94,33 @@ async def _serve(app: App, announce: Announce | None) -> None:
         for task in (starting, stopped):
             task.cancel()
         await asyncio.gather(starting, stopped, return_exceptions=True)
-        await app.stop()
+        await _stop_after(sys.exception(), app)
     log.info("stopped")
+
+
+async def _stop_after(cause: BaseException | None, app: App) -> None:
+    """What ended it is what has to be heard of, also when that keeps it from stopping in order."""
+    try:
+        await app.stop()
+    except Exception as error:
+        if cause is None:
+            raise
+        log.warning("not_stopped_in_order", reason=" ".join(str(error).split()))
 
 
 def _stop(stopping: asyncio.Event, number: signal.Signals) -> None:
     if stopping.is_set():
         log.warning("stopped_at_once", signal=number.name)
         os._exit(128 + number)
-    log.info("stopping", signal=number.name)
     stopping.set()
+    log.info("stopping", signal=number.name)
+
+
+def _hang_up(stopping: asyncio.Event) -> None:
+    """The terminal is gone, which the kernel and the shell may both say: unlike a second Ctrl-C, that is no impatience."""
+    if not stopping.is_set():
+        stopping.set()
+        log.info("stopping", signal="SIGHUP")
 
 
 class App:
@@ -174,11 +203,14 @@ class App:
             ending.append(self._server.stop(grace))
         if self._coordinator is not None:
             ending.append(self._coordinator.stop(grace))
-        await asyncio.gather(*ending)
+        ended = await asyncio.gather(*ending, return_exceptions=True)
         if self._participants is not None:
             await self._participants.close(0)
         if self._database is not None:
             await self._database.close()
+        for failure in ended:
+            if isinstance(failure, BaseException):
+                raise failure
 
     def reload_participants(self) -> None:
         """Reads the participants file again, soon; a faulty one is logged, and the one before stays in use."""

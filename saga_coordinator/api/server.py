@@ -108,6 +108,19 @@ class Server:
             await self._health.set(service, SERVING if is_ready else NOT_SERVING)
 
 
+def check_addresses(addresses: Sequence[str]) -> None:
+    """Looks whether `addresses` could be listened on now, without doing so.
+
+    Raises:
+        CannotListen: on one of them.
+    """
+    for address in addresses:
+        if address.startswith("unix:"):
+            _make_way(Path(address.removeprefix("unix:")), address)
+        elif (reason := _why_not(address)) is not None:
+            raise CannotListen(f"cannot listen on {address}: {reason}")
+
+
 def _options(payload_bytes_max: int, shares_port: bool) -> list[tuple[str, int]]:
     # In protobuf a number takes 11 bytes where JSON needs 2, and nothing grows more. The rest is labels, texts and definitions.
     message_bytes_max = 6 * payload_bytes_max + 1024 * 1024
@@ -128,7 +141,8 @@ def _listen(server: grpc.aio.Server, address: str) -> str:
     try:
         port = server.add_insecure_port(address)
     except RuntimeError:
-        raise CannotListen(f"cannot listen on {address}: {_why_not(address)}") from None
+        reason = _why_not(address) or "gRPC did not say why"
+        raise CannotListen(f"cannot listen on {address}: {reason}") from None
     if address.startswith("unix:"):
         return address
     return f"{address.rpartition(':')[0]}:{port}"
@@ -147,13 +161,13 @@ def _make_way(path: Path, address: str) -> None:
         raise CannotListen(f"cannot listen on {address}: another process does")
 
 
-def _why_not(address: str) -> str:
-    """The system's reason, which gRPC only writes to its own log."""
+def _why_not(address: str) -> str | None:
+    """The system's reason, which gRPC only writes to its own log; None when it has nothing against it."""
     try:
         if address.startswith("unix:"):
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.bind(address.removeprefix("unix:"))
-            return "gRPC did not say why"
+            return None
         host, _, port = address.rpartition(":")
         for family, kind, protocol, _, target in socket.getaddrinfo(
             host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -168,4 +182,4 @@ def _why_not(address: str) -> str:
     except OSError as error:
         said = os.strerror(error.errno) if error.errno else str(error)
         return f"{said[:1].lower()}{said[1:]}"
-    return "gRPC did not say why"
+    return None

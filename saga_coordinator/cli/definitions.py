@@ -32,7 +32,7 @@ def definition() -> None:
     """
 
 
-@definition.command()
+@definition.command(short_help="Check the definitions in FILES without a coordinator.")
 @_files
 def validate(files: tuple[Path, ...]) -> None:
     """Check the definitions in FILES without a coordinator; exit with 1 when any has a fault."""
@@ -40,7 +40,7 @@ def validate(files: tuple[Path, ...]) -> None:
         click.echo(f"{valid.document.source}: {valid.message.name} is valid")
 
 
-@definition.command()
+@definition.command(short_help="Register the definitions in FILES, if all are valid.")
 @_files
 @address_flag
 def apply(files: tuple[Path, ...], address: str) -> None:

@@ -30,6 +30,8 @@ def health(address: str, service: str, timeout: float) -> None:
                 response_deserializer=health_pb2.HealthCheckResponse.FromString,
             )(health_pb2.HealthCheckRequest(service=service), timeout=timeout)
         except grpc.RpcError as error:
+            if service and error.code() is grpc.StatusCode.NOT_FOUND:
+                raise Failure(f"{address} serves no service named {service}") from None
             raise Failure(f"{address} does not serve: {error.details() or error.code().name}") from None
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     click.echo(status)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import os
 import sys
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TextIO
 
 import click
 
@@ -16,6 +19,11 @@ from saga_coordinator.saga.errors import InvalidRequest, SagaError
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+
+UNREAD = 141
+"""The exit code when nobody reads on, as in `| head -1`: 128 + SIGPIPE."""
+
+_OUTPUT_LOST = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 MODULES: Mapping[str, str] = {
     "definition": "definitions",
@@ -30,7 +38,28 @@ MODULES: Mapping[str, str] = {
 """Where each command is. Containers ask for the health every few seconds; that must not cost the import of everything."""
 
 
+class _Unread(Exception):
+    """Standard output is a pipe that nobody reads any more."""
+
+
+@contextlib.contextmanager
+def _told_of_closed_pipe() -> Iterator[None]:
+    """click would end the program with 1, as if something had failed."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise _Unread from None
+
+
 class _Commands(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _told_of_closed_pipe():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _told_of_closed_pipe():
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(MODULES)
 
@@ -45,6 +74,7 @@ class _Commands(click.Group):
 @click.command(
     cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
+@click.version_option(__version__, message="saga-coordinator %(version)s")
 def program() -> None:
     """Carries business transactions across services, remembers them in Postgres, and undoes them in reverse when a step fails."""
 
@@ -58,25 +88,67 @@ def version() -> None:
 def run() -> None:
     """Runs the command that the arguments name, and exits. 1: it failed; 2: it was called wrongly."""
     try:
-        sys.exit(program.main(prog_name="saga-coordinator", standalone_mode=False))
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt):
-        sys.exit(INTERRUPTED)
-    except Failure as failure:
-        _fail(failure.lines, failure.exit_code)
-    except SettingsFaulty as error:
-        _fail(error.faults, 2)
-    except FileFaulty as error:
-        _fail([str(error)], 1)
-    except InvalidRequest as error:
-        _fail([str(fault) for fault in error.faults], 1)
-    except SagaError as error:
-        _fail([str(error)], 1)
-
-
-def _fail(lines: list[str] | tuple[str, ...], exit_code: int) -> None:
-    for line in lines:
-        click.echo(f"error: {' '.join(line.split())}", err=True)
+        exit_code = _run()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _let_go(stream)
     sys.exit(exit_code)
+
+
+def _run() -> int:
+    try:
+        return int(program.main(prog_name="saga-coordinator", standalone_mode=False) or 0)
+    except _Unread:
+        return UNREAD
+    except click.exceptions.NoArgsIsHelpError as error:
+        _say(error.format_message())
+        return error.exit_code
+    except click.UsageError as error:
+        return _wrong_usage(error)
+    except click.ClickException as error:
+        return _fail([error.format_message()], error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except Failure as failure:
+        return _fail(failure.lines, failure.exit_code)
+    except SettingsFaulty as error:
+        return _fail(error.faults, 2)
+    except InvalidRequest as error:
+        return _fail([str(fault) for fault in error.faults], 1)
+    except (FileFaulty, SagaError) as error:
+        return _fail([str(error)], 1)
+    except OSError as error:
+        if error.filename is None and error.errno in _OUTPUT_LOST:
+            return _fail([f"the output cannot be written: {os.strerror(error.errno)}"], 1)
+        raise
+
+
+def _wrong_usage(error: click.UsageError) -> int:
+    """As click shows it, but with an error line like all others."""
+    hint = ""
+    if error.ctx is not None:
+        hint = f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n\n"
+    _say(f"{hint}error: {' '.join(error.format_message().split())}")
+    return error.exit_code
+
+
+def _fail(lines: Sequence[str], exit_code: int) -> int:
+    for line in lines:
+        _say(f"error: {' '.join(line.split())}")
+    return exit_code
+
+
+def _say(text: str) -> None:
+    with contextlib.suppress(OSError):  # nobody is there to be told; the exit code stands
+        click.echo(text, err=True)
+
+
+def _let_go(stream: TextIO | None) -> None:
+    """What could not be written is not tried again as Python ends, which would cost a traceback and the exit code."""
+    if stream is None:  # the program was started without it
+        return
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

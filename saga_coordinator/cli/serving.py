@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
@@ -17,8 +18,10 @@ import click
 
 import saga_coordinator
 from saga_coordinator import app
+from saga_coordinator.api.server import check_addresses
 from saga_coordinator.cli import supervisor
 from saga_coordinator.cli.options import Failure, setting_flags, settings_of
+from saga_coordinator.saga.errors import Unavailable
 from saga_coordinator.store import schema
 from saga_coordinator.store.embedded import EmbeddedPostgres
 
@@ -38,7 +41,7 @@ _postgres_port = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Run a coordinator on a database of yours.")
 @setting_flags()
 @click.option(supervisor.ONE_OF_MANY, is_flag=True, hidden=True)
 def serve(one_of_many: bool, **flags: Any) -> None:
@@ -56,7 +59,7 @@ def serve(one_of_many: bool, **flags: Any) -> None:
     app.run(settings, shares_port=one_of_many)
 
 
-@click.command()
+@click.command(short_help="Run a coordinator with a PostgreSQL of its own, to try it.")
 @click.option(
     "--data-dir",
     default=".saga",
@@ -69,14 +72,21 @@ def serve(one_of_many: bool, **flags: Any) -> None:
 @setting_flags(without=("database_url", "database_wait_seconds", "processes"))
 def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **flags: Any) -> None:
     """Run a coordinator for trying things out, with a PostgreSQL of its own that needs no server."""
-    settings_of(flags, database_url="postgresql://checked-before-it-is-started/")
+    ends_with_terminal = _ends_with_terminal()
+    check_addresses(settings_of(flags, database_url="postgresql://checked-before-it-is-started/").addresses)
     _make_folder(data_dir)
-    with _stopped_by_sigterm():
+    with _stopped_by_signals():
         database = EmbeddedPostgres(data_dir, postgres_bin=postgres_bin, port=postgres_port)
+        if not database.is_made:
+            click.echo(f"making a database in {data_dir}", err=True)
         with database:
             schema.upgrade(database.dsn)
             settings = settings_of(flags, database_url=database.dsn)
-            app.run(settings, lambda addresses: _welcome(addresses, database, settings.participants))
+            app.run(
+                settings,
+                lambda addresses: _welcome(addresses, database, settings.participants),
+                ends_with_terminal=ends_with_terminal,
+            )
 
 
 def _make_folder(data_dir: Path) -> None:
@@ -93,7 +103,7 @@ def _make_folder(data_dir: Path) -> None:
 def _welcome(addresses: tuple[str, ...], database: EmbeddedPostgres, participants: Path | None) -> None:
     definition = _examples() / "order_fulfilment" / "definition.yaml"
     other = "" if addresses[0] == "127.0.0.1:7242" else f" --address {addresses[0]}"
-    click.echo(
+    welcome = (
         f"saga-coordinator {saga_coordinator.__version__}, for development\n"
         f"  address       {', '.join(addresses)}\n"
         f"  database      {database.dsn}\n"
@@ -104,6 +114,8 @@ def _welcome(addresses: tuple[str, ...], database: EmbeddedPostgres, participant
         f"  buf curl --protocol grpc --http2-prior-knowledge http://{addresses[0]}/saga.v1.DefinitionService/ListDefinitions\n"
         "Ctrl-C stops it; the data stays."
     )
+    with contextlib.suppress(OSError):  # it serves, whether or not anybody reads this
+        click.echo(welcome)
 
 
 def _shortest(path: Path) -> Path:
@@ -112,12 +124,28 @@ def _shortest(path: Path) -> Path:
 
 
 @click.command()
-@setting_flags(only=("database_url",))
+@setting_flags(only=("database_url", "database_wait_seconds"))
 def migrate(**flags: Any) -> None:
     """Bring the database's schema up to what this program needs."""
-    before, after = schema.upgrade(settings_of(flags).database_url)
+    settings = settings_of(flags)
+    before, after = _upgrade(settings.database_url, settings.database_wait_seconds)
     change = "unchanged" if before == after else f"was {before or 'none'}"
     click.echo(f"schema {after} ({change})")
+
+
+def _upgrade(database_url: str, wait_seconds: float) -> tuple[str, str]:
+    give_up_at = time.monotonic() + wait_seconds
+    is_awaited = False
+    while True:
+        try:
+            return schema.upgrade(database_url)
+        except Unavailable as error:
+            if time.monotonic() >= give_up_at:
+                raise
+            if not is_awaited:
+                click.echo(f"waiting for the database: {' '.join(str(error).split())}", err=True)
+            is_awaited = True
+            time.sleep(app.DATABASE_POLL_SECONDS)
 
 
 @click.command()
@@ -138,7 +166,7 @@ def postgres(data_dir: Path, postgres_bin: Path | None, postgres_port: int | Non
     """
     with (
         contextlib.suppress(KeyboardInterrupt),
-        _stopped_by_sigterm(),
+        _stopped_by_signals(),
         EmbeddedPostgres(data_dir, postgres_bin=postgres_bin, port=postgres_port) as server,
     ):
         click.echo(f"postgres: {server.dsn}")
@@ -154,21 +182,31 @@ def _is_input_closed() -> bool:
     return bool(readable) and not os.read(sys.stdin.fileno(), 65536)
 
 
+def _ends_with_terminal() -> bool:
+    """Unless it was started by nohup."""
+    return signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+
+
 @contextlib.contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
-    """SIGTERM ends the block as an exception does, so that what it started is stopped."""
+def _stopped_by_signals() -> Iterator[None]:
+    """SIGTERM, and SIGHUP when the terminal is closed, end the block as an exception does, so that what it started is stopped."""
 
     def stop(_: int, __: FrameType | None) -> Never:
         raise click.exceptions.Exit(0)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    numbers = [signal.SIGTERM, *([signal.SIGHUP] if _ends_with_terminal() else [])]
+    before = {number: signal.signal(number, stop) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.command(
+    short_help="Run the example, with what goes wrong in life.",
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(arguments: tuple[str, ...]) -> None:
     """Run the example: Postgres, a coordinator and three services, with what goes wrong in life.

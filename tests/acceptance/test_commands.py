@@ -2,13 +2,26 @@
 
 import json
 import os
+import pty
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from saga_coordinator import __version__
 from saga_coordinator.config import OPTIONS
-from tests.acceptance.conftest import ROOT, Serving, StartProgram, fails_with, run_here, run_program
+from tests.acceptance.conftest import (
+    PATIENCE_SECONDS,
+    ROOT,
+    Serving,
+    StartProgram,
+    fails_with,
+    run_here,
+    run_program,
+)
 
 EXAMPLE = ROOT / "examples" / "order_fulfilment" / "definition.yaml"
 COMMANDS = ["definition", "demo", "dev", "health", "migrate", "postgres", "serve", "version"]
@@ -61,6 +74,9 @@ def test_wrong_usage(arguments: list[str], said: str) -> None:
     assert done.returncode == 2
     assert said in done.stderr
     assert done.stdout == ""
+    assert "Error:" not in done.stderr
+    if arguments:
+        assert done.stderr.splitlines()[-1].startswith("error: ")
 
 
 def test_wrong_settings_are_all_named_at_once(tmp_path: Path) -> None:
@@ -92,8 +108,51 @@ def test_wrong_settings_are_all_named_at_once(tmp_path: Path) -> None:
         assert part in line
 
 
-def test_version() -> None:
-    assert run_here("version").stdout.startswith("saga-coordinator ")
+@pytest.mark.parametrize("asked", ["version", "--version"])
+def test_version(asked: str) -> None:
+    assert run_here(asked).stdout == f"saga-coordinator {__version__}\n"
+
+
+@pytest.mark.parametrize("group", [[], ["definition"]], ids=["program", "definition"])
+def test_no_command_is_described_in_half_a_sentence(group: list[str]) -> None:
+    listed = run_here(*group, "--help", environment={"COLUMNS": "80"}).stdout.split("Commands:")[1]
+    for line in listed.strip().splitlines():
+        assert line.endswith("."), line
+        assert not line.endswith("..."), line
+
+
+def test_what_cannot_be_written_is_said_in_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "saga_coordinator", "definition", "validate", EXAMPLE],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        1,
+        "error: the output cannot be written: No space left on device\n",
+    )
+
+
+@pytest.mark.parametrize("arguments", [["definition", "validate", EXAMPLE], ["--help"], ["serve", "--help"]])
+def test_what_nobody_reads_ends_quietly(arguments: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-m", "saga_coordinator", *arguments]
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+def test_it_runs_with_all_standard_streams_closed(tmp_path: Path) -> None:
+    """What it reads must not get the number of standard error, and be written to."""
+    file = tmp_path / "definition.yaml"
+    file.write_text(EXAMPLE.read_text())
+    command = f"exec {sys.executable} -m saga_coordinator definition validate {file} <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", command], check=False).returncode == 0
+    assert file.read_text() == EXAMPLE.read_text()
 
 
 def test_health_without_a_coordinator() -> None:
@@ -185,9 +244,9 @@ def test_health_of_a_coordinator(coordinator: Serving) -> None:
     for service in ([], ["--service", "saga.v1.SagaService"], ["--service", "saga.v1.DefinitionService"]):
         done = run_here("health", "--address", coordinator.address, *service)
         assert (done.returncode, done.stdout) == (0, "SERVING\n")
-    assert "does not serve" in fails_with(
-        "health", "--address", coordinator.address, "--service", "no.Such", run=run_here
-    )
+    flags = ["--address", coordinator.address, "--service", "nope"]
+    line = fails_with("health", *flags, run=run_here)
+    assert line == f"error: {coordinator.address} serves no service named nope"
 
 
 def test_health_asks_on_loopback_where_a_coordinator_listens_everywhere(coordinator: Serving) -> None:
@@ -227,8 +286,10 @@ def test_postgres_does_not_outlive_its_server(start_program: StartProgram, postg
 
 def test_dev_makes_a_database_and_serves(start_program: StartProgram, postgres_folder: Path) -> None:
     data_dir = postgres_folder / "dev"
-    for _ in range(2):  # the second time on what the first has left
+    for is_first in (True, False):  # the second time on what the first has left
         program = start_program("dev", "--data-dir", data_dir, "--address", "127.0.0.1:0")
+        said = program.next_line(program.err)
+        assert (said == f"making a database in {data_dir}") is is_first
         address = program.wait_for("serving")["addresses"][0]
         welcome = [program.next_line(program.out) for _ in range(9)]
         assert any(address in line for line in welcome)
@@ -244,3 +305,34 @@ def test_dev_with_a_setting_that_is_wrong_starts_nothing(tmp_path: Path) -> None
     assert done.returncode == 2
     assert "--pool-size is 'x'" in done.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_dev_on_an_occupied_port_makes_no_database(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as occupied:
+        address = f"127.0.0.1:{occupied.getsockname()[1]}"
+        line = fails_with("dev", "--data-dir", tmp_path / "data", "--address", address, run=run_here)
+    assert line == f"error: cannot listen on {address}: address already in use"
+    assert not (tmp_path / "data").exists()
+
+
+def test_dev_ends_with_its_terminal(postgres_folder: Path) -> None:
+    data_dir = postgres_folder / "terminal"
+    terminal, inside = pty.openpty()
+    # The first terminal that a session's leader opens is the session's own, and its end is told to the leader.
+    enter = 'exec <>"$0" >&0 2>&0; exec "$@"'
+    command = ["sh", "-c", enter, os.ttyname(inside), sys.executable, "-m", "saga_coordinator", "dev"]
+    with subprocess.Popen(
+        [*command, "--data-dir", data_dir, "--address", "127.0.0.1:0"], start_new_session=True
+    ) as program:
+        try:
+            os.close(inside)
+            with open(terminal, encoding="utf-8") as screen:  # noqa: PTH123  # a descriptor has no path
+                for line in screen:
+                    if "Ctrl-C stops it" in line:
+                        break
+                server = int((data_dir / "cluster" / "postmaster.pid").read_text().splitlines()[0])
+            assert program.wait(PATIENCE_SECONDS) == 0
+        finally:
+            program.kill()
+    with pytest.raises(ProcessLookupError):
+        os.kill(server, 0)

@@ -3,6 +3,8 @@
 import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -20,7 +22,9 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     WaitSagaRequest,
     WaitSagaResponse,
 )
+from saga_coordinator.store import schema
 from tests.acceptance.conftest import (
+    PATIENCE_SECONDS,
     Client,
     Serving,
     Shop,
@@ -62,6 +66,7 @@ def test_a_database_without_a_schema(empty_database_dsn: str) -> None:
 def test_a_schema_from_the_future(database_dsn: str) -> None:
     with psycopg.connect(database_dsn, autocommit=True) as connection:
         connection.execute("UPDATE saga.schema_version SET version_num = '9999'")
+        connection.execute("COMMENT ON TABLE saga.schema_version IS 'oldest program: 9999'")
     for command in ("serve", "migrate"):
         line = fails_with(command, "--database-url", database_dsn)
         assert "revision 9999" in line
@@ -102,6 +107,34 @@ def test_a_database_that_comes_late(start_program: StartProgram, database_dsn: s
         program.wait_for("database_awaited")
         connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     program.wait_for("serving")
+
+
+def test_migrating_waits_for_a_database_too(start_program: StartProgram, database_dsn: str) -> None:
+    with psycopg.connect(database_dsn.rpartition("/")[0] + "/postgres", autocommit=True) as connection:
+        name = database_dsn.rpartition("/")[2]
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        program = start_program("migrate", "--database-url", database_dsn, "--database-wait-seconds", "60")
+        assert program.next_line(program.err).startswith("waiting for the database: ")
+        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    assert program.next_line(program.out).startswith("schema ")
+    assert program.wait() == 0
+
+
+@pytest.mark.parametrize("command", ["serve", "migrate"])
+def test_a_role_that_may_not(command: str, empty_database_dsn: str) -> None:
+    name = f"role_{os.urandom(6).hex()}"
+    with psycopg.connect(empty_database_dsn, autocommit=True) as connection:
+        connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
+        if command == "serve":
+            schema.upgrade(empty_database_dsn)
+        try:
+            dsn = f"postgresql://{name}:secret@{empty_database_dsn.rpartition('@')[2]}"
+            line = fails_with(command, "--database-url", dsn)
+        finally:
+            connection.execute(f"DROP ROLE {name}")
+    assert f"the role {name} may not" in line
+    assert "run GRANT " in line
+    assert "secret" not in line
 
 
 def test_stopped_before_it_serves(start_program: StartProgram) -> None:
@@ -268,3 +301,32 @@ def test_the_password_is_not_logged(serving: StartServing, database_dsn: str) ->
         assert password_of(database_dsn) not in "".join(program.read)
     finally:
         program.close()
+
+
+@pytest.mark.parametrize("log_format", ["json", "pretty"])
+def test_it_serves_and_stops_when_nobody_reads_its_log(
+    database_dsn: str, connect: Connect, participants_file: Path, shop: Shop, log_format: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    flags = ["--address", address, "--participants", str(participants_file), "--log-format", log_format]
+    with subprocess.Popen(
+        [sys.executable, "-m", "saga_coordinator", "serve", *flags, "--log-level", "debug"],
+        stderr=subprocess.PIPE,
+        env={**os.environ, "SAGA_DATABASE_URL": database_dsn},
+    ) as program:
+        try:
+            assert program.stderr is not None
+            for line in program.stderr:
+                if b"serving" in line:
+                    break
+            program.stderr.close()
+            client = connect(address)
+            client.register("quick", "quick")
+            request = StartSagaRequest(definition="quick", start_key="1", wait=True)  # its end is logged
+            answer = client.sagas.StartSaga(request, timeout=10)
+            assert answer.saga.status == saga_pb2.SAGA_STATUS_COMPLETED
+            program.send_signal(signal.SIGTERM)
+            assert program.wait(PATIENCE_SECONDS) == 0
+        finally:
+            program.kill()

@@ -98,6 +98,11 @@ class EmbeddedPostgres:
         self.stop()
 
     @property
+    def is_made(self) -> bool:
+        """Whether the data directory holds a database; else the first start makes one, which takes seconds."""
+        return self._cluster.exists()
+
+    @property
     def port(self) -> int:
         if self._port is None:
             raise EmbeddedPostgresError("the embedded PostgreSQL has not been started")
