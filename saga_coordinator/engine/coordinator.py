@@ -18,6 +18,7 @@ from saga_coordinator.engine.lease import Lease, boot_seconds
 from saga_coordinator.engine.ownership import Claiming, EngineSettings
 from saga_coordinator.engine.ports import Definitions, Listener, Ownership, Participants, Requests, Sagas
 from saga_coordinator.engine.requests import Answer, Asked, Inbox
+from saga_coordinator.engine.tasks import end
 from saga_coordinator.saga.decide import CancelAsked, Decision, OutcomeReported, StartRequested
 from saga_coordinator.saga.entries import decode
 from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow, OwnershipLost, Unavailable
@@ -34,6 +35,7 @@ from saga_coordinator.store.requests import Request
 _POLL_SECONDS = (0.02, 0.5)
 """The first and the longest pause between two looks at what another coordinator does."""
 _DELIVERY_SECONDS = 20.0
+_RETIRE_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -159,7 +161,8 @@ class Coordinator:
         self._advance.may_call = False
         await self._claiming.stop()
         await self._inbox.stop()
-        await asyncio.gather(*self._starts, return_exceptions=True)
+        if self._starts:
+            await asyncio.wait(self._starts, timeout=grace_seconds)
         await self._drive.finish_calls(grace_seconds)
         for run in tuple(self._drive.runs.values()):
             if not run.is_in_flight:
@@ -169,6 +172,11 @@ class Coordinator:
         for run in tuple(self._drive.runs.values()):
             self._drive.drop(run)
         await self._lease.stop()
+        retiring = asyncio.ensure_future(self._retire())
+        await asyncio.wait({retiring}, timeout=_RETIRE_SECONDS)
+        await end(retiring)
+
+    async def _retire(self) -> None:
         try:
             released = await self._ownership.retire()
         except Unavailable as error:

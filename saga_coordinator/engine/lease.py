@@ -10,6 +10,7 @@ from typing import Protocol
 
 import structlog
 
+from saga_coordinator.engine.tasks import end
 from saga_coordinator.saga.errors import Unavailable
 
 _log = structlog.get_logger(__name__)
@@ -76,9 +77,7 @@ class Lease:
         self._task = asyncio.create_task(self._keep(), name="lease")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
 
     async def _renew(self) -> float:
         """Returns until when the lease lasts, by the local clock."""

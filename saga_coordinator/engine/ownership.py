@@ -15,6 +15,7 @@ from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ports import Definitions, Ownership, Sagas
 from saga_coordinator.engine.requests import Inbox
+from saga_coordinator.engine.tasks import end
 from saga_coordinator.saga.entries import StoredEntry, decode
 from saga_coordinator.saga.errors import Overloaded, Unavailable
 from saga_coordinator.saga.state import fold
@@ -112,9 +113,7 @@ class Claiming:
         self._task = asyncio.create_task(self._keep(), name="claiming")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
 
     def look_now(self) -> None:
         self._wakeup.set()

@@ -17,6 +17,7 @@ import structlog
 
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.ports import Listener, Requests
+from saga_coordinator.engine.tasks import end
 from saga_coordinator.saga.decide import CancelAsked, OutcomeReported
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.identity import OperationKind
@@ -94,9 +95,7 @@ class Inbox:
         self._task = asyncio.create_task(self._keep_listening(on_request), name="inbox")
 
     async def stop(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        await end(self._task)
 
     async def serve(self) -> None:
         """Does what others ask of sagas that are driven here. Raises Unavailable.

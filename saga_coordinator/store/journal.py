@@ -28,6 +28,8 @@ from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.state import SagaStatus
 
 APPENDS_PER_FLUSH_MAX = 500
+_STOP_SECONDS = 5.0
+"""How long a stop waits for a database that hangs; one that refuses is given up at once."""
 _RETRY_SECONDS = (0.1, 0.5)
 """Between attempts to reach a database that is away, at random; constant, since the first to return should be us."""
 
@@ -159,11 +161,15 @@ class Journal:
         self._flusher = asyncio.create_task(self._run(), name="journal")
 
     async def stop(self) -> None:
-        """Flushes what waits, if the database is there to take it, and ends."""
+        """Flushes what waits, if the database is there to take it, and ends in any case."""
         self._is_closing = True
         self._wakeup.set()
         if self._flusher is not None:
-            await self._flusher
+            await asyncio.wait({self._flusher}, timeout=_STOP_SECONDS)
+            self._flusher.cancel()
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            each.end(Unavailable("the coordinator has stopped, and the database does not answer"))
 
     async def append(self, append: Append) -> float | None:
         """Returns once the entries are committed: their `recorded_at`, where it is known.

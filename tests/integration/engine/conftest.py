@@ -17,10 +17,12 @@ from sqlalchemy import text
 from saga_coordinator.engine.coordinator import Coordinator, StartSaga, Stores
 from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.saga.entries import Entry, decode
+from saga_coordinator.saga.errors import Unavailable
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.sagas import SagaRecord, Sagas
 from tests.integration.engine.participants import Participants
+from tests.integration.eventually import eventually
 from tests.integration.proxy import Proxy, proxy_to
 
 Query = Callable[..., Awaitable[list[tuple[Any, ...]]]]
@@ -54,8 +56,16 @@ class Engine:
 
     async def settled(self, saga_id: str, seconds: float = WAIT_SECONDS) -> SagaRecord:
         """The saga, once nothing more moves by itself."""
-        assert await self.coordinator.wait(saga_id, seconds), await self.story(saga_id)
-        return await self.sagas.get(saga_id)
+
+        async def wait() -> SagaRecord | None:
+            try:
+                assert await self.coordinator.wait(saga_id, seconds), await self.story(saga_id)
+                return await self.sagas.get(saga_id)
+            except Unavailable:  # as callers do: ask again
+                return None
+
+        record: SagaRecord = await eventually(wait, "an answer", seconds)
+        return record
 
     async def run(self, definition: str = "order", **request: Any) -> SagaRecord:
         """Starts a saga and waits for it."""
