@@ -29,7 +29,7 @@ demo: $(ready) ## Run the main job for real: Postgres, the coordinator and three
 	@exec $(bin)/saga-coordinator demo
 
 test: $(ready) ## Run the tests, on an embedded Postgres
-	@exec $(bin)/python -m pytest $(PYTEST)
+	@exec $(bin)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST)
 
 check: $(ready) ## Prove formatting, types, architecture, the contract's style and that generated files are fresh
 	$(bin)/ruff check --quiet
