@@ -11,6 +11,7 @@ from saga_coordinator.saga.entries import Entry, OutcomeLate
 from saga_coordinator.saga.outcome import Outcome, Pending, Refused, Succeeded
 from simulation.database import EPOCH, LogRow, Row
 from simulation.history import Call, History, Report, Start
+from simulation.participants import UNGUARDED
 
 ACTION, COMPENSATION = "action", "compensation"
 FINAL = frozenset({"saga_completed", "saga_compensated", "saga_parked"})
@@ -102,8 +103,15 @@ class Evidence:
                 yield record
 
     def may_have_effect(self, step: str, by: float) -> bool:
-        """Whether an action was called by then without being refused: the log's word, where participants bear it out."""
+        """Whether an action was called by then without being refused: the log's word, where participants bear it out.
+
+        Of an unguarded participant that said both nothing can be asked but what it said first.
+        """
         refused = self._refused(step, by)
+        if self.definition.step(step).action.participant in UNGUARDED and any(
+            isinstance(report.outcome, Refused) for report in self.reports(step, ACTION)
+        ):
+            refused |= {record.row.attempt for record in self.records(step, ACTION, "attempt_refused")}
         return any(call.sent_at <= by and call.attempt not in refused for call in self.calls(step, ACTION))
 
     def was_intended(self, step: str) -> bool:

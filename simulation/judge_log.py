@@ -14,7 +14,7 @@ from saga_coordinator.saga.entries import (
     SagaFailed,
     SagaStarted,
 )
-from saga_coordinator.saga.outcome import Outcome, Pending, Refused, Succeeded
+from saga_coordinator.saga.outcome import Pending, Refused, Succeeded
 from saga_coordinator.saga.state import fold
 from simulation.evidence import ACTION, COMPENSATION, LATE_REFUSAL, LATE_SUCCESS, Evidence, Record
 from simulation.participants import output_of
@@ -108,11 +108,8 @@ def _judge_once(evidence: Evidence, step: str, operation: str) -> None:
 
 
 def _judge_reports(evidence: Evidence, step: str, operation: str) -> None:
-    """P1, P9: a report that was taken is in the log, and moved something at most once."""
-    reports = evidence.reports(step, operation)
-    applied: list[type[Outcome]] = []
-    for report in reports:
-        applied += [type(report.outcome) for answer in report.answers if answer]
+    """P1, P9: a report that was taken is in the log, once (`_judge_once`), however often it was told and with which answer."""
+    for report in evidence.reports(step, operation):
         if None in report.answers:
             evidence.broken("P9", f"a report on the {operation} of {step} was refused")
         is_success = isinstance(report.outcome, Succeeded)
@@ -124,8 +121,6 @@ def _judge_reports(evidence: Evidence, step: str, operation: str) -> None:
         )
         if report.answers and not is_recorded:
             evidence.broken("P1", f"a report on the {operation} of {step} was taken and lost")
-    if len(set(applied)) < len(applied):
-        evidence.broken("P9", f"reports on the {operation} of {step} were applied more than once")
 
 
 def _judge_budget(evidence: Evidence, step: str, operation: str) -> None:
