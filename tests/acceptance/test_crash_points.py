@@ -1,7 +1,7 @@
 """kill -9 at named points of one saga's life: another coordinator ends the saga, and the books are right each time (P1, P2, P5).
 
-The participants are the example's, which guard their keys, with their own tables; the coordinator is the ordinary program, made to
-kill itself at a point (`torture.crashing`). The caller repeats its start with the same key, as callers do.
+The participants are the example's, which guard their keys, with their own tables; the coordinator is the ordinary program, made
+to kill itself there (`torture.crashing`). The caller repeats its start with the same key, as callers do.
 """
 
 import contextlib
