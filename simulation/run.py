@@ -73,7 +73,7 @@ def run(sagas: int, seed: int, processes: int | None = None) -> Summary:
             summary.add(number, _judged(seed, number, min(sagas, SAGAS_PER_BATCH)))
         return summary
     chunks = [range(first, min(first + 10, batches)) for first in range(0, batches, 10)]
-    with ProcessPoolExecutor(processes, max_tasks_per_child=50) as pool:
+    with ProcessPoolExecutor(processes) as pool:
         for chunk, verdicts in zip(chunks, pool.map(_judged_all, [seed] * len(chunks), chunks), strict=True):
             for number, verdict in zip(chunk, verdicts, strict=True):
                 summary.add(number, verdict)
