@@ -325,11 +325,11 @@ def test_dev_ends_with_its_terminal(postgres_folder: Path) -> None:
         [*command, "--data-dir", data_dir, "--address", "127.0.0.1:0"], start_new_session=True
     ) as program:
         try:
-            os.close(inside)
             with open(terminal, encoding="utf-8") as screen:  # noqa: PTH123  # a descriptor has no path
                 for line in screen:
                     if "Ctrl-C stops it" in line:
                         break
+                os.close(inside)  # not sooner: a terminal that nobody has open cannot be read
                 server = int((data_dir / "cluster" / "postmaster.pid").read_text().splitlines()[0])
             assert program.wait(PATIENCE_SECONDS) == 0
         finally:

@@ -515,8 +515,8 @@ async def test_a_request_survives_the_owner_it_was_left_for(
     cancelling = asyncio.create_task(other.coordinator.cancel(saga_id, "", ""))
     await eventually(lambda: query("SELECT 1 FROM saga.requests"), "the request to be left")
     await engine.kill()
-    gate.open()
     await cancelling
+    gate.open()
     assert (await other.settled(saga_id)).status is COMPENSATED
 
 
