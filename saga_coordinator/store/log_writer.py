@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import psycopg
 from psycopg import errors
+from psycopg.types.array import ListBinaryDumper
 
 from saga_coordinator.saga.entries import StoredEntry, encode
 from saga_coordinator.saga.state import ENDS
@@ -45,6 +46,8 @@ class PostgresLogSession:
     def __init__(self, connection: psycopg.AsyncConnection, coordinator_id: str, *, prepares: bool) -> None:
         self._prepares = prepares
         self._cursor: psycopg.AsyncRawCursor[tuple[Any, ...]] = psycopg.AsyncRawCursor(connection)
+        # As text, an array has each quotation mark of its JSON escaped: 150 ms for a megabyte, in which nothing else runs.
+        self._cursor.adapters.register_dumper(list, ListBinaryDumper)
         self._coordinator_id = coordinator_id
 
     async def write(self, appends: Sequence[Append]) -> float | None:
