@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from saga_coordinator.engine import advance
 from saga_coordinator.saga.errors import Overloaded
 from saga_coordinator.saga.outcome import Pending, Succeeded, Unknown
 from saga_coordinator.saga.state import SagaStatus
@@ -59,10 +60,11 @@ async def test_a_saga_that_sleeps_wakes_when_it_is_due(
 
 
 async def test_a_deadline_wakes_a_saga_that_sleeps(
-    engine: Engine, participants: Participants, query: Query
+    engine: Engine, participants: Participants, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(advance, "SLEEP_AFTER_SECONDS", 0.1)
     participants.on("charge", Pending())
-    saga_id = await engine.start(deadline_seconds=5.3)  # just long enough to be let go
+    saga_id = await engine.start(deadline_seconds=1.0)
     await eventually(lambda: participants.calls("charge") and not engine.drives, "the saga to sleep")
     saga = await engine.settled(saga_id)
     assert saga.status is SagaStatus.COMPENSATED
