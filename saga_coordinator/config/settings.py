@@ -137,8 +137,7 @@ def _database_url(written: Any) -> str:
             "has an @ or / too many: percent-encode them in the user and the password (@ is %40, / is %2F, # is %23, ? is %3F)"
         )
     try:
-        parts = urlsplit(written)
-        for host in parts.netloc.rpartition("@")[2].split(","):
+        for host in authority.rpartition("@")[2].split(","):  # one by one: a list is no host to every Python
             urlsplit(f"//{host}").port  # noqa: B018  # reading it is what checks it
     except ValueError:
         raise ValueError(problem) from None
