@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18saga/v1/definition.proto\x12\x07saga.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x9e\x01\n\nDefinition\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x35\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64\x65\x61\x64line\x12#\n\x05steps\x18\x04 \x03(\x0b\x32\r.saga.v1.StepR\x05steps\"\x9f\x02\n\x04Step\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05\x61\x66ter\x18\x02 \x03(\tR\x05\x61\x66ter\x12*\n\x06\x61\x63tion\x18\x03 \x01(\x0b\x32\x12.saga.v1.OperationR\x06\x61\x63tion\x12\x36\n\x0c\x63ompensation\x18\x04 \x01(\x0b\x32\x12.saga.v1.OperationR\x0c\x63ompensation\x12\x14\n\x05pivot\x18\x05 \x01(\x08R\x05pivot\x12\x1b\n\tread_only\x18\x06 \x01(\x08R\x08readOnly\x12\"\n\x0cirreversible\x18\x07 \x01(\x08R\x0cirreversible\x12\x32\n\x15\x63ompensate_on_refusal\x18\x08 \x01(\x08R\x13\x63ompensateOnRefusal\"\x98\x02\n\tOperation\x12 \n\x0bparticipant\x18\x01 \x01(\tR\x0bparticipant\x12\x16\n\x06method\x18\x02 \x01(\tR\x06method\x12,\n\x05input\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05input\x12\x33\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12*\n\x05retry\x18\x05 \x01(\x0b\x32\x14.saga.v1.RetryPolicyR\x05retry\x12\x42\n\x0fpending_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0ependingTimeout\"\xd0\x01\n\x0bRetryPolicy\x12!\n\x0cmax_attempts\x18\x01 \x01(\x05R\x0bmaxAttempts\x12\x42\n\x0finitial_backoff\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0einitialBackoff\x12\x1e\n\nmultiplier\x18\x03 \x01(\x01R\nmultiplier\x12:\n\x0bmax_backoff\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\nmaxBackoffb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18saga/v1/definition.proto\x12\x07saga.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xda\x01\n\nDefinition\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x35\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64\x65\x61\x64line\x12#\n\x05steps\x18\x04 \x03(\x0b\x32\r.saga.v1.StepR\x05steps\x12:\n\x0cinput_schema\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructR\x0binputSchema\"\x9f\x02\n\x04Step\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05\x61\x66ter\x18\x02 \x03(\tR\x05\x61\x66ter\x12*\n\x06\x61\x63tion\x18\x03 \x01(\x0b\x32\x12.saga.v1.OperationR\x06\x61\x63tion\x12\x36\n\x0c\x63ompensation\x18\x04 \x01(\x0b\x32\x12.saga.v1.OperationR\x0c\x63ompensation\x12\x14\n\x05pivot\x18\x05 \x01(\x08R\x05pivot\x12\x1b\n\tread_only\x18\x06 \x01(\x08R\x08readOnly\x12\"\n\x0cirreversible\x18\x07 \x01(\x08R\x0cirreversible\x12\x32\n\x15\x63ompensate_on_refusal\x18\x08 \x01(\x08R\x13\x63ompensateOnRefusal\"\x98\x02\n\tOperation\x12 \n\x0bparticipant\x18\x01 \x01(\tR\x0bparticipant\x12\x16\n\x06method\x18\x02 \x01(\tR\x06method\x12,\n\x05input\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05input\x12\x33\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12*\n\x05retry\x18\x05 \x01(\x0b\x32\x14.saga.v1.RetryPolicyR\x05retry\x12\x42\n\x0fpending_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0ependingTimeout\"\xd0\x01\n\x0bRetryPolicy\x12!\n\x0cmax_attempts\x18\x01 \x01(\x05R\x0bmaxAttempts\x12\x42\n\x0finitial_backoff\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0einitialBackoff\x12\x1e\n\nmultiplier\x18\x03 \x01(\x01R\nmultiplier\x12:\n\x0bmax_backoff\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\nmaxBackoffb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,11 +35,11 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'saga_coordinator.pb.saga.v1
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_DEFINITION']._serialized_start=100
-  _globals['_DEFINITION']._serialized_end=258
-  _globals['_STEP']._serialized_start=261
-  _globals['_STEP']._serialized_end=548
-  _globals['_OPERATION']._serialized_start=551
-  _globals['_OPERATION']._serialized_end=831
-  _globals['_RETRYPOLICY']._serialized_start=834
-  _globals['_RETRYPOLICY']._serialized_end=1042
+  _globals['_DEFINITION']._serialized_end=318
+  _globals['_STEP']._serialized_start=321
+  _globals['_STEP']._serialized_end=608
+  _globals['_OPERATION']._serialized_start=611
+  _globals['_OPERATION']._serialized_end=891
+  _globals['_RETRYPOLICY']._serialized_start=894
+  _globals['_RETRYPOLICY']._serialized_end=1102
 # @@protoc_insertion_point(module_scope)

@@ -33,6 +33,7 @@ class Definition(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    INPUT_SCHEMA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique name: a lower-case letter, then letters, digits, `_`, `-` or `.`; at most 100 characters."""
     description: _builtins.str
@@ -47,6 +48,12 @@ class Definition(_message.Message):
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """1 to 200 steps."""
 
+    @_builtins.property
+    def input_schema(self) -> _struct_pb2.Struct:
+        """JSON Schema (2020-12) of the saga's input; StartSaga refuses an input that does not fit it, with every fault. At most 64 KiB
+        as JSON; `$ref` may only point into the schema itself. Unset: any object is accepted.
+        """
+
     def __init__(
         self,
         *,
@@ -54,10 +61,11 @@ class Definition(_message.Message):
         description: _builtins.str = ...,
         deadline: _duration_pb2.Duration | None = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
+        input_schema: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "input_schema", b"input_schema"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "description", b"description", "name", b"name", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "description", b"description", "input_schema", b"input_schema", "name", b"name", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
