@@ -34,9 +34,21 @@ HEADER = "# Generated from proto/ by `make generate`; do not edit.\n"
 # A package's own name inside generated code. Only these forms are module references: the same words also occur
 # in method paths ('/saga.v1.SagaService/StartSaga') and in the serialized descriptors, which must stay.
 MODULE_REFERENCE = re.compile(
-    r"^(?P<before>from |import |_builder\.BuildTopDescriptorsAndMessages\(DESCRIPTOR, ')saga\.v1(?=[ .])",
+    r"^(?P<before>from |import |_builder\.BuildTopDescriptorsAndMessages\(DESCRIPTOR, ')"
+    r"(?P<package>saga(?:\.internal)?\.v1)(?=[ .])",
     re.MULTILINE,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A package of proto/ and what becomes of it."""
+
+    proto: str
+    inner: Path
+    """Where its modules are, inside the target's folder."""
+    name: str
+    """What it is called in Python."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +57,25 @@ class Target:
 
     folder: Path
     """The folder owned by this program: whatever else is in it is removed. Relative to the project."""
-    inner: Path
-    """Where the modules of saga/v1 are, inside `folder`."""
-    package: str
-    """What `saga.v1` is called here."""
+    packages: tuple[Package, ...]
     grpcio_tools: str | None
     """The version that writes it; None: the one installed."""
 
 
 TARGETS = (
-    Target(Path("saga_coordinator/pb"), Path("saga/v1"), "saga_coordinator.pb.saga.v1", None),
-    Target(Path("clients/python/saga_client/v1"), Path(), "saga_client.v1", CLIENT_GRPCIO_TOOLS),
+    Target(
+        Path("saga_coordinator/pb"),
+        (
+            Package("saga.v1", Path("saga/v1"), "saga_coordinator.pb.saga.v1"),
+            Package("saga.internal.v1", Path("saga/internal/v1"), "saga_coordinator.pb.saga.internal.v1"),
+        ),
+        None,
+    ),
+    Target(
+        Path("clients/python/saga_client/v1"),
+        (Package("saga.v1", Path(), "saga_client.v1"),),
+        CLIENT_GRPCIO_TOOLS,
+    ),
 )
 
 
@@ -80,7 +100,7 @@ def tools_folder(version: str) -> Path:
 
 
 def write_modules(descriptors: Path, grpcio_tools: str | None, folder: Path) -> None:
-    """Lets protoc's plugins write `saga/v1/*_pb2*` into `folder`."""
+    """Lets protoc's plugins write `saga/v1/*_pb2*` and its like into `folder`."""
     sources = sorted(path.relative_to(PROTO) for path in PROTO.rglob("*.proto"))
     python_path = {"PYTHONPATH": str(tools_folder(grpcio_tools))} if grpcio_tools else {}
     protoc = [sys.executable, "-m", "grpc_tools.protoc", f"--descriptor_set_in={descriptors}"]
@@ -89,22 +109,26 @@ def write_modules(descriptors: Path, grpcio_tools: str | None, folder: Path) -> 
     run([*protoc, f"--mypy_out=quiet:{folder}", f"--mypy_grpc_out=quiet:{folder}", *sources], {})
 
 
-def move_into_package(modules: Path, package: str, destination: Path) -> None:
-    """Copies the generated modules, with `saga.v1` renamed; leaves out those meant for services that hold none."""
+def move_into_package(modules: Path, names: Mapping[str, str], destination: Path) -> None:
+    """Copies the generated modules, with packages renamed; leaves out those meant for services that hold none."""
     destination.mkdir(parents=True, exist_ok=True)
-    for source in sorted(modules.iterdir()):
+    for source in sorted(path for path in modules.iterdir() if path.is_file()):
         text = source.read_text(encoding="utf-8")
         if "_pb2_grpc" in source.name and "class " not in text.replace("class _", ""):
             continue
-        text = MODULE_REFERENCE.sub(lambda found: f"{found['before']}{package}", text)
+        text = MODULE_REFERENCE.sub(lambda found: f"{found['before']}{names[found['package']]}", text)
         (destination / source.name).write_text(HEADER + text, encoding="utf-8")
 
 
 def generate(target: Target, descriptors: Path, destination: Path) -> None:
+    names = {package.proto: package.name for package in target.packages}
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
         write_modules(descriptors, target.grpcio_tools, Path(scratch))
-        move_into_package(Path(scratch) / "saga" / "v1", target.package, destination / target.inner)
-    for folder in {destination, *(destination / parent for parent in [target.inner, *target.inner.parents])}:
+        for package in target.packages:
+            modules = Path(scratch, *package.proto.split("."))
+            move_into_package(modules, names, destination / package.inner)
+    inner = {folder for package in target.packages for folder in [package.inner, *package.inner.parents]}
+    for folder in {destination, *(destination / folder for folder in inner)}:
         (folder / "__init__.py").write_text(HEADER, encoding="utf-8")
 
 
@@ -134,7 +158,7 @@ def main() -> int:
         descriptors = Path(scratch) / "saga.binpb"
         run(["buf", "build", "--output", descriptors], {})
         for target in TARGETS:
-            fresh = Path(scratch) / target.package
+            fresh = Path(scratch) / target.folder
             generate(target, descriptors, fresh)
             if is_check:
                 stale += stale_files(target, fresh)

@@ -10,6 +10,7 @@ MODULES = [
     "participant_service_pb2",
     "saga_pb2",
     "saga_service_pb2",
+    "worker_service_pb2",
 ]
 
 
@@ -27,6 +28,7 @@ def test_server_and_client_describe_the_same_messages(name: str) -> None:
         ("definition_service", "DefinitionService"),
         ("saga_service", "SagaService"),
         ("participant_service", "ParticipantService"),
+        ("worker_service", "WorkerService"),
     ],
 )
 def test_services_keep_their_names_on_the_wire(package: str, module: str, service: str) -> None:
