@@ -145,10 +145,11 @@ class Draft:
                     CauseCode.PENDING, "accepted after the saga had turned: its outcome is not awaited"
                 )
                 self.record(AttemptUnresolved(name, kind, number, cause))
-            case Unknown(cause):
+            case Unknown(cause, retry_after_seconds):
                 failures = state.failures + 1
                 if may_go_on and failures < operation.retry.max_attempts:
-                    delay = operation.retry.backoff_seconds(failures, self.jitter)
+                    backoff = operation.retry.backoff_seconds(failures, self.jitter)
+                    delay = max(backoff, retry_after_seconds)
                     self.record(AttemptUnknown(name, kind, number, cause, delay, self.now + delay))
                 else:
                     self.record(AttemptUnresolved(name, kind, number, cause))

@@ -21,6 +21,8 @@ class CauseCode(StrEnum):
     PENDING_TIMEOUT = "PENDING_TIMEOUT"
     REPLY_INVALID = "REPLY_INVALID"
     NO_SUCH_PARTICIPANT = "NO_SUCH_PARTICIPANT"
+    NO_SUCH_METHOD = "NO_SUCH_METHOD"
+    NO_DESCRIPTORS = "NO_DESCRIPTORS"
     IRREVERSIBLE = "IRREVERSIBLE"
 
 
@@ -50,9 +52,10 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """It may have happened; effect POSSIBLE."""
+    """It may have happened; effect POSSIBLE. `retry_after_seconds`: the participant asked to be left alone for so long."""
 
     cause: Cause
+    retry_after_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ DEFAULT_STUBBORN_ATTEMPTS = 10
 _DEFINITION_NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
 _STEP_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _PARTICIPANT_NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
+_FULL_METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*")
 
 
 def parse_definition(source: Any) -> Definition:
@@ -193,11 +194,11 @@ def _operation(source: JsonObject, step: str, default_attempts: int) -> Operatio
     method = source.text("method", step) or step
     if len(method) > 200:
         source.fault("method", "must be at most 200 characters")
-    if "/" in method:
+    if "/" in method and not _FULL_METHOD.fullmatch(method):
         source.fault(
             "method",
-            f"`{method}` looks like a full gRPC method name; give the name that the participant's "
-            "saga.v1.ParticipantService knows the operation by, without a slash",
+            f"`{method}` is no full gRPC method name: write `package.Service/Method` to have that method called, or a name "
+            "without a slash to have saga.v1.ParticipantService perform it",
         )
     raw_input = source.raw("input")
     template: Template | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from saga_coordinator.saga.decide import OutcomeReported
-from saga_coordinator.saga.outcome import Outcome, Pending
+from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Unknown
 from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepStatus
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, NOT_FOUND, PENDING, Story, ok
@@ -34,6 +34,15 @@ def test_overdue_report_is_given_up_by_whatever_happens_next() -> None:
     assert hotel.cause is not None
     assert hotel.cause.code == "PENDING_TIMEOUT"
     assert story.timer is not None
+
+
+def test_participant_that_asks_for_a_rest_gets_it() -> None:
+    story = Story(definition(step("reserve", action=TWICE), step("charge")))
+    story.ends("reserve", Unknown(Cause("RESOURCE_EXHAUSTED", "busy"), retry_after_seconds=30.0))
+    assert story.timer == 30
+    story = Story(definition(step("reserve", action=TWICE), step("charge")))
+    story.ends("reserve", Unknown(Cause("RESOURCE_EXHAUSTED", "busy"), retry_after_seconds=0.1))
+    assert story.timer == 1  # never sooner than its own backoff
 
 
 def test_report_that_meets_its_timeout_wins() -> None:
