@@ -13,12 +13,12 @@ from sqlalchemy.exc import DBAPIError
 from saga_coordinator.saga.errors import SagaError
 from saga_coordinator.store.tables import SCHEMA
 
-_INSERTED = ("definitions", "start_keys", "sagas", "log", "coordinators", "requests")
+_INSERTED = ("definitions", "start_keys", "sagas", "log", "coordinators", "requests", "workers")
 NEEDED = (
     ("SELECT", (*_INSERTED, "schema_version")),
     ("INSERT", _INSERTED),
-    ("UPDATE", ("sagas", "coordinators", "requests")),
-    ("DELETE", ("coordinators", "requests")),
+    ("UPDATE", ("sagas", "coordinators", "requests", "workers")),
+    ("DELETE", ("coordinators", "requests", "workers")),
 )
 """What serving takes, beside USAGE of the schema; docs/postgres.md says the same."""
 

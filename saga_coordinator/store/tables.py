@@ -144,3 +144,12 @@ requests = Table(
     Column("answer", JSONB(none_as_null=True)),
     Column("requested_at", _instant, nullable=False, server_default=func.now()),
 )
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("coordinator_id", _identity, primary_key=True),
+    Column("participant", Text, primary_key=True),
+    Column("methods", ARRAY(Text), nullable=False),
+    Column("published_at", _instant, nullable=False, server_default=func.now()),
+)

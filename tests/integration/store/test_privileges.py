@@ -54,7 +54,9 @@ def test_serving_says_what_to_grant_and_that_is_enough(role: Role) -> None:
         schema.check(role.dsn)
     grants = granted_by(str(refused.value))
     assert f"GRANT USAGE ON SCHEMA saga TO {role.name}" in grants
-    assert f"GRANT UPDATE ON saga.sagas, saga.coordinators, saga.requests TO {role.name}" in grants
+    assert (
+        f"GRANT UPDATE ON saga.sagas, saga.coordinators, saga.requests, saga.workers TO {role.name}" in grants
+    )
     for grant in grants:
         role.as_owner(grant)
     schema.check(role.dsn)

@@ -1,0 +1,78 @@
+"""Which participants have workers connected to which coordinator, so that every coordinator's sagas reach them.
+
+A row says that there is at least one worker, not how many: ten thousand that connect at once are one write. What a coordinator
+that is gone has left counts for nothing once its lease is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from saga_coordinator.store.database import Database
+
+_PUBLISH = text("""
+    WITH served AS (
+        SELECT participant, string_to_array(nullif(methods, ''), E'\\n') AS methods
+        FROM unnest(CAST(:participants AS text[]), CAST(:methods AS text[])) AS given (participant, methods)
+    ), gone AS (
+        DELETE FROM saga.workers
+        WHERE coordinator_id = :coordinator_id AND participant NOT IN (SELECT participant FROM served)
+    )
+    INSERT INTO saga.workers (coordinator_id, participant, methods)
+    SELECT :coordinator_id, participant, coalesce(methods, '{}') FROM served
+    ON CONFLICT (coordinator_id, participant) DO UPDATE SET methods = excluded.methods, published_at = now()
+""")
+_ELSEWHERE = text("""
+    SELECT workers.participant, workers.methods, workers.coordinator_id, coordinators.address
+    FROM saga.workers JOIN saga.coordinators USING (coordinator_id)
+    WHERE coordinator_id <> :coordinator_id AND lease_until >= clock_timestamp()
+""")
+_FORGET_DEAD = text("""
+    DELETE FROM saga.workers WHERE coordinator_id IN (
+        SELECT coordinator_id FROM saga.workers LEFT JOIN saga.coordinators USING (coordinator_id)
+        WHERE coalesce(lease_until, '-infinity') < clock_timestamp() - interval '1 hour'
+            AND published_at < clock_timestamp() - interval '1 hour'
+    )
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class WorkersElsewhere:
+    """There are workers of `participant` at another coordinator. `methods` empty: they perform all of them."""
+
+    participant: str
+    methods: frozenset[str]
+    coordinator_id: str
+    address: str
+
+
+class Workers:
+    """The statements of one coordinator; each raises Unavailable when the database is away."""
+
+    def __init__(self, database: Database, coordinator_id: str) -> None:
+        self._database = database
+        self._coordinator_id = coordinator_id
+
+    async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
+        """Says what is performed here, by the methods of each participant, none for all, instead of what was said before."""
+        given = {
+            "participants": list(served),
+            "methods": ["\n".join(sorted(methods)) for methods in served.values()],
+        }
+        async with self._database.connection() as connection:
+            await connection.execute(_PUBLISH, {"coordinator_id": self._coordinator_id, **given})
+            await connection.execute(_FORGET_DEAD)
+
+    async def elsewhere(self) -> list[WorkersElsewhere]:
+        """What is performed at the other coordinators that live."""
+        async with self._database.connection() as connection:
+            rows = await connection.execute(_ELSEWHERE, {"coordinator_id": self._coordinator_id})
+            return [
+                WorkersElsewhere(
+                    row.participant, frozenset(row.methods), str(row.coordinator_id), row.address
+                )
+                for row in rows
+            ]

@@ -1,0 +1,84 @@
+"""Where workers are connected, as coordinators tell each other through Postgres."""
+
+from __future__ import annotations
+
+import pytest
+
+from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.store.database import Database
+from saga_coordinator.store.ownership import Ownership
+from saga_coordinator.store.workers import Workers, WorkersElsewhere
+from tests.integration.store.appends import HERE, THERE
+from tests.integration.store.conftest import Query
+
+ALL: frozenset[str] = frozenset()
+
+
+@pytest.fixture
+async def here(database: Database) -> Workers:
+    return Workers(database, HERE)
+
+
+@pytest.fixture
+async def there(database: Database) -> Workers:
+    """Those of a coordinator that lives, at `there:7243`."""
+    await Ownership(database, THERE, address="there:7243", version="1").renew(60)
+    return Workers(database, THERE)
+
+
+async def test_what_is_performed_here_is_seen_elsewhere_and_only_there(here: Workers, there: Workers) -> None:
+    await there.publish({"payments": frozenset({"Charge", "Refund"}), "shipping": ALL})
+    assert sorted(await here.elsewhere(), key=lambda found: found.participant) == [
+        WorkersElsewhere("payments", frozenset({"Charge", "Refund"}), THERE, "there:7243"),
+        WorkersElsewhere("shipping", ALL, THERE, "there:7243"),
+    ]
+    assert await there.elsewhere() == []
+
+
+async def test_what_is_said_replaces_what_was_said_before(here: Workers, there: Workers) -> None:
+    await there.publish({"payments": ALL, "shipping": ALL})
+    await there.publish({"payments": frozenset({"Charge"})})
+    assert await here.elsewhere() == [
+        WorkersElsewhere("payments", frozenset({"Charge"}), THERE, "there:7243")
+    ]
+    await there.publish({})
+    assert await here.elsewhere() == []
+
+
+async def test_one_that_speaks_for_itself_leaves_the_others_alone(here: Workers, there: Workers) -> None:
+    await there.publish({"payments": ALL})
+    await here.publish({})
+    assert [found.participant for found in await here.elsewhere()] == ["payments"]
+
+
+async def test_a_coordinator_whose_lease_is_over_has_no_workers(
+    here: Workers, there: Workers, query: Query
+) -> None:
+    await there.publish({"payments": ALL})
+    await query("UPDATE saga.coordinators SET lease_until = clock_timestamp() - interval '1 millisecond'")
+    assert await here.elsewhere() == []
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_what_the_dead_have_left_is_removed_an_hour_later(
+    is_known: bool, here: Workers, there: Workers, query: Query
+) -> None:
+    await there.publish({"payments": ALL})
+    await query("UPDATE saga.workers SET published_at = now() - interval '61 minutes'")
+    await here.publish({"shipping": ALL})
+    assert await query("SELECT count(*) FROM saga.workers") == [(2,)], "it lives"
+    if is_known:
+        await query("UPDATE saga.coordinators SET lease_until = now() - interval '61 minutes'")
+    else:
+        await query("DELETE FROM saga.coordinators")
+    await here.publish({"shipping": ALL})
+    assert await query("SELECT participant FROM saga.workers") == [("shipping",)]
+
+
+async def test_an_outage_is_said_to_be_one() -> None:
+    nowhere = Database("postgresql://nobody@127.0.0.1:1/nothing")
+    with pytest.raises(Unavailable):
+        await Workers(nowhere, HERE).elsewhere()
+    with pytest.raises(Unavailable):
+        await Workers(nowhere, HERE).publish({"payments": ALL})
+    await nowhere.close()
