@@ -1,19 +1,21 @@
-"""References inside payloads: `${input.order_id}`, `${steps.reserve.output.lines[0]["sku"]}`.
+"""Expressions inside payloads: `${input.order_id}`, `${input.total * 1.2}`, and those that are fields of their own.
 
-The language is the part of CEL (https://github.com/google/cel-spec) that selects a value, so every definition written today
-keeps its meaning when more of CEL is let in. A string that is one `${...}` becomes the value itself; references inside longer
-strings become text. `$${` stands for a literal `${`.
+The language is CEL (https://cel.dev); docs/expressions.md says which part of it. Most expressions only select a value: these are
+followed here, in a microsecond. The rest are `Calculation`s. A string that is one `${...}` becomes the value itself; expressions
+inside longer strings become text. `$${` stands for a literal `${`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from saga_coordinator.saga.calculation import Calculation, compile_calculation
 from saga_coordinator.saga.errors import ExpressionError, Fault
+from saga_coordinator.saga.reference import Reference, Scope, dead_end, has
 
 EXPRESSION_CHARACTERS_MAX = 4096
 
@@ -22,18 +24,21 @@ _SELECTOR = re.compile(
     r"""\.(?P<field>[A-Za-z_][A-Za-z0-9_]*) | \[\s*(?:(?P<index>[0-9]{1,9}) | "(?P<key>[^"\\]*)")\s*\]""",
     re.VERBOSE,
 )
-_OPENING = re.compile(r"\$\$\{|\$\{")
-
-Scope = Mapping[str, Any]
+_LITERALS = frozenset({"true", "false", "null"})
 
 
 @dataclass(frozen=True, slots=True)
-class Expression:
-    """A compiled reference: the root's name, then field names and list indexes."""
+class Selection:
+    """An expression that only selects: the root's name, then field names and list indexes."""
 
     source: str
     root: str
     selectors: tuple[str | int, ...]
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """The one path that is read."""
+        return (Reference(self.root, self.selectors),)
 
     def evaluate(self, scope: Scope) -> Any:
         """The value referred to.
@@ -44,70 +49,49 @@ class Expression:
         Raises:
             ExpressionError: a field or an item on the way does not exist; says which, and what was there instead.
         """
-        value = scope[self.root]
+        try:
+            value = scope[self.root]
+        except KeyError:
+            raise ExpressionError(f"${{{self.source}}}: there is no `{self.root}` here") from None
         if value is None and self.root == "output":
             return None
         for position, selector in enumerate(self.selectors):
-            if not _has(value, selector):
-                raise ExpressionError(self._dead_end(position, value))
+            if not has(value, selector):
+                reached = Reference(self.root, self.selectors[:position])
+                raise ExpressionError(f"${{{self.source}}}: {dead_end(reached, value, selector)}")
             value = value[selector]
         return value
 
-    def _dead_end(self, position: int, value: Any) -> str:
-        reached = self.root + "".join(
-            f"[{selector}]" if isinstance(selector, int) else f".{selector}"
-            for selector in self.selectors[:position]
-        )
-        selector = self.selectors[position]
-        wanted = f"item {selector}" if isinstance(selector, int) else f"field {selector!r}"
-        return f"${{{self.source}}}: no {wanted} in `{reached}`, which is {_describe(value)}"
 
-
-def _has(value: Any, selector: str | int) -> bool:
-    if isinstance(selector, str):
-        return isinstance(value, Mapping) and selector in value
-    return isinstance(value, list) and selector < len(value)
-
-
-def _describe(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "a boolean"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a string"
-        case list():
-            return f"a list of {len(value)}"
-        case _:
-            names = ", ".join(sorted(value)[:8])
-            return f"an object with {len(value)} field(s){': ' + names if names else ''}"
+Expression = Selection | Calculation
+"""Has its `source`, the `references` that it reads, and evaluates a scope to a JSON value."""
 
 
 def parse_expression(source: str) -> Expression:
-    """Compiles the inside of a `${...}`.
+    """Compiles the inside of a `${...}`. Whether the names it reads exist is another question: see `scope.py`.
 
     Raises:
-        ExpressionError: it is not a reference; the message says where it stops being one.
+        ExpressionError: it is not CEL, or more than may be evaluated here; the message says where and why.
     """
     if len(source) > EXPRESSION_CHARACTERS_MAX:
         raise ExpressionError(f"is longer than {EXPRESSION_CHARACTERS_MAX} characters")
+    stripped = source.strip()
+    if not stripped:
+        raise ExpressionError("is empty; write an expression such as `input.order_id`")
+    return _selection(stripped) or compile_calculation(stripped)
+
+
+def _selection(source: str) -> Selection | None:
     root = _ROOT.match(source)
-    if root is None:
-        raise ExpressionError(f"`{source}` must begin with a name such as `input`")
+    if root is None or source in _LITERALS:
+        return None
     selectors: list[str | int] = []
     end = root.end()
     while match := _SELECTOR.match(source, end):
         field, index, key = match.group("field", "index", "key")
         selectors.append(int(index) if index is not None else key if field is None else field)
         end = match.end()
-    if source[end:].strip():
-        raise ExpressionError(
-            f'`{source}` is not a reference from character {end + 1} on: only `.field`, `[0]` and `["key"]` may follow a name'
-        )
-    return Expression(source.strip(), root.group(1), tuple(selectors))
+    return None if source[end:] else Selection(source, root.group(1), tuple(selectors))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +105,17 @@ class Template:
     def render(self, scope: Scope) -> Any:
         """The payload with every reference replaced. Raises ExpressionError as `Expression.evaluate` does."""
         return self._render(scope)
+
+
+_OPENING = re.compile(r"\$\$\{|\$\{")
+_TOKEN = re.compile(
+    r"""
+    (?<![A-Za-z0-9_]) [bB]?[rR][bB]? (?: \"{3}.*?\"{3} | \'{3}.*?\'{3} | \"[^"]*\" | \'[^']*\' )  # raw strings
+    | \"{3}(?:[^\\]|\\.)*?\"{3} | \'{3}(?:[^\\]|\\.)*?\'{3} | \"(?:[^"\\]|\\.)*\" | \'(?:[^'\\]|\\.)*\'
+    | //[^\n]* | [{}]
+    """,
+    re.VERBOSE | re.DOTALL,
+)
 
 
 def compile_template(source: Any, path: str, faults: list[Fault]) -> Template:
@@ -172,11 +167,11 @@ def _compile_text(source: str, path: str, faults: list[Fault], found: list[Expre
         end = closing + 1
     parts.append(source[end:])
     kept = [part for part in parts if part != ""]
-    found.extend(part for part in kept if isinstance(part, Expression))
+    found.extend(part for part in kept if isinstance(part, Selection | Calculation))
     match kept:
-        case [Expression() as only]:
+        case [(Selection() | Calculation()) as only]:
             return only.evaluate
-        case _ if any(isinstance(part, Expression) for part in kept):
+        case _ if any(isinstance(part, Selection | Calculation) for part in kept):
             return lambda scope: "".join(
                 part if isinstance(part, str) else _as_text(part.evaluate(scope)) for part in kept
             )
@@ -186,14 +181,15 @@ def _compile_text(source: str, path: str, faults: list[Fault], found: list[Expre
 
 
 def _closing_brace(source: str, start: int) -> int | None:
-    """The `}` that ends the expression beginning at `start`; one inside a quoted key does not."""
-    is_quoted = False
-    for position in range(start, len(source)):
-        character = source[position]
-        if character == '"':
-            is_quoted = not is_quoted
-        elif character == "}" and not is_quoted:
-            return position
+    """The `}` that ends the expression beginning at `start`; those in strings, comments and maps do not."""
+    depth = 0
+    for token in _TOKEN.finditer(source, start):
+        if token.group() == "}":
+            if not depth:
+                return token.start()
+            depth -= 1
+        elif token.group() == "{":
+            depth += 1
     return None
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from saga_coordinator.saga.definition import Definition, Operation, Step, dependencies
 from saga_coordinator.saga.errors import Fault, InvalidDefinition
-from saga_coordinator.saga.expression import Expression, Template, compile_template
+from saga_coordinator.saga.expression import Template, compile_template
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.json_object import JsonObject, is_finite, text_problem
 from saga_coordinator.saga.outcome import clip
 from saga_coordinator.saga.retry import RetryPolicy
+from saga_coordinator.saga.scope import InScope, check_expression
 
 STEPS_MAX = 200
 NESTING_MAX = 16
@@ -282,55 +283,21 @@ def _check_references(
     names = [step.name for step in steps]
     for index, step in enumerate(steps):
         certain = closed[step.name] if closed else frozenset(names)
+        unsure = f"which is not sure to have ended before `{step.name}` starts"
+        ended = {name: None if name in certain else unsure for name in names}
         for kind in OperationKind:
             if kind is OperationKind.COMPENSATION and step.compensation is None:
                 continue
+            in_scope = InScope(_ROOTS[kind], ended)
             template = step.operation(kind).input
             faults.extend(
                 Fault(f"steps[{index}].{kind}.input", f"${{{expression.source}}} {problem}")
                 for expression in (template.expressions if template else ())
-                if (problem := _problem(expression, step, kind, names, certain))
+                if (problem := check_expression(expression, in_scope))
             )
 
 
-def _problem(
-    expression: Expression, step: Step, kind: OperationKind, names: list[str], certain: frozenset[str]
-) -> str | None:
-    checks: dict[str, Callable[[], str | None]] = {
-        "input": lambda: None,
-        "saga": lambda: _check_saga(expression),
-        "steps": lambda: _check_steps(expression, step, names, certain),
-    }
-    if kind is OperationKind.COMPENSATION:
-        checks |= {"output": lambda: None, "failure": lambda: _check_failure(expression)}
-    if expression.root not in checks:
-        return f"refers to `{expression.root}`; in scope here: {', '.join(checks)}"
-    return checks[expression.root]()
-
-
-def _check_saga(expression: Expression) -> str | None:
-    match expression.selectors:
-        case ("id",) | ("labels",) | ("labels", str()):
-            return None
-        case _:
-            return "must be `saga.id`, `saga.labels` or `saga.labels.NAME`"
-
-
-def _check_failure(expression: Expression) -> str | None:
-    match expression.selectors:
-        case () | ("code" | "message" | "step",):
-            return None
-        case _:
-            return "must be `failure`, `failure.code`, `failure.message` or `failure.step`"
-
-
-def _check_steps(expression: Expression, step: Step, names: list[str], certain: frozenset[str]) -> str | None:
-    match expression.selectors:
-        case (str() as name, "output", *_):
-            if name not in names:
-                return f"refers to a step that does not exist; there are: {', '.join(names)}"
-            if name not in certain:
-                return f"refers to `{name}`, which is not sure to have ended before `{step.name}` starts"
-            return None
-        case _:
-            return "must have the form `steps.NAME.output...`"
+_ROOTS = {
+    OperationKind.ACTION: frozenset({"input", "steps", "saga"}),
+    OperationKind.COMPENSATION: frozenset({"input", "steps", "saga", "output", "failure"}),
+}
