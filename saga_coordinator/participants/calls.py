@@ -14,8 +14,11 @@ from saga_coordinator.participants.contract import (
     metadata_of,
     outcome_of_reply,
 )
+from saga_coordinator.participants.described import DescribedServices
+from saga_coordinator.participants.descriptors import Method, NotDescribed
 from saga_coordinator.participants.directory import Directory
 from saga_coordinator.participants.payload import PayloadError
+from saga_coordinator.participants.plain_method import PlainMethods, outcome_told
 from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.outcome import (
     Cause,
@@ -42,6 +45,7 @@ class Participants:
         self._reply_bytes_max = min(6 * payload_bytes_max + 65_536, 2**31 - 1)
         self._by_name: dict[str, Connection] = {}
         self._by_address: dict[Address, Connection] = {}
+        self._plain: dict[str, PlainMethods] = {}
         self._open: set[Connection] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._calls_in_flight = 0
@@ -63,19 +67,27 @@ class Participants:
         connection = self._by_name.get(call.participant) or self._connect(call.participant)
         if connection is None:
             return Unknown(Cause(CauseCode.NO_SUCH_PARTICIPANT, self._how_to_add(call.participant)))
+        is_plain = "/" in call.method
         try:
-            request = encode_request(call)
+            request = b"" if is_plain else encode_request(call)
         except PayloadError as error:  # nothing was sent, and nothing will be different next time
             return Refused(Cause(CauseCode.INPUT_INVALID, clip(f"the input cannot be sent: {error}")))
         connection.calls_in_flight += 1
         self._calls_in_flight += 1
         try:
             async with asyncio.timeout(call.timeout_seconds + _OVERDUE_SECONDS):
+                if is_plain:
+                    return await self._plain_methods(call.participant, connection).attempt(call)
                 reply = await connection.methods[call.operation](
                     request, timeout=call.timeout_seconds, metadata=metadata_of(call)
                 )
         except grpc.aio.AioRpcError as error:
-            return self._outcome_of_error(error, call)
+            told = (
+                outcome_told(error.code().name, error.details() or "", error.trailing_metadata())
+                if is_plain
+                else None
+            )
+            return told or self._outcome_of_error(error, call)
         except TimeoutError:
             return _no_answer(call)
         finally:
@@ -85,11 +97,26 @@ class Participants:
                 self._went_idle(connection)
         return outcome_of_reply(call.operation, reply, self._payload_bytes_max)
 
+    async def describe(self, participant: str, method: str, patience_seconds: float) -> Method:
+        """What the method `package.Service/Method` takes and gives at present.
+
+        Raises:
+            NotDescribed: there is none, or nobody says what it is.
+            TimeoutError: nobody does within `patience_seconds`.
+        """
+        connection = self._by_name.get(participant) or self._connect(participant)
+        if connection is None:
+            raise NotDescribed(CauseCode.NO_SUCH_PARTICIPANT, self._how_to_add(participant))
+        services = self._plain_methods(participant, connection).services
+        services.suspect()
+        return await services.method(method, patience_seconds)
+
     def replace(self, directory: Directory) -> None:
         """Uses `directory` from the next call on. Calls in flight end where they are; only then their channel is closed."""
         self._directory = directory
         self._names = directory.names
         self._by_name.clear()
+        self._plain.clear()
         named = {Address.of(participant) for participant in directory.participants.values()}
         for address in self._by_address.keys() - named:
             connection = self._by_address.pop(address)
@@ -106,7 +133,7 @@ class Participants:
         self._by_name.clear()
         self._by_address.clear()
         while self._open:
-            await self._open.pop().channel.close()
+            await self._open.pop().close()
         if self._closing:
             await asyncio.wait(self._closing)
 
@@ -123,10 +150,20 @@ class Participants:
         self._by_name[name] = connection
         return connection
 
+    def _plain_methods(self, name: str, connection: Connection) -> PlainMethods:
+        plain = self._plain.get(name)
+        if plain is None:
+            participant = self._directory.get(name)
+            described = participant and participant.descriptor_set
+            services = DescribedServices(described, can_change=False) if described else connection.reflected
+            plain = PlainMethods(connection.channel, services, self._payload_bytes_max)
+            self._plain[name] = plain
+        return plain
+
     def _went_idle(self, connection: Connection) -> None:
         if connection.is_retired and connection in self._open:
             self._open.discard(connection)
-            closing = asyncio.get_running_loop().create_task(connection.channel.close())
+            closing = asyncio.get_running_loop().create_task(connection.close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
         if self._last_ended is not None and not self._calls_in_flight and not self._last_ended.done():

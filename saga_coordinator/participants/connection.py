@@ -9,7 +9,9 @@ import grpc.aio
 
 from saga_coordinator import __version__
 from saga_coordinator.participants.contract import COMPENSATE, EXECUTE
+from saga_coordinator.participants.described import DescribedServices
 from saga_coordinator.participants.directory import Participant
+from saga_coordinator.participants.reflection import Reflection
 from saga_coordinator.participants.tls import Tls
 from saga_coordinator.saga.identity import OperationKind
 
@@ -54,7 +56,7 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
 class Connection:
     """A channel, and how many calls are in flight on it. `is_retired`: closed as soon as there are none."""
 
-    __slots__ = ("calls_in_flight", "channel", "is_retired", "methods")
+    __slots__ = ("calls_in_flight", "channel", "is_retired", "methods", "reflected")
 
     def __init__(self, address: Address, reply_bytes_max: int) -> None:
         options = (*_OPTIONS, ("grpc.max_receive_message_length", reply_bytes_max))
@@ -69,5 +71,11 @@ class Connection:
             OperationKind.ACTION: self.channel.unary_unary(EXECUTE),
             OperationKind.COMPENSATION: self.channel.unary_unary(COMPENSATE),
         }
+        self.reflected = DescribedServices(Reflection(self.channel), can_change=True)
         self.calls_in_flight = 0
         self.is_retired = False
+
+    async def close(self) -> None:
+        """Ends the calls that are in flight, too."""
+        self.reflected.close()
+        await self.channel.close()

@@ -7,8 +7,9 @@
         tls: {ca_file: ca.pem, cert_file: client.pem, key_file: client.key, server_name: payments}
       shipping: {target: "unix:shipping.sock", tls: true}
 
-`tls` absent or false: plaintext; true or empty: TLS with the system's roots. Relative file names, of certificates and of sockets,
-start at the directory file's folder.
+`tls` absent or false: plaintext; true or empty: TLS with the system's roots. `descriptor_set: inventory.binpb` names a file, made
+by `protoc --include_imports --descriptor_set_out`, that says what the participant's methods take, where it does not say so itself
+by server reflection. Relative file names, of sockets too, start at the directory file's folder.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from saga_coordinator.config import FileFaulty, read_documents
+from saga_coordinator.participants.descriptors import DescriptorSet, NotDescribed
 from saga_coordinator.participants.fields import read_fields
 from saga_coordinator.participants.tls import Tls, read_tls
 from saga_coordinator.saga.errors import Fault, InvalidRequest
@@ -41,11 +43,15 @@ class InvalidDirectory(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class Participant:
-    """A named service. `target` is a gRPC target; `tls` is None for plaintext."""
+    """A named service. `target` is a gRPC target; `tls` is None for plaintext.
+
+    `descriptor_set` is None where its methods are known by server reflection.
+    """
 
     name: str
     target: str
     tls: Tls | None = None
+    descriptor_set: DescriptorSet | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +115,30 @@ def _participants(content: Any, folder: Path, faults: list[Fault]) -> Iterator[t
         place = f"participants.{name}"
         if not _NAME.fullmatch(name):
             faults.append(Fault(place, f"is not a name: it must match {_NAME.pattern}"))
-        fields = read_fields(source, place, ("target", "tls"), faults)
+        fields = read_fields(source, place, ("target", "tls", "descriptor_set"), faults)
         if fields is not None:
             target = _target(fields.get("target"), f"{place}.target", folder, faults)
             tls = read_tls(fields["tls"], f"{place}.tls", folder, faults) if "tls" in fields else None
-            yield name, Participant(name, target, tls)
+            described = None
+            if "descriptor_set" in fields:
+                described = _descriptor_set(
+                    fields["descriptor_set"], f"{place}.descriptor_set", folder, faults
+                )
+            yield name, Participant(name, target, tls, described)
+
+
+def _descriptor_set(source: Any, place: str, folder: Path, faults: list[Fault]) -> DescriptorSet | None:
+    if not isinstance(source, str) or not source or "\0" in source:
+        faults.append(Fault(place, "must be the name of a file"))
+        return None
+    path = folder / source
+    try:
+        return DescriptorSet.parse(path.read_bytes())
+    except OSError as error:
+        faults.append(Fault(place, f"{path} cannot be read: {error.strerror or error}"))
+    except NotDescribed as error:
+        faults.append(Fault(place, f"{path} {error}"))
+    return None
 
 
 def _target(source: Any, place: str, folder: Path, faults: list[Fault]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import grpc
@@ -12,6 +12,13 @@ import pytest
 from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.directory import Directory
 from saga_coordinator.pb.saga.v1 import participant_service_pb2_grpc as stubs
+from tests.integration.participants.plain_services import (
+    FILES,
+    Handler,
+    PlainServer,
+    ServePlain,
+    start_plain,
+)
 from tests.integration.participants.services import (
     PAYLOAD_BYTES_MAX,
     Answer,
@@ -82,6 +89,25 @@ async def serve_bytes() -> AsyncIterator[Serve]:
     yield start
     for server in servers:
         await server.stop(None)
+
+
+@pytest.fixture
+async def serve_plain() -> AsyncIterator[ServePlain]:
+    """Starts services that know nothing of sagas: an inventory unless told otherwise."""
+    servers: list[PlainServer] = []
+
+    async def start(
+        handlers: Mapping[str, Handler],
+        files: Mapping[str, str] = FILES,
+        service: str = "shop.v1.Inventory",
+        **options: Any,
+    ) -> PlainServer:
+        servers.append(await start_plain(files, service, handlers, **options))
+        return servers[-1]
+
+    yield start
+    for running in servers:
+        await running.server.stop(None)
 
 
 @pytest.fixture

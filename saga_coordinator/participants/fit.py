@@ -1,0 +1,123 @@
+"""Where a JSON value does not fit a message: every fault with its path, where protobuf's own parser stops at the first.
+
+What a scalar may be is left to that parser, so the two never disagree. `UNRESOLVED` stands for values that are not known yet:
+they fit everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from google.protobuf import json_format, message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+
+from saga_coordinator.participants.descriptors import Method, some_of
+from saga_coordinator.saga.errors import Fault
+
+UNRESOLVED: Final = object()
+"""The value of a reference."""
+
+SPECIAL = frozenset(
+    f"google.protobuf.{name}"
+    for name in (
+        *("Any", "Duration", "FieldMask", "ListValue", "Struct", "Timestamp", "Value"),
+        *("BoolValue", "BytesValue", "DoubleValue", "FloatValue", "Int32Value", "Int64Value"),
+        *("StringValue", "UInt32Value", "UInt64Value"),
+    )
+)
+"""Messages whose JSON form is not an object of their fields."""
+
+
+def misfits(payload: Any, method: Method, path: str = "") -> list[Fault]:
+    """What keeps `payload` from being the method's request; null is the empty one."""
+    if payload is None:
+        return []
+    descriptor: Any = method.request.DESCRIPTOR  # the stubs tell two classes apart that are one
+    return list(_message(payload, descriptor, method.pool, path))
+
+
+def _message(value: Any, descriptor: Descriptor, pool: DescriptorPool, path: str) -> Iterator[Fault]:
+    if value is UNRESOLVED:
+        return
+    if descriptor.full_name in SPECIAL:
+        if not _is_open(value):
+            yield from _parsed(value, descriptor, pool, path)
+        return
+    if not isinstance(value, dict):
+        yield Fault(path, f"must be an object: {descriptor.full_name} is a message")
+        return
+    fields = _fields(descriptor)
+    given: dict[str, str] = {}
+    for key, item in value.items():
+        place = f"{path}.{key}" if path else key
+        field = fields.get(key)
+        if field is None:
+            if not key.startswith("["):  # an extension, which is left to the parser
+                names = some_of(each.name for each in descriptor.fields)
+                yield Fault(place, f"is not a field of {descriptor.full_name}; it has: {names}")
+            continue
+        if item is not None:
+            for group in (field.name, field.containing_oneof and field.containing_oneof.name):
+                if group and given.setdefault(group, key) != key:
+                    yield Fault(place, f"cannot be given beside `{given[group]}`")
+        yield from _field(item, field, descriptor, pool, place)
+
+
+def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
+    """By both of the names that JSON may use."""
+    return {name: field for field in descriptor.fields for name in (field.name, field.json_name)}
+
+
+def _field(
+    value: Any, field: FieldDescriptor, owner: Descriptor, pool: DescriptorPool, path: str
+) -> Iterator[Fault]:
+    if value is None or value is UNRESOLVED:
+        return
+    message = field.message_type
+    elements: list[tuple[str, Any, Any]]  # where, what, and what the field would be if there were nothing else in it
+    if message is not None and message.GetOptions().map_entry:
+        if not isinstance(value, dict):
+            yield Fault(path, "must be an object: it is a map")
+            return
+        message = message.fields_by_name["value"].message_type
+        elements = [(f"{path}.{key}", item, {key: item}) for key, item in value.items()]
+    elif field.is_repeated:
+        if not isinstance(value, list):
+            yield Fault(path, "must be a list: the field is repeated")
+            return
+        elements = [(f"{path}[{index}]", item, [item]) for index, item in enumerate(value)]
+    else:
+        elements = [(path, value, value)]
+    for place, item, alone in elements:
+        if message is not None and message.full_name not in SPECIAL:
+            yield from _message(item, message, pool, place)
+        elif not _is_open(item):
+            yield from _parsed({field.name: alone}, owner, pool, place)
+
+
+def _is_open(value: Any) -> bool:
+    """Whether anything in it is not known yet."""
+    if isinstance(value, dict):
+        return any(map(_is_open, value.values()))
+    if isinstance(value, list):
+        return any(map(_is_open, value))
+    return value is UNRESOLVED
+
+
+def _parsed(value: Any, descriptor: Descriptor, pool: DescriptorPool, path: str) -> Iterator[Fault]:
+    message = message_factory.GetMessageClass(descriptor)()
+    try:
+        json_format.ParseDict(value, message, descriptor_pool=pool)
+    except (json_format.Error, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+        yield Fault(path, f"{_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    """Without the parser's own account of the place."""
+    text = " ".join(str(error).split())
+    while text.startswith("Failed to parse ") and ": " in text:
+        text = text.partition(": ")[2]
+    text = text.rpartition(" at ")[0] or text
+    return f"does not fit: {text}"
