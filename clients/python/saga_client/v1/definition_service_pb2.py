@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from saga_client.v1 import definition_pb2 as saga_dot_v1_dot_definition__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n saga/v1/definition_service.proto\x12\x07saga.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18saga/v1/definition.proto\"\xbe\x01\n\x14RegisteredDefinition\x12\x33\n\ndefinition\x18\x01 \x01(\x0b\x32\x13.saga.v1.DefinitionR\ndefinition\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\x12\x16\n\x06\x64igest\x18\x03 \x01(\tR\x06\x64igest\x12?\n\rregistered_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cregisteredAt\"=\n\x05\x46\x61ult\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\"P\n\x19RegisterDefinitionRequest\x12\x33\n\ndefinition\x18\x01 \x01(\x0b\x32\x13.saga.v1.DefinitionR\ndefinition\"u\n\x1aRegisterDefinitionResponse\x12=\n\nregistered\x18\x01 \x01(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\nregistered\x12\x18\n\x07\x63reated\x18\x02 \x01(\x08R\x07\x63reated\"P\n\x19ValidateDefinitionRequest\x12\x33\n\ndefinition\x18\x01 \x01(\x0b\x32\x13.saga.v1.DefinitionR\ndefinition\"D\n\x1aValidateDefinitionResponse\x12&\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x0e.saga.v1.FaultR\x06\x66\x61ults\"D\n\x14GetDefinitionRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\"V\n\x15GetDefinitionResponse\x12=\n\nregistered\x18\x01 \x01(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\nregistered\"T\n\x16ListDefinitionsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"\x82\x01\n\x17ListDefinitionsResponse\x12?\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\x0b\x64\x65\x66initions\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xf7\x02\n\x11\x44\x65\x66initionService\x12]\n\x12RegisterDefinition\x12\".saga.v1.RegisterDefinitionRequest\x1a#.saga.v1.RegisterDefinitionResponse\x12]\n\x12ValidateDefinition\x12\".saga.v1.ValidateDefinitionRequest\x1a#.saga.v1.ValidateDefinitionResponse\x12N\n\rGetDefinition\x12\x1d.saga.v1.GetDefinitionRequest\x1a\x1e.saga.v1.GetDefinitionResponse\x12T\n\x0fListDefinitions\x12\x1f.saga.v1.ListDefinitionsRequest\x1a .saga.v1.ListDefinitionsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n saga/v1/definition_service.proto\x12\x07saga.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18saga/v1/definition.proto\"\xbe\x01\n\x14RegisteredDefinition\x12\x33\n\ndefinition\x18\x01 \x01(\x0b\x32\x13.saga.v1.DefinitionR\ndefinition\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\x12\x16\n\x06\x64igest\x18\x03 \x01(\tR\x06\x64igest\x12?\n\rregistered_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cregisteredAt\"=\n\x05\x46\x61ult\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\"P\n\x19RegisterDefinitionRequest\x12\x33\n\ndefinition\x18\x01 \x01(\x0b\x32\x13.saga.v1.DefinitionR\ndefinition\"u\n\x1aRegisterDefinitionResponse\x12=\n\nregistered\x18\x01 \x01(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\nregistered\x12\x18\n\x07\x63reated\x18\x02 \x01(\x08R\x07\x63reated\"d\n\x19ValidateDefinitionRequest\x12\x33\n\ndefinition\x18\x01 \x01(\x0b\x32\x13.saga.v1.DefinitionR\ndefinition\x12\x12\n\x04live\x18\x02 \x01(\x08R\x04live\"D\n\x1aValidateDefinitionResponse\x12&\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x0e.saga.v1.FaultR\x06\x66\x61ults\"D\n\x14GetDefinitionRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\"V\n\x15GetDefinitionResponse\x12=\n\nregistered\x18\x01 \x01(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\nregistered\"T\n\x16ListDefinitionsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"\x82\x01\n\x17ListDefinitionsResponse\x12?\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\x0b\x64\x65\x66initions\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xf7\x02\n\x11\x44\x65\x66initionService\x12]\n\x12RegisterDefinition\x12\".saga.v1.RegisterDefinitionRequest\x1a#.saga.v1.RegisterDefinitionResponse\x12]\n\x12ValidateDefinition\x12\".saga.v1.ValidateDefinitionRequest\x1a#.saga.v1.ValidateDefinitionResponse\x12N\n\rGetDefinition\x12\x1d.saga.v1.GetDefinitionRequest\x1a\x1e.saga.v1.GetDefinitionResponse\x12T\n\x0fListDefinitions\x12\x1f.saga.v1.ListDefinitionsRequest\x1a .saga.v1.ListDefinitionsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,17 +43,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERDEFINITIONRESPONSE']._serialized_start=442
   _globals['_REGISTERDEFINITIONRESPONSE']._serialized_end=559
   _globals['_VALIDATEDEFINITIONREQUEST']._serialized_start=561
-  _globals['_VALIDATEDEFINITIONREQUEST']._serialized_end=641
-  _globals['_VALIDATEDEFINITIONRESPONSE']._serialized_start=643
-  _globals['_VALIDATEDEFINITIONRESPONSE']._serialized_end=711
-  _globals['_GETDEFINITIONREQUEST']._serialized_start=713
-  _globals['_GETDEFINITIONREQUEST']._serialized_end=781
-  _globals['_GETDEFINITIONRESPONSE']._serialized_start=783
-  _globals['_GETDEFINITIONRESPONSE']._serialized_end=869
-  _globals['_LISTDEFINITIONSREQUEST']._serialized_start=871
-  _globals['_LISTDEFINITIONSREQUEST']._serialized_end=955
-  _globals['_LISTDEFINITIONSRESPONSE']._serialized_start=958
-  _globals['_LISTDEFINITIONSRESPONSE']._serialized_end=1088
-  _globals['_DEFINITIONSERVICE']._serialized_start=1091
-  _globals['_DEFINITIONSERVICE']._serialized_end=1466
+  _globals['_VALIDATEDEFINITIONREQUEST']._serialized_end=661
+  _globals['_VALIDATEDEFINITIONRESPONSE']._serialized_start=663
+  _globals['_VALIDATEDEFINITIONRESPONSE']._serialized_end=731
+  _globals['_GETDEFINITIONREQUEST']._serialized_start=733
+  _globals['_GETDEFINITIONREQUEST']._serialized_end=801
+  _globals['_GETDEFINITIONRESPONSE']._serialized_start=803
+  _globals['_GETDEFINITIONRESPONSE']._serialized_end=889
+  _globals['_LISTDEFINITIONSREQUEST']._serialized_start=891
+  _globals['_LISTDEFINITIONSREQUEST']._serialized_end=975
+  _globals['_LISTDEFINITIONSRESPONSE']._serialized_start=978
+  _globals['_LISTDEFINITIONSRESPONSE']._serialized_end=1108
+  _globals['_DEFINITIONSERVICE']._serialized_start=1111
+  _globals['_DEFINITIONSERVICE']._serialized_end=1486
 # @@protoc_insertion_point(module_scope)

@@ -128,16 +128,23 @@ class ValidateDefinitionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DEFINITION_FIELD_NUMBER: _builtins.int
+    LIVE_FIELD_NUMBER: _builtins.int
+    live: _builtins.bool
+    """Also ask the participants, where they live now: whether each is known, and whether each method named in full exists, is
+    unary and takes the fields and the literal values that the definition gives it. What a reference will come to is not known
+    before it runs and is not checked.
+    """
     @_builtins.property
     def definition(self) -> _definition_pb2.Definition: ...
     def __init__(
         self,
         *,
         definition: _definition_pb2.Definition | None = ...,
+        live: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "live", b"live"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -146,8 +146,9 @@ class Operation(_message.Message):
     participant: _builtins.str
     """Name of the participant; the coordinator's directory knows where it lives. Required."""
     method: _builtins.str
-    """The name by which the participant knows the operation, handed to it in `ExecuteRequest.method` or
-    `CompensateRequest.method`. Default: the step's name.
+    """`package.Service/Method`, with the slash: that unary method of the participant is called as it is, and `input` is the JSON
+    form of its request. Otherwise the name by which a participant that implements saga.v1.ParticipantService, or a worker, knows
+    the operation: `ExecuteRequest.method` or `CompensateRequest.method`. Default: the step's name.
     """
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
