@@ -1,0 +1,148 @@
+"""The schema of a saga's input: compiled when its definition is registered, asked whenever a saga starts.
+
+JSON Schema 2020-12 (https://json-schema.org/draft/2020-12), with these limits, all of them checked at registration: at most
+`SCHEMA_BYTES_MAX` bytes as JSON, `$ref` only inside the schema, patterns as RE2 has them. The formats that are checked are
+those of `schema_formats`; others are remarks. `schema_keywords` says how the work of one check is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from saga_coordinator.saga.errors import Fault
+from saga_coordinator.saga.json_object import is_finite, text_problem
+from saga_coordinator.saga.outcome import clip
+from saga_coordinator.saga.schema_structure import NAMED, ONE, SEVERAL, join, structure_faults, subschemas
+
+SCHEMA_BYTES_MAX = 64 * 1024
+NESTING_MAX = 32
+"""Levels of lists and objects: as many as any payload may have, and an input schema travels as one."""
+
+
+class InputSchema:
+    """A schema that inputs are checked by."""
+
+    def __init__(self, validator: Any) -> None:
+        self._validator = validator
+
+    def faults(self, value: Any, path: str = "input") -> list[Fault]:
+        """What is wrong with the value, each with its place (`input.lines[0].sku`); at most 100, and a last one saying so."""
+        from saga_coordinator.saga import schema_keywords as keywords  # noqa: PLC0415  # see compile_schema
+
+        try:
+            errors = keywords.errors_of(self._validator, value)
+        except keywords.TooMuchWork:
+            return [
+                Fault(
+                    path,
+                    f"takes more than {keywords.WORK_MAX} comparisons to check by the definition's input_schema; "
+                    "send less at once",
+                )
+            ]
+        except RecursionError:
+            return [Fault(path, "takes the definition's input_schema too many levels deep")]
+        found = [
+            Fault(clip(keywords.path_of(error.path, path)), clip(error.message))
+            for error in errors[: keywords.ERRORS_MAX]
+        ]
+        found = list(dict.fromkeys(found))
+        if len(errors) > keywords.ERRORS_MAX:
+            found.append(Fault(path, "has more faults; mend these first"))
+        return found
+
+
+def compile_schema(source: Any, path: str, faults: list[Fault]) -> InputSchema | None:
+    """The schema in `source`, at `path` of its definition; None when it is none, with what is wrong added to `faults`."""
+    found = _faults(source, path)
+    if found:
+        faults += found
+        return None
+    # Most definitions have no schema, and the library takes 70 ms to import, which every command would pay.
+    from saga_coordinator.saga import schema_keywords as keywords  # noqa: PLC0415
+
+    found = keywords.metaschema_faults(source, path)
+    if not found:  # else the other two could not rely on its shape
+        found = [*_pattern_faults(source, path), *structure_faults(source, path)]
+    if found:
+        faults += found
+        return None
+    plain = {key: value for key, value in source.items() if key not in ("$id", "$schema")}
+    # By these two the library would choose another dialect or base than the one that was checked above.
+    return InputSchema(keywords.InputValidator(_without_false(plain)))
+
+
+def _faults(source: Any, path: str) -> list[Fault]:
+    """What makes the schema no plain JSON of bearable size, which everything after relies on."""
+    if not isinstance(source, Mapping):
+        return [Fault(path, "must be an object: a JSON Schema")]
+    if fault := _json_fault(source, path):
+        return [fault]
+    size = len(orjson.dumps(source))
+    if size > SCHEMA_BYTES_MAX:
+        return [Fault(path, f"is {size} bytes as JSON; {SCHEMA_BYTES_MAX} is the limit")]
+    return []
+
+
+def _json_fault(source: Any, path: str) -> Fault | None:
+    waiting: list[tuple[str, Any, int]] = [(path, source, 1)]
+    while waiting:
+        at, node, level = waiting.pop()
+        if isinstance(node, dict | list) and level > NESTING_MAX:
+            return Fault(path, f"is nested deeper than {NESTING_MAX} levels; move inner schemas to $defs")
+        if isinstance(node, dict):
+            for key, value in node.items():
+                if not isinstance(key, str):
+                    return Fault(at, f"has a key that is not a string ({str(key)[:80]}); put it in quotes")
+                if problem := text_problem(key):
+                    return Fault(at, f"has a key that {problem}")
+                waiting.append((join(at, key), value, level + 1))
+        elif isinstance(node, list):
+            waiting += [(join(at, index), value, level + 1) for index, value in enumerate(node)]
+        elif problem := _scalar_problem(node):
+            return Fault(at, problem)
+    return None
+
+
+def _scalar_problem(value: Any) -> str | None:
+    if isinstance(value, str):
+        return text_problem(value)
+    if isinstance(value, int | float):
+        is_exact = is_finite(value) and (not isinstance(value, int) or abs(value) <= 2**53)
+        return None if is_exact else "must be a number that a double holds exactly"
+    if value is None:
+        return None
+    return f"has a value that JSON does not know ({type(value).__name__}); put it in quotes"
+
+
+def _pattern_faults(schema: Any, path: str) -> list[Fault]:
+    from saga_coordinator.saga.schema_keywords import pattern_problem  # noqa: PLC0415  # see compile_schema
+
+    faults = []
+    for one in subschemas(schema, path).values():
+        if not isinstance(one.schema, Mapping):
+            continue
+        places = [(join(one.path, "pattern"), one.schema["pattern"])] if "pattern" in one.schema else []
+        at = join(one.path, "patternProperties")
+        places += [(join(at, source), source) for source in one.schema.get("patternProperties", ())]
+        faults += [Fault(place, problem) for place, source in places if (problem := pattern_problem(source))]
+    return faults
+
+
+def _without_false(schema: Any) -> Any:
+    """The same schema, saying `{"not": {}}` for `false`."""
+    if schema is False:
+        return {"not": {}}
+    if not isinstance(schema, dict):
+        return schema
+    plain = dict(schema)
+    for keyword, value in schema.items():
+        if keyword in ONE:
+            plain[keyword] = _without_false(value)
+        elif keyword in SEVERAL and isinstance(value, list):
+            plain[keyword] = [_without_false(inner) for inner in value]
+        elif keyword in NAMED and isinstance(value, dict):
+            plain[keyword] = {name: _without_false(inner) for name, inner in value.items()}
+    return plain
