@@ -14,14 +14,17 @@ from cel_expr_python import cel
 
 from saga_coordinator.saga.cel_cost import CHARACTERS_PER_UNIT, WORK_MAX, Extent, work
 from saga_coordinator.saga.cel_rewrite import EXACT_MAX, Binding, BindingKind, Rewriting
-from saga_coordinator.saga.cel_syntax import Node, read, write
+from saga_coordinator.saga.cel_syntax import Node, read, walk, write
 from saga_coordinator.saga.errors import ExpressionError
 from saga_coordinator.saga.reference import Reference, Scope, describe, has
 
 NODES_READ_MAX = 10_000
 NESTING_READ_MAX = 64
 RESULT_BYTES_MAX = 1 << 20
-COMPILED_MAX = 2_048
+NODES_WRITTEN_MAX = 600
+"""Parts of one expression, macros expanded: compiling so many takes some ten milliseconds."""
+COMPILED_MAX = 256
+SHOWN_CHARACTERS_MAX = 300
 
 _SMALL = Extent(64, 64)
 _FAILED = (RuntimeError, TypeError, ValueError, OverflowError)
@@ -56,7 +59,7 @@ class Calculation:
         except ExpressionError as error:
             if scope.get("output", error) is None and any(each.root == "output" for each in self.references):
                 return None
-            raise ExpressionError(f"${{{self.source}}}: {error}") from error
+            raise ExpressionError(f"${{{_shown(self.source)}}}: {error}") from error
 
     def _evaluate(self, scope: Scope) -> Any:
         variables, absent = self._bind(scope)
@@ -285,15 +288,23 @@ def compile_calculation(source: str) -> Calculation:
     """
     rewriting = Rewriting()
     try:
-        tree = rewriting.rewrite(read(_ENVIRONMENT.compile(source, disable_check=True).serialize()))
+        written = read(_ENVIRONMENT.compile(source, disable_check=True).serialize())
+        if (nodes := sum(1 for _ in walk(written))) > NODES_WRITTEN_MAX:
+            raise ExpressionError(f"has {nodes} parts; {NODES_WRITTEN_MAX} are the most, so divide it")
+        tree = rewriting.rewrite(written)
         program = _ENVIRONMENT.deserialize(write(tree))
     except ExpressionError as error:
-        raise ExpressionError(f"`{source}` {error}") from error
+        raise ExpressionError(f"`{_shown(source)}` {error}") from error
     except _FAILED as error:
-        raise ExpressionError(f"`{source}` {_refusal(str(error))}") from error
+        raise ExpressionError(f"`{_shown(source)}` {_refusal(str(error))}") from error
     if work(tree, {binding.name: _SMALL for binding in rewriting.bindings}) > WORK_MAX:
-        raise ExpressionError(f"`{source}` would take too long on any input; repeat less")
+        raise ExpressionError(f"`{_shown(source)}` would take too long on any input; repeat less")
     return Calculation(source, rewriting.bindings, tree, program)
+
+
+def _shown(source: str) -> str:
+    """Short enough that what is said about it is not cut off."""
+    return source if len(source) <= SHOWN_CHARACTERS_MAX else f"{source[:SHOWN_CHARACTERS_MAX]}…"
 
 
 _POSITION = re.compile(r"ERROR: <input>:(?P<line>\d+):(?P<column>\d+): (?P<what>[^\n]*)")
@@ -325,6 +336,8 @@ def _explained(reason: str) -> str:
     function = found["function"].strip()
     if function == "<jump_condition>":
         return "the condition before `?`, or a side of `&&` or `||`, is no boolean"
+    if function == "<iter_range>":
+        return "a macro such as `exists` goes through lists and objects only"
     if function == "@not_strictly_false":
         return "the condition of a macro is no boolean"
     taken = [_TYPE_NAMES.get(each, each) for each in (found["types"] or "").split(", ") if each]

@@ -25,7 +25,7 @@ from saga_coordinator.saga.cel_syntax import (
 from saga_coordinator.saga.errors import ExpressionError
 from saga_coordinator.saga.reference import Reference
 
-EXACT_MAX = 2**53
+EXACT_MAX = 2**53 - 1
 """Up to here every whole number has a double of its own; larger ones stay integers, which compare but do not calculate."""
 
 _TYPES = frozenset({"bool", "bytes", "double", "list", "map", "null_type", "string"})

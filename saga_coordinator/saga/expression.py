@@ -156,7 +156,7 @@ def _compile_text(source: str, path: str, faults: list[Fault], found: list[Expre
             parts.append("${")
             end = opening.end()
             continue
-        closing = _closing_brace(source, opening.end())
+        closing = closing_brace(source, opening.end())
         if closing is None:
             faults.append(Fault(path, "`${` without a closing `}`; write `$${` for a literal `${`"))
             return None
@@ -173,14 +173,14 @@ def _compile_text(source: str, path: str, faults: list[Fault], found: list[Expre
             return only.evaluate
         case _ if any(isinstance(part, Selection | Calculation) for part in kept):
             return lambda scope: "".join(
-                part if isinstance(part, str) else _as_text(part.evaluate(scope)) for part in kept
+                part if isinstance(part, str) else as_text(part.evaluate(scope)) for part in kept
             )
         case _:
             text = "".join(str(part) for part in kept)
             return None if text == source else lambda scope: text
 
 
-def _closing_brace(source: str, start: int) -> int | None:
+def closing_brace(source: str, start: int) -> int | None:
     """The `}` that ends the expression beginning at `start`; those in strings, comments and maps do not."""
     depth = 0
     for token in _TOKEN.finditer(source, start):
@@ -193,5 +193,5 @@ def _closing_brace(source: str, start: int) -> int | None:
     return None
 
 
-def _as_text(value: Any) -> str:
+def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
