@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -76,5 +77,5 @@ def describe(value: Any) -> str:
         case list():
             return f"a list of {len(value)}"
         case _:
-            names = ", ".join(sorted(value)[:8])
+            names = ", ".join(name[:80] for name in sorted(itertools.islice(value, 64))[:8])
             return f"an object with {len(value)} field(s){': ' + names if names else ''}"

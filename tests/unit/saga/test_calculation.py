@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 import operator
+import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -263,6 +265,17 @@ def test_what_large_inputs_allow(source: str, value: Any, result: Any) -> None:
 )
 def test_weight_of_a_pattern_grows_with_what_it_compiles_to(pattern: str, is_light: bool) -> None:
     assert (pattern_weight(pattern) <= PATTERN_WEIGHT_MAX) is is_light
+
+
+def test_every_example_of_the_documentation_has_the_result_it_says() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "expressions.md").read_text()
+    written = re.search(r"With the input `(\{.*?\})`:", text, re.DOTALL)
+    assert written
+    scope = {"input": json.loads(written.group(1))}
+    examples = re.findall(r"^\| `(.+)` \| `(.+)` \|$", text, re.MULTILINE)
+    assert len(examples) > 20
+    for source, result in examples:
+        assert evaluate(source, scope) == json.loads(result), source
 
 
 # ---------------------------------------------------------------------------------------------------------------------
