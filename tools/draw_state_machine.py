@@ -15,7 +15,7 @@ from typing import Any, get_args
 import grpc
 
 from saga_coordinator.saga.decide import HANDLERS, AttemptEnded, Input, Invoke, StartRequested, decide
-from saga_coordinator.saga.entries import ENTRY_TYPES, AttemptEntry, Entry, OutcomeLate, entry_type
+from saga_coordinator.saga.entries import ENTRY_TYPES, StepEntry, Entry, OutcomeLate, entry_type
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import (
     Cause,
@@ -217,7 +217,7 @@ def _handler_name(handler: Callable[..., Any]) -> str:
 def _entry_rows() -> Iterator[tuple[str, ...]]:
     for kind in ENTRY_TYPES:
         own = [each.name for each in fields(kind)]
-        if kind in get_args(AttemptEntry):
+        if kind in get_args(StepEntry):
             own = own[3:]
         yield f"`{entry_type(kind)}`", ", ".join(f"`{name}`" for name in own), _first_sentence(kind)
 

@@ -10,29 +10,36 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.draft import Draft, is_undone
-from saga_coordinator.saga.effects import Decision, Effect, Finish, Invoke, SetTimer
+from saga_coordinator.saga.definition import Approval, Definition, Operation
+from saga_coordinator.saga.draft import Draft, is_past_return, is_undone
+from saga_coordinator.saga.effects import Decision, Effect, Finish, Invoke, LookForEvent, SetTimer
 from saga_coordinator.saga.entries import (
+    AttemptRefused,
+    AttemptSucceeded,
     AttemptUnknown,
     AttemptUnresolved,
+    EventReceived,
     OutcomeLate,
     SagaAdopted,
     SagaFailed,
+    SagaRecalled,
     SagaStarted,
 )
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import (
+    ApprovalDecided,
     AttemptEnded,
     CancelAsked,
+    EventArrived,
     Input,
     OutcomeReported,
     OwnershipGained,
+    RecallAsked,
     StartRequested,
     TimerFired,
 )
 from saga_coordinator.saga.outcome import Cause, CauseCode, Outcome, Refused, Succeeded, Unknown, clip
-from saga_coordinator.saga.proceed import is_pivot_attempted, next_due, proceed
+from saga_coordinator.saga.proceed import next_due, proceed
 from saga_coordinator.saga.state import (
     OPERATION_ALLOWED,
     REFUSED,
@@ -46,21 +53,29 @@ from saga_coordinator.saga.state import (
 
 __all__ = [
     "HANDLERS",
+    "ApprovalDecided",
     "AttemptEnded",
     "CancelAsked",
     "Decision",
     "Effect",
+    "EventArrived",
     "Finish",
     "Input",
     "Invoke",
+    "LookForEvent",
     "OutcomeReported",
     "OwnershipGained",
+    "RecallAsked",
     "SetTimer",
     "StartRequested",
     "TimerFired",
     "decide",
     "next_due",
 ]
+
+
+EVENTS_MAX = 1000
+"""Events that one saga keeps for steps that do not wait yet."""
 
 
 def decide(
@@ -100,10 +115,18 @@ def _start(
     ]
     deadline_at = now + min(limits) if limits else None
     started = SagaStarted(
-        definition.name, request.version, request.input, request.labels, deadline_at, request.headers
+        definition.name,
+        request.version,
+        request.input,
+        request.labels,
+        deadline_at,
+        request.headers,
+        request.parent,
     )
     draft = Draft(definition, apply(request.saga_id, None, started), now, jitter, may_call=may_call)
     draft.entries.append(started)
+    if request.recalled_for is not None:
+        draft.record(SagaFailed(request.recalled_for))
     return draft
 
 
@@ -111,7 +134,8 @@ def _effects(draft: Draft) -> tuple[Effect, ...]:
     if draft.state.status in SETTLED:
         return (Finish(draft.state.status),)
     due_at = next_due(draft.definition, draft.state, draft.now)
-    return tuple(draft.invocations) if due_at is None else (*draft.invocations, SetTimer(due_at))
+    effects: tuple[Effect, ...] = (*draft.invocations, *draft.lookups)
+    return effects if due_at is None else (*effects, SetTimer(due_at))
 
 
 # Handlers: what one input means in one status, before `proceed`. docs/state_machine.md shows their first sentences.
@@ -133,8 +157,10 @@ def _on_outcome_reported(draft: Draft, happened: OutcomeReported) -> None:
         return
     step = draft.state.step(happened.step)
     attempts = step.attempts(happened.operation)
-    is_awaited = step.status is StepStatus.WAITING and step.operation is happened.operation
-    if attempts == 0:
+    is_awaited = step.is_waiting_for_report and step.operation is happened.operation
+    if not isinstance(draft.definition.step(happened.step).action, Operation):
+        draft.refusal = f"step `{happened.step}` calls nobody, so nobody can report its outcome"
+    elif attempts == 0:
         draft.refusal = f"the {happened.operation} of step `{happened.step}` has not been attempted"
     elif is_awaited and isinstance(happened.outcome, Unknown):
         draft.settle(happened.step, happened.outcome)
@@ -146,29 +172,109 @@ def _on_timer(draft: Draft, happened: TimerFired) -> None:
     """Whatever is due is done: a retry, a compensation held back, a report given up, the deadline."""
 
 
+def _on_event(draft: Draft, happened: EventArrived) -> None:
+    """The event is kept until a step waits for it; one that came before is not kept again."""
+    if happened.event_id in draft.state.event_ids:
+        draft.is_applied = False
+    elif len(draft.state.events) >= EVENTS_MAX:
+        draft.refusal = f"the saga keeps {EVENTS_MAX} events that no step has taken, which is the limit"
+    else:
+        draft.record(EventReceived(happened.event_id, happened.name, happened.correlation, happened.payload))
+
+
+def _refuse_event(draft: Draft, happened: EventArrived) -> None:
+    """Refused, unless it had come before: no step will wait for it any more."""
+    if happened.event_id in draft.state.event_ids:
+        draft.is_applied = False
+    else:
+        draft.refusal = f"the saga is {draft.state.status}: no step waits for events any more"
+
+
+def _on_approval(draft: Draft, happened: ApprovalDecided) -> None:
+    """The waiting step succeeds, or is refused; one decided already is told so."""
+    if not draft.definition.has_step(happened.step):
+        draft.refusal = f"the saga has no step `{happened.step}`"
+        return
+    action = draft.definition.step(happened.step).action
+    state = draft.state.step(happened.step)
+    decided_by, comment = clip(happened.decided_by), clip(happened.comment)
+    answer = {"approved": happened.is_approved, "decided_by": decided_by, "comment": comment}
+    if not isinstance(action, Approval):
+        draft.refusal = f"step `{happened.step}` waits for no approval"
+    elif action.approvers and happened.decided_by not in action.approvers:
+        draft.refusal = (
+            f"`{decided_by}` may not decide on `{happened.step}`; who may: {', '.join(action.approvers)}"
+        )
+    elif state.status is not StepStatus.WAITING:
+        is_same = state.output == answer if happened.is_approved else _is_rejection(state.cause, decided_by)
+        draft.is_applied = False
+        if not is_same:
+            draft.refusal = f"step `{happened.step}` is {state.status} and waits for no decision"
+    elif happened.is_approved:
+        draft.record(AttemptSucceeded(happened.step, OperationKind.ACTION, state.attempt, answer))
+    else:
+        message = comment or f"rejected by {decided_by}"
+        cause = Cause(CauseCode.REJECTED, message, requested_by=decided_by)
+        draft.record(AttemptRefused(happened.step, OperationKind.ACTION, state.attempt, cause))
+
+
+def _is_rejection(cause: Cause | None, decided_by: str) -> bool:
+    return cause is not None and (cause.code, cause.requested_by) == (CauseCode.REJECTED, decided_by)
+
+
 def _on_cancel(draft: Draft, happened: CancelAsked) -> None:
     """The saga turns, with cause CANCELLED; refused once the pivot has been attempted."""
-    pivot = draft.definition.pivot
-    if pivot is not None and is_pivot_attempted(draft.definition, draft.state):
+    _turn(draft, Cause(CauseCode.CANCELLED, clip(happened.reason), requested_by=clip(happened.requested_by)))
+
+
+def _on_recall(draft: Draft, happened: RecallAsked) -> None:
+    """The saga turns, because the saga that it is a step of did; refused once the pivot has been attempted."""
+    _turn(draft, happened.cause)
+
+
+def _turn(draft: Draft, cause: Cause) -> None:
+    if is_past_return(draft.definition, draft.state):
+        pivot = draft.definition.pivot
+        assert pivot is not None
         draft.refusal = (
             f"the pivot `{pivot.name}` has been attempted: unless it is refused, this saga only goes forward"
         )
     else:
-        cause = Cause(CauseCode.CANCELLED, clip(happened.reason), requested_by=clip(happened.requested_by))
         draft.record(SagaFailed(cause))
 
 
+def _recall_completed(draft: Draft, happened: RecallAsked) -> None:
+    """What was done is undone after all; refused if there was a pivot."""
+    if (pivot := draft.definition.pivot) is not None:
+        draft.refusal = f"the saga has completed, and there is no way back after its pivot `{pivot.name}`"
+    else:
+        draft.record(SagaRecalled(happened.cause))
+
+
+def _refuse_recall(draft: Draft, happened: RecallAsked) -> None:
+    """Refused: a person gave it up, and what remains of it is theirs."""
+    draft.refusal = "the saga was abandoned: what remains of it is listed there"
+
+
 def _on_ownership(draft: Draft, happened: OwnershipGained) -> None:
-    """Attempts in flight at the previous owner are unknown, and perhaps not over until their time is (P4)."""
+    """Attempts in flight at the previous owner are unknown, and perhaps not over until their time is (P4).
+
+    Of events that steps wait for it is asked again.
+    """
     if happened.previous_owner is not None:
         draft.record(SagaAdopted(happened.previous_owner))
     may_retry = OPERATION_ALLOWED[draft.state.status]
     cause = Cause(CauseCode.COORDINATOR_LOST, "the coordinator that made this attempt is gone")
-    for step, state in draft.steps():
+    for name, state in tuple(draft.state.steps.items()):
+        if state.wait is not None and state.is_open and state.wait.correlation:
+            # Who made it wait may have gone before looking whether the event had come already.
+            draft.lookups.append(
+                LookForEvent(draft.state.saga_id, state.wait.event or "", state.wait.correlation)
+            )
         if not state.is_in_flight:
             continue
-        name, kind, number = step.name, state.operation, state.attempt
-        settles_at = draft.now + step.operation(kind).timeout_seconds
+        kind, number = state.operation, state.attempt
+        settles_at = draft.now + draft.definition.step(name).operation(kind).timeout_seconds
         if kind in may_retry:
             draft.record(AttemptUnknown(name, kind, number, cause, 0.0, draft.now, settles_at))
         else:
@@ -215,12 +321,16 @@ _Handler = Callable[[Draft, Any], None]
 _WHILE_MOVING: tuple[tuple[type[Input], _Handler], ...] = (
     (AttemptEnded, _on_attempt_ended),
     (OutcomeReported, _on_outcome_reported),
+    (EventArrived, _on_event),
+    (ApprovalDecided, _on_approval),
     (TimerFired, _on_timer),
     (OwnershipGained, _on_ownership),
 )
 _WHEN_SETTLED: tuple[tuple[type[Input], _Handler], ...] = (
     (AttemptEnded, _on_attempt_ended),
     (OutcomeReported, _on_outcome_reported),
+    (EventArrived, _refuse_event),
+    (ApprovalDecided, _on_approval),
     (TimerFired, _on_nothing),
     (OwnershipGained, _on_nothing),
 )
@@ -234,5 +344,11 @@ HANDLERS: Mapping[tuple[SagaStatus, type[Input]], _Handler] = {
     (SagaStatus.COMPENSATED, CancelAsked): _on_nothing,
     (SagaStatus.NEEDS_ATTENTION, CancelAsked): _refuse_cancel,
     (SagaStatus.ABANDONED, CancelAsked): _refuse_cancel,
+    (SagaStatus.RUNNING, RecallAsked): _on_recall,
+    (SagaStatus.COMPENSATING, RecallAsked): _on_nothing,
+    (SagaStatus.COMPLETED, RecallAsked): _recall_completed,
+    (SagaStatus.COMPENSATED, RecallAsked): _on_nothing,
+    (SagaStatus.NEEDS_ATTENTION, RecallAsked): _on_nothing,
+    (SagaStatus.ABANDONED, RecallAsked): _refuse_recall,
 }
 """(saga status, input) -> handler. Complete but for StartRequested, which comes only when there is no saga yet."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from saga_coordinator.saga.definition import Definition, Step
-from saga_coordinator.saga.effects import Invoke
+from saga_coordinator.saga.definition import Definition, Operation, Step
+from saga_coordinator.saga.effects import Invoke, LookForEvent
 from saga_coordinator.saga.entries import (
+    AttemptHeld,
     AttemptPending,
     AttemptRefused,
     AttemptStarted,
@@ -17,22 +19,29 @@ from saga_coordinator.saga.entries import (
     Entry,
     InputInvalid,
     NothingToUndo,
+    StepFailed,
 )
 from saga_coordinator.saga.errors import ExpressionError
 from saga_coordinator.saga.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.outcome import (
     Cause,
     CauseCode,
+    Held,
     Outcome,
     Pending,
     Refused,
     Succeeded,
     Unknown,
     clip,
+    reclassified,
 )
+from saga_coordinator.saga.place import Node, Place, nodes, scope
 from saga_coordinator.saga.state import OPERATION_ALLOWED, UNTOUCHED, EffectKnown, SagaState, StepState, apply
 
 _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
+_TIMEOUT_SECONDS_MIN = 0.001
+_POLL_SECONDS_MAX = 3600.0
+_POLLS_DOUBLED_MAX = 30
 
 
 class Draft:
@@ -44,6 +53,7 @@ class Draft:
         "invocations",
         "is_applied",
         "jitter",
+        "lookups",
         "may_call",
         "now",
         "refusal",
@@ -60,6 +70,7 @@ class Draft:
         self.may_call = may_call
         self.entries: list[Entry] = []
         self.invocations: list[Invoke] = []
+        self.lookups: list[LookForEvent] = []
         self.refusal: str | None = None
         self.is_applied = True
 
@@ -67,67 +78,108 @@ class Draft:
         self.state = apply(self.state.saga_id, self.state, entry)
         self.entries.append(entry)
 
-    def steps(self) -> Iterator[tuple[Step, StepState]]:
-        """Each step, in the definition's order, with its state at the moment it is reached."""
-        for step in self.definition.steps:
-            yield step, self.state.steps.get(step.name, UNTOUCHED)
+    def nodes(self) -> Iterator[tuple[Node, StepState]]:
+        """Each instance, in the definition's order, with its state at the moment it is reached."""
+        for node in nodes(self.definition, self.state):
+            yield node, self.state.steps.get(node.key, UNTOUCHED)
 
-    def attempt(self, step: Step, kind: OperationKind) -> None:
+    def scope(self, place: Place) -> dict[str, Any]:
+        """What an expression at that place can refer to now."""
+        return scope(self.definition, self.state, place)
+
+    def attempt(self, node: Node, kind: OperationKind) -> None:
         """Records the intent to call and prepares the call; or that the input cannot be computed."""
-        state = self.state.step(step.name)
+        key, step = node.key, node.step
+        state = self.state.step(key)
         number = state.attempts(kind) + 1
-        operation = step.operation(kind)
         try:
-            rendered = self._render(step, state, kind)
+            call = self._call(node, kind, number)
         except ExpressionError as error:
             cause = Cause(CauseCode.INPUT_INVALID, clip(str(error)))
-            self.record(InputInvalid(step.name, kind, number, cause))
+            self.record(InputInvalid(key, kind, number, cause))
             return
-        self.record(AttemptStarted(step.name, kind, number))
-        self.invocations.append(
-            Invoke(
-                saga_id=self.state.saga_id,
-                step=step.name,
-                operation=kind,
-                attempt=number,
-                idempotency_key=idempotency_key(self.state.saga_id, step.name, kind),
-                participant=operation.participant,
-                method=operation.method,
-                input=rendered,
-                timeout_seconds=operation.timeout_seconds,
-                failure=self.state.failure if kind is _COMPENSATION else None,
-                headers=self.state.headers,
-            )
+        deadline_at = None
+        if kind is _ACTION and step.deadline_seconds is not None and state.deadline_at is None:
+            deadline_at = self.now + step.deadline_seconds
+        self.record(AttemptStarted(key, kind, number, deadline_at))
+        self.invocations.append(call)
+
+    def poll(self, node: Node) -> None:
+        """Asks again about a pending operation, and says when it will be asked about next."""
+        state = self.state.step(node.key)
+        operation = node.step.operation(state.operation)
+        try:
+            call = self._call(node, state.operation, state.attempt)
+        except ExpressionError:  # it could be computed once; the outcome will be reported, or not
+            poll_at = None
+        else:
+            poll_at = self._next_poll(operation, state.polls + 1)
+            self.invocations.append(replace(call, is_poll=True))
+        self.record(AttemptPending(node.key, state.operation, state.attempt, state.pending_until, poll_at))
+
+    def _next_poll(self, operation: Operation, polls: int) -> float | None:
+        if operation.poll_seconds is None:
+            return None
+        return self.now + min(
+            operation.poll_seconds * 2.0 ** min(polls, _POLLS_DOUBLED_MAX), _POLL_SECONDS_MAX
         )
 
-    def _render(self, step: Step, state: StepState, kind: OperationKind) -> Any:
-        template = step.operation(kind).input
+    def _call(self, node: Node, kind: OperationKind, number: int) -> Invoke:
+        operation = node.step.operation(kind)
         saga = self.state
+        return Invoke(
+            saga_id=saga.saga_id,
+            step=node.key,
+            operation=kind,
+            attempt=number,
+            idempotency_key=idempotency_key(saga.saga_id, node.key, kind),
+            participant=operation.participant,
+            method=operation.method,
+            input=self._render(node, kind),
+            timeout_seconds=self._timeout(node, operation, kind),
+            failure=saga.failure if kind is _COMPENSATION else None,
+            headers=saga.headers,
+            deadline_at=saga.deadline_at,
+            depth=saga.parent.depth + 1 if saga.parent else 1,
+        )
+
+    def _timeout(self, node: Node, operation: Operation, kind: OperationKind) -> float:
+        """An attempt gets no more time than its step and, as long as there is a way back, its saga have left."""
+        if kind is _COMPENSATION:
+            return operation.timeout_seconds
+        limits = [operation.timeout_seconds]
+        if node.step.deadline_seconds is not None:
+            deadline_at = self.state.step(node.key).deadline_at
+            limits.append(node.step.deadline_seconds if deadline_at is None else deadline_at - self.now)
+        if self.state.deadline_at is not None and not is_past_return(self.definition, self.state, node.step):
+            limits.append(self.state.deadline_at - self.now)
+        return max(_TIMEOUT_SECONDS_MIN, min(limits))
+
+    def _render(self, node: Node, kind: OperationKind) -> Any:
+        template = node.step.operation(kind).input
+        saga, state = self.state, self.state.step(node.key)
         if template is None:
             return saga.input if kind is _ACTION else state.output
-        scope: dict[str, Any] = {
-            "input": saga.input,
-            "steps": {name: {"output": other.output} for name, other in saga.steps.items()},
-            "saga": {"id": saga.saga_id, "labels": saga.labels},
-        }
+        variables = self.scope(node.place)
         if kind is _COMPENSATION:
             failure = saga.failure
-            scope["output"] = state.output
-            scope["failure"] = failure and {
+            variables["output"] = state.output
+            variables["failure"] = failure and {
                 "code": failure.code,
                 "message": failure.message,
                 "step": failure.step,
             }
-        return template.render(scope)
+        return template.render(variables)
 
     def settle(self, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
-        """Records what became of the step's present operation, which is open.
+        """Records what became of the present operation of the step's instance `name`; it is open.
 
         `is_call_over` is false when a report was faster than the call: that call may be in flight until its timeout (P4).
         """
         state = self.state.step(name)
         kind, number = state.operation, state.attempt
         operation = self.definition.step(name).operation(kind)
+        outcome = reclassified(outcome, operation.outcomes)
         settles_at = None if is_call_over else self.now + operation.timeout_seconds
         may_go_on = kind in OPERATION_ALLOWED.get(self.state.status, ())
         match outcome:
@@ -138,8 +190,10 @@ class Draft:
             case Refused(cause):
                 self.record(AttemptRefused(name, kind, number, cause, settles_at))
             case Pending() if may_go_on:
-                pending_until = self.now + operation.pending_timeout_seconds
-                self.record(AttemptPending(name, kind, number, pending_until))
+                pending_until = _earliest(
+                    _after(self.now, operation.pending_timeout_seconds), state.deadline_at
+                )
+                self.record(AttemptPending(name, kind, number, pending_until, self._next_poll(operation, 0)))
             case Pending():
                 cause = Cause(
                     CauseCode.PENDING, "accepted after the saga had turned: its outcome is not awaited"
@@ -147,12 +201,42 @@ class Draft:
                 self.record(AttemptUnresolved(name, kind, number, cause))
             case Unknown(cause, retry_after_seconds):
                 failures = state.failures + 1
-                if may_go_on and failures < operation.retry.max_attempts:
-                    backoff = operation.retry.backoff_seconds(failures, self.jitter)
-                    delay = max(backoff, retry_after_seconds)
+                backoff = operation.retry.backoff_seconds(failures, self.jitter)
+                delay = max(backoff, retry_after_seconds)
+                is_in_time = kind is _COMPENSATION or _is_before(self.now + delay, state.deadline_at)
+                if may_go_on and is_in_time and failures < operation.retry.max_attempts:
                     self.record(AttemptUnknown(name, kind, number, cause, delay, self.now + delay))
                 else:
                     self.record(AttemptUnresolved(name, kind, number, cause))
+            case Held(cause, delay):
+                self.record(AttemptHeld(name, kind, number, cause, delay, self.now + delay))
+                if not may_go_on:
+                    self.record(StepFailed(name, cause))
+                elif kind is _ACTION and not _is_before(self.now + delay, state.deadline_at):
+                    why = Cause(
+                        CauseCode.STEP_DEADLINE, clip(f"no time is left for an attempt: {cause.message}")
+                    )
+                    self.record(StepFailed(name, why))
+
+
+def _after(now: float, seconds: float | None) -> float | None:
+    return None if seconds is None else now + seconds
+
+
+def _earliest(*instants: float | None) -> float | None:
+    return min((instant for instant in instants if instant is not None), default=None)
+
+
+def _is_before(instant: float, deadline_at: float | None) -> bool:
+    return deadline_at is None or instant < deadline_at
+
+
+def is_past_return(definition: Definition, state: SagaState, step: Step | None = None) -> bool:
+    """Whether there may be no way back: the pivot was attempted, or `step` is the pivot itself."""
+    pivot = definition.pivot
+    if pivot is None:
+        return False
+    return step is pivot or state.step(pivot.name).attempts(_ACTION) > 0
 
 
 def is_undone(step: StepState, outcome: Outcome) -> bool:

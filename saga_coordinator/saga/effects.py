@@ -14,7 +14,11 @@ from saga_coordinator.saga.state import SagaState, SagaStatus
 
 @dataclass(frozen=True, slots=True)
 class Invoke:
-    """Call a participant. `input` is rendered; the deadline of the call is `timeout_seconds` from when it is made."""
+    """Call a participant. `input` is rendered; the deadline of the call is `timeout_seconds` from when it is made.
+
+    `step` is the key of the step's instance. A poll asks again about an operation that was accepted before. `deadline_at` is the
+    saga's; `depth` counts the sagas above a child that this call would start, 1 for the first.
+    """
 
     saga_id: str
     step: str
@@ -27,6 +31,18 @@ class Invoke:
     timeout_seconds: float
     failure: Cause | None
     headers: Mapping[str, str] = field(default_factory=dict)
+    is_poll: bool = False
+    deadline_at: float | None = None
+    depth: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class LookForEvent:
+    """See whether an event that a step now waits for was published before; come back with EventArrived if so."""
+
+    saga_id: str
+    event: str
+    correlation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +59,7 @@ class Finish:
     status: SagaStatus
 
 
-Effect = Invoke | SetTimer | Finish
+Effect = Invoke | LookForEvent | SetTimer | Finish
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,21 @@ operation and attempt it concerns, and a JSON body with the rest; `encode` and `
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, ClassVar
 
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The step of another saga that runs this one. `depth` counts the sagas above: 1 for a child, 2 for its child."""
+
+    saga_id: str
+    step: str
+    depth: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +29,7 @@ class SagaStarted:
     """Always the first entry. `deadline_at` is None where there is no deadline.
 
     `headers` is the context of the start, such as `traceparent`: every call of the saga carries it, from any coordinator.
+    `parent` is set for the child of another saga.
     """
 
     definition: str
@@ -28,6 +38,7 @@ class SagaStarted:
     labels: Mapping[str, str] = field(default_factory=dict)
     deadline_at: float | None = None
     headers: Mapping[str, str] | None = None
+    parent: Parent | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +53,23 @@ class SagaAdopted:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStarted:
-    """The intent to call; committed before the call is made (P6)."""
+    """The intent to call; committed before the call is made (P6).
+
+    `deadline_at`, in the first attempt of an action, is when the step's own deadline for all of them passes.
+    """
 
     step: str
     operation: OperationKind
     attempt: int
+    deadline_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptSucceeded:
     """It took effect.
 
-    `settles_at` is set when a report came before the call had ended: until then it may still be in flight (P4).
+    `settles_at` is set when a report came before the call had ended: until then it may still be in flight (P4). `event_id` names
+    the event that ended a wait: it counts for no other.
     """
 
     step: str
@@ -61,6 +77,7 @@ class AttemptSucceeded:
     attempt: int
     output: Any = None
     settles_at: float | None = None
+    event_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +120,25 @@ class AttemptUnresolved:
 
 @dataclass(frozen=True, slots=True)
 class AttemptPending:
-    """Accepted; unless an outcome is reported before `pending_until`, it is unknown."""
+    """Accepted; unless an outcome is reported before `pending_until`, it is unknown. At `poll_at` it is asked about again."""
 
     step: str
     operation: OperationKind
     attempt: int
-    pending_until: float
+    pending_until: float | None = None
+    poll_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptHeld:
+    """Not made after all, for want of room or because the participant rests; due again at `retry_at`. Burns no attempt."""
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    cause: Cause
+    retry_delay_seconds: float
+    retry_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +178,70 @@ class OutcomeLate:
 
 
 @dataclass(frozen=True, slots=True)
+class StepSkipped:
+    """Its condition did not hold, or no branch's did."""
+
+    step: str
+    operation: ClassVar[OperationKind] = OperationKind.ACTION
+    attempt: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepFailed:
+    """It failed without an attempt: an expression, a limit, or a condition never reached."""
+
+    step: str
+    cause: Cause
+    operation: ClassVar[OperationKind] = OperationKind.ACTION
+    attempt: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WaitStarted:
+    """It waits until `until`, for ever if None, or for an event or a person before; for an event only if `event` is set."""
+
+    step: str
+    until: float | None = None
+    event: str | None = None
+    correlation: str | None = None
+    shown: Any = None
+    operation: ClassVar[OperationKind] = OperationKind.ACTION
+    attempt: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class BlockOpened:
+    """A block of steps begins: for each of the `items`, or the `branch` of that index, or one more pass after the `previous`."""
+
+    step: str
+    items: tuple[Any, ...] | None = None
+    branch: int | None = None
+    previous: Any = None
+    operation: ClassVar[OperationKind] = OperationKind.ACTION
+    attempt: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class BlockClosed:
+    """All steps of the block, for every item and in the last pass, are done."""
+
+    step: str
+    output: Any = None
+    operation: ClassVar[OperationKind] = OperationKind.ACTION
+    attempt: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EventReceived:
+    """An event reached the saga; it is kept until a wait for it takes it. An identity counts once."""
+
+    event_id: str
+    name: str
+    correlation: str = ""
+    payload: Any = None
+
+
+@dataclass(frozen=True, slots=True)
 class SagaFailed:
     """The turn: no action starts any more, and what took effect is undone."""
 
@@ -156,7 +250,17 @@ class SagaFailed:
 
 @dataclass(frozen=True, slots=True)
 class SagaCompleted:
-    """Every step took effect."""
+    """Every step took effect. `output_problem` says why the output could not be computed: what is done is done all the same."""
+
+    output: Any = None
+    output_problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SagaRecalled:
+    """A completed child goes back, because the saga that it is a step of failed."""
+
+    cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,19 +276,34 @@ class SagaParked:
     remaining: tuple[str, ...]
 
 
-AttemptEntry = (
+StepEntry = (
     AttemptStarted
     | AttemptSucceeded
     | AttemptRefused
     | AttemptUnknown
     | AttemptUnresolved
     | AttemptPending
+    | AttemptHeld
     | NothingToUndo
     | InputInvalid
     | OutcomeLate
+    | StepSkipped
+    | StepFailed
+    | WaitStarted
+    | BlockOpened
+    | BlockClosed
 )
-SagaEntry = SagaStarted | SagaAdopted | SagaFailed | SagaCompleted | SagaCompensated | SagaParked
-Entry = SagaEntry | AttemptEntry
+SagaEntry = (
+    SagaStarted
+    | SagaAdopted
+    | EventReceived
+    | SagaFailed
+    | SagaRecalled
+    | SagaCompleted
+    | SagaCompensated
+    | SagaParked
+)
+Entry = SagaEntry | StepEntry
 
 ENTRY_TYPES: tuple[type[Entry], ...] = (
     SagaStarted,
@@ -195,10 +314,18 @@ ENTRY_TYPES: tuple[type[Entry], ...] = (
     AttemptUnknown,
     AttemptUnresolved,
     AttemptPending,
+    AttemptHeld,
     NothingToUndo,
     InputInvalid,
     OutcomeLate,
+    StepSkipped,
+    StepFailed,
+    WaitStarted,
+    BlockOpened,
+    BlockClosed,
+    EventReceived,
     SagaFailed,
+    SagaRecalled,
     SagaCompleted,
     SagaCompensated,
     SagaParked,
@@ -228,8 +355,9 @@ def encode(entry: Entry) -> StoredEntry:
     for name in _BODY_FIELDS[kind]:
         value = getattr(entry, name)
         if value is not None:
-            body[name] = _encode_cause(value) if type(value) is Cause else value
-    if kind in _ATTEMPT_TYPES:
+            encoder = _ENCODERS.get(type(value))
+            body[name] = encoder(value) if encoder else value
+    if kind in _STEP_TYPES:
         return StoredEntry(_NAMES[kind], entry.step, str(entry.operation), entry.attempt, body)  # type: ignore[union-attr]
     return StoredEntry(_NAMES[kind], None, None, 0, body)
 
@@ -249,14 +377,15 @@ def decode(stored: StoredEntry) -> Entry:
     values = {name: value for name, value in stored.body.items() if name in known}
     if isinstance(values.get("cause"), dict):
         values["cause"] = Cause(**{n: text for n, text in values["cause"].items() if n in _CAUSE_FIELDS})
-    if kind in _ATTEMPT_TYPES:
-        values |= {
-            "step": stored.step,
-            "operation": OperationKind(stored.operation or ""),
-            "attempt": stored.attempt,
-        }
-    if "remaining" in values:
-        values["remaining"] = tuple(values["remaining"])
+    if kind in _STEP_TYPES:
+        values["step"] = stored.step
+    if "operation" in known:
+        values["operation"] = OperationKind(stored.operation or "")
+        values["attempt"] = stored.attempt
+    for name in _TUPLES & values.keys():
+        values[name] = tuple(values[name])
+    if "parent" in values:
+        values["parent"] = Parent(**values["parent"])
     return kind(**values)
 
 
@@ -269,8 +398,10 @@ def _encode_cause(cause: Cause) -> dict[str, str]:
     return body
 
 
+_ENCODERS: dict[type, Callable[[Any], dict[str, Any]]] = {Cause: _encode_cause, Parent: asdict}
+_TUPLES = {"remaining", "items"}
 _ATTEMPT_COLUMNS = ("step", "operation", "attempt")
-_ATTEMPT_TYPES = frozenset(kind for kind in ENTRY_TYPES if hasattr(kind, "attempt"))
+_STEP_TYPES = frozenset(kind for kind in ENTRY_TYPES if hasattr(kind, "attempt"))
 _NAMES: dict[type[Entry], str] = {
     kind: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower() for kind in ENTRY_TYPES
 }
@@ -282,7 +413,7 @@ _CAUSE_FIELDS = frozenset(each.name for each in fields(Cause))
 
 _BODY_FIELDS: dict[type[Entry], tuple[str, ...]] = {
     kind: tuple(
-        each.name for each in fields(kind) if kind not in _ATTEMPT_TYPES or each.name not in _ATTEMPT_COLUMNS
+        each.name for each in fields(kind) if kind not in _STEP_TYPES or each.name not in _ATTEMPT_COLUMNS
     )
     for kind in ENTRY_TYPES
 }

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from saga_coordinator.saga.entries import Parent
 from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Outcome
+from saga_coordinator.saga.outcome import Cause, Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +21,10 @@ class StartRequested:
     labels: Mapping[str, str]
     deadline_seconds: float | None = None
     headers: Mapping[str, str] | None = None
+    parent: Parent | None = None
+    recalled_for: Cause | None = None
+    """Set for a child that is to be undone before it was ever started: it starts and turns at once, so that a start that comes
+    late finds it so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,33 @@ class TimerFired:
 
 
 @dataclass(frozen=True, slots=True)
+class EventArrived:
+    """Something happened elsewhere. An empty correlation is that of an event sent to this very saga."""
+
+    event_id: str
+    name: str
+    correlation: str = ""
+    payload: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalDecided:
+    """A person said yes or no to a waiting step."""
+
+    step: str
+    is_approved: bool
+    decided_by: str
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RecallAsked:
+    """The saga that this one is a step of failed: undo what was done, even if this one has completed."""
+
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
 class CancelAsked:
     reason: str
     requested_by: str = ""
@@ -59,4 +91,14 @@ class OwnershipGained:
     previous_owner: str | None = None
 
 
-Input = StartRequested | AttemptEnded | OutcomeReported | TimerFired | CancelAsked | OwnershipGained
+Input = (
+    StartRequested
+    | AttemptEnded
+    | OutcomeReported
+    | EventArrived
+    | ApprovalDecided
+    | TimerFired
+    | CancelAsked
+    | RecallAsked
+    | OwnershipGained
+)

@@ -32,6 +32,11 @@ class JsonObject:
                 self.fault(name, f"is given twice, the second time as `{key}`")
             self._fields[name] = value
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the fields that are given."""
+        return tuple(self._fields)
+
     def at(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path and name else self.path or name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -24,6 +25,15 @@ class CauseCode(StrEnum):
     NO_SUCH_METHOD = "NO_SUCH_METHOD"
     NO_DESCRIPTORS = "NO_DESCRIPTORS"
     IRREVERSIBLE = "IRREVERSIBLE"
+    EXPRESSION_INVALID = "EXPRESSION_INVALID"
+    STEP_DEADLINE = "STEP_DEADLINE"
+    EVENT_TIMEOUT = "EVENT_TIMEOUT"
+    APPROVAL_TIMEOUT = "APPROVAL_TIMEOUT"
+    REJECTED = "REJECTED"
+    PASSES_SPENT = "PASSES_SPENT"
+    LIMIT_EXCEEDED = "LIMIT_EXCEEDED"
+    CHILD_FAILED = "CHILD_FAILED"
+    PARENT_FAILED = "PARENT_FAILED"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,23 @@ class Pending:
     """Accepted; the outcome will be reported later. Effect POSSIBLE."""
 
 
-Outcome = Succeeded | Refused | Unknown | Pending
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Not attempted, for want of room or because the participant is given a rest: try again after the delay. Counts nothing."""
+
+    cause: Cause
+    delay_seconds: float
+
+
+Outcome = Succeeded | Refused | Unknown | Pending | Held
+
+
+class OutcomeKind(StrEnum):
+    """What a definition may say that a gRPC status means."""
+
+    SUCCEEDED = "succeeded"
+    REFUSED = "refused"
+    UNKNOWN = "unknown"
 
 REFUSING_STATUSES = frozenset(
     {"FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "OUT_OF_RANGE"}
@@ -75,6 +101,21 @@ def outcome_of_failure(status: str, message: str) -> Refused | Unknown:
     """The outcome of a call that ended with the gRPC status named `status` (never OK)."""
     cause = Cause(status, clip(message))
     return Refused(cause) if status in REFUSING_STATUSES else Unknown(cause)
+
+
+def reclassified(outcome: Outcome, outcomes: Mapping[str, OutcomeKind]) -> Outcome:
+    """The outcome under a definition's own table, which has precedence over the default one."""
+    if not outcomes or not isinstance(outcome, Refused | Unknown):
+        return outcome
+    match outcomes.get(outcome.cause.code):
+        case OutcomeKind.SUCCEEDED:
+            return Succeeded()
+        case OutcomeKind.REFUSED:
+            return Refused(outcome.cause)
+        case OutcomeKind.UNKNOWN:
+            return Unknown(outcome.cause)
+        case None:
+            return outcome
 
 
 def clip(text: str) -> str:

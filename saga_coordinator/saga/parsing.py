@@ -4,35 +4,73 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from saga_coordinator.saga.definition import Definition, Operation, Step, dependencies
+from saga_coordinator.saga.checking import check_scopes
+from saga_coordinator.saga.definition import (
+    Action,
+    Block,
+    Case,
+    Definition,
+    ForEach,
+    OnFailure,
+    Operation,
+    Repeat,
+    Step,
+    Switch,
+    dependencies,
+)
 from saga_coordinator.saga.errors import Fault, InvalidDefinition
-from saga_coordinator.saga.expression import Template, compile_template
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.json_object import JsonObject, is_finite, text_problem
+from saga_coordinator.saga.expression import Expression, parse_expression
+from saga_coordinator.saga.json_object import JsonObject
 from saga_coordinator.saga.outcome import clip
+from saga_coordinator.saga.parsing_actions import (
+    DEADLINE_SECONDS_MAX,
+    DEFAULT_ACTION_ATTEMPTS,
+    DEFAULT_STUBBORN_ATTEMPTS,
+    DEFINITION_NAME,
+    Defaults,
+    read_approval,
+    read_await_event,
+    read_child,
+    read_condition,
+    read_defaults,
+    read_delay,
+    read_labels,
+    read_on_failure,
+    read_operation,
+    read_payload,
+    read_recovery,
+)
 from saga_coordinator.saga.retry import RetryPolicy
-from saga_coordinator.saga.scope import InScope, check_expression
 
 STEPS_MAX = 200
-NESTING_MAX = 16
-TIMEOUT_SECONDS_MAX = 3600.0
-DEADLINE_SECONDS_MAX = 10 * 366 * 86400.0
-ATTEMPTS_MAX = 1000
+BLOCK_NESTING_MAX = 8
+PASSES_MAX = 1000
+PARALLEL_MAX = 10_000
 FAULTS_MAX = 100
 """Nobody mends more at once, and an answer has to fit into what gRPC carries."""
 
-DEFAULT_TIMEOUT_SECONDS = 10.0
-DEFAULT_PENDING_TIMEOUT_SECONDS = 86400.0
-DEFAULT_ACTION_ATTEMPTS = 5
-DEFAULT_STUBBORN_ATTEMPTS = 10
-"""For compensations and for steps after the pivot: there is no other way left than through."""
-
-_DEFINITION_NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
 _STEP_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
-_PARTICIPANT_NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
-_FULL_METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
+_RESERVED_VARIABLES = frozenset(
+    {
+        "input",
+        "steps",
+        "saga",
+        "output",
+        "failure",
+        "index",
+        "number",
+        "previous",
+        "true",
+        "false",
+        "null",
+        "in",
+    }
+)
+_ACTIONS = ("action", "delay", "until", "await_event", "approval", "saga", "switch", "for_each", "repeat")
 
 
 def parse_definition(source: Any) -> Definition:
@@ -57,33 +95,72 @@ def _presentable(faults: list[Fault]) -> list[Fault]:
     return shown
 
 
+@dataclass(slots=True)
+class _Around:
+    """What holds for the steps of a block: the definition's defaults, and what surrounds the block.
+
+    `is_late` tells whether they run after the pivot; None when nobody can tell, because the order is faulty. `names` collects
+    those of all steps of the definition.
+    """
+
+    defaults: Defaults
+    names: set[str] = field(default_factory=set)
+    is_late: bool | None = False
+    depth: int = 0
+
+
 def _definition(source: JsonObject, faults: list[Fault]) -> Definition | None:
-    name = source.name("name", _DEFINITION_NAME, "the definition")
+    name = source.name("name", DEFINITION_NAME, "the definition")
     description = source.text("description")
     deadline_seconds = source.seconds("deadline", None, DEADLINE_SECONDS_MAX)
-    raw_steps = source.each("steps")
+    max_parallel = source.whole("max_parallel", 0, 1, PARALLEL_MAX)
+    output = read_payload(source, "output")
+    labels = read_labels(source.object("labels"))
+    around = _Around(read_defaults(source.object("defaults")))
+    steps = _steps(source, around)
     source.finish()
-    if not 1 <= len(raw_steps) <= STEPS_MAX:
-        source.fault("steps", f"has {len(raw_steps)} steps; a definition has 1 to {STEPS_MAX}")
+    if len(around.names) > STEPS_MAX:
+        source.fault(
+            "steps",
+            f"has {len(around.names)} steps with those in blocks; a definition has at most {STEPS_MAX}",
+        )
+    if not steps:
         return None
-    objects = [JsonObject(raw, f"steps[{index}]", faults) for index, raw in enumerate(raw_steps)]
+    definition = Definition(name, Block(steps, output), description, deadline_seconds, max_parallel, labels)
+    check_scopes(definition, faults)
+    return definition
+
+
+def _steps(source: JsonObject, around: _Around) -> tuple[Step, ...]:
+    """The `steps` of a definition or a block; none when there is nothing to be said of them."""
+    raw_steps = source.each("steps")
+    if not 1 <= len(raw_steps) <= STEPS_MAX:
+        source.fault("steps", f"has {len(raw_steps)} steps; there must be 1 to {STEPS_MAX}")
+        return ()
+    objects = [
+        JsonObject(raw, f"{source.at('steps')}[{index}]", source.faults)
+        for index, raw in enumerate(raw_steps)
+    ]
     names = [step.name("name", _STEP_NAME, "the step") for step in objects]
-    after = _order(objects, names)
+    after = _order(objects, names, around.names)
     closed = dependencies(after) if after is not None else None
-    pivots = [step_name for step, step_name in zip(objects, names, strict=True) if step.flag("pivot")]
+    pivots = [name for step, name in zip(objects, names, strict=True) if step.flag("pivot")]
+    if around.depth and pivots:
+        source.fault(
+            "steps", f"has a pivot (`{pivots[0]}`) inside a block; only a step of the saga itself can be one"
+        )
     steps = tuple(
         _step(
             step,
-            step_name,
-            after[step_name] if after else (),
-            is_late=_is_late(step_name, pivots, closed),
+            name,
+            after[name] if after else (),
+            replace(around, is_late=around.is_late or _is_late(name, pivots, closed)),
         )
-        for step, step_name in zip(objects, names, strict=True)
+        for step, name in zip(objects, names, strict=True)
     )
     if closed:
         _check_pivot(source, pivots, closed)
-    _check_references(steps, closed, faults)
-    return Definition(name, steps, description, deadline_seconds)
+    return steps
 
 
 def _is_late(name: str, pivots: list[str], closed: Mapping[str, frozenset[str]] | None) -> bool | None:
@@ -93,13 +170,14 @@ def _is_late(name: str, pivots: list[str], closed: Mapping[str, frozenset[str]] 
     return None if closed is None else any(pivot in closed[name] for pivot in pivots)
 
 
-def _order(steps: list[JsonObject], names: list[str]) -> dict[str, tuple[str, ...]] | None:
-    """Each step's direct dependencies; None when they are faulty."""
+def _order(steps: list[JsonObject], names: list[str], taken: set[str]) -> dict[str, tuple[str, ...]] | None:
+    """Each step's direct dependencies; None when they are faulty. Adds the names to those `taken`."""
     faults_before = len(steps[0].faults)
     after: dict[str, tuple[str, ...]] = {}
     for step, name in zip(steps, names, strict=True):
-        if name and name in after:
+        if name and name in taken:
             step.fault("name", f"`{name}` is the name of an earlier step too; step names are unique")
+        taken.add(name)
         after[name] = _after(step, name, names)
     if len(steps[0].faults) > faults_before or len(after) < len(names):
         return None
@@ -149,116 +227,178 @@ def _cycle(after: Mapping[str, tuple[str, ...]]) -> list[str] | None:
     return walk[walk.index(walk[-1]) :]
 
 
-def _step(source: JsonObject, name: str, after: tuple[str, ...], *, is_late: bool | None) -> Step:
+def _step(source: JsonObject, name: str, after: tuple[str, ...], around: _Around) -> Step:
     is_pivot, is_read_only = source.flag("pivot"), source.flag("read_only")
     is_irreversible, compensate_on_refusal = source.flag("irreversible"), source.flag("compensate_on_refusal")
-    raw_action, raw_compensation = source.object("action"), source.object("compensation")
-    source.finish()
-    if raw_action is None:
-        source.fault("action", "is required: what the step does")
-        raw_action = JsonObject({"participant": "unknown"}, source.at("action"), source.faults)
-    is_stubborn = is_late or is_pivot
-    action = _operation(
-        raw_action, name, DEFAULT_STUBBORN_ATTEMPTS if is_stubborn else DEFAULT_ACTION_ATTEMPTS
-    )
-    compensation = None
+    when = read_condition(source, "when")
+    deadline_seconds = source.seconds("deadline", None, DEADLINE_SECONDS_MAX)
+    is_forward = read_recovery(source, default=around.defaults.is_forward)
+    on_failure = read_on_failure(source)
+    is_stubborn = bool(around.is_late) or is_pivot or is_forward
+    raw_compensation = source.object("compensation")
+    given = [kind for kind in _ACTIONS if source.raw(kind) is not None]
+    if len(given) > 1:
+        source.fault(given[1], f"cannot stand beside `{given[0]}`; a step does one thing")
+    action, undo, said = _action(source, name, given[0] if given else "", around, is_stubborn=is_stubborn)
+    is_call = given[:1] == ["action"]
+    if on_failure is not None and given and given[0] in ("action", "switch", "for_each", "repeat"):
+        where = "in the action" if is_call else "in the steps of the block"
+        source.fault("on_failure", f"belongs {where}")
+    if deadline_seconds is not None and not isinstance(action, Operation):
+        source.fault("deadline", "is for steps with an action or a child saga; waits have a timeout")
+    compensation, is_undo_optional = None, False
     excuses = [
         excuse
         for excuse, holds in (
             ("is the pivot", is_pivot),
             ("is read_only", is_read_only),
             ("is irreversible", is_irreversible),
-            ("comes after the pivot", is_late),
+            ("comes after the pivot", around.is_late),
+            ("calls nobody itself", given and not is_call),
         )
         if holds
     ]
     if raw_compensation is not None:
-        compensation = _operation(raw_compensation, name, DEFAULT_STUBBORN_ATTEMPTS)
+        retry = around.defaults.compensation_retry or RetryPolicy(DEFAULT_STUBBORN_ATTEMPTS)
+        is_undo_optional = _goes_on(raw_compensation)
+        compensation = read_operation(raw_compensation, name, around.defaults, retry)
         for excuse in excuses:
             source.fault(
                 "compensation", f"would never be called, because the step {excuse}; remove one of the two"
             )
-    elif not excuses and is_late is not None:
+    elif undo is not None:
+        compensation = None if is_pivot or is_read_only or is_irreversible or around.is_late else undo
+    elif not excuses and around.is_late is not None:
         source.fault(
             "compensation",
             "is missing: say what undoes the action, or mark the step read_only or irreversible",
         )
+    source.finish()
     if compensate_on_refusal and compensation is None:
         source.fault("compensate_on_refusal", "needs a compensation")
     return Step(
-        name, after, action, compensation, is_pivot, is_read_only, is_irreversible, compensate_on_refusal
+        name,
+        after,
+        action,
+        compensation,
+        is_pivot,
+        is_read_only or not isinstance(action, Operation),
+        is_irreversible,
+        compensate_on_refusal,
+        when,
+        deadline_seconds,
+        said or on_failure or (OnFailure.PAUSE if is_forward else OnFailure.COMPENSATE),
+        is_undo_optional,
     )
 
 
-def _operation(source: JsonObject, step: str, default_attempts: int) -> Operation:
-    participant = source.name("participant", _PARTICIPANT_NAME, "the participant that performs it")
-    method = source.text("method", step) or step
-    if len(method) > 200:
-        source.fault("method", "must be at most 200 characters")
-    if "/" in method and not _FULL_METHOD.fullmatch(method):
+def _goes_on(compensation: JsonObject) -> bool:
+    word = compensation.text("on_failure")
+    if word not in ("", "park", "continue"):
+        compensation.fault("on_failure", f"is `{word[:80]}`; for a compensation it must be park or continue")
+    return word == "continue"
+
+
+def _action(
+    source: JsonObject, name: str, kind: str, around: _Around, *, is_stubborn: bool
+) -> tuple[Action, Operation | None, OnFailure | None]:
+    """What the step does; what undoes that, if it says so itself; and what its failure means, if it says so."""
+    if kind in ("delay", "until"):
+        return read_delay(source), None, None
+    inner = source.object(kind) if kind else None
+    if inner is None:
+        if not kind:
+            source.fault("action", f"is required: what the step does; or one of {', '.join(_ACTIONS[1:])}")
+        inner, kind = JsonObject({"participant": "unknown"}, source.at("action"), source.faults), "action"
+    match kind:
+        case "saga":
+            action, undo = read_child(inner, around.defaults)
+            return action, undo, None
+        case "await_event":
+            return read_await_event(inner), None, None
+        case "approval":
+            return read_approval(inner), None, None
+        case "switch":
+            return _switch(inner, _deeper(inner, around)), None, None
+        case "for_each":
+            return _for_each(inner, _deeper(inner, around)), None, None
+        case "repeat":
+            return _repeat(inner, _deeper(inner, around)), None, None
+        case _:
+            attempts = DEFAULT_STUBBORN_ATTEMPTS if is_stubborn else DEFAULT_ACTION_ATTEMPTS
+            retry = around.defaults.retry or RetryPolicy(attempts)
+            said = read_on_failure(inner)
+            return read_operation(inner, name, around.defaults, retry), None, said
+
+
+# Blocks.
+
+
+def _deeper(source: JsonObject, around: _Around) -> _Around:
+    if around.depth >= BLOCK_NESTING_MAX:
         source.fault(
-            "method",
-            f"`{method}` is no full gRPC method name: write `package.Service/Method` to have that method called, or a name "
-            "without a slash to have saga.v1.ParticipantService perform it",
+            "steps",
+            f"is nested deeper than {BLOCK_NESTING_MAX} blocks; make the inner part a saga of its own",
         )
-    raw_input = source.raw("input")
-    template: Template | None = None
-    if raw_input is not None:
-        if problem := _payload_problem(raw_input):
-            source.fault("input", problem)
-        else:
-            template = compile_template(raw_input, source.at("input"), source.faults)
-    timeout = source.seconds("timeout", DEFAULT_TIMEOUT_SECONDS, TIMEOUT_SECONDS_MAX)
-    pending = source.seconds("pending_timeout", DEFAULT_PENDING_TIMEOUT_SECONDS, DEADLINE_SECONDS_MAX)
-    retry = _retry(source.object("retry"), default_attempts)
+    return replace(around, depth=around.depth + 1)
+
+
+def _block(source: JsonObject, around: _Around) -> Block:
+    if around.depth > BLOCK_NESTING_MAX:
+        source.raw("steps")
+        source.raw("output")
+        return Block(())
+    return Block(_steps(source, around), read_payload(source, "output"))
+
+
+def _switch(source: JsonObject, around: _Around) -> Switch:
+    raw_cases, otherwise = source.each("cases"), source.object("otherwise")
     source.finish()
-    assert timeout is not None
-    assert pending is not None
-    return Operation(participant, method, template, timeout, pending, retry)
+    if not 1 <= len(raw_cases) <= STEPS_MAX:
+        source.fault("cases", f"has {len(raw_cases)} cases; there must be 1 to {STEPS_MAX}")
+    cases: list[Case] = []
+    for index, raw in enumerate(raw_cases[:STEPS_MAX]):
+        case = JsonObject(raw, f"{source.at('cases')}[{index}]", source.faults)
+        when = read_condition(case, "when")
+        if not case.text("when"):
+            case.fault("when", "is required; what is done when no case holds goes into `otherwise`")
+        cases.append(Case(when, _block(case, around)))
+        case.finish()
+    if otherwise is not None:
+        cases.append(Case(None, _block(otherwise, around)))
+        otherwise.finish()
+    return Switch(tuple(cases))
 
 
-def _retry(source: JsonObject | None, default_attempts: int) -> RetryPolicy:
-    policy = RetryPolicy(default_attempts)
-    if source is None:
-        return policy
-    max_attempts = source.whole("max_attempts", default_attempts, 1, ATTEMPTS_MAX)
-    initial = source.seconds("initial_backoff", policy.initial_backoff_seconds, TIMEOUT_SECONDS_MAX)
-    multiplier = source.number("multiplier", policy.multiplier, 1, 100)
-    maximum = source.seconds("max_backoff", None, DEADLINE_SECONDS_MAX)
+def _for_each(source: JsonObject, around: _Around) -> ForEach:
+    items = _required(source, "items", "a list, as in `input.lines`")
+    name = source.text("as", "item") or "item"
+    if not _VARIABLE_NAME.fullmatch(name) or name in _RESERVED_VARIABLES:
+        source.fault(
+            "as",
+            f"`{name[:80]}` cannot name the item; it must match {_VARIABLE_NAME.pattern} and not be in use",
+        )
+    max_parallel = source.whole("max_parallel", 0, 1, PARALLEL_MAX)
+    block = _block(source, around)
     source.finish()
-    assert initial is not None
-    if maximum is None:
-        maximum = max(policy.max_backoff_seconds, initial)
-    elif maximum < initial:
-        source.fault("max_backoff", f"is {maximum:g} s, less than initial_backoff ({initial:g} s)")
-    return RetryPolicy(max_attempts, initial, multiplier, maximum)
+    return ForEach(items, block, max_parallel, name)
 
 
-def _payload_problem(payload: Any) -> str | None:
-    level, nesting = [payload], 0
-    while level:
-        nesting += 1
-        if nesting > NESTING_MAX:
-            return f"is nested deeper than {NESTING_MAX} levels"
-        below: list[Any] = []
-        for node in level:
-            if isinstance(node, dict):
-                below += [*node, *node.values()]
-                if odd := [key for key in node if not isinstance(key, str)]:
-                    return f"has a key that is not a string ({str(odd[0])[:80]}); put it in quotes"
-            elif isinstance(node, list):
-                below += node
-            elif isinstance(node, str):
-                if problem := text_problem(node):
-                    return problem
-            elif isinstance(node, int | float):
-                if not is_finite(node):
-                    return "must not contain NaN, infinite numbers or whole numbers that no double can hold"
-            elif node is not None:
-                what = f"{type(node).__name__} {str(node)[:80]}"
-                return f"has a value that JSON does not know ({what}); put it in quotes"
-        level = below
-    return None
+def _repeat(source: JsonObject, around: _Around) -> Repeat:
+    until = _required(source, "until", "a condition, as in `steps.check.output.done`")
+    if source.raw("max_passes") in (None, 0):
+        source.fault("max_passes", f"is required: 1 to {PASSES_MAX}")
+    max_passes = source.whole("max_passes", 1, 1, PASSES_MAX)
+    block = _block(source, around)
+    source.finish()
+    return Repeat(until, block, max_passes)
+
+
+def _required(source: JsonObject, name: str, what: str) -> Expression:
+    expression = read_condition(source, name)
+    if not source.text(name):
+        source.fault(name, f"is required: an expression for {what}")
+    return expression or parse_expression("false")
 
 
 def _check_pivot(source: JsonObject, pivots: list[str], closed: Mapping[str, frozenset[str]]) -> None:
@@ -274,30 +414,3 @@ def _check_pivot(source: JsonObject, pivots: list[str], closed: Mapping[str, fro
                     f"`{name}` may run beside the pivot `{pivot}`; put it before or after, so that it is clear whether it can "
                     "still be undone",
                 )
-
-
-def _check_references(
-    steps: tuple[Step, ...], closed: Mapping[str, frozenset[str]] | None, faults: list[Fault]
-) -> None:
-    """Finds references that could never be followed. `closed`: all dependencies of each step; None when the order is faulty."""
-    names = [step.name for step in steps]
-    for index, step in enumerate(steps):
-        certain = closed[step.name] if closed else frozenset(names)
-        unsure = f"which is not sure to have ended before `{step.name}` starts"
-        ended = {name: None if name in certain else unsure for name in names}
-        for kind in OperationKind:
-            if kind is OperationKind.COMPENSATION and step.compensation is None:
-                continue
-            in_scope = InScope(_ROOTS[kind], ended)
-            template = step.operation(kind).input
-            faults.extend(
-                Fault(f"steps[{index}].{kind}.input", f"${{{expression.source}}} {problem}")
-                for expression in (template.expressions if template else ())
-                if (problem := check_expression(expression, in_scope))
-            )
-
-
-_ROOTS = {
-    OperationKind.ACTION: frozenset({"input", "steps", "saga"}),
-    OperationKind.COMPENSATION: frozenset({"input", "steps", "saga", "output", "failure"}),
-}

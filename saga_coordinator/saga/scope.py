@@ -17,12 +17,9 @@ class InScope:
     """What may be read at one place of a definition."""
 
     roots: frozenset[str]
-    """Of `ROOTS`."""
+    """Of `ROOTS`, and the names that loops give their items."""
     steps: Mapping[str, str | None]
     """All steps by name: None for one that is sure to have ended, else why it may not be read, said of it (`which ...`)."""
-
-    def __post_init__(self) -> None:
-        assert self.roots <= set(ROOTS)
 
 
 def check_expression(expression: Expression, in_scope: InScope) -> str | None:
@@ -35,7 +32,7 @@ def check_expression(expression: Expression, in_scope: InScope) -> str | None:
 
 def _problem(reference: Reference, in_scope: InScope) -> str | None:
     if reference.root not in in_scope.roots:
-        known = ", ".join(root for root in ROOTS if root in in_scope.roots)
+        known = ", ".join(sorted(in_scope.roots, key=lambda root: ROOTS.index(root) if root in ROOTS else len(ROOTS)))
         return f"refers to `{reference.root}`; in scope here: {known}"
     match reference.root:
         case "saga":

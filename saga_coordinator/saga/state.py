@@ -7,31 +7,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, StrEnum
 from typing import Any
 
-from saga_coordinator.saga.definition import Definition, Step
+from saga_coordinator.saga.definition import Operation, Step
 from saga_coordinator.saga.entries import (
-    AttemptEntry,
+    AttemptHeld,
     AttemptPending,
     AttemptRefused,
     AttemptStarted,
     AttemptSucceeded,
     AttemptUnknown,
     AttemptUnresolved,
+    BlockClosed,
+    BlockOpened,
     Entry,
+    EventReceived,
     InputInvalid,
     NothingToUndo,
     OutcomeLate,
+    Parent,
     SagaAdopted,
     SagaCompensated,
     SagaCompleted,
     SagaEntry,
     SagaFailed,
     SagaParked,
+    SagaRecalled,
     SagaStarted,
+    StepEntry,
+    StepFailed,
+    StepSkipped,
+    WaitStarted,
     entry_type,
 )
 from saga_coordinator.saga.errors import ImpossibleTransition
@@ -86,12 +95,15 @@ _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 SAGA_TRANSITIONS: Mapping[tuple[SagaStatus | None, type[Entry]], SagaStatus] = {
     (None, SagaStarted): SagaStatus.RUNNING,
     (SagaStatus.RUNNING, SagaAdopted): SagaStatus.RUNNING,
+    (SagaStatus.RUNNING, EventReceived): SagaStatus.RUNNING,
     (SagaStatus.RUNNING, SagaFailed): SagaStatus.COMPENSATING,
     (SagaStatus.RUNNING, SagaCompleted): SagaStatus.COMPLETED,
     (SagaStatus.RUNNING, SagaParked): SagaStatus.NEEDS_ATTENTION,
     (SagaStatus.COMPENSATING, SagaAdopted): SagaStatus.COMPENSATING,
+    (SagaStatus.COMPENSATING, EventReceived): SagaStatus.COMPENSATING,
     (SagaStatus.COMPENSATING, SagaCompensated): SagaStatus.COMPENSATED,
     (SagaStatus.COMPENSATING, SagaParked): SagaStatus.NEEDS_ATTENTION,
+    (SagaStatus.COMPLETED, SagaRecalled): SagaStatus.COMPENSATING,
 }
 """Entries about the saga as a whole: (status before, entry) -> status after."""
 
@@ -101,16 +113,25 @@ OPERATION_ALLOWED: Mapping[SagaStatus, frozenset[OperationKind]] = {
 }
 """Which operations may be started in which status. Attempts that are in flight at the turn may still end after it."""
 
-STEP_TRANSITIONS: Mapping[tuple[StepStatus, OperationKind, type[AttemptEntry]], StepStatus] = {
+STEP_TRANSITIONS: Mapping[tuple[StepStatus, OperationKind, type[StepEntry]], StepStatus] = {
     (StepStatus.PENDING, _ACTION, AttemptStarted): StepStatus.RUNNING,
     (StepStatus.PENDING, _ACTION, InputInvalid): StepStatus.FAILED,
+    (StepStatus.PENDING, _ACTION, StepSkipped): StepStatus.SKIPPED,
+    (StepStatus.PENDING, _ACTION, StepFailed): StepStatus.FAILED,
+    (StepStatus.PENDING, _ACTION, WaitStarted): StepStatus.WAITING,
+    (StepStatus.PENDING, _ACTION, BlockOpened): StepStatus.RUNNING,
+    (StepStatus.RUNNING, _ACTION, BlockOpened): StepStatus.RUNNING,
+    (StepStatus.RUNNING, _ACTION, BlockClosed): StepStatus.SUCCEEDED,
+    (StepStatus.RUNNING, _ACTION, StepFailed): StepStatus.FAILED,
     (StepStatus.RUNNING, _ACTION, AttemptStarted): StepStatus.RUNNING,
+    (StepStatus.RUNNING, _ACTION, AttemptHeld): StepStatus.RUNNING,
     (StepStatus.RUNNING, _ACTION, InputInvalid): StepStatus.FAILED,
     (StepStatus.RUNNING, _ACTION, AttemptSucceeded): StepStatus.SUCCEEDED,
     (StepStatus.RUNNING, _ACTION, AttemptRefused): StepStatus.FAILED,
     (StepStatus.RUNNING, _ACTION, AttemptUnknown): StepStatus.RUNNING,
     (StepStatus.RUNNING, _ACTION, AttemptUnresolved): StepStatus.FAILED,
     (StepStatus.RUNNING, _ACTION, AttemptPending): StepStatus.WAITING,
+    (StepStatus.WAITING, _ACTION, AttemptPending): StepStatus.WAITING,
     (StepStatus.WAITING, _ACTION, AttemptSucceeded): StepStatus.SUCCEEDED,
     (StepStatus.WAITING, _ACTION, AttemptRefused): StepStatus.FAILED,
     (StepStatus.WAITING, _ACTION, AttemptUnknown): StepStatus.RUNNING,
@@ -122,6 +143,7 @@ STEP_TRANSITIONS: Mapping[tuple[StepStatus, OperationKind, type[AttemptEntry]], 
     (StepStatus.FAILED, _COMPENSATION, AttemptSucceeded): StepStatus.COMPENSATED,
     (StepStatus.FAILED, _COMPENSATION, NothingToUndo): StepStatus.COMPENSATED,
     (StepStatus.COMPENSATING, _COMPENSATION, AttemptStarted): StepStatus.COMPENSATING,
+    (StepStatus.COMPENSATING, _COMPENSATION, AttemptHeld): StepStatus.COMPENSATING,
     (StepStatus.COMPENSATING, _COMPENSATION, InputInvalid): StepStatus.FAILED,
     (StepStatus.COMPENSATING, _COMPENSATION, AttemptSucceeded): StepStatus.COMPENSATED,
     (StepStatus.COMPENSATING, _COMPENSATION, NothingToUndo): StepStatus.COMPENSATED,
@@ -129,6 +151,7 @@ STEP_TRANSITIONS: Mapping[tuple[StepStatus, OperationKind, type[AttemptEntry]], 
     (StepStatus.COMPENSATING, _COMPENSATION, AttemptUnknown): StepStatus.COMPENSATING,
     (StepStatus.COMPENSATING, _COMPENSATION, AttemptUnresolved): StepStatus.FAILED,
     (StepStatus.COMPENSATING, _COMPENSATION, AttemptPending): StepStatus.WAITING,
+    (StepStatus.WAITING, _COMPENSATION, AttemptPending): StepStatus.WAITING,
     (StepStatus.WAITING, _COMPENSATION, AttemptSucceeded): StepStatus.COMPENSATED,
     (StepStatus.WAITING, _COMPENSATION, NothingToUndo): StepStatus.COMPENSATED,
     (StepStatus.WAITING, _COMPENSATION, AttemptRefused): StepStatus.FAILED,
@@ -159,7 +182,11 @@ class StepState:
     """`operation` is the present one, which `attempt` and `failures` count: the action until a compensation is started.
 
     Instants are seconds since the epoch. `retry_at`: the next attempt is due. `settles_at`: an attempt of the action whose end
-    nobody has seen cannot be in flight beyond this. `pending_until`: an outcome must be reported before.
+    nobody has seen cannot be in flight beyond this. `pending_until`: an outcome must be reported, or a wait ends, before.
+    `poll_at`: a pending operation is asked about again. `deadline_at`: no attempt of the action is made after this.
+
+    `opened` is set for a step that runs a block: the items, the index of the branch, or for each pass the output before it.
+    `wait` is what a waiting step waits for, if not for a participant's report.
     """
 
     status: StepStatus = StepStatus.PENDING
@@ -173,6 +200,11 @@ class StepState:
     retry_at: float | None = None
     settles_at: float | None = None
     pending_until: float | None = None
+    poll_at: float | None = None
+    polls: int = 0
+    deadline_at: float | None = None
+    opened: tuple[Any, ...] | None = None
+    wait: WaitStarted | None = None
     action_attempts: int = 0
     effect_before_pending: EffectKnown = EffectKnown.NONE
     told: frozenset[tuple[OperationKind, str]] = frozenset()
@@ -187,6 +219,11 @@ class StepState:
     def is_refused(self) -> bool:
         """Whether the action was refused, by whichever attempt."""
         return (_ACTION, REFUSED) in self.told
+
+    @property
+    def is_waiting_for_report(self) -> bool:
+        """Whether a participant accepted the present operation and will say later what became of it."""
+        return self.status is StepStatus.WAITING and self.wait is None
 
     @property
     def is_open(self) -> bool:
@@ -219,6 +256,12 @@ class SagaState:
     failure: Cause | None = None
     remaining: tuple[str, ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict)
+    parent: Parent | None = None
+    output: Any = None
+    events: tuple[EventReceived, ...] = ()
+    """Those that no wait has taken yet, in the order of their arrival."""
+    event_ids: frozenset[str] = frozenset()
+    """Of all that ever came."""
 
     def step(self, name: str) -> StepState:
         """The step's state, also when nothing has happened to it yet."""
@@ -260,6 +303,7 @@ def apply(saga_id: str, state: SagaState | None, entry: Entry) -> SagaState:
             entry.labels,
             entry.deadline_at,
             headers=entry.headers or {},
+            parent=entry.parent,
         )
     if isinstance(entry, SagaEntry):
         return _apply_to_saga(state, entry)
@@ -278,6 +322,17 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
             return replace(
                 state, sequence=sequence, status=status, failure=entry.cause, steps=_turn(state.steps)
             )
+        case SagaRecalled():
+            return replace(state, sequence=sequence, status=status, failure=entry.cause)
+        case SagaCompleted():
+            return replace(state, sequence=sequence, status=status, output=entry.output)
+        case EventReceived():
+            return replace(
+                state,
+                sequence=sequence,
+                events=(*state.events, entry),
+                event_ids=state.event_ids | {entry.event_id},
+            )
         case SagaParked():
             failure = state.failure or entry.cause
             return replace(
@@ -288,16 +343,16 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
 
 
 def _turn(steps: Mapping[str, StepState]) -> dict[str, StepState]:
-    """At the turn, actions that are between attempts or await a report are given up; those in flight are left to settle."""
+    """At the turn, actions that are between attempts or wait are given up, blocks too; those in flight are left to settle."""
     return {
-        name: replace(step, status=StepStatus.FAILED, retry_at=None, pending_until=None)
-        if step.is_open and not step.is_in_flight
+        name: replace(step, status=StepStatus.FAILED, retry_at=None, pending_until=None, poll_at=None)
+        if not step.is_in_flight and (step.is_open or step.status is StepStatus.RUNNING)
         else step
         for name, step in steps.items()
     }
 
 
-def _apply_to_step(state: SagaState, entry: AttemptEntry) -> SagaState:
+def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
     name = entry.step
     before = state.step(name)
     status = STEP_TRANSITIONS.get((before.status, entry.operation, type(entry)))
@@ -306,7 +361,7 @@ def _apply_to_step(state: SagaState, entry: AttemptEntry) -> SagaState:
             f"saga {state.saga_id}: {entry_type(entry)} of {entry.operation} {name!r} cannot follow while the saga is "
             f"{state.status} and the step {before.status}"
         )
-    after = _late(before, entry) if isinstance(entry, OutcomeLate) else _moved(before, status, entry)
+    after = _MOVES.get(type(entry), _moved)(before, status, entry)
     remaining = state.remaining
     is_cleared = status is StepStatus.COMPENSATED or after.effect < before.effect
     if name in remaining and is_cleared:  # reported to a parked saga: undone after all, or refused in the end
@@ -325,12 +380,23 @@ def _apply_to_step(state: SagaState, entry: AttemptEntry) -> SagaState:
         failure=state.failure,
         remaining=remaining,
         headers=state.headers,
+        parent=state.parent,
+        output=state.output,
+        events=_without(state.events, entry) if state.events else (),
+        event_ids=state.event_ids,
     )
 
 
-def _fits(state: SagaState, before: StepState, entry: AttemptEntry) -> bool:
+def _without(events: tuple[EventReceived, ...], entry: StepEntry) -> tuple[EventReceived, ...]:
+    taken = entry.event_id if isinstance(entry, AttemptSucceeded) else None
+    return events if taken is None else tuple(event for event in events if event.event_id != taken)
+
+
+def _fits(state: SagaState, before: StepState, entry: StepEntry) -> bool:
     match entry:
-        case AttemptStarted() | InputInvalid():
+        case (
+            AttemptStarted() | InputInvalid() | StepSkipped() | WaitStarted() | BlockOpened() | BlockClosed()
+        ):
             return entry.operation in OPERATION_ALLOWED.get(state.status, ())
         case OutcomeLate():
             return True
@@ -347,7 +413,7 @@ def _late(step: StepState, entry: OutcomeLate) -> StepState:
     return replace(step, told=told, effect=EffectKnown.CERTAIN, output=output)
 
 
-def _moved(step: StepState, status: StepStatus, entry: AttemptEntry) -> StepState:
+def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
     operation, attempt = entry.operation, entry.attempt
     is_action = operation is _ACTION
     effect, effect_before_pending, output, told = (
@@ -358,12 +424,14 @@ def _moved(step: StepState, status: StepStatus, entry: AttemptEntry) -> StepStat
     )
     failures = step.failures if operation is step.operation else 0
     cause, retry_at, settles_at, pending_until = step.cause, None, step.settles_at, None
+    poll_at, polls, deadline_at = None, 0, step.deadline_at
     match entry:
         case AttemptSucceeded():
             told |= {(operation, SUCCEEDED)}
             if is_action:
-                effect, output, cause = EffectKnown.CERTAIN, entry.output, None
-        case AttemptRefused():
+                output, cause = entry.output, None
+                effect = EffectKnown.CERTAIN if step.wait is None else effect
+        case AttemptRefused() | NothingToUndo():
             told |= {(operation, REFUSED)}
             cause = entry.cause
             if is_action and step.status is StepStatus.WAITING:
@@ -374,14 +442,16 @@ def _moved(step: StepState, status: StepStatus, entry: AttemptEntry) -> StepStat
         case AttemptUnresolved():
             cause = entry.cause
         case AttemptPending():
-            effect_before_pending, pending_until = effect, entry.pending_until
-        case NothingToUndo():
-            told |= {(operation, REFUSED)}
-            cause = entry.cause
+            pending_until, poll_at = entry.pending_until, entry.poll_at
+            is_poll = step.status is StepStatus.WAITING
+            polls = step.polls + is_poll
+            effect_before_pending = effect_before_pending if is_poll else effect
+        case AttemptStarted():
+            deadline_at = entry.deadline_at or deadline_at
         case InputInvalid():
             cause = entry.cause
             attempt -= 1  # it was never made
-        case _:  # AttemptStarted says it all in its own fields; OutcomeLate does not come here
+        case _:  # the others do not come here
             pass
     if is_action and isinstance(entry, AttemptUnknown | AttemptUnresolved | AttemptPending):
         effect = max(effect, EffectKnown.POSSIBLE)
@@ -399,10 +469,66 @@ def _moved(step: StepState, status: StepStatus, entry: AttemptEntry) -> StepStat
         retry_at=retry_at,
         settles_at=settles_at,
         pending_until=pending_until,
+        poll_at=poll_at,
+        polls=polls,
+        deadline_at=deadline_at,
+        opened=step.opened,
+        wait=step.wait,
         action_attempts=attempt if is_action else step.action_attempts,
         effect_before_pending=effect_before_pending,
         told=told,
     )
+
+
+def _held(step: StepState, status: StepStatus, entry: AttemptHeld) -> StepState:
+    return replace(step, status=status, is_in_flight=False, cause=entry.cause, retry_at=entry.retry_at)
+
+
+def _skipped(step: StepState, status: StepStatus, entry: StepSkipped) -> StepState:
+    return replace(step, status=status)
+
+
+def _failed(step: StepState, status: StepStatus, entry: StepFailed) -> StepState:
+    return replace(step, status=status, cause=entry.cause, retry_at=None)
+
+
+def _waiting(step: StepState, status: StepStatus, entry: WaitStarted) -> StepState:
+    return replace(
+        step,
+        status=status,
+        attempt=entry.attempt,
+        action_attempts=entry.attempt,
+        wait=entry,
+        pending_until=entry.until,
+    )
+
+
+def _inside(step: StepState, status: StepStatus, entry: BlockOpened) -> StepState:
+    return replace(step, status=status, opened=_opened(step, entry), output=entry.previous)
+
+
+def _closed(step: StepState, status: StepStatus, entry: BlockClosed) -> StepState:
+    return replace(step, status=status, output=entry.output, told=step.told | {(_ACTION, SUCCEEDED)})
+
+
+_MOVES: Mapping[type[StepEntry], Callable[[StepState, StepStatus, Any], StepState]] = {
+    OutcomeLate: lambda step, status, entry: _late(step, entry),
+    AttemptHeld: _held,
+    StepSkipped: _skipped,
+    StepFailed: _failed,
+    WaitStarted: _waiting,
+    BlockOpened: _inside,
+    BlockClosed: _closed,
+}
+"""How an entry moves a step; `_moved` is for those of attempts, which are many."""
+
+
+def _opened(step: StepState, entry: BlockOpened) -> tuple[Any, ...]:
+    if entry.items is not None:
+        return entry.items
+    if entry.branch is not None:
+        return (entry.branch,)
+    return (*(step.opened or ()), entry.previous)
 
 
 def needs_compensation(step: Step, state: StepState) -> bool:
@@ -413,12 +539,12 @@ def needs_compensation(step: Step, state: StepState) -> bool:
 
 
 def has_standing_effect(step: Step, state: StepState) -> bool:
-    """Whether an effect of the step stands or may stand: what a parked saga lists (P2)."""
+    """Whether an effect of the step stands or may stand: what a parked saga lists (P2).
+
+    What a wait or a block comes to is no effect; those of the steps in a block are their own.
+    """
+    if not isinstance(step.action, Operation):
+        return False
     if step.is_read_only or state.status is StepStatus.COMPENSATED:
         return False
     return state.effect > EffectKnown.NONE or needs_compensation(step, state)
-
-
-def remaining_effects(definition: Definition, state: SagaState) -> tuple[str, ...]:
-    """Names of the steps whose effect stands or may stand, in the definition's order."""
-    return tuple(step.name for step in definition.steps if has_standing_effect(step, state.step(step.name)))

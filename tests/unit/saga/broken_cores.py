@@ -14,7 +14,7 @@ from saga_coordinator.saga.decide import OwnershipGained
 from saga_coordinator.saga.definition import Definition, Step
 from saga_coordinator.saga.draft import Draft
 from saga_coordinator.saga.entries import (
-    AttemptEntry,
+    StepEntry,
     AttemptPending,
     AttemptRefused,
     AttemptUnknown,
@@ -43,11 +43,11 @@ def broken(how: Break) -> Break:
 
 
 def fold_otherwise(
-    patch: pytest.MonkeyPatch, change: Callable[[StepState, AttemptEntry, StepState], StepState]
+    patch: pytest.MonkeyPatch, change: Callable[[StepState, StepEntry, StepState], StepState]
 ) -> None:
     """`change(before, entry, after)` says what the fold should have made of the entry."""
 
-    def moved(before: StepState, status: StepStatus, entry: AttemptEntry) -> StepState:
+    def moved(before: StepState, status: StepStatus, entry: StepEntry) -> StepState:
         return change(before, entry, _moved(before, status, entry))
 
     patch.setattr(state, "_moved", moved)

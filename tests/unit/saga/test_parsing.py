@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.errors import InvalidDefinition
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX
-from saga_coordinator.saga.parsing import FAULTS_MAX, NESTING_MAX, STEPS_MAX, parse_definition
+from saga_coordinator.saga.parsing import FAULTS_MAX, STEPS_MAX, parse_definition
+from saga_coordinator.saga.parsing_actions import PAYLOAD_NESTING_MAX
 from tests.unit.saga.definitions import random_source, step
 
 
@@ -281,7 +282,7 @@ def test_flood_of_faults_is_cut() -> None:
 
 def test_payload_may_be_nested_and_not_endlessly() -> None:
     payload: Any = "core"
-    for _ in range(NESTING_MAX - 1):
+    for _ in range(PAYLOAD_NESTING_MAX - 1):
         payload = [payload]
     parse_definition({"name": "order", "steps": [taking(payload)]})
     found = faults(step("a", action={"participant": "p", "input": [payload]}))

@@ -11,7 +11,7 @@ import pytest
 from saga_coordinator.saga.decide import HANDLERS, Input, StartRequested
 from saga_coordinator.saga.entries import (
     ENTRY_TYPES,
-    AttemptEntry,
+    StepEntry,
     AttemptPending,
     AttemptRefused,
     AttemptStarted,
@@ -75,8 +75,8 @@ RARE_ROWS: set[tuple[Any, ...]] = {
 """Too rare to wait for: told below, and the last one in `test_decide.py`."""
 
 
-def step_entry(kind: type[AttemptEntry], operation: OperationKind) -> AttemptEntry:
-    extra: dict[type[AttemptEntry], dict[str, Any]] = {
+def step_entry(kind: type[StepEntry], operation: OperationKind) -> StepEntry:
+    extra: dict[type[StepEntry], dict[str, Any]] = {
         AttemptStarted: {},
         AttemptSucceeded: {"output": {"id": 7}},
         AttemptRefused: {"cause": CAUSE},
@@ -95,7 +95,7 @@ def saga_in(status: SagaStatus, **steps: StepState) -> SagaState:
 
 
 def test_samples_cover_every_type_of_entry() -> None:
-    assert {type(entry) for entry in SAGA_ENTRIES} | set(get_args(AttemptEntry)) == set(ENTRY_TYPES)
+    assert {type(entry) for entry in SAGA_ENTRIES} | set(get_args(StepEntry)) == set(ENTRY_TYPES)
 
 
 @pytest.mark.parametrize(("status", "entry"), list(product(SagaStatus, SAGA_ENTRIES)))
@@ -110,11 +110,11 @@ def test_entry_about_the_saga_leads_where_its_row_says_or_is_impossible(
         assert apply("saga", saga_in(status), entry).status is row
 
 
-@pytest.mark.parametrize("kind", get_args(AttemptEntry))
+@pytest.mark.parametrize("kind", get_args(StepEntry))
 @pytest.mark.parametrize("operation", OperationKind)
 @pytest.mark.parametrize("status", StepStatus)
 def test_entry_about_a_step_leads_where_its_row_says_or_is_impossible(
-    status: StepStatus, operation: OperationKind, kind: type[AttemptEntry]
+    status: StepStatus, operation: OperationKind, kind: type[StepEntry]
 ) -> None:
     row = STEP_TRANSITIONS.get((status, operation, kind))
     entry = step_entry(kind, operation)
@@ -135,7 +135,7 @@ def test_entry_about_a_step_leads_where_its_row_says_or_is_impossible(
 
 @pytest.mark.parametrize("kind", [kind for kind in ENTRY_TYPES if kind is not SagaStarted])
 def test_log_begins_with_the_start(kind: type[Entry]) -> None:
-    samples: list[Entry] = [*SAGA_ENTRIES, *(step_entry(each, ACTION) for each in get_args(AttemptEntry))]
+    samples: list[Entry] = [*SAGA_ENTRIES, *(step_entry(each, ACTION) for each in get_args(StepEntry))]
     entry = next(each for each in samples if isinstance(each, kind))
     with pytest.raises(ImpossibleTransition, match="begins with saga_started"):
         fold("saga", [entry])

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from saga_coordinator.saga.decide import CancelAsked, Decision, Effect, Finish, Invoke, SetTimer
-from saga_coordinator.saga.entries import AttemptEntry, Entry, encode, entry_type
+from saga_coordinator.saga.entries import StepEntry, Entry, encode, entry_type
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Outcome, Pending, Succeeded, Unknown, outcome_of_failure
 from saga_coordinator.saga.parsing import parse_definition
@@ -120,7 +120,7 @@ def _entry(entry: Entry) -> str:
     stored = encode(entry)
     head = (
         f"{entry_type(entry)} {entry.step} {entry.operation} {entry.attempt}"
-        if isinstance(entry, AttemptEntry)
+        if isinstance(entry, StepEntry)
         else entry_type(entry)
     )
     return " ".join(

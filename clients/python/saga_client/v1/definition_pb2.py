@@ -27,19 +27,45 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18saga/v1/definition.proto\x12\x07saga.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xda\x01\n\nDefinition\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x35\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64\x65\x61\x64line\x12#\n\x05steps\x18\x04 \x03(\x0b\x32\r.saga.v1.StepR\x05steps\x12:\n\x0cinput_schema\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructR\x0binputSchema\"\x9f\x02\n\x04Step\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05\x61\x66ter\x18\x02 \x03(\tR\x05\x61\x66ter\x12*\n\x06\x61\x63tion\x18\x03 \x01(\x0b\x32\x12.saga.v1.OperationR\x06\x61\x63tion\x12\x36\n\x0c\x63ompensation\x18\x04 \x01(\x0b\x32\x12.saga.v1.OperationR\x0c\x63ompensation\x12\x14\n\x05pivot\x18\x05 \x01(\x08R\x05pivot\x12\x1b\n\tread_only\x18\x06 \x01(\x08R\x08readOnly\x12\"\n\x0cirreversible\x18\x07 \x01(\x08R\x0cirreversible\x12\x32\n\x15\x63ompensate_on_refusal\x18\x08 \x01(\x08R\x13\x63ompensateOnRefusal\"\x98\x02\n\tOperation\x12 \n\x0bparticipant\x18\x01 \x01(\tR\x0bparticipant\x12\x16\n\x06method\x18\x02 \x01(\tR\x06method\x12,\n\x05input\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05input\x12\x33\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12*\n\x05retry\x18\x05 \x01(\x0b\x32\x14.saga.v1.RetryPolicyR\x05retry\x12\x42\n\x0fpending_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0ependingTimeout\"\xd0\x01\n\x0bRetryPolicy\x12!\n\x0cmax_attempts\x18\x01 \x01(\x05R\x0bmaxAttempts\x12\x42\n\x0finitial_backoff\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0einitialBackoff\x12\x1e\n\nmultiplier\x18\x03 \x01(\x01R\nmultiplier\x12:\n\x0bmax_backoff\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\nmaxBackoffb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18saga/v1/definition.proto\x12\x07saga.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xd0\x03\n\nDefinition\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x35\n\x08\x64\x65\x61\x64line\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64\x65\x61\x64line\x12#\n\x05steps\x18\x04 \x03(\x0b\x32\r.saga.v1.StepR\x05steps\x12!\n\x0cmax_parallel\x18\x05 \x01(\x05R\x0bmaxParallel\x12.\n\x06output\x18\x06 \x01(\x0b\x32\x16.google.protobuf.ValueR\x06output\x12\x37\n\x06labels\x18\x07 \x03(\x0b\x32\x1f.saga.v1.Definition.LabelsEntryR\x06labels\x12:\n\x0cinput_schema\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructR\x0binputSchema\x12-\n\x08\x64\x65\x66\x61ults\x18\t \x01(\x0b\x32\x11.saga.v1.DefaultsR\x08\x64\x65\x66\x61ults\x1a\x39\n\x0bLabelsEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xcc\x01\n\x08\x44\x65\x66\x61ults\x12\x33\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12*\n\x05retry\x18\x02 \x01(\x0b\x32\x14.saga.v1.RetryPolicyR\x05retry\x12\x43\n\x12\x63ompensation_retry\x18\x03 \x01(\x0b\x32\x14.saga.v1.RetryPolicyR\x11\x63ompensationRetry\x12\x1a\n\x08recovery\x18\x04 \x01(\tR\x08recovery\"\xf8\x05\n\x04Step\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n\x05\x61\x66ter\x18\x02 \x03(\tR\x05\x61\x66ter\x12*\n\x06\x61\x63tion\x18\x03 \x01(\x0b\x32\x12.saga.v1.OperationR\x06\x61\x63tion\x12\x36\n\x0c\x63ompensation\x18\x04 \x01(\x0b\x32\x12.saga.v1.OperationR\x0c\x63ompensation\x12\x14\n\x05pivot\x18\x05 \x01(\x08R\x05pivot\x12\x1b\n\tread_only\x18\x06 \x01(\x08R\x08readOnly\x12\"\n\x0cirreversible\x18\x07 \x01(\x08R\x0cirreversible\x12\x32\n\x15\x63ompensate_on_refusal\x18\x08 \x01(\x08R\x13\x63ompensateOnRefusal\x12\x12\n\x04when\x18\t \x01(\tR\x04when\x12\x35\n\x08\x64\x65\x61\x64line\x18\x0b \x01(\x0b\x32\x19.google.protobuf.DurationR\x08\x64\x65\x61\x64line\x12\x1a\n\x08recovery\x18\x0c \x01(\tR\x08recovery\x12/\n\x05\x64\x65lay\x18\r \x01(\x0b\x32\x19.google.protobuf.DurationR\x05\x64\x65lay\x12\x14\n\x05until\x18\x0e \x01(\tR\x05until\x12\x34\n\x0b\x61wait_event\x18\x0f \x01(\x0b\x32\x13.saga.v1.AwaitEventR\nawaitEvent\x12-\n\x08\x61pproval\x18\x10 \x01(\x0b\x32\x11.saga.v1.ApprovalR\x08\x61pproval\x12&\n\x04saga\x18\x11 \x01(\x0b\x32\x12.saga.v1.ChildSagaR\x04saga\x12\'\n\x06switch\x18\x12 \x01(\x0b\x32\x0f.saga.v1.SwitchR\x06switch\x12+\n\x08\x66or_each\x18\x13 \x01(\x0b\x32\x10.saga.v1.ForEachR\x07\x66orEach\x12\'\n\x06repeat\x18\x14 \x01(\x0b\x32\x0f.saga.v1.RepeatR\x06repeat\x12\x1d\n\non_failure\x18\n \x01(\tR\tonFailure\"\xb2\x03\n\tOperation\x12 \n\x0bparticipant\x18\x01 \x01(\tR\x0bparticipant\x12\x16\n\x06method\x18\x02 \x01(\tR\x06method\x12,\n\x05input\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05input\x12\x33\n\x07timeout\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12*\n\x05retry\x18\x05 \x01(\x0b\x32\x14.saga.v1.RetryPolicyR\x05retry\x12\x42\n\x0fpending_timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0ependingTimeout\x12<\n\x08outcomes\x18\x07 \x03(\x0b\x32 .saga.v1.Operation.OutcomesEntryR\x08outcomes\x12\x1d\n\non_failure\x18\x08 \x01(\tR\tonFailure\x1a;\n\rOutcomesEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xd0\x01\n\x0bRetryPolicy\x12!\n\x0cmax_attempts\x18\x01 \x01(\x05R\x0bmaxAttempts\x12\x42\n\x0finitial_backoff\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x0einitialBackoff\x12\x1e\n\nmultiplier\x18\x03 \x01(\x01R\nmultiplier\x12:\n\x0bmax_backoff\x18\x04 \x01(\x0b\x32\x19.google.protobuf.DurationR\nmaxBackoff\"\x98\x01\n\nAwaitEvent\x12\x14\n\x05\x65vent\x18\x01 \x01(\tR\x05\x65vent\x12 \n\x0b\x63orrelation\x18\x02 \x01(\tR\x0b\x63orrelation\x12\x33\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12\x1d\n\non_timeout\x18\x04 \x01(\tR\tonTimeout\"\xa8\x01\n\x08\x41pproval\x12\x1c\n\tapprovers\x18\x01 \x03(\tR\tapprovers\x12*\n\x04show\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueR\x04show\x12\x33\n\x07timeout\x18\x03 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12\x1d\n\non_timeout\x18\x04 \x01(\tR\tonTimeout\"s\n\tChildSaga\x12\x1e\n\ndefinition\x18\x01 \x01(\tR\ndefinition\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\x12,\n\x05input\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05input\"\\\n\x05\x42lock\x12#\n\x05steps\x18\x01 \x03(\x0b\x32\r.saga.v1.StepR\x05steps\x12.\n\x06output\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueR\x06output\"[\n\x06Switch\x12#\n\x05\x63\x61ses\x18\x01 \x03(\x0b\x32\r.saga.v1.CaseR\x05\x63\x61ses\x12,\n\totherwise\x18\x02 \x01(\x0b\x32\x0e.saga.v1.BlockR\totherwise\"o\n\x04\x43\x61se\x12\x12\n\x04when\x18\x01 \x01(\tR\x04when\x12#\n\x05steps\x18\x02 \x03(\x0b\x32\r.saga.v1.StepR\x05steps\x12.\n\x06output\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueR\x06output\"\xa7\x01\n\x07\x46orEach\x12\x14\n\x05items\x18\x01 \x01(\tR\x05items\x12\x0e\n\x02\x61s\x18\x02 \x01(\tR\x02\x61s\x12!\n\x0cmax_parallel\x18\x03 \x01(\x05R\x0bmaxParallel\x12#\n\x05steps\x18\x04 \x03(\x0b\x32\r.saga.v1.StepR\x05steps\x12.\n\x06output\x18\x05 \x01(\x0b\x32\x16.google.protobuf.ValueR\x06output\"\x92\x01\n\x06Repeat\x12\x14\n\x05until\x18\x01 \x01(\tR\x05until\x12\x1d\n\nmax_passes\x18\x02 \x01(\x05R\tmaxPasses\x12#\n\x05steps\x18\x03 \x03(\x0b\x32\r.saga.v1.StepR\x05steps\x12.\n\x06output\x18\x04 \x01(\x0b\x32\x16.google.protobuf.ValueR\x06outputb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'saga_client.v1.definition_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_DEFINITION_LABELSENTRY']._loaded_options = None
+  _globals['_DEFINITION_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_OPERATION_OUTCOMESENTRY']._loaded_options = None
+  _globals['_OPERATION_OUTCOMESENTRY']._serialized_options = b'8\001'
   _globals['_DEFINITION']._serialized_start=100
-  _globals['_DEFINITION']._serialized_end=318
-  _globals['_STEP']._serialized_start=321
-  _globals['_STEP']._serialized_end=608
-  _globals['_OPERATION']._serialized_start=611
-  _globals['_OPERATION']._serialized_end=891
-  _globals['_RETRYPOLICY']._serialized_start=894
-  _globals['_RETRYPOLICY']._serialized_end=1102
+  _globals['_DEFINITION']._serialized_end=564
+  _globals['_DEFINITION_LABELSENTRY']._serialized_start=507
+  _globals['_DEFINITION_LABELSENTRY']._serialized_end=564
+  _globals['_DEFAULTS']._serialized_start=567
+  _globals['_DEFAULTS']._serialized_end=771
+  _globals['_STEP']._serialized_start=774
+  _globals['_STEP']._serialized_end=1534
+  _globals['_OPERATION']._serialized_start=1537
+  _globals['_OPERATION']._serialized_end=1971
+  _globals['_OPERATION_OUTCOMESENTRY']._serialized_start=1912
+  _globals['_OPERATION_OUTCOMESENTRY']._serialized_end=1971
+  _globals['_RETRYPOLICY']._serialized_start=1974
+  _globals['_RETRYPOLICY']._serialized_end=2182
+  _globals['_AWAITEVENT']._serialized_start=2185
+  _globals['_AWAITEVENT']._serialized_end=2337
+  _globals['_APPROVAL']._serialized_start=2340
+  _globals['_APPROVAL']._serialized_end=2508
+  _globals['_CHILDSAGA']._serialized_start=2510
+  _globals['_CHILDSAGA']._serialized_end=2625
+  _globals['_BLOCK']._serialized_start=2627
+  _globals['_BLOCK']._serialized_end=2719
+  _globals['_SWITCH']._serialized_start=2721
+  _globals['_SWITCH']._serialized_end=2812
+  _globals['_CASE']._serialized_start=2814
+  _globals['_CASE']._serialized_end=2925
+  _globals['_FOREACH']._serialized_start=2928
+  _globals['_FOREACH']._serialized_end=3095
+  _globals['_REPEAT']._serialized_start=3098
+  _globals['_REPEAT']._serialized_end=3244
 # @@protoc_insertion_point(module_scope)

@@ -29,15 +29,41 @@ class Definition(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     DEADLINE_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
+    MAX_PARALLEL_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
     INPUT_SCHEMA_FIELD_NUMBER: _builtins.int
+    DEFAULTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique name: a lower-case letter, then letters, digits, `_`, `-` or `.`; at most 100 characters."""
     description: _builtins.str
     """For people; at most 4 KiB. Part of the content, so a changed description makes a new version."""
+    max_parallel: _builtins.int
+    """How many calls of one saga may be under way or between two attempts at once. 0, the default: no limit."""
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
         """Time allowed for the whole saga, from its start. When it passes before the pivot has succeeded, the saga fails with
@@ -46,13 +72,25 @@ class Definition(_message.Message):
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
-        """1 to 200 steps."""
+        """1 to 200 steps, those in blocks included."""
+
+    @_builtins.property
+    def output(self) -> _struct_pb2.Value:
+        """What the saga came to, computed when it has completed; a payload with `${...}` like an operation's input. Default: null."""
+
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Labels that each saga gets beside the starter's, which have precedence: payload texts over `input` and `saga.id`."""
 
     @_builtins.property
     def input_schema(self) -> _struct_pb2.Struct:
         """JSON Schema (2020-12) of the saga's input; StartSaga refuses an input that does not fit it, with every fault. At most 64 KiB
         as JSON; `$ref` may only point into the schema itself. Unset: any object is accepted.
         """
+
+    @_builtins.property
+    def defaults(self) -> Global___Defaults:
+        """What operations and steps have that do not say otherwise."""
 
     def __init__(
         self,
@@ -61,19 +99,63 @@ class Definition(_message.Message):
         description: _builtins.str = ...,
         deadline: _duration_pb2.Duration | None = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
+        max_parallel: _builtins.int = ...,
+        output: _struct_pb2.Value | None = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         input_schema: _struct_pb2.Struct | None = ...,
+        defaults: Global___Defaults | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "input_schema", b"input_schema"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "defaults", b"defaults", "input_schema", b"input_schema", "output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "description", b"description", "input_schema", b"input_schema", "name", b"name", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline", b"deadline", "defaults", b"defaults", "description", b"description", "input_schema", b"input_schema", "labels", b"labels", "max_parallel", b"max_parallel", "name", b"name", "output", b"output", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Definition: _TypeAlias = Definition  # noqa: Y015
 
 @_typing.final
+class Defaults(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    RETRY_FIELD_NUMBER: _builtins.int
+    COMPENSATION_RETRY_FIELD_NUMBER: _builtins.int
+    RECOVERY_FIELD_NUMBER: _builtins.int
+    recovery: _builtins.str
+    """`backward` or `forward`; see `Step.recovery`."""
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Of one attempt. Default: 10 s."""
+
+    @_builtins.property
+    def retry(self) -> Global___RetryPolicy:
+        """Of actions."""
+
+    @_builtins.property
+    def compensation_retry(self) -> Global___RetryPolicy:
+        """Of compensations."""
+
+    def __init__(
+        self,
+        *,
+        timeout: _duration_pb2.Duration | None = ...,
+        retry: Global___RetryPolicy | None = ...,
+        compensation_retry: Global___RetryPolicy | None = ...,
+        recovery: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compensation_retry", b"compensation_retry", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compensation_retry", b"compensation_retry", "recovery", b"recovery", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Defaults: _TypeAlias = Defaults  # noqa: Y015
+
+@_typing.final
 class Step(_message.Message):
-    """A named node of a saga: an action and, unless it is a pivot, read-only or irreversible, a compensation."""
+    """A named node of a saga. It does one thing: exactly one of `action`, `delay`, `until`, `await_event`, `approval`, `saga`,
+    `switch`, `for_each` and `repeat` is given.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -85,8 +167,20 @@ class Step(_message.Message):
     READ_ONLY_FIELD_NUMBER: _builtins.int
     IRREVERSIBLE_FIELD_NUMBER: _builtins.int
     COMPENSATE_ON_REFUSAL_FIELD_NUMBER: _builtins.int
+    WHEN_FIELD_NUMBER: _builtins.int
+    DEADLINE_FIELD_NUMBER: _builtins.int
+    RECOVERY_FIELD_NUMBER: _builtins.int
+    DELAY_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    AWAIT_EVENT_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
+    SAGA_FIELD_NUMBER: _builtins.int
+    SWITCH_FIELD_NUMBER: _builtins.int
+    FOR_EACH_FIELD_NUMBER: _builtins.int
+    REPEAT_FIELD_NUMBER: _builtins.int
+    ON_FAILURE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Unique in the definition: a lower-case letter, then lower-case letters, digits or `_`; at most 60 characters."""
+    """Unique in the definition, blocks included: a lower-case letter, then lower-case letters, digits or `_`; at most 60 characters."""
     pivot: _builtins.bool
     """After this step has succeeded the saga only goes forward: later steps are retried, never undone. At most one per
     definition, and every other step must come before or after it.
@@ -97,6 +191,18 @@ class Step(_message.Message):
     """The action cannot be undone. When the saga fails after it, the saga ends up in NEEDS_ATTENTION with this effect listed."""
     compensate_on_refusal: _builtins.bool
     """Compensate also when every attempt of the action was refused (for participants that refuse after a partial effect)."""
+    when: _builtins.str
+    """An expression: when it is false, the step is skipped. Those after it run all the same and see its `status` as SKIPPED and
+    its output as null; it is never compensated.
+    """
+    recovery: _builtins.str
+    """`backward`, the default: when the step has failed, the saga is compensated. `forward`: it is never undone for this step's
+    failure; attempts are 10 by default, and then a person decides.
+    """
+    until: _builtins.str
+    """Waits until an instant: an expression for an RFC 3339 text, a timestamp, or seconds since the epoch."""
+    on_failure: _builtins.str
+    """What the failure of a wait or a child saga means; see `Operation.on_failure`."""
     @_builtins.property
     def after(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the steps that must have succeeded before this one starts. When no step of the definition has any, the steps
@@ -105,11 +211,45 @@ class Step(_message.Message):
 
     @_builtins.property
     def action(self) -> Global___Operation:
-        """What the step does. Required."""
+        """A call to a participant."""
 
     @_builtins.property
     def compensation(self) -> Global___Operation:
-        """What undoes it. Called when the saga fails and the action took effect or may have."""
+        """What undoes it. Called when the saga fails and the action took effect or may have. Required for an action unless it is a
+        pivot, read-only, irreversible or after the pivot.
+        """
+
+    @_builtins.property
+    def deadline(self) -> _duration_pb2.Duration:
+        """Time allowed for all attempts of the action together, a PENDING one included, from the first. No attempt is given longer."""
+
+    @_builtins.property
+    def delay(self) -> _duration_pb2.Duration:
+        """Waits for a time span. Ten years at most."""
+
+    @_builtins.property
+    def await_event(self) -> Global___AwaitEvent:
+        """Waits for an event; its payload is the step's output."""
+
+    @_builtins.property
+    def approval(self) -> Global___Approval:
+        """Waits for a person. Approved, the output is `{approved, decided_by, comment}`; rejected, the step is refused."""
+
+    @_builtins.property
+    def saga(self) -> Global___ChildSaga:
+        """Runs another saga, which is compensated when this one is. Its output is the step's."""
+
+    @_builtins.property
+    def switch(self) -> Global___Switch:
+        """Runs one of several blocks of steps."""
+
+    @_builtins.property
+    def for_each(self) -> Global___ForEach:
+        """Runs a block of steps for each item of a list, each with its own idempotency keys."""
+
+    @_builtins.property
+    def repeat(self) -> Global___Repeat:
+        """Runs a block of steps until a condition holds, each pass with its own idempotency keys."""
 
     def __init__(
         self,
@@ -122,10 +262,22 @@ class Step(_message.Message):
         read_only: _builtins.bool = ...,
         irreversible: _builtins.bool = ...,
         compensate_on_refusal: _builtins.bool = ...,
+        when: _builtins.str = ...,
+        deadline: _duration_pb2.Duration | None = ...,
+        recovery: _builtins.str = ...,
+        delay: _duration_pb2.Duration | None = ...,
+        until: _builtins.str = ...,
+        await_event: Global___AwaitEvent | None = ...,
+        approval: Global___Approval | None = ...,
+        saga: Global___ChildSaga | None = ...,
+        switch: Global___Switch | None = ...,
+        for_each: Global___ForEach | None = ...,
+        repeat: Global___Repeat | None = ...,
+        on_failure: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "compensation", b"compensation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval", b"approval", "await_event", b"await_event", "compensation", b"compensation", "deadline", b"deadline", "delay", b"delay", "for_each", b"for_each", "repeat", b"repeat", "saga", b"saga", "switch", b"switch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after", b"after", "compensate_on_refusal", b"compensate_on_refusal", "compensation", b"compensation", "irreversible", b"irreversible", "name", b"name", "pivot", b"pivot", "read_only", b"read_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after", b"after", "approval", b"approval", "await_event", b"await_event", "compensate_on_refusal", b"compensate_on_refusal", "compensation", b"compensation", "deadline", b"deadline", "delay", b"delay", "for_each", b"for_each", "irreversible", b"irreversible", "name", b"name", "on_failure", b"on_failure", "pivot", b"pivot", "read_only", b"read_only", "recovery", b"recovery", "repeat", b"repeat", "saga", b"saga", "switch", b"switch", "until", b"until", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -137,18 +289,46 @@ class Operation(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class OutcomesEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     PARTICIPANT_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
     PENDING_TIMEOUT_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    ON_FAILURE_FIELD_NUMBER: _builtins.int
     participant: _builtins.str
     """Name of the participant; the coordinator's directory knows where it lives. Required."""
     method: _builtins.str
     """`package.Service/Method`, with the slash: that unary method of the participant is called as it is, and `input` is the JSON
     form of its request. Otherwise the name by which a participant that implements saga.v1.ParticipantService, or a worker, knows
     the operation: `ExecuteRequest.method` or `CompensateRequest.method`. Default: the step's name.
+    """
+    on_failure: _builtins.str
+    """Of an action, what its failure means: `compensate` (the default) undoes the saga; `pause` leaves it to a person, as
+    NEEDS_ATTENTION; `continue` goes on without the step, whose status is then FAILED and whose output null.
+    Of a compensation: `park` (the default) undoes none of the steps before it until a person has decided; `continue` undoes
+    them. In both cases the saga ends up in NEEDS_ATTENTION with the effect listed.
     """
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
@@ -168,6 +348,12 @@ class Operation(_message.Message):
     def pending_timeout(self) -> _duration_pb2.Duration:
         """How long a participant that answered PENDING may take until the outcome is reported. Default: 24 hours."""
 
+    @_builtins.property
+    def outcomes(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """What gRPC statuses mean for this operation where that differs from the default: by status name (`ABORTED`), `succeeded`,
+        `refused` or `unknown`.
+        """
+
     def __init__(
         self,
         *,
@@ -177,10 +363,12 @@ class Operation(_message.Message):
         timeout: _duration_pb2.Duration | None = ...,
         retry: Global___RetryPolicy | None = ...,
         pending_timeout: _duration_pb2.Duration | None = ...,
+        outcomes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        on_failure: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "pending_timeout", b"pending_timeout", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "method", b"method", "participant", b"participant", "pending_timeout", b"pending_timeout", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "method", b"method", "on_failure", b"on_failure", "outcomes", b"outcomes", "participant", b"participant", "pending_timeout", b"pending_timeout", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -227,3 +415,283 @@ class RetryPolicy(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
+
+@_typing.final
+class AwaitEvent(_message.Message):
+    """Waits for an event, sent to this saga by `SagaService.SignalSaga` or published by `SagaService.PublishEvent`. Events that came
+    before the step started count too, the earliest first; each counts once.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    CORRELATION_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    ON_TIMEOUT_FIELD_NUMBER: _builtins.int
+    event: _builtins.str
+    """The event's name. Required; at most 100 characters."""
+    correlation: _builtins.str
+    """Text with `${...}`: of published events only those with this correlation count, so without one none does. An event sent to
+    the saga counts if its correlation is this one or empty.
+    """
+    on_timeout: _builtins.str
+    """What passing of the timeout means: `fail` (the default), the step is refused with EVENT_TIMEOUT; or `continue`, it succeeds
+    with null.
+    """
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Default: no limit but the saga's deadline."""
+
+    def __init__(
+        self,
+        *,
+        event: _builtins.str = ...,
+        correlation: _builtins.str = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        on_timeout: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation", b"correlation", "event", b"event", "on_timeout", b"on_timeout", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AwaitEvent: _TypeAlias = AwaitEvent  # noqa: Y015
+
+@_typing.final
+class Approval(_message.Message):
+    """Waits for a person, who decides by `SagaService.DecideApproval`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPROVERS_FIELD_NUMBER: _builtins.int
+    SHOW_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    ON_TIMEOUT_FIELD_NUMBER: _builtins.int
+    on_timeout: _builtins.str
+    """As in AwaitEvent, with the cause APPROVAL_TIMEOUT."""
+    @_builtins.property
+    def approvers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of those who may decide. Empty: anybody who may call the service."""
+
+    @_builtins.property
+    def show(self) -> _struct_pb2.Value:
+        """What they are shown: a payload with `${...}`."""
+
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Default: no limit but the saga's deadline."""
+
+    def __init__(
+        self,
+        *,
+        approvers: _abc.Iterable[_builtins.str] | None = ...,
+        show: _struct_pb2.Value | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        on_timeout: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["show", b"show", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approvers", b"approvers", "on_timeout", b"on_timeout", "show", b"show", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Approval: _TypeAlias = Approval  # noqa: Y015
+
+@_typing.final
+class ChildSaga(_message.Message):
+    """A saga run by a step of another. It starts with the idempotency key of the step's action as its start key and gets what is
+    left of the deadline. When it ends up compensated, the step has been refused. When the step is compensated, a running child is
+    cancelled and a completed one undone from its log, unless it has a pivot: then this step needs `irreversible`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEFINITION_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    definition: _builtins.str
+    """Name of its definition. Required."""
+    version: _builtins.int
+    """0: the default version, when the child starts."""
+    @_builtins.property
+    def input(self) -> _struct_pb2.Value:
+        """Its input: a payload with `${...}`. Default: this saga's input."""
+
+    def __init__(
+        self,
+        *,
+        definition: _builtins.str = ...,
+        version: _builtins.int = ...,
+        input: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ChildSaga: _TypeAlias = ChildSaga  # noqa: Y015
+
+@_typing.final
+class Block(_message.Message):
+    """A block of steps that belong together. In their expressions, `steps` are those of the same run of the block, and those around
+    it that have ended.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEPS_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
+        """At least one. They run in the order written, or by their `after`, which names steps of the same block."""
+
+    @_builtins.property
+    def output(self) -> _struct_pb2.Value:
+        """A payload with `${...}`. Default: the output of the last step."""
+
+    def __init__(
+        self,
+        *,
+        steps: _abc.Iterable[Global___Step] | None = ...,
+        output: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Block: _TypeAlias = Block  # noqa: Y015
+
+@_typing.final
+class Switch(_message.Message):
+    """Runs the first case whose condition holds. When none does and there is no `otherwise`, the step is skipped."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CASES_FIELD_NUMBER: _builtins.int
+    OTHERWISE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def cases(self) -> _containers.RepeatedCompositeFieldContainer[Global___Case]:
+        """At least one."""
+
+    @_builtins.property
+    def otherwise(self) -> Global___Block: ...
+    def __init__(
+        self,
+        *,
+        cases: _abc.Iterable[Global___Case] | None = ...,
+        otherwise: Global___Block | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["otherwise", b"otherwise"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cases", b"cases", "otherwise", b"otherwise"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Switch: _TypeAlias = Switch  # noqa: Y015
+
+@_typing.final
+class Case(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHEN_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    when: _builtins.str
+    """An expression. Required."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]: ...
+    @_builtins.property
+    def output(self) -> _struct_pb2.Value: ...
+    def __init__(
+        self,
+        *,
+        when: _builtins.str = ...,
+        steps: _abc.Iterable[Global___Step] | None = ...,
+        output: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output", "steps", b"steps", "when", b"when"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Case: _TypeAlias = Case  # noqa: Y015
+
+@_typing.final
+class ForEach(_message.Message):
+    """Output: the list of the blocks' outputs, in the order of the items."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ITEMS_FIELD_NUMBER: _builtins.int
+    AS_FIELD_NUMBER: _builtins.int
+    MAX_PARALLEL_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    items: _builtins.str
+    """An expression for a list of at most 1,000 items. Required."""
+    max_parallel: _builtins.int
+    """How many items are under way at once, also when they are undone. 0, the default: all."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
+        """At least one."""
+
+    @_builtins.property
+    def output(self) -> _struct_pb2.Value: ...
+    def __init__(
+        self,
+        *,
+        items: _builtins.str = ...,
+        max_parallel: _builtins.int = ...,
+        steps: _abc.Iterable[Global___Step] | None = ...,
+        output: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as", b"as", "items", b"items", "max_parallel", b"max_parallel", "output", b"output", "steps", b"steps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ForEach: _TypeAlias = ForEach  # noqa: Y015
+
+@_typing.final
+class Repeat(_message.Message):
+    """Output: that of the last pass."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNTIL_FIELD_NUMBER: _builtins.int
+    MAX_PASSES_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    until: _builtins.str
+    """An expression, evaluated after each pass; the block's expressions can read `number`, that of the pass from 1, and
+    `previous`, the output of the pass before. Required.
+    """
+    max_passes: _builtins.int
+    """1 to 1,000. When the condition does not hold after so many, the step fails with PASSES_SPENT. Required."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
+        """At least one."""
+
+    @_builtins.property
+    def output(self) -> _struct_pb2.Value: ...
+    def __init__(
+        self,
+        *,
+        until: _builtins.str = ...,
+        max_passes: _builtins.int = ...,
+        steps: _abc.Iterable[Global___Step] | None = ...,
+        output: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_passes", b"max_passes", "output", b"output", "steps", b"steps", "until", b"until"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Repeat: _TypeAlias = Repeat  # noqa: Y015

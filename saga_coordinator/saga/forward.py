@@ -1,0 +1,310 @@
+"""The way forward: which actions start next, what waits, which blocks open and close, and when the saga is done or turns."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from saga_coordinator.saga.condition import evaluate_condition, evaluate_instant, evaluate_list
+from saga_coordinator.saga.definition import (
+    Approval,
+    AwaitEvent,
+    Delay,
+    ForEach,
+    OnFailure,
+    Operation,
+    Repeat,
+    Step,
+    Switch,
+)
+from saga_coordinator.saga.draft import Draft, is_past_return
+from saga_coordinator.saga.effects import LookForEvent
+from saga_coordinator.saga.entries import (
+    AttemptRefused,
+    AttemptSucceeded,
+    BlockClosed,
+    BlockOpened,
+    EventReceived,
+    SagaCompleted,
+    SagaFailed,
+    SagaParked,
+    StepFailed,
+    StepSkipped,
+    WaitStarted,
+)
+from saga_coordinator.saga.errors import ExpressionError
+from saga_coordinator.saga.expression import Template, as_text
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Cause, CauseCode, clip
+from saga_coordinator.saga.place import Node, Place, outermost, places_in, remaining_effects
+from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepState, StepStatus
+
+ITEMS_MAX = 1000
+"""Items of one for_each."""
+ENTRIES_MAX = 20_000
+"""Entries of one saga's log; beyond it no step starts any more. What is needed to undo the saga is written all the same."""
+
+_ACTION = OperationKind.ACTION
+
+
+def go_forward(draft: Draft) -> None:
+    """Starts whatever is ready, until nothing more can be done without something else happening."""
+    while draft.state.status is SagaStatus.RUNNING:
+        if failed := _failed(draft):
+            _fail(draft, failed)
+            return
+        if is_over_all(draft, outermost(draft.definition)):
+            _complete(draft)
+        elif is_overdue(draft):
+            cause = Cause(CauseCode.DEADLINE, "the saga's deadline passed before it had completed")
+            draft.record(SagaFailed(cause))
+        elif not draft.may_call or not _start_ready(draft, outermost(draft.definition)):
+            return
+
+
+def is_overdue(draft: Draft) -> bool:
+    """Whether the saga's deadline has passed while there is a way back."""
+    deadline_at = draft.state.deadline_at
+    return (
+        deadline_at is not None
+        and deadline_at <= draft.now
+        and not is_past_return(draft.definition, draft.state)
+    )
+
+
+def is_over(step: Step, state: StepState) -> bool:
+    """Whether those that come after the step may start."""
+    match state.status:
+        case StepStatus.SUCCEEDED | StepStatus.SKIPPED:
+            return True
+        case StepStatus.FAILED:
+            return step.on_failure is OnFailure.CONTINUE
+        case _:
+            return False
+
+
+def is_over_all(draft: Draft, place: Place) -> bool:
+    """Whether every step of the block has had its turn there."""
+    return all(is_over(step, draft.state.step(place.prefix + step.name)) for step in place.block.steps)
+
+
+def _failed(draft: Draft) -> Node | None:
+    """The first instance whose failure is the saga's."""
+    steps = draft.state.steps.values()
+    if not any(state.status is StepStatus.FAILED for state in steps):
+        return None
+    return next(
+        (
+            node
+            for node, state in draft.nodes()
+            if state.status is StepStatus.FAILED and not is_over(node.step, state)
+        ),
+        None,
+    )
+
+
+def _fail(draft: Draft, node: Node) -> None:
+    state = draft.state.step(node.key)
+    assert state.cause is not None, f"step {node.key} has failed without a cause"
+    cause = Cause(state.cause.code, state.cause.message, node.key, state.cause.requested_by)
+    # With the pivot done or in doubt, undoing the steps before it could be as wrong as going on: a person decides.
+    is_in_doubt = node.step.is_pivot and state.effect > EffectKnown.NONE
+    is_for_a_person = node.step.on_failure is OnFailure.PAUSE
+    if not (is_in_doubt or is_for_a_person or draft.definition.is_after_pivot(node.key)):
+        draft.record(SagaFailed(cause))
+    elif not any(other.is_in_flight for other in draft.state.steps.values()):
+        draft.record(SagaParked(cause, remaining_effects(draft.definition, draft.state)))
+    # else nothing new starts; the end of what is in flight brings the next decision
+
+
+def _complete(draft: Draft) -> None:
+    template = draft.definition.block.output
+    if template is None:
+        draft.record(SagaCompleted())
+        return
+    try:
+        draft.record(SagaCompleted(template.render(draft.scope(outermost(draft.definition)))))
+    except ExpressionError as error:
+        draft.record(SagaCompleted(output_problem=clip(str(error))))
+
+
+def _start_ready(draft: Draft, place: Place) -> bool:
+    """Starts what can start in one run of a block. True when something ended at once, so that more may have become ready."""
+    is_changed = False
+    for step in place.block.steps:
+        key = place.prefix + step.name
+        state = draft.state.step(key)
+        if state.status is StepStatus.PENDING:
+            if all(
+                is_over(draft.definition.step(other), draft.state.step(place.prefix + other))
+                for other in step.after
+            ):
+                is_changed |= _start(draft, Node(key, step, place))
+        elif state.status is StepStatus.RUNNING:
+            if state.opened is not None:
+                is_changed |= _go_on_inside(draft, Node(key, step, place), state)
+            elif state.retry_at is not None and state.retry_at <= draft.now:
+                draft.attempt(Node(key, step, place), _ACTION)
+                is_changed |= draft.state.step(key).status is StepStatus.FAILED
+    return is_changed
+
+
+def _start(draft: Draft, node: Node) -> bool:
+    """Starts a step, if there is room. True when it ended, or a block of it began."""
+    if draft.state.sequence >= ENTRIES_MAX:
+        message = f"the saga's log has {ENTRIES_MAX} entries, which is the limit"
+        return _fail_step(draft, node, CauseCode.LIMIT_EXCEEDED, message)
+    is_call = isinstance(node.step.action, Operation)
+    if is_call and not _has_room(draft):
+        return False
+    try:
+        if node.step.when is not None and not evaluate_condition(node.step.when, draft.scope(node.place)):
+            draft.record(StepSkipped(node.key))
+            return True
+        match node.step.action:
+            case Operation():
+                draft.attempt(node, _ACTION)
+                return draft.state.step(node.key).status is StepStatus.FAILED
+            case Delay() | AwaitEvent() | Approval():
+                return _wait(draft, node)
+            case _:
+                return _open(draft, node)
+    except ExpressionError as error:
+        return _fail_step(draft, node, CauseCode.EXPRESSION_INVALID, str(error))
+
+
+def _has_room(draft: Draft) -> bool:
+    limit = draft.definition.max_parallel
+    return limit == 0 or count_open(draft) < limit
+
+
+def count_open(draft: Draft) -> int:
+    """How many calls are in flight or between two attempts."""
+    return sum(1 for step in draft.state.steps.values() if step.is_in_flight or step.retry_at is not None)
+
+
+def _fail_step(draft: Draft, node: Node, code: str, message: str) -> bool:
+    draft.record(StepFailed(node.key, Cause(code, clip(message))))
+    return True
+
+
+# Waits.
+
+
+def _wait(draft: Draft, node: Node) -> bool:
+    variables = draft.scope(node.place)
+    match node.step.action:
+        case Delay(seconds, until):
+            due_at = evaluate_instant(until, variables) if until is not None else draft.now + (seconds or 0.0)
+            draft.record(WaitStarted(node.key, due_at))
+        case AwaitEvent(event, correlation, timeout_seconds):
+            text = as_text(correlation.render(variables)) if correlation else ""
+            draft.record(WaitStarted(node.key, _after(draft, timeout_seconds), event, text))
+            if text:
+                draft.lookups.append(LookForEvent(draft.state.saga_id, event, text))
+        case Approval(shows=shows, timeout_seconds=timeout_seconds):
+            shown = shows.render(variables) if shows else None
+            draft.record(WaitStarted(node.key, _after(draft, timeout_seconds), shown=shown))
+        case _:
+            raise AssertionError(f"step {node.key} does not wait")
+    return end_wait(draft, node.key)
+
+
+def _after(draft: Draft, seconds: float | None) -> float | None:
+    return None if seconds is None else draft.now + seconds
+
+
+def end_wait(draft: Draft, key: str) -> bool:
+    """Ends a wait whose event has come or whose time is up; tells whether it did."""
+    state = draft.state.step(key)
+    assert state.wait is not None, f"step {key} does not wait"
+    if event := next((event for event in draft.state.events if _is_awaited(state.wait, event)), None):
+        draft.record(AttemptSucceeded(key, _ACTION, state.attempt, event.payload, event_id=event.event_id))
+        return True
+    if state.pending_until is None or state.pending_until > draft.now:
+        return False
+    match draft.definition.step(key).action:
+        case AwaitEvent(event=name, timeout_seconds=seconds, goes_on=False):
+            cause = Cause(CauseCode.EVENT_TIMEOUT, f"no event `{name}` came within {seconds:g} s")
+            draft.record(AttemptRefused(key, _ACTION, state.attempt, cause))
+        case Approval(timeout_seconds=seconds, goes_on=False):
+            cause = Cause(CauseCode.APPROVAL_TIMEOUT, f"nobody decided within {seconds:g} s")
+            draft.record(AttemptRefused(key, _ACTION, state.attempt, cause))
+        case _:
+            draft.record(AttemptSucceeded(key, _ACTION, state.attempt))
+    return True
+
+
+def _is_awaited(wait: WaitStarted, event: EventReceived) -> bool:
+    """Whether the event ends the wait. One sent to this very saga may leave the correlation out."""
+    return wait.event == event.name and event.correlation in ("", wait.correlation)
+
+
+# Blocks.
+
+
+def _open(draft: Draft, node: Node) -> bool:
+    match node.step.action:
+        case Switch(cases):
+            for index, case in enumerate(cases):
+                if case.when is None or evaluate_condition(case.when, draft.scope(node.place)):
+                    draft.record(BlockOpened(node.key, branch=index))
+                    return True
+            draft.record(StepSkipped(node.key))
+        case ForEach(items):
+            found = evaluate_list(items, draft.scope(node.place))
+            if len(found) > ITEMS_MAX:
+                message = f"${{{items.source}}} has {len(found)} items; at most {ITEMS_MAX} are allowed"
+                return _fail_step(draft, node, CauseCode.LIMIT_EXCEEDED, message)
+            draft.record(BlockOpened(node.key, items=tuple(found)))
+        case _:
+            draft.record(BlockOpened(node.key))
+    return True
+
+
+def _go_on_inside(draft: Draft, node: Node, state: StepState) -> bool:
+    places = places_in(node, state)
+    match node.step.action:
+        case ForEach(max_parallel=limit):
+            unfinished = [place for place in places if not is_over_all(draft, place)]
+            if unfinished:
+                begun = [place for place in unfinished if _is_begun(draft, place)]
+                room = max(0, limit - len(begun)) if limit else len(unfinished)
+                waiting = [place for place in unfinished if not _is_begun(draft, place)]
+                started = [_start_ready(draft, place) for place in (*begun, *waiting[:room])]
+                return any(started)
+        case _:
+            if not is_over_all(draft, places[-1]):
+                return _start_ready(draft, places[-1])
+    try:
+        _close(draft, node, places)
+    except ExpressionError as error:
+        _fail_step(draft, node, CauseCode.EXPRESSION_INVALID, str(error))
+    return True
+
+
+def _is_begun(draft: Draft, place: Place) -> bool:
+    return any(place.prefix + step.name in draft.state.steps for step in place.block.steps)
+
+
+def _close(draft: Draft, node: Node, places: list[Place]) -> None:
+    match node.step.action:
+        case ForEach():
+            draft.record(BlockClosed(node.key, [_output(draft, place) for place in places]))
+        case Repeat(until, max_passes=limit):
+            output = _output(draft, places[-1])
+            if evaluate_condition(until, draft.scope(places[-1])):
+                draft.record(BlockClosed(node.key, output))
+            elif len(places) >= limit:
+                message = f"`{until.source}` did not hold after {limit} passes"
+                _fail_step(draft, node, CauseCode.PASSES_SPENT, message)
+            else:
+                draft.record(BlockOpened(node.key, previous=output))
+        case _:
+            draft.record(BlockClosed(node.key, _output(draft, places[-1])))
+
+
+def _output(draft: Draft, place: Place) -> Any:
+    template: Template | None = place.block.output
+    if template is None:
+        return draft.state.step(place.prefix + place.block.steps[-1].name).output
+    return template.render(draft.scope(place))

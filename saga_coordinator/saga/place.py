@@ -1,0 +1,118 @@
+"""Where steps run: a step in a loop has one instance for each item or pass, and each instance its own key and scope.
+
+The key is the step's name behind those of the loops around it with their indexes: `charge`, `pay[3].transfer`,
+`outer[0].inner[2].check`. A switch adds nothing, since only one of its branches ever runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from saga_coordinator.saga.definition import Block, Definition, ForEach, Repeat, Step, Switch
+from saga_coordinator.saga.state import SagaState, StepState, has_standing_effect
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One run of a block. `prefix` begins the keys of its instances; `variables` are in scope for its expressions."""
+
+    block: Block
+    prefix: str = ""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Node(NamedTuple):
+    """An instance of a step."""
+
+    key: str
+    step: Step
+    place: Place
+
+
+def outermost(definition: Definition) -> Place:
+    return Place(definition.block)
+
+
+def nodes(definition: Definition, state: SagaState) -> Iterator[Node]:
+    """Every instance that there is so far, in the definition's order; a block's instances come with its opening."""
+    return nodes_at(outermost(definition), state)
+
+
+def nodes_at(place: Place, state: SagaState) -> Iterator[Node]:
+    """The instances in one run of a block, and in the blocks that they run."""
+    for step in place.block.steps:
+        node = Node(place.prefix + step.name, step, place)
+        yield node
+        if step.blocks:
+            for inner in places_in(node, state.step(node.key)):
+                yield from nodes_at(inner, state)
+
+
+def places_in(node: Node, state: StepState) -> list[Place]:
+    """The runs of blocks that a step has opened: its items, its passes from the first, or its branch."""
+    if state.opened is None:
+        return []
+    key, variables = node.key, node.place.variables
+    match node.step.action:
+        case Switch(cases):
+            return [Place(cases[state.opened[0]].block, node.place.prefix, variables)]
+        case ForEach(block=block, name=name):
+            return [
+                Place(block, f"{key}[{index}].", {**variables, name: item, "index": index})
+                for index, item in enumerate(state.opened)
+            ]
+        case Repeat(block=block):
+            return [
+                Place(block, f"{key}[{index}].", {**variables, "number": index + 1, "previous": previous})
+                for index, previous in enumerate(state.opened)
+            ]
+        case _:
+            raise AssertionError(f"step {node.key} runs no block")
+
+
+def scope(definition: Definition, state: SagaState, place: Place) -> dict[str, Any]:
+    """What expressions at that place can refer to; docs/definitions.md has the table."""
+    return {
+        "input": state.input,
+        "steps": _Steps(definition, state, place.prefix),
+        "saga": {"id": state.saga_id, "labels": state.labels},
+        **place.variables,
+    }
+
+
+class _Steps(Mapping[str, Any]):
+    """`steps` in an expression: of a step in the same loop, the instance of the same item or pass."""
+
+    __slots__ = ("_definition", "_loops", "_state")
+
+    def __init__(self, definition: Definition, state: SagaState, prefix: str) -> None:
+        self._definition = definition
+        self._state = state
+        self._loops = prefix.split(".")[:-1]
+
+    def __getitem__(self, name: str) -> Mapping[str, Any]:
+        loops = self._loops[: self._definition.loops_around[name]]
+        step = self._state.step(".".join((*loops, name)))
+        return {"output": step.output, "status": step.status.value}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._definition.loops_around)
+
+    def __len__(self) -> int:
+        return len(self._definition.loops_around)
+
+
+def node_of(definition: Definition, state: SagaState, key: str) -> Node:
+    """The instance of that key, which must exist."""
+    if definition.is_flat:
+        return Node(key, definition.step(key), outermost(definition))
+    return next(node for node in nodes(definition, state) if node.key == key)
+
+
+def remaining_effects(definition: Definition, state: SagaState) -> tuple[str, ...]:
+    """Keys of the instances whose effect stands or may stand, in the definition's order."""
+    return tuple(
+        key for key, step, _ in nodes(definition, state) if has_standing_effect(step, state.step(key))
+    )

@@ -1,0 +1,169 @@
+"""The way back: compensations in the reverse of the order in which the steps ran, those independent of each other at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from saga_coordinator.saga.definition import ForEach, Repeat, Step
+from saga_coordinator.saga.draft import Draft
+from saga_coordinator.saga.entries import SagaCompensated, SagaParked
+from saga_coordinator.saga.forward import count_open
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Cause, CauseCode, clip
+from saga_coordinator.saga.place import Node, Place, nodes_at, outermost, places_in, remaining_effects
+from saga_coordinator.saga.state import UNTOUCHED, StepState, StepStatus, needs_compensation
+
+_ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
+_LONG_AGO = float("-inf")
+
+
+class Undoable(NamedTuple):
+    """An instance whose turn it is. Until `held_until` an attempt that nobody saw end may still be in flight (P4)."""
+
+    node: Node
+    held_until: float
+
+
+class _Subtree(NamedTuple):
+    """What an instance and those inside it still hold up. `unseen_until`: one of their attempts may be in flight till then."""
+
+    is_unfinished: bool
+    unseen_until: float
+
+
+def go_back(draft: Draft) -> None:
+    """Starts the compensations whose turn it is; ends the saga when none is left."""
+    walk = _Walk(draft)
+    if draft.may_call:
+        for node, state in draft.nodes():
+            if _is_retry_due(draft, state):
+                draft.attempt(node, _COMPENSATION)
+        for node, held_until in walk.undoable():
+            if held_until <= draft.now and _has_room(draft):
+                draft.attempt(node, _COMPENSATION)
+    if any(state.is_open for state in draft.state.steps.values()) or any(_Walk(draft).undoable()):
+        return
+    if remaining := remaining_effects(draft.definition, draft.state):
+        draft.record(SagaParked(_cause_of_parking(draft, remaining), remaining))
+    else:
+        draft.record(SagaCompensated())
+
+
+def _is_retry_due(draft: Draft, state: StepState) -> bool:
+    return state.retry_at is not None and state.retry_at <= draft.now
+
+
+def _has_room(draft: Draft) -> bool:
+    limit = draft.definition.max_parallel
+    return limit == 0 or count_open(draft) < limit
+
+
+def _is_unfinished(step: Step, state: StepState) -> bool:
+    """Whether those that the step depends on have to wait for it (P3, P4)."""
+    if state.is_in_flight:
+        return True
+    if not needs_compensation(step, state):
+        return False
+    is_given_up = state.status is StepStatus.FAILED and state.operation is _COMPENSATION
+    return not (is_given_up and step.is_undo_optional)
+
+
+def _unseen_until(state: StepState) -> float:
+    """Until when an attempt of the action that nobody saw end may be in flight, if nobody told what became of it either."""
+    if state.settles_at is None or state.is_output_known or state.is_refused:
+        return _LONG_AGO
+    return state.settles_at
+
+
+class _Walk:
+    """One look at everything that may have to be undone. What an instance holds up is worked out once."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._known: dict[str, _Subtree] = {}
+
+    def undoable(self) -> Iterator[Undoable]:
+        """The instances whose compensation is wanted and on which nothing that is unfinished depends."""
+        return self._undoable_at(outermost(self._draft.definition), _LONG_AGO)
+
+    def _undoable_at(self, place: Place, held_until: float) -> Iterator[Undoable]:
+        steps = self._draft.state.steps
+        for step in place.block.steps:
+            key = place.prefix + step.name
+            state = steps.get(key)
+            if state is None:
+                continue
+            dependents = [
+                self._subtree(place, self._draft.definition.step(name))
+                for name in place.block.dependents[step.name]
+                if place.prefix + name in steps
+            ]
+            if any(each.is_unfinished for each in dependents):
+                continue
+            held = max((held_until, *(each.unseen_until for each in dependents)))
+            node = Node(key, step, place)
+            if step.blocks:
+                yield from self._undoable_inside(node, state, held)
+            elif not state.is_in_flight and state.operation is _ACTION and needs_compensation(step, state):
+                yield Undoable(node, held if state.settles_at is None else max(held, state.settles_at))
+
+    def _undoable_inside(self, node: Node, state: StepState, held_until: float) -> Iterator[Undoable]:
+        places = places_in(node, state)
+        match node.step.action:
+            case Repeat():
+                for place in reversed(places):  # the newest pass first, and the next only after all of it
+                    yield from self._undoable_at(place, held_until)
+                    inside = [self._subtree(place, step) for step in place.block.steps]
+                    if any(each.is_unfinished for each in inside):
+                        return
+                    held_until = max((held_until, *(each.unseen_until for each in inside)))
+            case ForEach(max_parallel=limit):
+                unfinished = [place for place in places if self._is_unfinished_at(place)]
+                begun = [place for place in unfinished if self._is_being_undone(place)]
+                others = [place for place in unfinished if not self._is_being_undone(place)]
+                room = max(0, limit - len(begun)) if limit else len(others)
+                for place in (*begun, *others[:room]):
+                    yield from self._undoable_at(place, held_until)
+            case _:
+                for place in places:
+                    yield from self._undoable_at(place, held_until)
+
+    def _subtree(self, place: Place, step: Step) -> _Subtree:
+        key = place.prefix + step.name
+        if (known := self._known.get(key)) is not None:
+            return known
+        state = self._draft.state.steps.get(key, UNTOUCHED)
+        if step.blocks:
+            inside = [
+                self._subtree(inner, other)
+                for inner in places_in(Node(key, step, place), state)
+                for other in inner.block.steps
+            ]
+            found = _Subtree(
+                any(each.is_unfinished for each in inside),
+                max((each.unseen_until for each in inside), default=_LONG_AGO),
+            )
+        else:
+            found = _Subtree(_is_unfinished(step, state), _unseen_until(state))
+        self._known[key] = found
+        return found
+
+    def _is_unfinished_at(self, place: Place) -> bool:
+        return any(self._subtree(place, step).is_unfinished for step in place.block.steps)
+
+    def _is_being_undone(self, place: Place) -> bool:
+        return any(
+            self._draft.state.step(node.key).operation is _COMPENSATION
+            for node in nodes_at(place, self._draft.state)
+        )
+
+
+def _cause_of_parking(draft: Draft, remaining: tuple[str, ...]) -> Cause:
+    for key in remaining:
+        state = draft.state.step(key)
+        if state.operation is _COMPENSATION:
+            assert state.cause is not None, f"the compensation of {key} has failed without a cause"
+            message = clip(f"the compensation did not succeed: {state.cause.message}")
+            return Cause(state.cause.code, message, key)
+    return Cause(CauseCode.IRREVERSIBLE, "the saga failed after a step that cannot be undone", remaining[0])
