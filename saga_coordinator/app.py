@@ -174,7 +174,7 @@ class App:
         self._coordinator = coordinator
         await coordinator.start()
         await server.start(
-            DefinitionService(definitions),
+            DefinitionService(definitions, self._participants),
             SagaService(
                 coordinator,
                 definitions,

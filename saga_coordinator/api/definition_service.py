@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from saga_coordinator.api import requests
 from saga_coordinator.api.convert import registered_message
 from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, page_token, position_of
 from saga_coordinator.api.rpc import Context
 from saga_coordinator.api.status import Resource
+from saga_coordinator.participants.calls import Participants
+from saga_coordinator.participants.live_check import live_faults
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
-from saga_coordinator.saga.errors import InvalidDefinition
+from saga_coordinator.saga.errors import Fault, InvalidDefinition
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.store.definitions import Definitions
 
@@ -18,8 +22,9 @@ DESCRIPTOR = pb.DESCRIPTOR.services_by_name["DefinitionService"]
 class DefinitionService:
     """One method per RPC; the contract says what each does."""
 
-    def __init__(self, definitions: Definitions) -> None:
+    def __init__(self, definitions: Definitions, participants: Participants) -> None:
         self._definitions = definitions
+        self._participants = participants
 
     def resource(self, request: object) -> Resource | None:
         if isinstance(request, pb.GetDefinitionRequest):
@@ -39,10 +44,13 @@ class DefinitionService:
     ) -> pb.ValidateDefinitionResponse:
         response = pb.ValidateDefinitionResponse()
         try:
-            parse_definition(requests.definition_spec(request, request.definition))
+            spec = requests.definition_spec(request, request.definition)
+            parse_definition(spec)
+            faults: Sequence[Fault] = await live_faults(spec, self._participants) if request.live else ()
         except InvalidDefinition as error:
-            for fault in error.faults:
-                response.faults.add(path=fault.path, description=fault.description)
+            faults = error.faults
+        for fault in faults:
+            response.faults.add(path=fault.path, description=fault.description)
         return response
 
     async def GetDefinition(  # noqa: N802

@@ -20,6 +20,8 @@ from saga_coordinator.saga.errors import InvalidDefinition
 from saga_coordinator.saga.parsing import parse_definition
 
 TIMEOUT_SECONDS = 10.0
+LIVE_TIMEOUT_SECONDS = 30.0
+"""Participants may take their time to answer."""
 
 _files = click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 
@@ -32,12 +34,40 @@ def definition() -> None:
     """
 
 
-@definition.command(short_help="Check the definitions in FILES without a coordinator.")
+@definition.command(short_help="Check the definitions in FILES, without a coordinator unless --live.")
 @_files
-def validate(files: tuple[Path, ...]) -> None:
-    """Check the definitions in FILES without a coordinator; exit with 1 when any has a fault."""
-    for valid in _read(files):
+@click.option(
+    "--live",
+    is_flag=True,
+    help="Have a coordinator ask its participants, too: is each one there, and do its gRPC methods take what they are given?",
+)
+@address_flag
+def validate(files: tuple[Path, ...], live: bool, address: str) -> None:
+    """Check the definitions in FILES; exit with 1 when any has a fault. No coordinator is needed unless --live."""
+    read = _read(files)
+    if live:
+        _check_live(read, address)
+    for valid in read:
         click.echo(f"{valid.document.source}: {valid.message.name} is valid")
+
+
+def _check_live(read: Sequence[_Valid], address: str) -> None:
+    """Raises Failure with all faults of all definitions."""
+    faults: list[str] = []
+    with grpc.insecure_channel(address) as channel:
+        stub = DefinitionServiceStub(channel)
+        for valid in read:
+            request = definition_service_pb2.ValidateDefinitionRequest(definition=valid.message, live=True)
+            try:
+                response = stub.ValidateDefinition(request, timeout=LIVE_TIMEOUT_SECONDS)
+            except grpc.RpcError as error:
+                raise _failure(error, address, valid.document) from None
+            faults += [
+                f"{valid.document.locate(fault.path)}: {fault.path}: {fault.description}"
+                for fault in response.faults
+            ]
+    if faults:
+        raise Failure(*faults)
 
 
 @definition.command(short_help="Register the definitions in FILES, if all are valid.")

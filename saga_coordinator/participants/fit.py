@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from google.protobuf import json_format, message_factory
+from google.protobuf import descriptor_pb2, json_format, message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.descriptor_pool import DescriptorPool
 
@@ -29,13 +29,18 @@ SPECIAL = frozenset(
 )
 """Messages whose JSON form is not an object of their fields."""
 
+_TYPES: dict[int, str] = {
+    number: name.removeprefix("TYPE_").lower()
+    for name, number in descriptor_pb2.FieldDescriptorProto.Type.items()
+}
+
 
 def misfits(payload: Any, method: Method, path: str = "") -> list[Fault]:
-    """What keeps `payload` from being the method's request; null is the empty one."""
+    """What keeps `payload` from being the method's request, by path; null is the empty one."""
     if payload is None:
         return []
     descriptor: Any = method.request.DESCRIPTOR  # the stubs tell two classes apart that are one
-    return list(_message(payload, descriptor, method.pool, path))
+    return sorted(_message(payload, descriptor, method.pool, path), key=lambda fault: fault.path)
 
 
 def _message(value: Any, descriptor: Descriptor, pool: DescriptorPool, path: str) -> Iterator[Fault]:
@@ -43,7 +48,7 @@ def _message(value: Any, descriptor: Descriptor, pool: DescriptorPool, path: str
         return
     if descriptor.full_name in SPECIAL:
         if not _is_open(value):
-            yield from _parsed(value, descriptor, pool, path)
+            yield from _parsed(value, descriptor, pool, path, descriptor.full_name)
         return
     if not isinstance(value, dict):
         yield Fault(path, f"must be an object: {descriptor.full_name} is a message")
@@ -76,7 +81,9 @@ def _field(
     if value is None or value is UNRESOLVED:
         return
     message = field.message_type
-    elements: list[tuple[str, Any, Any]]  # where, what, and what the field would be if there were nothing else in it
+    elements: list[
+        tuple[str, Any, Any]
+    ]  # where, what, and what the field would be if there were nothing else in it
     if message is not None and message.GetOptions().map_entry:
         if not isinstance(value, dict):
             yield Fault(path, "must be an object: it is a map")
@@ -94,7 +101,7 @@ def _field(
         if message is not None and message.full_name not in SPECIAL:
             yield from _message(item, message, pool, place)
         elif not _is_open(item):
-            yield from _parsed({field.name: alone}, owner, pool, place)
+            yield from _parsed({field.name: alone}, owner, pool, place, _type_name(field))
 
 
 def _is_open(value: Any) -> bool:
@@ -106,12 +113,25 @@ def _is_open(value: Any) -> bool:
     return value is UNRESOLVED
 
 
-def _parsed(value: Any, descriptor: Descriptor, pool: DescriptorPool, path: str) -> Iterator[Fault]:
+def _type_name(field: FieldDescriptor) -> str:
+    """As the .proto file has it."""
+    named = field.message_type or field.enum_type
+    if named is None:
+        return _TYPES[field.type]
+    if field.message_type is not None and field.message_type.GetOptions().map_entry:
+        return _type_name(field.message_type.fields_by_name["value"])
+    return named.full_name
+
+
+def _parsed(
+    value: Any, descriptor: Descriptor, pool: DescriptorPool, path: str, wanted: str
+) -> Iterator[Fault]:
+    """The fault in `value`, when it cannot be read as a message of that kind; `wanted` is what is not there."""
     message = message_factory.GetMessageClass(descriptor)()
     try:
         json_format.ParseDict(value, message, descriptor_pool=pool)
     except (json_format.Error, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-        yield Fault(path, f"{_reason(error)}")
+        yield Fault(path, f"is no {wanted}: {_reason(error)}")
 
 
 def _reason(error: Exception) -> str:
@@ -119,5 +139,4 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     while text.startswith("Failed to parse ") and ": " in text:
         text = text.partition(": ")[2]
-    text = text.rpartition(" at ")[0] or text
-    return f"does not fit: {text}"
+    return text.rpartition(" at ")[0] or text

@@ -5,6 +5,8 @@ The two versions are the same messages under different names (https://github.com
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
@@ -32,21 +34,23 @@ class Reflection:
     """A `DescriptorSource` that asks the server at the other end of a channel."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
+        # Called as if it took a single request, which is the same on the wire: writing to a stream that the server has ended
+        # already, as one without reflection does, may turn its status into INTERNAL (https://github.com/grpc/grpc/issues/36066).
         # Bytes in and out: gRPC would log a reply that does not parse and hand over None.
-        self._methods: list[grpc.aio.StreamStreamMultiCallable[bytes, bytes]] = [
-            channel.stream_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
+        self._methods: list[grpc.aio.UnaryStreamMultiCallable[bytes, bytes]] = [
+            channel.unary_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
             for version in _VERSIONS
         ]
 
     async def files(self, service: str) -> dict[str, bytes]:
-        (found,) = await self._ask([ServerReflectionRequest(file_containing_symbol=service)])
+        found = await self._ask(ServerReflectionRequest(file_containing_symbol=service))
         if found.WhichOneof("message_response") == "error_response":
             raise await self._refusal(service, found)
         files: dict[str, bytes] = {}
         _add(files, found)
         while missing := missing_imports(files):
-            answers = await self._ask([ServerReflectionRequest(file_by_filename=name) for name in missing])
-            for name, answer in zip(missing, answers, strict=True):
+            questions = [ServerReflectionRequest(file_by_filename=name) for name in missing]
+            for name, answer in zip(missing, await asyncio.gather(*map(self._ask, questions)), strict=True):
                 _add(files, answer)
                 if name not in files:
                     raise unusable(f"server reflection does not describe `{name}`, which {service} needs")
@@ -56,15 +60,15 @@ class Reflection:
         error = answer.error_response
         if error.error_code != _NOT_FOUND:
             return unusable(f"server reflection does not describe {service}: {error.error_message}")
-        (listed,) = await self._ask([ServerReflectionRequest(list_services="")])
+        listed = await self._ask(ServerReflectionRequest(list_services=""))
         served = some_of(each.name for each in listed.list_services_response.service)
         return NotDescribed(CauseCode.NO_SUCH_METHOD, f"there is no service `{service}`; there are: {served}")
 
-    async def _ask(self, questions: list[ServerReflectionRequest]) -> list[ServerReflectionResponse]:
-        """An answer to each question. Raises NotDescribed with the status when there is none."""
+    async def _ask(self, question: ServerReflectionRequest) -> ServerReflectionResponse:
+        """The answer to one question. Raises NotDescribed with the status when there is none."""
         for method in self._methods:
             try:
-                return await _answers(method, questions)
+                return await _answer(method, question)
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                     continue
@@ -75,23 +79,22 @@ class Reflection:
         )
 
 
-async def _answers(
-    method: grpc.aio.StreamStreamMultiCallable[bytes, bytes], questions: list[ServerReflectionRequest]
-) -> list[ServerReflectionResponse]:
-    call = method(iter([each.SerializeToString() for each in questions]), timeout=REFLECTION_SECONDS)
-    answers: list[ServerReflectionResponse] = []
+async def _answer(
+    method: grpc.aio.UnaryStreamMultiCallable[bytes, bytes], question: ServerReflectionRequest
+) -> ServerReflectionResponse:
+    call = method(question.SerializeToString(), timeout=REFLECTION_SECONDS)
+    answers: list[bytes] = []
     async for answer in call:
-        if len(answers) == len(questions):
+        answers.append(answer)
+        if len(answers) > 1:
             call.cancel()
-            raise unusable("server reflection gave more answers than it was asked questions")
-        try:
-            answers.append(ServerReflectionResponse.FromString(answer))
-        except DecodeError:
-            call.cancel()
-            raise unusable("the answer of server reflection does not parse") from None
-    if len(answers) < len(questions):
-        raise unusable("server reflection did not answer every question")
-    return answers
+            raise unusable("server reflection gave more than one answer to a question")
+    if not answers:
+        raise unusable("server reflection gave no answer")
+    try:
+        return ServerReflectionResponse.FromString(answers[0])
+    except DecodeError:
+        raise unusable("the answer of server reflection does not parse") from None
 
 
 def _add(files: dict[str, bytes], answer: ServerReflectionResponse) -> None:
