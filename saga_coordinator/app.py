@@ -17,15 +17,20 @@ from dataclasses import replace
 
 from saga_coordinator import __version__, telemetry
 from saga_coordinator.api.definition_service import DefinitionService
+from saga_coordinator.api.peer_server import PeerServer
 from saga_coordinator.api.saga_service import SagaService
 from saga_coordinator.api.server import Server
+from saga_coordinator.api.worker_service import WorkerService
 from saga_coordinator.config import Settings, masked_url
 from saga_coordinator.engine.coordinator import Coordinator, Stores
 from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.directory import Directory
+from saga_coordinator.participants.forwarding import Peers
+from saga_coordinator.participants.workers import Workers
 from saga_coordinator.saga.errors import InvalidRequest, SagaError, Unavailable
 from saga_coordinator.store import schema
+from saga_coordinator.store import workers as whereabouts
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.sagas import Sagas
@@ -131,6 +136,8 @@ class App:
         self._shares_port = shares_port
         self._database: Database | None = None
         self._participants: Participants | None = None
+        self._workers: Workers | None = None
+        self._peer_server: PeerServer | None = None
         self._coordinator: Coordinator | None = None
         self._server: Server | None = None
         self._reloading: asyncio.Task[None] | None = None
@@ -146,7 +153,6 @@ class App:
         """
         settings = self._settings
         directory = self._read_directory()
-        self._participants = Participants(directory, payload_bytes_max=settings.payload_bytes_max)
         await self._check_schema()
         self._database = database = Database(
             settings.database_url,
@@ -158,12 +164,21 @@ class App:
         )
         addresses = server.listen(settings.addresses)
         coordinator_id = str(uuid.uuid4())
-        stores = Stores.of(database, coordinator_id, address=addresses[0], version=__version__)
+        peers = Peers(
+            whereabouts.Workers(database, coordinator_id), payload_bytes_max=settings.payload_bytes_max
+        )
+        self._workers = workers = Workers(peers)
+        self._participants = participants = Participants(
+            directory, payload_bytes_max=settings.payload_bytes_max, workers=workers
+        )
+        self._peer_server = PeerServer(workers, coordinator_id)
+        peer_address = await self._peer_server.start(settings.peer_address)
+        stores = Stores.of(database, coordinator_id, address=peer_address, version=__version__)
         # One of each for engine and edge: what is registered at the edge is in the memory that starts look into first.
         definitions, sagas = Definitions(database), Sagas(database)
         coordinator = Coordinator(
             replace(stores, definitions=definitions, sagas=sagas),
-            self._participants,
+            participants,
             EngineSettings(
                 lease_seconds=settings.lease_seconds,
                 sagas_in_memory_max=settings.sagas_in_memory_max,
@@ -173,6 +188,7 @@ class App:
         )
         self._coordinator = coordinator
         await coordinator.start()
+        workers.start()
         await server.start(
             DefinitionService(definitions, self._participants),
             SagaService(
@@ -181,11 +197,19 @@ class App:
                 sagas,
                 payload_bytes_max=settings.payload_bytes_max,
             ),
+            WorkerService(
+                coordinator,
+                participants,
+                workers,
+                coordinator_id=coordinator_id,
+                payload_bytes_max=settings.payload_bytes_max,
+            ),
             is_ready=lambda: coordinator.is_accepting,
         )
         log.info(
             "serving",
             addresses=addresses,
+            peer_address=peer_address,
             database=masked_url(settings.database_url),
             participants=sorted(directory.names),
             coordinator_id=coordinator_id,
@@ -206,6 +230,10 @@ class App:
         ended = await asyncio.gather(*ending, return_exceptions=True)
         if self._participants is not None:
             await self._participants.close(0)
+        if self._workers is not None:
+            await self._workers.close()
+        if self._peer_server is not None:
+            await self._peer_server.stop()
         if self._database is not None:
             await self._database.close()
         for failure in ended:

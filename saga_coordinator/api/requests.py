@@ -17,15 +17,21 @@ from saga_coordinator.api.convert import OPERATION_KINDS, SAGA_STATUSES
 from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX
 from saga_coordinator.engine.coordinator import StartSaga
 from saga_coordinator.participants.payload import PayloadError, check_size, from_value
-from saga_coordinator.pb.saga.v1 import definition_pb2, saga_pb2, saga_service_pb2
+from saga_coordinator.participants.worker_stream import Greeting
+from saga_coordinator.pb.saga.v1 import definition_pb2, saga_pb2, saga_service_pb2, worker_service_pb2
 from saga_coordinator.saga.errors import Fault, InvalidDefinition, InvalidRequest
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX, Cause, Outcome, Refused, Succeeded, Unknown, clip
-from saga_coordinator.saga.parsing import DEADLINE_SECONDS_MAX, parse_definition
+from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.parsing_actions import DEADLINE_SECONDS_MAX
 from saga_coordinator.store.sagas import SagaFilter
 
 NAME_CHARACTERS_MAX = 100
 START_KEY_CHARACTERS_MAX = 200
+METHOD_CHARACTERS_MAX = 200
+METHODS_MAX = 1000
+WORKER_ID_CHARACTERS_MAX = 200
+CREDITS_MAX = 10_000
 LABELS_MAX = 32
 LABEL_KEY_CHARACTERS_MAX = 63
 LABEL_VALUE_CHARACTERS_MAX = 255
@@ -122,6 +128,13 @@ class _Faults:
                 "page_size", f"is {value}; it must be 1 to {PAGE_SIZE_MAX}, or 0 for {DEFAULT_PAGE_SIZE}"
             )
         return value or DEFAULT_PAGE_SIZE
+
+    def credits(self, path: str, value: int, *, may_be_zero: bool = False) -> None:
+        least = 0 if may_be_zero else 1
+        if not least <= value <= CREDITS_MAX:
+            self.add(
+                path, f"is {value}; it must be {least} to {CREDITS_MAX}, the number of tasks taken at once"
+            )
 
     def done(self) -> None:
         if self.found:
@@ -236,6 +249,39 @@ def _cause(faults: _Faults, path: str, cause: saga_pb2.Cause, default_code: str)
     if not _CAUSE_CODE.fullmatch(code):
         faults.add(f"{path}.code", f"must be like the name of a gRPC status: {_CAUSE_CODE.pattern}")
     return Cause(code, clip(cause.message))
+
+
+def greeting(request: worker_service_pb2.WorkRequest) -> Greeting:
+    """What a worker says of itself in its first message."""
+    if not request.HasField("hello"):
+        raise InvalidRequest.at("hello", "is required in the first message")
+    faults = _Faults()
+    hello = request.hello
+    if len(hello.methods) > METHODS_MAX:
+        faults.add("hello.methods", f"has {len(hello.methods)} methods; {METHODS_MAX} is the limit")
+    else:
+        for index, method in enumerate(hello.methods):
+            faults.line(f"hello.methods[{index}]", method, METHOD_CHARACTERS_MAX, is_required=True)
+    faults.credits("hello.credits", hello.credits)
+    welcomed = Greeting(
+        participant=faults.line(
+            "hello.participant", hello.participant, NAME_CHARACTERS_MAX, is_required=True
+        ),
+        methods=frozenset(hello.methods),
+        credits=hello.credits,
+        worker_id=faults.line("hello.worker_id", hello.worker_id, WORKER_ID_CHARACTERS_MAX, is_required=True),
+        version=faults.line("hello.version", hello.version, NAME_CHARACTERS_MAX),
+    )
+    faults.done()
+    return welcomed
+
+
+def credits_of(request: worker_service_pb2.WorkRequest) -> int:
+    """How many tasks a worker takes at once from now on."""
+    faults = _Faults()
+    faults.credits("credits", request.credits, may_be_zero=True)
+    faults.done()
+    return request.credits
 
 
 def saga_filter(request: saga_service_pb2.ListSagasRequest) -> tuple[SagaFilter, int]:

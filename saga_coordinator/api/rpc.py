@@ -18,6 +18,7 @@ from saga_coordinator.saga.errors import InvalidRequest, SagaError
 Context = grpc.aio.ServicerContext[bytes, bytes]
 _Method = Callable[[Any, Context], Awaitable[Message]]
 _StreamMethod = Callable[[Any, Context], AsyncIterator[Message]]
+_DuplexMethod = Callable[[AsyncIterator[Any], Context], Awaitable[None]]
 _T = TypeVar("_T")
 
 log = telemetry.logger()
@@ -27,7 +28,8 @@ _unfinished: set[asyncio.Future[Any]] = set()
 
 class Service(Protocol):
     """Has a method for each RPC, named like it, that takes the request and the context: a coroutine that returns the answer, or
-    an asynchronous generator of answers.
+    an asynchronous generator of answers. One that takes a stream gets an iterator of requests, and writes serialized answers into
+    the context by itself.
     """
 
     def resource(self, request: Any) -> Resource | None:
@@ -56,16 +58,21 @@ class CallsInFlight:
 def handler_of(
     descriptor: ServiceDescriptor, service: Service, calls: CallsInFlight
 ) -> grpc.GenericRpcHandler:
-    """What the server calls for the RPCs of one service; none of them takes a stream.
+    """What the server calls for the RPCs of one service.
 
     The generated `add_..._to_server` would parse requests outside of our reach: a request that is no message, or that is nested
     deeper than parsers go, would be answered with UNKNOWN.
     """
-    methods = {
-        method.name: (_stream_handler if method.server_streaming else _handler)(method, service, calls)
-        for method in descriptor.methods
-    }
+    methods = {method.name: _kind(method)(method, service, calls) for method in descriptor.methods}
     return grpc.method_handlers_generic_handler(descriptor.full_name, methods)
+
+
+def _kind(
+    method: MethodDescriptor,
+) -> Callable[[MethodDescriptor, Service, CallsInFlight], grpc.RpcMethodHandler[bytes, bytes]]:
+    if method.client_streaming:
+        return _duplex_handler
+    return _stream_handler if method.server_streaming else _handler
 
 
 def _handler(
@@ -111,6 +118,31 @@ def _stream_handler(
             calls.ended()
 
     return grpc.unary_stream_rpc_method_handler(handle)
+
+
+def _duplex_handler(
+    descriptor: MethodDescriptor, service: Service, calls: CallsInFlight
+) -> grpc.RpcMethodHandler[bytes, bytes]:
+    method: _DuplexMethod = getattr(service, descriptor.name)
+    name = f"{descriptor.containing_service.full_name}/{descriptor.name}"
+    parse = GetMessageClass(descriptor.input_type).FromString
+
+    async def handle(_: AsyncIterator[bytes], context: Context) -> None:
+        calls.count += 1
+        try:
+            await method(_received(context, parse), context)
+        except Exception as error:  # noqa: BLE001  # as above
+            await context.abort_with_status(status_of(error, method=name))
+        finally:
+            calls.ended()
+
+    return grpc.stream_stream_rpc_method_handler(handle)
+
+
+async def _received(context: Context, parse: Callable[[bytes], Message]) -> AsyncIterator[Message]:
+    end: object = grpc.aio.EOF  # said to be no bytes, which it is not
+    while (raw := await context.read()) is not end:
+        yield _parsed(parse, raw)
 
 
 def _parsed(parse: Callable[[bytes], Message], raw: bytes) -> Message:

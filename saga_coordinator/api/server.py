@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import grpc
+from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from saga_coordinator import telemetry
-from saga_coordinator.api import definition_service, saga_service
+from saga_coordinator.api import definition_service, saga_service, worker_service
 from saga_coordinator.api.reflection import add_reflection
-from saga_coordinator.api.rpc import CallsInFlight, handler_of
+from saga_coordinator.api.rpc import CallsInFlight, Service, handler_of
 from saga_coordinator.saga.errors import SagaError
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -46,6 +47,7 @@ class Server:
         self._calls = CallsInFlight()
         self._services: tuple[str, ...] = ()
         self._sagas: saga_service.SagaService | None = None
+        self._workers: worker_service.WorkerService | None = None
         self._readiness: asyncio.Task[None] | None = None
 
     def listen(self, addresses: Sequence[str]) -> tuple[str, ...]:
@@ -54,23 +56,28 @@ class Server:
         Raises:
             CannotListen: on one of them.
         """
-        return tuple(_listen(self._server, address) for address in addresses)
+        return tuple(listen(self._server, address) for address in addresses)
 
     async def start(
         self,
         definitions: definition_service.DefinitionService,
         sagas: saga_service.SagaService,
+        workers: worker_service.WorkerService,
         *,
         is_ready: Callable[[], bool],
     ) -> None:
         """Serves at the addresses listened on."""
         self._sagas = sagas
-        handlers = [
-            handler_of(definition_service.DESCRIPTOR, definitions, self._calls),
-            handler_of(saga_service.DESCRIPTOR, sagas, self._calls),
-        ]
-        self._server.add_generic_rpc_handlers(handlers)
-        self._services = (definition_service.DESCRIPTOR.full_name, saga_service.DESCRIPTOR.full_name)
+        self._workers = workers
+        served: tuple[tuple[ServiceDescriptor, Service], ...] = (
+            (definition_service.DESCRIPTOR, definitions),
+            (saga_service.DESCRIPTOR, sagas),
+            (worker_service.DESCRIPTOR, workers),
+        )
+        self._server.add_generic_rpc_handlers(
+            [handler_of(descriptor, service, self._calls) for descriptor, service in served]
+        )
+        self._services = tuple(descriptor.full_name for descriptor, _ in served)
         add_HealthServicer_to_server(self._health, self._server)
         add_reflection(self._server, [*self._services, _HEALTH_SERVICE])
         await self._set_readiness(is_ready())
@@ -85,6 +92,8 @@ class Server:
         await self._health.enter_graceful_shutdown()
         if self._sagas is not None:
             self._sagas.stop_waiting()
+        if self._workers is not None:
+            self._workers.stop()
         stopping = asyncio.ensure_future(self._server.stop(grace_seconds))
         answering = asyncio.ensure_future(self._calls.wait())
         await asyncio.wait([stopping, answering], return_when=asyncio.FIRST_COMPLETED)
@@ -135,7 +144,8 @@ def _options(payload_bytes_max: int, shares_port: bool) -> list[tuple[str, int]]
     ]
 
 
-def _listen(server: grpc.aio.Server, address: str) -> str:
+def listen(server: grpc.aio.Server, address: str) -> str:
+    """Has `server` take `address`; returns it with the port that port 0 has become. Raises CannotListen."""
     if address.startswith("unix:"):
         _make_way(Path(address.removeprefix("unix:")), address)
     try:

@@ -36,6 +36,11 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> int:
         Failure: an address cannot be shared, or is taken.
     """
     _check_addresses(settings.addresses)
+    if not settings.peer_address.endswith(":0"):
+        raise Failure(
+            f"the peer address {settings.peer_address} cannot be that of several processes: give it port 0, or --processes 1",
+            exit_code=2,
+        )
     telemetry.configure(log_format=settings.log_format, log_level=settings.log_level)
     return _Supervisor(
         settings.processes, (sys.executable, "-m", "saga_coordinator", *arguments, ONE_OF_MANY)

@@ -31,6 +31,7 @@ class Settings:
 
     database_url: str = field(repr=False)
     addresses: tuple[str, ...]
+    peer_address: str
     participants: Path | None
     processes: int
     payload_bytes_max: int
@@ -155,6 +156,13 @@ def _addresses(written: Any) -> tuple[str, ...]:
     return addresses
 
 
+def _peer_address(written: Any) -> str:
+    address = _address(written)
+    if address.startswith("unix:"):
+        raise ValueError("must be HOST:PORT, as in 127.0.0.1:0 or 0.0.0.0:7243")
+    return address
+
+
 def _address(written: Any) -> str:
     address = written.strip() if isinstance(written, str) else ""
     if address.startswith("unix:"):
@@ -189,6 +197,15 @@ OPTIONS: tuple[Option, ...] = (
         _addresses,
         default="127.0.0.1:7242",
         singular="address",
+    ),
+    Option(
+        "peer_address",
+        "Where the other coordinators of the database reach this one, to hand tasks to workers that are connected to it: "
+        "HOST:PORT; port 0 takes a free one. On several machines, an address that the others can dial; 0.0.0.0 is told to them "
+        "as the host's own name.",
+        "ADDRESS",
+        _peer_address,
+        default="127.0.0.1:0",
     ),
     Option(
         "participants",

@@ -15,11 +15,13 @@ from saga_coordinator.participants.contract import (
     outcome_of_reply,
 )
 from saga_coordinator.participants.described import DescribedServices
+from saga_coordinator.participants.descriptors import Method, NotDescribed
 from saga_coordinator.participants.directory import Directory
 from saga_coordinator.participants.payload import PayloadError
 from saga_coordinator.participants.plain_method import PlainMethods, outcome_told
-from saga_coordinator.participants.reflection import Reflection
+from saga_coordinator.participants.workers import Workers
 from saga_coordinator.saga.decide import Invoke
+from saga_coordinator.saga.errors import NotFound, NotPossibleNow
 from saga_coordinator.saga.outcome import (
     Cause,
     CauseCode,
@@ -37,7 +39,11 @@ _OVERDUE_SECONDS = 2.0
 class Participants:
     """Makes the attempts that the core asks for. Used from one event loop."""
 
-    def __init__(self, directory: Directory, *, payload_bytes_max: int) -> None:
+    def __init__(
+        self, directory: Directory, *, payload_bytes_max: int, workers: Workers | None = None
+    ) -> None:
+        self._workers = workers or Workers()
+        self._worker_names = directory.worker_names
         self._directory = directory
         self._names = directory.names
         self._payload_bytes_max = payload_bytes_max
@@ -56,6 +62,22 @@ class Participants:
         """The participants that the directory knows."""
         return self._names
 
+    def check_worker(self, name: str) -> None:
+        """Whether tasks of participant `name` are handed out to those who dial us.
+
+        Raises:
+            NotFound: no such participant.
+            NotPossibleNow: it is called where it lives.
+        """
+        participant = self._directory.get(name)
+        if participant is None:
+            raise NotFound(self._how_to_add(name))
+        if not participant.is_worker:
+            raise NotPossibleNow(
+                f"the participants file says that `{name}` is called at {participant.target}; for it to dial the coordinator, "
+                "have the file say `worker: true` instead of its target, and reload it with SIGHUP"
+            )
+
     async def invoke(self, call: Invoke) -> Outcome:
         """Makes one attempt; `call.timeout_seconds` from now it has ended.
 
@@ -64,6 +86,8 @@ class Participants:
         """
         if self._last_ended is not None:
             raise asyncio.CancelledError("the participants are being closed")
+        if call.participant in self._worker_names:
+            return await self._workers.invoke(call)
         connection = self._by_name.get(call.participant) or self._connect(call.participant)
         if connection is None:
             return Unknown(Cause(CauseCode.NO_SUCH_PARTICIPANT, self._how_to_add(call.participant)))
@@ -97,22 +121,29 @@ class Participants:
                 self._went_idle(connection)
         return outcome_of_reply(call.operation, reply, self._payload_bytes_max)
 
-    def described_afresh(self, name: str) -> DescribedServices | None:
-        """What the participant serves at this moment; the caller closes it. None when the directory does not know it."""
-        connection = self._by_name.get(name) or self._connect(name)
-        participant = self._directory.get(name)
-        if connection is None or participant is None:
-            return None
-        source = participant.descriptor_set or Reflection(connection.channel)
-        return DescribedServices(source, can_change=False)
+    async def describe(self, participant: str, method: str, patience_seconds: float) -> Method:
+        """What the method `package.Service/Method` takes and gives at present.
+
+        Raises:
+            NotDescribed: there is none, or nobody says what it is.
+            TimeoutError: nobody does within `patience_seconds`.
+        """
+        connection = self._by_name.get(participant) or self._connect(participant)
+        if connection is None:
+            raise NotDescribed(CauseCode.NO_SUCH_PARTICIPANT, self._how_to_add(participant))
+        services = self._plain_methods(participant, connection).services
+        services.suspect()
+        return await services.method(method, patience_seconds)
 
     def replace(self, directory: Directory) -> None:
         """Uses `directory` from the next call on. Calls in flight end where they are; only then their channel is closed."""
         self._directory = directory
         self._names = directory.names
+        self._worker_names = directory.worker_names
         self._by_name.clear()
         self._plain.clear()
-        named = {Address.of(participant) for participant in directory.participants.values()}
+        called = [each for each in directory.participants.values() if not each.is_worker]
+        named = {Address.of(participant) for participant in called}
         for address in self._by_address.keys() - named:
             connection = self._by_address.pop(address)
             connection.is_retired = True

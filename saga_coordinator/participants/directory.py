@@ -6,7 +6,9 @@
         target: payments.internal:443
         tls: {ca_file: ca.pem, cert_file: client.pem, key_file: client.key, server_name: payments}
       shipping: {target: "unix:shipping.sock", tls: true}
+      invoicing: {worker: true}
 
+`worker: true`: it dials us and takes its tasks from a stream (`saga.v1.WorkerService`), so it has neither target nor TLS of ours.
 `tls` absent or false: plaintext; true or empty: TLS with the system's roots. `descriptor_set: inventory.binpb` names a file, made
 by `protoc --include_imports --descriptor_set_out`, that says what the participant's methods take, where it does not say so itself
 by server reflection. Relative file names, of sockets too, start at the directory file's folder.
@@ -43,7 +45,7 @@ class InvalidDirectory(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class Participant:
-    """A named service. `target` is a gRPC target; `tls` is None for plaintext.
+    """A named service. `target` is a gRPC target; `tls` is None for plaintext. One that `is_worker` dials us and has neither.
 
     `descriptor_set` is None where its methods are known by server reflection.
     """
@@ -52,6 +54,7 @@ class Participant:
     target: str
     tls: Tls | None = None
     descriptor_set: DescriptorSet | None = None
+    is_worker: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,11 @@ class Directory:
     def names(self) -> frozenset[str]:
         return frozenset(self.participants)
 
+    @property
+    def worker_names(self) -> frozenset[str]:
+        """Those that dial us."""
+        return frozenset(name for name, participant in self.participants.items() if participant.is_worker)
+
     def get(self, name: str) -> Participant | None:
         return self.participants.get(name)
 
@@ -115,8 +123,10 @@ def _participants(content: Any, folder: Path, faults: list[Fault]) -> Iterator[t
         place = f"participants.{name}"
         if not _NAME.fullmatch(name):
             faults.append(Fault(place, f"is not a name: it must match {_NAME.pattern}"))
-        fields = read_fields(source, place, ("target", "tls", "descriptor_set"), faults)
-        if fields is not None:
+        fields = read_fields(source, place, ("target", "tls", "worker", "descriptor_set"), faults)
+        if fields is not None and _is_worker(fields, place, faults):
+            yield name, Participant(name, "", is_worker=True)
+        elif fields is not None:
             target = _target(fields.get("target"), f"{place}.target", folder, faults)
             tls = read_tls(fields["tls"], f"{place}.tls", folder, faults) if "tls" in fields else None
             described = None
@@ -139,6 +149,20 @@ def _descriptor_set(source: Any, place: str, folder: Path, faults: list[Fault]) 
     except NotDescribed as error:
         faults.append(Fault(place, f"{path} {error}"))
     return None
+
+
+def _is_worker(fields: Mapping[str, Any], place: str, faults: list[Fault]) -> bool:
+    worker = fields.get("worker", False)
+    if not isinstance(worker, bool):
+        faults.append(Fault(f"{place}.worker", "must be true or false"))
+        return True  # whatever was meant, a missing target is not what is wrong
+    if worker:
+        faults.extend(
+            Fault(f"{place}.{name}", "must not be given for a worker, which dials the coordinator")
+            for name in fields
+            if name != "worker"
+        )
+    return worker
 
 
 def _target(source: Any, place: str, folder: Path, faults: list[Fault]) -> str:

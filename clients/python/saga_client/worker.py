@@ -1,0 +1,434 @@
+"""A worker: a participant that dials the coordinator and takes its tasks from a stream, and so needs no inbound port.
+
+    worker = Worker("127.0.0.1:7242", "payments")
+
+    @worker.method("Charge")
+    async def charge(task: Task) -> dict[str, str]:
+        if task.input["amount_cents"] > 100_000:
+            raise Refused("card declined: over the limit")
+        return {"charge_id": await book(task.idempotency_key, task.input)}
+
+    @worker.method("Refund")
+    async def refund(task: Task) -> None:
+        await unbook(task.action_idempotency_key)
+
+    asyncio.run(worker.run())
+
+What a handler returns is the operation's output: None, a bool, a number, a string, or a list or dict of them. `Refused` says no;
+`Pending` says that `SagaService.ReportOutcome` will follow; any other exception, and a handler that takes longer than the
+task's timeout, leaves it unknown what happened, and the task comes again with the same `idempotency_key`. A handler must be
+idempotent by that key, undo what never happened without a change, and refuse an action that comes after its compensation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from inspect import iscoroutinefunction
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf import struct_pb2
+from saga_client.v1 import saga_pb2, saga_service_pb2, saga_service_pb2_grpc, worker_service_pb2_grpc
+from saga_client.v1 import worker_service_pb2 as pb
+
+RECONNECT_SECONDS = (0.1, 5.0)
+"""The first and the longest pause before it dials again; each is drawn at random from its upper half."""
+
+REPORT_SECONDS = 10.0
+"""How long an outcome is tried to be reported whose stream is gone."""
+
+_THREADS = 32
+_MESSAGE_BYTES_MAX = 512 * 1024 * 1024
+
+log = logging.getLogger("saga_client.worker")
+
+
+class Refused(Exception):
+    """The participant decides no: the task did not and will not take effect. `code` is the name of a gRPC status."""
+
+    def __init__(self, message: str, code: str = "FAILED_PRECONDITION") -> None:
+        self.code = code
+        super().__init__(message)
+
+
+class Pending(Exception):
+    """Accepted; the outcome follows by `SagaService.ReportOutcome`."""
+
+
+class Task:
+    """One attempt of one operation. `message` is as it came; its input is read when it is first asked for."""
+
+    def __init__(self, message: pb.Task) -> None:
+        self.message = message
+
+    @cached_property
+    def input(self) -> Any:
+        """What the definition gives to the operation, as JSON-like values; whole numbers are ints."""
+        return _from_value(self.message.input)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt of this operation."""
+        return self.message.idempotency_key
+
+    @property
+    def action_idempotency_key(self) -> str:
+        """The key of the action that a compensation is to undo; empty for actions."""
+        return self.message.action_idempotency_key
+
+    @property
+    def is_compensation(self) -> bool:
+        """Whether the step's action is to be undone."""
+        return self.message.operation == saga_pb2.OPERATION_KIND_COMPENSATION
+
+    @property
+    def timeout_seconds(self) -> float:
+        """How long there was for it when it came."""
+        return self.message.timeout.seconds + self.message.timeout.nanos / 1e9
+
+
+Handler = Callable[[Task], Any]
+"""Takes a task; returns the output, or is a coroutine function that does. Others run in threads, so that they may block."""
+
+
+class Worker:
+    """Serves one participant over one stream at a time, and dials again when that ends.
+
+    `address` is the coordinator's, as in `127.0.0.1:7242` or `unix:/run/saga.sock`; `credits` is how many tasks it takes at once.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        participant: str,
+        *,
+        credits: int = 64,  # noqa: A002  # the contract's word
+        worker_id: str = "",
+        version: str = "",
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> None:
+        self._address = address
+        self._credentials = credentials
+        self._hello = pb.Hello(
+            participant=participant,
+            credits=credits,
+            worker_id=worker_id or f"{socket.gethostname()}:{os.getpid()}",
+            version=version,
+        )
+        self._handlers: dict[str, Handler] = {}
+        self._stopping = asyncio.Event()
+        self._threads: ThreadPoolExecutor | None = None
+        self._session: _Session | None = None
+        self._finishing: set[asyncio.Future[None]] = set()
+        self.connected = asyncio.Event()
+        """Set while a coordinator has welcomed it."""
+
+    def method(self, name: str) -> Callable[[Handler], Handler]:
+        """Registers the handler of the tasks whose `Operation.method` is `name`."""
+
+        def register(handler: Handler) -> Handler:
+            if name in self._handlers:
+                raise ValueError(f"method {name!r} has a handler already")
+            self._handlers[name] = handler
+            return handler
+
+        return register
+
+    async def run(self) -> None:
+        """Takes tasks until `stop` is called, dialling again whenever the stream ends.
+
+        Raises:
+            grpc.aio.AioRpcError: the coordinator does not want this worker (INVALID_ARGUMENT, NOT_FOUND, FAILED_PRECONDITION).
+            ValueError: no method was registered.
+        """
+        if not self._handlers:
+            raise ValueError("the worker has no methods: register handlers with `@worker.method(NAME)`")
+        del self._hello.methods[:]
+        self._hello.methods.extend(sorted(self._handlers))
+        pause, longest_pause = RECONNECT_SECONDS
+        was_ever_welcome = False
+        while not self._stopping.is_set():
+            session = self._session = _Session(self._hello, self._handle, self.connected)
+            try:
+                await self._serve(session)
+            except grpc.aio.AioRpcError as error:
+                if error.code() in _UNWANTED and not was_ever_welcome:
+                    raise
+                log.warning("stream of %s ended: %s: %s", self._name, error.code().name, error.details())
+            if session.is_welcome:
+                was_ever_welcome, pause = True, RECONNECT_SECONDS[0]
+            await self._rest(pause * (0.5 + random.random() / 2))  # noqa: S311  # so that not all dial at once
+            pause = min(2 * pause, longest_pause)
+        await asyncio.gather(*self._finishing)
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+
+    async def stop(self) -> None:
+        """Takes no more tasks; `run` returns once those that it has are done."""
+        self._stopping.set()
+        if self._session is not None:
+            self._session.say_goodbye()
+
+    @property
+    def _name(self) -> str:
+        return f"worker {self._hello.worker_id} of {self._hello.participant}"
+
+    async def _rest(self, seconds: float) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    async def _serve(self, session: _Session) -> None:
+        try:
+            async with self._dial() as channel:
+                await session.run(channel)
+        except asyncio.CancelledError:
+            session.cancel()
+            raise
+        finally:
+            self.connected.clear()
+            finishing = asyncio.ensure_future(self._finish(session))
+            self._finishing.add(finishing)
+            finishing.add_done_callback(self._finishing.discard)
+
+    async def _finish(self, session: _Session) -> None:
+        """What is under way when its stream ends goes on; what comes of it is reported to whoever drives the saga."""
+        outcomes = await session.finish()
+        if not outcomes:
+            return
+        async with self._dial() as channel:
+            report = saga_service_pb2_grpc.SagaServiceStub(channel).ReportOutcome
+            for message, outcome in outcomes:
+                request = _report_of(message, outcome)
+                if request is None:
+                    continue
+                try:
+                    await report(request, timeout=REPORT_SECONDS, wait_for_ready=True)
+                except grpc.aio.AioRpcError as error:
+                    told = (message.idempotency_key, error.code().name, error.details())
+                    log.warning("outcome of %s was not reported: %s: %s", *told)
+
+    def _dial(self) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self._address, _OPTIONS)
+        return grpc.aio.secure_channel(self._address, self._credentials, _OPTIONS)
+
+    async def _handle(self, message: pb.Task) -> pb.TaskOutcome:
+        """Performs one task; whatever its handler raises is an outcome."""
+        outcome = pb.TaskOutcome(task_id=message.task_id)
+        try:
+            handler = self._handlers.get(message.method)
+            if handler is None:
+                raise LookupError(f"this worker has no method {message.method!r}")
+            _to_value(outcome.succeeded, await self._call(handler, Task(message)))
+        except Refused as refused:
+            outcome.refused.code, outcome.refused.message = refused.code, str(refused)
+        except Pending:
+            outcome.pending.SetInParent()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("task %s failed", message.idempotency_key)
+            outcome.unknown.code = "UNKNOWN"
+            outcome.unknown.message = f"{type(error).__name__}: {error}"
+        return outcome
+
+    async def _call(self, handler: Handler, task: Task) -> Any:
+        if iscoroutinefunction(handler):
+            return await handler(task)
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(min(self._hello.credits, _THREADS))
+        return await asyncio.get_running_loop().run_in_executor(self._threads, handler, task)
+
+
+class _Session:
+    """One stream, from the first word to the last outcome."""
+
+    def __init__(
+        self,
+        hello: pb.Hello,
+        handle: Callable[[pb.Task], Awaitable[pb.TaskOutcome]],
+        welcomed: asyncio.Event,
+    ) -> None:
+        self._hello = hello
+        self._handle = handle
+        self._welcomed = welcomed
+        self._outcomes: list[tuple[pb.Task, pb.TaskOutcome]] = []
+        self._last_sent: list[tuple[pb.Task, pb.TaskOutcome]] = []
+        self._running: set[asyncio.Future[None]] = set()
+        self._has_something = asyncio.Event()
+        self._is_leaving = False
+        self._is_over = False
+        self._heartbeat_seconds: float | None = None
+        self.is_welcome = False
+
+    async def run(self, channel: grpc.aio.Channel) -> None:
+        """Returns when the coordinator has ended the stream. Raises AioRpcError when something else has."""
+        call = worker_service_pb2_grpc.WorkerServiceStub(channel).Work(self._requests())
+        try:
+            async for response in call:
+                self._take(response)
+            self._last_sent = []  # it was taken
+        finally:
+            self._is_over = True
+            self._has_something.set()
+            call.cancel()
+
+    def say_goodbye(self) -> None:
+        """Takes no more tasks, and ends the stream after the last outcome."""
+        self._is_leaving = True
+        self._has_something.set()
+
+    def cancel(self) -> None:
+        """Gives up what is under way."""
+        for task in self._running:
+            task.cancel()
+
+    async def finish(self) -> list[tuple[pb.Task, pb.TaskOutcome]]:
+        """Waits for what is under way; returns the outcomes that may not have been heard."""
+        await asyncio.gather(*self._running, return_exceptions=True)
+        return self._last_sent + self._outcomes
+
+    def _take(self, response: pb.WorkResponse) -> None:
+        if response.HasField("welcome"):
+            self.is_welcome = True
+            interval = response.welcome.heartbeat_interval
+            self._heartbeat_seconds = interval.seconds + interval.nanos / 1e9
+            self._welcomed.set()
+        for message in response.tasks:
+            if self._is_leaving:
+                returned = pb.TaskOutcome(task_id=message.task_id, returned=pb.TaskOutcome.Returned())
+                self._tell(message, returned)
+            else:
+                task = asyncio.ensure_future(self._perform(message))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+        for rejection in response.rejections:
+            log.error("outcome of task %d was not taken: %s", rejection.task_id, rejection.message)
+
+    def _tell(self, message: pb.Task, outcome: pb.TaskOutcome) -> None:
+        self._outcomes.append((message, outcome))
+        self._has_something.set()
+
+    async def _perform(self, message: pb.Task) -> None:
+        performing = asyncio.current_task()
+        assert performing is not None
+        seconds = message.timeout.seconds + message.timeout.nanos / 1e9
+        overdue = asyncio.get_running_loop().call_later(seconds, performing.cancel)
+        try:
+            outcome = await self._handle(message)
+        except asyncio.CancelledError:
+            outcome = pb.TaskOutcome(task_id=message.task_id)
+            outcome.unknown.code = "DEADLINE_EXCEEDED"
+            outcome.unknown.message = f"not done within {seconds:g} s"
+        finally:
+            overdue.cancel()
+        self._running.discard(performing)
+        self._tell(message, outcome)
+
+    async def _requests(self) -> AsyncIterator[pb.WorkRequest]:
+        """Everything that is known at the time goes in one message."""
+        yield pb.WorkRequest(hello=self._hello)
+        has_said_goodbye = False
+        while True:
+            await self._wait_for_something()
+            if self._is_over:
+                return
+            self._last_sent, self._outcomes = self._outcomes, []
+            request = pb.WorkRequest(outcomes=[outcome for _, outcome in self._last_sent])
+            if self._is_leaving and not has_said_goodbye:
+                request.goodbye = has_said_goodbye = True
+            elif not self._last_sent:
+                request.heartbeat = True
+            yield request
+            if has_said_goodbye and not self._running and not self._outcomes:
+                return
+
+    async def _wait_for_something(self) -> None:
+        if not self._has_something.is_set():
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._has_something.wait(), self._heartbeat_seconds)
+        self._has_something.clear()
+
+
+_UNWANTED = frozenset(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.FAILED_PRECONDITION,
+    }
+)
+"""The statuses by which a coordinator says that this worker is not one of its participants."""
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    # Tasks hold whatever the coordinator's own limit lets through.
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", -1),
+    # Each worker has a connection of its own, so that several in one program reach several coordinators.
+    ("grpc.use_local_subchannel_pool", 1),
+    # A coordinator that vanished without a word is noticed within a minute.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
+
+
+def _report_of(message: pb.Task, outcome: pb.TaskOutcome) -> saga_service_pb2.ReportOutcomeRequest | None:
+    """None for what there is no use in reporting: the coordinator takes it for unknown already."""
+    request = saga_service_pb2.ReportOutcomeRequest(
+        saga_id=message.saga_id, step=message.step, operation=message.operation
+    )
+    match outcome.WhichOneof("outcome"):
+        case "succeeded":
+            request.succeeded.CopyFrom(outcome.succeeded)
+        case "refused":
+            request.refused.CopyFrom(outcome.refused)
+        case _:
+            return None
+    return request
+
+
+def _from_value(value: struct_pb2.Value) -> Any:
+    match value.WhichOneof("kind"):
+        case "string_value":
+            return value.string_value
+        case "number_value":
+            number = value.number_value
+            return int(number) if number.is_integer() and abs(number) < 2**53 else number
+        case "struct_value":
+            return {key: _from_value(item) for key, item in value.struct_value.fields.items()}
+        case "list_value":
+            return [_from_value(item) for item in value.list_value.values]
+        case "bool_value":
+            return value.bool_value
+        case _:
+            return None
+
+
+def _to_value(value: struct_pb2.Value, output: Any) -> None:
+    match output:
+        case None:
+            value.null_value = struct_pb2.NULL_VALUE
+        case bool():
+            value.bool_value = output
+        case int() | float():
+            value.number_value = output
+        case str():
+            value.string_value = output
+        case dict():
+            value.struct_value.SetInParent()
+            for key, item in output.items():
+                _to_value(value.struct_value.fields[key], item)
+        case list() | tuple():
+            value.list_value.SetInParent()
+            for item in output:
+                _to_value(value.list_value.values.add(), item)
+        case _:
+            raise TypeError(f"an output must be JSON-like, not {type(output).__name__}")

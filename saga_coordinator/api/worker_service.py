@@ -1,0 +1,163 @@
+"""`saga.v1.WorkerService`: the streams of workers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from saga_coordinator import telemetry
+from saga_coordinator.api import requests
+from saga_coordinator.api.rpc import Context
+from saga_coordinator.api.status import Resource
+from saga_coordinator.engine.coordinator import Coordinator
+from saga_coordinator.participants.calls import Participants
+from saga_coordinator.participants.tasks import operation_of, outcome_of
+from saga_coordinator.participants.worker_stream import Greeting, Stream
+from saga_coordinator.participants.workers import HEARTBEAT_SECONDS, Workers
+from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
+from saga_coordinator.saga.errors import InvalidRequest, SagaError
+from saga_coordinator.saga.outcome import Outcome, Refused, Succeeded
+
+DESCRIPTOR = pb.DESCRIPTOR.services_by_name["WorkerService"]
+
+log = telemetry.logger()
+
+
+class WorkerService:
+    """One method per RPC; the contract says what each does."""
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        participants: Participants,
+        workers: Workers,
+        *,
+        coordinator_id: str,
+        payload_bytes_max: int,
+    ) -> None:
+        self._coordinator = coordinator
+        self._participants = participants
+        self._workers = workers
+        self._payload_bytes_max = payload_bytes_max
+        self._welcome = pb.WorkResponse(welcome=pb.Welcome(coordinator_id=coordinator_id))
+        self._welcome.welcome.heartbeat_interval.FromMilliseconds(round(1000 * HEARTBEAT_SECONDS))
+        self._reports: set[asyncio.Task[None]] = set()
+
+    def resource(self, request: object) -> Resource | None:
+        return None
+
+    def stop(self) -> None:
+        """Hands out nothing more; the streams end with the outcomes of what their workers have."""
+        self._workers.stop()
+
+    async def Work(self, received: AsyncIterator[pb.WorkRequest], context: Context) -> None:  # noqa: N802  # the RPC's name
+        first = await anext(received, None)
+        if first is None:  # it hung up without a word
+            return
+        greeting = requests.greeting(first)
+        self._participants.check_worker(greeting.participant)
+        transport = _Transport(context)
+        stream = transport.stream = self._workers.connect(greeting, transport.begin)
+        stream.on_cut = transport.cut
+        stream.say(self._welcome)
+        self._workers.admit(stream)
+        _tell("worker_connected", greeting, credits=greeting.credits, version=greeting.version)
+        try:
+            self._take(greeting, stream, first)
+            async for request in received:
+                if request.HasField("hello"):
+                    raise InvalidRequest.at("hello", "must be in the first message and in no other")
+                self._take(greeting, stream, request)
+        except asyncio.CancelledError:
+            if not transport.is_cut:  # the worker has hung up, or the server stops
+                raise
+            transport.uncancel()
+        finally:
+            lost = len(stream.given)
+            stream.end()
+            _tell("worker_gone", greeting, tasks_lost=lost)
+        if transport.verdict is not None:
+            raise transport.verdict
+
+    def _take(self, greeting: Greeting, stream: Stream, request: pb.WorkRequest) -> None:
+        stream.heard_at = asyncio.get_running_loop().time()
+        last_task_id = stream.last_task_id
+        for told in request.outcomes:
+            outcome = outcome_of(told, self._payload_bytes_max)
+            late = stream.settle(told.task_id, outcome)
+            if late is not None:
+                self._report(late, outcome)
+            elif not 0 < told.task_id <= last_task_id:
+                _tell("outcome_of_task_not_given", greeting, task_id=told.task_id)
+        if stream.is_deaf:
+            raise InvalidRequest.at("outcomes", "too many are of tasks that were never given to this stream")
+        if request.HasField("credits"):
+            stream.change_credits(requests.credits_of(request))
+        if request.goodbye:
+            stream.take_no_more()
+        if request.heartbeat:
+            stream.say(pb.WorkResponse(heartbeat=True))
+        stream.settled()
+
+    def _report(self, task: pb.Task, outcome: Outcome) -> None:
+        """Nobody waits for this attempt any more, but what it tells for certain may still be of use to the saga."""
+        if isinstance(outcome, Succeeded | Refused):
+            report = asyncio.get_running_loop().create_task(self._report_late(task, outcome))
+            self._reports.add(report)
+            report.add_done_callback(self._reports.discard)
+
+    async def _report_late(self, task: pb.Task, outcome: Outcome) -> None:
+        about = {"saga_id": task.saga_id, "step": task.step, "attempt": task.attempt}
+        try:
+            applied = await self._coordinator.report_outcome(
+                task.saga_id, task.step, operation_of(task), outcome
+            )
+        except SagaError as error:
+            log.warning("late_outcome_not_learned", **about, reason=str(error))
+        else:
+            log.info("late_outcome", **about, applied=applied)
+
+
+class _Transport:
+    """One stream's way out, and its end from our side."""
+
+    __slots__ = ("_context", "_reader", "_writer", "is_cut", "stream", "verdict")
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._reader = asyncio.current_task()
+        self._writer: asyncio.Task[None] | None = None
+        self.stream: Stream | None = None
+        self.is_cut = False
+        self.verdict: SagaError | None = None
+
+    def begin(self) -> None:
+        """Writes what there is to be said, soon."""
+        self._writer = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        loop, stream = asyncio.get_running_loop(), self.stream
+        assert stream is not None
+        try:
+            while message := stream.next_message(loop.time()):
+                await self._context.write(message)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  # gRPC's own classes vary; the reader hears of it, too
+            log.debug("worker_not_reached", worker_id=stream.worker_id, reason=repr(error))
+
+    def cut(self, verdict: SagaError | None) -> None:
+        """Ends the stream, with OK for None. The first verdict counts."""
+        if not self.is_cut and self._reader is not None:
+            self.is_cut = True
+            self.verdict = verdict
+            self._reader.cancel()
+
+    def uncancel(self) -> None:
+        """The cancellation was our own, and is dealt with."""
+        assert self._reader is not None
+        self._reader.uncancel()
+
+
+def _tell(event: str, greeting: Greeting, **more: object) -> None:
+    log.info(event, participant=greeting.participant, worker_id=greeting.worker_id, **more)

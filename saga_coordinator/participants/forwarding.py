@@ -1,0 +1,200 @@
+"""The way to workers that are connected to other coordinators of the same database.
+
+The coordinator that owns the saga has committed the attempt; who it forwards to only hands it out and says what came of it (P6).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import grpc
+import grpc.aio
+import structlog
+from google.protobuf.message import DecodeError
+
+from saga_coordinator.participants.contract import invalid_reply
+from saga_coordinator.participants.tasks import outcome_of
+from saga_coordinator.pb.saga.internal.v1.forward_service_pb2 import ForwardRequest, ForwardResponse
+from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
+from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.saga.outcome import Cause, Outcome, Unknown, clip
+
+FORWARD = "/saga.internal.v1.ForwardService/Forward"
+
+KNOWN_SECONDS = 1.0
+"""How long it is relied on who was where; also how long a coordinator that could not be reached is left alone."""
+
+CONNECT_SECONDS = 1.0
+_OVERDUE_SECONDS = 2.0
+
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.enable_retries", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.max_receive_message_length", -1),  # it has been through the other's limits
+    ("grpc.max_send_message_length", -1),
+)
+
+_log = structlog.get_logger(__name__)
+
+
+class Place(Protocol):
+    """Where workers of a participant are connected. `methods` empty: they perform all of them."""
+
+    @property
+    def participant(self) -> str: ...
+    @property
+    def methods(self) -> frozenset[str]: ...
+    @property
+    def coordinator_id(self) -> str: ...
+    @property
+    def address(self) -> str: ...
+
+
+class Whereabouts(Protocol):
+    """Both methods raise Unavailable when the database is away."""
+
+    async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
+        """Says what is performed at this coordinator, instead of what was said before."""
+
+    async def elsewhere(self) -> Sequence[Place]:
+        """What is performed at all others that live."""
+
+
+@dataclass(slots=True)
+class _Peer:
+    address: str
+    channel: grpc.aio.Channel
+    forward: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+    left_alone_until: float = 0.0
+
+
+class Peers:
+    """Knows the other coordinators and forwards tasks to them."""
+
+    def __init__(self, whereabouts: Whereabouts, *, payload_bytes_max: int) -> None:
+        self._whereabouts = whereabouts
+        self._payload_bytes_max = payload_bytes_max
+        self._places: Sequence[Place] = ()
+        self._known_until = float("-inf")
+        self._refreshing: asyncio.Task[None] | None = None
+        self._peers: dict[str, _Peer] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
+        """Lets the others know what is performed here. Raises Unavailable."""
+        await self._whereabouts.publish(served)
+
+    async def find(self, participant: str, method: str) -> str | None:
+        """The identity of a coordinator that has a worker for this; any of them. None too while the database is away."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._known_until:
+            await self._refresh()
+        found = [
+            place.coordinator_id
+            for place in self._places
+            if place.participant == participant
+            and (not place.methods or method in place.methods)
+            and self._peers[place.coordinator_id].left_alone_until <= now
+        ]
+        if len(found) > 1:
+            return random.choice(found)  # noqa: S311  # to spread the load
+        return found[0] if found else None
+
+    async def forward(
+        self, coordinator_id: str, participant: str, task: Task, timeout_seconds: float
+    ) -> Outcome | None:
+        """What came of the task there; None when it did not get there, so that it can be tried in another way.
+
+        A connection that breaks while it is under way leaves open what happened.
+        """
+        peer = self._peers.get(coordinator_id)
+        if peer is None or not await self._is_connected(peer, timeout_seconds):
+            return None
+        request = ForwardRequest(coordinator_id=coordinator_id, participant=participant, task=task)
+        nanos = int(max(0.0, timeout_seconds) * 1e9)
+        request.task.timeout.seconds, request.task.timeout.nanos = divmod(nanos, 1_000_000_000)
+        try:
+            async with asyncio.timeout(timeout_seconds + 2 * _OVERDUE_SECONDS):
+                reply = await peer.forward(
+                    request.SerializeToString(), timeout=timeout_seconds + _OVERDUE_SECONDS
+                )
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED):
+                self._leave_alone(peer, f"it is not {coordinator_id}: {error.details()}")
+                return None
+            return _lost(peer, f"{error.code().name}: {error.details()}")
+        except TimeoutError:
+            return _lost(peer, "it did not answer in time")
+        response = ForwardResponse()
+        try:
+            response.ParseFromString(reply or b"")
+        except DecodeError as error:
+            return invalid_reply(f"the answer of the coordinator at {peer.address} does not parse: {error}")
+        return outcome_of(response.outcome, self._payload_bytes_max)
+
+    async def close(self) -> None:
+        """Cancels what is under way."""
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+            await asyncio.gather(self._refreshing, return_exceptions=True)
+        for peer in self._peers.values():
+            await peer.channel.close()
+        self._peers.clear()
+        if self._closing:
+            await asyncio.wait(self._closing)
+
+    async def _is_connected(self, peer: _Peer, timeout_seconds: float) -> bool:
+        """Whether what is sent now gets there. A coordinator that was killed is known until its lease is over."""
+        if peer.channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
+            return True
+        try:
+            async with asyncio.timeout(min(CONNECT_SECONDS, timeout_seconds / 4)):
+                await peer.channel.channel_ready()
+        except TimeoutError:
+            self._leave_alone(peer, "it cannot be connected to")
+            return False
+        return True
+
+    def _leave_alone(self, peer: _Peer, reason: str) -> None:
+        _log.warning("coordinator_not_reached", address=peer.address, reason=reason)
+        peer.left_alone_until = asyncio.get_running_loop().time() + KNOWN_SECONDS
+
+    async def _refresh(self) -> None:
+        """Looks again, once for all who ask meanwhile."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.get_running_loop().create_task(self._look())
+        await asyncio.shield(self._refreshing)
+
+    async def _look(self) -> None:
+        try:
+            places = await self._whereabouts.elsewhere()
+        except Unavailable as error:
+            _log.warning("workers_elsewhere_not_known", reason=str(error))
+            places = self._places
+        self._known_until = asyncio.get_running_loop().time() + KNOWN_SECONDS
+        addresses = {place.coordinator_id: place.address for place in places}
+        for coordinator_id in self._peers.keys() - addresses.keys():
+            self._close_soon(self._peers.pop(coordinator_id))
+        for coordinator_id, address in addresses.items():
+            if coordinator_id not in self._peers:
+                channel = grpc.aio.insecure_channel(address, _OPTIONS)
+                self._peers[coordinator_id] = _Peer(address, channel, channel.unary_unary(FORWARD))
+        self._places = places
+
+    def _close_soon(self, peer: _Peer) -> None:
+        """Calls that are under way end first: they are waited for no longer than an attempt may take."""
+        closing = asyncio.get_running_loop().create_task(peer.channel.close(grace=60.0))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
+
+
+def _lost(peer: _Peer, reason: str) -> Unknown:
+    return Unknown(
+        Cause("UNAVAILABLE", clip(f"lost on the way through the coordinator at {peer.address}: {reason}"))
+    )

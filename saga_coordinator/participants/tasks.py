@@ -1,0 +1,106 @@
+"""An attempt as a task of a worker, and a worker's outcome as ours: `saga.v1.Task` and `saga.v1.TaskOutcome`."""
+
+from __future__ import annotations
+
+import re
+
+from saga_coordinator.participants.contract import invalid_reply
+from saga_coordinator.participants.payload import PayloadError, check_size, fill, from_value
+from saga_coordinator.pb.saga.v1 import saga_pb2
+from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task, TaskOutcome
+from saga_coordinator.saga.decide import Invoke
+from saga_coordinator.saga.identity import OperationKind, idempotency_key
+from saga_coordinator.saga.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded, Unknown, clip
+
+RETURNED_SECONDS = 0.1
+"""After how long a task that a worker gave back is tried again: its last words may still be on their way."""
+
+_KINDS = {
+    OperationKind.ACTION: saga_pb2.OPERATION_KIND_ACTION,
+    OperationKind.COMPENSATION: saga_pb2.OPERATION_KIND_COMPENSATION,
+}
+_CAUSE_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+
+
+def task_of(call: Invoke) -> Task:
+    """The attempt as a worker sees it; `task_id` and `timeout` are left to whoever hands it out.
+
+    Raises:
+        PayloadError: the input cannot be sent.
+    """
+    task = Task(
+        idempotency_key=call.idempotency_key,
+        saga_id=call.saga_id,
+        step=call.step,
+        operation=_KINDS[call.operation],
+        method=call.method,
+        attempt=call.attempt,
+    )
+    if call.headers:
+        task.headers.update(call.headers)
+    if call.operation is OperationKind.COMPENSATION:
+        task.action_idempotency_key = idempotency_key(call.saga_id, call.step, OperationKind.ACTION)
+        if call.failure is not None:
+            failure = task.failure
+            failure.code = call.failure.code
+            failure.message = call.failure.message
+            failure.step = call.failure.step
+            failure.requested_by = call.failure.requested_by
+    fill(task.input, call.input)
+    return task
+
+
+def operation_of(task: Task) -> OperationKind:
+    """Which of its step's two operations a task is an attempt of."""
+    is_action = task.operation == saga_pb2.OPERATION_KIND_ACTION
+    return OperationKind.ACTION if is_action else OperationKind.COMPENSATION
+
+
+def outcome_of(message: TaskOutcome, payload_bytes_max: int) -> Outcome:
+    """What a worker says became of a task. What cannot be read or kept leaves open what happened."""
+    match message.WhichOneof("outcome"):
+        case "succeeded":
+            try:
+                output = from_value(message.succeeded)
+                check_size(output, payload_bytes_max)
+            except PayloadError as error:
+                return invalid_reply(f"the outcome cannot be kept: succeeded: {error}")
+            return Succeeded(output)
+        case "refused":
+            return Refused(_cause(message.refused, "FAILED_PRECONDITION"))
+        case "unknown":
+            return Unknown(_cause(message.unknown, "UNKNOWN"))
+        case "pending":
+            return Pending()
+        case "returned":
+            return Held(Cause("UNAVAILABLE", "the worker gave the task back unbegun"), RETURNED_SECONDS)
+        case _:
+            return invalid_reply(
+                "the outcome is none of succeeded, refused, unknown, pending and returned, which is required"
+            )
+
+
+def outcome_message(outcome: Outcome) -> TaskOutcome:
+    """What `outcome_of` reads as `outcome`. Raises PayloadError, though never for what that has read."""
+    message = TaskOutcome()
+    match outcome:
+        case Succeeded(output):
+            fill(message.succeeded, output)
+        case Refused(cause):
+            message.refused.CopyFrom(_cause_message(cause))
+        case Unknown(cause):
+            message.unknown.CopyFrom(_cause_message(cause))
+        case Pending():
+            message.pending.SetInParent()
+        case Held():
+            message.returned.SetInParent()
+    return message
+
+
+def _cause(cause: saga_pb2.Cause, default_code: str) -> Cause:
+    """A code that is none is replaced rather than refused: what became of the task counts for more than how it was put."""
+    return Cause(cause.code if _CAUSE_CODE.fullmatch(cause.code) else default_code, clip(cause.message))
+
+
+def _cause_message(cause: Cause) -> saga_pb2.Cause:
+    return saga_pb2.Cause(code=cause.code, message=cause.message)

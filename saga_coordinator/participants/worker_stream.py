@@ -1,0 +1,370 @@
+"""One connected worker, and the tasks that wait for the workers of one participant.
+
+Tasks are bound to a worker only at the moment at which they are sent to it, as many as it has credits: whatever is there then
+goes in one message, and a worker that stops reading keeps nothing from the others but what it was sent before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from saga_coordinator.pb.saga.v1.worker_service_pb2 import Rejection, Task, WorkResponse
+from saga_coordinator.saga.errors import SagaError
+from saga_coordinator.saga.outcome import Cause, Outcome, Unknown, clip
+
+BATCH_BYTES_MAX = 512 * 1024
+"""A message is closed once it is this large, so that a large one is not waited for by what could be begun with."""
+
+REJECTIONS_MAX = 1000
+"""What is rejected and not yet told about; a worker that goes on without listening is not served any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What a worker said of itself: `methods` empty means all, `credits` is how many tasks it takes at once."""
+
+    participant: str
+    methods: frozenset[str]
+    credits: int
+    worker_id: str
+    version: str
+
+
+class Assignment:
+    """A task and whoever waits for its outcome, until `ends_at` of the loop's clock.
+
+    It is queued until it `is_given` to a worker, or on its way to one; `outcome` is done when nobody waits any more.
+    """
+
+    __slots__ = ("ends_at", "is_given", "number", "outcome", "stream", "task", "timer")
+
+    def __init__(self, task: Task, outcome: asyncio.Future[Outcome], ends_at: float) -> None:
+        self.task = task
+        self.outcome = outcome
+        self.ends_at = ends_at
+        self.number = 0
+        self.is_given = False
+        self.stream: Stream | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+    def settle(self, outcome: Outcome) -> None:
+        """Tells whoever waits; nothing happens when nobody does."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+
+class Pool:
+    """The workers of one participant that are connected here, and the tasks that wait for one of them."""
+
+    def __init__(self, participant: str, on_changed: Callable[[], None]) -> None:
+        self.participant = participant
+        self.streams: set[Stream] = set()
+        self._on_changed = on_changed
+        self._queues: dict[str, OrderedDict[int, Assignment]] = {}
+        self._numbers = 0
+        self._queued = 0
+        self._woken = 0
+        self._idle: OrderedDict[Stream, None] = OrderedDict()
+        self._served: Counter[str] = Counter()
+        self._serving_all = 0
+
+    # What is served
+
+    def serves(self, method: str) -> bool:
+        """Whether a worker is connected that performs `method`, with room or without."""
+        return bool(self._serving_all or (self._served and self._served[method]))
+
+    @property
+    def methods(self) -> frozenset[str] | None:
+        """What is served here: empty for everything, None for nothing."""
+        if self._serving_all:
+            return frozenset()
+        return frozenset(self._served) or None
+
+    def enter(self, stream: Stream) -> None:
+        """From now on the worker gets tasks."""
+        before = self.methods
+        self.streams.add(stream)
+        if stream.methods:
+            self._served.update(stream.methods)
+        else:
+            self._serving_all += 1
+        self.rest(stream)
+        if self.methods != before:
+            self._on_changed()
+
+    def leave(self, stream: Stream) -> None:
+        """It gets no more; nothing happens when it has left before."""
+        if stream not in self.streams:
+            return
+        self.streams.discard(stream)
+        self._idle.pop(stream, None)
+        if stream.methods:
+            self._served.subtract(stream.methods)
+            self._served = +self._served
+        else:
+            self._serving_all -= 1
+        self._on_changed()
+
+    # What waits
+
+    def put(self, assignment: Assignment) -> None:
+        """Queues a task, and has a worker with room come for it."""
+        self._numbers += 1
+        assignment.number = self._numbers
+        method = assignment.task.method
+        queue = self._queues.get(method)
+        if queue is None:
+            queue = self._queues[method] = OrderedDict()
+        queue[assignment.number] = assignment
+        self._queued += 1
+        self._rouse(method)
+
+    def forget(self, assignment: Assignment) -> None:
+        """Takes a task out of the queue, if it is still there."""
+        method = assignment.task.method
+        queue = self._queues.get(method)
+        if queue is not None and queue.pop(assignment.number, None) is not None:
+            self._queued -= 1
+            if not queue:
+                del self._queues[method]
+
+    def take(self, stream: Stream) -> Iterator[Assignment]:
+        """The oldest tasks for a worker that has come for them: its fair share, no more than it has room for."""
+        share = -(-self._queued // max(1, self._woken))
+        if stream.is_woken:
+            stream.is_woken = False
+            self._woken -= 1
+        if stream not in self.streams or stream.room <= 0:
+            self._rouse_for_all()  # what it was to come for is another's now
+            return
+        for _ in range(min(share, stream.room)):
+            queue = self._oldest(stream)
+            if queue is None:
+                return
+            _, assignment = queue.popitem(last=False)
+            self._queued -= 1
+            if not queue:
+                del self._queues[assignment.task.method]
+            yield assignment
+
+    def take_unserved(self) -> Iterator[Assignment]:
+        """All tasks that no worker here performs."""
+        for method in [method for method in self._queues if not self.serves(method)]:
+            queue = self._queues.pop(method)
+            self._queued -= len(queue)
+            yield from queue.values()
+
+    @property
+    def has_unserved(self) -> bool:
+        """Whether there are tasks that no worker here performs."""
+        return any(not self.serves(method) for method in self._queues)
+
+    def rest(self, stream: Stream) -> None:
+        """The worker has nothing to do; it is woken at once when there is something for it after all."""
+        if stream not in self.streams or stream.room <= 0 or stream in self._idle or stream.is_busy:
+            return
+        if self._oldest(stream) is not None:
+            self._woken += 1
+            stream.wake()
+        else:
+            self._idle[stream] = None
+
+    def is_occupied(self, stream: Stream) -> None:
+        """The worker is being told something; it looks for tasks by itself afterwards."""
+        self._idle.pop(stream, None)
+
+    def woken_in_vain(self) -> None:
+        """A worker that had been woken has gone instead."""
+        self._woken -= 1
+        self._rouse_for_all()
+
+    def _rouse(self, method: str) -> None:
+        for stream in self._idle:
+            if not stream.methods or method in stream.methods:
+                del self._idle[stream]
+                self._woken += 1
+                stream.wake()
+                return
+
+    def _rouse_for_all(self) -> None:
+        for method in self._queues:
+            self._rouse(method)
+
+    def _oldest(self, stream: Stream) -> OrderedDict[int, Assignment] | None:
+        """Of the queues that the worker serves, the one whose first task waits longest."""
+        queues = self._queues
+        if not stream.methods and len(queues) == 1:
+            return next(iter(queues.values()))
+        served = [queue for method, queue in queues.items() if not stream.methods or method in stream.methods]
+        return min(served, key=lambda queue: next(iter(queue)), default=None)
+
+
+class Stream:
+    """One worker's stream, without its transport: that calls `next_message` after `on_wake`, until there is nothing to say.
+
+    `on_cut` has the transport end the stream, with an error or, after the last task, with none.
+    """
+
+    __slots__ = (
+        "_is_saying_goodbye",
+        "_pool",
+        "_rejections",
+        "_said",
+        "credits",
+        "given",
+        "heard_at",
+        "is_busy",
+        "is_woken",
+        "last_task_id",
+        "methods",
+        "on_cut",
+        "on_wake",
+        "worker_id",
+    )
+
+    def __init__(self, pool: Pool, greeting: Greeting, on_wake: Callable[[], None], heard_at: float) -> None:
+        self._pool = pool
+        self.methods = greeting.methods
+        self.credits = greeting.credits
+        self.worker_id = greeting.worker_id
+        self.on_wake = on_wake
+        self.on_cut: Callable[[SagaError | None], None] = lambda _: None
+        self.heard_at = heard_at
+        self.given: dict[int, Assignment] = {}
+        self.last_task_id = 0
+        self.is_busy = False
+        """Whether the transport is at it: it asks for the next message by itself."""
+        self.is_woken = False
+        self._said: list[bytes] = []
+        self._rejections: list[Rejection] = []
+        self._is_saying_goodbye = False
+
+    @property
+    def room(self) -> int:
+        """How many more tasks it takes. Tasks that are overdue still count: it has not come back from them."""
+        return self.credits - len(self.given)
+
+    def enter(self) -> None:
+        """From now on it gets tasks."""
+        self._pool.enter(self)
+
+    def wake(self) -> None:
+        """Has the transport come for a message."""
+        self.is_woken = True
+        self._begin()
+
+    def say(self, message: WorkResponse) -> None:
+        """Sends something beside tasks, as soon as it can be."""
+        self._said.append(message.SerializeToString())
+        self._pool.is_occupied(self)
+        self._begin()
+
+    def _begin(self) -> None:
+        if not self.is_busy:
+            self.is_busy = True
+            self.on_wake()
+
+    def next_message(self, now: float) -> bytes:
+        """What there is to be said now; empty when there is nothing, and then the transport may rest.
+
+        A serialized message is all of its parts one after the other, so what was serialized alone need not be again.
+        """
+        parts, self._said = self._said, []
+        if self._rejections:
+            parts.append(WorkResponse(rejections=self._rejections).SerializeToString())
+            self._rejections = []
+        room = BATCH_BYTES_MAX
+        for assignment in self._pool.take(self):
+            parts.append(self._give(assignment, now))
+            room -= len(parts[-1])
+            if room <= 0:
+                break
+        if not parts:
+            self.is_busy = False
+            self._pool.rest(self)
+        return b"".join(parts)
+
+    def _give(self, assignment: Assignment, now: float) -> bytes:
+        self.last_task_id += 1
+        self.given[self.last_task_id] = assignment
+        assignment.is_given = True
+        assignment.stream = self
+        task = assignment.task
+        task.task_id = self.last_task_id
+        nanos = max(1, int((assignment.ends_at - now) * 1e9))
+        task.timeout.seconds, task.timeout.nanos = divmod(nanos, 1_000_000_000)
+        return WorkResponse(tasks=(task,)).SerializeToString()
+
+    def settle(self, task_id: int, outcome: Outcome) -> Task | None:
+        """Takes an outcome. Returns the task when that is late: nobody waits for it any more."""
+        assignment = self.given.pop(task_id, None)
+        if assignment is None:
+            if not 0 < task_id <= self.last_task_id:
+                self._reject(task_id)
+            return None  # told before (P9)
+        if assignment.outcome.done():
+            return assignment.task
+        assignment.settle(outcome)
+        return None
+
+    def _reject(self, task_id: int) -> None:
+        self._rejections.append(
+            Rejection(
+                task_id=task_id,
+                code="PERMISSION_DENIED",
+                message=f"task {task_id} was never given to this stream: report the task_id of a task that it received, "
+                "and what is left from an earlier stream by SagaService.ReportOutcome",
+            )
+        )
+        self._pool.is_occupied(self)
+        self._begin()
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether it goes on saying what is rejected and does not listen."""
+        return len(self._rejections) > REJECTIONS_MAX
+
+    def settled(self) -> None:
+        """There may be room for more tasks, or nothing left that somebody waits for."""
+        if self._is_saying_goodbye:
+            if all(assignment.outcome.done() for assignment in self.given.values()):
+                self.on_cut(None)
+        elif not self.is_busy:
+            self._pool.rest(self)
+
+    def change_credits(self, tasks_at_once: int) -> None:
+        """From now on it takes so many."""
+        self._pool.is_occupied(self)
+        self.credits = tasks_at_once
+
+    def take_no_more(self) -> None:
+        """The worker takes its leave."""
+        self._pool.leave(self)
+
+    def say_goodbye(self) -> None:
+        """We take our leave: what the worker has it may finish, then the stream ends."""
+        self._pool.leave(self)
+        self._is_saying_goodbye = True
+        self.say(WorkResponse(goodbye=True))
+        self.settled()
+
+    def end(self) -> None:
+        """The stream is over; whatever the worker had may have been done."""
+        self._pool.leave(self)
+        if self.is_woken:
+            self.is_woken = False
+            self._pool.woken_in_vain()
+        self.is_busy = True  # nobody is to come for more
+        given, self.given = self.given, {}
+        if given:
+            message = f"the stream of worker {self.worker_id} ended before it told the outcome"
+            lost = Unknown(Cause("UNAVAILABLE", clip(message)))
+            for assignment in given.values():
+                assignment.settle(lost)

@@ -1,0 +1,270 @@
+"""Participants that dial us: who is connected, and which of them an attempt goes to.
+
+An attempt goes to a worker that is connected here, else to a coordinator that has one, else it waits for up to half of its time:
+the worker is to have the other half. One that nobody had room for was not attempted, and is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Protocol
+
+import structlog
+
+from saga_coordinator.participants.payload import PayloadError
+from saga_coordinator.participants.tasks import task_of
+from saga_coordinator.participants.worker_stream import Assignment, Greeting, Pool, Stream
+from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
+from saga_coordinator.saga.decide import Invoke
+from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.saga.outcome import (
+    Cause,
+    CauseCode,
+    Held,
+    Outcome,
+    Refused,
+    clip,
+    outcome_of_failure,
+)
+
+HEARTBEAT_SECONDS = 10.0
+SILENCE_SECONDS = 3 * HEARTBEAT_SECONDS
+
+NO_ROOM_SECONDS = 1.0
+"""After how long an attempt is made again for which all workers were busy."""
+
+NO_WORKER_SECONDS = 6.0
+"""After how long an attempt is made again for which there was no worker: meanwhile its saga needs no memory."""
+
+LOOK_SECONDS = 0.5
+"""How often it is looked whether another coordinator has a worker for the tasks that wait here."""
+
+_PUBLISH_AGAIN_SECONDS = 0.05
+_PUBLISH_AFTER_FAILURE_SECONDS = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Forwarder(Protocol):
+    """The other coordinators, by whom tasks are handed out that nobody here performs."""
+
+    async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
+        """Lets them know what is performed here: the methods of each participant, none given for all. Raises Unavailable."""
+
+    async def find(self, participant: str, method: str) -> str | None:
+        """The identity of a coordinator that has a worker for this."""
+
+    async def forward(
+        self, coordinator_id: str, participant: str, task: Task, timeout_seconds: float
+    ) -> Outcome | None:
+        """What came of the task there; None when it did not get there."""
+
+    async def close(self) -> None:
+        """Lets go of them."""
+
+
+class Workers:
+    """All connected workers of one coordinator. Used from one event loop."""
+
+    def __init__(self, forwarder: Forwarder | None = None) -> None:
+        self._forwarder = forwarder
+        self._pools: dict[str, Pool] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._looking: set[str] = set()
+        self._changed = asyncio.Event()
+        self._is_stopping = False
+
+    def start(self) -> None:
+        """Begins to look after streams, and to tell the other coordinators of them."""
+        self._spawn(self._drop_silent())
+        if self._forwarder is not None:
+            self._spawn(self._publish(self._forwarder))
+
+    def stop(self) -> None:
+        """Hands out nothing more, and has every stream end as soon as its worker has told what it was given."""
+        self._is_stopping = True
+        for pool in self._pools.values():
+            for stream in tuple(pool.streams):
+                stream.say_goodbye()
+            for assignment in tuple(pool.take_unserved()):
+                assignment.settle(_held("the coordinator is stopping", 0.0))
+
+    async def close(self) -> None:
+        """Lets go of everything; what is still under way ends unheard."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._forwarder is not None:
+            await self._forwarder.close()
+
+    # Workers
+
+    def connect(self, greeting: Greeting, on_wake: Callable[[], None]) -> Stream:
+        """A new stream; it gets tasks once `admit` is called. Raises Unavailable when the coordinator is stopping."""
+        if self._is_stopping:
+            raise Unavailable("the coordinator is stopping; dial again, for another one")
+        return Stream(self._pool(greeting.participant), greeting, on_wake, asyncio.get_running_loop().time())
+
+    def admit(self, stream: Stream) -> None:
+        """The worker has been welcomed."""
+        if not self._is_stopping:
+            stream.enter()
+
+    # Attempts
+
+    async def invoke(self, call: Invoke) -> Outcome:
+        """Makes one attempt; `call.timeout_seconds` from now it has ended. Nothing that a worker does raises.
+
+        Cancelled, it forgets the attempt: a worker that has it goes on, and what it says later is late.
+        """
+        try:
+            task = task_of(call)
+        except PayloadError as error:  # nothing was sent, and nothing will be different next time
+            return Refused(Cause(CauseCode.INPUT_INVALID, clip(f"the input cannot be sent: {error}")))
+        pool = self._pool(call.participant)
+        timeout_seconds = call.timeout_seconds
+        if not pool.serves(call.method) and self._forwarder is not None:
+            loop = asyncio.get_running_loop()
+            began = loop.time()
+            outcome = await self._elsewhere(self._forwarder, pool, task, timeout_seconds)
+            if outcome is not None:
+                return outcome
+            timeout_seconds -= loop.time() - began
+        return await self._hand_out(pool, task, timeout_seconds)
+
+    async def invoke_here(self, participant: str, task: Task, timeout_seconds: float) -> Outcome:
+        """Makes an attempt of a saga that another coordinator drives; held when no worker here has room in time."""
+        pool = self._pool(participant)
+        if not pool.serves(task.method):
+            return _held(f"no worker of `{participant}` is connected any more", 0.0)
+        return await self._hand_out(pool, task, timeout_seconds)
+
+    def _pool(self, participant: str) -> Pool:
+        pool = self._pools.get(participant)
+        if pool is None:
+            pool = self._pools[participant] = Pool(participant, self._changed.set)
+        return pool
+
+    async def _hand_out(self, pool: Pool, task: Task, timeout_seconds: float) -> Outcome:
+        if self._is_stopping:
+            return _held("the coordinator is stopping", 0.0)
+        loop = asyncio.get_running_loop()
+        assignment = Assignment(task, loop.create_future(), loop.time() + timeout_seconds)
+        assignment.timer = loop.call_later(
+            timeout_seconds / 2, self._half_over, pool, assignment, timeout_seconds
+        )
+        pool.put(assignment)
+        if self._forwarder is not None and not pool.serves(task.method):
+            self._look_elsewhere(pool)
+        try:
+            return await assignment.outcome
+        finally:
+            if assignment.timer is not None:
+                assignment.timer.cancel()
+            if not assignment.is_given:
+                pool.forget(assignment)
+
+    def _half_over(self, pool: Pool, assignment: Assignment, timeout_seconds: float) -> None:
+        if assignment.is_given:
+            loop = asyncio.get_running_loop()
+            assignment.timer = loop.call_at(assignment.ends_at, _over, assignment, timeout_seconds)
+        else:
+            assignment.settle(self._without_room(pool, assignment))
+
+    def _without_room(self, pool: Pool, assignment: Assignment) -> Held:
+        method = assignment.task.method
+        who = f"no worker of `{pool.participant}`" + (f" for method `{method}`" if method else "")
+        waited = "in half of the attempt's timeout, after which it is not handed out any more"
+        if pool.serves(method):
+            return _held(f"{who} had room {waited}", NO_ROOM_SECONDS)
+        return _held(f"{who} was connected {waited}", NO_WORKER_SECONDS)
+
+    # Other coordinators
+
+    async def _elsewhere(
+        self, forwarder: Forwarder, pool: Pool, task: Task, timeout_seconds: float
+    ) -> Outcome | None:
+        coordinator_id = await forwarder.find(pool.participant, task.method)
+        if coordinator_id is None:
+            return None
+        return await forwarder.forward(coordinator_id, pool.participant, task, timeout_seconds)
+
+    def _look_elsewhere(self, pool: Pool) -> None:
+        if self._forwarder is not None and pool.participant not in self._looking:
+            self._looking.add(pool.participant)
+            self._spawn(self._keep_looking(self._forwarder, pool))
+
+    async def _keep_looking(self, forwarder: Forwarder, pool: Pool) -> None:
+        """As long as tasks wait for workers that are not here."""
+        try:
+            while pool.has_unserved:
+                await asyncio.sleep(LOOK_SECONDS)
+                for assignment in tuple(pool.take_unserved()):
+                    self._spawn(self._forward_queued(forwarder, pool, assignment))
+        finally:
+            self._looking.discard(pool.participant)
+
+    async def _forward_queued(self, forwarder: Forwarder, pool: Pool, assignment: Assignment) -> None:
+        assignment.is_given = True
+        left = assignment.ends_at - asyncio.get_running_loop().time()
+        outcome = await self._elsewhere(forwarder, pool, assignment.task, left)
+        if outcome is not None:
+            assignment.settle(outcome)
+        elif not assignment.outcome.done():
+            assignment.is_given = False
+            if asyncio.get_running_loop().time() < assignment.ends_at - left / 2:
+                pool.put(assignment)
+                self._look_elsewhere(pool)
+            else:
+                assignment.settle(self._without_room(pool, assignment))
+
+    async def _publish(self, forwarder: Forwarder) -> None:
+        while True:
+            await self._changed.wait()
+            self._changed.clear()
+            served = {name: pool.methods for name, pool in self._pools.items() if pool.methods is not None}
+            try:
+                await forwarder.publish(served)
+            except Unavailable as error:
+                _log.warning("workers_not_published", reason=str(error))
+                self._changed.set()  # what is performed here has still to be told
+                await asyncio.sleep(_PUBLISH_AFTER_FAILURE_SECONDS)
+            await asyncio.sleep(_PUBLISH_AGAIN_SECONDS)
+
+    async def _drop_silent(self) -> None:
+        """A worker whose program hangs keeps its connection."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS / 2)
+            for pool in self._pools.values():
+                for stream in tuple(pool.streams):
+                    if loop.time() - stream.heard_at > SILENCE_SECONDS:
+                        stream.on_cut(
+                            Unavailable(
+                                f"nothing was heard of the worker for {SILENCE_SECONDS:g} s; it has to send a heartbeat every "
+                                f"{HEARTBEAT_SECONDS:g} s"
+                            )
+                        )
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("workers_task_failed", exc_info=error)
+
+
+def _over(assignment: Assignment, timeout_seconds: float) -> None:
+    """The worker keeps its credit until it comes back from this; what it says then is late."""
+    assignment.settle(outcome_of_failure("DEADLINE_EXCEEDED", f"no outcome within {timeout_seconds:g} s"))
+    assignment.task.ClearField("input")
+    if assignment.stream is not None:
+        assignment.stream.settled()
+
+
+def _held(message: str, delay_seconds: float) -> Held:
+    return Held(Cause("UNAVAILABLE", clip(message)), delay_seconds)
