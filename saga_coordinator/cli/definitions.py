@@ -34,7 +34,7 @@ def definition() -> None:
     """
 
 
-@definition.command(short_help="Check the definitions in FILES, without a coordinator unless --live.")
+@definition.command(short_help="Check the definitions in FILES.")
 @_files
 @click.option(
     "--live",
