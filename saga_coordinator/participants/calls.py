@@ -15,10 +15,10 @@ from saga_coordinator.participants.contract import (
     outcome_of_reply,
 )
 from saga_coordinator.participants.described import DescribedServices
-from saga_coordinator.participants.descriptors import Method, NotDescribed
 from saga_coordinator.participants.directory import Directory
 from saga_coordinator.participants.payload import PayloadError
 from saga_coordinator.participants.plain_method import PlainMethods, outcome_told
+from saga_coordinator.participants.reflection import Reflection
 from saga_coordinator.participants.workers import Workers
 from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.errors import NotFound, NotPossibleNow
@@ -121,19 +121,14 @@ class Participants:
                 self._went_idle(connection)
         return outcome_of_reply(call.operation, reply, self._payload_bytes_max)
 
-    async def describe(self, participant: str, method: str, patience_seconds: float) -> Method:
-        """What the method `package.Service/Method` takes and gives at present.
-
-        Raises:
-            NotDescribed: there is none, or nobody says what it is.
-            TimeoutError: nobody does within `patience_seconds`.
-        """
-        connection = self._by_name.get(participant) or self._connect(participant)
-        if connection is None:
-            raise NotDescribed(CauseCode.NO_SUCH_PARTICIPANT, self._how_to_add(participant))
-        services = self._plain_methods(participant, connection).services
-        services.suspect()
-        return await services.method(method, patience_seconds)
+    def described_afresh(self, name: str) -> DescribedServices | None:
+        """What the participant serves at this moment; the caller closes it. None when the directory does not know it."""
+        connection = self._by_name.get(name) or self._connect(name)
+        participant = self._directory.get(name)
+        if connection is None or participant is None:
+            return None
+        source = participant.descriptor_set or Reflection(connection.channel)
+        return DescribedServices(source, can_change=False)
 
     def replace(self, directory: Directory) -> None:
         """Uses `directory` from the next call on. Calls in flight end where they are; only then their channel is closed."""
