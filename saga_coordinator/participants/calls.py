@@ -122,10 +122,12 @@ class Participants:
         return outcome_of_reply(call.operation, reply, self._payload_bytes_max)
 
     def described_afresh(self, name: str) -> DescribedServices | None:
-        """What the participant serves at this moment; the caller closes it. None when the directory does not know it."""
-        connection = self._by_name.get(name) or self._connect(name)
+        """What the participant serves at this moment; the caller closes it. None for a worker, and where nobody is known so."""
         participant = self._directory.get(name)
-        if connection is None or participant is None:
+        if participant is None or participant.is_worker:
+            return None
+        connection = self._by_name.get(name) or self._connect(name)
+        if connection is None:
             return None
         source = participant.descriptor_set or Reflection(connection.channel)
         return DescribedServices(source, can_change=False)

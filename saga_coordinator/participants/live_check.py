@@ -49,7 +49,9 @@ async def live_faults(spec: dict[str, Any], participants: Participants) -> list[
     calls = list(_calls(spec, _DEFINITION, ""))
     services = {name: participants.described_afresh(name) for name in {call.participant for call in calls}}
     try:
-        found = await asyncio.gather(*(_faults(call, services[call.participant]) for call in calls))
+        found = await asyncio.gather(
+            *(_faults(call, participants.names, services[call.participant]) for call in calls)
+        )
     finally:
         for each in services.values():
             if each is not None:
@@ -73,11 +75,11 @@ def _calls(source: dict[str, Any], descriptor: Descriptor, path: str) -> Iterato
                 yield from _calls(item, inner, f"{place}[{index}]")
 
 
-async def _faults(call: _Call, services: DescribedServices | None) -> list[Fault]:
-    if services is None:
+async def _faults(call: _Call, names: frozenset[str], services: DescribedServices | None) -> list[Fault]:
+    if call.participant not in names:
         return [call.fault("participant", f"the participants file does not know `{call.participant}`")]
-    if "/" not in call.method:
-        return []
+    if services is None or "/" not in call.method:
+        return []  # a worker, or an implementation of saga.v1.ParticipantService: neither says what it knows by which name
     try:
         method = await services.method(call.method, PATIENCE_SECONDS)
     except NotDescribed as error:

@@ -10,7 +10,7 @@ import pytest
 from saga_coordinator.participants import directory
 from saga_coordinator.participants.directory import Directory, InvalidDirectory, Participant
 from saga_coordinator.participants.tls import Tls
-from saga_coordinator.saga import parsing
+from saga_coordinator.saga import parsing_actions
 from saga_coordinator.saga.errors import InvalidRequest
 
 
@@ -249,4 +249,4 @@ def test_certificates_that_cannot_work_are_faults(certificate: Path) -> None:
 
 
 def test_names_are_those_that_definitions_may_use() -> None:
-    assert directory._NAME == parsing._PARTICIPANT_NAME
+    assert directory._NAME == parsing_actions._PARTICIPANT_NAME
