@@ -1,7 +1,7 @@
 """How many sagas a second: `python -m bench [--seconds N]`, or `make bench`.
 
-One coordinator, one participant and the load, each a process, with an embedded PostgreSQL that syncs every commit. Each figure is
-taken several times, the shapes taking turns, and printed as the median with its spread.
+One coordinator, two participants (one that is called, one that dials in) and the load, each a process, with an embedded PostgreSQL
+that syncs every commit. Each figure is taken several times, the shapes taking turns, and printed as the median with its spread.
 """
 
 from __future__ import annotations
@@ -43,19 +43,24 @@ _READY_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Shape:
-    """One row of the table: a 2-step saga, so many at once, going through or rolled back."""
+    """One row of the table: a 2-step saga, so many at once, going through or rolled back, by calls or by a worker's stream."""
 
     name: str
+    participant: str
     in_flight: int
     refused_step: str
     ends_as: saga.SagaStatus.ValueType
 
 
 SHAPES = (
-    Shape("success", 1, "", saga.SAGA_STATUS_COMPLETED),
-    Shape("success", 64, "", saga.SAGA_STATUS_COMPLETED),
-    Shape("success", 256, "", saga.SAGA_STATUS_COMPLETED),
-    Shape("rollback", 32, "second", saga.SAGA_STATUS_COMPENSATED),
+    Shape("success", "contract", 1, "", saga.SAGA_STATUS_COMPLETED),
+    Shape("success", "worker", 1, "", saga.SAGA_STATUS_COMPLETED),
+    Shape("success", "contract", 64, "", saga.SAGA_STATUS_COMPLETED),
+    Shape("success", "worker", 64, "", saga.SAGA_STATUS_COMPLETED),
+    Shape("success", "contract", 256, "", saga.SAGA_STATUS_COMPLETED),
+    Shape("success", "worker", 256, "", saga.SAGA_STATUS_COMPLETED),
+    Shape("rollback", "contract", 32, "second", saga.SAGA_STATUS_COMPENSATED),
+    Shape("rollback", "worker", 32, "second", saga.SAGA_STATUS_COMPENSATED),
 )
 
 
@@ -80,7 +85,10 @@ def main() -> None:
         database = stack.enter_context(EmbeddedPostgres(folder / "postgres"))
         coordinator, participant = f"127.0.0.1:{_free_port()}", f"127.0.0.1:{_free_port()}"
         file = folder / "participants.yaml"
-        file.write_text(f"participants: {{bench: {{target: 'dns:///{participant}'}}}}\n", encoding="utf-8")
+        participants = (
+            f"participants: {{contract: {{target: 'dns:///{participant}'}}, worker: {{worker: true}}}}\n"
+        )
+        file.write_text(participants, encoding="utf-8")
         subprocess.run([_BIN / "saga-coordinator", "migrate", "--database-url", database.dsn], check=True)
         stack.enter_context(_process(sys.executable, "-m", "bench.participant", participant))
         serve = (
@@ -95,23 +103,25 @@ def main() -> None:
         process = stack.enter_context(
             _process(str(_BIN / "saga-coordinator"), *serve, "--log-level", "warning")
         )
+        stack.enter_context(_process(sys.executable, "-m", "bench.worker", coordinator))
         asyncio.run(_measure(coordinator, psutil.Process(process.pid), arguments.seconds, arguments.rounds))
 
 
 async def _measure(address: str, coordinator: psutil.Process, seconds: float, rounds: int) -> None:
     async with grpc.aio.insecure_channel(address) as channel:
         await _until_ready(channel)
-        await definitions_grpc.DefinitionServiceStub(channel).RegisterDefinition(
-            definitions.RegisterDefinitionRequest(definition=_two_steps())
-        )
+        for name in sorted({shape.participant for shape in SHAPES}):
+            await definitions_grpc.DefinitionServiceStub(channel).RegisterDefinition(
+                definitions.RegisterDefinitionRequest(definition=_two_steps(name))
+            )
         taken: dict[Shape, list[Taken]] = {shape: [] for shape in SHAPES}
         for _ in range(rounds):
             for shape in SHAPES:
                 await _take(channel, coordinator, shape, seconds / 4)  # warms up
                 taken[shape].append(await _take(channel, coordinator, shape, seconds))
     print(
-        f"{'2-step saga':12} {'in flight':>9} {'sagas/s':>9} {'lowest-highest':>16} {'p50 ms':>8} {'p99 ms':>8} "
-        f"{'coordinator us/saga':>20}"
+        f"{'2-step saga':12} {'participant':11} {'in flight':>9} {'sagas/s':>9} {'lowest-highest':>16} {'p50 ms':>8} "
+        f"{'p99 ms':>8} {'coordinator us/saga':>20}"
     )
     for shape, figures in taken.items():
         rates = [each.sagas_per_second for each in figures]
@@ -121,7 +131,8 @@ async def _measure(address: str, coordinator: psutil.Process, seconds: float, ro
         )
         spread = f"{min(rates):.0f}-{max(rates):.0f}"
         print(
-            f"{shape.name:12} {shape.in_flight:9} {statistics.median(rates):9.0f} {spread:>16} {p50:8.1f} {p99:8.1f} {cpu:20.0f}"
+            f"{shape.name:12} {shape.participant:11} {shape.in_flight:9} {statistics.median(rates):9.0f} {spread:>16} "
+            f"{p50:8.1f} {p99:8.1f} {cpu:20.0f}"
         )
 
 
@@ -140,7 +151,7 @@ async def _take(
     async def customer() -> None:
         while (sent := time.perf_counter()) < until:
             request = sagas.StartSagaRequest(
-                definition="bench", start_key=str(uuid.uuid4()), input=given, wait=True
+                definition=shape.participant, start_key=str(uuid.uuid4()), input=given, wait=True
             )
             reply = await start(request, timeout=30)
             if reply.saga.status != shape.ends_as:
@@ -161,15 +172,15 @@ def _cpu_seconds(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _two_steps() -> definition.Definition:
+def _two_steps(participant: str) -> definition.Definition:
     def operation() -> definition.Operation:
-        return definition.Operation(participant="bench", timeout=Duration(seconds=10))
+        return definition.Operation(participant=participant, method="perform", timeout=Duration(seconds=10))
 
     steps = [
         definition.Step(name=name, action=operation(), compensation=operation())
         for name in ("first", "second")
     ]
-    return definition.Definition(name="bench", steps=steps)
+    return definition.Definition(name=participant, steps=steps)
 
 
 async def _until_ready(channel: grpc.aio.Channel) -> None:
