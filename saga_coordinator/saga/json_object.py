@@ -18,7 +18,7 @@ _CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 class JsonObject:
     """A JSON object being read field by field; what was not read by `finish` is an unknown field."""
 
-    def __init__(self, source: Any, path: str, faults: list[Fault]) -> None:
+    def __init__(self, source: Any, path: str, faults: list[Fault], *, is_map: bool = False) -> None:
         self.path = path
         self.faults = faults
         self._fields: dict[str, Any] = {}
@@ -27,7 +27,9 @@ class JsonObject:
             self.fault("", "must be an object")
             return
         for key, value in source.items():
-            name = _CAMEL_HUMP.sub(lambda hump: "_" + hump[1].lower(), str(key))
+            name = str(key)
+            if not is_map:  # whose keys are the author's own words
+                name = _CAMEL_HUMP.sub(lambda hump: "_" + hump[1].lower(), name)
             if name in self._fields:
                 self.fault(name, f"is given twice, the second time as `{key}`")
             self._fields[name] = value
@@ -123,6 +125,11 @@ class JsonObject:
     def object(self, name: str) -> JsonObject | None:
         value = self.raw(name)
         return None if value is None else JsonObject(value, self.at(name), self.faults)
+
+    def map(self, name: str) -> JsonObject | None:
+        """An object whose keys are no field names, so that they are taken as they are."""
+        value = self.raw(name)
+        return None if value is None else JsonObject(value, self.at(name), self.faults, is_map=True)
 
     def finish(self) -> None:
         for name in self._fields:

@@ -23,6 +23,7 @@ from saga_coordinator.saga.definition import (
 )
 from saga_coordinator.saga.errors import Fault, InvalidDefinition
 from saga_coordinator.saga.expression import Expression, parse_expression
+from saga_coordinator.saga.input_schema import compile_schema
 from saga_coordinator.saga.json_object import JsonObject
 from saga_coordinator.saga.outcome import clip
 from saga_coordinator.saga.parsing_actions import (
@@ -44,6 +45,7 @@ from saga_coordinator.saga.parsing_actions import (
     read_recovery,
 )
 from saga_coordinator.saga.retry import RetryPolicy
+from saga_coordinator.saga.scope import ROOTS
 
 STEPS_MAX = 200
 BLOCK_NESTING_MAX = 8
@@ -54,22 +56,10 @@ FAULTS_MAX = 100
 
 _STEP_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _VARIABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
-_RESERVED_VARIABLES = frozenset(
-    {
-        "input",
-        "steps",
-        "saga",
-        "output",
-        "failure",
-        "index",
-        "number",
-        "previous",
-        "true",
-        "false",
-        "null",
-        "in",
-    }
-)
+_CEL_WORDS = """
+    true false null in as break const continue else for function if import let loop package namespace return var void while
+"""
+_RESERVED_VARIABLES = frozenset((*ROOTS, *_CEL_WORDS.split())) - {"item"}
 _ACTIONS = ("action", "delay", "until", "await_event", "approval", "saga", "switch", "for_each", "repeat")
 
 
@@ -115,7 +105,9 @@ def _definition(source: JsonObject, faults: list[Fault]) -> Definition | None:
     deadline_seconds = source.seconds("deadline", None, DEADLINE_SECONDS_MAX)
     max_parallel = source.whole("max_parallel", 0, 1, PARALLEL_MAX)
     output = read_payload(source, "output")
-    labels = read_labels(source.object("labels"))
+    labels = read_labels(source.map("labels"))
+    raw_schema = source.raw("input_schema")
+    schema = None if raw_schema is None else compile_schema(raw_schema, "input_schema", faults)
     around = _Around(read_defaults(source.object("defaults")))
     steps = _steps(source, around)
     source.finish()
@@ -126,7 +118,9 @@ def _definition(source: JsonObject, faults: list[Fault]) -> Definition | None:
         )
     if not steps:
         return None
-    definition = Definition(name, Block(steps, output), description, deadline_seconds, max_parallel, labels)
+    definition = Definition(
+        name, Block(steps, output), description, deadline_seconds, max_parallel, labels, schema
+    )
     check_scopes(definition, faults)
     return definition
 
@@ -241,11 +235,7 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], around: _Around
         source.fault(given[1], f"cannot stand beside `{given[0]}`; a step does one thing")
     action, undo, said = _action(source, name, given[0] if given else "", around, is_stubborn=is_stubborn)
     is_call = given[:1] == ["action"]
-    if on_failure is not None and given and given[0] in ("action", "switch", "for_each", "repeat"):
-        where = "in the action" if is_call else "in the steps of the block"
-        source.fault("on_failure", f"belongs {where}")
-    if deadline_seconds is not None and not isinstance(action, Operation):
-        source.fault("deadline", "is for steps with an action or a child saga; waits have a timeout")
+    _check_fit(source, given[0] if given else "action", is_call=isinstance(action, Operation))
     compensation, is_undo_optional = None, False
     excuses = [
         excuse
@@ -290,6 +280,24 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], around: _Around
         said or on_failure or (OnFailure.PAUSE if is_forward else OnFailure.COMPENSATE),
         is_undo_optional,
     )
+
+
+def _check_fit(source: JsonObject, kind: str, *, is_call: bool) -> None:
+    """Finds fields that mean nothing for a step that does this kind of thing."""
+    if source.text("on_failure") and kind in ("action", "switch", "for_each", "repeat"):
+        source.fault(
+            "on_failure", f"belongs {'in the action' if kind == 'action' else 'in the steps of the block'}"
+        )
+    if is_call:
+        return
+    if source.raw("deadline") is not None:
+        source.fault("deadline", "is for steps with an action or a child saga; waits have a timeout")
+    for flag in ("pivot", "read_only", "irreversible"):
+        if source.flag(flag):
+            source.fault(
+                flag,
+                f"is for a step with an action or a child saga, and this one has `{kind}`; mark the step that calls",
+            )
 
 
 def _goes_on(compensation: JsonObject) -> bool:
@@ -376,7 +384,7 @@ def _for_each(source: JsonObject, around: _Around) -> ForEach:
     if not _VARIABLE_NAME.fullmatch(name) or name in _RESERVED_VARIABLES:
         source.fault(
             "as",
-            f"`{name[:80]}` cannot name the item; it must match {_VARIABLE_NAME.pattern} and not be in use",
+            f"`{name[:80]}` cannot name the item; it must match {_VARIABLE_NAME.pattern} and mean nothing else in expressions",
         )
     max_parallel = source.whole("max_parallel", 0, 1, PARALLEL_MAX)
     block = _block(source, around)

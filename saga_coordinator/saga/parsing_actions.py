@@ -127,7 +127,7 @@ def read_operation(source: JsonObject, step: str, defaults: Defaults, retry: Ret
     raw_retry = source.object("retry")
     if raw_retry is not None:
         retry = _retry(raw_retry, retry)
-    outcomes = _outcomes(source.object("outcomes"))
+    outcomes = _outcomes(source.map("outcomes"))
     source.finish()
     assert timeout is not None
     return Operation(participant, method, template, timeout, pending, retry, outcomes)
