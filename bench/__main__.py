@@ -1,7 +1,7 @@
 """How many sagas a second: `python -m bench [--seconds N]`, or `make bench`.
 
-One coordinator, two participants (one that is called, one that dials in) and the load, each a process, with an embedded PostgreSQL
-that syncs every commit. Each figure is taken several times, the shapes taking turns, and printed as the median with its spread.
+One coordinator, two participants (one is called, one dials in) and the load, each a process, with an embedded PostgreSQL that
+syncs every commit. Each figure is taken several times, the shapes taking turns, and printed as the median with its spread.
 """
 
 from __future__ import annotations
