@@ -472,6 +472,9 @@ class Sagas:
 
         return await self._database.ask(statement)
 
+    async def started_by(self, start_key: str) -> tuple[str, bytes] | None:
+        return await self._database.ask(lambda: self._database.start_keys.get(start_key))
+
 
 class Definitions:
     """Every coordinator has all definitions in memory."""
@@ -480,6 +483,9 @@ class Definitions:
         self._database = database
 
     async def get(self, name: str, version: int) -> RegisteredDefinition:
+        return self._database.definitions[name]
+
+    async def for_start(self, name: str, version: int) -> RegisteredDefinition:
         return self._database.definitions[name]
 
 

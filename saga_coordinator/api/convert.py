@@ -138,6 +138,8 @@ def registered_message(registered: RegisteredDefinition) -> definition_service_p
         version=registered.version,
         digest=registered.digest,
         registered_at=instant(registered.registered_at),
+        deprecated=registered.deprecated,
+        is_default=registered.is_default,
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from saga_coordinator.api import requests
 from saga_coordinator.api.convert import registered_message
 from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, page_token, position_of
-from saga_coordinator.api.rpc import Context
+from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.status import Resource
 from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.live_check import live_faults
@@ -27,7 +27,13 @@ class DefinitionService:
         self._participants = participants
 
     def resource(self, request: object) -> Resource | None:
-        if isinstance(request, pb.GetDefinitionRequest):
+        if isinstance(
+            request,
+            pb.GetDefinitionRequest
+            | pb.DeprecateDefinitionRequest
+            | pb.SetDefaultVersionRequest
+            | pb.DeleteDefinitionRequest,
+        ):
             version = f"/versions/{request.version}" if request.version else ""
             return Resource("saga.v1.Definition", f"{request.name}{version}")
         return None
@@ -58,22 +64,48 @@ class DefinitionService:
     ) -> pb.GetDefinitionResponse:
         name, version = requests.which_definition(request.name, request.version)
         return pb.GetDefinitionResponse(
-            registered=registered_message(await self._definitions.get(name, version))
+            registered=registered_message(await self._definitions.look_up(name, version))
         )
 
     async def ListDefinitions(  # noqa: N802
         self, request: pb.ListDefinitionsRequest, context: Context
     ) -> pb.ListDefinitionsResponse:
-        page_size = requests.page_size(request.page_size)
+        name, page_size = requests.definition_list(request)
         after = position_of(request, request.page_token)
-        found = await self._definitions.page(after or "", page_size + 1)
+        if name:
+            before = int(after) if after else None
+            found = await self._definitions.versions(name, before, page_size + 1)
+        else:
+            found = await self._definitions.page(after or "", page_size + 1)
         response = pb.ListDefinitionsResponse()
         room = RESPONSE_BYTES_MAX
         for count, registered in enumerate(found):
             message = registered_message(registered)
             room -= message.ByteSize()
             if count == page_size or (room < 0 and count):
-                response.next_page_token = page_token(request, found[count - 1].name)
+                last = found[count - 1]
+                response.next_page_token = page_token(request, str(last.version) if name else last.name)
                 break
             response.definitions.append(message)
         return response
+
+    async def DeprecateDefinition(  # noqa: N802
+        self, request: pb.DeprecateDefinitionRequest, context: Context
+    ) -> pb.DeprecateDefinitionResponse:
+        name, version = requests.which_definition(request.name, request.version, is_version_required=True)
+        deprecated = await self._definitions.deprecate(name, version, deprecated=request.deprecated)
+        return pb.DeprecateDefinitionResponse(registered=registered_message(deprecated))
+
+    async def SetDefaultVersion(  # noqa: N802
+        self, request: pb.SetDefaultVersionRequest, context: Context
+    ) -> pb.SetDefaultVersionResponse:
+        name, version = requests.which_definition(request.name, request.version)
+        used = await self._definitions.set_default(name, version)
+        return pb.SetDefaultVersionResponse(registered=registered_message(used))
+
+    async def DeleteDefinition(  # noqa: N802
+        self, request: pb.DeleteDefinitionRequest, context: Context
+    ) -> pb.DeleteDefinitionResponse:
+        name, version = requests.which_definition(request.name, request.version, is_version_required=True)
+        await unhindered(self._definitions.delete(name, version))
+        return pb.DeleteDefinitionResponse()

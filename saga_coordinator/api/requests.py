@@ -18,7 +18,13 @@ from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX
 from saga_coordinator.engine.coordinator import StartSaga
 from saga_coordinator.participants.payload import PayloadError, check_size, from_value
 from saga_coordinator.participants.worker_stream import Greeting
-from saga_coordinator.pb.saga.v1 import definition_pb2, saga_pb2, saga_service_pb2, worker_service_pb2
+from saga_coordinator.pb.saga.v1 import (
+    definition_pb2,
+    definition_service_pb2,
+    saga_pb2,
+    saga_service_pb2,
+    worker_service_pb2,
+)
 from saga_coordinator.saga.errors import Fault, InvalidDefinition, InvalidRequest
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX, Cause, Outcome, Refused, Succeeded, Unknown, clip
@@ -300,18 +306,21 @@ def saga_filter(request: saga_service_pb2.ListSagasRequest) -> tuple[SagaFilter,
     return wanted, page_size
 
 
-def which_definition(name: str, version: int) -> tuple[str, int]:
+def which_definition(name: str, version: int, *, is_version_required: bool = False) -> tuple[str, int]:
     faults = _Faults()
     asked = (faults.line("name", name, NAME_CHARACTERS_MAX, is_required=True), faults.version(version))
+    if is_version_required and not version:
+        faults.add("version", "is required")
     faults.done()
     return asked
 
 
-def page_size(value: int) -> int:
+def definition_list(request: definition_service_pb2.ListDefinitionsRequest) -> tuple[str, int]:
+    """The definition whose versions are asked for, empty for all definitions; and how many to list."""
     faults = _Faults()
-    size = faults.page_size(value)
+    asked = (faults.line("name", request.name, NAME_CHARACTERS_MAX), faults.page_size(request.page_size))
     faults.done()
-    return size
+    return asked
 
 
 def definition_spec(request: Message, definition: definition_pb2.Definition) -> dict[str, Any]:
@@ -335,12 +344,21 @@ def definition_spec(request: Message, definition: definition_pb2.Definition) -> 
                 except PayloadError as error:
                     faults.extend(error.inside("input").inside(kind).inside(index).inside("steps").faults)
                 operation.ClearField("input")
+    schema: Any = None
+    if bare.HasField("input_schema"):
+        try:
+            schema = from_value(struct_pb2.Value(struct_value=bare.input_schema))
+        except PayloadError as error:
+            faults.extend(error.inside("input_schema").faults)
+        bare.ClearField("input_schema")
     try:
         spec: dict[str, Any] = json_format.MessageToDict(bare, preserving_proto_field_name=True)
     except (ValueError, json_format.Error) as error:
         raise InvalidDefinition([*faults, Fault("", f"has a value without a JSON form: {error}")]) from None
     for index, kind, payload in inputs:
         spec["steps"][index][kind]["input"] = payload
+    if schema is not None:
+        spec["input_schema"] = schema
     if faults:
         try:
             parse_definition(spec)

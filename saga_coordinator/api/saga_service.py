@@ -84,7 +84,6 @@ class SagaService:
 
     async def StartSaga(self, request: pb.StartSagaRequest, context: Context) -> pb.StartSagaResponse:  # noqa: N802  # the RPC's name
         asked = requests.start_saga(request, self._payload_bytes_max, context.invocation_metadata())
-        version = await self._version(asked)
         saga_id, created = await self._coordinator.start_saga(asked)
         if request.wait:
             settled = await self._wait(saga_id, _patience_seconds(context.time_remaining()))
@@ -95,9 +94,8 @@ class SagaService:
                 and (saga := settled_message(settled.run, asked.start_key))
             ):
                 return pb.StartSagaResponse(saga=saga, created=True)
-        # What it takes to go on with is known; the whole saga would cost two reads, which most callers have no use for. Versions
-        # only grow: where the newest is now what it was before, it was so in between.
-        elif created and version == await self._version(asked):
+        # What it takes to go on with is known; the whole saga would cost two reads, which most callers have no use for.
+        elif created and (version := asked.version or self._coordinator.version_of(saga_id)):
             saga = started_message(saga_id, asked.definition, version, asked.start_key)
             return pb.StartSagaResponse(saga=saga, created=True)
         return pb.StartSagaResponse(saga=await self._saga(saga_id), created=created)
@@ -176,10 +174,6 @@ class SagaService:
         saga_id, step, operation, outcome = requests.report_outcome(request, self._payload_bytes_max)
         applied = await unhindered(self._coordinator.report_outcome(saga_id, step, operation, outcome))
         return pb.ReportOutcomeResponse(applied=applied, saga=await self._saga(saga_id))
-
-    async def _version(self, asked: engine.StartSaga) -> int:
-        """The version that a start gets now; from memory but for once in a while."""
-        return asked.version or (await self._definitions.get(asked.definition)).version
 
     async def _wait(self, saga_id: str, seconds: float) -> engine.Settled | None:
         """Returns when the saga is settled, the time is over, or the server stops."""

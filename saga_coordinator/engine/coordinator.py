@@ -21,7 +21,13 @@ from saga_coordinator.engine.requests import Answer, Asked, Inbox
 from saga_coordinator.engine.tasks import end
 from saga_coordinator.saga.decide import CancelAsked, Decision, OutcomeReported, StartRequested
 from saga_coordinator.saga.entries import decode
-from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow, OwnershipLost, Unavailable
+from saga_coordinator.saga.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    NotPossibleNow,
+    OwnershipLost,
+    Unavailable,
+)
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Outcome
 from saga_coordinator.saga.state import SETTLED, fold
@@ -42,7 +48,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StartSaga:
-    """A request to start a saga; `version` 0 is the newest, `deadline_seconds` None the definition's.
+    """A request to start a saga; `version` 0 is the default or newest, `deadline_seconds` None the definition's.
 
     `headers` travel with every call of the saga; a repetition may come with others.
     """
@@ -189,7 +195,8 @@ class Coordinator:
 
         Raises:
             NotFound: no such definition or version.
-            NotPossibleNow: a participant is not in the directory.
+            NotPossibleNow: the version is deprecated, or a participant is not in the directory.
+            InvalidRequest: the input does not fit the definition's schema; with every fault.
             AlreadyExists: the start key belongs to a different request.
             Unavailable: the database is away; repeating with the same start key is safe.
             Overloaded: more sagas wait for a coordinator with room than may.
@@ -198,18 +205,33 @@ class Coordinator:
             raise Unavailable("the coordinator is stopping")
         if not self._lease.may_act:
             raise Unavailable("the coordinator's lease has run out; it cannot reach the database")
-        registered = await self._definitions.get(request.definition, request.version)
-        missing = sorted(registered.definition.participants - self._participants.names)
-        if missing:
-            raise NotPossibleNow(
-                f"the participants file does not know {', '.join(missing)}, which definition `{registered.name}` calls; add "
-                "them and reload (SIGHUP)"
-            )
+        try:
+            registered = await self._allowed(request)
+        except (InvalidRequest, NotPossibleNow):
+            # What is refused now may have been allowed when this request came first.
+            started = await self._sagas.started_by(request.start_key)
+            if started is None or started[1] != request.digest():
+                raise
+            return started[0], False
         # Once handed to the journal a start may become durable, so it is seen through even if the caller goes away.
         task = asyncio.create_task(self._start(registered, request))
         self._starts.add(task)
         task.add_done_callback(self._start_ended)
         return await asyncio.shield(task)
+
+    async def _allowed(self, request: StartSaga) -> RegisteredDefinition:
+        """The definition to start with. Raises as `start_saga`."""
+        registered = await self._definitions.for_start(request.definition, request.version)
+        definition = registered.definition
+        missing = sorted(definition.participants - self._participants.names)
+        if missing:
+            raise NotPossibleNow(
+                f"the participants file does not know {', '.join(missing)}, which definition `{registered.name}` calls; add "
+                "them and reload (SIGHUP)"
+            )
+        if definition.input_schema is not None and (faults := definition.input_schema.faults(request.input)):
+            raise InvalidRequest(faults)
+        return registered
 
     def _start_ended(self, task: asyncio.Task[tuple[str, bool]]) -> None:
         self._starts.discard(task)
@@ -244,6 +266,11 @@ class Coordinator:
                 raise AlreadyExists(str(taken)) from None
             return taken.saga_id, False
         return saga_id, True
+
+    def version_of(self, saga_id: str) -> int | None:
+        """The version of a saga in this coordinator's memory; None when it is not there."""
+        run = self._drive.runs.get(saga_id)
+        return None if run is None else run.state.version
 
     async def wait(self, saga_id: str, timeout_seconds: float) -> Settled | None:
         """Returns as soon as the saga has ended or needs attention; None when it has not after `timeout_seconds`.

@@ -65,10 +65,16 @@ class Sagas(Protocol):
     async def status(self, saga_id: str) -> SagaStatus:
         """Raises NotFound."""
 
+    async def started_by(self, start_key: str) -> tuple[str, bytes] | None:
+        """The saga that has the start key, and the digest of the request that started it."""
+
 
 class Definitions(Protocol):
     async def get(self, name: str, version: int) -> RegisteredDefinition:
-        """A version of a definition, or the newest for 0. Raises NotFound, and Unavailable when the database is away."""
+        """The content of a version; for 0, of the one that a start without version gets. Raises as `for_start`."""
+
+    async def for_start(self, name: str, version: int) -> RegisteredDefinition:
+        """The version that a saga may start with. Raises NotFound, NotPossibleNow for a deprecated one, and Unavailable."""
 
 
 class Requests(Protocol):

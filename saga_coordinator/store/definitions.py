@@ -1,32 +1,45 @@
-"""Definitions: registered once, never changed."""
+"""Definitions: registered once, their content never changed. What changes is which versions sagas may start with.
+
+A coordinator keeps what it has read: the content of versions for good, since it never changes, and which version a start gets for
+`NEWEST_KEPT_SECONDS`. So starts may go by what somebody registered, deprecated, deleted or made the default for that long.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
-from datetime import datetime
+from asyncio import sleep
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, func, insert, select
+from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.errors import NotFound, Unavailable
+from saga_coordinator.saga.errors import NotFound, NotPossibleNow, Unavailable
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.tables import NAMESPACE
+from saga_coordinator.store.tables import NAMESPACE, sagas
 from saga_coordinator.store.tables import definitions as table
 
 _REGISTER_TRIES_MAX = 10
 NEWEST_KEPT_SECONDS = 1.0
-"""How long another coordinator's registration may go unnoticed by starts that ask for the newest version."""
+"""How long another coordinator's registration, and whatever else is decided about versions, may go unnoticed by starts."""
+START_SECONDS = 1.0
+"""How long a start may take from its look at the definition to its commit, for a deletion to notice it."""
+_CLOCKS_APART = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class RegisteredDefinition:
-    """A version of a definition. `spec` is its canonical JSON form, `definition` what that means."""
+    """A version of a definition. `spec` is its canonical JSON form, `definition` what that means.
+
+    `deprecated` and `is_default` are as they were when this was read, and false where nobody asked for them.
+    """
 
     name: str
     version: int
@@ -34,15 +47,17 @@ class RegisteredDefinition:
     spec: dict[str, Any]
     registered_at: datetime
     definition: Definition
+    deprecated: bool = False
+    is_default: bool = False
 
 
 class Definitions:
-    """Registers and finds definitions; versions once read are kept in memory, since they never change."""
+    """Registers and finds definitions, and keeps what people decide about their versions."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pinned: dict[tuple[str, int], RegisteredDefinition] = {}
-        self._newest: dict[str, tuple[float, RegisteredDefinition]] = {}
+        self._started: dict[tuple[str, int], tuple[float, RegisteredDefinition]] = {}
 
     async def register(self, spec: dict[str, Any]) -> tuple[RegisteredDefinition, bool]:
         """Stores the definition; gives the newest version again, and False, when its content is the same.
@@ -55,13 +70,13 @@ class Definitions:
         digest = hashlib.sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()
         async with self._database.connection() as connection:
             for _ in range(_REGISTER_TRIES_MAX):
-                newest = (await connection.execute(_newest(definition.name))).one_or_none()
-                if newest is not None and newest.digest == digest:
-                    return self._keep_newest(newest), False
+                newest = (await connection.execute(_LAST, {"name": definition.name})).one_or_none()
+                if newest is not None and newest.digest == digest and newest.deleted_at is None:
+                    return self._seen(newest), False
                 values = {
                     "namespace": NAMESPACE,
                     "name": definition.name,
-                    "version": newest.version + 1 if newest else 1,
+                    "version": newest.last_version + 1 if newest else 1,
                     "digest": digest,
                     "spec": spec,
                 }
@@ -69,58 +84,214 @@ class Definitions:
                     row = (await connection.execute(insert(table).values(values).returning(table))).one()
                 except IntegrityError:
                     continue  # somebody registered that version at the same moment: look again
-                return self._keep_newest(row), True
+                self._forget(definition.name)
+                return self._pin(row), True
         raise Unavailable(f"definition {definition.name} is being registered by many at once; try again")
 
     async def get(self, name: str, version: int = 0) -> RegisteredDefinition:
-        """A version, or the newest for 0. Raises NotFound, and Unavailable when the database is away."""
-        if version:
-            return self._pinned.get((name, version)) or self._keep(await self._find(name, version))
-        looked_up_at, newest = self._newest.get(name, (0.0, None))
-        if newest is None or looked_up_at + NEWEST_KEPT_SECONDS < time.monotonic():
-            return self._keep_newest(await self._find(name, version))
-        return newest
+        """The content of a version, deleted or not; for 0, of the one that a start without version gets.
 
-    async def _find(self, name: str, version: int) -> Row[Any]:
-        query = _newest(name)
-        if version:
-            query = select(table).where(
-                table.c.namespace == NAMESPACE, table.c.name == name, table.c.version == version
-            )
-        async with self._database.connection() as connection:
-            row = (await connection.execute(query)).one_or_none()
+        Raises:
+            NotFound: there is none, or none that is not deleted.
+            NotPossibleNow: for 0, all are deprecated.
+            Unavailable: the database is away.
+        """
+        if not version:
+            return await self.for_start(name)
+        pinned = self._pinned.get((name, version))
+        if pinned is None:
+            row = await self._row(_SEEN.where(table.c.version == version), name)
+            if row is None:
+                raise _not_found(name, version)
+            pinned = self._pin(row)
+        return pinned
+
+    async def for_start(self, name: str, version: int = 0) -> RegisteredDefinition:
+        """The version that a saga may start with now: for 0 the default, else the newest that is not deprecated.
+
+        Raises:
+            NotFound: there is no such version, or it was deleted.
+            NotPossibleNow: the version is deprecated; the message names the one to use.
+            Unavailable: the database is away.
+        """
+        known_since, known = self._started.get((name, version), (0.0, None))
+        now = time.monotonic()  # before the question, so that it is the answer's age at least
+        if known is not None and now < known_since + NEWEST_KEPT_SECONDS:
+            return known
+        wanted = _SEEN.where(table.c.version == version) if version else _FOR_START
+        row = await self._row(wanted.where(_IS_LIVE), name)
         if row is None:
-            asked = f"version {version} of definition" if version else "definition"
-            raise NotFound(
-                f"there is no {asked} `{name}`; register it first (saga-coordinator definition apply FILE)"
+            raise await self._no_start(name, version)
+        if row.deprecated:
+            raise NotPossibleNow(
+                f"version {version} of definition `{name}` is deprecated, so no saga starts with it; {await self._instead(name)}"
             )
-        return row
+        found = self._pin(row)
+        self._started[name, version] = (now, found)
+        return found
+
+    async def look_up(self, name: str, version: int = 0) -> RegisteredDefinition:
+        """A version, or the newest for 0, with what is decided about it at this moment. Raises NotFound and Unavailable."""
+        wanted = _SEEN.where(table.c.version == version) if version else _NEWEST
+        row = await self._row(wanted.where(_IS_LIVE), name)
+        if row is None:
+            raise _not_found(name, version)
+        return self._seen(row)
 
     async def page(self, after_name: str, limit: int) -> list[RegisteredDefinition]:
         """The newest version of each definition whose name sorts behind `after_name`, by name."""
         newest = (
             select(table.c.name, func.max(table.c.version).label("version"))
-            .where(table.c.namespace == NAMESPACE, table.c.name > after_name)
+            .where(table.c.namespace == NAMESPACE, table.c.name > after_name, _IS_LIVE)
             .group_by(table.c.name)
             .order_by(table.c.name)
             .limit(limit)
             .subquery()
         )
         query = (
-            select(table)
+            select(table, _IS_DEFAULT)
             .join(newest, (table.c.name == newest.c.name) & (table.c.version == newest.c.version))
             .where(table.c.namespace == NAMESPACE)
             .order_by(table.c.name)
         )
+        return await self._list(query)
+
+    async def versions(self, name: str, before_version: int | None, limit: int) -> list[RegisteredDefinition]:
+        """Versions of one definition, the newest first, below `before_version` where that is given. None is no error."""
+        query = _SEEN.where(_IS_LIVE).order_by(table.c.version.desc()).limit(limit)
+        if before_version is not None:
+            query = query.where(table.c.version < before_version)
+        return await self._list(query, {"name": name})
+
+    async def deprecate(self, name: str, version: int, *, deprecated: bool) -> RegisteredDefinition:
+        """Lets no more sagas start with the version, or lets them again.
+
+        Raises:
+            NotFound: there is no such version.
+            NotPossibleNow: it is the default.
+            Unavailable: the database is away.
+        """
+        values: dict[str, Any] = {"deprecated": deprecated}
+        if deprecated:
+            values["default_since"] = None
+        await self._decide(
+            name, version, values, "deprecated", unless=_IS_DEFAULT_NOW if deprecated else None
+        )
+        return await self.look_up(name, version)
+
+    async def set_default(self, name: str, version: int) -> RegisteredDefinition:
+        """Has starts without version use this one, or the newest again for 0; returns what they use now.
+
+        Raises:
+            NotFound: there is no such definition or version.
+            NotPossibleNow: the version is deprecated, or, for 0, all are.
+            Unavailable: the database is away.
+        """
+        statement = _SET_DEFAULT if version else _UNSET_DEFAULT
+        parameters = {"namespace": NAMESPACE, "name": name, **({"version": version} if version else {})}
         async with self._database.connection() as connection:
-            return [self._keep(row) for row in await connection.execute(query)]
+            chosen = (await connection.execute(statement, parameters)).scalar()
+        self._forget(name)
+        if version and not chosen:
+            await self.look_up(name, version)  # which says so if there is none
+            raise NotPossibleNow(
+                f"version {version} of definition `{name}` is deprecated; take that back before making it the default"
+            )
+        row = await self._row(_FOR_START.where(_IS_LIVE), name)
+        if row is None:
+            raise await self._no_start(name, version)
+        return self._seen(row)
 
-    def _keep_newest(self, row: Row[Any]) -> RegisteredDefinition:
-        newest = self._keep(row)
-        self._newest[row.name] = (time.monotonic(), newest)
-        return newest
+    async def delete(self, name: str, version: int) -> None:
+        """Removes a version that no saga refers to.
 
-    def _keep(self, row: Row[Any]) -> RegisteredDefinition:
+        The row stays, marked: its number must not come to mean something else, and a coordinator that stood still while this
+        was decided may yet commit a start, which then goes on as any other. All coordinators that move have noticed before the
+        last look for sagas.
+
+        Raises:
+            NotFound: there is no such version.
+            NotPossibleNow: a saga refers to it, or it is the default.
+            Unavailable: the database is away; it may be deleted all the same. Repeating finishes it.
+        """
+        row = await self._row(_SEEN.where(table.c.version == version), name)
+        if row is None:
+            raise _not_found(name, version)
+        async with self._database.connection() as connection:
+            await _refuse_if_used(connection, row)
+        await self._decide(
+            name,
+            version,
+            {"deleted_at": func.coalesce(table.c.deleted_at, func.now()), "default_since": None},
+            "deleted",
+            unless=_IS_DEFAULT_NOW,
+            is_live=False,
+        )
+        await sleep(NEWEST_KEPT_SECONDS + START_SECONDS)
+        async with self._database.connection() as connection:
+            try:
+                await _refuse_if_used(connection, row)
+            except NotPossibleNow:
+                await connection.execute(_version(name, version).values(deleted_at=None))
+                raise
+
+    async def _decide(
+        self,
+        name: str,
+        version: int,
+        values: dict[str, Any],
+        what: str,
+        *,
+        unless: ColumnElement[bool] | None = None,
+        is_live: bool = True,
+    ) -> None:
+        """Updates the version, in one conditional statement."""
+        statement = _version(name, version).values(values)
+        if is_live:
+            statement = statement.where(_IS_LIVE)
+        if unless is not None:
+            statement = statement.where(~unless)
+        async with self._database.connection() as connection:
+            is_done = (await connection.execute(statement)).rowcount > 0
+        self._forget(name)
+        if not is_done:
+            await self.look_up(name, version)  # which says so if there is none
+            raise NotPossibleNow(
+                f"version {version} of definition `{name}` is the default, and cannot be {what}: make another one the default "
+                "first, or 0 for the newest"
+            )
+
+    async def _row(self, query: Select[Any], name: str) -> Row[Any] | None:
+        async with self._database.connection() as connection:
+            row: Row[Any] | None = (await connection.execute(query, {"name": name})).one_or_none()
+        return row
+
+    async def _list(
+        self, query: Select[Any], parameters: dict[str, Any] | None = None
+    ) -> list[RegisteredDefinition]:
+        async with self._database.connection() as connection:
+            rows: Sequence[Row[Any]] = (await connection.execute(query, parameters or {})).all()
+        return [self._seen(row) for row in rows]
+
+    async def _no_start(self, name: str, version: int) -> NotFound | NotPossibleNow:
+        """Why there is nothing to start with."""
+        if not version and await self._row(_NEWEST.where(_IS_LIVE), name) is not None:
+            return NotPossibleNow(
+                f"every version of definition `{name}` is deprecated, so no saga starts with it; register a new one, or take one "
+                "back"
+            )
+        return _not_found(name, version)
+
+    async def _instead(self, name: str) -> str:
+        row = await self._row(_FOR_START.where(_IS_LIVE), name)
+        return f"use version {row.version}" if row is not None else "register a new one"
+
+    def _forget(self, name: str) -> None:
+        """What starts have been told of the definition, so that at least this coordinator goes by what was decided."""
+        for key in [key for key in self._started if key[0] == name]:
+            del self._started[key]
+
+    def _pin(self, row: Row[Any]) -> RegisteredDefinition:
         pinned = self._pinned.get((row.name, row.version))
         if pinned is None:
             definition = parse_definition(row.spec)
@@ -130,11 +301,95 @@ class Definitions:
             self._pinned[row.name, row.version] = pinned
         return pinned
 
+    def _seen(self, row: Row[Any]) -> RegisteredDefinition:
+        return replace(self._pin(row), deprecated=row.deprecated, is_default=row.is_default)
 
-def _newest(name: str) -> Any:
-    return (
-        select(table)
-        .where(table.c.namespace == NAMESPACE, table.c.name == name)
-        .order_by(table.c.version.desc())
-        .limit(1)
+
+def _not_found(name: str, version: int) -> NotFound:
+    asked = f"version {version} of definition" if version else "definition"
+    return NotFound(
+        f"there is no {asked} `{name}`; register it first (saga-coordinator definition apply FILE)"
     )
+
+
+async def _refuse_if_used(connection: AsyncConnection, row: Row[Any]) -> None:
+    """Raises NotPossibleNow. Identities sort by the time of the start, so none is older than the version."""
+    oldest = (row.registered_at - _CLOCKS_APART).timestamp()
+    milliseconds = f"{max(0, int(oldest * 1000)):012x}"
+    parameters = {
+        "definition": row.name,
+        "version": row.version,
+        "oldest": f"{milliseconds[:8]}-{milliseconds[8:]}-0000-0000-000000000000",
+    }
+    saga_id = (await connection.execute(_USED, parameters)).scalar()
+    if saga_id is not None:
+        raise NotPossibleNow(
+            f"version {row.version} of definition `{row.name}` cannot be deleted: saga {saga_id} refers to it, and maybe "
+            "others; deprecate it instead"
+        )
+
+
+def _version(name: str, version: int) -> Any:
+    return update(table).where(
+        table.c.namespace == NAMESPACE, table.c.name == name, table.c.version == version
+    )
+
+
+_IS_LIVE = table.c.deleted_at.is_(None)
+_others = table.alias("others")
+_LATEST_DEFAULT = (
+    select(func.max(_others.c.default_since))
+    .where(_others.c.namespace == table.c.namespace, _others.c.name == table.c.name)
+    .correlate(table)
+    .scalar_subquery()
+)
+_IS_DEFAULT_NOW = and_(table.c.default_since.is_not(None), table.c.default_since == _LATEST_DEFAULT)
+_IS_DEFAULT = _IS_DEFAULT_NOW.label("is_default")
+
+# Built once: building a statement costs as much as executing it.
+_SEEN = select(table, _IS_DEFAULT).where(table.c.namespace == NAMESPACE, table.c.name == bindparam("name"))
+_NEWEST = _SEEN.order_by(table.c.version.desc()).limit(1)
+_FOR_START = (
+    _SEEN.where(table.c.deprecated.is_(False))
+    .order_by(table.c.default_since.desc().nulls_last(), table.c.version.desc())
+    .limit(1)
+)
+# The newest that is not deleted, or of none the last number that was ever given.
+_LAST = (
+    select(
+        table,
+        _IS_DEFAULT,
+        select(func.max(_others.c.version))
+        .where(_others.c.namespace == NAMESPACE, _others.c.name == bindparam("name"))
+        .scalar_subquery()
+        .label("last_version"),
+    )
+    .where(table.c.namespace == NAMESPACE, table.c.name == bindparam("name"))
+    .order_by(_IS_LIVE.desc(), table.c.version.desc())
+    .limit(1)
+)
+_USED = (
+    select(sagas.c.saga_id)
+    .where(
+        sagas.c.definition == bindparam("definition"),
+        sagas.c.version == bindparam("version"),
+        sagas.c.saga_id >= bindparam("oldest"),
+    )
+    .limit(1)
+)
+_SET_DEFAULT = text("""
+WITH chosen AS (
+    UPDATE saga.definitions SET default_since = clock_timestamp()
+    WHERE namespace = :namespace AND name = :name AND version = :version AND NOT deprecated AND deleted_at IS NULL
+    RETURNING version
+), others AS (
+    UPDATE saga.definitions SET default_since = NULL
+    WHERE namespace = :namespace AND name = :name AND version <> :version AND default_since IS NOT NULL
+        AND EXISTS (SELECT FROM chosen)
+)
+SELECT version FROM chosen
+""")
+_UNSET_DEFAULT = text("""
+UPDATE saga.definitions SET default_since = NULL
+WHERE namespace = :namespace AND name = :name AND default_since IS NOT NULL RETURNING version
+""")

@@ -17,7 +17,7 @@ _INSERTED = ("definitions", "start_keys", "sagas", "log", "coordinators", "reque
 NEEDED = (
     ("SELECT", (*_INSERTED, "schema_version")),
     ("INSERT", _INSERTED),
-    ("UPDATE", ("sagas", "coordinators", "requests", "workers")),
+    ("UPDATE", ("definitions", "sagas", "coordinators", "requests", "workers")),
     ("DELETE", ("coordinators", "requests", "workers")),
 )
 """What serving takes, beside USAGE of the schema; docs/postgres.md says the same."""

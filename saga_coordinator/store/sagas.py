@@ -76,6 +76,9 @@ _LOG = (
     .order_by(log.c.sequence)
     .limit(bindparam("limit"))
 )
+_STARTED_BY = select(start_keys.c.saga_id, start_keys.c.request_digest).where(
+    start_keys.c.namespace == NAMESPACE, start_keys.c.start_key == bindparam("start_key")
+)
 _STATUS = select(sagas.c.status).where(sagas.c.saga_id == bindparam("saga_id"))
 
 
@@ -131,6 +134,12 @@ class Sagas:
             for row in await connection.execute(query):
                 logs[row.saga_id].append(_stored(row))
         return logs
+
+    async def started_by(self, start_key: str) -> tuple[str, bytes] | None:
+        """The saga that has the start key, and the digest of the request that started it."""
+        async with self._database.connection() as connection:
+            row = (await connection.execute(_STARTED_BY, {"start_key": start_key})).one_or_none()
+        return None if row is None else (row.saga_id, bytes(row.request_digest))
 
     async def status(self, saga_id: str) -> SagaStatus:
         """Only the status, cheaply. Raises NotFound."""

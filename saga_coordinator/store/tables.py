@@ -5,6 +5,7 @@ is shared by two sagas: the schema can be partitioned and distributed, and sagas
 """
 
 from sqlalchemy import (
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -14,6 +15,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    false,
     func,
     text,
 )
@@ -39,7 +41,15 @@ definitions = Table(
     Column("digest", Text, nullable=False),
     Column("spec", JSONB, nullable=False),
     Column("registered_at", _instant, nullable=False, server_default=func.now()),
+    Column("deprecated", Boolean, nullable=False, server_default=false()),
+    # The latest one of a name is its default, so that choosing another is one row's matter.
+    Column("default_since", _instant),
+    # A deleted version stays as a row: its number must never mean something else, and a saga may have been faster.
+    Column("deleted_at", _instant),
     CheckConstraint("version >= 1", name="version_positive"),
+    CheckConstraint(
+        "default_since IS NULL OR (NOT deprecated AND deleted_at IS NULL)", name="default_can_be_started"
+    ),
 )
 
 start_keys = Table(

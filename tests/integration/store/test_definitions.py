@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
 
-from saga_coordinator.saga.errors import InvalidDefinition, NotFound, Unavailable
+from saga_coordinator.saga.errors import InvalidDefinition, NotFound, NotPossibleNow, Unavailable
 from saga_coordinator.store import definitions as module
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import Definitions
@@ -103,6 +105,7 @@ async def test_the_newest_version_registered_elsewhere_is_seen_in_time(
     here, there = Definitions(database), Definitions(database)
     monkeypatch.setattr(module, "NEWEST_KEPT_SECONDS", 60.0)
     await here.register(spec())
+    assert (await here.get("order")).version == 1
     await there.register(spec(timeout="6s"))
     assert (await here.get("order")).version == 1
     monkeypatch.setattr(module, "NEWEST_KEPT_SECONDS", -1.0)  # the time is over
@@ -117,3 +120,203 @@ async def test_pages_list_the_newest_versions_by_name(definitions: Definitions) 
     assert [(each.name, each.version) for each in page] == [("a", 1), ("b", 2), ("c", 1)]
     assert [each.name for each in await definitions.page("c", 3)] == ["d"]
     assert await definitions.page("d", 3) == []
+
+
+# What people decide about versions.
+
+
+@pytest.fixture
+async def three(definitions: Definitions) -> Definitions:
+    """Definition `order` in three versions."""
+    for timeout in ("1s", "2s", "3s"):
+        await definitions.register(spec(timeout=timeout))
+    return definitions
+
+
+SAGA = """
+INSERT INTO saga.sagas (saga_id, start_key, definition, version, status, labels, ended_at)
+VALUES (%s, 'key', 'order', %s, 'COMPLETED', '{}', now())
+"""
+LATER = "ffffffff-0000-7000-8000-000000000000"
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deletions wait for nobody, and nothing is kept that would have to be waited for."""
+    monkeypatch.setattr(module, "NEWEST_KEPT_SECONDS", 0.0)
+    monkeypatch.setattr(module, "START_SECONDS", 0.0)
+
+
+async def test_no_saga_starts_with_a_deprecated_version(three: Definitions) -> None:
+    assert (await three.for_start("order", 2)).version == 2
+    assert (await three.deprecate("order", 2, deprecated=True)).deprecated
+    with pytest.raises(
+        NotPossibleNow, match=r"version 2 of definition `order` is deprecated.*; use version 3$"
+    ):
+        await three.for_start("order", 2)
+    assert (await three.get("order", 2)).version == 2, "sagas that run go on"
+    assert not (await three.deprecate("order", 2, deprecated=False)).deprecated
+    assert (await three.for_start("order", 2)).version == 2
+
+
+async def test_a_start_without_version_passes_deprecated_ones_over(three: Definitions) -> None:
+    await three.deprecate("order", 3, deprecated=True)
+    assert (await three.for_start("order")).version == 2
+    for version in (1, 2):
+        await three.deprecate("order", version, deprecated=True)
+    with pytest.raises(NotPossibleNow, match="every version of definition `order` is deprecated"):
+        await three.for_start("order")
+    with pytest.raises(NotPossibleNow, match=r"version 1 .* is deprecated.*; register a new one"):
+        await three.for_start("order", 1)
+
+
+async def test_the_default_version_is_used_until_it_is_the_newest_again(three: Definitions) -> None:
+    for default in (2, 1):
+        assert (await three.set_default("order", default)).version == default
+        assert (await three.for_start("order")).version == default
+    assert [(each.version, each.is_default) for each in await three.versions("order", None, 9)] == [
+        (3, False),
+        (2, False),
+        (1, True),
+    ]
+    assert (await three.set_default("order", 0)).version == 3
+    assert (await three.for_start("order")).version == 3
+    assert not (await three.look_up("order", 1)).is_default
+
+
+async def test_a_new_version_does_not_take_over_from_the_default(three: Definitions) -> None:
+    await three.set_default("order", 2)
+    await three.register(spec(timeout="4s"))
+    assert (await three.for_start("order")).version == 2
+    assert (await three.look_up("order")).version == 4
+
+
+async def test_the_default_is_neither_deprecated_nor_deleted(three: Definitions) -> None:
+    await three.set_default("order", 2)
+    with pytest.raises(NotPossibleNow, match="is the default, and cannot be deprecated"):
+        await three.deprecate("order", 2, deprecated=True)
+    with pytest.raises(NotPossibleNow, match="is the default, and cannot be deleted"):
+        await three.delete("order", 2)
+    await three.deprecate("order", 1, deprecated=True)
+    with pytest.raises(NotPossibleNow, match="version 1 of definition `order` is deprecated"):
+        await three.set_default("order", 1)
+    assert (await three.for_start("order")).version == 2
+
+
+async def test_the_database_refuses_a_default_that_cannot_be_started(
+    three: Definitions, query: Query
+) -> None:
+    await three.set_default("order", 2)
+    for column in ("deprecated = true", "deleted_at = now()"):
+        with pytest.raises(psycopg.errors.CheckViolation, match="definitions_default_can_be_started"):
+            await query(f"UPDATE saga.definitions SET {column} WHERE version = 2")
+
+
+async def test_many_who_choose_a_default_leave_one(database: Database, three: Definitions) -> None:
+    coordinators = [Definitions(database) for _ in range(6)]
+    await asyncio.gather(
+        *(each.set_default("order", 1 + index % 3) for index, each in enumerate(coordinators))
+    )
+    versions = await three.versions("order", None, 9)
+    assert [each.is_default for each in versions].count(True) == 1
+    used = await three.for_start("order")
+    assert used.version == next(each.version for each in versions if each.is_default)
+
+
+async def test_what_was_decided_elsewhere_is_noticed_in_time(
+    database: Database, three: Definitions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "NEWEST_KEPT_SECONDS", 60.0)
+    elsewhere = Definitions(database)
+    assert [(await three.for_start("order", version)).version for version in (0, 3)] == [3, 3]
+    await elsewhere.deprecate("order", 3, deprecated=True)
+    assert [(await three.for_start("order", version)).version for version in (0, 3)] == [3, 3]
+    monkeypatch.setattr(module, "NEWEST_KEPT_SECONDS", -1.0)  # the time is over
+    assert (await three.for_start("order")).version == 2
+    with pytest.raises(NotPossibleNow):
+        await three.for_start("order", 3)
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(three: Definitions) -> None:
+    await three.delete("order", 3)
+    for ask in (three.for_start, three.look_up):
+        with pytest.raises(NotFound, match="there is no version 3"):
+            await ask("order", 3)
+        assert (await ask("order")).version == 2
+    assert [each.version for each in await three.versions("order", None, 9)] == [2, 1]
+    assert [each.version for each in await three.page("", 9)] == [2]
+    again, is_new = await three.register(spec(timeout="3s"))
+    assert (again.version, is_new) == (4, True)
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_definition_whose_versions_are_all_deleted_is_gone(three: Definitions) -> None:
+    for version in (1, 2, 3):
+        await three.delete("order", version)
+    for ask in (three.for_start, three.look_up, three.get):
+        with pytest.raises(NotFound, match="there is no definition `order`"):
+            await ask("order")
+    assert await three.page("", 9) == []
+    assert (await three.register(spec(timeout="3s")))[0].version == 4
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_deleting_again_is_no_error(three: Definitions) -> None:
+    await three.delete("order", 2)
+    await three.delete("order", 2)
+    with pytest.raises(NotFound):
+        await three.delete("order", 9)
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_version_that_a_saga_refers_to_is_not_deleted(three: Definitions, query: Query) -> None:
+    await query(SAGA, LATER, 2)
+    with pytest.raises(NotPossibleNow, match=f"cannot be deleted: saga {LATER} refers to it"):
+        await three.delete("order", 2)
+    assert (await three.for_start("order", 2)).version == 2
+    await three.delete("order", 3)
+
+
+async def test_a_start_that_was_under_way_takes_the_deletion_back(
+    three: Definitions, query: Query, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another coordinator has just looked, and commits its start after the first look for sagas."""
+
+    async def meanwhile(seconds: float) -> None:
+        assert seconds >= module.NEWEST_KEPT_SECONDS + module.START_SECONDS
+        with pytest.raises(NotFound):
+            await three.for_start("order", 2)
+        await query(SAGA, LATER, 2)
+
+    monkeypatch.setattr(module, "sleep", meanwhile)
+    with pytest.raises(NotPossibleNow, match=f"saga {LATER} refers to it"):
+        await three.delete("order", 2)
+    assert (await three.for_start("order", 2)).version == 2
+
+
+@pytest.mark.usefixtures("at_once")
+async def test_a_saga_that_was_slower_than_a_deletion_finds_its_definition(
+    database: Database, three: Definitions
+) -> None:
+    await three.delete("order", 2)
+    assert (await Definitions(database).get("order", 2)).spec == spec(timeout="2s")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda definitions, name, version: definitions.deprecate(name, version, deprecated=True),
+        lambda definitions, name, version: definitions.set_default(name, version),
+        lambda definitions, name, version: definitions.delete(name, version),
+    ],
+    ids=["deprecate", "set_default", "delete"],
+)
+async def test_deciding_about_what_does_not_exist(
+    ask: Callable[[Definitions, str, int], Any], three: Definitions
+) -> None:
+    for name, version in (("order", 9), ("other", 1)):
+        with pytest.raises(NotFound, match=f"there is no version {version} of definition `{name}`"):
+            await ask(three, name, version)
+    with pytest.raises(NotFound, match="there is no definition `other`"):
+        await three.set_default("other", 0)

@@ -11,7 +11,10 @@ from google.protobuf.struct_pb2 import Value
 from saga_coordinator.api import requests
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
-from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
+from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
+    ListDefinitionsRequest,
+    RegisterDefinitionRequest,
+)
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     CancelSagaRequest,
     GetSagaRequest,
@@ -185,7 +188,7 @@ def test_filters() -> None:
     assert requests.saga_filter(ListSagasRequest())[1] == 100
     bad = ListSagasRequest(statuses=[1, 0, 99], page_size=1001)  # type: ignore[list-item]  # not of the enum
     assert paths(requests.saga_filter, bad) == ["statuses[1]", "statuses[2]", "page_size"]
-    assert paths(requests.page_size, -1) == ["page_size"]
+    assert paths(requests.definition_list, ListDefinitionsRequest(page_size=-1)) == ["page_size"]
 
 
 STEP = {

@@ -56,6 +56,21 @@ class DefinitionServiceStub(object):
                 request_serializer=saga_dot_v1_dot_definition__service__pb2.ListDefinitionsRequest.SerializeToString,
                 response_deserializer=saga_dot_v1_dot_definition__service__pb2.ListDefinitionsResponse.FromString,
                 _registered_method=True)
+        self.DeprecateDefinition = channel.unary_unary(
+                '/saga.v1.DefinitionService/DeprecateDefinition',
+                request_serializer=saga_dot_v1_dot_definition__service__pb2.DeprecateDefinitionRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_definition__service__pb2.DeprecateDefinitionResponse.FromString,
+                _registered_method=True)
+        self.SetDefaultVersion = channel.unary_unary(
+                '/saga.v1.DefinitionService/SetDefaultVersion',
+                request_serializer=saga_dot_v1_dot_definition__service__pb2.SetDefaultVersionRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_definition__service__pb2.SetDefaultVersionResponse.FromString,
+                _registered_method=True)
+        self.DeleteDefinition = channel.unary_unary(
+                '/saga.v1.DefinitionService/DeleteDefinition',
+                request_serializer=saga_dot_v1_dot_definition__service__pb2.DeleteDefinitionRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_definition__service__pb2.DeleteDefinitionResponse.FromString,
+                _registered_method=True)
 
 
 class DefinitionServiceServicer(object):
@@ -84,7 +99,32 @@ class DefinitionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListDefinitions(self, request, context):
-        """The newest version of each definition, by name.
+        """The newest version of each definition, by name; or all versions of one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeprecateDefinition(self, request, context):
+        """Lets no more sagas start with a version, or lets them again; those that run go on. A start that names a deprecated version
+        is FAILED_PRECONDITION and told which one to use; one without version passes it over. FAILED_PRECONDITION for the default
+        version. Other coordinators notice within a second.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetDefaultVersion(self, request, context):
+        """Has starts without version use this one rather than the newest. FAILED_PRECONDITION for a deprecated version. Other
+        coordinators notice within a second.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteDefinition(self, request, context):
+        """Removes a version that no saga, running or ended, refers to; FAILED_PRECONDITION otherwise, and for the default version. Its
+        number is not used again. Takes some seconds, until every coordinator knows. Repeating is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,6 +152,21 @@ def add_DefinitionServiceServicer_to_server(servicer, server):
                     servicer.ListDefinitions,
                     request_deserializer=saga_dot_v1_dot_definition__service__pb2.ListDefinitionsRequest.FromString,
                     response_serializer=saga_dot_v1_dot_definition__service__pb2.ListDefinitionsResponse.SerializeToString,
+            ),
+            'DeprecateDefinition': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeprecateDefinition,
+                    request_deserializer=saga_dot_v1_dot_definition__service__pb2.DeprecateDefinitionRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_definition__service__pb2.DeprecateDefinitionResponse.SerializeToString,
+            ),
+            'SetDefaultVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetDefaultVersion,
+                    request_deserializer=saga_dot_v1_dot_definition__service__pb2.SetDefaultVersionRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_definition__service__pb2.SetDefaultVersionResponse.SerializeToString,
+            ),
+            'DeleteDefinition': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDefinition,
+                    request_deserializer=saga_dot_v1_dot_definition__service__pb2.DeleteDefinitionRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_definition__service__pb2.DeleteDefinitionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -223,6 +278,87 @@ class DefinitionService(object):
             '/saga.v1.DefinitionService/ListDefinitions',
             saga_dot_v1_dot_definition__service__pb2.ListDefinitionsRequest.SerializeToString,
             saga_dot_v1_dot_definition__service__pb2.ListDefinitionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeprecateDefinition(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.DefinitionService/DeprecateDefinition',
+            saga_dot_v1_dot_definition__service__pb2.DeprecateDefinitionRequest.SerializeToString,
+            saga_dot_v1_dot_definition__service__pb2.DeprecateDefinitionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetDefaultVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.DefinitionService/SetDefaultVersion',
+            saga_dot_v1_dot_definition__service__pb2.SetDefaultVersionRequest.SerializeToString,
+            saga_dot_v1_dot_definition__service__pb2.SetDefaultVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteDefinition(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.DefinitionService/DeleteDefinition',
+            saga_dot_v1_dot_definition__service__pb2.DeleteDefinitionRequest.SerializeToString,
+            saga_dot_v1_dot_definition__service__pb2.DeleteDefinitionResponse.FromString,
             options,
             channel_credentials,
             insecure,

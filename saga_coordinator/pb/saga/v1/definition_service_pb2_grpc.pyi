@@ -42,7 +42,20 @@ class DefinitionServiceStub:
     """Checks a definition and stores nothing. Faults are the answer, not an error."""
     GetDefinition: _grpc.UnaryUnaryMultiCallable[_definition_service_pb2.GetDefinitionRequest, _definition_service_pb2.GetDefinitionResponse]
     ListDefinitions: _grpc.UnaryUnaryMultiCallable[_definition_service_pb2.ListDefinitionsRequest, _definition_service_pb2.ListDefinitionsResponse]
-    """The newest version of each definition, by name."""
+    """The newest version of each definition, by name; or all versions of one."""
+    DeprecateDefinition: _grpc.UnaryUnaryMultiCallable[_definition_service_pb2.DeprecateDefinitionRequest, _definition_service_pb2.DeprecateDefinitionResponse]
+    """Lets no more sagas start with a version, or lets them again; those that run go on. A start that names a deprecated version
+    is FAILED_PRECONDITION and told which one to use; one without version passes it over. FAILED_PRECONDITION for the default
+    version. Other coordinators notice within a second.
+    """
+    SetDefaultVersion: _grpc.UnaryUnaryMultiCallable[_definition_service_pb2.SetDefaultVersionRequest, _definition_service_pb2.SetDefaultVersionResponse]
+    """Has starts without version use this one rather than the newest. FAILED_PRECONDITION for a deprecated version. Other
+    coordinators notice within a second.
+    """
+    DeleteDefinition: _grpc.UnaryUnaryMultiCallable[_definition_service_pb2.DeleteDefinitionRequest, _definition_service_pb2.DeleteDefinitionResponse]
+    """Removes a version that no saga, running or ended, refers to; FAILED_PRECONDITION otherwise, and for the default version. Its
+    number is not used again. Takes some seconds, until every coordinator knows. Repeating is safe.
+    """
 
 @_typing.type_check_only
 class DefinitionServiceAsyncStub(DefinitionServiceStub):
@@ -57,7 +70,20 @@ class DefinitionServiceAsyncStub(DefinitionServiceStub):
     """Checks a definition and stores nothing. Faults are the answer, not an error."""
     GetDefinition: _aio.UnaryUnaryMultiCallable[_definition_service_pb2.GetDefinitionRequest, _definition_service_pb2.GetDefinitionResponse]  # type: ignore[assignment]
     ListDefinitions: _aio.UnaryUnaryMultiCallable[_definition_service_pb2.ListDefinitionsRequest, _definition_service_pb2.ListDefinitionsResponse]  # type: ignore[assignment]
-    """The newest version of each definition, by name."""
+    """The newest version of each definition, by name; or all versions of one."""
+    DeprecateDefinition: _aio.UnaryUnaryMultiCallable[_definition_service_pb2.DeprecateDefinitionRequest, _definition_service_pb2.DeprecateDefinitionResponse]  # type: ignore[assignment]
+    """Lets no more sagas start with a version, or lets them again; those that run go on. A start that names a deprecated version
+    is FAILED_PRECONDITION and told which one to use; one without version passes it over. FAILED_PRECONDITION for the default
+    version. Other coordinators notice within a second.
+    """
+    SetDefaultVersion: _aio.UnaryUnaryMultiCallable[_definition_service_pb2.SetDefaultVersionRequest, _definition_service_pb2.SetDefaultVersionResponse]  # type: ignore[assignment]
+    """Has starts without version use this one rather than the newest. FAILED_PRECONDITION for a deprecated version. Other
+    coordinators notice within a second.
+    """
+    DeleteDefinition: _aio.UnaryUnaryMultiCallable[_definition_service_pb2.DeleteDefinitionRequest, _definition_service_pb2.DeleteDefinitionResponse]  # type: ignore[assignment]
+    """Removes a version that no saga, running or ended, refers to; FAILED_PRECONDITION otherwise, and for the default version. Its
+    number is not used again. Takes some seconds, until every coordinator knows. Repeating is safe.
+    """
 
 class DefinitionServiceServicer(metaclass=_abc_1.ABCMeta):
     """Definitions: checked, versioned and immutable."""
@@ -93,6 +119,37 @@ class DefinitionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _definition_service_pb2.ListDefinitionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_definition_service_pb2.ListDefinitionsResponse, _abc.Awaitable[_definition_service_pb2.ListDefinitionsResponse]]:
-        """The newest version of each definition, by name."""
+        """The newest version of each definition, by name; or all versions of one."""
+
+    @_abc_1.abstractmethod
+    def DeprecateDefinition(
+        self,
+        request: _definition_service_pb2.DeprecateDefinitionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_definition_service_pb2.DeprecateDefinitionResponse, _abc.Awaitable[_definition_service_pb2.DeprecateDefinitionResponse]]:
+        """Lets no more sagas start with a version, or lets them again; those that run go on. A start that names a deprecated version
+        is FAILED_PRECONDITION and told which one to use; one without version passes it over. FAILED_PRECONDITION for the default
+        version. Other coordinators notice within a second.
+        """
+
+    @_abc_1.abstractmethod
+    def SetDefaultVersion(
+        self,
+        request: _definition_service_pb2.SetDefaultVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_definition_service_pb2.SetDefaultVersionResponse, _abc.Awaitable[_definition_service_pb2.SetDefaultVersionResponse]]:
+        """Has starts without version use this one rather than the newest. FAILED_PRECONDITION for a deprecated version. Other
+        coordinators notice within a second.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteDefinition(
+        self,
+        request: _definition_service_pb2.DeleteDefinitionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_definition_service_pb2.DeleteDefinitionResponse, _abc.Awaitable[_definition_service_pb2.DeleteDefinitionResponse]]:
+        """Removes a version that no saga, running or ended, refers to; FAILED_PRECONDITION otherwise, and for the default version. Its
+        number is not used again. Takes some seconds, until every coordinator knows. Repeating is safe.
+        """
 
 def add_DefinitionServiceServicer_to_server(servicer: DefinitionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
