@@ -13,10 +13,11 @@ from typing import Any
 from unittest.mock import patch
 
 from saga_coordinator.engine.advance import Advance
-from saga_coordinator.engine.coordinator import Coordinator, StartSaga
+from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ownership import Claiming
+from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga import decide, proceed, state
 from saga_coordinator.saga.draft import Draft
 from saga_coordinator.saga.entries import (

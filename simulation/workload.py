@@ -10,7 +10,8 @@ import random
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from saga_coordinator.engine.coordinator import Coordinator, StartSaga
+from saga_coordinator.engine.coordinator import Coordinator
+from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow, Unavailable
 from saga_coordinator.saga.identity import OperationKind
 from simulation.database import SimulatedDatabase

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from typing import Any
 
-from google.protobuf import json_format, timestamp_pb2
+from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from saga_coordinator.engine.advance import Run
-from saga_coordinator.participants.payload import NESTING_MAX, fill, to_value
+from saga_coordinator.participants.payload import NESTING_MAX, PayloadError, fill, to_value
 from saga_coordinator.pb.saga.v1 import definition_pb2, definition_service_pb2, saga_pb2
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.entries import decode
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.state import ENDS, EffectKnown, SagaStatus, StepState, StepStatus, fold
+from saga_coordinator.saga.place import nodes
+from saga_coordinator.saga.state import ENDS, EffectKnown, SagaState, SagaStatus, StepState, StepStatus, fold
 from saga_coordinator.store.definitions import RegisteredDefinition
 from saga_coordinator.store.sagas import LogEntry, SagaRecord
 
@@ -86,16 +88,26 @@ def settled_message(run: Run, start_key: str) -> saga_pb2.Saga | None:
         ended_at=_instant_of_epoch(run.settled_at) if state.status in ENDS else None,
         deadline_at=_instant_of_epoch(state.deadline_at) if state.deadline_at is not None else None,
         sequence=state.sequence,
-        steps=[_step_message(step.name, state.step(step.name)) for step in run.definition.steps],
     )
     fill(message.input, state.input)
+    add_progress(message, run.definition, state)
     return message
 
 
-def step_messages(saga_id: str, definition: Definition, log: Iterable[LogEntry]) -> list[saga_pb2.StepState]:
-    """The state of each step after `log`, in the definition's order."""
-    state = fold(saga_id, (decode(logged.entry) for logged in log))
-    return [_step_message(step.name, state.step(step.name)) for step in definition.steps]
+def add_progress(message: saga_pb2.Saga, definition: Definition, state: SagaState) -> None:
+    """What only the log tells: each instance of a step, in the definition's order, the output, and whose child it is."""
+    message.steps.extend(_step_message(node.key, state.step(node.key)) for node in nodes(definition, state))
+    if state.status is SagaStatus.COMPLETED and definition.block.output is not None:
+        _show(message.output, state.output)
+    message.output_problem = state.output_problem or ""
+    if state.parent is not None:
+        message.parent_saga_id = state.parent.saga_id
+        message.parent_step = state.parent.step
+
+
+def folded(saga_id: str, log: Iterable[LogEntry]) -> SagaState:
+    """The state that the entries lead to."""
+    return fold(saga_id, (decode(logged.entry) for logged in log))
 
 
 def _step_message(name: str, state: StepState) -> saga_pb2.StepState:
@@ -108,8 +120,25 @@ def _step_message(name: str, state: StepState) -> saga_pb2.StepState:
         retry_at=_instant_of_epoch(state.retry_at) if state.retry_at is not None else None,
     )
     if state.is_output_known:
-        fill(message.output, state.output)
+        _show(message.output, state.output)
+    if state.pending_until is not None:
+        message.waiting_until.CopyFrom(_instant_of_epoch(state.pending_until))
+    if state.deadline_at is not None:
+        message.deadline_at.CopyFrom(_instant_of_epoch(state.deadline_at))
+    if state.wait is not None:
+        message.awaited_event = state.wait.event or ""
+        message.awaited_correlation = state.wait.correlation or ""
+        if state.wait.shown is not None:
+            _show(message.shown, state.wait.shown)
     return message
+
+
+def _show(value: struct_pb2.Value, payload: Any) -> None:
+    """Writes what a definition has computed, which may be more deeply nested than anything that comes in from outside."""
+    try:
+        fill(value, payload)
+    except PayloadError as error:
+        value.string_value = f"[not shown: {error}]"
 
 
 def entry_message(logged: LogEntry) -> saga_pb2.Entry:

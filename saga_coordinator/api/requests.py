@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 
 from saga_coordinator.api.convert import OPERATION_KINDS, SAGA_STATUSES
 from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX
-from saga_coordinator.engine.coordinator import StartSaga
+from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.participants.payload import PayloadError, check_size, from_value
 from saga_coordinator.participants.worker_stream import Greeting
 from saga_coordinator.pb.saga.v1 import (
@@ -27,13 +27,19 @@ from saga_coordinator.pb.saga.v1 import (
 )
 from saga_coordinator.saga.errors import Fault, InvalidDefinition, InvalidRequest
 from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.inputs import EventArrived
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX, Cause, Outcome, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.parsing_actions import DEADLINE_SECONDS_MAX
+from saga_coordinator.store.events import Event
 from saga_coordinator.store.sagas import SagaFilter
 
 NAME_CHARACTERS_MAX = 100
 START_KEY_CHARACTERS_MAX = 200
+STEP_KEY_CHARACTERS_MAX = 1000
+EVENT_ID_CHARACTERS_MAX = 200
+CORRELATION_CHARACTERS_MAX = 200
+PERSON_CHARACTERS_MAX = 200
 METHOD_CHARACTERS_MAX = 200
 METHODS_MAX = 1000
 WORKER_ID_CHARACTERS_MAX = 200
@@ -229,7 +235,7 @@ def report_outcome(
     """The saga's id, the step, which operation of it, and what became of that."""
     faults = _Faults()
     found = faults.saga_id(request.saga_id)
-    step = faults.line("step", request.step, NAME_CHARACTERS_MAX, is_required=True)
+    step = faults.line("step", request.step, STEP_KEY_CHARACTERS_MAX, is_required=True)
     operation = OPERATION_KINDS.get(request.operation)
     if operation is None:
         faults.add("operation", "must be OPERATION_KIND_ACTION or OPERATION_KIND_COMPENSATION")
@@ -247,6 +253,58 @@ def report_outcome(
     assert operation is not None
     assert outcome is not None
     return found, step, operation, outcome
+
+
+def signal_saga(
+    request: saga_service_pb2.SignalSagaRequest, payload_bytes_max: int
+) -> tuple[str, EventArrived]:
+    """The saga's id, and the event."""
+    faults = _Faults()
+    found = faults.saga_id(request.saga_id)
+    event = _event(faults, request.event, payload_bytes_max, is_correlated=False)
+    faults.done()
+    return found, event
+
+
+def publish_event(request: saga_service_pb2.PublishEventRequest, payload_bytes_max: int) -> Event:
+    faults = _Faults()
+    event = _event(faults, request.event, payload_bytes_max, is_correlated=True)
+    faults.done()
+    return Event(event.event_id, event.name, event.correlation, event.payload)
+
+
+def _event(
+    faults: _Faults, event: saga_service_pb2.Event, payload_bytes_max: int, *, is_correlated: bool
+) -> EventArrived:
+    correlation = faults.line(
+        "event.correlation", event.correlation, CORRELATION_CHARACTERS_MAX, is_required=is_correlated
+    )
+    return EventArrived(
+        faults.line("event.event_id", event.event_id, EVENT_ID_CHARACTERS_MAX, is_required=True),
+        faults.line("event.name", event.name, NAME_CHARACTERS_MAX, is_required=True),
+        correlation,
+        faults.payload("event.payload", event.payload, payload_bytes_max)
+        if event.HasField("payload")
+        else None,
+    )
+
+
+def decide_approval(request: saga_service_pb2.DecideApprovalRequest) -> tuple[str, str, str, str]:
+    """The saga's id, the step, who decides, and their comment."""
+    faults = _Faults()
+    found = faults.saga_id(request.saga_id)
+    step = faults.line("step", request.step, STEP_KEY_CHARACTERS_MAX, is_required=True)
+    decided_by = faults.line("decided_by", request.decided_by, PERSON_CHARACTERS_MAX, is_required=True)
+    comment = faults.text("comment", request.comment)
+    faults.done()
+    return found, step, decided_by, comment
+
+
+def preview_compensation(request: saga_service_pb2.PreviewCompensationRequest) -> str:
+    faults = _Faults()
+    found = faults.saga_id(request.saga_id)
+    faults.done()
+    return found
 
 
 def _cause(faults: _Faults, path: str, cause: saga_pb2.Cause, default_code: str) -> Cause:

@@ -8,11 +8,12 @@ from typing import Any, TypeVar
 
 from saga_coordinator.api import requests
 from saga_coordinator.api.convert import (
+    add_progress,
     entry_message,
+    folded,
     saga_message,
     settled_message,
     started_message,
-    step_messages,
 )
 from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, page_token, position_of
 from saga_coordinator.api.rpc import Context, unhindered
@@ -71,6 +72,9 @@ class SagaService:
                 | pb.WatchSagaRequest()
                 | pb.CancelSagaRequest()
                 | pb.ReportOutcomeRequest()
+                | pb.SignalSagaRequest()
+                | pb.DecideApprovalRequest()
+                | pb.PreviewCompensationRequest()
             ):
                 return Resource("saga.v1.Saga", request.saga_id)
             case _:
@@ -203,7 +207,7 @@ class SagaService:
     async def _with_steps(self, record: SagaRecord, log: list[LogEntry]) -> saga_pb2.Saga:
         registered = await self._definitions.get(record.definition, record.version)
         saga = saga_message(record)
-        saga.steps.extend(step_messages(record.saga_id, registered.definition, log))
+        add_progress(saga, registered.definition, folded(record.saga_id, log))
         return saga
 
     async def _log(self, record: SagaRecord) -> list[LogEntry]:

@@ -13,7 +13,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saga_coordinator.engine.lease import Lease
-from saga_coordinator.saga.decide import Decision, Effect, Input, Invoke, SetTimer, StartRequested, decide
+from saga_coordinator.saga.decide import (
+    Decision,
+    Effect,
+    Input,
+    Invoke,
+    LookForEvent,
+    SetTimer,
+    StartRequested,
+    decide,
+)
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.entries import Entry
 from saga_coordinator.saga.state import SETTLED, SagaState
@@ -21,6 +30,9 @@ from saga_coordinator.store.journal import Append, Journal, Move, Start
 
 SLEEP_AFTER_SECONDS = 5.0
 """A saga that has nothing to do for longer than this is let go: it holds no memory and no owner until it is due."""
+
+_AT_ONCE = (Invoke, LookForEvent)
+"""Effects whose end brings the next decision: a saga is not let go before."""
 
 
 class Run:
@@ -122,13 +134,16 @@ class Advance:
         run.settled_at = run.started_at if state.status in SETTLED else None
         return run, Advanced((decision,), decision.effects, wake_at is not None)
 
-    async def advance(self, run: Run, inputs: Sequence[Input]) -> Advanced:
+    async def advance(self, run: Run, inputs: Sequence[Input], *, may_call: bool = True) -> Advanced:
         """What follows from `inputs`, committed. `run.state` is the new state when this returns.
+
+        When it may not be called for here, what there is to do is queued for whoever claims the saga.
 
         Raises:
             OwnershipLost: another coordinator has written to the saga (P8).
             Unavailable: the journal was stopped while the database is away.
         """
+        may_call = may_call and self.may_call
         before = state = run.state
         entries: list[Entry] = []
         invocations: list[Effect] = []
@@ -141,14 +156,14 @@ class Advance:
                 happened,
                 self._lease.now(),
                 self._dice.random(),
-                may_call=self.may_call,
+                may_call=may_call,
             )
             state = decision.state
             entries += decision.entries
             decisions.append(decision)
-            invocations += [effect for effect in decision.effects if isinstance(effect, Invoke)]
-            last = tuple(effect for effect in decision.effects if not isinstance(effect, Invoke))
-        wake_at = self._wake_at(last, state, self.may_call)
+            invocations += [effect for effect in decision.effects if isinstance(effect, _AT_ONCE)]
+            last = tuple(effect for effect in decision.effects if not isinstance(effect, _AT_ONCE))
+        wake_at = self._wake_at((*invocations, *last), state, may_call)
         is_told = (state.status, state.remaining) == (before.status, before.remaining)
         is_moved = wake_at is not None or not is_told
         if entries or is_moved:
@@ -173,6 +188,8 @@ class Advance:
         now = self._lease.now()
         if not may_call:
             return now
+        if any(isinstance(effect, _AT_ONCE) for effect in effects):
+            return None
         due_at = next((effect.due_at for effect in effects if isinstance(effect, SetTimer)), now)
         return due_at if due_at - now > SLEEP_AFTER_SECONDS else None
 

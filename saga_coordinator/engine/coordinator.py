@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import orjson
 import structlog
 
 from saga_coordinator.engine.advance import Advance, Run
+from saga_coordinator.engine.children import Children
 from saga_coordinator.engine.drive import Drive
+from saga_coordinator.engine.events import Published, Publishing
 from saga_coordinator.engine.lease import Lease, boot_seconds
 from saga_coordinator.engine.ownership import Claiming, EngineSettings
-from saga_coordinator.engine.ports import Definitions, Listener, Ownership, Participants, Requests, Sagas
+from saga_coordinator.engine.ports import (
+    Definitions,
+    Events,
+    Listener,
+    Ownership,
+    Participants,
+    Requests,
+    Sagas,
+)
 from saga_coordinator.engine.requests import Answer, Asked, Inbox
+from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.engine.tasks import end
-from saga_coordinator.saga.decide import CancelAsked, Decision, OutcomeReported, StartRequested
+from saga_coordinator.saga.decide import (
+    ApprovalDecided,
+    CancelAsked,
+    Decision,
+    EventArrived,
+    Invoke,
+    OutcomeReported,
+    RecallAsked,
+    StartRequested,
+)
+from saga_coordinator.saga.definition import CHILD_PARTICIPANT
 from saga_coordinator.saga.entries import decode
 from saga_coordinator.saga.errors import (
     AlreadyExists,
     InvalidRequest,
     NotPossibleNow,
     OwnershipLost,
+    SagaError,
     Unavailable,
 )
 from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Outcome
-from saga_coordinator.saga.state import SETTLED, fold
-from saga_coordinator.store import definitions, ownership, requests, sagas
+from saga_coordinator.saga.outcome import Cause, Outcome
+from saga_coordinator.saga.state import SETTLED, SagaState, fold
+from saga_coordinator.store import definitions, events, ownership, requests, sagas
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import RegisteredDefinition
+from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import Journal, StartKeyTaken
 from saga_coordinator.store.log_writer import PostgresLog
 from saga_coordinator.store.requests import Request
@@ -44,27 +64,6 @@ _DELIVERY_SECONDS = 20.0
 _RETIRE_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class StartSaga:
-    """A request to start a saga; `version` 0 is the default or newest, `deadline_seconds` None the definition's.
-
-    `headers` travel with every call of the saga; a repetition may come with others.
-    """
-
-    definition: str
-    start_key: str
-    version: int = 0
-    input: Any = None
-    labels: Mapping[str, str] | None = None
-    deadline_seconds: float | None = None
-    headers: Mapping[str, str] | None = None
-
-    def digest(self) -> bytes:
-        """Tells whether two requests with one start key are the same request (P9)."""
-        said = (self.definition, self.version, self.input, dict(self.labels or {}), self.deadline_seconds)
-        return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +84,7 @@ class Stores:
     definitions: Definitions
     requests: Requests
     listener: Listener
+    events: Events
 
     @classmethod
     def of(cls, database: Database, coordinator_id: str, *, address: str, version: str) -> Stores:
@@ -97,6 +97,7 @@ class Stores:
             definitions=definitions.Definitions(database),
             requests=requests.Requests(database),
             listener=requests.Listener(database),
+            events=events.Events(database),
         )
 
 
@@ -129,7 +130,11 @@ class Coordinator:
             stores.ownership, settings.lease_seconds, on_regained=self._reconcile, clock=clock
         )
         self._advance = Advance(stores.journal, self._lease, dice=dice)
-        self._drive = Drive(self._advance, participants, self._lease)
+        self._children = Children(self)
+        self._drive = Drive(self._advance, _Callers(participants, self._children, self._lease), self._lease)
+        self._publishing = Publishing(stores.events, self.signal)
+        self._drive.look_for_event = self._publishing.look
+        self._drive.on_settled = self._tell_parent
         self._inbox = Inbox(stores.requests, stores.listener, self._drive, stores.coordinator_id)
         self._claiming = Claiming(
             stores.ownership,
@@ -140,9 +145,11 @@ class Coordinator:
             self._lease,
             settings,
         )
+        self._claiming.on_tidy = stores.events.tidy
         self._journal.on_recovered = self._claiming.reconcile_soon
         self._drive.on_lost = self._claiming.reconcile_soon
         self._starts: set[asyncio.Task[tuple[str, bool]]] = set()
+        self._messages: set[asyncio.Task[None]] = set()
         self._is_stopping = False
 
     async def _reconcile(self) -> None:
@@ -170,6 +177,8 @@ class Coordinator:
         if self._starts:
             await asyncio.wait(self._starts, timeout=grace_seconds)
         await self._drive.finish_calls(grace_seconds)
+        for message in tuple(self._messages):
+            await end(message)
         for run in tuple(self._drive.runs.values()):
             if not run.is_in_flight:
                 self._drive.drop(run)
@@ -229,7 +238,9 @@ class Coordinator:
                 f"the participants file does not know {', '.join(missing)}, which definition `{registered.name}` calls; add "
                 "them and reload (SIGHUP)"
             )
-        if definition.input_schema is not None and (faults := definition.input_schema.faults(request.input)):
+        # A recalled child does nothing, so its input does not matter.
+        schema = definition.input_schema if request.recalled_for is None else None
+        if schema is not None and (faults := schema.faults(request.input)):
             raise InvalidRequest(faults)
         return registered
 
@@ -247,6 +258,8 @@ class Coordinator:
             request.labels or {},
             request.deadline_seconds,
             request.headers,
+            request.parent,
+            request.recalled_for,
         )
         has_room = self._claiming.has_room_for(registered.name)
         if not has_room:
@@ -333,6 +346,65 @@ class Coordinator:
         """
         return (await self._deliver(saga_id, OutcomeReported(step, operation, outcome))).is_applied
 
+    async def signal(self, saga_id: str, event: EventArrived) -> bool:
+        """Sends an event to one saga, durably; False when it had come before.
+
+        Raises:
+            NotFound: no such saga.
+            NotPossibleNow: the saga has ended, or keeps too many events that no step waits for.
+            Unavailable: the database is away, or the coordinator that drives the saga did not answer.
+        """
+        return (await self._deliver(saga_id, event)).is_applied
+
+    async def publish(self, event: Event) -> Published:
+        """Sends an event to every saga that waits for it, or keeps it for the first that will.
+
+        Raises:
+            AlreadyExists: the event's identity belongs to a different one.
+            Unavailable: the database is away, or a coordinator did not answer; repeating is safe.
+        """
+        return await self._publishing.publish(event)
+
+    async def decide_approval(
+        self, saga_id: str, step: str, decided_by: str, comment: str, *, is_approved: bool
+    ) -> bool:
+        """Takes a person's decision; False when they had said the same before.
+
+        Raises:
+            NotFound: no such saga.
+            NotPossibleNow: the step waits for no approval, was decided otherwise, or this person may not decide.
+            Unavailable: the database is away, or the coordinator that drives the saga did not answer.
+        """
+        return (
+            await self._deliver(saga_id, ApprovalDecided(step, is_approved, decided_by, comment))
+        ).is_applied
+
+    async def recall(self, saga_id: str, cause: Cause) -> None:
+        """Has a child undone, also one that has completed. Raises as `cancel` does."""
+        await self._deliver(saga_id, RecallAsked(cause))
+
+    async def state_of(self, saga_id: str) -> SagaState:
+        """The saga's state, from its log. Raises Unavailable."""
+        if run := self._drive.runs.get(saga_id):
+            return run.state
+        return fold(saga_id, map(decode, (await self._sagas.entries([saga_id]))[saga_id]))
+
+    async def id_of(self, start_key: str) -> str | None:
+        """The saga that was started with that key; None when none was. Raises Unavailable."""
+        return await self._sagas.id_of(start_key)
+
+    def _tell_parent(self, run: Run) -> None:
+        if run.state.parent is not None:
+            message = asyncio.create_task(self._tell_parent_of(run))
+            self._messages.add(message)
+            message.add_done_callback(self._messages.discard)
+
+    async def _tell_parent_of(self, run: Run) -> None:
+        try:
+            await self._children.tell_parent(run)
+        except SagaError as error:
+            _log.info("parent_not_told", saga_id=run.saga_id, reason=f"it will ask: {error}")
+
     async def _deliver(self, saga_id: str, asked: Asked) -> Answer:
         """Has something decided by whoever may: here if the saga is or can be ours or is settled, else by its owner."""
         letter: Request | None = None
@@ -380,9 +452,26 @@ class Coordinator:
             return Answer(decision.refusal, decision.is_applied)
 
     async def _append_to_settled(self, saga_id: str, happened: Asked) -> Decision:
-        """A settled saga has no owner and needs none: what is late is appended, and nothing moves."""
-        state = fold(saga_id, map(decode, (await self._sagas.entries([saga_id]))[saga_id]))
+        """A settled saga has no owner and needs none: what is late is appended; one recalled is queued for who has room."""
+        state = await self.state_of(saga_id)
         registered = await self._definitions.get(state.definition, state.version)
-        return (
-            await self._advance.advance(Run(saga_id, registered.definition, state), [happened])
-        ).decisions[0]
+        run = Run(saga_id, registered.definition, state)
+        decision = (await self._advance.advance(run, [happened], may_call=False)).decisions[0]
+        if run.state.status not in SETTLED:
+            self._claiming.look_now()
+        return decision
+
+
+class _Callers:
+    """Participants, and the coordinator itself for the steps that run other sagas."""
+
+    def __init__(self, participants: Participants, children: Children, lease: Lease) -> None:
+        self._participants = participants
+        self._children = children
+        self._lease = lease
+
+    async def invoke(self, call: Invoke) -> Outcome:
+        """Makes one attempt."""
+        if call.participant == CHILD_PARTICIPANT:
+            return await self._children.invoke(call, self._lease.now())
+        return await self._participants.invoke(call)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 import structlog
@@ -15,15 +15,18 @@ from saga_coordinator.engine.ports import Caller
 from saga_coordinator.saga.decide import (
     AttemptEnded,
     Decision,
+    EventArrived,
     Finish,
     Input,
     Invoke,
+    LookForEvent,
+    OutcomeReported,
     OwnershipGained,
     SetTimer,
     TimerFired,
 )
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
-from saga_coordinator.saga.outcome import Cause, Outcome, Unknown, clip
+from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.state import SETTLED, SagaStatus
 
 _log = structlog.get_logger(__name__)
@@ -36,6 +39,9 @@ class Drive:
         self._advance = advance
         self._caller = caller
         self._lease = lease
+        self.look_for_event: Callable[[LookForEvent], Awaitable[EventArrived | None]] = _no_events
+        self.on_settled: Callable[[Run], None] = lambda run: None
+        """Is told of each saga that has ended here or needs attention."""
         self._calls: set[asyncio.Task[None]] = set()
         self._moves: set[asyncio.Task[None]] = set()
         self.runs: dict[str, Run] = {}
@@ -177,13 +183,18 @@ class Drive:
             run.timer = None
         for effect in advanced.effects:
             match effect:
+                case Invoke(is_poll=True):
+                    self._spawn(self._calls, self._poll(run, effect))
                 case Invoke():
                     self._spawn(self._calls, self._call(run, effect))
+                case LookForEvent():
+                    self._spawn(self._calls, self._look(run, effect))
                 case SetTimer(due_at):
                     delay = max(0.0, due_at - self._lease.now())
                     run.timer = asyncio.get_running_loop().call_later(delay, self.happened, run, TimerFired())
                 case Finish(status):
                     _tell_settled(run, status)
+                    self.on_settled(run)
                     self.drop(run)
 
     async def _call(self, run: Run, call: Invoke) -> None:
@@ -203,6 +214,25 @@ class Drive:
                 run.is_advancing = True
                 await self._move(run)
 
+    async def _poll(self, run: Run, call: Invoke) -> None:
+        """Asks again about an operation that was accepted before; only a decisive answer says anything new."""
+        outcome = await self._invoke(call)
+        if isinstance(outcome, Succeeded | Refused) and not run.is_dropped:
+            self.happened(run, OutcomeReported(call.step, call.operation, outcome))
+        elif not run.is_dropped:
+            self.happened(run, TimerFired())  # nothing is in flight any more, so the saga may be let go
+
+    async def _look(self, run: Run, wanted: LookForEvent) -> None:
+        """Sees whether an event that the saga now waits for had come before."""
+        try:
+            event = await self.look_for_event(wanted)
+        except Unavailable as error:
+            _log.warning("event_not_looked_for", saga_id=run.saga_id, reason=str(error))
+            self._give_up(run, error, ())
+            return
+        if not run.is_dropped:
+            self.happened(run, event or TimerFired())
+
     async def _invoke(self, call: Invoke) -> Outcome:
         try:
             return await self._caller.invoke(call)
@@ -214,6 +244,10 @@ class Drive:
         task = asyncio.create_task(work)
         tasks.add(task)
         task.add_done_callback(tasks.discard)
+
+
+async def _no_events(wanted: LookForEvent) -> EventArrived | None:
+    return None
 
 
 def _tell_settled(run: Run, status: SagaStatus) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -68,6 +68,8 @@ class Claiming:
         self._inbox = inbox
         self._lease = lease
         self._settings = settings
+        self.on_tidy: Callable[[], Awaitable[None]] | None = None
+        """Is called once in a while, for what has grown old elsewhere."""
         self._wakeup = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._reconcile_at = 0.0
@@ -178,6 +180,8 @@ class Claiming:
             self._tidy_at = now + TIDY_SECONDS
             await self._ownership.tidy()
             await self._inbox.tidy()
+            if self.on_tidy is not None:
+                await self.on_tidy()
         if self._drive.stuck:
             stuck, self._drive.stuck = self._drive.stuck, []
             await self._ownership.release(stuck, STUCK_SECONDS)

@@ -13,6 +13,7 @@ from saga_coordinator.saga.entries import StoredEntry
 from saga_coordinator.saga.outcome import Outcome
 from saga_coordinator.saga.state import SagaStatus
 from saga_coordinator.store.definitions import RegisteredDefinition
+from saga_coordinator.store.events import Event
 from saga_coordinator.store.ownership import Claim
 from saga_coordinator.store.requests import Request
 
@@ -65,8 +66,30 @@ class Sagas(Protocol):
     async def status(self, saga_id: str) -> SagaStatus:
         """Raises NotFound."""
 
+    async def id_of(self, start_key: str) -> str | None:
+        """The saga that was started with that key; None when none was."""
+
     async def started_by(self, start_key: str) -> tuple[str, bytes] | None:
         """The saga that has the start key, and the digest of the request that started it."""
+
+
+class Events(Protocol):
+    """Every method raises Unavailable when the database is away."""
+
+    async def keep(self, event: Event) -> None:
+        """Makes a published event durable. Raises AlreadyExists when its identity belongs to a different one."""
+
+    async def waiting(self, name: str, correlation: str) -> list[str]:
+        """The sagas that wait, or have waited, for such an event."""
+
+    async def matched(self, event_id: str) -> None:
+        """Sagas that waited have got the event, so none that waits later will."""
+
+    async def take(self, saga_id: str, name: str, correlation: str) -> Event | None:
+        """The earliest such event that no other saga has got."""
+
+    async def tidy(self) -> None:
+        """Forgets events of long ago."""
 
 
 class Definitions(Protocol):

@@ -18,7 +18,13 @@ import structlog
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.ports import Listener, Requests
 from saga_coordinator.engine.tasks import end
-from saga_coordinator.saga.decide import CancelAsked, OutcomeReported
+from saga_coordinator.saga.decide import (
+    ApprovalDecided,
+    CancelAsked,
+    EventArrived,
+    OutcomeReported,
+    RecallAsked,
+)
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
@@ -27,7 +33,7 @@ from saga_coordinator.store.requests import Request
 REQUESTS_AT_ONCE = 100
 _LISTEN_AGAIN_SECONDS = 1.0
 
-Asked = CancelAsked | OutcomeReported
+Asked = CancelAsked | OutcomeReported | EventArrived | ApprovalDecided | RecallAsked
 
 _log = structlog.get_logger(__name__)
 
@@ -47,12 +53,31 @@ def encode_asked(asked: Asked) -> dict[str, Any]:
             return {"kind": "cancel", "reason": asked.reason, "requested_by": asked.requested_by}
         case OutcomeReported(step, operation, outcome):
             return {"kind": "report", "step": step, "operation": str(operation), **_encode_outcome(outcome)}
+        case EventArrived():
+            return {"kind": "event", **asdict(asked)}
+        case ApprovalDecided():
+            return {"kind": "approval", **asdict(asked)}
+        case RecallAsked(cause):
+            return {"kind": "recall", "cause": asdict(cause)}
 
 
 def decode_asked(body: dict[str, Any]) -> Asked:
     """What `encode_asked` encoded."""
-    if body["kind"] == "cancel":
-        return CancelAsked(body["reason"], body["requested_by"])
+    rest = {name: value for name, value in body.items() if name != "kind"}
+    match body["kind"]:
+        case "cancel":
+            return CancelAsked(**rest)
+        case "event":
+            return EventArrived(**rest)
+        case "approval":
+            return ApprovalDecided(**rest)
+        case "recall":
+            return RecallAsked(Cause(**body["cause"]))
+        case _:
+            return _decode_report(body)
+
+
+def _decode_report(body: dict[str, Any]) -> OutcomeReported:
     return OutcomeReported(body["step"], OperationKind(body["operation"]), _decode_outcome(body))
 
 
@@ -64,7 +89,7 @@ def _encode_outcome(outcome: Outcome) -> dict[str, Any]:
             return {"outcome": "refused", "cause": asdict(cause)}
         case Unknown(cause):
             return {"outcome": "unknown", "cause": asdict(cause)}
-        case Pending():
+        case _:  # nobody reports that an operation is held
             return {"outcome": "pending"}
 
 

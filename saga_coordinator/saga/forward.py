@@ -198,7 +198,7 @@ def _wait(draft: Draft, node: Node) -> bool:
             draft.record(WaitStarted(node.key, due_at))
         case AwaitEvent(event, correlation, timeout_seconds):
             text = as_text(correlation.render(variables)) if correlation else ""
-            draft.record(WaitStarted(node.key, _after(draft, timeout_seconds), event, text))
+            draft.record(WaitStarted(node.key, _after(draft, timeout_seconds), event, text or None))
             if text:
                 draft.lookups.append(LookForEvent(draft.state.saga_id, event, text))
         case Approval(shows=shows, timeout_seconds=timeout_seconds):

@@ -258,6 +258,7 @@ class SagaState:
     headers: Mapping[str, str] = field(default_factory=dict)
     parent: Parent | None = None
     output: Any = None
+    output_problem: str | None = None
     events: tuple[EventReceived, ...] = ()
     """Those that no wait has taken yet, in the order of their arrival."""
     event_ids: frozenset[str] = frozenset()
@@ -325,7 +326,13 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
         case SagaRecalled():
             return replace(state, sequence=sequence, status=status, failure=entry.cause)
         case SagaCompleted():
-            return replace(state, sequence=sequence, status=status, output=entry.output)
+            return replace(
+                state,
+                sequence=sequence,
+                status=status,
+                output=entry.output,
+                output_problem=entry.output_problem,
+            )
         case EventReceived():
             return replace(
                 state,
@@ -382,6 +389,7 @@ def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
         headers=state.headers,
         parent=state.parent,
         output=state.output,
+        output_problem=state.output_problem,
         events=_without(state.events, entry) if state.events else (),
         event_ids=state.event_ids,
     )

@@ -111,8 +111,13 @@ WITH claimed AS (
         ended_at = CASE WHEN m.is_ended THEN now() END
     FROM unnest($17::text[]::uuid[], $18::text[], $19::text[], $20::text[], $21::bool[], $22::float8[], $23::bool[])
         AS m (saga_id, status, failure, remaining, is_owned, wake_at, is_ended)
-    -- A parked saga has no owner; whoever appends to it may shorten its list of remaining effects.
-    WHERE sagas.saga_id = m.saga_id AND (sagas.owner = $2::uuid OR sagas.status = 'NEEDS_ATTENTION')
+    -- A settled saga has no owner: whoever appends to a parked one may shorten its list of remaining effects, and whoever
+    -- turns a completed one has recalled it.
+    WHERE sagas.saga_id = m.saga_id AND (
+        sagas.owner = $2::uuid
+        OR (sagas.status = 'NEEDS_ATTENTION' AND m.status = 'NEEDS_ATTENTION')
+        OR (sagas.status = 'COMPLETED' AND m.status = 'COMPENSATING')
+    )
 ), logged AS (
     INSERT INTO saga.log (saga_id, sequence, type, step, operation, attempt, body, recorded_by)
     SELECT e.saga_id, e.sequence, e.type, e.step, e.operation, e.attempt, e.body::jsonb, $2::uuid

@@ -13,12 +13,12 @@ from sqlalchemy.exc import DBAPIError
 from saga_coordinator.saga.errors import SagaError
 from saga_coordinator.store.tables import SCHEMA
 
-_INSERTED = ("definitions", "start_keys", "sagas", "log", "coordinators", "requests", "workers")
+_INSERTED = ("definitions", "start_keys", "sagas", "log", "coordinators", "requests", "workers", "events")
 NEEDED = (
     ("SELECT", (*_INSERTED, "schema_version")),
     ("INSERT", _INSERTED),
-    ("UPDATE", ("definitions", "sagas", "coordinators", "requests", "workers")),
-    ("DELETE", ("coordinators", "requests", "workers")),
+    ("UPDATE", ("definitions", "sagas", "coordinators", "requests", "workers", "events")),
+    ("DELETE", ("coordinators", "requests", "workers", "events")),
 )
 """What serving takes, beside USAGE of the schema; docs/postgres.md says the same."""
 

@@ -163,3 +163,24 @@ workers = Table(
     Column("methods", ARRAY(Text), nullable=False),
     Column("published_at", _instant, nullable=False, server_default=func.now()),
 )
+
+events = Table(
+    "events",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("correlation", Text, nullable=False),
+    Column("payload", JSONB),
+    Column("published_at", _instant, nullable=False, server_default=func.now()),
+    Column("taken_at", _instant),
+    Column("taken_by", _identity),
+    CheckConstraint("taken_by IS NULL OR taken_at IS NOT NULL", name="taken_some_time"),
+)
+Index("events_by_correlation", events.c.name, events.c.correlation, events.c.published_at)
+Index("events_by_age", events.c.published_at)
+Index(
+    "log_waits",
+    log.c.body["event"].astext,
+    log.c.body["correlation"].astext,
+    postgresql_where=text("type = 'wait_started' AND (body ->> 'correlation') IS NOT NULL"),
+)

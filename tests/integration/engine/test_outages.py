@@ -8,7 +8,7 @@ import random
 import pytest
 
 from saga_coordinator.engine import coordinator
-from saga_coordinator.engine.coordinator import StartSaga
+from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.errors import Unavailable
 from saga_coordinator.saga.state import SagaStatus
 from saga_coordinator.store import journal

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from saga_coordinator.engine.coordinator import StartSaga
+from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.errors import Unavailable
 from saga_coordinator.saga.state import SagaStatus
 from saga_coordinator.store.database import Database, is_outage, unavailable

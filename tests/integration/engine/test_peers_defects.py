@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from saga_coordinator.engine.coordinator import StartSaga
+from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.errors import AlreadyExists
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX, Pending, Succeeded, outcome_of_failure
 from saga_coordinator.saga.state import SagaStatus

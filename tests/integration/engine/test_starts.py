@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from saga_coordinator.engine.coordinator import StartSaga
+from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.errors import AlreadyExists, NotFound, NotPossibleNow, Unavailable
 from saga_coordinator.saga.outcome import Pending, Succeeded
 from saga_coordinator.saga.state import SagaStatus

@@ -72,7 +72,7 @@ class _StepStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepStatus
     STEP_STATUS_RUNNING: _StepStatus.ValueType  # 2
     """Its action is being attempted, or is between two attempts."""
     STEP_STATUS_WAITING: _StepStatus.ValueType  # 3
-    """The participant accepted the operation and will report its outcome later."""
+    """It waits: for the outcome of an operation that was accepted, for time to pass, an event, a person or another saga."""
     STEP_STATUS_SUCCEEDED: _StepStatus.ValueType  # 4
     STEP_STATUS_SKIPPED: _StepStatus.ValueType  # 5
     STEP_STATUS_FAILED: _StepStatus.ValueType  # 6
@@ -87,7 +87,7 @@ STEP_STATUS_PENDING: StepStatus.ValueType  # 1
 STEP_STATUS_RUNNING: StepStatus.ValueType  # 2
 """Its action is being attempted, or is between two attempts."""
 STEP_STATUS_WAITING: StepStatus.ValueType  # 3
-"""The participant accepted the operation and will report its outcome later."""
+"""It waits: for the outcome of an operation that was accepted, for time to pass, an event, a person or another saga."""
 STEP_STATUS_SUCCEEDED: StepStatus.ValueType  # 4
 STEP_STATUS_SKIPPED: StepStatus.ValueType  # 5
 STEP_STATUS_FAILED: StepStatus.ValueType  # 6
@@ -159,7 +159,7 @@ class Cause(_message.Message):
     step: _builtins.str
     """The step it concerns; empty when it concerns the saga as a whole."""
     requested_by: _builtins.str
-    """Who asked for it, for cancellations."""
+    """Who asked for it, for cancellations and rejections."""
     def __init__(
         self,
         *,
@@ -187,11 +187,22 @@ class StepState(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     RETRY_AT_FIELD_NUMBER: _builtins.int
+    WAITING_UNTIL_FIELD_NUMBER: _builtins.int
+    AWAITED_EVENT_FIELD_NUMBER: _builtins.int
+    AWAITED_CORRELATION_FIELD_NUMBER: _builtins.int
+    SHOWN_FIELD_NUMBER: _builtins.int
+    DEADLINE_AT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """The key of this instance of the step: its name, behind those of the loops around it with their indexes, as in
+    `pay[3].transfer`.
+    """
     status: Global___StepStatus.ValueType
     effect: Global___Effect.ValueType
     attempt: _builtins.int
     """Number of the last attempt of the current operation; 0 when there was none."""
+    awaited_event: _builtins.str
+    """What it waits for, if that is an event."""
+    awaited_correlation: _builtins.str
     @_builtins.property
     def output(self) -> _struct_pb2.Value:
         """What the action returned; unset when it is not known."""
@@ -204,6 +215,18 @@ class StepState(_message.Message):
     def retry_at(self) -> _timestamp_pb2.Timestamp:
         """When the next attempt is due, while waiting for it."""
 
+    @_builtins.property
+    def waiting_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when it waits, where that is limited."""
+
+    @_builtins.property
+    def shown(self) -> _struct_pb2.Value:
+        """What those are shown who may approve."""
+
+    @_builtins.property
+    def deadline_at(self) -> _timestamp_pb2.Timestamp:
+        """No attempt of the action is made after this."""
+
     def __init__(
         self,
         *,
@@ -214,10 +237,15 @@ class StepState(_message.Message):
         output: _struct_pb2.Value | None = ...,
         cause: Global___Cause | None = ...,
         retry_at: _timestamp_pb2.Timestamp | None = ...,
+        waiting_until: _timestamp_pb2.Timestamp | None = ...,
+        awaited_event: _builtins.str = ...,
+        awaited_correlation: _builtins.str = ...,
+        shown: _struct_pb2.Value | None = ...,
+        deadline_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "output", b"output", "retry_at", b"retry_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "deadline_at", b"deadline_at", "output", b"output", "retry_at", b"retry_at", "shown", b"shown", "waiting_until", b"waiting_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cause", b"cause", "effect", b"effect", "name", b"name", "output", b"output", "retry_at", b"retry_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "awaited_correlation", b"awaited_correlation", "awaited_event", b"awaited_event", "cause", b"cause", "deadline_at", b"deadline_at", "effect", b"effect", "name", b"name", "output", b"output", "retry_at", b"retry_at", "shown", b"shown", "status", b"status", "waiting_until", b"waiting_until"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -313,6 +341,10 @@ class Saga(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     SEQUENCE_FIELD_NUMBER: _builtins.int
     OWNER_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    OUTPUT_PROBLEM_FIELD_NUMBER: _builtins.int
+    PARENT_SAGA_ID_FIELD_NUMBER: _builtins.int
+    PARENT_STEP_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     """A UUIDv7: identities sort by time of start."""
     definition: _builtins.str
@@ -325,6 +357,11 @@ class Saga(_message.Message):
     """Number of entries in the log."""
     owner: _builtins.str
     """Identity of the coordinator that drives it; empty when it sleeps or has ended."""
+    output_problem: _builtins.str
+    """Why the output could not be computed; what is done is done all the same."""
+    parent_saga_id: _builtins.str
+    """The saga and the step that run this one, for a child."""
+    parent_step: _builtins.str
     @_builtins.property
     def input(self) -> _struct_pb2.Value: ...
     @_builtins.property
@@ -347,6 +384,10 @@ class Saga(_message.Message):
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepState]:
         """In the definition's order. Only in answers about one saga."""
 
+    @_builtins.property
+    def output(self) -> _struct_pb2.Value:
+        """By the definition's `output`, once it has completed. Only in answers about one saga, as the next two."""
+
     def __init__(
         self,
         *,
@@ -365,10 +406,14 @@ class Saga(_message.Message):
         steps: _abc.Iterable[Global___StepState] | None = ...,
         sequence: _builtins.int = ...,
         owner: _builtins.str = ...,
+        output: _struct_pb2.Value | None = ...,
+        output_problem: _builtins.str = ...,
+        parent_saga_id: _builtins.str = ...,
+        parent_step: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_at", b"deadline_at", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_at", b"deadline_at", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "output", b"output", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_at", b"deadline_at", "definition", b"definition", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "labels", b"labels", "owner", b"owner", "remaining_effects", b"remaining_effects", "saga_id", b"saga_id", "sequence", b"sequence", "start_key", b"start_key", "started_at", b"started_at", "status", b"status", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_at", b"deadline_at", "definition", b"definition", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "labels", b"labels", "output", b"output", "output_problem", b"output_problem", "owner", b"owner", "parent_saga_id", b"parent_saga_id", "parent_step", b"parent_step", "remaining_effects", b"remaining_effects", "saga_id", b"saga_id", "sequence", b"sequence", "start_key", b"start_key", "started_at", b"started_at", "status", b"status", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

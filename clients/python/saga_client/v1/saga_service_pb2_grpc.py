@@ -71,6 +71,26 @@ class SagaServiceStub(object):
                 request_serializer=saga_dot_v1_dot_saga__service__pb2.ReportOutcomeRequest.SerializeToString,
                 response_deserializer=saga_dot_v1_dot_saga__service__pb2.ReportOutcomeResponse.FromString,
                 _registered_method=True)
+        self.SignalSaga = channel.unary_unary(
+                '/saga.v1.SagaService/SignalSaga',
+                request_serializer=saga_dot_v1_dot_saga__service__pb2.SignalSagaRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_saga__service__pb2.SignalSagaResponse.FromString,
+                _registered_method=True)
+        self.PublishEvent = channel.unary_unary(
+                '/saga.v1.SagaService/PublishEvent',
+                request_serializer=saga_dot_v1_dot_saga__service__pb2.PublishEventRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_saga__service__pb2.PublishEventResponse.FromString,
+                _registered_method=True)
+        self.DecideApproval = channel.unary_unary(
+                '/saga.v1.SagaService/DecideApproval',
+                request_serializer=saga_dot_v1_dot_saga__service__pb2.DecideApprovalRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_saga__service__pb2.DecideApprovalResponse.FromString,
+                _registered_method=True)
+        self.PreviewCompensation = channel.unary_unary(
+                '/saga.v1.SagaService/PreviewCompensation',
+                request_serializer=saga_dot_v1_dot_saga__service__pb2.PreviewCompensationRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_saga__service__pb2.PreviewCompensationResponse.FromString,
+                _registered_method=True)
 
 
 class SagaServiceServicer(object):
@@ -136,6 +156,38 @@ class SagaServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SignalSaga(self, request, context):
+        """Sends an event to one saga. A step that awaits it takes it, now or later; an event of an identity that came before changes
+        nothing. FAILED_PRECONDITION when the saga has ended, or keeps 1,000 events already that no step has taken.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PublishEvent(self, request, context):
+        """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for seven days and
+        given to the first that will. Repeating it with the same identity is safe; ALREADY_EXISTS when the content differs.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecideApproval(self, request, context):
+        """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
+        the step does not wait for one, was decided otherwise, or this person may not decide.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PreviewCompensation(self, request, context):
+        """What would be undone, and how, if the saga failed now. Changes nothing. Calls in flight are taken for UNKNOWN, and every
+        compensation for successful.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SagaServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -173,6 +225,26 @@ def add_SagaServiceServicer_to_server(servicer, server):
                     servicer.ReportOutcome,
                     request_deserializer=saga_dot_v1_dot_saga__service__pb2.ReportOutcomeRequest.FromString,
                     response_serializer=saga_dot_v1_dot_saga__service__pb2.ReportOutcomeResponse.SerializeToString,
+            ),
+            'SignalSaga': grpc.unary_unary_rpc_method_handler(
+                    servicer.SignalSaga,
+                    request_deserializer=saga_dot_v1_dot_saga__service__pb2.SignalSagaRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_saga__service__pb2.SignalSagaResponse.SerializeToString,
+            ),
+            'PublishEvent': grpc.unary_unary_rpc_method_handler(
+                    servicer.PublishEvent,
+                    request_deserializer=saga_dot_v1_dot_saga__service__pb2.PublishEventRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_saga__service__pb2.PublishEventResponse.SerializeToString,
+            ),
+            'DecideApproval': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecideApproval,
+                    request_deserializer=saga_dot_v1_dot_saga__service__pb2.DecideApprovalRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_saga__service__pb2.DecideApprovalResponse.SerializeToString,
+            ),
+            'PreviewCompensation': grpc.unary_unary_rpc_method_handler(
+                    servicer.PreviewCompensation,
+                    request_deserializer=saga_dot_v1_dot_saga__service__pb2.PreviewCompensationRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_saga__service__pb2.PreviewCompensationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -365,6 +437,114 @@ class SagaService(object):
             '/saga.v1.SagaService/ReportOutcome',
             saga_dot_v1_dot_saga__service__pb2.ReportOutcomeRequest.SerializeToString,
             saga_dot_v1_dot_saga__service__pb2.ReportOutcomeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SignalSaga(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.SagaService/SignalSaga',
+            saga_dot_v1_dot_saga__service__pb2.SignalSagaRequest.SerializeToString,
+            saga_dot_v1_dot_saga__service__pb2.SignalSagaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PublishEvent(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.SagaService/PublishEvent',
+            saga_dot_v1_dot_saga__service__pb2.PublishEventRequest.SerializeToString,
+            saga_dot_v1_dot_saga__service__pb2.PublishEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.SagaService/DecideApproval',
+            saga_dot_v1_dot_saga__service__pb2.DecideApprovalRequest.SerializeToString,
+            saga_dot_v1_dot_saga__service__pb2.DecideApprovalResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PreviewCompensation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.SagaService/PreviewCompensation',
+            saga_dot_v1_dot_saga__service__pb2.PreviewCompensationRequest.SerializeToString,
+            saga_dot_v1_dot_saga__service__pb2.PreviewCompensationResponse.FromString,
             options,
             channel_credentials,
             insecure,

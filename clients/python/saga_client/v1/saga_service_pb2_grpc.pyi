@@ -63,6 +63,22 @@ class SagaServiceStub:
     """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
     once; a report that comes too late is recorded as late and moves nothing.
     """
+    SignalSaga: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.SignalSagaRequest, _saga_service_pb2.SignalSagaResponse]
+    """Sends an event to one saga. A step that awaits it takes it, now or later; an event of an identity that came before changes
+    nothing. FAILED_PRECONDITION when the saga has ended, or keeps 1,000 events already that no step has taken.
+    """
+    PublishEvent: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.PublishEventRequest, _saga_service_pb2.PublishEventResponse]
+    """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for seven days and
+    given to the first that will. Repeating it with the same identity is safe; ALREADY_EXISTS when the content differs.
+    """
+    DecideApproval: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.DecideApprovalRequest, _saga_service_pb2.DecideApprovalResponse]
+    """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
+    the step does not wait for one, was decided otherwise, or this person may not decide.
+    """
+    PreviewCompensation: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.PreviewCompensationRequest, _saga_service_pb2.PreviewCompensationResponse]
+    """What would be undone, and how, if the saga failed now. Changes nothing. Calls in flight are taken for UNKNOWN, and every
+    compensation for successful.
+    """
 
 @_typing.type_check_only
 class SagaServiceAsyncStub(SagaServiceStub):
@@ -97,6 +113,22 @@ class SagaServiceAsyncStub(SagaServiceStub):
     ReportOutcome: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.ReportOutcomeRequest, _saga_service_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
     """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
     once; a report that comes too late is recorded as late and moves nothing.
+    """
+    SignalSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.SignalSagaRequest, _saga_service_pb2.SignalSagaResponse]  # type: ignore[assignment]
+    """Sends an event to one saga. A step that awaits it takes it, now or later; an event of an identity that came before changes
+    nothing. FAILED_PRECONDITION when the saga has ended, or keeps 1,000 events already that no step has taken.
+    """
+    PublishEvent: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.PublishEventRequest, _saga_service_pb2.PublishEventResponse]  # type: ignore[assignment]
+    """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for seven days and
+    given to the first that will. Repeating it with the same identity is safe; ALREADY_EXISTS when the content differs.
+    """
+    DecideApproval: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.DecideApprovalRequest, _saga_service_pb2.DecideApprovalResponse]  # type: ignore[assignment]
+    """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
+    the step does not wait for one, was decided otherwise, or this person may not decide.
+    """
+    PreviewCompensation: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.PreviewCompensationRequest, _saga_service_pb2.PreviewCompensationResponse]  # type: ignore[assignment]
+    """What would be undone, and how, if the saga failed now. Changes nothing. Calls in flight are taken for UNKNOWN, and every
+    compensation for successful.
     """
 
 class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -171,6 +203,46 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_saga_service_pb2.ReportOutcomeResponse, _abc.Awaitable[_saga_service_pb2.ReportOutcomeResponse]]:
         """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
         once; a report that comes too late is recorded as late and moves nothing.
+        """
+
+    @_abc_1.abstractmethod
+    def SignalSaga(
+        self,
+        request: _saga_service_pb2.SignalSagaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_saga_service_pb2.SignalSagaResponse, _abc.Awaitable[_saga_service_pb2.SignalSagaResponse]]:
+        """Sends an event to one saga. A step that awaits it takes it, now or later; an event of an identity that came before changes
+        nothing. FAILED_PRECONDITION when the saga has ended, or keeps 1,000 events already that no step has taken.
+        """
+
+    @_abc_1.abstractmethod
+    def PublishEvent(
+        self,
+        request: _saga_service_pb2.PublishEventRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_saga_service_pb2.PublishEventResponse, _abc.Awaitable[_saga_service_pb2.PublishEventResponse]]:
+        """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for seven days and
+        given to the first that will. Repeating it with the same identity is safe; ALREADY_EXISTS when the content differs.
+        """
+
+    @_abc_1.abstractmethod
+    def DecideApproval(
+        self,
+        request: _saga_service_pb2.DecideApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_saga_service_pb2.DecideApprovalResponse, _abc.Awaitable[_saga_service_pb2.DecideApprovalResponse]]:
+        """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
+        the step does not wait for one, was decided otherwise, or this person may not decide.
+        """
+
+    @_abc_1.abstractmethod
+    def PreviewCompensation(
+        self,
+        request: _saga_service_pb2.PreviewCompensationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_saga_service_pb2.PreviewCompensationResponse, _abc.Awaitable[_saga_service_pb2.PreviewCompensationResponse]]:
+        """What would be undone, and how, if the saga failed now. Changes nothing. Calls in flight are taken for UNKNOWN, and every
+        compensation for successful.
         """
 
 def add_SagaServiceServicer_to_server(servicer: SagaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,149 @@
+"""Steps that run other sagas: a child is started, asked about, and undone through this coordinator's own front.
+
+A child's start key is the idempotency key of the action that runs it, so however often that is attempted, from whichever
+coordinator, there is one child (P5, P9). A child that settles tells its parent at once; should that message be lost in a crash,
+the parent finds out when it polls.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from saga_coordinator.engine.advance import Run
+from saga_coordinator.engine.start import StartSaga
+from saga_coordinator.saga.effects import Invoke
+from saga_coordinator.saga.entries import Parent
+from saga_coordinator.saga.errors import AlreadyExists, InvalidRequest, NotFound, NotPossibleNow, SagaError
+from saga_coordinator.saga.identity import OperationKind, idempotency_key
+from saga_coordinator.saga.outcome import (
+    Cause,
+    CauseCode,
+    Outcome,
+    Pending,
+    Refused,
+    Succeeded,
+    Unknown,
+    clip,
+)
+from saga_coordinator.saga.state import SagaState, SagaStatus
+
+DEPTH_MAX = 8
+"""Sagas above the deepest child."""
+PARENT_LABEL = "parent_saga_id"
+"""Every child carries its parent's identity under this label, so that ListSagas finds a saga's children."""
+
+
+class Front(Protocol):
+    """What a coordinator offers to those who start sagas and look after them."""
+
+    async def start_saga(self, request: StartSaga) -> tuple[str, bool]:
+        """Starts a saga, or returns the one that was started by the same request."""
+
+    async def recall(self, saga_id: str, cause: Cause) -> None:
+        """Has a child undone. Raises NotPossibleNow when there is no way back."""
+
+    async def state_of(self, saga_id: str) -> SagaState:
+        """The saga's state, from its log."""
+
+    async def id_of(self, start_key: str) -> str | None:
+        """The saga that was started with that key; None when none was."""
+
+    async def report_outcome(
+        self, saga_id: str, step: str, operation: OperationKind, outcome: Outcome
+    ) -> bool:
+        """Tells a saga what became of an operation."""
+
+
+class Children:
+    """Performs the operations of steps that run other sagas."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+
+    async def invoke(self, call: Invoke, now: float) -> Outcome:
+        """Starts the child, or has it undone; PENDING until it has settled. `now` is the database's time."""
+        try:
+            if call.operation is OperationKind.ACTION:
+                return await self._run(call, now)
+            return await self._undo(call)
+        except (NotFound, NotPossibleNow, InvalidRequest, AlreadyExists) as error:
+            return Refused(Cause(_CODES[type(error)], clip(str(error))))
+        except SagaError as error:
+            return Unknown(Cause("UNAVAILABLE", clip(str(error))))
+
+    async def _run(self, call: Invoke, now: float) -> Outcome:
+        if call.depth > DEPTH_MAX:
+            message = f"sagas run sagas at most {DEPTH_MAX} deep"
+            return Refused(Cause(CauseCode.LIMIT_EXCEEDED, message))
+        saga_id, _ = await self._front.start_saga(_start(call, now))
+        return _outcome_of_action(await self._front.state_of(saga_id))
+
+    async def _undo(self, call: Invoke) -> Outcome:
+        failure = call.failure
+        what = f": {failure.code} {failure.message}" if failure else ""
+        cause = Cause(CauseCode.PARENT_FAILED, clip(f"saga {call.saga_id} failed{what}"))
+        saga_id = await self._front.id_of(_start_key(call))
+        if saga_id is None:
+            # A start that is still on its way somewhere must find this one, turned already, instead of beginning.
+            saga_id, _ = await self._front.start_saga(_start(call, None, recalled_for=cause))
+        await self._front.recall(saga_id, cause)
+        match (await self._front.state_of(saga_id)).status:
+            case SagaStatus.COMPENSATED:
+                return Succeeded()
+            case _:
+                return Pending()
+
+    async def tell_parent(self, run: Run) -> None:
+        """Reports what became of a child to the step that runs it. Raises SagaError when that could not be done."""
+        parent, state = run.state.parent, run.state
+        if parent is None:
+            return
+        is_recalled = state.failure is not None and state.failure.code == CauseCode.PARENT_FAILED
+        if is_recalled:
+            if state.status is SagaStatus.COMPENSATED:
+                undone = OperationKind.COMPENSATION
+                await self._front.report_outcome(parent.saga_id, parent.step, undone, Succeeded())
+            return
+        outcome = _outcome_of_action(state)
+        if not isinstance(outcome, Pending):
+            await self._front.report_outcome(parent.saga_id, parent.step, OperationKind.ACTION, outcome)
+
+
+_CODES = {
+    NotFound: "NOT_FOUND",
+    NotPossibleNow: "FAILED_PRECONDITION",
+    InvalidRequest: "INVALID_ARGUMENT",
+    AlreadyExists: "ALREADY_EXISTS",
+}
+
+
+def _start_key(call: Invoke) -> str:
+    return idempotency_key(call.saga_id, call.step, OperationKind.ACTION)
+
+
+def _start(call: Invoke, now: float | None, *, recalled_for: Cause | None = None) -> StartSaga:
+    name, _, version = call.method.partition("@")
+    is_limited = call.deadline_at is not None and now is not None
+    return StartSaga(
+        definition=name,
+        version=int(version or 0),
+        start_key=_start_key(call),
+        input=None if recalled_for else call.input,
+        labels={PARENT_LABEL: call.saga_id},
+        deadline_seconds=max(0.001, (call.deadline_at or 0.0) - (now or 0.0)) if is_limited else None,
+        headers=call.headers,
+        parent=Parent(call.saga_id, call.step, call.depth),
+        recalled_for=recalled_for,
+    )
+
+
+def _outcome_of_action(state: SagaState) -> Outcome:
+    match state.status:
+        case SagaStatus.COMPLETED:
+            return Succeeded(state.output)
+        case SagaStatus.COMPENSATED | SagaStatus.ABANDONED:
+            why = f": {state.failure.code} {state.failure.message}" if state.failure else ""
+            message = f"saga {state.saga_id} ended {state.status}{why}"
+            return Refused(Cause(CauseCode.CHILD_FAILED, clip(message)))
+        case _:
+            return Pending()

@@ -1,0 +1,65 @@
+"""Published events: kept, then told to every saga that waits for them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from saga_coordinator.engine import ports
+from saga_coordinator.saga.effects import LookForEvent
+from saga_coordinator.saga.errors import NotFound, NotPossibleNow
+from saga_coordinator.saga.inputs import EventArrived
+from saga_coordinator.store.events import Event
+
+DELIVERIES_AT_ONCE = 32
+
+Tell = Callable[[str, EventArrived], Awaitable[bool]]
+"""Has a saga told of an event; whether it counted there. Raises NotPossibleNow when no step waits for events any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """How many sagas an event counted for; when none did, it is kept for the first that waits for it."""
+
+    sagas: int
+
+
+class Publishing:
+    """Brings events and the sagas that wait for them together, whichever comes first."""
+
+    def __init__(self, events: ports.Events, tell: Tell) -> None:
+        self._events = events
+        self._tell = tell
+
+    async def publish(self, event: Event) -> Published:
+        """Keeps the event and tells all sagas that wait for it. Repeating it is safe.
+
+        Raises:
+            AlreadyExists: the event's identity belongs to a different one.
+            Unavailable: the database is away, or a coordinator did not answer.
+        """
+        await self._events.keep(event)
+        limit = asyncio.Semaphore(DELIVERIES_AT_ONCE)
+
+        async def tell(saga_id: str) -> bool:
+            async with limit:
+                try:
+                    return await self._tell(saga_id, _arrived(event))
+                except (NotFound, NotPossibleNow):  # it has ended meanwhile
+                    return False
+
+        waiting = await self._events.waiting(event.name, event.correlation)
+        counted = sum(await asyncio.gather(*(tell(saga_id) for saga_id in waiting)))
+        if counted:
+            await self._events.matched(event.event_id)
+        return Published(counted)
+
+    async def look(self, wanted: LookForEvent) -> EventArrived | None:
+        """An event that came before the saga waited for it. Raises Unavailable."""
+        event = await self._events.take(wanted.saga_id, wanted.event, wanted.correlation)
+        return None if event is None else _arrived(event)
+
+
+def _arrived(event: Event) -> EventArrived:
+    return EventArrived(event.event_id, event.name, event.correlation, event.payload)

@@ -1,0 +1,100 @@
+"""Events that were published, kept until a saga waits for one, and who waits for which.
+
+A publisher writes the event and then looks for waits; a saga writes its wait and then looks for events. Whichever of the two
+comes second sees the other, so none is missed; a saga that is told of an event twice counts it once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, select, text
+from sqlalchemy.dialects.postgresql import insert
+
+from saga_coordinator.saga.errors import AlreadyExists
+from saga_coordinator.store.database import Database
+from saga_coordinator.store.tables import events
+
+KEPT_DAYS = 7
+"""How long an event is kept: for a saga that waits only then, and for telling repetitions of its publication."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened. `correlation` says to what: an order number, a payment's identity. Never empty here."""
+
+    event_id: str
+    name: str
+    correlation: str
+    payload: Any = None
+
+
+_KEEP = insert(events).on_conflict_do_nothing().returning(events.c.event_id)
+_KEPT = select(events.c.name, events.c.correlation, events.c.payload).where(
+    events.c.event_id == bindparam("event_id")
+)
+_WAITING = text("""
+SELECT DISTINCT log.saga_id::text FROM saga.log JOIN saga.sagas USING (saga_id)
+WHERE log.type = 'wait_started' AND (log.body ->> 'correlation') IS NOT NULL
+    AND (log.body ->> 'event') = :name AND (log.body ->> 'correlation') = :correlation AND sagas.status = 'RUNNING'
+""")
+_MATCHED = text("UPDATE saga.events SET taken_at = now() WHERE event_id = :event_id AND taken_at IS NULL")
+_TAKE = text("""
+UPDATE saga.events SET taken_at = coalesce(taken_at, now()), taken_by = :saga_id
+WHERE event_id = (
+    SELECT event_id FROM saga.events
+    WHERE name = :name AND correlation = :correlation AND (taken_at IS NULL OR taken_by = :saga_id)
+    ORDER BY taken_at IS NOT NULL, published_at, event_id LIMIT 1 FOR UPDATE SKIP LOCKED
+)
+RETURNING event_id, payload
+""")
+_FORGET = text("DELETE FROM saga.events WHERE published_at < now() - make_interval(days => :days)")
+
+
+class Events:
+    """Every method raises Unavailable when the database is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def keep(self, event: Event) -> None:
+        """Makes a published event durable; a repetition changes nothing.
+
+        Raises:
+            AlreadyExists: the identity belongs to a different event.
+        """
+        values = {
+            "event_id": event.event_id,
+            "name": event.name,
+            "correlation": event.correlation,
+            "payload": event.payload,
+        }
+        async with self._database.connection() as connection:
+            if (await connection.execute(_KEEP, values)).scalar_one_or_none() is not None:
+                return
+            kept = (await connection.execute(_KEPT, {"event_id": event.event_id})).one_or_none()
+        if kept is not None and tuple(kept) != (event.name, event.correlation, event.payload):
+            raise AlreadyExists(f"event {event.event_id!r} was published before, with other content")
+
+    async def waiting(self, name: str, correlation: str) -> list[str]:
+        """The sagas that wait, or have waited, for such an event; each knows itself whether it still does."""
+        async with self._database.connection() as connection:
+            return list(await connection.scalars(_WAITING, {"name": name, "correlation": correlation}))
+
+    async def matched(self, event_id: str) -> None:
+        """Sagas that waited have got the event, so none that waits later will."""
+        async with self._database.connection() as connection:
+            await connection.execute(_MATCHED, {"event_id": event_id})
+
+    async def take(self, saga_id: str, name: str, correlation: str) -> Event | None:
+        """The earliest such event that no saga has got, given to this one; again if it was given to it before."""
+        wanted = {"saga_id": saga_id, "name": name, "correlation": correlation}
+        async with self._database.connection() as connection:
+            row = (await connection.execute(_TAKE, wanted)).one_or_none()
+        return None if row is None else Event(row.event_id, name, correlation, row.payload)
+
+    async def tidy(self) -> None:
+        """Forgets events of long ago."""
+        async with self._database.connection() as connection:
+            await connection.execute(_FORGET, {"days": KEPT_DAYS})
