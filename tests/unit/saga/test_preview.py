@@ -1,0 +1,138 @@
+"""What a preview foretells is what happens when the saga does fail then."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from saga_coordinator.saga.decide import CancelAsked, Invoke
+from saga_coordinator.saga.definition import Definition
+from saga_coordinator.saga.entries import WaitStarted
+from saga_coordinator.saga.outcome import Cause, Succeeded, Unknown
+from saga_coordinator.saga.preview import Preview, preview_compensation
+from saga_coordinator.saga.rehearse import Rehearsal, Reply, Soon
+from saga_coordinator.saga.state import SagaStatus
+from tests.unit.saga.definitions import definition, step
+
+
+class Obliging:
+    """Every call succeeds with what it did as its output."""
+
+    def answer(self, invoke: Invoke, now: float) -> Reply:
+        return Reply(Succeeded({"did": invoke.step}))
+
+    def await_outside(self, wait: WaitStarted, now: float) -> Sequence[Soon]:
+        return ()
+
+
+def running_at(source: Definition, calls: int, saga_input: Any = None) -> Rehearsal:
+    """A saga when so many calls have begun."""
+    rehearsal = Rehearsal(source, Obliging())
+    rehearsal.start(saga_input)
+    while len(rehearsal.calls) < calls:
+        rehearsal.move()
+    return rehearsal
+
+
+def stages(preview: Preview) -> list[list[str]]:
+    return [[call.step for call in stage] for stage in preview.stages]
+
+
+def payloads(preview: Preview) -> list[Any]:
+    return [call.input for stage in preview.stages for call in stage]
+
+
+def test_the_step_in_flight_is_assumed_to_have_happened() -> None:
+    source = definition(step("a"), step("b"), step("c"))
+    rehearsal = running_at(source, 2)
+    preview = preview_compensation(source, rehearsal.state, rehearsal.now)
+    assert preview.in_flight == ("b",)
+    assert stages(preview) == [["b"], ["a"]]
+    assert payloads(preview) == [None, {"did": "a"}]
+    assert (preview.status, preview.remaining) == (SagaStatus.COMPENSATED, ())
+
+
+def test_what_is_independent_is_one_stage() -> None:
+    source = definition(
+        step("a"), step("b", after=["a"]), step("c", after=["a"]), step("d", after=["b", "c"], read_only=True)
+    )
+    rehearsal = running_at(source, 4)
+    assert stages(preview_compensation(source, rehearsal.state, rehearsal.now)) == [["b", "c"], ["a"]]
+
+
+def test_what_cannot_be_undone_is_listed() -> None:
+    source = definition(step("a"), step("mail", irreversible=True), step("c"))
+    rehearsal = running_at(source, 3)
+    preview = preview_compensation(source, rehearsal.state, rehearsal.now)
+    assert (preview.status, preview.remaining) == (SagaStatus.NEEDS_ATTENTION, ("mail",))
+    assert stages(preview) == [["c"], ["a"]]
+
+
+def test_an_input_that_cannot_be_computed_is_told() -> None:
+    undo = {"participant": "p", "input": {"id": "${output.nothing_like_it}"}}
+    source = definition(step("a", compensation=undo), step("b"))
+    rehearsal = running_at(source, 2)
+    preview = preview_compensation(source, rehearsal.state, rehearsal.now)
+    assert [each.step for each in preview.uncomputable] == ["a"]
+    assert "nothing_like_it" in preview.uncomputable[0].problem
+    assert preview.remaining == ("a",)
+
+
+def test_after_the_pivot_there_is_no_way_back() -> None:
+    source = definition(step("a"), step("ship", pivot=True), step("tell", late=True))
+    rehearsal = running_at(source, 3)
+    preview = preview_compensation(source, rehearsal.state, rehearsal.now)
+    assert preview.refusal is not None
+    assert "ship" in preview.refusal
+    assert (preview.stages, preview.status) == ((), SagaStatus.RUNNING)
+    assert preview.remaining == ("a", "ship")
+
+
+def test_loops_go_back_item_by_item_as_they_are_allowed_to() -> None:
+    source = definition(
+        {
+            "name": "pay",
+            "for_each": {"items": "input.people", "max_parallel": 2, "steps": [step("transfer")]},
+        },
+        step("last"),
+    )
+    rehearsal = running_at(source, 4, {"people": [1, 2, 3]})
+    assert stages(preview_compensation(source, rehearsal.state, rehearsal.now)) == [
+        ["last"],
+        ["pay[0].transfer", "pay[1].transfer"],
+        ["pay[2].transfer"],
+    ]
+
+
+def test_it_foretells_what_then_happens() -> None:
+    source = definition(step("a"), step("b", after=["a"]), step("c", after=["a"]), step("d", after=["b"]))
+    rehearsal = running_at(source, 4)
+    preview = preview_compensation(source, rehearsal.state, rehearsal.now)
+    rehearsal.hear(CancelAsked("for real"))
+    rehearsal.run()
+    undone = [call.invoke.idempotency_key for call in rehearsal.calls if not call.is_action]
+    assert sorted(undone) == sorted(call.idempotency_key for stage in preview.stages for call in stage)
+
+
+def test_a_compensating_saga_shows_what_is_left() -> None:
+    source = definition(step("a"), step("b"), step("c"))
+    rehearsal = running_at(source, 3)
+    rehearsal.hear(CancelAsked("stop"))
+    while not any(call.name == "undo c" for call in rehearsal.calls):
+        rehearsal.move()
+    preview = preview_compensation(source, rehearsal.state, rehearsal.now)
+    assert stages(preview) == [["b"], ["a"]]
+
+
+def test_an_attempt_that_may_be_in_flight_is_waited_for() -> None:
+    """The preview skips the time; the saga will not."""
+
+    class Deaf(Obliging):
+        def answer(self, invoke: Invoke, now: float) -> Reply:
+            return Reply(Unknown(Cause("UNAVAILABLE", "gone"))) if invoke.attempt == 1 else Reply(Succeeded())
+
+    source = definition(step("a"))
+    rehearsal = Rehearsal(source, Deaf())
+    rehearsal.start(None)
+    rehearsal.move()
+    assert stages(preview_compensation(source, rehearsal.state, rehearsal.now)) == [["a"]]
