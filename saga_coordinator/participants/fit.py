@@ -16,9 +16,22 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from saga_coordinator.participants.descriptors import Method, some_of
 from saga_coordinator.saga.errors import Fault
 
+CONVERSION_ERRORS = (
+    json_format.Error,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    SystemError,  # for the name of an enum's value that UTF-8 cannot encode
+)
+"""What `json_format` raises on data that it did not expect, besides its own errors."""
+
 UNRESOLVED: Final = object()
 """The value of a reference."""
 
+_VALUE = "google.protobuf.Value"
 SPECIAL = frozenset(
     f"google.protobuf.{name}"
     for name in (
@@ -78,9 +91,12 @@ def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
 def _field(
     value: Any, field: FieldDescriptor, owner: Descriptor, pool: DescriptorPool, path: str
 ) -> Iterator[Fault]:
+    message = field.message_type
+    if value is None and field.is_repeated and message is not None and message.full_name == _VALUE:
+        yield Fault(path, "must be a list: the field is repeated")  # the parser stumbles over this null
+        return
     if value is None or value is UNRESOLVED:
         return
-    message = field.message_type
     elements: list[
         tuple[str, Any, Any]
     ]  # where, what, and what the field would be if there were nothing else in it
@@ -130,7 +146,7 @@ def _parsed(
     message = message_factory.GetMessageClass(descriptor)()
     try:
         json_format.ParseDict(value, message, descriptor_pool=pool)
-    except (json_format.Error, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
+    except CONVERSION_ERRORS as error:
         yield Fault(path, f"is no {wanted}: {_reason(error)}")
 
 

@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from saga_coordinator.participants.contract import invalid_reply, metadata_of
 from saga_coordinator.participants.described import DescribedServices
 from saga_coordinator.participants.descriptors import Method, NotDescribed
-from saga_coordinator.participants.fit import SPECIAL, misfits
+from saga_coordinator.participants.fit import CONVERSION_ERRORS, SPECIAL, misfits
 from saga_coordinator.participants.payload import NESTING_MAX, PayloadError, check_size
 from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.identity import OperationKind, idempotency_key
@@ -43,17 +43,6 @@ from saga_coordinator.saga.outcome import (
 OUTCOME_TRAILER = "saga-outcome"
 RETRY_AFTER_TRAILER = "saga-retry-after"
 RETRY_AFTER_SECONDS_MAX = 3600.0
-
-CONVERSION_ERRORS = (
-    json_format.Error,
-    ValueError,
-    TypeError,
-    KeyError,
-    AttributeError,
-    OverflowError,
-    RecursionError,
-)
-"""What `json_format` raises on data that it did not expect, besides its own errors."""
 
 _READY = grpc.ChannelConnectivity.READY
 

@@ -6,8 +6,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from google.protobuf import descriptor_pb2
 
 from saga_coordinator.participants import directory
+from saga_coordinator.participants.descriptors import DescriptorSet
 from saga_coordinator.participants.directory import Directory, InvalidDirectory, Participant
 from saga_coordinator.participants.tls import Tls
 from saga_coordinator.saga import parsing_actions
@@ -250,3 +252,31 @@ def test_certificates_that_cannot_work_are_faults(certificate: Path) -> None:
 
 def test_names_are_those_that_definitions_may_use() -> None:
     assert directory._NAME == parsing_actions._PARTICIPANT_NAME
+
+
+def test_a_descriptor_set_is_read_with_the_directory(tmp_path: Path) -> None:
+    described = descriptor_pb2.FileDescriptorSet(file=[descriptor_pb2.FileDescriptorProto(name="a.proto")])
+    (tmp_path / "a.binpb").write_bytes(described.SerializeToString())
+    path = write(tmp_path, 'participants: {a: {target: "a:1", descriptor_set: a.binpb}, b: {target: "b:1"}}')
+    known = Directory.load(path)
+    assert [participant and participant.descriptor_set for participant in map(known.get, "ab")] == [
+        DescriptorSet({"a.proto": described.file[0].SerializeToString()}),
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("7", "must be the name of a file"),
+        ("missing.binpb", "missing.binpb cannot be read: No such file or directory"),
+        ("text.binpb", "text.binpb is not a google.protobuf.FileDescriptorSet"),
+        ("empty.binpb", "empty.binpb holds no files"),
+    ],
+)
+def test_a_descriptor_set_that_is_none(tmp_path: Path, written: str, said: str) -> None:
+    (tmp_path / "text.binpb").write_text("syntax")
+    (tmp_path / "empty.binpb").write_bytes(b"")
+    path = write(tmp_path, f'participants: {{a: {{target: "a:1", descriptor_set: {written}}}}}')
+    (fault,) = faults(path)
+    assert f"participants.a.descriptor_set: {said}" in fault

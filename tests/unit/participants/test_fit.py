@@ -1,0 +1,136 @@
+"""JSON against messages: whatever a saga computes and whatever a service replies, the answer is an outcome and never a crash."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saga_coordinator.participants.fit import UNRESOLVED, misfits
+from saga_coordinator.participants.payload import PayloadError
+from saga_coordinator.participants.plain_method import encode_plain_request, outcome_of_plain_reply
+from saga_coordinator.saga.outcome import Succeeded, Unknown
+from tests.integration.participants.plain_services import method_of
+
+EVERYTHING = {
+    "all.proto": """
+        syntax = "proto3";
+        import "google/protobuf/any.proto";
+        import "google/protobuf/duration.proto";
+        import "google/protobuf/field_mask.proto";
+        import "google/protobuf/struct.proto";
+        import "google/protobuf/timestamp.proto";
+        import "google/protobuf/wrappers.proto";
+        service All {
+          rpc Every(Message) returns (Message);
+          rpc Say(google.protobuf.Value) returns (google.protobuf.StringValue);
+        }
+        enum Kind { KIND_NONE = 0; KIND_BOOK = 1; }
+        message Message {
+          string text = 1; int32 small = 2; int64 large = 3; uint64 positive = 4; double number = 5; float short = 6;
+          bool flag = 7; bytes raw = 8; Kind kind = 9; Message inner = 10; repeated Message inners = 11;
+          map<string, int32> counts = 12; map<int32, Message> by_number = 13; map<bool, Kind> by_flag = 14;
+          google.protobuf.Any any = 15; google.protobuf.Duration span = 16; google.protobuf.FieldMask mask = 17;
+          google.protobuf.Struct object = 18; google.protobuf.Value value = 19; google.protobuf.ListValue list = 20;
+          google.protobuf.Timestamp at = 21; google.protobuf.Int64Value maybe = 22; repeated google.protobuf.Value values = 23;
+          oneof one { string left = 24; int32 right = 25; } optional int32 present = 26;
+        }
+    """
+}
+EVERY = method_of("All/Every", EVERYTHING)
+SAY = method_of("All/Say", EVERYTHING)
+NAMES = [field.name for field in EVERY.request.DESCRIPTOR.fields]
+
+scalars = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+) | st.sampled_from(["7", "1.5s", "2026-01-02T03:04:05Z", "KIND_BOOK", "AAE=", "NaN", "a.b", "\ud800"])
+payloads = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from([*NAMES, "@type", "1", "true", "[x.y]"]) | st.text(), inner, max_size=4
+        )
+    ),
+    max_leaves=12,
+)
+messages = st.dictionaries(st.sampled_from(NAMES), payloads, max_size=5)
+
+
+@given(messages | payloads)
+def test_any_payload_is_sent_or_refused(payload: Any) -> None:
+    for method in (EVERY, SAY):
+        try:
+            encode_plain_request(method, payload)
+        except PayloadError:
+            continue
+
+
+@given(messages)
+def test_what_has_no_fault_is_sent(payload: dict[str, Any]) -> None:
+    if not misfits(payload, EVERY):
+        encode_plain_request(EVERY, payload)
+
+
+@given(messages)
+def test_what_is_not_known_yet_fits_everywhere(payload: dict[str, Any]) -> None:
+    assert misfits(dict.fromkeys(payload.keys() - {"left", "right"}, UNRESOLVED), EVERY) == []
+
+
+@given(messages)
+def test_what_was_sent_comes_back_or_is_unknown(payload: dict[str, Any]) -> None:
+    try:
+        request = encode_plain_request(EVERY, payload)
+    except PayloadError:
+        return
+    outcome = outcome_of_plain_reply(EVERY, request, 1_000_000)
+    assert isinstance(outcome, Succeeded | Unknown)
+    if isinstance(outcome, Succeeded):
+        # -0.0 and fields given as their defaults are the same message, so messages are what is compared.
+        again = EVERY.request.FromString(encode_plain_request(EVERY, outcome.output))
+        assert again == EVERY.request.FromString(request) or "nan" in str(again)
+
+
+@given(st.binary(max_size=200))
+def test_any_reply_is_kept_or_unknown(reply: bytes) -> None:
+    for method in (EVERY, SAY):
+        assert isinstance(outcome_of_plain_reply(method, reply, 1_000_000), Succeeded | Unknown)
+
+
+def test_every_fault_is_told_with_its_place() -> None:
+    payload = {
+        "text": 1,
+        "inner": {"txet": "a", "small": UNRESOLVED},
+        "inners": [{"large": "x"}, 7, {"object": {"a": UNRESOLVED}}],
+        "counts": {"a": 2**31, "b": UNRESOLVED},
+        "by_number": {"1": {"flag": "yes"}},
+        "left": "a",
+        "right": UNRESOLVED,
+        "values": [None, {"a": [1]}, UNRESOLVED],
+        "span": "soon",
+    }
+    found = [(fault.path, fault.description.partition(":")[0]) for fault in misfits(payload, EVERY, "input")]
+    assert found == [
+        ("input.by_number.1.flag", "is no bool"),
+        ("input.counts.a", "is no int32"),
+        ("input.inner.txet", "is not a field of Message; it has"),
+        ("input.inners[0].large", "is no int64"),
+        ("input.inners[1]", "must be an object"),
+        ("input.right", "cannot be given beside `left`"),
+        ("input.span", "is no google.protobuf.Duration"),
+        ("input.text", "is no string"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("payload", "request_bytes"),
+    [("said", b"\x1a\x04said"), (None, b"\x08\x00"), ([], b"\x32\x00"), (True, b"\x20\x01")],
+)
+def test_a_request_whose_json_is_no_object(payload: Any, request_bytes: bytes) -> None:
+    assert encode_plain_request(SAY, payload) == request_bytes
+
+
+def test_a_reply_whose_json_is_no_object() -> None:
+    assert outcome_of_plain_reply(SAY, b"\x0a\x04said", 100) == Succeeded("said")
