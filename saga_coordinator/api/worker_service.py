@@ -80,7 +80,7 @@ class WorkerService:
             raise transport.verdict
 
     def _take(self, greeting: Greeting, stream: Stream, request: pb.WorkRequest) -> None:
-        stream.heard_at = asyncio.get_running_loop().time()
+        stream.heard(asyncio.get_running_loop().time())
         last_task_id = stream.last_task_id
         for told in request.outcomes:
             outcome = outcome_of(told, self._payload_bytes_max)

@@ -39,7 +39,7 @@ class Assignment:
     It is queued until it `is_given` to a worker, or on its way to one; `outcome` is done when nobody waits any more.
     """
 
-    __slots__ = ("ends_at", "is_given", "number", "outcome", "stream", "task", "timer")
+    __slots__ = ("ends_at", "given_at", "is_given", "number", "outcome", "stream", "task", "timer")
 
     def __init__(self, task: Task, outcome: asyncio.Future[Outcome], ends_at: float) -> None:
         self.task = task
@@ -47,6 +47,7 @@ class Assignment:
         self.ends_at = ends_at
         self.number = 0
         self.is_given = False
+        self.given_at = 0.0
         self.stream: Stream | None = None
         self.timer: asyncio.TimerHandle | None = None
 
@@ -217,6 +218,7 @@ class Stream:
         "_pool",
         "_rejections",
         "_said",
+        "_was_silent_too_long",
         "credits",
         "given",
         "heard_at",
@@ -245,11 +247,23 @@ class Stream:
         self._said: list[bytes] = []
         self._rejections: list[Rejection] = []
         self._is_saying_goodbye = False
+        self._was_silent_too_long = False
 
     @property
     def room(self) -> int:
         """How many more tasks it takes. Tasks that are overdue still count: it has not come back from them."""
-        return self.credits - len(self.given)
+        return 0 if self._was_silent_too_long else self.credits - len(self.given)
+
+    def heard(self, now: float) -> None:
+        """It has said something."""
+        self.heard_at = now
+        self._was_silent_too_long = False
+
+    def is_overdue(self, since: float) -> None:
+        """A task that it was given at `since` has run out of time: if it has been silent since, it gets no more for now."""
+        if self.heard_at < since:
+            self._was_silent_too_long = True
+            self._pool.is_occupied(self)
 
     def enter(self) -> None:
         """From now on it gets tasks."""
@@ -296,6 +310,7 @@ class Stream:
         self.given[self.last_task_id] = assignment
         assignment.is_given = True
         assignment.stream = self
+        assignment.given_at = now
         task = assignment.task
         task.task_id = self.last_task_id
         nanos = max(1, int((assignment.ends_at - now) * 1e9))

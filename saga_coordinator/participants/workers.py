@@ -263,6 +263,7 @@ def _over(assignment: Assignment, timeout_seconds: float) -> None:
     assignment.settle(outcome_of_failure("DEADLINE_EXCEEDED", f"no outcome within {timeout_seconds:g} s"))
     assignment.task.ClearField("input")
     if assignment.stream is not None:
+        assignment.stream.is_overdue(assignment.given_at)
         assignment.stream.settled()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -12,19 +11,12 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from google.protobuf.json_format import MessageToDict, ParseDict
-from google.protobuf.struct_pb2 import Value
-from saga_client.worker import Pending, Refused, Task, Worker
+from google.protobuf.json_format import MessageToDict
 
-from saga_coordinator.pb.saga.v1 import saga_pb2, saga_service_pb2, worker_service_pb2
-from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
-from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
-from saga_coordinator.pb.saga.v1.definition_service_pb2_grpc import DefinitionServiceStub
-from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
-from saga_coordinator.pb.saga.v1.worker_service_pb2_grpc import WorkerServiceStub
+from saga_coordinator.pb.saga.v1 import saga_pb2, saga_service_pb2
+from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
 from tests.acceptance.conftest import Serving, StartServing
-
-PATIENCE_SECONDS = 30.0
+from tests.acceptance.shop import DONE, PATIENCE_SECONDS, Customer, Dialled, Shop
 
 
 @pytest.fixture
@@ -39,51 +31,6 @@ def coordinator(serving: StartServing, workers_file: Path) -> Serving:
     return serving("--participants", str(workers_file))
 
 
-class Customer:
-    """Starts sagas and looks at them."""
-
-    def __init__(self, channel: grpc.aio.Channel) -> None:
-        self._definitions: Any = DefinitionServiceStub(channel)
-        self.sagas: Any = SagaServiceStub(channel)
-        self._keys = 0
-
-    async def register(self, name: str, *methods: str, **operation: Any) -> None:
-        """A definition with a step for each method; all are undone by `undo`."""
-        steps = [
-            {
-                "name": f"step_{number}",
-                "action": {"participant": "shop", "method": method, **operation},
-                "compensation": {"participant": "shop", "method": "undo"},
-            }
-            for number, method in enumerate(methods)
-        ]
-        definition = ParseDict({"name": name, "steps": steps}, Definition())
-        await self._definitions.RegisterDefinition(
-            RegisterDefinitionRequest(definition=definition), timeout=PATIENCE_SECONDS
-        )
-
-    async def run(self, name: str, *, wait: bool = True, **fields: Any) -> saga_pb2.Saga:
-        """Starts a saga with the input `fields`; as it is in the end, or at first."""
-        self._keys += 1
-        request = saga_service_pb2.StartSagaRequest(
-            definition=name, start_key=f"{name} {self._keys}", input=ParseDict(fields, Value()), wait=wait
-        )
-        started = await self.sagas.StartSaga(request, timeout=PATIENCE_SECONDS)
-        return started.saga  # type: ignore[no-any-return]
-
-    async def settled(self, saga_id: str) -> saga_pb2.Saga:
-        answer = await self.sagas.WaitSaga(
-            saga_service_pb2.WaitSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS
-        )
-        return answer.saga  # type: ignore[no-any-return]
-
-    async def log(self, saga_id: str) -> list[str]:
-        """The log, one short line an entry."""
-        request = saga_service_pb2.GetSagaRequest(saga_id=saga_id, include_log=True)
-        answer = await self.sagas.GetSaga(request, timeout=PATIENCE_SECONDS)
-        return [f"{entry.type} {entry.step} {entry.attempt}".rstrip(" 0") for entry in answer.log]
-
-
 def outputs(saga: saga_pb2.Saga) -> list[Any]:
     return [MessageToDict(step)["output"] for step in saga.steps]
 
@@ -92,47 +39,6 @@ def outputs(saga: saga_pb2.Saga) -> list[Any]:
 async def customer(coordinator: Serving) -> AsyncIterator[Customer]:
     async with grpc.aio.insecure_channel(coordinator.address) as channel:
         yield Customer(channel)
-
-
-class Shop:
-    """A worker whose methods behave as they are called, and that keeps what it was asked."""
-
-    def __init__(self, address: str, **more: Any) -> None:
-        self.tasks: asyncio.Queue[Task] = asyncio.Queue()
-        self.may_answer = asyncio.Event()
-        self.worker = Worker(address, "shop", **more)
-        for method in (self.take, self.refuse, self.later, self.hang, self.crash, self.undo):
-            self.worker.method(method.__name__)(self._kept(method))
-
-    def _kept(self, method: Callable[[Task], Awaitable[Any]]) -> Callable[[Task], Awaitable[Any]]:
-        async def keep(task: Task) -> Any:
-            self.tasks.put_nowait(task)
-            return await method(task)
-
-        return keep
-
-    async def next_task(self) -> Task:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await self.tasks.get()
-
-    async def take(self, task: Task) -> Any:
-        return {"took": task.input}
-
-    async def refuse(self, task: Task) -> None:
-        raise Refused("sold out", "OUT_OF_RANGE")
-
-    async def later(self, task: Task) -> None:
-        raise Pending
-
-    async def hang(self, task: Task) -> str:
-        await self.may_answer.wait()
-        return "at last"
-
-    async def crash(self, task: Task) -> None:
-        raise ValueError("a defect")
-
-    async def undo(self, task: Task) -> None:
-        return None
 
 
 OpenShop = Callable[..., Awaitable[Shop]]
@@ -242,3 +148,214 @@ async def test_no_more_tasks_come_than_there_are_credits(customer: Customer, ope
     await shop.next_task()
     for saga in sagas:
         assert (await customer.settled(saga.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
+
+
+# What goes wrong. The streams of these are spoken by hand.
+
+Dial = Callable[..., Awaitable[Dialled]]
+
+
+@pytest.fixture
+async def dial(coordinator: Serving) -> AsyncIterator[Dial]:
+    """Opens streams, each over a connection of its own, until the test's end; greeted unless told otherwise."""
+    channels: list[grpc.aio.Channel] = []
+
+    async def open_stream(*, is_greeted: bool = True, **hello: Any) -> Dialled:
+        channels.append(
+            grpc.aio.insecure_channel(coordinator.address, [("grpc.use_local_subchannel_pool", 1)])
+        )
+        dialled = Dialled(channels[-1])
+        if is_greeted:
+            assert (await dialled.greet(**hello)).coordinator_id
+        return dialled
+
+    yield open_stream
+    for channel in channels:
+        await channel.close()
+
+
+@pytest.mark.parametrize(
+    ("hello", "code", "words"),
+    [
+        ({"participant": "bnak"}, grpc.StatusCode.NOT_FOUND, "add it to the participants file"),
+        ({"participant": "bank"}, grpc.StatusCode.FAILED_PRECONDITION, "have the file say `worker: true`"),
+        ({"credits": 0}, grpc.StatusCode.INVALID_ARGUMENT, "hello.credits: is 0; it must be 1 to 10000"),
+        ({"worker_id": ""}, grpc.StatusCode.INVALID_ARGUMENT, "hello.worker_id: is required"),
+        ({"methods": ["take", ""]}, grpc.StatusCode.INVALID_ARGUMENT, "hello.methods[1]: is required"),
+    ],
+)
+async def test_a_worker_that_is_none_is_told_why(
+    dial: Dial, hello: dict[str, Any], code: grpc.StatusCode, words: str
+) -> None:
+    dialled = await dial(is_greeted=False)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        await dialled.greet(**hello)
+    assert refused.value.code() is code
+    assert words in str(refused.value.details())
+
+
+async def test_the_first_message_and_no_other_is_a_greeting(dial: Dial) -> None:
+    rude = await dial(is_greeted=False)
+    await rude.say(heartbeat=True)
+    with pytest.raises(grpc.aio.AioRpcError, match="hello: is required in the first message"):
+        await rude.heard()
+    chatty = await dial()
+    with pytest.raises(grpc.aio.AioRpcError, match="hello: must be in the first message and in no other"):
+        await chatty.greet()
+
+
+async def test_an_outcome_of_a_task_that_was_not_given_changes_nothing_and_is_logged(
+    coordinator: Serving, customer: Customer, dial: Dial
+) -> None:
+    await customer.register("order", "take")
+    its_own, other = await dial(), await dial(methods=["nothing"])
+    saga = await customer.run("order", wait=False)
+    task = await its_own.next_task()
+    await other.tell(task, succeeded=DONE)
+    (rejection,) = (await other.heard()).rejections
+    assert (rejection.task_id, rejection.code) == (task.task_id, "PERMISSION_DENIED")
+    logged = coordinator.wait_for("outcome_of_task_not_given")
+    assert (logged["participant"], logged["worker_id"], logged["task_id"]) == ("shop", "by hand", 1)
+    assert (await customer.log(saga.saga_id))[-1] == "attempt_started step_0 1", "nothing has become of it"
+
+    await its_own.tell(task, succeeded=DONE)
+    await its_own.tell(task, refused=saga_pb2.Cause(message="after all"))
+    assert (await customer.settled(saga.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
+    await its_own.say(heartbeat=True)
+    answer = await its_own.heard()
+    assert answer.heartbeat
+    assert not answer.rejections, "what is told twice is accepted twice (P9)"
+
+
+async def test_p4_a_task_is_unknown_once_its_stream_breaks_and_goes_to_another_with_the_same_key(
+    customer: Customer, dial: Dial
+) -> None:
+    await customer.register("order", "take", retry={"initialBackoff": "0.01s", "maxAttempts": 2})
+    broken = await dial()
+    saga = await customer.run("order", wait=False)
+    first = await broken.next_task()
+    survivor = await dial()
+    broken.call.cancel()
+    second = await survivor.next_task()
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert first.idempotency_key == second.idempotency_key
+    await survivor.tell(second, succeeded=DONE)
+    assert (await customer.settled(saga.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
+    assert "attempt_unknown step_0 1" in await customer.log(saga.saga_id)
+
+
+async def test_p4_a_task_stays_with_its_worker_until_its_time_is_over(customer: Customer, dial: Dial) -> None:
+    await customer.register(
+        "order", "take", timeout="1s", retry={"initialBackoff": "0.01s", "maxAttempts": 2}
+    )
+    slow, quick = await dial(), await dial()
+    saga = await customer.run("order", wait=False)
+    reading = [asyncio.create_task(each.next_task()) for each in (slow, quick)]
+    (given,), (waiting,) = await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
+    began = asyncio.get_running_loop().time()
+    second = await waiting
+    assert asyncio.get_running_loop().time() - began > 0.5, "the first attempt had a second"
+    assert (given.result().attempt, second.attempt) == (1, 2)
+    await (slow if waiting is reading[0] else quick).tell(second, succeeded=DONE)
+    assert (await customer.settled(saga.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
+
+
+async def test_a_late_success_is_learned(customer: Customer, dial: Dial) -> None:
+    await customer.register(
+        "order", "take", timeout="0.2s", retry={"initialBackoff": "60s", "maxBackoff": "60s"}
+    )
+    late = await dial()
+    saga = await customer.run("order", wait=False)
+    task = await late.next_task()
+    while "attempt_unknown step_0 1" not in await customer.log(saga.saga_id):
+        pass
+    await late.tell(task, succeeded=DONE)
+    finished = await customer.settled(saga.saga_id)
+    assert finished.status == saga_pb2.SAGA_STATUS_COMPLETED
+    assert outputs(finished) == ["done"]
+
+
+async def test_who_says_goodbye_gets_no_more_and_gives_back_what_it_has_not_begun(
+    customer: Customer, dial: Dial
+) -> None:
+    await customer.register("order", "take")
+    leaving = await dial(credits=2)
+    sagas = [await customer.run("order", wait=False) for _ in range(2)]
+    begun, unbegun = await leaving.next_task(), await leaving.next_task()
+    staying = await dial(credits=2)
+    returned = pb.TaskOutcome(task_id=unbegun.task_id, returned=pb.TaskOutcome.Returned())
+    await leaving.say(goodbye=True, outcomes=[returned])
+    again = await staying.next_task()
+    assert again.idempotency_key == unbegun.idempotency_key
+    await staying.tell(again, succeeded=DONE)
+    await leaving.tell(begun, succeeded=DONE)
+    await leaving.call.done_writing()
+    with pytest.raises(EOFError):
+        await leaving.heard()
+    for saga in sagas:
+        assert (await customer.settled(saga.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
+        assert not any("unknown" in entry for entry in await customer.log(saga.saga_id))
+
+
+@pytest.fixture
+async def keep_serving() -> AsyncIterator[Callable[[Dialled], None]]:
+    """Has a stream perform whatever comes, until the test's end."""
+    serving: list[asyncio.Task[None]] = []
+
+    async def serve(dialled: Dialled) -> None:
+        while True:
+            await dialled.tell(await dialled.next_task(), succeeded=DONE)
+
+    yield lambda dialled: serving.append(asyncio.create_task(serve(dialled)))
+    for task in serving:
+        task.cancel()
+    await asyncio.gather(*serving, return_exceptions=True)
+
+
+async def test_a_worker_that_stops_reading_loses_only_its_own(
+    customer: Customer, dial: Dial, keep_serving: Callable[[Dialled], None]
+) -> None:
+    """Its credits are used up, and its connection is full of what it does not read."""
+    await customer.register("order", "take", timeout="2s", retry={"initialBackoff": "0.01s"})
+    deaf = await dial(credits=20)
+    stuck = [await customer.run("order", wait=False, large="x" * 500_000) for _ in range(20)]
+    reading = await dial(credits=20)
+    keep_serving(reading)
+    began = asyncio.get_running_loop().time()
+    for saga in await asyncio.gather(*(customer.run("order") for _ in range(20))):
+        assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
+        assert "attempt_succeeded step_0 1" in await customer.log(saga.saga_id)
+    assert asyncio.get_running_loop().time() - began < 20, "they did not wait for one another's timeouts"
+    for saga in stuck:
+        assert (await customer.settled(saga.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
+    assert not deaf.call.done()
+
+
+async def test_a_worker_that_is_silent_on_an_overdue_task_gets_no_more_until_it_is_heard_of(
+    customer: Customer, dial: Dial, keep_serving: Callable[[Dialled], None]
+) -> None:
+    await customer.register("order", "take", timeout="0.3s", retry={"initialBackoff": "0.01s"})
+    silent = await dial(credits=100)
+    lost = await customer.run("order", wait=False)
+    await silent.next_task()
+    reading = await dial(credits=1)
+    keep_serving(reading)
+    assert (await customer.settled(lost.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
+    for saga in [await customer.run("order") for _ in range(4)]:
+        assert "attempt_succeeded step_0 1" in await customer.log(saga.saga_id)
+    await silent.say(heartbeat=True)
+    assert (await silent.heard()).heartbeat
+    await reading.say(goodbye=True)
+    again = await customer.run("order", wait=False)
+    assert (await silent.next_task()).saga_id == again.saga_id
+
+
+async def test_workers_get_only_the_methods_that_they_perform(customer: Customer, dial: Dial) -> None:
+    await customer.register("order", "take", "wrap")
+    taking, wrapping = await dial(methods=["take"]), await dial(methods=["wrap"])
+    saga = await customer.run("order", wait=False)
+    for dialled, method in ((taking, "take"), (wrapping, "wrap")):
+        task = await dialled.next_task()
+        assert task.method == method
+        await dialled.tell(task, succeeded=DONE)
+    assert (await customer.settled(saga.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
