@@ -28,8 +28,6 @@ from saga_coordinator.saga.json_object import JsonObject
 from saga_coordinator.saga.outcome import clip
 from saga_coordinator.saga.parsing_actions import (
     DEADLINE_SECONDS_MAX,
-    DEFAULT_ACTION_ATTEMPTS,
-    DEFAULT_STUBBORN_ATTEMPTS,
     DEFINITION_NAME,
     Defaults,
     read_approval,
@@ -44,7 +42,6 @@ from saga_coordinator.saga.parsing_actions import (
     read_payload,
     read_recovery,
 )
-from saga_coordinator.saga.retry import RetryPolicy
 from saga_coordinator.saga.scope import ROOTS
 
 STEPS_MAX = 200
@@ -249,7 +246,7 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], around: _Around
         if holds
     ]
     if raw_compensation is not None:
-        retry = around.defaults.compensation_retry or RetryPolicy(DEFAULT_STUBBORN_ATTEMPTS)
+        retry = around.defaults.retry_of_compensation()
         is_undo_optional = _goes_on(raw_compensation)
         compensation = read_operation(raw_compensation, name, around.defaults, retry)
         for excuse in excuses:
@@ -333,8 +330,7 @@ def _action(
         case "repeat":
             return _repeat(inner, _deeper(inner, around)), None, None
         case _:
-            attempts = DEFAULT_STUBBORN_ATTEMPTS if is_stubborn else DEFAULT_ACTION_ATTEMPTS
-            retry = around.defaults.retry or RetryPolicy(attempts)
+            retry = around.defaults.retry_of_action(is_stubborn=is_stubborn)
             said = read_on_failure(inner)
             return read_operation(inner, name, around.defaults, retry), None, said
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from saga_coordinator.saga.condition import compile_condition
@@ -62,14 +62,30 @@ _STATUS_NAMES = frozenset(
 )
 
 
+_UNSAID = RetryPolicy(0)
+"""A policy that leaves the number of attempts open."""
+
+
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What operations have that do not say otherwise; `retry` None is the default for its kind."""
+    """What operations have that do not say otherwise."""
 
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
-    retry: RetryPolicy | None = None
-    compensation_retry: RetryPolicy | None = None
+    retry: RetryPolicy = _UNSAID
+    compensation_retry: RetryPolicy = _UNSAID
     is_forward: bool = False
+
+    def retry_of_action(self, *, is_stubborn: bool) -> RetryPolicy:
+        return _with_attempts(
+            self.retry, DEFAULT_STUBBORN_ATTEMPTS if is_stubborn else DEFAULT_ACTION_ATTEMPTS
+        )
+
+    def retry_of_compensation(self) -> RetryPolicy:
+        return _with_attempts(self.compensation_retry, DEFAULT_STUBBORN_ATTEMPTS)
+
+
+def _with_attempts(policy: RetryPolicy, max_attempts: int) -> RetryPolicy:
+    return policy if policy.max_attempts else replace(policy, max_attempts=max_attempts)
 
 
 def read_defaults(source: JsonObject | None) -> Defaults:
@@ -82,8 +98,8 @@ def read_defaults(source: JsonObject | None) -> Defaults:
     assert timeout is not None
     return Defaults(
         timeout,
-        _retry(retry, RetryPolicy(DEFAULT_ACTION_ATTEMPTS)) if retry is not None else None,
-        _retry(undo, RetryPolicy(DEFAULT_STUBBORN_ATTEMPTS)) if undo is not None else None,
+        _UNSAID if retry is None else _retry(retry, _UNSAID),
+        _UNSAID if undo is None else _retry(undo, _UNSAID),
         is_forward,
     )
 
