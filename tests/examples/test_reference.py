@@ -1,0 +1,50 @@
+"""docs/definitions.md: every definition on it is one, and the faults that it shows are those that are told."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from saga_coordinator.saga.errors import InvalidDefinition
+from saga_coordinator.saga.parsing import parse_definition
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "definitions.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```([^\n]*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+DEFINITIONS = [body for info, body in BLOCKS if info == "yaml"]
+
+
+def read(body: str) -> Any:
+    """A definition, or the steps of one."""
+    source = yaml.safe_load(body)
+    return {"name": "page", "steps": source} if isinstance(source, list) else source
+
+
+@pytest.mark.parametrize("body", DEFINITIONS, ids=lambda body: str(body).splitlines()[0])
+def test_definition_on_the_page_is_valid(body: str) -> None:
+    assert parse_definition(read(body)).steps
+
+
+def test_page_shows_every_kind_of_step() -> None:
+    """And so does this test fail when the page's blocks are no longer found."""
+    kinds = {key for body in DEFINITIONS for step in read(body)["steps"] for key in step}
+    assert kinds >= {
+        "action", "delay", "until", "await_event", "approval", "saga", "switch", "for_each", "repeat"
+    }  # fmt: skip
+
+
+def test_faults_on_the_page_are_those_that_are_told() -> None:
+    [faulty] = [body for info, body in BLOCKS if info == "yaml faulty"]
+    [shown] = [body for info, body in BLOCKS if info == "text"]
+    with pytest.raises(InvalidDefinition) as caught:
+        parse_definition(read(faulty))
+    assert shown.splitlines() == [f"{fault.path}: {fault.description}" for fault in caught.value.faults]
+
+
+def test_links_within_the_page_lead_somewhere() -> None:
+    headings = re.findall(r"^#+ (.+)$", PAGE, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9_ -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    links = set(re.findall(r"\]\(#([^)]+)\)", PAGE))
+    assert links
+    assert links <= anchors
