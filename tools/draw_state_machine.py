@@ -15,10 +15,11 @@ from typing import Any, get_args
 import grpc
 
 from saga_coordinator.saga.decide import HANDLERS, AttemptEnded, Input, Invoke, StartRequested, decide
-from saga_coordinator.saga.entries import ENTRY_TYPES, StepEntry, Entry, OutcomeLate, entry_type
+from saga_coordinator.saga.entries import ENTRY_TYPES, Entry, OutcomeLate, StepEntry, entry_type
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import (
     Cause,
+    Held,
     Outcome,
     Pending,
     Refused,
@@ -48,8 +49,10 @@ A saga's state is the fold of its log: each entry moves the saga or one of its s
 that has no row cannot happen; the coordinator would rather stop that saga than record it. [Concepts](concepts.md) has the words.
 """
 OF_STEPS = """\
-With its action as the present operation, and from the start of its compensation on. Beside these, the turn (`saga_failed`) moves
-steps to FAILED whose action is between attempts or awaits a report; actions in flight are left to settle.
+With its action as the present operation, and from the start of its compensation on. A step in a loop has as many instances as
+there are items or passes, each with a key (`pay[3].transfer`) and a status of its own. Waits and blocks have no compensation:
+the steps of a block are undone themselves. Beside the rows, the turn (`saga_failed`) moves steps to FAILED whose action is
+between attempts, waits or runs a block; actions in flight are left to settle.
 """
 OF_OUTCOMES = """\
 What is known of the effect only grows, but for one case: when an attempt that was PENDING is reported REFUSED, its doubt goes,
@@ -86,7 +89,7 @@ def draw() -> str:
             *(f"- `{name}`: {sentence}" for name, sentence in _handlers().items()),
             "",
             "## The entries\n",
-            "Those about an operation name their step, operation and attempt too.\n",
+            "Those about a step name its instance, operation and attempt too.\n",
             _table(("entry", "fields", "what it says"), _entry_rows()),
         ]
     )
@@ -168,6 +171,11 @@ def _outcome_rows() -> Iterator[tuple[str, ...]]:
         ("REFUSED", ", ".join(refusing), Refused(cause)),
         ("UNKNOWN", f"{', '.join(unknown)}, and a broken connection", Unknown(cause)),
         ("PENDING", "OK, and the answer says so", Pending()),
+        (
+            "HELD",
+            "none: the call was not made, for want of room or because the participant rests",
+            Held(cause, 1.0),
+        ),
     ):
         yield name, statuses, *(_consequence(kind, outcome) for kind in OperationKind)
 
@@ -218,7 +226,7 @@ def _entry_rows() -> Iterator[tuple[str, ...]]:
     for kind in ENTRY_TYPES:
         own = [each.name for each in fields(kind)]
         if kind in get_args(StepEntry):
-            own = own[3:]
+            own = [name for name in own if name not in ("step", "operation", "attempt")]
         yield f"`{entry_type(kind)}`", ", ".join(f"`{name}`" for name in own), _first_sentence(kind)
 
 

@@ -69,6 +69,10 @@ def _is_unfinished(step: Step, state: StepState) -> bool:
     return not (is_given_up and step.is_undo_optional)
 
 
+def _may_be_undone(step: Step, state: StepState) -> bool:
+    return not state.is_in_flight and state.operation is _ACTION and needs_compensation(step, state)
+
+
 def _unseen_until(state: StepState) -> float:
     """Until when an attempt of the action that nobody saw end may be in flight, if nobody told what became of it either."""
     if state.settles_at is None or state.is_output_known or state.is_refused:
@@ -105,7 +109,7 @@ class _Walk:
             node = Node(key, step, place)
             if step.blocks:
                 yield from self._undoable_inside(node, state, held)
-            elif not state.is_in_flight and state.operation is _ACTION and needs_compensation(step, state):
+            elif _may_be_undone(step, state):
                 yield Undoable(node, held if state.settles_at is None else max(held, state.settles_at))
 
     def _undoable_inside(self, node: Node, state: StepState, held_until: float) -> Iterator[Undoable]:

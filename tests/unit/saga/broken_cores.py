@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga import decide, draft, proceed, state
+from saga_coordinator.saga import decide, draft, forward, proceed, state, undo
 from saga_coordinator.saga.decide import OwnershipGained
-from saga_coordinator.saga.definition import Definition, Step
+from saga_coordinator.saga.definition import Block, Definition, Step
 from saga_coordinator.saga.draft import Draft
 from saga_coordinator.saga.entries import (
-    StepEntry,
     AttemptPending,
     AttemptRefused,
     AttemptUnknown,
@@ -22,9 +21,11 @@ from saga_coordinator.saga.entries import (
     OutcomeLate,
     SagaAdopted,
     SagaFailed,
+    StepEntry,
 )
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
+from saga_coordinator.saga.place import Node, Place, remaining_effects
 from saga_coordinator.saga.retry import RetryPolicy
 from saga_coordinator.saga.state import EffectKnown, SagaState, SagaStatus, StepState, StepStatus
 
@@ -34,7 +35,7 @@ BROKEN_CORES: list[Break] = []
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 _moved, _late = state._moved, state._late
 _settle, _attempt = Draft.settle, Draft.attempt
-_may_be_undone, _fail = proceed._may_be_undone, proceed._fail
+_start_ready, _fail = forward._start_ready, forward._fail
 
 
 def broken(how: Break) -> Break:
@@ -69,8 +70,8 @@ def action_and_compensation_share_a_key(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def call_is_made_twice_for_one_intent(patch: pytest.MonkeyPatch) -> None:
-    def attempt(self: Draft, step: Step, kind: OperationKind) -> None:
-        _attempt(self, step, kind)
+    def attempt(self: Draft, node: Node, kind: OperationKind) -> None:
+        _attempt(self, node, kind)
         self.invocations.extend(self.invocations[-1:])
 
     patch.setattr(Draft, "attempt", attempt)
@@ -86,23 +87,19 @@ def attempts_are_counted_from_one_again(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def compensations_start_in_any_order(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        Definition, "dependents", property(lambda self: {step.name: frozenset() for step in self.steps})
-    )
+    nobody = property(lambda self: {step.name: frozenset() for step in self.steps})
+    patch.setattr(Block, "dependents", nobody)
 
 
 @broken
 def compensations_run_forwards(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Definition, "dependents", property(lambda self: self._dependencies))
+    patch.setattr(Block, "dependents", property(lambda self: self.dependencies))
 
 
 @broken
 def compensation_starts_while_the_action_is_in_flight(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        proceed,
-        "_may_be_undone",
-        lambda draft_, step, known: _may_be_undone(draft_, step, replace(known, is_in_flight=False)),
-    )
+    patch.setattr(undo, "_may_be_undone", state.needs_compensation)
+    patch.setattr(undo, "_is_unfinished", state.needs_compensation)
 
 
 @broken
@@ -112,11 +109,7 @@ def nobody_waits_for_lost_attempts_to_settle(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def nobody_waits_for_lost_attempts_of_later_steps(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(
-        proceed,
-        "_is_held",
-        lambda draft_, step, known: known.settles_at is not None and known.settles_at > draft_.now,
-    )
+    patch.setattr(undo, "_unseen_until", lambda known: float("-inf"))
 
 
 @broken
@@ -129,17 +122,19 @@ def report_ends_the_call(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def retry_does_not_wait(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(proceed, "_is_retry_due", lambda draft_, known: known.retry_at is not None)
+    patch.setattr(undo, "_is_retry_due", lambda draft_, known: known.retry_at is not None)
 
 
 @broken
 def actions_start_before_what_they_come_after(patch: pytest.MonkeyPatch) -> None:
-    def start_actions(draft_: Draft) -> None:
-        for step, known in draft_.steps():
-            if known.status is StepStatus.PENDING or proceed._is_retry_due(draft_, known):
-                _attempt(draft_, step, ACTION)
+    def start_ready(draft_: Draft, place: Place) -> bool:
+        for step in place.block.steps:
+            key = place.prefix + step.name
+            if draft_.state.step(key).status is StepStatus.PENDING:
+                forward._start(draft_, Node(key, step, place))
+        return _start_ready(draft_, place)
 
-    patch.setattr(proceed, "_start_actions", start_actions)
+    patch.setattr(forward, "_start_ready", start_ready)
 
 
 # Effects.
@@ -190,7 +185,7 @@ def late_success_changes_a_compensation_under_way(patch: pytest.MonkeyPatch) -> 
 @broken
 def refused_steps_are_compensated(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        proceed,
+        undo,
         "needs_compensation",
         lambda step, known: state.needs_compensation(replace(step, compensate_on_refusal=True), known),
     )
@@ -201,7 +196,7 @@ def doubtful_steps_are_not_compensated(patch: pytest.MonkeyPatch) -> None:
     def needs_compensation(step: Step, known: StepState) -> bool:
         return known.effect is EffectKnown.CERTAIN and state.needs_compensation(step, known)
 
-    patch.setattr(proceed, "needs_compensation", needs_compensation)
+    patch.setattr(undo, "needs_compensation", needs_compensation)
 
 
 @broken
@@ -280,28 +275,28 @@ def pauses_are_not_capped(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def deadline_passes_unnoticed(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(proceed, "_is_overdue", lambda draft_: False)
+    patch.setattr(forward, "is_overdue", lambda draft_: False)
 
 
 @broken
 def deadline_counts_after_the_pivot(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(proceed, "is_pivot_attempted", lambda definition, known: False)
+    patch.setattr(forward, "is_past_return", lambda definition, known: False)
 
 
 @broken
 def cancel_is_taken_after_the_pivot(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decide, "is_pivot_attempted", lambda definition, known: False)
+    patch.setattr(decide, "is_past_return", lambda definition, known: False)
 
 
 @broken
 def pivot_in_doubt_turns_the_saga(patch: pytest.MonkeyPatch) -> None:
-    def fail(draft_: Draft, step: Step) -> None:
-        if step.is_pivot:
-            draft_.record(SagaFailed(Cause("UNKNOWN", "", step.name)))
+    def fail(draft_: Draft, node: Node) -> None:
+        if node.step.is_pivot:
+            draft_.record(SagaFailed(Cause("UNKNOWN", "", node.key)))
         else:
-            _fail(draft_, step)
+            _fail(draft_, node)
 
-    patch.setattr(proceed, "_fail", fail)
+    patch.setattr(forward, "_fail", fail)
 
 
 @broken
@@ -314,16 +309,17 @@ def saga_turns_after_the_pivot(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def doubtful_effects_are_not_listed(patch: pytest.MonkeyPatch) -> None:
-    def remaining_effects(definition: Definition, known: SagaState) -> tuple[str, ...]:
-        names = state.remaining_effects(definition, known)
-        return tuple(name for name in names if known.step(name).effect is EffectKnown.CERTAIN)
+    def certain_effects(definition: Definition, known: SagaState) -> tuple[str, ...]:
+        keys = remaining_effects(definition, known)
+        return tuple(key for key in keys if known.step(key).effect is EffectKnown.CERTAIN)
 
-    patch.setattr(proceed, "remaining_effects", remaining_effects)
+    patch.setattr(undo, "remaining_effects", certain_effects)
+    patch.setattr(forward, "remaining_effects", certain_effects)
 
 
 @broken
 def exhausted_compensation_counts_as_done(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(proceed, "remaining_effects", lambda definition, known: ())
+    patch.setattr(undo, "remaining_effects", lambda definition, known: ())
 
 
 @broken
@@ -354,12 +350,12 @@ def compensations_held_back_have_no_timer(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def overdue_reports_are_noticed_only_by_their_timer(patch: pytest.MonkeyPatch) -> None:
-    give_up = proceed._give_up_overdue_reports
+    end_waits = proceed._end_waits
 
     def on_timer(draft_: Draft, happened: Any) -> None:
-        give_up(draft_)
+        end_waits(draft_)
 
-    patch.setattr(proceed, "_give_up_overdue_reports", lambda draft_: None)
+    patch.setattr(proceed, "_end_waits", lambda draft_: None)
     for status in (SagaStatus.RUNNING, SagaStatus.COMPENSATING):
         patch.setitem(_handlers(), (status, decide.TimerFired), on_timer)
 

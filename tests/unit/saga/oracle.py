@@ -312,9 +312,9 @@ class Oracle(Witness):
         step, kind = invoke.step, invoke.operation
         operation = (step, kind)
         payload = json.dumps(invoke.input)
-        known = self.keys.setdefault(operation, (invoke.idempotency_key, payload))
+        told = self.keys.setdefault(operation, (invoke.idempotency_key, payload))
         check(
-            known == (invoke.idempotency_key, payload),
+            told == (invoke.idempotency_key, payload),
             "P5: every attempt has the same key and the same input",
         )
         owners = {other for other, (key, _) in self.keys.items() if key == invoke.idempotency_key}
@@ -328,8 +328,11 @@ class Oracle(Witness):
             missing = [other for other in self.before[step] if not self.heard[other, ACTION].succeeded]
             check(not missing, f"{step} starts before {missing} have succeeded")
             return
-        if "input" not in self._operation(step, kind):
-            first = self.undone_with.setdefault(step, self.outputs.get(step))
+        wanted = self._operation(step, kind).get("input")
+        if wanted in (None, "${output.id}"):
+            output = self.outputs.get(step)
+            known = output["id"] if wanted and output else output
+            first = self.undone_with.setdefault(step, known)
             check(
                 invoke.input == first,
                 f"the compensation of {step} is handed what its action returned, if known",

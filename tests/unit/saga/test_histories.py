@@ -32,6 +32,18 @@ SAGA = "01890a5d-ac96-774b-bcce-b302099a8057"
 NO = Refused(Cause("FAILED_PRECONDITION", "no"))
 INPUTS_MAX = 500
 
+NOT_YET_RECORDED = {
+    "attempt_held",
+    "block_closed",
+    "block_opened",
+    "event_received",
+    "saga_recalled",
+    "step_failed",
+    "step_skipped",
+    "wait_started",
+}
+"""Types that the present version writes and no release has written; `python -m tools.record_histories` empties this."""
+
 PATHS = sorted(HISTORIES.glob("*/*.json"))
 each_history = pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parent.name}/{path.stem}")
 
@@ -131,10 +143,10 @@ def carry_on(definition: Any, log: list[Entry], now: float, first: Input, answer
 
 
 def test_the_histories_hold_every_type_of_entry_and_every_status() -> None:
-    recorded = [read(path) for path in PATHS if path.parent.name == "0.1.0"]
+    recorded = [read(path) for path in PATHS]
     assert {entry["type"] for history in recorded for entry in history["log"]} == {
         entry_type(kind) for kind in ENTRY_TYPES
-    }
+    } - NOT_YET_RECORDED
     moments = [moment for history in recorded for moment in history["moments"]]
     assert {moment["status"] for moment in moments} == set(SagaStatus) - {SagaStatus.ABANDONED}
     statuses = {step["status"] for moment in moments for step in moment["steps"].values()}
@@ -153,8 +165,8 @@ def test_what_a_later_version_adds_to_an_entry_is_passed_over(path: Path) -> Non
 
 
 def test_an_entry_of_a_type_that_only_a_later_version_knows_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'step_skipped', which this version does not know; upgrade it"):
-        decode(StoredEntry("step_skipped", "charge", "action", 1, {}))
+    with pytest.raises(ValueError, match=r"'step_painted', which this version does not know; upgrade it"):
+        decode(StoredEntry("step_painted", "charge", "action", 1, {}))
 
 
 def test_what_was_recorded_is_never_written_again(capsys: pytest.CaptureFixture[str]) -> None:

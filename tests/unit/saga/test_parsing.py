@@ -271,7 +271,7 @@ def test_largest_definition_is_parsed_without_delay() -> None:
     names = [f"s{index}" for index in range(STEPS_MAX)]
     steps = [step(name, after=names[:index]) for index, name in enumerate(names)]
     parsed = parse_definition({"name": "order", "steps": steps})
-    assert parsed.dependents["s0"] == set(names[1:])
+    assert parsed.block.dependents["s0"] == set(names[1:])
 
 
 def test_flood_of_faults_is_cut() -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from saga_coordinator.saga.decide import CancelAsked, Decision, Effect, Finish, Invoke, SetTimer
-from saga_coordinator.saga.entries import StepEntry, Entry, encode, entry_type
+from saga_coordinator.saga.entries import Entry, StepEntry, encode, entry_type
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Outcome, Pending, Succeeded, Unknown, outcome_of_failure
 from saga_coordinator.saga.parsing import parse_definition
