@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import grpc
 import grpc.aio
+import psycopg
 import pytest
 from google.protobuf.json_format import MessageToDict
 
 from saga_coordinator.pb.saga.v1 import saga_pb2, saga_service_pb2
 from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
-from tests.acceptance.conftest import Serving, StartServing
+from tests.acceptance.conftest import ROOT, Serving, StartServing
 from tests.acceptance.shop import DONE, PATIENCE_SECONDS, Customer, Dialled, Shop
 
 
@@ -359,3 +363,65 @@ async def test_workers_get_only_the_methods_that_they_perform(customer: Customer
         assert task.method == method
         await dialled.tell(task, succeeded=DONE)
     assert (await customer.settled(saga.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
+
+
+async def test_a_worker_that_is_killed_leaves_its_task_to_the_next(
+    coordinator: Serving, customer: Customer, open_shop: OpenShop
+) -> None:
+    await customer.register("order", "hang", retry={"initialBackoff": "0.01s"})
+    doomed = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "import asyncio, sys; from tests.acceptance.shop import Shop; asyncio.run(Shop(sys.argv[1]).worker.run())",
+        coordinator.address,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, ROOT / "clients/python")))},
+    )
+    await asyncio.to_thread(coordinator.wait_for, "worker_connected")
+    saga = await customer.run("order", wait=False)
+    while "attempt_started step_0 1" not in await customer.log(saga.saga_id):
+        pass
+    shop = await open_shop()
+    doomed.kill()
+    await doomed.wait()
+    task = await shop.next_task()
+    assert (task.message.saga_id, task.message.attempt) == (saga.saga_id, 2)
+    shop.may_answer.set()
+    assert (await customer.settled(saga.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
+
+
+async def test_a_coordinator_that_stops_waits_for_the_outcomes_of_its_workers(
+    coordinator: Serving, database_dsn: str, customer: Customer, open_shop: OpenShop
+) -> None:
+    shop = await open_shop()
+    await customer.register("order", "hang")
+    saga = await customer.run("order", wait=False)
+    await shop.next_task()
+    coordinator.send(signal.SIGTERM)
+    await asyncio.to_thread(coordinator.wait_for, "stopping")
+    shop.may_answer.set()
+    assert await asyncio.to_thread(coordinator.wait) == 0
+    with psycopg.connect(database_dsn) as connection:
+        types = connection.execute(
+            "SELECT type FROM saga.log WHERE saga_id = %s ORDER BY sequence", [saga.saga_id]
+        ).fetchall()
+    assert "attempt_succeeded" in {kind for (kind,) in types}
+
+
+async def test_a_worker_dials_again_and_tells_what_it_did_meanwhile(
+    serving: StartServing, workers_file: Path, open_shop: OpenShop, coordinator: Serving, customer: Customer
+) -> None:
+    """Its coordinator is killed; the outcome reaches the next one, which learns it though the task was never its own."""
+    shop = await open_shop()
+    await customer.register(
+        "order", "hang", timeout="60s", retry={"initialBackoff": "60s", "maxBackoff": "60s"}
+    )
+    saga = await customer.run("order", wait=False)
+    await shop.next_task()
+    coordinator.send(signal.SIGKILL)
+    coordinator.wait()
+    serving("--participants", str(workers_file), "--address", coordinator.address, "--lease-seconds", "1")
+    shop.may_answer.set()
+    finished = await customer.settled(saga.saga_id)
+    assert finished.status == saga_pb2.SAGA_STATUS_COMPLETED
+    assert outputs(finished) == ["at last"]
