@@ -1,0 +1,148 @@
+"""The service that docs/participants.md shows does what the page says, and knows nothing of sagas."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.json_format import MessageToDict
+from grpc_tools import protoc
+
+from saga_coordinator.participants.descriptors import DescriptorSet, Method, build_service
+from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSagaRequest, WaitSagaRequest
+from saga_coordinator.saga.outcome import CauseCode
+from tests.acceptance.conftest import ROOT, Client, StartServing, run_here
+
+PAGE = (ROOT / "docs" / "participants.md").read_text("utf-8")
+BLOCK = re.compile(r"^```\w+\n(?://|#) ([a-z]+\.[a-z]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+class Warehouse:
+    """The page's files in a folder, and the service running there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name, text in BLOCK.findall(PAGE):
+            (folder / name).write_text(text, "utf-8")
+        assert (
+            protoc.main(
+                [
+                    "protoc",
+                    f"-I{folder}",
+                    f"--python_out={folder}",
+                    f"--grpc_python_out={folder}",
+                    "warehouse.proto",
+                ]
+            )
+            == 0
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "warehouse.py", "127.0.0.1:0"], cwd=folder, stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.target = f"127.0.0.1:{self.process.stdout.readline().split()[-1]}"
+        listed = folder / "participants.yaml"
+        listed.write_text(listed.read_text().replace("127.0.0.1:7311", self.target))
+
+    def stock(self) -> dict[str, int]:
+        with sqlite3.connect(self.folder / "warehouse.db") as database:
+            found = dict(database.execute("SELECT sku, quantity FROM stock"))
+        database.close()
+        return found
+
+    def close(self) -> None:
+        self.process.terminate()
+        self.process.communicate(timeout=30)
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Iterator[Warehouse]:
+    running = Warehouse(tmp_path)
+    yield running
+    running.close()
+
+
+def test_the_warehouse_takes_part_in_sagas(
+    warehouse: Warehouse, serving: StartServing, connect: Callable[[str], Client]
+) -> None:
+    program = serving("--participants", warehouse.folder / "participants.yaml")
+    file = warehouse.folder / "parcel.yaml"
+    for command in (["validate", "--live"], ["apply"]):
+        done = run_here("definition", *command, "--address", program.address, file)
+        assert done.returncode == 0, done.stderr
+    client = connect(program.address)
+
+    def send(order: str, books: int) -> dict[str, Any]:
+        start = StartSagaRequest(definition="parcel", start_key=order)
+        start.input.struct_value.update({"order_id": order, "books": books})
+        saga_id = client.sagas.StartSaga(start, timeout=10).saga.saga_id
+        client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=30)
+        saga = client.sagas.GetSaga(GetSagaRequest(saga_id=saga_id), timeout=10).saga
+        found: dict[str, Any] = MessageToDict(saga, preserving_proto_field_name=True)
+        return found
+
+    first = send("o-1", 3)
+    assert first["status"] == "SAGA_STATUS_COMPLETED", first
+    assert first["steps"][0]["output"] == {"order_id": "o-1", "left_in_stock": 7}
+    assert warehouse.stock() == {"book": 7, "ribbon": 0}
+
+    second = send("o-2", 2)
+    assert second["status"] == "SAGA_STATUS_COMPENSATED"
+    assert second["failure"]["message"] == "not enough of ribbon"
+    assert warehouse.stock() == {"book": 7, "ribbon": 0}
+
+
+def test_the_warehouse_keeps_the_three_promises(warehouse: Warehouse) -> None:
+    method = _methods(warehouse)
+    with grpc.insecure_channel(warehouse.target) as channel:
+
+        def call(name: str, key: str, **fields: Any) -> dict[str, Any] | grpc.StatusCode:
+            described = method[name]
+            rpc: Any = channel.unary_unary(
+                described.path, lambda request: request.SerializeToString(), described.reply.FromString
+            )
+            try:
+                reply = rpc(described.request(**fields), metadata=[("idempotency-key", key)], timeout=10)
+            except grpc.RpcError as error:
+                return error.code()
+            return MessageToDict(reply, preserving_proto_field_name=True)
+
+        reserved = call("Reserve", "a", order_id="o-1", sku="book", quantity=4)
+        assert call("Reserve", "a", order_id="o-1", sku="book", quantity=4) == reserved
+        assert warehouse.stock()["book"] == 6
+        assert call("Cancel", "b", order_id="o-1") == {"returned": 1}
+        assert call("Cancel", "b", order_id="o-1") == {}
+        assert warehouse.stock()["book"] == 10
+        assert call("Cancel", "d", order_id="o-2") == {}
+        for key, order in (("a", "o-1"), ("c", "o-2")):
+            late = call("Reserve", key, order_id=order, sku="book", quantity=4)
+            assert late is grpc.StatusCode.FAILED_PRECONDITION
+        assert warehouse.stock()["book"] == 10
+
+
+def _compile(folder: Path, *outputs: str) -> None:
+    assert protoc.main(["protoc", f"-I{folder}", *outputs, "warehouse.proto"]) == 0
+
+
+def _methods(warehouse: Warehouse) -> Mapping[str, Method]:
+    described = warehouse.folder / "warehouse.binpb"
+    _compile(warehouse.folder, f"--descriptor_set_out={described}")
+    return build_service(
+        "warehouse.v1.Warehouse", DescriptorSet.parse(described.read_bytes()).serialized
+    ).methods
+
+
+def test_the_page_names_what_there_is() -> None:
+    named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", PAGE))
+    assert named <= {*CauseCode, *(code.name for code in grpc.StatusCode)}
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGE):
+        assert target.startswith("https://") or target == "workers.md" or (ROOT / "docs" / target).exists(), (
+            target
+        )
