@@ -363,9 +363,7 @@ def _switch(source: JsonObject, around: _Around) -> Switch:
     cases: list[Case] = []
     for index, raw in enumerate(raw_cases[:STEPS_MAX]):
         case = JsonObject(raw, f"{source.at('cases')}[{index}]", source.faults)
-        when = read_condition(case, "when")
-        if not case.text("when"):
-            case.fault("when", "is required; what is done when no case holds goes into `otherwise`")
+        when = _required(case, "when", "a condition; what is done when no case holds goes into `otherwise`")
         cases.append(Case(when, _block(case, around)))
         case.finish()
     if otherwise is not None:
@@ -399,10 +397,9 @@ def _repeat(source: JsonObject, around: _Around) -> Repeat:
 
 
 def _required(source: JsonObject, name: str, what: str) -> Expression:
-    expression = read_condition(source, name)
-    if not source.text(name):
+    if source.raw(name) in (None, ""):
         source.fault(name, f"is required: an expression for {what}")
-    return expression or parse_expression("false")
+    return read_condition(source, name) or parse_expression("false")
 
 
 def _check_pivot(source: JsonObject, pivots: list[str], closed: Mapping[str, frozenset[str]]) -> None:
