@@ -1,0 +1,92 @@
+"""Definitions as people write them, read for the commands; and how a coordinator's refusal of them is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf import json_format
+from google.rpc import error_details_pb2
+from grpc_status import rpc_status
+
+from saga_coordinator.cli.options import Failure
+from saga_coordinator.config import Document, FileFaulty, read_documents
+from saga_coordinator.pb.saga.v1 import definition_pb2
+from saga_coordinator.saga.errors import InvalidDefinition
+from saga_coordinator.saga.parsing import parse_definition
+
+TIMEOUT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Valid:
+    """A definition that was read from a file, and has no faults."""
+
+    document: Document
+    message: definition_pb2.Definition
+
+
+def read_definitions(files: Sequence[Path]) -> list[Valid]:
+    """Every definition of every file. Raises Failure with all faults of all of them."""
+    valid: list[Valid] = []
+    faults: list[str] = []
+    for file in files:
+        try:
+            documents = read_documents(file)
+        except FileFaulty as error:
+            faults.append(str(error))
+            continue
+        for document in documents:
+            try:
+                parse_definition(document.content)
+                message = json_format.ParseDict(document.content, definition_pb2.Definition())
+            except InvalidDefinition as error:
+                faults += [f"{document.locate(fault.path)}: {fault}" for fault in error.faults]
+            except json_format.ParseError as error:
+                faults.append(f"{document.source}: is not the JSON form of saga.v1.Definition: {error}")
+            else:
+                valid.append(Valid(document, message))
+    if faults:
+        raise Failure(*faults)
+    return valid
+
+
+def refusal(
+    error: grpc.RpcError, address: str, document: Document | None = None, *, exit_code: int = 1
+) -> Failure:
+    """What to tell of a call that failed, about the definition in `document` if there is one."""
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]  # the stubs do not know that it is a grpc.Call, too
+    if error.code() is grpc.StatusCode.UNAVAILABLE and status is None:
+        return Failure(
+            f"no coordinator answers at {address} ({error.details()}); start one with `saga-coordinator serve`, or name another "
+            "with --address",
+            exit_code=exit_code,
+        )
+    bad = error_details_pb2.BadRequest()
+    if status is not None and any(detail.Unpack(bad) for detail in status.details):
+        return Failure(
+            *(
+                f"{f'{document.locate(violation.field)}: ' if document else ''}{violation.field}: {violation.description}"
+                for violation in bad.field_violations
+            ),
+            exit_code=exit_code,
+        )
+    what = f" {document.source}" if document else ""
+    return Failure(f"{address} refused{what}: {error.code().name}: {error.details()}", exit_code=exit_code)
+
+
+def plain(message: definition_pb2.Definition) -> dict[str, Any]:
+    """The canonical JSON form, with the contract's field names and without `.0` behind whole numbers."""
+    spec: dict[str, Any] = _whole(json_format.MessageToDict(message, preserving_proto_field_name=True))
+    return spec
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _whole(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_whole(inner) for inner in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value

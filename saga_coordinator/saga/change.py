@@ -1,0 +1,25 @@
+"""One difference between two definitions, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+_SHOWN_CHARACTERS_MAX = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """`path` says where (`steps.charge.action.timeout`); breaking is what callers or running businesses may have to react to."""
+
+    path: str
+    description: str
+    is_breaking: bool = False
+
+
+def shown(value: Any) -> str:
+    """A value as JSON, cut where it is long; a text without its quotes."""
+    text = value if isinstance(value, str) else orjson.dumps(value).decode()
+    return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[:_SHOWN_CHARACTERS_MAX]}..."
