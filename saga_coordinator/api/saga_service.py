@@ -179,6 +179,28 @@ class SagaService:
         applied = await unhindered(self._coordinator.report_outcome(saga_id, step, operation, outcome))
         return pb.ReportOutcomeResponse(applied=applied, saga=await self._saga(saga_id))
 
+    async def SignalSaga(self, request: pb.SignalSagaRequest, context: Context) -> pb.SignalSagaResponse:  # noqa: N802
+        saga_id, event = requests.signal_saga(request, self._payload_bytes_max)
+        return pb.SignalSagaResponse(applied=await unhindered(self._coordinator.signal(saga_id, event)))
+
+    async def PublishEvent(  # noqa: N802
+        self, request: pb.PublishEventRequest, context: Context
+    ) -> pb.PublishEventResponse:
+        event = requests.publish_event(request, self._payload_bytes_max)
+        published = await unhindered(self._coordinator.publish(event))
+        return pb.PublishEventResponse(sagas=published.sagas)
+
+    async def DecideApproval(  # noqa: N802
+        self, request: pb.DecideApprovalRequest, context: Context
+    ) -> pb.DecideApprovalResponse:
+        saga_id, step, decided_by, comment = requests.decide_approval(request)
+        applied = await unhindered(
+            self._coordinator.decide_approval(
+                saga_id, step, decided_by, comment, is_approved=request.approved
+            )
+        )
+        return pb.DecideApprovalResponse(applied=applied)
+
     async def _wait(self, saga_id: str, seconds: float) -> engine.Settled | None:
         """Returns when the saga is settled, the time is over, or the server stops."""
         return await self._unless_stopping(self._coordinator.wait(saga_id, seconds))
