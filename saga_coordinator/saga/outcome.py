@@ -113,7 +113,7 @@ def reclassified(outcome: Outcome, outcomes: Mapping[str, OutcomeKind]) -> Outco
         case OutcomeKind.REFUSED:
             return Refused(outcome.cause)
         case OutcomeKind.UNKNOWN:
-            return Unknown(outcome.cause)
+            return outcome if isinstance(outcome, Unknown) else Unknown(outcome.cause)
         case None:
             return outcome
 

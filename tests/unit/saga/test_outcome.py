@@ -8,7 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saga_coordinator.saga.identity import OperationKind, idempotency_key
-from saga_coordinator.saga.outcome import TEXT_BYTES_MAX, Cause, Refused, Unknown, clip, outcome_of_failure
+from saga_coordinator.saga.outcome import (
+    TEXT_BYTES_MAX,
+    Cause,
+    OutcomeKind,
+    Refused,
+    Unknown,
+    clip,
+    outcome_of_failure,
+    reclassified,
+)
 from saga_coordinator.saga.retry import RetryPolicy
 
 # The table of DESIGN.md section 5, written out once more on purpose.
@@ -79,3 +88,8 @@ def test_pause_is_capped_and_never_overflows(
 def test_pause_grows_by_the_multiplier_up_to_the_cap() -> None:
     policy = RetryPolicy(5, 0.5, 2.0, 3.0)
     assert [policy.backoff_seconds(failures, 1.0) for failures in range(1, 6)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+
+
+def test_a_rest_that_was_asked_for_outlives_the_definitions_own_table() -> None:
+    asked = Unknown(Cause("RESOURCE_EXHAUSTED", "busy"), retry_after_seconds=30.0)
+    assert reclassified(asked, {"RESOURCE_EXHAUSTED": OutcomeKind.UNKNOWN}) == asked
