@@ -25,6 +25,7 @@ from tests.acceptance.conftest import (
 
 EXAMPLE = ROOT / "examples" / "order_fulfilment" / "definition.yaml"
 COMMANDS = ["definition", "demo", "dev", "health", "migrate", "postgres", "serve", "version"]
+VERBS = ["apply", "default", "delete", "deprecate", "diff", "get", "list", "validate"]
 # Nothing listens there: the port is reserved, and nobody may without being root.
 NOWHERE = "127.0.0.1:1"
 
@@ -38,7 +39,7 @@ def test_help_lists_the_commands() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [[name] for name in COMMANDS if name != "demo"] + [["definition", "apply"], ["definition", "validate"]],
+    [[name] for name in COMMANDS if name != "demo"] + [["definition", verb] for verb in VERBS],
     ids=" ".join,
 )
 def test_every_command_explains_itself(command: list[str]) -> None:

@@ -56,7 +56,7 @@ class StartSagaRequest(_message.Message):
     definition: _builtins.str
     """Name of a registered definition. Required."""
     version: _builtins.int
-    """0: the newest. A saga keeps the version it started with."""
+    """0: the default version, else the newest that is not deprecated. A saga keeps the version it started with."""
     start_key: _builtins.str
     """Makes the start idempotent: the same key with the same request returns the first saga with `created` false; with a
     different request it is ALREADY_EXISTS. Required; 1 to 200 characters; unique among all sagas. An order number or a UUID.
