@@ -48,6 +48,7 @@ from saga_coordinator.saga.errors import (
     Unavailable,
 )
 from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.labelling import labels_of
 from saga_coordinator.saga.outcome import Cause, Outcome
 from saga_coordinator.saga.state import SETTLED, SagaState, fold
 from saga_coordinator.store import definitions, events, ownership, requests, sagas
@@ -205,7 +206,7 @@ class Coordinator:
         Raises:
             NotFound: no such definition or version.
             NotPossibleNow: the version is deprecated, or a participant is not in the directory.
-            InvalidRequest: the input does not fit the definition's schema; with every fault.
+            InvalidRequest: the input does not fit the definition's schema, or a label of it; with every fault.
             AlreadyExists: the start key belongs to a different request.
             Unavailable: the database is away; repeating with the same start key is safe.
             Overloaded: more sagas wait for a coordinator with room than may.
@@ -251,11 +252,14 @@ class Coordinator:
 
     async def _start(self, registered: RegisteredDefinition, request: StartSaga) -> tuple[str, bool]:
         saga_id = new_saga_id(self._lease.now(), self._dice)
+        labels = request.labels or {}
+        if request.recalled_for is None:
+            labels = labels_of(registered.definition, saga_id, request.input, labels)
         started = StartRequested(
             saga_id,
             registered.version,
             request.input,
-            request.labels or {},
+            labels,
             request.deadline_seconds,
             request.headers,
             request.parent,

@@ -20,7 +20,7 @@ Tell = Callable[[str, EventArrived], Awaitable[bool]]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """How many sagas an event counted for; when none did, it is kept for the first that waits for it."""
+    """How many sagas an event counted for now; when it never did for any, it is kept for the first that waits for it."""
 
     sagas: int
 
@@ -39,7 +39,8 @@ class Publishing:
             AlreadyExists: the event's identity belongs to a different one.
             Unavailable: the database is away, or a coordinator did not answer.
         """
-        await self._events.keep(event)
+        if not await self._events.keep(event):
+            return Published(0)
         limit = asyncio.Semaphore(DELIVERIES_AT_ONCE)
 
         async def tell(saga_id: str) -> bool:

@@ -76,8 +76,8 @@ class Sagas(Protocol):
 class Events(Protocol):
     """Every method raises Unavailable when the database is away."""
 
-    async def keep(self, event: Event) -> None:
-        """Makes a published event durable. Raises AlreadyExists when its identity belongs to a different one."""
+    async def keep(self, event: Event) -> bool:
+        """Makes a published event durable; False when it counted before. AlreadyExists when its identity is a different one's."""
 
     async def waiting(self, name: str, correlation: str) -> list[str]:
         """The sagas that wait, or have waited, for such an event."""

@@ -31,7 +31,7 @@ class Event:
 
 
 _KEEP = insert(events).on_conflict_do_nothing().returning(events.c.event_id)
-_KEPT = select(events.c.name, events.c.correlation, events.c.payload).where(
+_KEPT = select(events.c.name, events.c.correlation, events.c.payload, events.c.taken_at).where(
     events.c.event_id == bindparam("event_id")
 )
 _WAITING = text("""
@@ -58,8 +58,8 @@ class Events:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def keep(self, event: Event) -> None:
-        """Makes a published event durable; a repetition changes nothing.
+    async def keep(self, event: Event) -> bool:
+        """Makes a published event durable; a repetition changes nothing. False when it has counted for a saga before.
 
         Raises:
             AlreadyExists: the identity belongs to a different event.
@@ -72,10 +72,13 @@ class Events:
         }
         async with self._database.connection() as connection:
             if (await connection.execute(_KEEP, values)).scalar_one_or_none() is not None:
-                return
+                return True
             kept = (await connection.execute(_KEPT, {"event_id": event.event_id})).one_or_none()
-        if kept is not None and tuple(kept) != (event.name, event.correlation, event.payload):
+        if kept is None:  # forgotten just now
+            return True
+        if (kept.name, kept.correlation, kept.payload) != (event.name, event.correlation, event.payload):
             raise AlreadyExists(f"event {event.event_id!r} was published before, with other content")
+        return kept.taken_at is None
 
     async def waiting(self, name: str, correlation: str) -> list[str]:
         """The sagas that wait, or have waited, for such an event; each knows itself whether it still does."""

@@ -1,0 +1,369 @@
+"""Sagas that wait: for time, events, people and other sagas."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from saga_coordinator.saga.entries import EventReceived, SagaRecalled
+from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow
+from saga_coordinator.saga.inputs import EventArrived
+from saga_coordinator.saga.outcome import Succeeded
+from saga_coordinator.saga.state import SagaStatus, StepStatus
+from saga_coordinator.store.events import Event
+from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
+from tests.integration.engine.participants import Gate, Participants, refusing, unknown
+from tests.integration.eventually import eventually
+
+COMPLETED, COMPENSATED, NEEDS_ATTENTION = (
+    SagaStatus.COMPLETED,
+    SagaStatus.COMPENSATED,
+    SagaStatus.NEEDS_ATTENTION,
+)
+
+
+async def waits(engine: Engine, saga_id: str, step: str) -> None:
+    async def is_waiting() -> bool:
+        return (await engine.coordinator.state_of(saga_id)).step(step).status is StepStatus.WAITING
+
+    await eventually(is_waiting, f"{step} to wait")
+
+
+async def sleeps(query: Query, saga_id: str) -> None:
+    """The saga holds no memory and no owner."""
+
+    async def has_no_owner() -> bool:
+        rows = await query("SELECT owner FROM saga.sagas WHERE saga_id = %s", saga_id)
+        return rows[0][0] is None
+
+    await eventually(has_no_owner, "the saga to be let go")
+
+
+# Events.
+
+PAYMENT: dict[str, Any] = a_definition(
+    a_step("reserve", "inventory"),
+    {
+        "name": "paid",
+        "await_event": {"event": "payment.received", "correlation": "${input.order}", "timeout": "60s"},
+    },
+    a_step("ship", "shipping", action={"input": {"amount": "${steps.paid.output.amount}"}}),
+    name="payment",
+)
+
+
+@pytest.fixture
+async def payment(engine: Engine) -> Engine:
+    await engine.definitions.register(PAYMENT)
+    return engine
+
+
+def received(order: str, event_id: str = "e1", amount: int = 5) -> Event:
+    return Event(event_id, "payment.received", order, {"amount": amount})
+
+
+async def test_a_published_event_wakes_the_sagas_that_wait_for_it_and_no_others(
+    payment: Engine, participants: Participants, query: Query
+) -> None:
+    mine = await payment.start("payment", input={"order": "A"})
+    theirs = await payment.start("payment", input={"order": "B"})
+    for saga_id in (mine, theirs):
+        await waits(payment, saga_id, "paid")
+        await sleeps(query, saga_id)
+    assert (await payment.coordinator.publish(received("A"))).sagas == 1
+    assert (await payment.settled(mine)).status is COMPLETED
+    assert [call.input for call in participants.calls(step="ship")] == [{"amount": 5}]
+    assert (await payment.sagas.get(theirs)).status is SagaStatus.RUNNING
+
+
+async def test_an_event_that_came_before_anybody_waited_is_kept_and_counts_for_the_first(
+    payment: Engine,
+) -> None:
+    assert (await payment.coordinator.publish(received("C"))).sagas == 0
+    first = await payment.run("payment", input={"order": "C"})
+    assert first.status is COMPLETED
+    second = await payment.start("payment", input={"order": "C"})
+    await waits(payment, second, "paid")
+    assert (await payment.coordinator.publish(received("C"))).sagas == 0
+    assert (await payment.coordinator.publish(received("C", "e2"))).sagas == 1
+    assert (await payment.settled(second)).status is COMPLETED
+
+
+async def test_an_event_counts_once_however_often_it_is_published(payment: Engine) -> None:
+    saga_id = await payment.start("payment", input={"order": "D"})
+    await waits(payment, saga_id, "paid")
+    published = await asyncio.gather(*(payment.coordinator.publish(received("D")) for _ in range(5)))
+    assert sum(each.sagas for each in published) == 1
+    await payment.settled(saga_id)
+    assert sum(isinstance(entry, EventReceived) for entry in await payment.entries(saga_id)) == 1
+    with pytest.raises(AlreadyExists):
+        await payment.coordinator.publish(received("D", amount=6))
+
+
+async def test_a_signal_reaches_a_saga_before_its_step_waits(
+    payment: Engine, participants: Participants
+) -> None:
+    gate = Gate()
+    participants.on("reserve", gate)
+    saga_id = await payment.start("payment", input={"order": "E"})
+    assert await payment.coordinator.signal(saga_id, EventArrived("s", "payment.received", "", {"amount": 7}))
+    assert not await payment.coordinator.signal(
+        saga_id, EventArrived("s", "payment.received", "", {"amount": 7})
+    )
+    gate.open()
+    assert (await payment.settled(saga_id)).status is COMPLETED
+    assert [call.input for call in participants.calls(step="ship")] == [{"amount": 7}]
+    with pytest.raises(NotPossibleNow, match="COMPLETED"):
+        await payment.coordinator.signal(saga_id, EventArrived("t", "payment.received"))
+
+
+async def test_an_event_that_never_comes_is_a_refusal(engine: Engine, participants: Participants) -> None:
+    paid = {"name": "paid", "await_event": {"event": "payment.received", "timeout": "0.2s"}}
+    await engine.definitions.register(a_definition(a_step("reserve", "inventory"), paid, name="hasty"))
+    saga = await engine.run("hasty")
+    assert saga.status is COMPENSATED
+    assert saga.failure is not None
+    assert (saga.failure.code, saga.failure.step) == ("EVENT_TIMEOUT", "paid")
+    assert participants.books.effects[saga.saga_id] == ["reserve", "-reserve"]
+
+
+async def test_an_event_is_found_by_the_owner_who_comes_after_a_crash(
+    start_engine: StartEngine, participants: Participants
+) -> None:
+    first = await start_engine("first")
+    await first.definitions.register(PAYMENT)
+    saga_id = await first.start("payment", input={"order": "F"})
+    await waits(first, saga_id, "paid")
+    await first.kill()
+    second = await start_engine("second")
+    assert (await second.coordinator.publish(received("F"))).sagas == 1
+    assert (await second.settled(saga_id)).status is COMPLETED
+
+
+async def test_an_event_reaches_a_saga_that_another_coordinator_drives(
+    start_engine: StartEngine, participants: Participants
+) -> None:
+    here, there = await start_engine("here"), await start_engine("there")
+    await here.definitions.register(PAYMENT)
+    gate = Gate()
+    participants.on("ship", gate)
+    saga_id = await here.start("payment", input={"order": "G"})
+    await waits(here, saga_id, "paid")
+    assert (await there.coordinator.publish(received("G"))).sagas == 1
+    gate.open()
+    assert (await there.settled(saga_id)).status is COMPLETED
+
+
+# People.
+
+LOAN = a_definition(
+    a_step("check", "inventory"),
+    {
+        "name": "decision",
+        "approval": {"approvers": ["ann", "bob"], "show": {"amount": "${input.amount}"}, "timeout": "30s"},
+    },
+    a_step("pay_out", "payments"),
+    name="loan",
+)
+
+
+async def test_an_approval_lets_the_saga_go_on_and_a_rejection_undoes_it(
+    engine: Engine, participants: Participants
+) -> None:
+    await engine.definitions.register(LOAN)
+    yes, no = await engine.start("loan", input={"amount": 9}), await engine.start("loan", input={"amount": 8})
+    for saga_id in (yes, no):
+        await waits(engine, saga_id, "decision")
+    decide = engine.coordinator.decide_approval
+    with pytest.raises(NotPossibleNow, match="ann, bob"):
+        await decide(yes, "decision", "eve", "", is_approved=True)
+    assert await decide(yes, "decision", "ann", "fine", is_approved=True)
+    assert not await decide(yes, "decision", "ann", "fine", is_approved=True)
+    with pytest.raises(NotPossibleNow, match="SUCCEEDED"):
+        await decide(yes, "decision", "bob", "", is_approved=False)
+    assert await decide(no, "decision", "bob", "too much", is_approved=False)
+    assert (await engine.settled(yes)).status is COMPLETED
+    rejected = await engine.settled(no)
+    assert rejected.status is COMPENSATED
+    assert rejected.failure is not None
+    assert (rejected.failure.code, rejected.failure.message, rejected.failure.requested_by) == (
+        "REJECTED",
+        "too much",
+        "bob",
+    )
+    wait = (await engine.coordinator.state_of(yes)).step("decision").wait
+    assert wait is not None
+    assert wait.shown == {"amount": 9}
+    assert participants.books.standing(no) == []
+
+
+# Time.
+
+
+async def test_a_delay_is_durable_and_holds_nothing(
+    engine: Engine, participants: Participants, query: Query
+) -> None:
+    await engine.definitions.register(
+        a_definition({"name": "nap", "delay": "6s"}, a_step("ship", "shipping"), name="napping")
+    )
+    saga_id = await engine.start("napping")
+    await sleeps(query, saga_id)
+    assert saga_id not in engine.drives
+    await query("UPDATE saga.sagas SET wake_at = now() - interval '1 hour' WHERE saga_id = %s", saga_id)
+    await asyncio.sleep(0)
+    assert not participants.calls(step="ship"), "woken too early, it must not go on too early"
+    assert (await engine.settled(saga_id)).status is COMPLETED
+    rows = await query(
+        "SELECT max(recorded_at) FILTER (WHERE type = 'attempt_started') - min(recorded_at) >= interval '5.9 s' "
+        "FROM saga.log WHERE saga_id = %s",
+        saga_id,
+    )
+    assert rows == [(True,)]
+
+
+# Other sagas.
+
+ORDER_CHILD = a_definition(
+    a_step("pack", "inventory"),
+    a_step("hand_over", "shipping"),
+    name="parcel",
+    output={"parcel": "${saga.id}"},
+)
+PARENT = a_definition(
+    a_step("reserve", "inventory"),
+    {"name": "parcel", "saga": {"definition": "parcel", "input": {"order": "${input.order}"}}},
+    a_step("bill", "payments", action={"input": {"parcel": "${steps.parcel.output.parcel}"}}),
+    name="parent",
+)
+
+
+@pytest.fixture
+async def family(engine: Engine) -> Engine:
+    await engine.definitions.register(ORDER_CHILD)
+    await engine.definitions.register(PARENT)
+    return engine
+
+
+async def child_of(engine: Engine, saga_id: str) -> str:
+    child = await engine.sagas.id_of(f"{saga_id}/parcel/action")
+    assert child is not None
+    return child
+
+
+async def test_a_child_runs_and_its_output_is_the_steps(family: Engine, participants: Participants) -> None:
+    saga = await family.run("parent", input={"order": 1})
+    child = await child_of(family, saga.saga_id)
+    assert saga.status is COMPLETED
+    assert [call.input for call in participants.calls(step="bill")] == [{"parcel": child}]
+    assert (await family.sagas.get(child)).labels == {"parent_saga_id": saga.saga_id}
+
+
+async def test_a_child_that_fails_compensates_itself_and_fails_the_step(
+    family: Engine, participants: Participants
+) -> None:
+    participants.on("hand_over", refusing("no van"))
+    saga = await family.run("parent", input={"order": 2})
+    child = await child_of(family, saga.saga_id)
+    assert saga.status is COMPENSATED
+    assert saga.failure is not None
+    assert (saga.failure.code, saga.failure.step) == ("CHILD_FAILED", "parcel")
+    assert "no van" in saga.failure.message
+    assert participants.books.effects[child] == ["pack", "-pack"]
+    assert participants.books.effects[saga.saga_id] == ["reserve", "-reserve"]
+
+
+async def test_a_completed_child_is_undone_from_its_log(family: Engine, participants: Participants) -> None:
+    participants.on("bill", refusing())
+    saga = await family.run("parent", input={"order": 3})
+    child = await child_of(family, saga.saga_id)
+    assert saga.status is COMPENSATED
+    assert (await family.sagas.get(child)).status is COMPENSATED
+    assert participants.books.effects[child] == ["pack", "hand_over", "-hand_over", "-pack"]
+    assert any(isinstance(entry, SagaRecalled) for entry in await family.entries(child))
+
+
+async def test_cancelling_the_parent_undoes_a_running_child(
+    family: Engine, participants: Participants
+) -> None:
+    gate = Gate()
+    participants.on("hand_over", gate)
+    saga_id = await family.start("parent", input={"order": 4})
+
+    async def is_at_work() -> bool:
+        return bool(gate.waiting)
+
+    await eventually(is_at_work, "the child to be at work")
+    await family.coordinator.cancel(saga_id, "changed their mind", "ann")
+    gate.open()
+    saga = await family.settled(saga_id)
+    child = await family.settled(await child_of(family, saga_id))
+    assert (saga.status, child.status) == (COMPENSATED, COMPENSATED)
+    assert child.failure is not None
+    assert child.failure.code == "PARENT_FAILED"
+    assert participants.books.standing(child.saga_id) == []
+
+
+async def test_a_child_that_cannot_go_back_leaves_its_step_to_a_person(
+    engine: Engine, participants: Participants
+) -> None:
+    pivot = a_definition(a_step("pack", "inventory", pivot=True), name="parcel")
+    await engine.definitions.register(pivot)
+    await engine.definitions.register(PARENT)
+    participants.on("bill", refusing())
+    saga = await engine.run("parent", input={"order": 5})
+    assert saga.status is NEEDS_ATTENTION
+    assert saga.remaining == ("reserve", "parcel")
+
+
+async def test_the_deadline_reaches_the_child(engine: Engine, participants: Participants) -> None:
+    await engine.definitions.register(ORDER_CHILD)
+    await engine.definitions.register(PARENT)
+    participants.on("hand_over", unknown())
+    saga_id = await engine.start("parent", input={"order": 6}, deadline_seconds=30)
+    await engine.settled(saga_id)
+    parent, child = await engine.sagas.get(saga_id), await engine.sagas.get(await child_of(engine, saga_id))
+    assert parent.deadline_at is not None
+    assert child.deadline_at is not None
+    assert abs((parent.deadline_at - child.deadline_at).total_seconds()) < 0.5
+
+
+async def test_a_parent_finds_out_by_itself_what_became_of_a_child_that_could_not_tell(
+    family: Engine, participants: Participants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(family.coordinator._drive, "on_settled", lambda run: None)
+    assert (await family.run("parent", input={"order": 7})).status is COMPLETED
+
+
+async def test_items_of_a_list_are_undone_one_by_one(engine: Engine, participants: Participants) -> None:
+    transfer = a_step("transfer", "payments", action={"input": {"to": "${person}"}})
+    pay = {
+        "name": "pay",
+        "for_each": {"items": "input.people", "as": "person", "steps": [transfer], "max_parallel": 2},
+    }
+    await engine.definitions.register(
+        a_definition(
+            pay, a_step("report", "shipping"), name="payroll", output={"paid": "${steps.pay.output}"}
+        )
+    )
+    participants.on("report", refusing())
+    saga = await engine.run("payroll", input={"people": ["ann", "bob", "cid"]})
+    assert saga.status is COMPENSATED
+    effects = participants.books.effects[saga.saga_id]
+    assert sorted(effects) == sorted(f"{sign}pay[{i}].transfer" for i in range(3) for sign in ("", "-"))
+
+
+async def test_the_output_of_a_saga(engine: Engine, participants: Participants) -> None:
+    participants.on("a", Succeeded({"n": 2}))
+    await engine.definitions.register(
+        a_definition(
+            a_step("a", "inventory"),
+            name="double",
+            output="${steps.a.output.n * 2}",
+            labels={"who": "${input.who}"},
+        )
+    )
+    saga = await engine.run("double", input={"who": "ann"})
+    assert (await engine.coordinator.state_of(saga.saga_id)).output == 4
+    assert saga.labels == {"who": "ann"}
