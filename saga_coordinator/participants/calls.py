@@ -18,7 +18,7 @@ from saga_coordinator.participants.described import DescribedServices
 from saga_coordinator.participants.directory import Directory
 from saga_coordinator.participants.payload import PayloadError
 from saga_coordinator.participants.plain_method import PlainMethods, outcome_told
-from saga_coordinator.participants.reflection import Reflection
+from saga_coordinator.participants.reflection import DESCRIPTORS_BYTES_MIN, Reflection
 from saga_coordinator.participants.workers import Workers
 from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.errors import NotFound, NotPossibleNow
@@ -48,7 +48,7 @@ class Participants:
         self._names = directory.names
         self._payload_bytes_max = payload_bytes_max
         # `0,` of JSON becomes 11 bytes of protobuf and nothing grows more, so this refuses no reply that the limit allows.
-        self._reply_bytes_max = min(6 * payload_bytes_max + 65_536, 2**31 - 1)
+        self._reply_bytes_max = min(max(6 * payload_bytes_max + 65_536, DESCRIPTORS_BYTES_MIN), 2**31 - 1)
         self._by_name: dict[str, Connection] = {}
         self._by_address: dict[Address, Connection] = {}
         self._plain: dict[str, PlainMethods] = {}

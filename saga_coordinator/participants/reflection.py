@@ -26,6 +26,9 @@ from saga_coordinator.saga.outcome import CauseCode
 REFLECTION_SECONDS = 5.0
 """How long each question may take."""
 
+DESCRIPTORS_BYTES_MIN = 4 * 1024 * 1024
+"""An answer of this size can be received however small a payload may be. It is gRPC's own limit."""
+
 _VERSIONS = ("v1", "v1alpha")
 _NOT_FOUND = grpc.StatusCode.NOT_FOUND.value[0]
 

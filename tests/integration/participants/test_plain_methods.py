@@ -12,6 +12,7 @@ import pytest
 
 from saga_coordinator.participants.descriptors import DescriptorSet
 from saga_coordinator.participants.directory import Directory, Participant
+from saga_coordinator.participants.reflection import DESCRIPTORS_BYTES_MIN
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import (
     REFUSING_STATUSES,
@@ -395,7 +396,7 @@ async def lying(kind: str, requests: Any) -> Any:
         if kind == "garbage":
             response.file_descriptor_response.file_descriptor_proto[:] = [b"\xff\xff\xff"]
         if kind == "large":
-            response.file_descriptor_response.file_descriptor_proto.extend([b"\0" * 200_000])
+            response.file_descriptor_response.file_descriptor_proto.extend([b"\0" * DESCRIPTORS_BYTES_MIN])
         if kind == "noise":
             yield b"\xff\xff\xff"
         elif kind != "silence":
@@ -464,7 +465,7 @@ async def test_descriptors_larger_than_a_message_may_be_are_unknown(
     [
         (b"\xff\xff\xff", "does not parse as shop.v1.ReserveResponse"),
         ({"reservation_id": "x" * PAYLOAD_BYTES_MAX}, "bytes as JSON"),
-        ({"reservation_id": "x" * 10 * PAYLOAD_BYTES_MAX}, "the reply is larger than the limit"),
+        ({"reservation_id": "x" * DESCRIPTORS_BYTES_MIN}, "the reply is larger than the limit"),
         ({"lines": [{"sku": "a\0"}]}, "lines[0].sku: must not contain NUL"),
     ],
 )

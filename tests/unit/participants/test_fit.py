@@ -134,3 +134,42 @@ def test_a_request_whose_json_is_no_object(payload: Any, request_bytes: bytes) -
 
 def test_a_reply_whose_json_is_no_object() -> None:
     assert outcome_of_plain_reply(SAY, b"\x0a\x04said", 100) == Succeeded("said")
+
+
+def test_a_required_field_of_proto2_that_is_missing_is_told() -> None:
+    files = {
+        "two.proto": """
+            syntax = "proto2";
+            service Two { rpc Call(Asked) returns (Asked); }
+            message Asked { required string who = 1; optional int32 count = 2 [default = 7]; extensions 100 to 200; }
+            extend Asked { optional string more = 100; }
+        """
+    }
+    method = method_of("Two/Call", files)
+    with pytest.raises(PayloadError, match="missing required fields: who"):
+        encode_plain_request(method, {"count": 1})
+    request = encode_plain_request(method, {"who": "a", "[more]": "b"})
+    assert outcome_of_plain_reply(method, request, 100) == Succeeded({"who": "a", "[more]": "b"})
+
+
+def test_an_edition_is_as_good_as_a_syntax() -> None:
+    files = {
+        "edition.proto": """
+            edition = "2023";
+            service Third { rpc Call(Asked) returns (Asked); }
+            message Asked { string who = 1; int32 count = 2 [features.field_presence = IMPLICIT]; }
+        """
+    }
+    method = method_of("Third/Call", files)
+    request = encode_plain_request(method, {"who": "a"})
+    assert outcome_of_plain_reply(method, request, 100) == Succeeded({"who": "a", "count": 0})
+
+
+def test_any_holds_what_the_services_own_files_describe() -> None:
+    given = {"any": {"@type": "type.googleapis.com/Message", "text": "a"}}
+    request = encode_plain_request(EVERY, given)
+    outcome = outcome_of_plain_reply(EVERY, request, 10_000)
+    assert isinstance(outcome, Succeeded)
+    assert outcome.output["any"]["text"] == "a"
+    with pytest.raises(PayloadError, match=r"any: is no google.protobuf.Any: .*Elsewhere"):
+        encode_plain_request(EVERY, {"any": {"@type": "type.googleapis.com/Elsewhere"}})
