@@ -231,6 +231,10 @@ class Coordinator:
 
     async def _allowed(self, request: StartSaga) -> RegisteredDefinition:
         """The definition to start with. Raises as `start_saga`."""
+        if (
+            request.recalled_for is not None
+        ):  # it only makes sure that nothing starts, whatever was decided meanwhile
+            return await self._definitions.get(request.definition, request.version)
         registered = await self._definitions.for_start(request.definition, request.version)
         definition = registered.definition
         missing = sorted(definition.participants - self._participants.names)
@@ -239,9 +243,7 @@ class Coordinator:
                 f"the participants file does not know {', '.join(missing)}, which definition `{registered.name}` calls; add "
                 "them and reload (SIGHUP)"
             )
-        # A recalled child does nothing, so its input does not matter.
-        schema = definition.input_schema if request.recalled_for is None else None
-        if schema is not None and (faults := schema.faults(request.input)):
+        if definition.input_schema is not None and (faults := definition.input_schema.faults(request.input)):
             raise InvalidRequest(faults)
         return registered
 

@@ -94,7 +94,10 @@ class Events(Protocol):
 
 class Definitions(Protocol):
     async def get(self, name: str, version: int) -> RegisteredDefinition:
-        """The content of a version; for 0, of the one that a start without version gets. Raises as `for_start`."""
+        """The content of a version, whatever was decided about it; for 0, of the one that a start would get, or else the newest.
+
+        Raises NotFound, and Unavailable when the database is away.
+        """
 
     async def for_start(self, name: str, version: int) -> RegisteredDefinition:
         """The version that a saga may start with. Raises NotFound, NotPossibleNow for a deprecated one, and Unavailable."""

@@ -89,15 +89,17 @@ class Definitions:
         raise Unavailable(f"definition {definition.name} is being registered by many at once; try again")
 
     async def get(self, name: str, version: int = 0) -> RegisteredDefinition:
-        """The content of a version, deleted or not; for 0, of the one that a start without version gets.
+        """The content of a version, deleted or not; for 0, of what a start would get, or the newest if all are deprecated.
 
         Raises:
-            NotFound: there is none, or none that is not deleted.
-            NotPossibleNow: for 0, all are deprecated.
+            NotFound: there is none, or for 0 none that is not deleted.
             Unavailable: the database is away.
         """
         if not version:
-            return await self.for_start(name)
+            try:
+                return await self.for_start(name)
+            except NotPossibleNow:
+                return await self.look_up(name)
         pinned = self._pinned.get((name, version))
         if pinned is None:
             row = await self._row(_SEEN.where(table.c.version == version), name)

@@ -166,6 +166,7 @@ async def test_a_start_without_version_passes_deprecated_ones_over(three: Defini
         await three.deprecate("order", version, deprecated=True)
     with pytest.raises(NotPossibleNow, match="every version of definition `order` is deprecated"):
         await three.for_start("order")
+    assert (await three.get("order")).version == 3
     with pytest.raises(NotPossibleNow, match=r"version 1 .* is deprecated.*; register a new one"):
         await three.for_start("order", 1)
 

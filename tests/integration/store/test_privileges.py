@@ -55,8 +55,8 @@ def test_serving_says_what_to_grant_and_that_is_enough(role: Role) -> None:
     grants = granted_by(str(refused.value))
     assert f"GRANT USAGE ON SCHEMA saga TO {role.name}" in grants
     assert (
-        f"GRANT UPDATE ON saga.definitions, saga.sagas, saga.coordinators, saga.requests, saga.workers TO {role.name}"
-        in grants
+        f"GRANT UPDATE ON saga.definitions, saga.sagas, saga.coordinators, saga.requests, saga.workers, "
+        f"saga.events TO {role.name}" in grants
     )
     for grant in grants:
         role.as_owner(grant)
