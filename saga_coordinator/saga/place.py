@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from saga_coordinator.saga.definition import Block, Definition, ForEach, Repeat, Step, Switch
-from saga_coordinator.saga.state import SagaState, StepState, has_standing_effect
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.state import SagaState, StepState, StepStatus, has_standing_effect
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,11 @@ class _Steps(Mapping[str, Any]):
     def __getitem__(self, name: str) -> Mapping[str, Any]:
         loops = self._loops[: self._definition.loops_around[name]]
         step = self._state.step(".".join((*loops, name)))
-        return {"output": step.output, "status": step.status.value}
+        if step.status is not StepStatus.FAILED or step.operation is not OperationKind.ACTION:
+            return {"output": step.output, "status": step.status.value, "failure": None}
+        # An output that was reported late is not shown: another attempt with another input would have the same key (P5).
+        cause = step.cause and {"code": str(step.cause.code), "message": step.cause.message}
+        return {"output": None, "status": step.status.value, "failure": cause}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._definition.loops_around)

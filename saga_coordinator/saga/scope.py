@@ -32,7 +32,9 @@ def check_expression(expression: Expression, in_scope: InScope) -> str | None:
 
 def _problem(reference: Reference, in_scope: InScope) -> str | None:
     if reference.root not in in_scope.roots:
-        known = ", ".join(sorted(in_scope.roots, key=lambda root: ROOTS.index(root) if root in ROOTS else len(ROOTS)))
+        known = ", ".join(
+            sorted(in_scope.roots, key=lambda root: ROOTS.index(root) if root in ROOTS else len(ROOTS))
+        )
         return f"refers to `{reference.root}`; in scope here: {known}"
     match reference.root:
         case "saga":
@@ -63,10 +65,17 @@ def _check_failure(reference: Reference) -> str | None:
 
 def _check_steps(reference: Reference, steps: Mapping[str, str | None]) -> str | None:
     match reference.selectors:
-        case (str() as name, "output", *_) | (str() as name, "status"):
+        case (
+            (str() as name, "output", *_)
+            | (str() as name, "status" | "failure")
+            | (str() as name, "failure", "code" | "message")
+        ):
             if name not in steps:
                 return f"refers to a step that does not exist, `{name}`; there are: {', '.join(steps)}"
             reason = steps[name]
             return f"refers to `{name}`, {reason}" if reason else None
         case _:
-            return f"reads `{reference}`; it must have the form `steps.NAME.output...` or `steps.NAME.status`"
+            return (
+                f"reads `{reference}`; it must have the form `steps.NAME.output...`, `steps.NAME.status` "
+                "or `steps.NAME.failure.code`"
+            )
