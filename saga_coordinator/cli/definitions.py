@@ -1,4 +1,4 @@
-"""`saga-coordinator definition`: `apply` and `validate` here, the others in `versions`."""
+"""`saga-coordinator definition`: `apply` and `validate` here, the others in `versions` and `exploring`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import grpc
 
-from saga_coordinator.cli import versions
+from saga_coordinator.cli import exploring, versions
 from saga_coordinator.cli.definition_files import TIMEOUT_SECONDS, Valid, read_definitions, refusal
 from saga_coordinator.cli.options import Failure, address_flag
 from saga_coordinator.pb.saga.v1 import definition_service_pb2
@@ -85,5 +85,5 @@ def apply(files: tuple[Path, ...], address: str) -> None:
             click.echo(f"{valid.message.name} version {response.registered.version} ({outcome})")
 
 
-for command in versions.COMMANDS:
+for command in (*versions.COMMANDS, *exploring.COMMANDS):
     definition.add_command(command)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from saga_coordinator.saga.decide import decide
-from saga_coordinator.saga.definition import Definition, Operation
+from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.effects import Decision, Invoke, LookForEvent, SetTimer
 from saga_coordinator.saga.entries import Entry, WaitStarted
 from saga_coordinator.saga.errors import SagaError
@@ -29,7 +29,7 @@ from saga_coordinator.saga.inputs import (
     TimerFired,
 )
 from saga_coordinator.saga.outcome import Cause, Outcome, Unknown, reclassified
-from saga_coordinator.saga.state import SETTLED, SagaState, SagaStatus, StepState
+from saga_coordinator.saga.state import SETTLED, SagaState
 
 STARTS_AT = 1_767_225_600.0
 """2026-01-01T00:00:00Z, in seconds since the epoch: when rehearsals begin if nobody says otherwise."""
@@ -64,9 +64,9 @@ class Reply:
 
 @dataclass(slots=True)
 class Call:
-    """A call that was made. `told` is None while it is in flight, or if nobody ever heard how it ended.
+    """A call that was made, and what it will tell; `is_lost` if nobody ever hears that.
 
-    `ended_at` is when it was certainly over: when it answered, or else when its time was up.
+    `ended_at` is when it is certainly over: when it answers, or else when its time is up.
     """
 
     invoke: Invoke
@@ -74,6 +74,7 @@ class Call:
     ended_at: float
     told: Outcome | None = None
     is_lost: bool = False
+    is_over: bool = False
 
     @property
     def step(self) -> str:
@@ -211,6 +212,7 @@ class Rehearsal:
         if call.is_lost:
             return None
         invoke = call.invoke
+        call.is_over = True
         assert call.told is not None
         return self._decide(AttemptEnded(invoke.step, invoke.operation, invoke.attempt, call.told))
 
@@ -249,7 +251,8 @@ class Rehearsal:
     def _lose_calls(self) -> None:
         """The coordinator went down: what its calls come to is never heard, and they may be in flight until their time is up."""
         for call in self.calls:
-            if call.ended_at > self.now or call.told is None:
+            if not call.is_over:
+                call.is_over = True
                 call.is_lost, call.told = True, None
                 call.ended_at = call.started_at + call.invoke.timeout_seconds
 
@@ -289,23 +292,6 @@ def heard(definition: Definition, call: Call) -> Outcome | None:
     return call.told and reclassified(call.told, operation.outcomes)
 
 
-def is_waiting(step: StepState) -> bool:
-    """Whether the step waits for an event, a person or a report, rather than for time alone."""
-    if step.wait is None:
-        return step.is_waiting_for_report
-    return step.is_open
-
-
 def is_stuck(rehearsal: Rehearsal) -> bool:
     """Whether the saga is not over and nothing will ever happen to it unless somebody does something."""
     return not rehearsal.is_settled and rehearsal.next_at() is None
-
-
-def is_call(definition: Definition, key: str) -> bool:
-    """Whether the step's action is a call, to a participant or of another saga."""
-    return isinstance(definition.step(key).action, Operation)
-
-
-def is_success(status: SagaStatus) -> bool:
-    """Only COMPLETED is (P13)."""
-    return status is SagaStatus.COMPLETED

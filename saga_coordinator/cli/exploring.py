@@ -1,0 +1,161 @@
+"""`saga-coordinator definition explain|lint|simulate`: what a definition will do, found out before it runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from saga_coordinator.cli.definition_files import read_definitions
+from saga_coordinator.cli.options import Failure
+from saga_coordinator.config import Document, FileFaulty, read_documents
+from saga_coordinator.saga.definition import Definition
+from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.rehearse_answers import Answers, make_answers
+from saga_coordinator.saga.rehearse_report import report_json, report_lines
+from saga_coordinator.saga.rehearse_scenarios import simulate as rehearse_all
+from saga_coordinator.saga.rehearse_schema import sketch_of
+
+SCENARIOS_DEFAULT = 2000
+
+_file = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A valid definition, and where it was written."""
+
+    document: Document
+    definition: Definition
+
+
+def _read(file: Path) -> list[_Read]:
+    """Every definition of the file. Raises Failure with all faults of all of them."""
+    return [
+        _Read(valid.document, parse_definition(valid.document.content)) for valid in read_definitions([file])
+    ]
+
+
+@click.command(short_help="Rehearse every failure that FILE's saga can meet.")
+@_file
+@click.option("--pairs", "in_pairs", is_flag=True, help="Rehearse every pair of failures, too.")
+@click.option(
+    "--input", "written_input", metavar="FILE|JSON", help="The saga's input; without it, one is made up."
+)
+@click.option(
+    "--output-of",
+    "written_outputs",
+    metavar="STEP=JSON",
+    multiple=True,
+    help="What a step returns, or the payload of its event; without it, something is made up.",
+)
+@click.option(
+    "--limit", default=SCENARIOS_DEFAULT, show_default=True, type=click.IntRange(1), help="Scenarios at most."
+)
+@click.option(
+    "--json",
+    "report_file",
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="Write a report for programs; `-`: print it.",
+)
+def simulate(
+    file: Path,
+    in_pairs: bool,
+    written_input: str | None,
+    written_outputs: tuple[str, ...],
+    limit: int,
+    report_file: Path | None,
+) -> None:
+    """Rehearse every failure of every step of the definitions in FILE on simulated time, with the rules of the coordinator.
+
+    Tells for each what would be called in which order, how the saga would end, and what would remain. Exits with 1 when a
+    promise would be broken or an expression would fail.
+    """
+    reports: list[dict[str, Any]] = []
+    is_broken = False
+    is_printed = report_file is not None and str(report_file) == "-"
+    for read in _read(file):
+        given = _value(written_input, "--input") if written_input is not None else None
+        answers, notes = _answers(read, given, _outputs(written_outputs, read.definition))
+        simulation = rehearse_all(
+            read.definition, answers, in_pairs=in_pairs, limit=limit, is_forcing=written_input is None
+        )
+        is_broken |= any(story.is_broken for story in simulation.stories)
+        reports.append(
+            report_json(read.definition.name, simulation, answers, is_made_up=written_input is None)
+        )
+        if not is_printed:
+            for line in (*notes, *report_lines(simulation, in_pairs=in_pairs)):
+                click.echo(line)
+    if report_file is not None:
+        _write(report_file, json.dumps(reports, indent=2, ensure_ascii=False) + "\n")
+    if is_broken:
+        raise Failure(f"{file}: promises would be broken or expressions would fail; see above")
+
+
+def _answers(read: _Read, given: Any, outputs: dict[str, Any]) -> tuple[Answers, list[str]]:
+    """What the rehearsals' participants answer, and what to say of it."""
+    definition = read.definition
+    schema = read.document.content.get("input_schema", read.document.content.get("inputSchema"))
+    sketch = None if schema is None or given is not None else sketch_of(schema)
+    answers = make_answers(definition, given_input=given, sketch=sketch, outputs=outputs)
+    faults = definition.input_schema.faults(answers.input.value()) if definition.input_schema else []
+    notes = [f"{definition.name}: {len(definition.loops_around)} steps"]
+    if given is not None and faults:
+        raise Failure(*(f"--input: {fault}" for fault in faults))
+    if given is None:
+        how = "from input_schema" if sketch is not None else "from what expressions read"
+        notes.append(f"Input, made up {how}: {_short(answers.input.value())}")
+        notes += [f"It does not fit the input_schema, so give an --input: {fault}" for fault in faults]
+    notes += [
+        f"No values were found on which `{source}` can be evaluated: give --input or --output-of."
+        for source in answers.unsolved
+    ]
+    return answers, [*notes, ""]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 300 else f"{text[:300]}..."
+
+
+def _outputs(written: Sequence[str], definition: Definition) -> dict[str, Any]:
+    outputs: dict[str, Any] = {}
+    for each in written:
+        step, equals, text = each.partition("=")
+        if not equals:
+            raise click.UsageError(f"--output-of {each}: write STEP=JSON")
+        if step not in definition.loops_around:
+            raise click.UsageError(
+                f"--output-of {each}: no step is named `{step}`; there are: {', '.join(definition.loops_around)}"
+            )
+        outputs[step] = _value(text, f"--output-of {step}")
+    return outputs
+
+
+def _value(written: str, flag: str) -> Any:
+    """The JSON that is written, or what is in the file of that name."""
+    try:
+        return json.loads(written)
+    except ValueError as error:
+        if written.lstrip().startswith(("{", "[", '"')):
+            raise click.UsageError(f"{flag} is not JSON: {error}") from None
+    try:
+        return read_documents(Path(written))[0].content
+    except FileFaulty as error:
+        raise click.UsageError(f"{flag} is neither JSON nor a file that can be read: {error}") from None
+
+
+def _write(file: Path, text: str) -> None:
+    if str(file) == "-":
+        click.echo(text, nl=False)
+    else:
+        file.write_text(text, encoding="utf-8")
+
+
+COMMANDS = (simulate,)

@@ -1,0 +1,243 @@
+"""Rehearsals: the promises hold in every failure of many definitions, and the judge of them is not blind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import pytest
+
+from saga_coordinator.saga.definition import Definition
+from saga_coordinator.saga.outcome import Cause, Refused, Succeeded
+from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.rehearse import Rehearsal
+from saga_coordinator.saga.rehearse_answers import make_answers
+from saga_coordinator.saga.rehearse_promises import breaches
+from saga_coordinator.saga.rehearse_scenarios import (
+    WAITING,
+    Fault,
+    FaultKind,
+    Simulation,
+    Story,
+    simulate,
+)
+from saga_coordinator.saga.state import SagaStatus
+from tests.unit.saga.definitions import definition, random_source, step
+from tests.unit.saga.test_preview import Obliging
+
+CALL = {"participant": "p"}
+
+
+def simulated(source: Definition, *, in_pairs: bool = False, limit: int = 3000, **given: Any) -> Simulation:
+    answers = make_answers(source, **given)
+    is_forcing = "given_input" not in given
+    return simulate(source, answers, in_pairs=in_pairs, limit=limit, is_forcing=is_forcing)
+
+
+def story(simulation: Simulation, *faults: Fault) -> Story:
+    return next(each for each in simulation.stories if each.scenario.faults == faults)
+
+
+def called(found: Story) -> list[str]:
+    return [call.name for call in found.calls]
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_promises_hold_in_every_pair_of_failures(seed: int) -> None:
+    source = random_source(Random(seed))
+    simulation = simulated(parse_definition(source), in_pairs=True, limit=150)
+    assert len(simulation.stories) > len(source["steps"])
+    assert not [(str(each.scenario), each.breaches) for each in simulation.stories if each.breaches]
+
+
+def nested() -> Definition:
+    return definition(
+        {
+            "name": "route",
+            "switch": {
+                "cases": [{"when": "input.amount > 10", "steps": [step("big")]}],
+                "otherwise": {"steps": [step("small")]},
+            },
+        },
+        {
+            "name": "pay",
+            "for_each": {
+                "items": "input.people",
+                "as": "person",
+                "max_parallel": 1,
+                "steps": [
+                    step("transfer", action={**CALL, "input": {"to": "${person.id}"}}),
+                    step("note", when="person.id != 'nobody'", read_only=True),
+                ],
+            },
+        },
+        {"name": "nap", "delay": "60s"},
+        {"name": "poll", "repeat": {"until": "number >= 2", "max_passes": 3, "steps": [step("check")]}},
+        {"name": "agree", "approval": {"approvers": ["ann"]}},
+        {"name": "paid", "await_event": {"event": "paid", "correlation": "${input.order}"}},
+        step("ship", pivot=True),
+    )
+
+
+def test_promises_hold_in_blocks_and_waits() -> None:
+    simulation = simulated(nested(), in_pairs=True)
+    assert not [
+        (str(each.scenario), each.breaches, each.problems) for each in simulation.stories if each.is_broken
+    ]
+    assert simulation.unreached == ()
+    assert {call.step for each in simulation.stories for call in each.calls} >= {"small", "big"}
+
+
+def test_what_a_failure_leads_to() -> None:
+    source = definition(step("a"), step("b"), step("mail", irreversible=True), step("c"))
+    simulation = simulated(source)
+    assert called(story(simulation)) == ["a", "b", "mail", "c"]
+    assert called(story(simulation, Fault("b", FaultKind.REFUSED))) == ["a", "b", "undo a"]
+    assert called(story(simulation, Fault("b", FaultKind.UNKNOWN_ONCE))) == ["a", "b", "b", "mail", "c"]
+    crashed = story(simulation, Fault("c", FaultKind.REFUSED), Fault("a", FaultKind.UNDO_REFUSED))
+    assert crashed.end == SagaStatus.NEEDS_ATTENTION
+    assert crashed.remaining == ("a", "mail")
+    assert story(simulation, Fault("c", FaultKind.REFUSED)).remaining == ("mail",)
+
+
+def test_a_crash_is_waited_out_before_what_it_interrupted_is_undone() -> None:
+    source = definition(step("a", action={**CALL, "timeout": "7s", "retry": {"max_attempts": 1}}), step("b"))
+    simulation = simulated(source, in_pairs=True)
+    crashed = story(simulation, Fault("a", FaultKind.CRASH), Fault("b", FaultKind.REFUSED))
+    first, undo = crashed.calls[0], crashed.calls[-1]
+    assert (first.is_lost, undo.name) == (True, "undo a")
+    assert undo.started_at >= first.started_at + 7
+
+
+def test_what_never_comes_is_waited_for() -> None:
+    simulation = simulated(nested())
+    assert story(simulation, Fault("paid", FaultKind.NO_EVENT)).end == WAITING
+    assert story(simulation, Fault("agree", FaultKind.UNDECIDED)).end == WAITING
+    rejected = story(simulation, Fault("agree", FaultKind.REJECTED))
+    assert rejected.end == SagaStatus.COMPENSATED
+    assert rejected.failure is not None
+    assert rejected.failure.code == "REJECTED"
+
+
+def test_a_deadline_that_passes_in_a_step_turns_the_saga() -> None:
+    simulation = simulated(definition(step("a"), step("b"), deadline="60s"))
+    late = story(simulation, Fault("b", FaultKind.DEADLINE))
+    assert late.failure is not None
+    assert late.failure.code == "DEADLINE"
+    assert called(late) == ["a", "b", "undo b", "undo a"]
+
+
+def test_expressions_that_fail_only_after_a_failure_are_found() -> None:
+    """`b` runs without `a`'s output when `a` has failed and the saga went on."""
+    source = definition(
+        step("a", action={**CALL, "on_failure": "continue"}),
+        step("b", action={**CALL, "input": {"id": "${steps.a.output.id}"}}),
+    )
+    simulation = simulated(source)
+    assert not story(simulation).problems
+    (problem,) = story(simulation, Fault("a", FaultKind.REFUSED)).problems
+    assert "steps.a.output.id" in problem
+
+
+def test_an_input_that_is_given_is_taken_as_it_is() -> None:
+    simulation = simulated(nested(), given_input={"amount": 5, "people": [], "order": "o1"})
+    assert set(simulation.unreached) == {"big", "transfer", "note"}
+    assert called(story(simulation)) == ["small", "poll[0].check", "poll[1].check", "ship"]
+    lacking = simulated(nested(), given_input={"amount": 5})
+    assert "people" in str(lacking.stories[0].problems)
+
+
+def test_scenarios_beyond_the_limit_are_counted() -> None:
+    simulation = simulated(nested(), in_pairs=True, limit=10)
+    assert len(simulation.stories) <= 10
+    assert simulation.scenarios_left > 100
+
+
+# The judge.
+
+
+def gone_back() -> Rehearsal:
+    """a, b and c succeeded, then d was refused."""
+    source = definition(step("a"), step("b"), step("c"), step("d"))
+
+    class Refusing(Obliging):
+        def answer(self, invoke: Any, now: float) -> Any:
+            reply = super().answer(invoke, now)
+            refused = Refused(Cause("FAILED_PRECONDITION", "no"))
+            return type(reply)(refused) if invoke.step == "d" else reply
+
+    rehearsal = Rehearsal(source, Refusing())
+    rehearsal.start(None)
+    rehearsal.run()
+    return rehearsal
+
+
+def call(rehearsal: Rehearsal, name: str) -> Any:
+    return next(each for each in rehearsal.calls if each.name == name)
+
+
+def broken(rehearsal: Rehearsal) -> list[str]:
+    return [str(each) for each in breaches(rehearsal)]
+
+
+def test_the_judge_has_nothing_to_say_of_a_good_saga() -> None:
+    assert broken(gone_back()) == []
+
+
+def test_the_judge_sees_a_wrong_order() -> None:
+    rehearsal = gone_back()
+    call(rehearsal, "undo a").started_at = call(rehearsal, "undo c").started_at
+    assert any(each.startswith("P3: `a`") for each in broken(rehearsal))
+
+
+def test_the_judge_sees_both_at_once() -> None:
+    rehearsal = gone_back()
+    call(rehearsal, "c").ended_at = call(rehearsal, "undo c").started_at + 1
+    assert any(each.startswith("P4: `c`") for each in broken(rehearsal))
+    assert any(each.startswith("P4: `b`") for each in broken(rehearsal))
+
+
+def test_the_judge_sees_what_was_forgotten() -> None:
+    rehearsal = gone_back()
+    rehearsal.calls.remove(call(rehearsal, "undo b"))
+    found = broken(rehearsal)
+    assert "P2: the saga is COMPENSATED, but the effect of `b` stands" in found
+    assert any(each.startswith("P3: `a`") for each in found)
+
+
+def test_the_judge_sees_what_was_undone_for_nothing() -> None:
+    rehearsal = gone_back()
+    call(rehearsal, "c").told = Refused(Cause("FAILED_PRECONDITION", "no"))
+    assert "P2: `c` was compensated although it had no effect to undo" in broken(rehearsal)
+
+
+def test_the_judge_sees_a_key_used_twice() -> None:
+    rehearsal = gone_back()
+    undo, other = call(rehearsal, "undo c"), call(rehearsal, "undo b")
+    undo.invoke = replace(undo.invoke, idempotency_key=other.invoke.idempotency_key)
+    assert broken(rehearsal) == ["P5: `undo b` and another operation carried the same key"]
+
+
+def test_the_judge_sees_a_compensation_that_did_not_succeed() -> None:
+    rehearsal = gone_back()
+    call(rehearsal, "undo a").told = Refused(Cause("FAILED_PRECONDITION", "no"))
+    assert broken(rehearsal) == ["P2: the saga is COMPENSATED, but the effect of `a` stands"]
+
+
+def test_nothing_to_undo_is_undone_only_where_the_effect_was_not_certain() -> None:
+    rehearsal = gone_back()
+    call(rehearsal, "undo a").told = Refused(Cause("NOT_FOUND", "no such thing"))
+    assert broken(rehearsal) == ["P2: the saga is COMPENSATED, but the effect of `a` stands"]
+    assert isinstance(call(rehearsal, "a").told, Succeeded)
+
+
+def test_loops_are_ordered_by_pass_and_not_by_item() -> None:
+    source = definition(
+        {"name": "each", "for_each": {"items": "input", "steps": [step("a")]}},
+        {"name": "again", "repeat": {"until": "number >= 2", "max_passes": 3, "steps": [step("b")]}},
+        step("c", read_only=True),
+    )
+    simulation = simulated(source, given_input=[1, 2])
+    refused = story(simulation, Fault("c", FaultKind.REFUSED))
+    assert called(refused)[5:] == ["undo again[1].b", "undo again[0].b", "undo each[0].a", "undo each[1].a"]
