@@ -39,8 +39,9 @@ class WorkerService:
         self._participants = participants
         self._workers = workers
         self._payload_bytes_max = payload_bytes_max
-        self._welcome = pb.WorkResponse(welcome=pb.Welcome(coordinator_id=coordinator_id))
-        self._welcome.welcome.heartbeat_interval.FromMilliseconds(round(1000 * HEARTBEAT_SECONDS))
+        welcome = pb.WorkResponse(welcome=pb.Welcome(coordinator_id=coordinator_id))
+        welcome.welcome.heartbeat_interval.FromMilliseconds(round(1000 * HEARTBEAT_SECONDS))
+        self._welcome = welcome.SerializeToString()
         self._reports: set[asyncio.Task[None]] = set()
 
     def resource(self, request: object) -> Resource | None:
@@ -59,7 +60,8 @@ class WorkerService:
         transport = _Transport(context)
         stream = transport.stream = self._workers.connect(greeting, transport.begin)
         stream.on_cut = transport.cut
-        stream.say(self._welcome)
+        # Waited for, because gRPC cannot end a call whose first message is still being sent.
+        await context.write(self._welcome)
         self._workers.admit(stream)
         _tell("worker_connected", greeting, credits=greeting.credits, version=greeting.version)
         try:
