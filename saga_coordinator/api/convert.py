@@ -10,12 +10,13 @@ from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from saga_coordinator.engine.advance import Run
 from saga_coordinator.participants.payload import NESTING_MAX, PayloadError, fill, to_value
-from saga_coordinator.pb.saga.v1 import definition_pb2, definition_service_pb2, saga_pb2
+from saga_coordinator.pb.saga.v1 import definition_pb2, definition_service_pb2, saga_pb2, saga_service_pb2
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.entries import decode
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.place import nodes
+from saga_coordinator.saga.preview import Preview
 from saga_coordinator.saga.state import ENDS, EffectKnown, SagaState, SagaStatus, StepState, StepStatus, fold
 from saga_coordinator.store.definitions import RegisteredDefinition
 from saga_coordinator.store.sagas import LogEntry, SagaRecord
@@ -170,6 +171,28 @@ def registered_message(registered: RegisteredDefinition) -> definition_service_p
         deprecated=registered.deprecated,
         is_default=registered.is_default,
     )
+
+
+def preview_message(preview: Preview) -> saga_service_pb2.PreviewCompensationResponse:
+    message = saga_service_pb2.PreviewCompensationResponse(
+        remaining_effects=preview.remaining,
+        refusal=preview.refusal or "",
+        status=_SAGA_STATUSES[preview.status],
+        in_flight=preview.in_flight,
+    )
+    for stage in preview.stages:
+        planned = message.stages.add()
+        for call in stage:
+            added = planned.calls.add(
+                step=call.step,
+                participant=call.participant,
+                method=call.method,
+                idempotency_key=call.idempotency_key,
+            )
+            _show(added.input, call.input)
+    for each in preview.uncomputable:
+        message.uncomputable.add(step=each.step, problem=each.problem)
+    return message
 
 
 def instant(at: datetime) -> timestamp_pb2.Timestamp:

@@ -11,6 +11,7 @@ from saga_coordinator.api.convert import (
     add_progress,
     entry_message,
     folded,
+    preview_message,
     saga_message,
     settled_message,
     started_message,
@@ -200,6 +201,12 @@ class SagaService:
             )
         )
         return pb.DecideApprovalResponse(applied=applied)
+
+    async def PreviewCompensation(  # noqa: N802
+        self, request: pb.PreviewCompensationRequest, context: Context
+    ) -> pb.PreviewCompensationResponse:
+        saga_id = requests.preview_compensation(request)
+        return preview_message(await self._coordinator.preview_compensation(saga_id))
 
     async def _wait(self, saga_id: str, seconds: float) -> engine.Settled | None:
         """Returns when the saga is settled, the time is over, or the server stops."""

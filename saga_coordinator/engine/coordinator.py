@@ -42,6 +42,7 @@ from saga_coordinator.saga.entries import decode
 from saga_coordinator.saga.errors import (
     AlreadyExists,
     InvalidRequest,
+    NotFound,
     NotPossibleNow,
     OwnershipLost,
     SagaError,
@@ -50,6 +51,7 @@ from saga_coordinator.saga.errors import (
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.labelling import labels_of
 from saga_coordinator.saga.outcome import Cause, Outcome
+from saga_coordinator.saga.preview import Preview, preview_compensation
 from saga_coordinator.saga.state import SETTLED, SagaState, fold
 from saga_coordinator.store import definitions, events, ownership, requests, sagas
 from saga_coordinator.store.database import Database
@@ -390,14 +392,25 @@ class Coordinator:
         await self._deliver(saga_id, RecallAsked(cause))
 
     async def state_of(self, saga_id: str) -> SagaState:
-        """The saga's state, from its log. Raises Unavailable."""
+        """The saga's state, from its log. Raises NotFound, and Unavailable when the database is away."""
         if run := self._drive.runs.get(saga_id):
             return run.state
-        return fold(saga_id, map(decode, (await self._sagas.entries([saga_id]))[saga_id]))
+        entries = (await self._sagas.entries([saga_id]))[saga_id]
+        if not entries:
+            raise NotFound(f"there is no saga {saga_id}")
+        return fold(saga_id, map(decode, entries))
+
+    async def preview_compensation(self, saga_id: str) -> Preview:
+        """What would be undone if the saga failed now. Raises as `state_of`."""
+        state = await self.state_of(saga_id)
+        registered = await self._definitions.get(state.definition, state.version)
+        # A saga of many steps takes a while to foresee, in which others must go on.
+        return await asyncio.to_thread(preview_compensation, registered.definition, state, self._lease.now())
 
     async def id_of(self, start_key: str) -> str | None:
         """The saga that was started with that key; None when none was. Raises Unavailable."""
-        return await self._sagas.id_of(start_key)
+        started = await self._sagas.started_by(start_key)
+        return None if started is None else started[0]
 
     def _tell_parent(self, run: Run) -> None:
         if run.state.parent is not None:

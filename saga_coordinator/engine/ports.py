@@ -66,9 +66,6 @@ class Sagas(Protocol):
     async def status(self, saga_id: str) -> SagaStatus:
         """Raises NotFound."""
 
-    async def id_of(self, start_key: str) -> str | None:
-        """The saga that was started with that key; None when none was."""
-
     async def started_by(self, start_key: str) -> tuple[str, bytes] | None:
         """The saga that has the start key, and the digest of the request that started it."""
 

@@ -80,9 +80,6 @@ _STARTED_BY = select(start_keys.c.saga_id, start_keys.c.request_digest).where(
     start_keys.c.namespace == NAMESPACE, start_keys.c.start_key == bindparam("start_key")
 )
 _STATUS = select(sagas.c.status).where(sagas.c.saga_id == bindparam("saga_id"))
-_ID = select(start_keys.c.saga_id).where(
-    start_keys.c.namespace == NAMESPACE, start_keys.c.start_key == bindparam("start_key")
-)
 
 
 class Sagas:
@@ -106,12 +103,6 @@ class Sagas:
         if row is None:
             raise NotFound(f"there is no saga with start key {start_key!r}")
         return _record(row)
-
-    async def id_of(self, start_key: str) -> str | None:
-        """The saga that was started with that key; None when none was."""
-        async with self._database.connection() as connection:
-            found: str | None = (await connection.execute(_ID, {"start_key": start_key})).scalar_one_or_none()
-            return found
 
     async def log(self, saga_id: str, after: int = 0, limit: int = 1000) -> list[LogEntry]:
         """The entries behind sequence `after`, in order."""

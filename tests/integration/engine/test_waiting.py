@@ -247,7 +247,7 @@ async def family(engine: Engine) -> Engine:
 
 
 async def child_of(engine: Engine, saga_id: str) -> str:
-    child = await engine.sagas.id_of(f"{saga_id}/parcel/action")
+    child = await engine.coordinator.id_of(f"{saga_id}/parcel/action")
     assert child is not None
     return child
 

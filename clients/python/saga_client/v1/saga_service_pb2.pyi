@@ -675,8 +675,13 @@ class PreviewCompensationResponse(_message.Message):
     STAGES_FIELD_NUMBER: _builtins.int
     REMAINING_EFFECTS_FIELD_NUMBER: _builtins.int
     REFUSAL_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    UNCOMPUTABLE_FIELD_NUMBER: _builtins.int
     refusal: _builtins.str
-    """Why the saga could not go back any more; empty when it could."""
+    """Why there is no way back any more; empty when there is. Then `remaining_effects` are the present ones."""
+    status: _saga_pb2.SagaStatus.ValueType
+    """Where the saga would end up: COMPENSATED or NEEDS_ATTENTION."""
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedStage]:
         """One after the other; the calls of one stage are made at once."""
@@ -685,20 +690,55 @@ class PreviewCompensationResponse(_message.Message):
     def remaining_effects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Keys of the steps whose effect would remain."""
 
+    @_builtins.property
+    def in_flight(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Keys of the actions that would be awaited first."""
+
+    @_builtins.property
+    def uncomputable(self) -> _containers.RepeatedCompositeFieldContainer[Global___Uncomputable]:
+        """Compensations that could not be called."""
+
     def __init__(
         self,
         *,
         stages: _abc.Iterable[Global___PlannedStage] | None = ...,
         remaining_effects: _abc.Iterable[_builtins.str] | None = ...,
         refusal: _builtins.str = ...,
+        status: _saga_pb2.SagaStatus.ValueType = ...,
+        in_flight: _abc.Iterable[_builtins.str] | None = ...,
+        uncomputable: _abc.Iterable[Global___Uncomputable] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["refusal", b"refusal", "remaining_effects", b"remaining_effects", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "refusal", b"refusal", "remaining_effects", b"remaining_effects", "stages", b"stages", "status", b"status", "uncomputable", b"uncomputable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PreviewCompensationResponse: _TypeAlias = PreviewCompensationResponse  # noqa: Y015
+
+@_typing.final
+class Uncomputable(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    step: _builtins.str
+    """The step's key."""
+    problem: _builtins.str
+    """Why the input cannot be computed from what is known now."""
+    def __init__(
+        self,
+        *,
+        step: _builtins.str = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["problem", b"problem", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Uncomputable: _TypeAlias = Uncomputable  # noqa: Y015
 
 @_typing.final
 class PlannedStage(_message.Message):
@@ -729,14 +769,11 @@ class PlannedCall(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
-    PROBLEM_FIELD_NUMBER: _builtins.int
     step: _builtins.str
     """The step's key."""
     participant: _builtins.str
     method: _builtins.str
     idempotency_key: _builtins.str
-    problem: _builtins.str
-    """Why the input could not be computed; empty when it could."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value: ...
     def __init__(
@@ -747,11 +784,10 @@ class PlannedCall(_message.Message):
         method: _builtins.str = ...,
         idempotency_key: _builtins.str = ...,
         input: _struct_pb2.Value | None = ...,
-        problem: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "input", b"input", "method", b"method", "participant", b"participant", "problem", b"problem", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idempotency_key", b"idempotency_key", "input", b"input", "method", b"method", "participant", b"participant", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
