@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -13,13 +14,19 @@ import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
 from grpc_health.v1 import health, health_pb2
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
 from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
-from saga_coordinator.pb.saga.v1.saga_pb2 import SagaStatus
-from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSagaRequest, WaitSagaRequest
+from saga_coordinator.pb.saga.v1.saga_pb2 import OperationKind, SagaStatus
+from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
+    GetSagaRequest,
+    ReportOutcomeRequest,
+    StartSagaRequest,
+    WaitSagaRequest,
+)
 from tests.acceptance.conftest import Client, Serving, StartServing, run_here
+from tests.integration.participants.plain_services import FILES, INVENTORY, compiled, start_plain
 
 NAME = "look-and-see"
 DEFINITION = """
@@ -110,6 +117,66 @@ def test_the_stock_health_service_takes_part_in_a_saga(
     assert refused["status"] == SagaStatus.Name(SagaStatus.SAGA_STATUS_COMPENSATED)
     assert refused["failure"]["code"] == "NOT_FOUND"
     assert refused["failure"]["step"] == "look"
+
+
+CHANGING = {
+    "name": "changing",
+    "steps": [
+        {
+            "name": name,
+            "read_only": True,
+            "action": {"participant": "shop", "method": "shop.v1.Inventory/Reserve", "input": {field: name}},
+        }
+        for name, field in [("before", "order_id"), ("after", "order"), ("later", "order")]
+    ],
+}
+
+
+async def test_a_service_changes_under_a_running_saga_and_answers_later(
+    serving: StartServing, connect: Callable[[str], Client], tmp_path: Path
+) -> None:
+    newer = {**FILES, "shop/v1/inventory.proto": INVENTORY.replace("order_id", "order")}
+    described = [compiled(FILES), compiled(newer)]
+    has_accepted = asyncio.Event()
+
+    async def describe(requests: Any, context: Any) -> Any:
+        async for _ in requests:
+            answer = reflection_pb2.ServerReflectionResponse()
+            files = answer.file_descriptor_response.file_descriptor_proto
+            files.extend(file.SerializeToString() for file in described[0].file)
+            yield answer
+
+    async def reserve(request: dict[str, Any], context: Any) -> dict[str, Any]:
+        if request == {"order_id": "before"}:
+            described.pop(0)
+        elif request == {"order_id": "later"}:  # its code is the old one, which reads the same bytes
+            context.set_trailing_metadata((("saga-outcome", "pending"),))
+            has_accepted.set()
+        return {"reservation_id": f"r-{request['order_id']}"}
+
+    running = await start_plain(FILES, "shop.v1.Inventory", {"Reserve": reserve}, describe=describe)
+    file = tmp_path / "participants.yaml"
+    file.write_text(f'participants: {{shop: {{target: "{running.target}"}}}}')
+    program = await asyncio.to_thread(serving, "--participants", file)
+    client = connect(program.address)
+    register(client, CHANGING)
+    start = StartSagaRequest(definition="changing", start_key="1")
+    saga_id = client.sagas.StartSaga(start, timeout=10).saga.saga_id
+    await has_accepted.wait()
+    report = ReportOutcomeRequest(
+        saga_id=saga_id, step="later", operation=OperationKind.OPERATION_KIND_ACTION
+    )
+    report.succeeded.string_value = "at last"
+    await asyncio.to_thread(client.sagas.ReportOutcome, report, timeout=10)
+    await asyncio.to_thread(client.sagas.WaitSaga, WaitSagaRequest(saga_id=saga_id), timeout=30)
+    saga = client.sagas.GetSaga(GetSagaRequest(saga_id=saga_id), timeout=10).saga
+    await running.server.stop(None)
+
+    assert saga.status == SagaStatus.SAGA_STATUS_COMPLETED, saga
+    outputs: list[Any] = [MessageToDict(step.output) for step in saga.steps]
+    assert [output["reservation_id"] for output in outputs[:2]] == ["r-before", "r-after"]
+    assert outputs[2] == "at last"
+    assert [step.attempt for step in saga.steps] == [1, 1, 1]
 
 
 def test_a_definition_is_checked_against_what_is_served(coordinator: Serving, tmp_path: Path) -> None:
