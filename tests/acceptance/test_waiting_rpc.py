@@ -1,0 +1,175 @@
+"""Events, approvals, output and preview through the API of a running coordinator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.struct_pb2 import Value
+
+from saga_coordinator.pb.saga.v1 import saga_pb2
+from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
+from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
+from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
+    DecideApprovalRequest,
+    Event,
+    GetSagaRequest,
+    PreviewCompensationRequest,
+    PublishEventRequest,
+    SignalSagaRequest,
+    StartSagaRequest,
+    WaitSagaRequest,
+    WatchSagaRequest,
+)
+from tests.acceptance.conftest import Client, Shop
+from tests.acceptance.test_rpc import NOBODY, SECONDS, Refused
+
+ACTION = {"participant": "shop", "method": "quick"}
+UNDO = {"participant": "shop", "method": "undo"}
+
+
+def register(client: Client, name: str, *steps: dict[str, Any], **more: Any) -> None:
+    definition = ParseDict({"name": name, "steps": steps, **more}, Definition())
+    client.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=definition), timeout=SECONDS)
+
+
+def start(client: Client, definition: str, key: str, given: Any) -> str:
+    request = StartSagaRequest(definition=definition, start_key=key, input=ParseDict(given, Value()))
+    return client.sagas.StartSaga(request, timeout=SECONDS).saga.saga_id
+
+
+def get(client: Client, saga_id: str) -> saga_pb2.Saga:
+    return client.sagas.GetSaga(GetSagaRequest(saga_id=saga_id), timeout=SECONDS).saga
+
+
+def step(client: Client, saga_id: str, name: str) -> saga_pb2.StepState:
+    return next(each for each in get(client, saga_id).steps if each.name == name)
+
+
+def waits(client: Client, saga_id: str, name: str) -> None:
+    watch = client.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=SECONDS)
+    assert any(
+        (entry.type, entry.step) == ("wait_started", name) for response in watch for entry in response.entries
+    )
+    watch.cancel()
+
+
+@pytest.fixture
+def paying(client: Client) -> str:
+    register(
+        client,
+        "paying",
+        {"name": "reserve", "action": ACTION, "compensation": UNDO | {"input": {"order": "${input.order}"}}},
+        {"name": "paid", "await_event": {"event": "paid", "correlation": "order ${input.order}"}},
+        {
+            "name": "decision",
+            "approval": {"approvers": ["ann"], "show": {"amount": "${steps.paid.output.amount}"}},
+        },
+        output={"amount": "${steps.paid.output.amount}"},
+        labels={"order": "${input.order}"},
+    )
+    return "paying"
+
+
+def test_a_saga_that_waits_for_an_event_and_for_a_person(client: Client, paying: str) -> None:
+    saga_id = start(client, paying, "waiting 1", {"order": 17})
+    waits(client, saga_id, "paid")
+    waiting = step(client, saga_id, "paid")
+    assert (waiting.awaited_event, waiting.awaited_correlation) == ("paid", "order 17")
+
+    preview = client.sagas.PreviewCompensation(PreviewCompensationRequest(saga_id=saga_id), timeout=SECONDS)
+    assert [[call.step for call in stage.calls] for stage in preview.stages] == [["reserve"]]
+    call = preview.stages[0].calls[0]
+    assert (call.participant, call.method, call.idempotency_key) == (
+        "shop",
+        "undo",
+        f"{saga_id}/reserve/compensation",
+    )
+    assert MessageToDict(call.input) == {"order": 17}
+    assert preview.status == saga_pb2.SAGA_STATUS_COMPENSATED
+    assert not preview.remaining_effects
+
+    event = Event(
+        event_id="p1", name="paid", correlation="order 17", payload=ParseDict({"amount": 3}, Value())
+    )
+    assert client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=SECONDS).sagas == 1
+    assert client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=SECONDS).sagas == 0
+    event.payload.number_value = 4
+    again = Refused(lambda: client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=SECONDS))
+    assert again.code == "ALREADY_EXISTS"
+
+    waits(client, saga_id, "decision")
+    assert MessageToDict(step(client, saga_id, "decision").shown) == {"amount": 3}
+    decision = DecideApprovalRequest(saga_id=saga_id, step="decision", approved=True, decided_by="eve")
+    refused = Refused(lambda: client.sagas.DecideApproval(decision, timeout=SECONDS))
+    assert refused.code == "FAILED_PRECONDITION"
+    assert "who may: ann" in refused.message
+    decision.decided_by = "ann"
+    assert client.sagas.DecideApproval(decision, timeout=SECONDS).applied
+    assert not client.sagas.DecideApproval(decision, timeout=SECONDS).applied
+    saga = client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=SECONDS).saga
+    assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
+    assert MessageToDict(saga.output) == {"amount": 3}
+    assert saga.labels == {"order": "17"}
+
+
+def test_a_signal_to_one_saga(client: Client, paying: str) -> None:
+    saga_id = start(client, paying, "waiting 2", {"order": 18})
+    event = Event(event_id="s1", name="paid", payload=ParseDict({"amount": 1}, Value()))
+    assert client.sagas.SignalSaga(SignalSagaRequest(saga_id=saga_id, event=event), timeout=SECONDS).applied
+    assert not client.sagas.SignalSaga(
+        SignalSagaRequest(saga_id=saga_id, event=event), timeout=SECONDS
+    ).applied
+    waits(client, saga_id, "decision")
+
+
+def test_instances_and_children_are_shown(client: Client, shop: Shop) -> None:
+    register(client, "one_parcel", {"name": "pack", "action": ACTION, "compensation": UNDO})
+    register(
+        client,
+        "parcels",
+        {
+            "name": "parcels",
+            "for_each": {
+                "items": "input.parcels",
+                "steps": [{"name": "send", "saga": {"definition": "one_parcel", "input": "${item}"}}],
+            },
+        },
+    )
+    saga_id = start(client, "parcels", "parcels 1", {"parcels": [1, 2]})
+    saga = client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=SECONDS).saga
+    assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
+    assert [each.name for each in saga.steps] == ["parcels", "parcels[0].send", "parcels[1].send"]
+    key = f"{saga_id}/parcels[1].send/action"
+    child = client.sagas.GetSaga(GetSagaRequest(start_key=key), timeout=SECONDS).saga
+    assert (child.parent_saga_id, child.parent_step) == (saga_id, "parcels[1].send")
+    assert MessageToDict(child.input) == 2
+
+
+def test_faults_of_these_requests(client: Client) -> None:
+    sagas = client.sagas
+    assert Refused(lambda: sagas.PublishEvent(PublishEventRequest())).paths == [
+        "event.correlation",
+        "event.event_id",
+        "event.name",
+    ]
+    assert Refused(lambda: sagas.SignalSaga(SignalSagaRequest(saga_id="x"))).paths == [
+        "saga_id",
+        "event.event_id",
+        "event.name",
+    ]
+    assert Refused(lambda: sagas.DecideApproval(DecideApprovalRequest(saga_id=NOBODY))).paths == [
+        "step",
+        "decided_by",
+    ]
+    nobody = DecideApprovalRequest(saga_id=NOBODY, step="a", decided_by="b")
+    assert Refused(lambda: sagas.DecideApproval(nobody)).code == "NOT_FOUND"
+    assert (
+        Refused(lambda: sagas.PreviewCompensation(PreviewCompensationRequest(saga_id=NOBODY))).code
+        == "NOT_FOUND"
+    )
+    event = Event(event_id="e", name="n")
+    assert (
+        Refused(lambda: sagas.SignalSaga(SignalSagaRequest(saga_id=NOBODY, event=event))).code == "NOT_FOUND"
+    )
