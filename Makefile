@@ -40,6 +40,7 @@ check: $(ready) ## Prove formatting, types, architecture, the contract's style a
 	$(bin)/python -m tools.generate --check
 	$(bin)/python -m tools.draw_state_machine --check
 	$(bin)/python -m tools.list_settings --check
+	$(bin)/python -m tools.simulate_examples --check
 	$(bin)/python -m tools.find_leftovers
 
 simulate: $(ready) ## Run SAGAS sagas on simulated time, network and Postgres by SEED, and judge every promise
@@ -55,6 +56,7 @@ generate: $(ready) ## Write the code generated from proto/, and the drawings and
 	$(bin)/python -m tools.generate
 	$(bin)/python -m tools.draw_state_machine
 	$(bin)/python -m tools.list_settings
+	$(bin)/python -m tools.simulate_examples
 
 bench: $(ready) ## Measure sagas a second and latency, in a minute, on an otherwise idle machine
 	@exec $(bin)/python -m bench
