@@ -15,7 +15,7 @@ from saga_coordinator.saga.outcome import Cause
 
 @dataclass(frozen=True, slots=True)
 class StartSaga:
-    """A request to start a saga; `version` 0 is the newest, `deadline_seconds` None the definition's.
+    """A request to start a saga; `version` 0 is the default, `deadline_seconds` None the definition's.
 
     `headers` travel with every call of the saga; a repetition may come with others. `parent` and `recalled_for` are for children:
     see `engine/children.py`.

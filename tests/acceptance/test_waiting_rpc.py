@@ -144,7 +144,7 @@ def test_instances_and_children_are_shown(client: Client, shop: Shop) -> None:
     key = f"{saga_id}/parcels[1].send/action"
     child = client.sagas.GetSaga(GetSagaRequest(start_key=key), timeout=SECONDS).saga
     assert (child.parent_saga_id, child.parent_step) == (saga_id, "parcels[1].send")
-    assert MessageToDict(child.input) == 2
+    assert child.input.number_value == 2
 
 
 def test_faults_of_these_requests(client: Client) -> None:

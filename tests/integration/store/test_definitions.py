@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from saga_coordinator.saga.errors import InvalidDefinition, NotFound, NotPossibleNow, Unavailable
+from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.store import definitions as module
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import Definitions
@@ -30,7 +31,7 @@ def definitions(database: Database) -> Definitions:
 async def test_same_content_is_the_same_version(definitions: Definitions, query: Query) -> None:
     first, is_new = await definitions.register(spec())
     assert (first.name, first.version, is_new) == ("order", 1, True)
-    assert first.definition.step("charge").action.timeout_seconds == 5
+    assert first.definition.step("charge").operation(OperationKind.ACTION).timeout_seconds == 5
     shuffled = {"steps": spec()["steps"], "name": "order"}
     again, is_new = await definitions.register(shuffled)
     assert (again.version, again.digest, is_new) == (1, first.digest, False)

@@ -8,10 +8,11 @@ from google.protobuf import json_format
 from saga_coordinator.api.convert import (
     OPERATION_KINDS,
     SAGA_STATUSES,
+    add_progress,
     entry_message,
+    folded,
     registered_message,
     saga_message,
-    step_messages,
 )
 from saga_coordinator.participants.payload import NESTING_MAX
 from saga_coordinator.pb.saga.v1 import saga_pb2
@@ -106,10 +107,14 @@ def test_every_word_of_the_contract_has_a_meaning_and_the_other_way_round() -> N
     assert {f"EFFECT_{effect.name}" for effect in EffectKnown} == set(saga_pb2.Effect.keys()[1:])
 
 
+def steps_after(entries: list[LogEntry]) -> list[saga_pb2.StepState]:
+    message = saga_pb2.Saga()
+    add_progress(message, parse_definition(SPEC), folded(SAGA_ID, entries))
+    return list(message.steps)
+
+
 def test_steps_are_folded_from_the_log() -> None:
-    reserve, charge = step_messages(
-        SAGA_ID,
-        parse_definition(SPEC),
+    reserve, charge = steps_after(
         log(
             SagaStarted("order", 3, {}),
             AttemptStarted("reserve", ACTION, 1),
@@ -137,9 +142,7 @@ def test_steps_are_folded_from_the_log() -> None:
 
 
 def test_an_output_of_null_is_told_from_one_not_known() -> None:
-    reserve, charge = step_messages(
-        SAGA_ID,
-        parse_definition(SPEC),
+    reserve, charge = steps_after(
         log(
             SagaStarted("order", 3, {}),
             AttemptStarted("reserve", ACTION, 1),
