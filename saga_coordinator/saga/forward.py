@@ -143,9 +143,19 @@ def _start_ready(draft: Draft, place: Place) -> bool:
             if state.opened is not None:
                 is_changed |= _go_on_inside(draft, Node(key, step, place), state)
             elif state.retry_at is not None and state.retry_at <= draft.now:
-                draft.attempt(Node(key, step, place), _ACTION)
-                is_changed |= draft.state.step(key).status is StepStatus.FAILED
+                is_changed |= _try_again(draft, Node(key, step, place), state)
     return is_changed
+
+
+def _try_again(draft: Draft, node: Node, state: StepState) -> bool:
+    """Makes the next attempt of an action. True when the step ended instead."""
+    if state.deadline_at is not None and state.deadline_at <= draft.now:  # nobody drove the saga in time
+        return _fail_step(
+            draft, node, CauseCode.STEP_DEADLINE, "the step's deadline passed between two attempts"
+        )
+    if has_room_again(draft):
+        draft.attempt(node, _ACTION)
+    return draft.state.step(node.key).status is StepStatus.FAILED
 
 
 def _start(draft: Draft, node: Node) -> bool:
@@ -154,7 +164,7 @@ def _start(draft: Draft, node: Node) -> bool:
         message = f"the saga's log has {ENTRIES_MAX} entries, which is the limit"
         return _fail_step(draft, node, CauseCode.LIMIT_EXCEEDED, message)
     is_call = isinstance(node.step.action, Operation)
-    if is_call and not _has_room(draft):
+    if is_call and not has_room(draft):
         return False
     try:
         if node.step.when is not None and not evaluate_condition(node.step.when, draft.scope(node.place)):
@@ -172,14 +182,18 @@ def _start(draft: Draft, node: Node) -> bool:
         return _fail_step(draft, node, CauseCode.EXPRESSION_INVALID, str(error))
 
 
-def _has_room(draft: Draft) -> bool:
+def has_room(draft: Draft) -> bool:
+    """Whether one more operation may begin beside those in flight or between two attempts."""
     limit = draft.definition.max_parallel
-    return limit == 0 or count_open(draft) < limit
+    return limit == 0 or limit > sum(
+        1 for step in draft.state.steps.values() if step.is_in_flight or step.retry_at is not None
+    )
 
 
-def count_open(draft: Draft) -> int:
-    """How many calls are in flight or between two attempts."""
-    return sum(1 for step in draft.state.steps.values() if step.is_in_flight or step.retry_at is not None)
+def has_room_again(draft: Draft) -> bool:
+    """Whether an operation that had begun may be attempted again: one that was pending has lost its place."""
+    limit = draft.definition.max_parallel
+    return limit == 0 or limit > sum(1 for step in draft.state.steps.values() if step.is_in_flight)
 
 
 def _fail_step(draft: Draft, node: Node, code: str, message: str) -> bool:

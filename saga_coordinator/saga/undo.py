@@ -8,7 +8,7 @@ from typing import NamedTuple
 from saga_coordinator.saga.definition import ForEach, Repeat, Step
 from saga_coordinator.saga.draft import Draft
 from saga_coordinator.saga.entries import SagaCompensated, SagaParked
-from saga_coordinator.saga.forward import count_open
+from saga_coordinator.saga.forward import has_room, has_room_again
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, CauseCode, clip
 from saga_coordinator.saga.place import Node, Place, nodes_at, outermost, places_in, remaining_effects
@@ -37,10 +37,10 @@ def go_back(draft: Draft) -> None:
     walk = _Walk(draft)
     if draft.may_call:
         for node, state in draft.nodes():
-            if _is_retry_due(draft, state):
+            if _is_retry_due(draft, state) and has_room_again(draft):
                 draft.attempt(node, _COMPENSATION)
         for node, held_until in walk.undoable():
-            if held_until <= draft.now and _has_room(draft):
+            if held_until <= draft.now and has_room(draft):
                 draft.attempt(node, _COMPENSATION)
     if any(state.is_open for state in draft.state.steps.values()) or any(_Walk(draft).undoable()):
         return
@@ -52,11 +52,6 @@ def go_back(draft: Draft) -> None:
 
 def _is_retry_due(draft: Draft, state: StepState) -> bool:
     return state.retry_at is not None and state.retry_at <= draft.now
-
-
-def _has_room(draft: Draft) -> bool:
-    limit = draft.definition.max_parallel
-    return limit == 0 or count_open(draft) < limit
 
 
 def _is_unfinished(step: Step, state: StepState) -> bool:
@@ -124,8 +119,8 @@ class _Walk:
                     held_until = max((held_until, *(each.unseen_until for each in inside)))
             case ForEach(max_parallel=limit):
                 unfinished = [place for place in places if self._is_unfinished_at(place)]
-                begun = [place for place in unfinished if self._is_being_undone(place)]
-                others = [place for place in unfinished if not self._is_being_undone(place)]
+                begun = [place for place in unfinished if self._is_under_way(place)]
+                others = [place for place in unfinished if not self._is_under_way(place)]
                 room = max(0, limit - len(begun)) if limit else len(others)
                 for place in (*begun, *others[:room]):
                     yield from self._undoable_at(place, held_until)
@@ -156,11 +151,10 @@ class _Walk:
     def _is_unfinished_at(self, place: Place) -> bool:
         return any(self._subtree(place, step).is_unfinished for step in place.block.steps)
 
-    def _is_being_undone(self, place: Place) -> bool:
-        return any(
-            self._draft.state.step(node.key).operation is _COMPENSATION
-            for node in nodes_at(place, self._draft.state)
-        )
+    def _is_under_way(self, place: Place) -> bool:
+        """Whether something in it is being undone, or in flight since before the turn."""
+        states = (self._draft.state.step(node.key) for node in nodes_at(place, self._draft.state))
+        return any(state.is_in_flight or state.operation is _COMPENSATION for state in states)
 
 
 def _cause_of_parking(draft: Draft, remaining: tuple[str, ...]) -> Cause:
