@@ -57,7 +57,7 @@ def _step(
 ) -> dict[str, Any]:
     source: dict[str, Any] = {
         "name": f"s{index}",
-        "action": _operation(random, _action_input(random, ancestors)),
+        "action": random_operation(random, _action_input(random, ancestors)),
     }
     if not is_linear:
         source["after"] = [f"s{other}" for other in after]
@@ -70,7 +70,7 @@ def _step(
         if excuse:
             source[excuse] = True
         else:
-            source["compensation"] = _operation(random, random.choice(COMPENSATION_INPUTS))
+            source["compensation"] = random_operation(random, random.choice(COMPENSATION_INPUTS))
             source["compensate_on_refusal"] = random.random() < 0.15
     return source
 
@@ -83,7 +83,7 @@ def _action_input(random: Random, ancestors: set[int]) -> Any:
     )
 
 
-def _operation(random: Random, payload: Any) -> dict[str, Any]:
+def random_operation(random: Random, payload: Any) -> dict[str, Any]:
     source: dict[str, Any] = {
         "participant": "p",
         "timeout": f"{random.choice([1, 2, 4])}s",

@@ -16,20 +16,25 @@ from saga_coordinator.saga import decide as core
 from saga_coordinator.saga import entries as log
 from saga_coordinator.saga import state as states
 from saga_coordinator.saga.decide import (
+    ApprovalDecided,
     AttemptEnded,
     CancelAsked,
     Decision,
+    EventArrived,
     Finish,
     Input,
     Invoke,
     OutcomeReported,
     OwnershipGained,
+    RecallAsked,
     SetTimer,
 )
 from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Pending, Refused, Succeeded, Unknown
+from saga_coordinator.saga.outcome import Held, Pending, Refused, Succeeded, Unknown
 from saga_coordinator.saga.state import SETTLED, SagaState, SagaStatus
 from tests.unit.saga.definitions import random_source
+from tests.unit.saga.nested import random_nested_source
+from tests.unit.saga.plan import CHILD, Plan
 from tests.unit.saga.world import MADE_UP, Call, Witness, World
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
@@ -43,6 +48,123 @@ class Breach(AssertionError):
 def check(holds: object, message: str) -> None:
     if not holds:
         raise Breach(message)
+
+
+@dataclass
+class _Wait:
+    started_at: float
+    until: float | None
+
+
+class Watch:
+    """What has become of waits and conditions, by the inputs that came and the entries that followed."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.open_waits: dict[str, _Wait] = {}
+        self.ended_waits: set[str] = set()
+        self.begun: set[str] = set()
+        self.failed: set[str] = set()
+        """Actions that failed, waits among them."""
+        self.given_up: set[str] = set()
+        """Compensations that failed."""
+        self.skipped: set[str] = set()
+        self.events: list[EventArrived] = []
+        """Those that arrived in time and that no wait has taken, the earliest first."""
+        self.arrived: set[str] = set()
+
+    def is_over(self, key: str) -> bool:
+        """Whether those after it may start, whatever was heard of its call."""
+        if key in self.skipped or key in self.ended_waits:
+            return True
+        return key in self.failed and self.plan.on_failure(key) == "continue"
+
+    def is_wanted(self, key: str) -> bool:
+        """Whether its condition holds, if it is one about what became of another step."""
+        other = self.plan.leaves[key].needs_failure_of
+        return other is None or key.removesuffix(key.rpartition(".")[2]) + other in self.failed
+
+    def decided(self, happened: Input, entries: tuple[log.Entry, ...], now: float) -> None:
+        if isinstance(happened, EventArrived) and any(
+            isinstance(entry, log.EventReceived) for entry in entries
+        ):
+            check(happened.event_id not in self.arrived, f"{happened.event_id} came before, and counts again")
+            self.arrived.add(happened.event_id)
+            self.events.append(happened)
+        for entry in entries:
+            self._follow(happened, entry, now)
+        for key in self.open_waits:
+            if not any(isinstance(entry, log.SagaFailed) for entry in entries):
+                check(not self._event_for(key), f"the event that {key} waits for has come, and it waits on")
+
+    def _follow(self, happened: Input, entry: log.Entry, now: float) -> None:
+        match entry:
+            case log.SagaFailed() | log.SagaRecalled():
+                self.open_waits.clear()
+            case log.StepSkipped(key):
+                if key in self.plan.leaves:
+                    check(not self.is_wanted(key), f"{key} is skipped although its condition holds")
+                    check(self.plan.leaves[key].needs_failure_of, f"{key} is skipped although it is to run")
+                else:
+                    check(key in self.plan.skipped, f"{key} is skipped although it is to run")
+                self.skipped.add(key)
+            case log.WaitStarted(key, until):
+                self.begun.add(key)
+                check(key in self.plan.leaves, f"{key} waits, which never was to run")
+                missing = [other for other in self.plan.before[key] if other in self.open_waits]
+                check(not missing, f"{key} waits before {missing} are over")
+                self.open_waits[key] = _Wait(now, until)
+            case log.AttemptStarted(key, operation=OperationKind.ACTION):
+                self.begun.add(key)
+            case log.AttemptSucceeded(key) | log.AttemptRefused(key) if key in self.open_waits:
+                self._check_wait(key, happened, entry, now)
+            case (
+                log.AttemptRefused(key, kind) | log.AttemptUnresolved(key, kind) | log.InputInvalid(key, kind)
+            ):
+                (self.failed if kind is ACTION else self.given_up).add(key)
+            case log.StepFailed(key):
+                self.failed.add(key)
+            case _:
+                pass
+
+    def _event_for(self, key: str) -> EventArrived | None:
+        leaf = self.plan.leaves[key]
+        wanted = leaf.source.get("await_event", {}).get("event")
+        return next(
+            (
+                event
+                for event in self.events
+                if event.name == wanted and event.correlation in ("", leaf.correlation)
+            ),
+            None,
+        )
+
+    def _may_decide(self, happened: ApprovalDecided, key: str) -> bool:
+        approvers = self.plan.leaves[key].source.get("approval", {}).get("approvers")
+        return happened.step == key and (approvers == [] or happened.decided_by in (approvers or []))
+
+    def _check_wait(
+        self, key: str, happened: Input, entry: log.AttemptSucceeded | log.AttemptRefused, now: float
+    ) -> None:
+        wait, source = self.open_waits.pop(key), self.plan.leaves[key].source
+        event, is_met = self._event_for(key), isinstance(entry, log.AttemptSucceeded)
+        terms = source.get("await_event") or source.get("approval") or {"timeout": source.get("delay")}
+        is_due = terms.get("timeout") is not None and now >= wait.started_at + _seconds(terms["timeout"])
+        if event is not None:
+            check(is_met, f"the event that {key} waits for has come, and it fails")
+            assert isinstance(entry, log.AttemptSucceeded)
+            check(entry.event_id == event.event_id, f"{key} takes {entry.event_id}, not {event.event_id}")
+            check(entry.output == event.payload, "the event's payload is the output")
+            self.events.remove(event)
+        elif isinstance(happened, ApprovalDecided) and self._may_decide(happened, key):
+            check(is_met is happened.is_approved, f"{key} was decided, and the other way")
+        else:
+            check(is_due, f"nothing that {key} waits for has happened, and it ends")
+            check(
+                is_met == ("delay" in source or terms.get("on_timeout") == "continue"),
+                f"{key} ends the wrong way when its time is up",
+            )
+        (self.ended_waits if is_met else self.failed).add(key)
 
 
 @dataclass
@@ -65,15 +187,22 @@ class Heard:
 
 class Oracle(Witness):
     def __init__(self, source: dict[str, Any]) -> None:
-        self.steps: dict[str, dict[str, Any]] = {each["name"]: each for each in source["steps"]}
-        self.before = _ancestors(source)
-        self.after = {
-            name: {other for other, above in self.before.items() if name in above} for name in self.steps
+        self.plan = Plan(source)
+        self.max_parallel: int = source.get("max_parallel", 0)
+        self.steps: dict[str, dict[str, Any]] = {
+            key: leaf.source for key, leaf in self.plan.leaves.items() if leaf.is_call
         }
+        """Those of the instances that call somebody, by key."""
+        self.after = {key: self.plan.after[key] & self.steps.keys() for key in self.steps}
         self.pivot = next((name for name, each in self.steps.items() if each.get("pivot")), None)
+        self.watch = Watch(self.plan)
         self.heard: dict[Operation, Heard] = defaultdict(Heard)
         self.decided_early: set[Call] = set()
         """Calls still in flight when a report decided their operation: how they end says nothing more."""
+        self.polls: dict[Operation, float] = {}
+        """When an operation is to be asked about next."""
+        self.first_at: dict[str, float] = {}
+        """When an action was attempted first."""
         self.open: dict[tuple[str, OperationKind, int], Call] = {}
         self.calls: list[Call] = []
         self.keys: dict[Operation, tuple[str, str]] = {}
@@ -98,6 +227,7 @@ class Oracle(Witness):
         self._hear(before, happened)
         self.log += decision.entries
         self._check_fold(before, decision)
+        self.watch.decided(happened, decision.entries, world.now)
         self._check_intents(decision)
         self._check_inputs(before, happened, decision)
         self._check_turn(before, decision.entries)
@@ -108,7 +238,9 @@ class Oracle(Witness):
             self._check_repetition(happened, decision.state)
         for invoke in (effect for effect in decision.effects if isinstance(effect, Invoke)):
             self._check_invocation(invoke, decision, world.now)
-        if before is not None and before.status in SETTLED:
+        self._check_parallel(decision)
+        is_recalled = any(isinstance(entry, log.SagaRecalled) for entry in decision.entries)
+        if before is not None and before.status in SETTLED and not is_recalled:
             check(decision.state.status is before.status, "P1: an end is an end")
         elif decision.state.status in SETTLED:
             check(decision.effects == (Finish(decision.state.status),), "an end is told, and nothing else")
@@ -121,7 +253,11 @@ class Oracle(Witness):
 
     def called(self, call: Call) -> None:
         invoke = call.invoke
+        if invoke.is_poll:
+            return
         self.calls.append(call)
+        if invoke.operation is ACTION:
+            self.first_at.setdefault(invoke.step, call.started_at)
         self.open[invoke.step, invoke.operation, invoke.attempt] = call
         self.heard[invoke.step, invoke.operation].started += 1
 
@@ -133,7 +269,20 @@ class Oracle(Witness):
             self.open = {key: call for key, call in self.open.items() if not call.is_lost}
         if not isinstance(happened, AttemptEnded | OutcomeReported) or happened.outcome == Succeeded(MADE_UP):
             return
+        ended: Call | None = None
+        if isinstance(happened, AttemptEnded):  # it stays None for a poll
+            ended = self.open.pop((happened.step, happened.operation, happened.attempt), None)
+        self._hear_outcome(happened, ended)
+        if ended is None and isinstance(happened.outcome, Succeeded | Refused):
+            self.heard[happened.step, happened.operation].is_awaited = False
+            self.decided_early |= {
+                each for key, each in self.open.items() if key[:2] == (happened.step, happened.operation)
+            }
+
+    def _hear_outcome(self, happened: AttemptEnded | OutcomeReported, call: Call | None) -> None:
+        """What it says about the operation. `call` is the one that ended; None for a report, or a poll."""
         heard = self.heard[happened.step, happened.operation]
+        is_news = call is not None and call not in self.decided_early
         match happened.outcome:
             case Succeeded(output):
                 heard.succeeded += 1
@@ -144,20 +293,14 @@ class Oracle(Witness):
                 heard.not_found += cause.code == "NOT_FOUND"
             case Pending():
                 heard.pending += 1
-                heard.is_awaited = True
+                heard.is_awaited |= is_news
             case Unknown() if isinstance(happened, AttemptEnded):
-                call = self.open[happened.step, happened.operation, happened.attempt]
-                heard.burnt += call not in self.decided_early
+                heard.burnt += is_news
+            case Held():
+                pass
             case Unknown():
                 heard.burnt += heard.is_awaited
                 heard.is_awaited = False
-        if isinstance(happened, AttemptEnded):
-            del self.open[happened.step, happened.operation, happened.attempt]
-        elif isinstance(happened.outcome, Succeeded | Refused):
-            heard.is_awaited = False
-            self.decided_early |= {
-                call for key, call in self.open.items() if key[:2] == (happened.step, happened.operation)
-            }
 
     def _check_fold(self, before: SagaState | None, decision: Decision) -> None:
         """The decision's entries, one by one; counts which rows of the tables they use."""
@@ -185,19 +328,24 @@ class Oracle(Witness):
             for entry in decision.entries
             if isinstance(entry, log.AttemptStarted)
         ]
-        invoked = [
-            (effect.step, effect.operation, effect.attempt)
-            for effect in decision.effects
-            if isinstance(effect, Invoke)
-        ]
+        calls = [effect for effect in decision.effects if isinstance(effect, Invoke)]
+        invoked = [(call.step, call.operation, call.attempt) for call in calls if not call.is_poll]
         check(intended == invoked, f"P6: intents {intended} and calls {invoked} are one")
+        looked = {
+            (entry.step, entry.operation, entry.attempt)
+            for entry in decision.entries
+            if isinstance(entry, log.AttemptPending)
+        }
+        polls = {(call.step, call.operation, call.attempt) for call in calls if call.is_poll}
+        check(polls <= looked, f"P6: {polls - looked} are asked about, and the log does not say so")
 
     def _check_inputs(self, before: SagaState | None, happened: Input, decision: Decision) -> None:
         failed = [entry for entry in decision.entries if isinstance(entry, log.SagaFailed)]
-        if isinstance(happened, CancelAsked):
+        if isinstance(happened, CancelAsked | RecallAsked):
             assert before is not None
             is_past = before.status is not SagaStatus.RUNNING or self._is_pivot_attempted()
-            is_turned = any(entry.cause.code == "CANCELLED" for entry in failed)
+            code = "CANCELLED" if isinstance(happened, CancelAsked) else "PARENT_FAILED"
+            is_turned = any(entry.cause.code == code for entry in failed)
             check(
                 is_turned is not is_past,
                 "a cancel turns a running saga, unless its pivot was attempted",
@@ -208,6 +356,17 @@ class Oracle(Witness):
             check(decision.refusal, "a report of what was never attempted is refused")
             told = decision.state.step(happened.step).told
             check(not [kind for kind, _ in told if kind is happened.operation], "and it is not believed")
+        if isinstance(happened, RecallAsked):
+            assert before is not None
+            is_undone = any(isinstance(entry, log.SagaRecalled) for entry in decision.entries)
+            is_completed = before.status is SagaStatus.COMPLETED
+            check(
+                is_undone == (is_completed and not self.pivot),
+                "a completed saga is undone, unless it has a pivot",
+            )
+            check(
+                decision.refusal or not is_completed or is_undone, "a recall that nothing follows is refused"
+            )
         if isinstance(happened, OwnershipGained) and before is not None and before.status not in SETTLED:
             check(decision.entries, "P8: an adoption takes the sequence that the previous owner would take")
 
@@ -216,9 +375,14 @@ class Oracle(Witness):
 
     def _check_turn(self, before: SagaState | None, entries: tuple[log.Entry, ...]) -> None:
         for entry in entries:
-            if isinstance(entry, log.SagaFailed):
+            if isinstance(entry, log.SagaFailed | log.SagaRecalled):
                 check(self.turned_by is None, "a saga turns once")
                 self.turned_by = entry.cause.code
+                if entry.cause.step:
+                    check(
+                        self.plan.on_failure(entry.cause.step) == "compensate",
+                        f"the saga turns because of {entry.cause.step}, whose failure does not mean that",
+                    )
                 if self.pivot is not None:
                     heard = self.heard[self.pivot, ACTION]
                     is_clear = heard.refused > 0 and not heard.may_have_happened
@@ -235,9 +399,9 @@ class Oracle(Witness):
 
     def _check_budgets(self, before: SagaState | None, entries: tuple[log.Entry, ...]) -> None:
         for entry in entries:
-            if (
-                isinstance(entry, log.AttemptUnknown | log.AttemptUnresolved)
-                and entry.cause.code == "PENDING_TIMEOUT"
+            if isinstance(entry, log.AttemptUnknown | log.AttemptUnresolved) and entry.cause.code in (
+                "PENDING_TIMEOUT",
+                "STEP_DEADLINE",
             ):
                 heard = self.heard[entry.step, entry.operation]
                 heard.burnt += 1
@@ -246,6 +410,7 @@ class Oracle(Witness):
                 is_action, most = entry.operation is ACTION, self._attempts_max(entry.step, entry.operation)
                 was_hopeless = is_action and before is not None and before.status is not SagaStatus.RUNNING
                 burnt = self.heard[entry.step, entry.operation].burnt
+                was_hopeless |= is_action and self._is_late_for_another(entry.step, burnt)
                 check(
                     was_hopeless or burnt >= most,
                     f"{entry.step} was given up after {burnt} of {most} attempts",
@@ -253,14 +418,33 @@ class Oracle(Witness):
             if isinstance(entry, log.AttemptUnknown):
                 heard = self.heard[entry.step, entry.operation]
                 self.not_before[entry.step, entry.operation] = entry.retry_at
-                retry = self._operation(entry.step, entry.operation)["retry"]
-                nth = max(0, heard.burnt - 1)
-                ceiling = min(float(retry["max_backoff"][:-1]), 0.5 * 2**nth)
+                ceiling = self._pause_max(entry.step, entry.operation, heard.burnt)
                 check(0 <= entry.retry_delay_seconds <= ceiling, "the pause is within the policy's backoff")
+            if isinstance(entry, log.AttemptHeld):
+                self.not_before[entry.step, entry.operation] = entry.retry_at
+
+    def _pause_max(self, step: str, kind: OperationKind, burnt: int) -> float:
+        retry = self._operation(step, kind)["retry"]
+        doubled = _seconds(retry["initial_backoff"]) * 2.0 ** max(0, burnt - 1)
+        return min(_seconds(retry["max_backoff"]), doubled)
+
+    def _is_late_for_another(self, step: str, burnt: int) -> bool:
+        """Whether the step's own deadline may come before another attempt of its action."""
+        deadline = self.steps[step].get("deadline")
+        if deadline is None:
+            return False
+        passes_at = self.first_at[step] + _seconds(deadline)
+        return self._world.now + self._pause_max(step, ACTION, burnt) >= passes_at
 
     def _operation(self, step: str, kind: OperationKind) -> dict[str, Any]:
-        operation: dict[str, Any] = self.steps[step][str(kind)]
+        operation: dict[str, Any] = CHILD if "saga" in self.steps[step] else self.steps[step][str(kind)]
         return operation
+
+    def _has_compensation(self, step: str) -> bool:
+        source = self.steps[step]
+        if "saga" in source:
+            return not (source.get("irreversible") or self.pivot in self.plan.before[step])
+        return "compensation" in source
 
     def _attempts_max(self, step: str, kind: OperationKind) -> int:
         return int(self._operation(step, kind)["retry"]["max_attempts"])
@@ -271,7 +455,7 @@ class Oracle(Witness):
             is_pending_refused = (
                 before is not None
                 and before.step(name).status is states.StepStatus.WAITING
-                and isinstance(happened, OutcomeReported)
+                and isinstance(happened, AttemptEnded | OutcomeReported)
                 and isinstance(happened.outcome, Refused)
             )
             check(step.effect >= known or is_pending_refused, f"the known effect of {name} has shrunk")
@@ -289,10 +473,18 @@ class Oracle(Witness):
         if decision.state.status in SETTLED:
             return
         timers = [effect.due_at for effect in decision.effects if isinstance(effect, SetTimer)]
-        is_moving = timers or self.open or any(isinstance(effect, Invoke) for effect in decision.effects)
+        calls = any(isinstance(effect, Invoke) for effect in decision.effects)
+        is_waiting = decision.state.status is SagaStatus.RUNNING and self.watch.open_waits
+        is_moving = timers or self.open or calls or is_waiting
         check(is_moving, f"P1: nothing will ever happen to this saga again: {decision.state}")
         deadline_at = decision.state.deadline_at
-        if decision.state.status is SagaStatus.RUNNING and deadline_at and not self._is_pivot_attempted():
+        is_left_to_a_person = any(self.plan.on_failure(key) == "pause" for key in self.watch.failed)
+        if (
+            decision.state.status is SagaStatus.RUNNING
+            and deadline_at
+            and not self._is_pivot_attempted()
+            and not is_left_to_a_person
+        ):
             is_pivot_next = any(
                 isinstance(effect, Invoke) and effect.step == self.pivot for effect in decision.effects
             )
@@ -302,7 +494,9 @@ class Oracle(Witness):
     def _check_repetition(self, happened: Input, state: SagaState) -> None:
         if not isinstance(happened, AttemptEnded | OutcomeReported) or happened.outcome == Succeeded(MADE_UP):
             return
-        if isinstance(happened.outcome, Unknown | Pending):  # says nothing that a repetition could repeat
+        if isinstance(
+            happened.outcome, Unknown | Pending | Held
+        ):  # says nothing that a repetition could repeat
             return
         again = core.decide(self._world.definition, state, happened, self._world.now, 0.5)
         check(not again.entries and again.state == state, f"P9: told twice, {happened} moved something again")
@@ -311,6 +505,7 @@ class Oracle(Witness):
     def _check_invocation(self, invoke: Invoke, decision: Decision, now: float) -> None:
         step, kind = invoke.step, invoke.operation
         operation = (step, kind)
+        check(step in self.steps, f"{step} is called, which never was to run")
         payload = json.dumps(invoke.input)
         told = self.keys.setdefault(operation, (invoke.idempotency_key, payload))
         check(
@@ -320,13 +515,20 @@ class Oracle(Witness):
         owners = {other for other, (key, _) in self.keys.items() if key == invoke.idempotency_key}
         check(owners == {operation}, "P5: no two operations share a key")
         heard = self.heard[operation]
+        if invoke.is_poll:
+            check("saga" in self.steps[step], "only what says so is asked about")
+            check(heard.is_awaited, f"{operation} is asked about, and is not awaited")
+            check(self.polls.get(operation, 0) <= now, "nobody is asked before the time")
+            return
         check(heard.burnt < self._attempts_max(step, kind), f"{operation} is attempted beyond its budget")
         check(invoke.attempt == heard.started + 1, "attempts are counted one by one")
         check(self.not_before.get(operation, 0) <= now, "no retry before its time")
         check(not heard.succeeded, "what has succeeded is not attempted again")
         if kind is ACTION:
-            missing = [other for other in self.before[step] if not self.heard[other, ACTION].succeeded]
-            check(not missing, f"{step} starts before {missing} have succeeded")
+            missing = [other for other in self.plan.before[step] if not self._is_over(other)]
+            check(not missing, f"{step} starts before {missing} are over")
+            check(self.watch.is_wanted(step), f"{step} runs although its condition does not hold")
+            self._check_time_left(invoke, now)
             return
         wanted = self._operation(step, kind).get("input")
         if wanted in (None, "${output.id}"):
@@ -338,6 +540,54 @@ class Oracle(Witness):
                 f"the compensation of {step} is handed what its action returned, if known",
             )
         self._check_undoing(step, now)
+
+    def _is_over(self, key: str) -> bool:
+        """Whether what comes after the instance may start."""
+        if self.watch.is_over(key):
+            return True
+        if key not in self.steps:
+            return False
+        return self.heard[key, ACTION].succeeded > 0
+
+    def _check_time_left(self, invoke: Invoke, now: float) -> None:
+        deadline = self.steps[invoke.step].get("deadline")
+        if deadline is not None:
+            left = self.first_at.get(invoke.step, now) + _seconds(deadline) - now
+            check(left > 0, f"{invoke.step} is attempted after its deadline")
+            check(
+                invoke.timeout_seconds <= max(left, 0.001) + 1e-6,
+                f"{invoke.step} is given more time than it has left",
+            )
+
+    def _check_parallel(self, decision: Decision) -> None:
+        """No more calls at once than the definition allows, and no more items than their loop does."""
+        started = [effect for effect in decision.effects if isinstance(effect, Invoke) and not effect.is_poll]
+        if not started:
+            return
+        under_way = {
+            (call.invoke.step, call.invoke.operation)
+            for call in self.open.values()
+            if call not in self.decided_early and decision.state.step(call.invoke.step).is_in_flight
+        }
+        under_way |= {(call.step, call.operation) for call in started}
+        check(
+            not self.max_parallel or len(under_way) <= self.max_parallel, f"{under_way} are too many at once"
+        )
+        for loop in self.plan.loops:
+            begun = [
+                index
+                for index, members in loop.members.items()
+                if (
+                    self.watch.begun & members
+                    if self.turned_by is None
+                    else members & {key for key, _ in under_way}
+                )
+                and not (self.turned_by is None and all(self._is_over(key) for key in members))
+            ]
+            check(
+                not loop.max_parallel or len(begun) <= loop.max_parallel,
+                f"items {begun} of {loop.key} are under way at once",
+            )
 
     def _check_undoing(self, step: str, now: float) -> None:
         action = self.heard[step, ACTION]
@@ -361,8 +611,10 @@ class Oracle(Witness):
         for later in self.after[step]:
             undoing, doing = self.heard[later, COMPENSATION], self.heard[later, ACTION]
             is_over = undoing.succeeded or undoing.not_found
+            if self.plan.is_undo_optional(later):
+                is_over = is_over or later in self.watch.given_up
             check(not undoing.started or is_over, f"P3: {step} is compensated before {later}")
-            if self.steps[later].get("compensation") and doing.may_have_happened:
+            if self._has_compensation(later) and doing.may_have_happened:
                 check(is_over, f"P3: {step} is compensated, and {later}, which depends on it, never was")
 
     def _may_be_in_flight(self, call: Call, now: float) -> bool:
@@ -376,8 +628,9 @@ class Oracle(Witness):
         standing = {name for name in self.steps if self._stands(name)}
         match state.status:
             case SagaStatus.COMPLETED:
-                undone = [name for name in self.steps if not self.heard[name, ACTION].succeeded]
+                undone = [key for key in self.plan.leaves if not self._is_over(key)]
                 check(not undone, f"P2: completed without {undone}")
+                check(not self.plan.is_doomed, "P2: completed, although a loop never reached its end")
                 check(not any(call.invoke.operation is COMPENSATION for call in self.calls), "P13")
             case SagaStatus.COMPENSATED:
                 check(not standing, f"P2: compensated, and {standing} stand")
@@ -418,7 +671,8 @@ class Oracle(Witness):
         }
         match state.status:
             case SagaStatus.COMPLETED:
-                check(all(site.is_applied for site in world.sites.values()), "P2: completed, but not done")
+                undone = {key for key, site in world.sites.items() if not site.is_applied}
+                check(undone <= self.watch.failed | self.watch.skipped, "P2: completed, but not done")
                 check(not any(site.is_undone for site in world.sites.values()), "P2: completed, but undone")
             case SagaStatus.COMPENSATED:
                 check(not real, f"P2: compensated, but {real} really stand")
@@ -433,20 +687,18 @@ def _stored(entry: log.StoredEntry) -> log.StoredEntry:
     return replace(entry, body=json.loads(json.dumps(entry.body)))
 
 
-def _ancestors(source: dict[str, Any]) -> dict[str, set[str]]:
-    names = [each["name"] for each in source["steps"]]
-    is_linear = not any(each.get("after") for each in source["steps"])
-    above: dict[str, set[str]] = {}
-    for index, each in enumerate(source["steps"]):  # written in an order in which they can run
-        direct = names[:index] if is_linear else each.get("after", [])
-        above[each["name"]] = set(direct).union(*(above[other] for other in direct))
-    return above
+def _seconds(text: str) -> float:
+    return float(text.removesuffix("s"))
 
 
 def play(random: Random) -> Oracle:
     """Plays one random story under the oracle's eyes. Raises `Breach`, or another AssertionError of the world's."""
-    source = random_source(random)
+    source = random_definition(random)
     return watch(Oracle(source), random, source)
+
+
+def random_definition(random: Random) -> dict[str, Any]:
+    return random_nested_source(random) if random.random() < 0.5 else random_source(random)
 
 
 def watch(oracle: Oracle, random: Random, source: dict[str, Any]) -> Oracle:

@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 
 from saga_coordinator.saga.decide import HANDLERS, Decision, Input, StartRequested
 from saga_coordinator.saga.state import SAGA_TRANSITIONS, STEP_TRANSITIONS, SagaState, SagaStatus
-from tests.unit.saga.definitions import random_source
-from tests.unit.saga.oracle import Oracle, play, watch
+from tests.unit.saga.oracle import Oracle, play, random_definition, watch
 from tests.unit.saga.test_transitions import RARE_ROWS, UNREACHABLE_ROWS
 
 SEEDS = range(2000)
@@ -67,6 +66,6 @@ class _Telling(Oracle):
 
 if __name__ == "__main__":
     chance = Random(int(sys.argv[1]))
-    story = random_source(chance)
+    story = random_definition(chance)
     print(story)
     watch(_Telling(story), chance, story)

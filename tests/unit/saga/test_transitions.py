@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import pytest
 
@@ -77,6 +77,7 @@ They are kept for a coordinator of another version, whose expressions may mean s
 """
 
 RARE_ROWS: set[tuple[Any, ...]] = {
+    (StepStatus.PENDING, ACTION, StepFailed),
     (StepStatus.FAILED, COMPENSATION, InputInvalid),
     (StepStatus.SUCCEEDED, ACTION, OutcomeLate),
     (StepStatus.COMPENSATED, COMPENSATION, OutcomeLate),
@@ -110,9 +111,8 @@ def step_entry(kind: type[StepEntry], operation: OperationKind) -> StepEntry:
         BlockOpened: {"items": (1, 2)},
         BlockClosed: {"output": [1, 2]},
     }
-    if kind in OF_ACTIONS:
-        return kind("reserve", **extra[kind])
-    return kind("reserve", operation, 1, **extra[kind])
+    columns = ("reserve",) if kind in OF_ACTIONS else ("reserve", operation, 1)
+    return cast("StepEntry", cast("Any", kind)(*columns, **extra[kind]))
 
 
 def saga_in(status: SagaStatus, **steps: StepState) -> SagaState:
@@ -189,6 +189,24 @@ def test_ends_have_no_way_out_but_the_recall_of_a_completed_child() -> None:
 
 
 # The rare rows.
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"when": "input.gone > 1"},
+        {"for_each": {"items": "input.gone", "steps": [step("inner")]}, "action": None, "late": True},
+        {"until": "input.gone", "action": None, "late": True},
+    ],
+    ids=["condition", "items", "instant"],
+)
+def test_step_whose_expression_cannot_be_evaluated_fails(fields: dict[str, Any]) -> None:
+    story = Story(definition(step("reserve"), step("charge", **fields)), payload={})
+    story.ends("reserve", ok())
+    assert story.recorded == ["attempt_succeeded", "step_failed", "saga_failed", "attempt_started"]
+    assert story.calls == ["reserve compensation 1"]
+    assert story.state.failure is not None
+    assert (story.state.failure.code, story.state.failure.step) == ("EXPRESSION_INVALID", "charge")
 
 
 def test_compensation_of_a_doubtful_step_whose_input_cannot_be_computed_parks() -> None:

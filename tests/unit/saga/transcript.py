@@ -7,8 +7,8 @@ A file is prose, a definition in YAML between two lines of dashes, and then happ
       ! an effect that is performed once the entries are committed
       = where the saga and its touched steps stand now
 
-Lines that begin with `#` are prose too. Time stands still but for `> wait 3s` and `> timer`, which moves it to the timer's due
-time. The jitter's draw is always 0.5, so a pause is half of what the policy allows at most.
+An event's correlation is `-` for none. Lines that begin with `#` are prose too. Time stands still but for `> wait 3s` and
+`> timer`, which moves it to the timer's due time. The jitter's draw is always 0.5, so a pause is half of what the policy allows.
 """
 
 from __future__ import annotations
@@ -20,10 +20,29 @@ from typing import Any
 
 import yaml
 
-from saga_coordinator.saga.decide import CancelAsked, Decision, Effect, Finish, Invoke, SetTimer
+from saga_coordinator.saga.decide import (
+    ApprovalDecided,
+    CancelAsked,
+    Decision,
+    Effect,
+    EventArrived,
+    Finish,
+    Invoke,
+    LookForEvent,
+    RecallAsked,
+    SetTimer,
+)
 from saga_coordinator.saga.entries import Entry, StepEntry, encode, entry_type
 from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Outcome, Pending, Succeeded, Unknown, outcome_of_failure
+from saga_coordinator.saga.outcome import (
+    Cause,
+    Held,
+    Outcome,
+    Pending,
+    Succeeded,
+    Unknown,
+    outcome_of_failure,
+)
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.state import SagaState
 from tests.unit.saga.story import Story
@@ -84,6 +103,17 @@ class _Teller:
                 return story.happens(CancelAsked(" ".join(reason), name.removesuffix(":")))
             case ["adopt", name]:
                 return story.adopted(name)
+            case ["recall"]:
+                return story.happens(
+                    RecallAsked(Cause("PARENT_FAILED", "the saga that started this one failed"))
+                )
+            case ["event", identity, name, correlation, *payload]:
+                told = json.loads(" ".join(payload) or "null")
+                return story.happens(EventArrived(identity, name, correlation.strip("-"), told))
+            case ["approve" | "reject" as answer, step, name, *comment]:
+                return story.happens(
+                    ApprovalDecided(step, answer == "approve", name.removesuffix(":"), " ".join(comment))
+                )
             case ["report", step, kind, *outcome]:
                 return story.reported(step, _outcome(outcome), OperationKind(kind))
             case [step, kind, *outcome]:
@@ -108,6 +138,8 @@ def _outcome(words: list[str]) -> Outcome:
             return Succeeded(json.loads(" ".join(payload) or "null"))
         case ["pending"]:
             return Pending()
+        case ["held", delay, *why]:
+            return Held(Cause("HELD", " ".join(why)), float(delay.removesuffix("s")))
         case ["unknown" | "refused" as told, status, *message]:
             outcome = outcome_of_failure(status, " ".join(message))
             assert isinstance(outcome, Unknown) == (told == "unknown"), f"{status} does not mean {told}"
@@ -142,7 +174,11 @@ def _effect(effect: Effect, now: float) -> str:
         case Invoke():
             where = f"{effect.participant}/{effect.method}"
             what = f"{effect.step} {effect.operation} {effect.attempt}"
+            if effect.is_poll:
+                return f"ask again about {what} at {where} key={effect.idempotency_key}"
             return f"invoke {what} at {where} key={effect.idempotency_key} input={json.dumps(effect.input)}"
+        case LookForEvent(_, event, correlation):
+            return f"look for event {event} with correlation {correlation}"
         case SetTimer(due_at):
             return f"timer at {due_at:g}s, in {due_at - now:g}s"
         case Finish(status):

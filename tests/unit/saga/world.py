@@ -17,29 +17,34 @@ from typing import Any
 
 from saga_coordinator.saga import decide as core
 from saga_coordinator.saga.decide import (
+    ApprovalDecided,
     AttemptEnded,
     CancelAsked,
     Decision,
+    EventArrived,
     Finish,
     Input,
     Invoke,
+    LookForEvent,
     OutcomeReported,
     OwnershipGained,
+    RecallAsked,
     SetTimer,
     StartRequested,
     TimerFired,
 )
-from saga_coordinator.saga.entries import Entry
+from saga_coordinator.saga.entries import Entry, WaitStarted
 from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
+from saga_coordinator.saga.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded, Unknown
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.state import SETTLED, SagaState
+from tests.unit.saga.plan import PAYLOAD, Leaf, Plan
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 BEGIN = 1_000.0
 MADE_UP = {"id": "made up"}
 """The output of what was never called."""
-DECISIONS_MAX = 600
+DECISIONS_MAX = 3000
 """More than any finite story needs: reached only by a loop."""
 
 
@@ -65,6 +70,9 @@ class Site:
     """Its compensation has come: the action is refused from now on."""
     is_working: bool = False
     """It accepted the action and works on it."""
+    is_undoing: bool = False
+    """It accepted the compensation and works on it."""
+    cannot_be_undone: bool = False
     refused_before: bool = False
     forgets_refusals: bool = False
 
@@ -85,6 +93,7 @@ class Habits:
     report_lost: float
     crash: float
     cancel: float
+    hold: float
 
     @classmethod
     def draw(cls, random: Random) -> Habits:
@@ -100,6 +109,7 @@ class Habits:
             some(0.6),
             some(0.3),
             random.choice([0.0, 0.3]),
+            some(0.4),
         )
 
 
@@ -122,7 +132,7 @@ class World:
     now: float = BEGIN
     state: SagaState | None = None
     log: list[Entry] = field(default_factory=list)
-    open_calls: dict[tuple[str, OperationKind, int], Call] = field(default_factory=dict)
+    open_calls: set[Call] = field(default_factory=set)
     timer_at: float | None = None
     is_down: bool = False
     crashes: int = 0
@@ -131,12 +141,17 @@ class World:
     def __post_init__(self) -> None:
         self.definition = parse_definition(self.source)
         self.habits = Habits.draw(self.random)
+        self.plan = Plan(self.source)
         self.sites = {
-            each["name"]: Site(forgets_refusals=self.random.random() < 0.3) for each in self.source["steps"]
+            key: Site(forgets_refusals=self.random.random() < 0.3)
+            for key, leaf in self.plan.leaves.items()
+            if leaf.is_call
         }
+        self._published: list[EventArrived] = []
+        self._events = 0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._ticket = 0
-        self._down_reports: list[OutcomeReported] = []
+        self._down_reports: list[Input] = []
         self._told_success: set[str] = set()
 
     # Time.
@@ -149,11 +164,14 @@ class World:
         """Plays the whole story, and then lets everything that is still under way arrive."""
         if self.random.random() < self.habits.cancel:
             self.at(BEGIN + self.random.uniform(0, 15), self.cancel)
-        self.decide(
-            StartRequested("saga", 1, {"n": 1}, {}, self.random.choice([None, None, None, 2.0, 12.0]))
-        )
+        self._plan_events()
+        seconds = self.random.choice([None, None, None, 2.0, 12.0])
+        recalled_for = Cause("PARENT_FAILED", "too late") if self.random.random() < 0.01 else None
+        self.decide(StartRequested("saga", 1, PAYLOAD, {}, seconds, recalled_for=recalled_for))
         for _ in range(self.random.choice([0, 0, 1, 3])):
             self.at(BEGIN + self.random.uniform(0, 40), self.bother)
+        if self.random.random() < 0.3:
+            self.at(BEGIN + self.random.uniform(0, 60), self.recall)
         while self._queue:
             self.now, _, act = heapq.heappop(self._queue)
             act()
@@ -199,8 +217,16 @@ class World:
                     self.timer_at = due_at
                     slack = self.random.choice([0.0, 0.0, self.random.uniform(0, 2)])
                     self.at(due_at + slack, lambda: self._fire(due_at))
+                case LookForEvent(_, name, correlation):
+                    self.at(
+                        self.now + self.random.choice([0.0, self.random.uniform(0, 2)]),
+                        lambda: self._look(name, correlation),
+                    )
                 case Finish():
                     pass
+        for entry in decision.entries:
+            if isinstance(entry, WaitStarted):
+                self._begin_wait(self.plan.leaves[entry.step])
 
     def _fire(self, due_at: float) -> None:
         if self.timer_at == due_at and not self.is_down:
@@ -212,7 +238,7 @@ class World:
             return
         self.is_down, self.timer_at = True, None
         self.crashes += 1
-        for call in self.open_calls.values():
+        for call in self.open_calls:
             call.is_lost = True
         self.open_calls.clear()
         self.at(self.now + self.random.choice([0.0, self.random.uniform(0, 8)]), self._adopt)
@@ -234,12 +260,87 @@ class World:
         """Something that nobody asked for, at any time, also after the end."""
         if self.is_down:
             return
-        step = self.random.choice([*self.sites, "nowhere"])
+        step = self.random.choice([*self.plan.leaves, "nowhere"])
         kind = self.random.choice([ACTION, COMPENSATION])
-        choices: list[Input] = [TimerFired(), CancelAsked("by mistake")]
+        choices: list[Input] = [
+            TimerFired(),
+            CancelAsked("by mistake"),
+            EventArrived("made up", self.random.choice(["paid", "stolen"]), "elsewhere"),
+            ApprovalDecided(step, self.random.random() < 0.5, "mallory"),
+        ]
         if not self.state or not self.state.step(step).attempts(kind):
             choices.append(OutcomeReported(step, kind, Succeeded(MADE_UP)))
         self.decide(self.random.choice(choices))
+
+    def recall(self) -> None:
+        """The saga that this one is a step of has failed."""
+        if self.is_down:
+            self.at(self.now + 1, self.recall)
+        else:
+            self.decide(RecallAsked(Cause("PARENT_FAILED", "the parent turned")))
+
+    # Events and people.
+
+    def _plan_events(self) -> None:
+        """One event for each wait, at any time, also before it begins; and some that are nobody's."""
+        for leaf in self.plan.leaves.values():
+            if "await_event" in leaf.source:
+                event = self._event(leaf)
+                is_published = event.correlation != "" and self.random.random() < 0.5
+                self.at(
+                    BEGIN + self.random.uniform(0, 25),
+                    lambda event=event, is_published=is_published: (  # type: ignore[misc]
+                        self._publish(event) if is_published else self._deliver(event)
+                    ),
+                )
+                if self.random.random() < 0.3:
+                    other = EventArrived(f"other-{self._events}", event.name, "elsewhere", "not yours")
+                    self.at(BEGIN + self.random.uniform(0, 25), lambda other=other: self._deliver(other))  # type: ignore[misc]
+
+    def _event(self, leaf: Leaf) -> EventArrived:
+        self._events += 1
+        correlation = leaf.correlation if self.random.random() < 0.7 else ""
+        return EventArrived(
+            f"event-{self._events}", leaf.source["await_event"]["event"], correlation, {"id": self._events}
+        )
+
+    def _publish(self, event: EventArrived) -> None:
+        """Kept for those that look for it; told to those that wait already."""
+        self._published.append(event)
+        assert self.state is not None
+        waits = [step.wait for step in self.state.steps.values() if step.wait is not None and step.is_open]
+        if any((wait.event, wait.correlation) == (event.name, event.correlation) for wait in waits):
+            self._deliver(event)
+
+    def _look(self, name: str, correlation: str) -> None:
+        for event in self._published:
+            if (event.name, event.correlation) == (name, correlation):
+                self._deliver(event)
+
+    def _begin_wait(self, leaf: Leaf) -> None:
+        if "await_event" in leaf.source:
+            self.at(self.now + self.random.uniform(10, 30), lambda: self._top_up(leaf))
+        elif "approval" in leaf.source:
+            for _ in range(self.random.choice([1, 1, 2])):
+                self.at(self.now + self.random.uniform(0, 12), lambda: self._decide_approval(leaf))
+            self.at(
+                self.now + self.random.uniform(0, 12),
+                lambda: (
+                    self._deliver(ApprovalDecided(leaf.key, self.random.random() < 0.5, "mallory"))
+                    if leaf.source["approval"]["approvers"]
+                    else None
+                ),
+            )
+
+    def _decide_approval(self, leaf: Leaf) -> None:
+        is_approved = self.random.random() >= self.habits.refuse
+        self._deliver(ApprovalDecided(leaf.key, is_approved, self.random.choice(["anna", "bert"])))
+
+    def _top_up(self, leaf: Leaf) -> None:
+        """Sends what the wait needs if another one has taken its event."""
+        assert self.state is not None
+        if self.state.step(leaf.key).is_open:
+            self._deliver(self._event(leaf))
 
     # Calls.
 
@@ -251,11 +352,14 @@ class World:
         answered_at = self.now + latency
         deadline = self.now + invoke.timeout_seconds
         call = Call(invoke, self.now, min(answered_at, deadline), Unknown(Cause("DEADLINE_EXCEEDED", "slow")))
-        self.open_calls[invoke.step, invoke.operation, invoke.attempt] = call
+        self.open_calls.add(call)
         self.witness.called(call)
         is_heard = answered_at <= deadline
         chance = self.random.random()
-        if chance < self.habits.unknown / 2:
+        if not invoke.is_poll and self.random.random() < self.habits.hold:
+            call.ends_at = self.now
+            call.answer = Held(Cause("HELD", "no room"), self.random.choice([0.1, self.random.uniform(0, 3)]))
+        elif chance < self.habits.unknown / 2:
             call.answer = Unknown(Cause("UNAVAILABLE", "connection refused"))  # it never arrives
         else:
             is_answer_lost = chance < self.habits.unknown
@@ -265,18 +369,22 @@ class World:
     def _end(self, call: Call) -> None:
         key = (call.invoke.step, call.invoke.operation, call.invoke.attempt)
         if not call.is_lost:
-            del self.open_calls[key]
+            self.open_calls.remove(call)
             self.decide(AttemptEnded(*key, call.answer), may_call=self.random.random() > 0.03)
 
     def _arrive(self, call: Call, *, is_heard: bool) -> None:
-        work = self._execute if call.invoke.operation is ACTION else self._compensate
-        answer = work(call.invoke)
+        answer = self._work(call.invoke)
         if is_heard:
             call.answer = answer
         else:
             call.answer = Unknown(Cause("INTERNAL", "the answer was lost"))
 
     # Participants.
+
+    def _work(self, invoke: Invoke) -> Outcome:
+        if invoke.is_poll:
+            return self._look_after(invoke)
+        return self._execute(invoke) if invoke.operation is ACTION else self._compensate(invoke)
 
     def _execute(self, invoke: Invoke) -> Outcome:
         site = self.sites[invoke.step]
@@ -288,7 +396,7 @@ class World:
             return _refused("as I said before")
         if site.is_working:
             return Pending()
-        if self.random.random() < self.habits.pending:
+        if _is_child(invoke) or self.random.random() < self.habits.pending:
             site.is_working = True
             quick = self.random.random() < self.habits.quick_report
             work_seconds = self.random.uniform(0, 0.2 if quick else 12)
@@ -315,14 +423,33 @@ class World:
             outcome = _refused("compensated meanwhile")
         elif site.is_applied:
             outcome = _succeeded(invoke.step)
-        elif self.random.random() < 0.1:
+        elif self.random.random() < 0.1 and not _is_child(invoke):
             outcome = Unknown(Cause("UNKNOWN", "cannot say"))
         else:
             outcome = self._do(invoke)
         self._report(OutcomeReported(invoke.step, ACTION, outcome))
 
+    def _look_after(self, invoke: Invoke) -> Outcome:
+        """Tells what has become of a child that was started, or is being undone."""
+        site = self.sites[invoke.step]
+        if invoke.operation is COMPENSATION:
+            if site.cannot_be_undone:
+                return _refused("it turns out that this cannot be undone")
+            return Succeeded() if site.is_undone else Pending()
+        if site.is_barred:
+            return _refused("compensated meanwhile")
+        if site.is_applied:
+            return _succeeded(invoke.step)
+        return _refused("no") if site.refused_before and not site.is_working else Pending()
+
     def _compensate(self, invoke: Invoke) -> Outcome:
         site = self.sites[invoke.step]
+        if _is_child(invoke):
+            answer = self._look_after(invoke)
+            if answer == Pending() and not site.is_undoing:
+                site.is_undoing = True
+                self.at(self.now + self.random.uniform(0, 12), lambda: self._finish_undoing(invoke))
+            return answer
         if self.random.random() < self.habits.refuse / 4:
             return _refused("cannot be undone")
         if self.random.random() < self.habits.pending / 2:
@@ -341,6 +468,7 @@ class World:
         outcome: Outcome
         if self.random.random() < self.habits.refuse / 2:
             outcome = _refused("it turns out that this cannot be undone")
+            site.cannot_be_undone = True
         else:
             was_known = site.is_applied
             site.is_barred = site.is_undone = True
@@ -355,11 +483,15 @@ class World:
                 self.now + self.random.choice([0.0, self.random.uniform(0, 3)]), lambda: self._deliver(report)
             )
 
-    def _deliver(self, report: OutcomeReported) -> None:
+    def _deliver(self, told: Input) -> None:
         if self.is_down:
-            self._down_reports.append(report)
+            self._down_reports.append(told)
         else:
-            self.decide(report)
+            self.decide(told)
+
+
+def _is_child(invoke: Invoke) -> bool:
+    return invoke.participant == "@saga"
 
 
 def _refused(message: str) -> Refused:
