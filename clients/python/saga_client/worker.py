@@ -303,6 +303,7 @@ class _Session:
             interval = response.welcome.heartbeat_interval
             self._heartbeat_seconds = interval.seconds + interval.nanos / 1e9
             self._welcomed.set()
+            self._has_something.set()
         for message in response.tasks:
             if self._is_leaving:
                 returned = pb.TaskOutcome(task_id=message.task_id, returned=pb.TaskOutcome.Returned())
@@ -337,6 +338,11 @@ class _Session:
     async def _requests(self) -> AsyncIterator[pb.WorkRequest]:
         """Everything that is known at the time goes in one message."""
         yield pb.WorkRequest(hello=self._hello)
+        await (
+            self._has_something.wait()
+        )  # the welcome, or an end; it tells how often there has to be a sign of life
+        if not self._is_leaving:
+            self._has_something.clear()
         has_said_goodbye = False
         while True:
             await self._wait_for_something()

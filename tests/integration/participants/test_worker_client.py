@@ -1,0 +1,178 @@
+"""The worker of the Python client, against a coordinator that the test speaks for: what it does when nothing goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from saga_client.v1 import worker_service_pb2 as pb
+from saga_client.v1 import worker_service_pb2_grpc as pb_grpc
+from saga_client.worker import Refused, Task, Worker
+
+PATIENCE_SECONDS = 20.0
+
+
+class Coordinator(pb_grpc.WorkerServiceServicer):
+    """Welcomes whoever dials, keeps what it hears, and says what it is told to say."""
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[pb.WorkRequest] = asyncio.Queue()
+        self.to_say: asyncio.Queue[pb.WorkResponse | None] = asyncio.Queue()
+        self.streams = 0
+        self.has_begun_to_hang = asyncio.Event()
+        self.address = ""
+
+    async def Work(self, requests: AsyncIterator[pb.WorkRequest], context: Any) -> None:  # type: ignore[override]  # noqa: N802
+        self.streams += 1
+        interval = Duration(nanos=50_000_000)
+        await context.write(pb.WorkResponse(welcome=pb.Welcome(heartbeat_interval=interval)))
+        listening = asyncio.create_task(self._listen(requests))
+        while (response := await self.to_say.get()) is not None:
+            await context.write(response)
+        listening.cancel()
+
+    async def _listen(self, requests: AsyncIterator[pb.WorkRequest]) -> None:
+        async for request in requests:
+            self.heard.put_nowait(request)
+
+    async def next_heard(self) -> pb.WorkRequest:
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            return await self.heard.get()
+
+    async def next_outcome(self) -> pb.TaskOutcome:
+        while not (request := await self.next_heard()).outcomes:
+            pass
+        return request.outcomes[0]
+
+
+@pytest.fixture
+async def coordinator() -> AsyncIterator[Coordinator]:
+    spoken_for = Coordinator()
+    server = grpc.aio.server()
+    pb_grpc.add_WorkerServiceServicer_to_server(spoken_for, server)
+    spoken_for.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    await server.start()
+    yield spoken_for
+    await server.stop(None)
+
+
+@pytest.fixture
+async def worker(coordinator: Coordinator) -> AsyncIterator[Worker]:
+    connected = Worker(coordinator.address, "shop", credits=3, worker_id="the first", version="7")
+
+    @connected.method("double")
+    async def double(task: Task) -> Any:
+        return {"doubled": 2 * task.input["number"]}
+
+    @connected.method("block")
+    def block(task: Task) -> list[Any]:
+        return [None, True, 1, 1.5, "text", {"key": []}]
+
+    @connected.method("hang")
+    async def hang(task: Task) -> None:
+        coordinator.has_begun_to_hang.set()
+        await asyncio.Event().wait()
+
+    @connected.method("refuse")
+    async def refuse(task: Task) -> None:
+        raise Refused("no", "NOT_FOUND")
+
+    @connected.method("misbehave")
+    async def misbehave(task: Task) -> Any:
+        return {"not JSON": object()}
+
+    running = asyncio.create_task(connected.run())
+    yield connected
+    await connected.stop()
+    coordinator.to_say.put_nowait(None)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        await running
+
+
+def a_task(method: str, **more: Any) -> pb.WorkResponse:
+    task = pb.Task(task_id=1, method=method, timeout=Duration(seconds=10), **more)
+    return pb.WorkResponse(tasks=[task])
+
+
+async def test_it_greets_and_sends_signs_of_life(coordinator: Coordinator, worker: Worker) -> None:
+    hello = (await coordinator.next_heard()).hello
+    assert (hello.participant, hello.worker_id, hello.version, hello.credits) == ("shop", "the first", "7", 3)
+    assert list(hello.methods) == ["block", "double", "hang", "misbehave", "refuse"]
+    for _ in range(3):
+        assert (await coordinator.next_heard()).heartbeat
+
+
+async def test_what_handlers_return_and_raise_are_outcomes(coordinator: Coordinator, worker: Worker) -> None:
+    given = a_task("double")
+    given.tasks[0].input.struct_value["number"] = 4
+    coordinator.to_say.put_nowait(given)
+    doubled = await coordinator.next_outcome()
+    assert doubled.succeeded.struct_value["doubled"] == 8
+    coordinator.to_say.put_nowait(a_task("block"))
+    told = (await coordinator.next_outcome()).succeeded.list_value
+    assert [value.WhichOneof("kind") for value in told.values] == [
+        "null_value",
+        "bool_value",
+        "number_value",
+        "number_value",
+        "string_value",
+        "struct_value",
+    ]
+    coordinator.to_say.put_nowait(a_task("refuse"))
+    assert (await coordinator.next_outcome()).refused.code == "NOT_FOUND"
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [("misbehave", "TypeError: an output must be JSON-like"), ("unheard_of", "has no method 'unheard_of'")],
+)
+async def test_what_cannot_be_told_is_unknown(
+    method: str, words: str, coordinator: Coordinator, worker: Worker
+) -> None:
+    coordinator.to_say.put_nowait(a_task(method))
+    assert words in (await coordinator.next_outcome()).unknown.message
+
+
+async def test_a_handler_has_no_longer_than_its_task(coordinator: Coordinator, worker: Worker) -> None:
+    hanging = a_task("hang")
+    hanging.tasks[0].timeout.CopyFrom(Duration(nanos=10_000_000))
+    coordinator.to_say.put_nowait(hanging)
+    assert (await coordinator.next_outcome()).unknown.code == "DEADLINE_EXCEEDED"
+
+
+async def test_it_dials_again_when_the_stream_ends(coordinator: Coordinator, worker: Worker) -> None:
+    for _ in range(3):
+        assert (await coordinator.next_heard()).HasField("hello")
+        coordinator.to_say.put_nowait(None)
+        while coordinator.heard.qsize():
+            coordinator.heard.get_nowait()
+    assert (await coordinator.next_heard()).HasField("hello")
+    assert coordinator.streams == 4
+
+
+async def test_who_leaves_gives_back_what_comes_too_late(coordinator: Coordinator, worker: Worker) -> None:
+    coordinator.to_say.put_nowait(a_task("hang"))
+    await coordinator.has_begun_to_hang.wait()
+    await worker.stop()
+    while not (await coordinator.next_heard()).goodbye:
+        pass
+    late = a_task("double")
+    late.tasks[0].task_id = 2
+    coordinator.to_say.put_nowait(late)
+    outcome = await coordinator.next_outcome()
+    assert (outcome.task_id, outcome.WhichOneof("outcome")) == (2, "returned")
+    assert worker._session is not None
+    worker._session.cancel()
+
+
+async def test_a_worker_without_methods_is_refused_at_once() -> None:
+    with pytest.raises(ValueError, match=r"register handlers with `@worker\.method"):
+        await Worker("127.0.0.1:1", "shop").run()
+    twice = Worker("127.0.0.1:1", "shop")
+    twice.method("take")(lambda task: None)
+    with pytest.raises(ValueError, match="has a handler already"):
+        twice.method("take")(lambda task: None)
