@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import grpc.aio
+import psutil
 import psycopg
 import pytest
 
@@ -18,7 +19,8 @@ from tests.acceptance.conftest import Program, Serving, StartProgram, StartServi
 from tests.acceptance.shop import DONE, PATIENCE_SECONDS, Customer, Dialled
 from tests.acceptance.test_processes import free_port
 
-Dial = Callable[..., Awaitable[Dialled]]
+WORKERS = 2000
+STREAMS_AT_ONCE = 200
 StartCoordinator = Callable[[], Serving]
 
 
@@ -212,3 +214,30 @@ def test_a_peer_address_cannot_be_shared(start_program: StartProgram, database_d
     assert program.next_line(program.err) == (
         "error: the peer address 127.0.0.1:7243 cannot be that of several processes: give it port 0, or --processes 1"
     )
+
+
+async def test_thousands_of_workers_may_dial_in_at_once(
+    start_coordinator: StartCoordinator, connect: Connect
+) -> None:
+    coordinator = start_coordinator()
+    process = psutil.Process(coordinator.popen.pid)
+    customer = Customer(connect(coordinator.address))
+    await customer.register("order", "take", "take")
+    await customer.run("order", wait=False)  # what is made on first use is not the streams'
+    bytes_before = process.memory_info().rss
+
+    channels = [connect(coordinator.address) for _ in range(WORKERS // STREAMS_AT_ONCE)]
+    workers: list[Dialled] = []
+    for (
+        channel
+    ) in channels:  # not all in the same instant: gRPC turns away what comes faster than it is taken
+        several = [Dialled(channel) for _ in range(STREAMS_AT_ONCE)]
+        await asyncio.gather(*(worker.greet() for worker in several))
+        workers += several
+    assert (process.memory_info().rss - bytes_before) / WORKERS < 100_000
+
+    async with contextlib.AsyncExitStack() as stack:
+        for worker in workers:
+            await stack.enter_async_context(performing(worker))
+        sagas = await asyncio.gather(*(customer.run("order") for _ in range(100)))
+    assert {saga.status for saga in sagas} == {saga_pb2.SAGA_STATUS_COMPLETED}
