@@ -164,6 +164,11 @@ class Rehearsal:
         """Goes on from a state that was reached elsewhere; what is in flight there never ends by itself."""
         return cls(definition, surroundings, state.saga_id, now, _state=state)
 
+    @property
+    def is_anything_scheduled(self) -> bool:
+        """Whether the end of a call, or something from outside, is sure to come."""
+        return bool(self._agenda)
+
     def hear(self, happened: Input) -> Decision:
         """Lets something happen now."""
         return self._decide(happened)

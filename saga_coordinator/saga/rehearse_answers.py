@@ -291,7 +291,7 @@ class _Solver:
         scope: dict[str, Any] = {
             "input": answers.input.value(),
             "steps": {
-                step.name: {"output": self._value(step.name), "status": "SUCCEEDED"}
+                step.name: {"output": self._value(step.name), "status": "SUCCEEDED", "failure": None}
                 for step in all_steps(answers.definition.block)
             },
             "saga": {"id": "rehearsal", "labels": {}},
