@@ -43,7 +43,10 @@ class Customer:
             }
             for number, method in enumerate(methods)
         ]
-        definition = ParseDict({"name": name, "steps": steps}, Definition())
+        await self.register_definition({"name": name, "steps": steps})
+
+    async def register_definition(self, source: Any) -> None:
+        definition = ParseDict(source, Definition())
         await self._definitions.RegisterDefinition(
             RegisterDefinitionRequest(definition=definition), timeout=PATIENCE_SECONDS
         )

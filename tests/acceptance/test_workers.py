@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,6 +16,7 @@ import grpc
 import grpc.aio
 import psycopg
 import pytest
+import yaml
 from google.protobuf.json_format import MessageToDict
 
 from saga_coordinator.pb.saga.v1 import saga_pb2, saga_service_pb2
@@ -425,3 +427,28 @@ async def test_a_worker_dials_again_and_tells_what_it_did_meanwhile(
     finished = await customer.settled(saga.saga_id)
     assert finished.status == saga_pb2.SAGA_STATUS_COMPLETED
     assert outputs(finished) == ["at last"]
+
+
+async def test_the_worker_of_the_documentation_works(serving: StartServing, tmp_path: Path) -> None:
+    page = (ROOT / "docs/workers.md").read_text(encoding="utf-8")
+    directory, definition = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    file = tmp_path / "participants.yaml"
+    file.write_text(directory)
+    coordinator = serving("--participants", str(file))
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program.replace("127.0.0.1:7242", coordinator.address)),
+        env={**os.environ, "PYTHONPATH": str(ROOT / "clients/python")},
+    )
+    try:
+        async with grpc.aio.insecure_channel(coordinator.address) as channel:
+            customer = Customer(channel)
+            await customer.register_definition(yaml.safe_load(definition))
+            paid = await customer.run("pay", amount_cents=4_200)
+            assert paid.status == saga_pb2.SAGA_STATUS_COMPLETED
+            declined = await customer.run("pay", amount_cents=200_000)
+            assert declined.status == saga_pb2.SAGA_STATUS_COMPENSATED
+            assert declined.failure.message == "card declined: over the limit"
+    finally:
+        worker.kill()
+        await worker.wait()
