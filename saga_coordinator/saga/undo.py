@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from enum import IntEnum
 from typing import NamedTuple
 
 from saga_coordinator.saga.definition import ForEach, Repeat, Step
@@ -75,6 +76,14 @@ def _unseen_until(state: StepState) -> float:
     return state.settles_at
 
 
+class _Rank(IntEnum):
+    """Which items of a loop are undone first. Of those under way, something is in flight, awaited or tried again."""
+
+    UNDER_WAY = 1
+    BEGUN = 2
+    UNTOUCHED = 3
+
+
 class _Walk:
     """One look at everything that may have to be undone. What an instance holds up is worked out once."""
 
@@ -118,15 +127,21 @@ class _Walk:
                         return
                     held_until = max((held_until, *(each.unseen_until for each in inside)))
             case ForEach(max_parallel=limit):
-                unfinished = [place for place in places if self._is_unfinished_at(place)]
-                begun = [place for place in unfinished if self._is_under_way(place)]
-                others = [place for place in unfinished if not self._is_under_way(place)]
-                room = max(0, limit - len(begun)) if limit else len(others)
-                for place in (*begun, *others[:room]):
-                    yield from self._undoable_at(place, held_until)
+                yield from self._undoable_items(places, limit or len(places), held_until)
             case _:
                 for place in places:
                     yield from self._undoable_at(place, held_until)
+
+    def _undoable_items(self, places: list[Place], limit: int, held_until: float) -> Iterator[Undoable]:
+        """What can be undone in at most so many items at once; one in which nothing more can takes no place."""
+        room = limit
+        unfinished = [place for place in places if self._is_unfinished_at(place)]
+        for place in sorted(unfinished, key=self._rank):
+            if self._rank(place) is not _Rank.UNDER_WAY and room <= 0:
+                return
+            found = list(self._undoable_at(place, held_until))
+            room -= self._rank(place) is _Rank.UNDER_WAY or bool(found)
+            yield from found
 
     def _subtree(self, place: Place, step: Step) -> _Subtree:
         key = place.prefix + step.name
@@ -151,10 +166,11 @@ class _Walk:
     def _is_unfinished_at(self, place: Place) -> bool:
         return any(self._subtree(place, step).is_unfinished for step in place.block.steps)
 
-    def _is_under_way(self, place: Place) -> bool:
-        """Whether something in it is being undone, or in flight since before the turn."""
-        states = (self._draft.state.step(node.key) for node in nodes_at(place, self._draft.state))
-        return any(state.is_in_flight or state.operation is _COMPENSATION for state in states)
+    def _rank(self, place: Place) -> _Rank:
+        states = [self._draft.state.step(node.key) for node in nodes_at(place, self._draft.state)]
+        if any(state.is_open for state in states):
+            return _Rank.UNDER_WAY
+        return _Rank.BEGUN if any(state.operation is _COMPENSATION for state in states) else _Rank.UNTOUCHED
 
 
 def _cause_of_parking(draft: Draft, remaining: tuple[str, ...]) -> Cause:
