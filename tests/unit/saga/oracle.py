@@ -24,6 +24,7 @@ from saga_coordinator.saga.decide import (
     Finish,
     Input,
     Invoke,
+    LookForEvent,
     OutcomeReported,
     OwnershipGained,
     RecallAsked,
@@ -228,10 +229,12 @@ class Oracle(Witness):
         self.log += decision.entries
         self._check_fold(before, decision)
         self.watch.decided(happened, decision.entries, world.now)
+        self._check_events(before, happened, decision)
         self._check_intents(decision)
         self._check_inputs(before, happened, decision)
         self._check_turn(before, decision.entries)
         self._check_budgets(before, decision.entries)
+        self._check_pauses(happened, decision.entries)
         self._check_effects_grow(before, happened, decision.state)
         if may_call:
             self._check_moves(decision)
@@ -370,6 +373,26 @@ class Oracle(Witness):
         if isinstance(happened, OwnershipGained) and before is not None and before.status not in SETTLED:
             check(decision.entries, "P8: an adoption takes the sequence that the previous owner would take")
 
+    def _check_events(self, before: SagaState | None, happened: Input, decision: Decision) -> None:
+        if before is not None and isinstance(happened, EventArrived) and before.status not in SETTLED:
+            check(happened.event_id in self.watch.arrived, f"{happened.event_id} has come, and is forgotten")
+        if decision.state.status is not SagaStatus.RUNNING:
+            return
+        begun = {entry.step for entry in decision.entries if isinstance(entry, log.WaitStarted)}
+        is_new_here = isinstance(happened, OwnershipGained)
+        looked_for = {
+            (effect.event, effect.correlation)
+            for effect in decision.effects
+            if isinstance(effect, LookForEvent)
+        }
+        for key in self.watch.open_waits:
+            leaf = self.plan.leaves[key]
+            if leaf.correlation and (is_new_here or key in begun):
+                wanted = (leaf.source["await_event"]["event"], leaf.correlation)
+                check(
+                    wanted in looked_for, f"nobody looks whether the event that {key} waits for came before"
+                )
+
     def _is_pivot_attempted(self) -> bool:
         return self.pivot is not None and self.heard[self.pivot, ACTION].started > 0
 
@@ -420,8 +443,28 @@ class Oracle(Witness):
                 self.not_before[entry.step, entry.operation] = entry.retry_at
                 ceiling = self._pause_max(entry.step, entry.operation, heard.burnt)
                 check(0 <= entry.retry_delay_seconds <= ceiling, "the pause is within the policy's backoff")
+
+    def _check_pauses(self, happened: Input, entries: tuple[log.Entry, ...]) -> None:
+        for entry in entries:
             if isinstance(entry, log.AttemptHeld):
+                assert isinstance(happened, AttemptEnded)
+                assert isinstance(happened.outcome, Held)
+                least = self._world.now + happened.outcome.delay_seconds
+                check(entry.retry_at >= least, f"{entry.step} was held, and is not left alone for as long")
                 self.not_before[entry.step, entry.operation] = entry.retry_at
+            if isinstance(entry, log.AttemptPending):
+                operation = (entry.step, entry.operation)
+                is_answer = isinstance(happened, AttemptEnded) and isinstance(happened.outcome, Pending)
+                is_due = self.polls.get(operation, 0) <= self._world.now
+                check(is_answer or is_due, f"{entry.step} is asked about before the time")
+                self.polls[operation] = entry.poll_at or 0.0
+                deadline = self.steps[entry.step].get("deadline")
+                if entry.operation is ACTION and deadline is not None:
+                    most = self.first_at[entry.step] + _seconds(deadline)
+                    check(
+                        entry.pending_until is not None and entry.pending_until <= most + 1e-6,
+                        f"{entry.step} is awaited beyond its deadline",
+                    )
 
     def _pause_max(self, step: str, kind: OperationKind, burnt: int) -> float:
         retry = self._operation(step, kind)["retry"]
@@ -518,7 +561,6 @@ class Oracle(Witness):
         if invoke.is_poll:
             check("saga" in self.steps[step], "only what says so is asked about")
             check(heard.is_awaited, f"{operation} is asked about, and is not awaited")
-            check(self.polls.get(operation, 0) <= now, "nobody is asked before the time")
             return
         check(heard.burnt < self._attempts_max(step, kind), f"{operation} is attempted beyond its budget")
         check(invoke.attempt == heard.started + 1, "attempts are counted one by one")
@@ -644,6 +686,8 @@ class Oracle(Witness):
                     for name, each in self.steps.items()
                     if each.get("compensate_on_refusal") and self.heard[name, ACTION].refused
                 }
+                if self.turned_by is not None:
+                    self._check_nothing_left_undone(standing)
                 check(
                     remaining <= standing | unsure | wanted,
                     f"P2: {remaining - standing} do not stand and are listed",
@@ -651,6 +695,26 @@ class Oracle(Witness):
         for call in self.open.values():
             is_known = call in self.decided_early or state.status is SagaStatus.NEEDS_ATTENTION
             check(call.invoke.operation is ACTION or is_known, "no end while a compensation is in flight")
+
+    def _check_nothing_left_undone(self, standing: set[str]) -> None:
+        """What stands and could be undone was tried, unless it waits for one after it that could not be undone."""
+        for key in standing:
+            if not self._has_compensation(key) or key in self.watch.given_up:
+                continue
+            holding = {
+                later
+                for later in self.after[key]
+                if (later in standing or self._may_be_wanted(later))
+                and self._has_compensation(later)
+                and not (self.plan.is_undo_optional(later) and later in self.watch.given_up)
+            }
+            check(holding, f"P2: {key} stands, nothing held up its compensation, and it never came")
+
+    def _may_be_wanted(self, key: str) -> bool:
+        """Whether it was refused and is to be undone even so, or accepted and never heard of again."""
+        action = self.heard[key, ACTION]
+        is_wanted = action.pending or (self.steps[key].get("compensate_on_refusal") and action.refused)
+        return bool(is_wanted) and not self.heard[key, COMPENSATION].succeeded
 
     def _stands(self, name: str) -> bool:
         """Whether the coordinator has to assume that an effect of the step stands."""
