@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from google.protobuf import duration_pb2, json_format, struct_pb2
@@ -381,6 +381,31 @@ def definition_list(request: definition_service_pb2.ListDefinitionsRequest) -> t
     return asked
 
 
+_Path = tuple[str | int, ...]
+
+
+def _take_payloads(message: Message, path: _Path, faults: list[Fault]) -> Iterator[tuple[_Path, Any]]:
+    """Takes the payloads out of a message, each with its path: in their canonical form whole numbers would be floats."""
+    for field, value in message.ListFields():
+        if field.message_type is None or field.message_type.GetOptions().map_entry:
+            continue
+        if field.is_repeated:
+            for index, item in enumerate(value):
+                yield from _take_payloads(item, (*path, field.name, index), faults)
+        elif isinstance(value, struct_pb2.Value | struct_pb2.Struct):
+            at = (*path, field.name)
+            whole = value if isinstance(value, struct_pb2.Value) else struct_pb2.Value(struct_value=value)
+            try:
+                yield at, from_value(whole)
+            except PayloadError as error:
+                for part in reversed(at):
+                    error = error.inside(part)
+                faults.extend(error.faults)
+            message.ClearField(field.name)
+        else:
+            yield from _take_payloads(value, (*path, field.name), faults)
+
+
 def definition_spec(request: Message, definition: definition_pb2.Definition) -> dict[str, Any]:
     """The canonical JSON form of the definition in `request`, with the contract's field names.
 
@@ -392,31 +417,16 @@ def definition_spec(request: Message, definition: definition_pb2.Definition) -> 
     faults: list[Fault] = []
     bare = definition_pb2.Definition()
     bare.CopyFrom(definition)
-    inputs: list[tuple[int, str, Any]] = []
-    for index, step in enumerate(bare.steps):
-        for kind in ("action", "compensation"):
-            if step.HasField(kind) and getattr(step, kind).HasField("input"):
-                operation = getattr(step, kind)
-                try:
-                    inputs.append((index, kind, from_value(operation.input)))
-                except PayloadError as error:
-                    faults.extend(error.inside("input").inside(kind).inside(index).inside("steps").faults)
-                operation.ClearField("input")
-    schema: Any = None
-    if bare.HasField("input_schema"):
-        try:
-            schema = from_value(struct_pb2.Value(struct_value=bare.input_schema))
-        except PayloadError as error:
-            faults.extend(error.inside("input_schema").faults)
-        bare.ClearField("input_schema")
+    payloads = list(_take_payloads(bare, (), faults))
     try:
         spec: dict[str, Any] = json_format.MessageToDict(bare, preserving_proto_field_name=True)
     except (ValueError, json_format.Error) as error:
         raise InvalidDefinition([*faults, Fault("", f"has a value without a JSON form: {error}")]) from None
-    for index, kind, payload in inputs:
-        spec["steps"][index][kind]["input"] = payload
-    if schema is not None:
-        spec["input_schema"] = schema
+    for path, payload in payloads:
+        place: Any = spec
+        for part in path[:-1]:
+            place = place[part]
+        place[path[-1]] = payload
     if faults:
         try:
             parse_definition(spec)
