@@ -29,12 +29,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from saga_coordinator.testing.faults import Failing, NoAnswer, Pending, Refused, Unavailable
     from saga_coordinator.testing.participants import Call, NoFake, Participants
-    from saga_coordinator.testing.runs import Decided, PromiseBroken, Run, begin, rehearse
+    from saga_coordinator.testing.runs import Decided, Faults, PromiseBroken, Run, begin, rehearse
 
 __all__ = [
     "Call",
     "Decided",
     "Failing",
+    "Faults",
     "NoAnswer",
     "NoFake",
     "Participants",
@@ -57,6 +58,7 @@ _MODULES = {
     "NoFake": "participants",
     "Participants": "participants",
     "Decided": "runs",
+    "Faults": "runs",
     "PromiseBroken": "runs",
     "Run": "runs",
     "begin": "runs",
