@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
+from saga_client.v1 import definition_pb2
 
 from saga_coordinator.saga.errors import InvalidDefinition
 from saga_coordinator.saga.parsing import parse_definition
@@ -32,6 +33,18 @@ def test_page_shows_every_kind_of_step() -> None:
     assert kinds >= {
         "action", "delay", "until", "await_event", "approval", "saga", "switch", "for_each", "repeat"
     }  # fmt: skip
+
+
+def test_page_has_every_field_of_the_contract() -> None:
+    messages = [definition_pb2.DESCRIPTOR.message_types_by_name["Definition"]]
+    for message in messages:
+        nested = [field.message_type for field in message.fields if field.message_type]
+        messages += [each for each in nested if each.file is message.file and each not in messages]
+    fields = {
+        field.name for message in messages if not message.GetOptions().map_entry for field in message.fields
+    }
+    assert "max_passes" in fields
+    assert {name for name in fields if f"`{name}`" not in PAGE} == set()
 
 
 def test_faults_on_the_page_are_those_that_are_told() -> None:
