@@ -16,6 +16,7 @@ from saga_coordinator.participants.contract import (
 )
 from saga_coordinator.participants.described import DescribedServices
 from saga_coordinator.participants.directory import Directory
+from saga_coordinator.participants.gates import Gates
 from saga_coordinator.participants.payload import PayloadError
 from saga_coordinator.participants.plain_method import PlainMethods, outcome_told
 from saga_coordinator.participants.reflection import DESCRIPTORS_BYTES_MIN, Reflection
@@ -45,6 +46,7 @@ class Participants:
         self._workers = workers or Workers()
         self._worker_names = directory.worker_names
         self._directory = directory
+        self.gates = Gates(directory)
         self._names = directory.names
         self._payload_bytes_max = payload_bytes_max
         # `0,` of JSON becomes 11 bytes of protobuf and nothing grows more, so this refuses no reply that the limit allows.
@@ -86,11 +88,20 @@ class Participants:
         """
         if self._last_ended is not None:
             raise asyncio.CancelledError("the participants are being closed")
+        gate = self.gates.of(call.participant)
+        if gate is None:
+            return _unknown_participant(self._how_to_add(call.participant))
+        return await gate.pass_through(call, self._attempt)
+
+    async def _attempt(self, call: Invoke) -> Outcome:
+        """The attempt itself, once there is room for it; meanwhile the directory may have become another."""
+        if self._last_ended is not None:
+            raise asyncio.CancelledError("the participants are being closed")
         if call.participant in self._worker_names:
             return await self._workers.invoke(call)
         connection = self._by_name.get(call.participant) or self._connect(call.participant)
         if connection is None:
-            return Unknown(Cause(CauseCode.NO_SUCH_PARTICIPANT, self._how_to_add(call.participant)))
+            return _unknown_participant(self._how_to_add(call.participant))
         is_plain = "/" in call.method
         try:
             request = b"" if is_plain else encode_request(call)
@@ -135,6 +146,7 @@ class Participants:
     def replace(self, directory: Directory) -> None:
         """Uses `directory` from the next call on. Calls in flight end where they are; only then their channel is closed."""
         self._directory = directory
+        self.gates.replace(directory)
         self._names = directory.names
         self._worker_names = directory.worker_names
         self._by_name.clear()
@@ -207,6 +219,10 @@ class Participants:
                 f"the reply is larger than the limit of {self._payload_bytes_max} bytes: {message}"
             )
         return outcome_of_failure(code.name, message)
+
+
+def _unknown_participant(how_to_add: str) -> Unknown:
+    return Unknown(Cause(CauseCode.NO_SUCH_PARTICIPANT, how_to_add))
 
 
 def _no_answer(call: Invoke) -> Refused | Unknown:

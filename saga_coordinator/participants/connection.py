@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import json
+from typing import Any, NamedTuple
 
 import grpc
 import grpc.aio
@@ -21,10 +22,11 @@ class Address(NamedTuple):
 
     target: str
     tls: Tls | None
+    load_balancing: str = ""
 
     @classmethod
     def of(cls, participant: Participant) -> Address:
-        return cls(participant.target, participant.tls)
+        return cls(participant.target, participant.tls, participant.load_balancing)
 
 
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
@@ -60,6 +62,9 @@ class Connection:
 
     def __init__(self, address: Address, reply_bytes_max: int) -> None:
         options = (*_OPTIONS, ("grpc.max_receive_message_length", reply_bytes_max))
+        if address.load_balancing:
+            config: dict[str, Any] = {"loadBalancingConfig": [{address.load_balancing: {}}]}
+            options += (("grpc.service_config", json.dumps(config)),)
         if address.tls is None:
             self.channel = grpc.aio.insecure_channel(address.target, options)
         else:

@@ -7,11 +7,13 @@
         tls: {ca_file: ca.pem, cert_file: client.pem, key_file: client.key, server_name: payments}
       shipping: {target: "unix:shipping.sock", tls: true}
       invoicing: {worker: true}
+      ledger: {target: "dns:///ledger:50051", load_balancing: round_robin, limits: {concurrency: 64}}
 
 `worker: true`: it dials us and takes its tasks from a stream (`saga.v1.WorkerService`), so it has neither target nor TLS of ours.
 `tls` absent or false: plaintext; true or empty: TLS with the system's roots. `descriptor_set: inventory.binpb` names a file, made
 by `protoc --include_imports --descriptor_set_out`, that says what the participant's methods take, where it does not say so itself
-by server reflection. Relative file names, of sockets too, start at the directory file's folder.
+by server reflection. `load_balancing`: pick_first (the default) or round_robin over all addresses that the target has. `limits`:
+see `limits.py`. Relative file names, of sockets too, start at the directory file's folder.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from urllib.parse import quote
 from saga_coordinator.config import FileFaulty, read_documents
 from saga_coordinator.participants.descriptors import DescriptorSet, NotDescribed
 from saga_coordinator.participants.fields import read_fields
+from saga_coordinator.participants.limits import WORKER_LIMITS, Limits, read_limits
 from saga_coordinator.participants.tls import Tls, read_tls
 from saga_coordinator.saga.errors import Fault, InvalidRequest
 
@@ -36,7 +39,12 @@ _HOST_AND_PORT = re.compile(
     r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?):(?P<port>\d{1,5})"
 )
 _TARGET_FORMS = "host:port, dns:///host:port, ipv4:address:port, ipv6:[address]:port or unix:path"
+_FIELDS = ("target", "tls", "worker", "descriptor_set", "load_balancing", "limits")
+_WORKER_FIELDS = ("worker", "limits")
 _SOCKET_PATH_BYTES_MAX = 107  # sun_path in unix(7), less its NUL
+
+
+LOAD_BALANCING = ("pick_first", "round_robin")
 
 
 class InvalidDirectory(InvalidRequest):
@@ -47,7 +55,7 @@ class InvalidDirectory(InvalidRequest):
 class Participant:
     """A named service. `target` is a gRPC target; `tls` is None for plaintext. One that `is_worker` dials us and has neither.
 
-    `descriptor_set` is None where its methods are known by server reflection.
+    `descriptor_set` is None where its methods are known by server reflection. `load_balancing` is a policy of gRPC.
     """
 
     name: str
@@ -55,6 +63,13 @@ class Participant:
     tls: Tls | None = None
     descriptor_set: DescriptorSet | None = None
     is_worker: bool = False
+    load_balancing: str = LOAD_BALANCING[0]
+    given_limits: Limits | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """Those that were given, or the usual ones."""
+        return self.given_limits or (WORKER_LIMITS if self.is_worker else Limits())
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +138,35 @@ def _participants(content: Any, folder: Path, faults: list[Fault]) -> Iterator[t
         place = f"participants.{name}"
         if not _NAME.fullmatch(name):
             faults.append(Fault(place, f"is not a name: it must match {_NAME.pattern}"))
-        fields = read_fields(source, place, ("target", "tls", "worker", "descriptor_set"), faults)
-        if fields is not None and _is_worker(fields, place, faults):
-            yield name, Participant(name, "", is_worker=True)
-        elif fields is not None:
-            target = _target(fields.get("target"), f"{place}.target", folder, faults)
-            tls = read_tls(fields["tls"], f"{place}.tls", folder, faults) if "tls" in fields else None
-            described = None
-            if "descriptor_set" in fields:
-                described = _descriptor_set(
-                    fields["descriptor_set"], f"{place}.descriptor_set", folder, faults
-                )
-            yield name, Participant(name, target, tls, described)
+        participant = read_participant(name, source, place, folder, faults)
+        if participant is not None:
+            yield name, participant
+
+
+def read_participant(
+    name: str, source: Any, place: str, folder: Path, faults: list[Fault]
+) -> Participant | None:
+    """One participant as a directory has it; what is wrong with it is added to `faults`. None where it is no object at all."""
+    fields = read_fields(source, place, _FIELDS, faults)
+    if fields is None:
+        return None
+    is_worker = _is_worker(fields, place, faults)
+    limits = (
+        read_limits(fields["limits"], f"{place}.limits", faults, is_worker=is_worker)
+        if "limits" in fields
+        else None
+    )
+    if is_worker:
+        return Participant(name, "", is_worker=True, given_limits=limits)
+    target = _target(fields.get("target"), f"{place}.target", folder, faults)
+    tls = read_tls(fields["tls"], f"{place}.tls", folder, faults) if "tls" in fields else None
+    described = None
+    if "descriptor_set" in fields:
+        described = _descriptor_set(fields["descriptor_set"], f"{place}.descriptor_set", folder, faults)
+    balancing = fields.get("load_balancing", LOAD_BALANCING[0])
+    if balancing not in LOAD_BALANCING:
+        faults.append(Fault(f"{place}.load_balancing", f"must be one of {', '.join(LOAD_BALANCING)}"))
+    return Participant(name, target, tls, described, load_balancing=str(balancing), given_limits=limits)
 
 
 def _descriptor_set(source: Any, place: str, folder: Path, faults: list[Fault]) -> DescriptorSet | None:
@@ -160,7 +192,7 @@ def _is_worker(fields: Mapping[str, Any], place: str, faults: list[Fault]) -> bo
         faults.extend(
             Fault(f"{place}.{name}", "must not be given for a worker, which dials the coordinator")
             for name in fields
-            if name != "worker"
+            if name not in _WORKER_FIELDS
         )
     return worker
 

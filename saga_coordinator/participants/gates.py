@@ -1,0 +1,168 @@
+"""The gates before all participants: each attempt passes that of its participant, or is held there."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+import structlog
+
+from saga_coordinator.participants.breaker import BreakerState, Forced
+from saga_coordinator.participants.bulkhead import QUEUE_SECONDS, Bulkhead, Permit, Standing, Waiting
+from saga_coordinator.participants.directory import Directory, Participant
+from saga_coordinator.participants.limits import Limits
+from saga_coordinator.saga.effects import Invoke
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Held, Outcome
+
+Attempt = Callable[[Invoke], Awaitable[Outcome]]
+
+_log = structlog.get_logger(__name__)
+
+
+class Gate:
+    """One participant's: its bulkhead, with a clock, and a future for each call that is queued."""
+
+    def __init__(self, name: str, limits: Limits) -> None:
+        self._name = name
+        self._loop = asyncio.get_running_loop()
+        self._bulkhead = Bulkhead(name, limits, random.random)
+        self._alarm: asyncio.TimerHandle | None = None
+        self._state = BreakerState.CLOSED
+
+    async def pass_through(self, call: Invoke, attempt: Attempt) -> Outcome:
+        """Has the attempt made once it may be; `call.timeout_seconds` from now it has ended. Held where there is no room."""
+        now = self._loop.time()
+        patience = min(QUEUE_SECONDS, call.timeout_seconds / 4)
+        is_compensation = call.operation is OperationKind.COMPENSATION
+        answer = self._bulkhead.ask(now, patience, is_compensation=is_compensation)
+        if isinstance(answer, Waiting):
+            answer = await self._wait(answer, patience)
+            # The saga goes by when the attempt was begun, so what was waited is not the call's any more (P4).
+            left = call.timeout_seconds - (self._loop.time() - now)
+            call = replace(call, timeout_seconds=left)
+        if isinstance(answer, Held):
+            return answer
+        outcome: Outcome | None = None
+        try:
+            outcome = await attempt(call)
+        finally:
+            self._bulkhead.ended(answer, outcome, self._loop.time())
+            self._look()
+        return outcome
+
+    def change(self, limits: Limits, *, is_moved: bool) -> None:
+        """Uses other limits from now on."""
+        self._bulkhead.change(limits, is_moved=is_moved)
+        self._look()
+
+    def force(self, forced: Forced) -> None:
+        """As an operator wants it."""
+        self._bulkhead.force(forced, self._loop.time())
+        self._look()
+
+    def standing(self) -> Standing:
+        return self._bulkhead.standing(self._loop.time())
+
+    async def _wait(self, waiting: Waiting, patience_seconds: float) -> Permit | Held:
+        answer: asyncio.Future[Permit | Held] = self._loop.create_future()
+
+        def settle(result: Permit | Held) -> None:
+            if not answer.done():
+                answer.set_result(result)
+            elif isinstance(result, Permit):  # whoever waited has been cancelled at this very moment
+                self._bulkhead.ended(result, None, self._loop.time())
+
+        waiting.settle = settle
+        alarm = self._loop.call_later(patience_seconds, self._hold, waiting)
+        self._look()
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._bulkhead.withdraw(waiting)
+            if not answer.cancelled() and answer.done() and isinstance(permit := answer.result(), Permit):
+                self._bulkhead.ended(permit, None, self._loop.time())
+                self._look()
+            raise
+        finally:
+            alarm.cancel()
+
+    def _hold(self, waiting: Waiting) -> None:
+        if waiting.is_open:
+            self._bulkhead.withdraw(waiting)
+            waiting.settle(self._bulkhead.hold(self._loop.time()))
+
+    def _look(self) -> None:
+        """Whatever may be done by now with those that wait."""
+        now = self._loop.time()
+        for waiting, answer in self._bulkhead.turns(now):
+            waiting.settle(answer)
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        seconds = self._bulkhead.next_turn_seconds(now)
+        if seconds is not None:
+            self._alarm = self._loop.call_later(seconds, self._look)
+        if self._bulkhead.state is not self._state:
+            self._state = self._bulkhead.state
+            self._tell()
+
+    def _tell(self) -> None:
+        standing = self.standing()
+        level = _log.info if self._state is BreakerState.CLOSED else _log.warning
+        level(
+            "breaker_changed",
+            participant=self._name,
+            state=self._state.value,
+            is_forced=standing.forced is not Forced.AUTOMATIC,
+            rest_seconds=round(standing.rest_left_seconds, 3),
+            last_failure=standing.last_failure.code if standing.last_failure else "",
+        )
+
+
+class Gates:
+    """Of all participants that were called, in one event loop."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self._gates: dict[str, Gate] = {}
+        self._forced: dict[str, Forced] = {}
+
+    def of(self, name: str) -> Gate | None:
+        """The gate of a participant; None where the directory knows none."""
+        return self._gates.get(name) or self._build(name)
+
+    def replace(self, directory: Directory) -> None:
+        """Uses the limits in `directory` from now on. Who went away is forgotten, and what of it is in flight ends by itself."""
+        before, self._directory = self._directory, directory
+        for name, gate in tuple(self._gates.items()):
+            participant = directory.get(name)
+            if participant is None:
+                del self._gates[name]
+            else:
+                was = before.get(name)
+                gate.change(
+                    participant.limits, is_moved=was is None or _address(was) != _address(participant)
+                )
+
+    def force(self, forced: Mapping[str, Forced]) -> None:
+        """What operators have decided: of those that are not named, nothing."""
+        for name in {*self._forced, *forced}:
+            if (gate := self._gates.get(name)) is not None:
+                gate.force(forced.get(name, Forced.AUTOMATIC))
+        self._forced = dict(forced)
+
+    def _build(self, name: str) -> Gate | None:
+        participant = self._directory.get(name)
+        if participant is None:
+            return None
+        gate = self._gates[name] = Gate(name, participant.limits)
+        if (forced := self._forced.get(name)) is not None:
+            gate.force(forced)
+        return gate
+
+
+def _address(participant: Participant) -> tuple[object, ...]:
+    return participant.target, participant.tls, participant.is_worker
