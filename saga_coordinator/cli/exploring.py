@@ -14,6 +14,9 @@ from saga_coordinator.cli.definition_files import read_definitions
 from saga_coordinator.cli.options import Failure
 from saga_coordinator.config import Document, FileFaulty, read_documents
 from saga_coordinator.saga.definition import Definition
+from saga_coordinator.saga.explain_svg import draw_svg
+from saga_coordinator.saga.explain_text import drawing
+from saga_coordinator.saga.explain_words import in_words
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.rehearse_answers import Answers, make_answers
 from saga_coordinator.saga.rehearse_report import report_json, report_lines
@@ -38,6 +41,32 @@ def _read(file: Path) -> list[_Read]:
     return [
         _Read(valid.document, parse_definition(valid.document.content)) for valid in read_definitions([file])
     ]
+
+
+@click.command(short_help="Draw FILE's saga and say its policies in words.")
+@_file
+@click.option(
+    "--svg",
+    "picture",
+    metavar="OUT",
+    type=click.Path(path_type=Path),
+    help="Write the drawing as SVG, too; `-`: print only that.",
+)
+def explain(file: Path, picture: Path | None) -> None:
+    """Draw the way forward and the way back of the definitions in FILE, and say in words what each step's policy comes to.
+
+    `◆` marks the pivot, `?` a step that a condition may skip.
+    """
+    found = _read(file)
+    if picture is not None:
+        if len(found) != 1:
+            raise click.UsageError(f"--svg: {file} holds {len(found)} definitions; a picture shows one")
+        _write(picture, draw_svg(found[0].definition))
+    if str(picture) == "-":
+        return
+    for number, read in enumerate(found):
+        lines = ("", *drawing(read.definition), "", *in_words(read.definition))
+        click.echo("\n".join([*([""] if number else []), read.definition.name, *lines]))
 
 
 @click.command(short_help="Rehearse every failure that FILE's saga can meet.")
@@ -158,4 +187,4 @@ def _write(file: Path, text: str) -> None:
         file.write_text(text, encoding="utf-8")
 
 
-COMMANDS = (simulate,)
+COMMANDS = (explain, simulate)
