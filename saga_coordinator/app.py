@@ -29,6 +29,7 @@ from saga_coordinator.participants.directory import Directory
 from saga_coordinator.participants.forwarding import Peers
 from saga_coordinator.participants.workers import Workers
 from saga_coordinator.saga.errors import InvalidRequest, SagaError, Unavailable
+from saga_coordinator.saga.limits import Limits
 from saga_coordinator.store import schema
 from saga_coordinator.store import workers as whereabouts
 from saga_coordinator.store.database import Database
@@ -175,7 +176,8 @@ class App:
         peer_address = await self._peer_server.start(settings.peer_address)
         stores = Stores.of(database, coordinator_id, address=peer_address, version=__version__)
         # One of each for engine and edge: what is registered at the edge is in the memory that starts look into first.
-        definitions, sagas = Definitions(database), Sagas(database)
+        limits = _limits(settings)
+        definitions, sagas = Definitions(database, limits), Sagas(database)
         coordinator = Coordinator(
             replace(stores, definitions=definitions, sagas=sagas),
             participants,
@@ -190,7 +192,7 @@ class App:
         await coordinator.start()
         workers.start()
         await server.start(
-            DefinitionService(definitions, self._participants),
+            DefinitionService(definitions, self._participants, limits),
             SagaService(
                 coordinator,
                 definitions,
@@ -269,3 +271,13 @@ class App:
                     raise
                 log.warning("database_awaited", reason=str(error))
                 await asyncio.sleep(DATABASE_POLL_SECONDS)
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        steps=settings.steps_max,
+        block_nesting=settings.block_nesting_max,
+        expression_characters=settings.expression_characters_max,
+        items=settings.items_max,
+        log_entries=settings.log_entries_max,
+    )

@@ -13,6 +13,7 @@ from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.live_check import live_faults
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
 from saga_coordinator.saga.errors import Fault, InvalidDefinition
+from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.store.definitions import Definitions
 
@@ -22,7 +23,10 @@ DESCRIPTOR = pb.DESCRIPTOR.services_by_name["DefinitionService"]
 class DefinitionService:
     """One method per RPC; the contract says what each does."""
 
-    def __init__(self, definitions: Definitions, participants: Participants) -> None:
+    def __init__(
+        self, definitions: Definitions, participants: Participants, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
+        self._limits = limits
         self._definitions = definitions
         self._participants = participants
 
@@ -51,7 +55,7 @@ class DefinitionService:
         response = pb.ValidateDefinitionResponse()
         try:
             spec = requests.definition_spec(request, request.definition)
-            parse_definition(spec)
+            parse_definition(spec, self._limits)
             faults: Sequence[Fault] = await live_faults(spec, self._participants) if request.live else ()
         except InvalidDefinition as error:
             faults = error.faults

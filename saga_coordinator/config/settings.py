@@ -35,6 +35,11 @@ class Settings:
     participants: Path | None
     processes: int
     payload_bytes_max: int
+    steps_max: int
+    block_nesting_max: int
+    expression_characters_max: int
+    items_max: int
+    log_entries_max: int
     lease_seconds: float
     sagas_in_memory_max: int
     backlog_max: int
@@ -227,6 +232,41 @@ OPTIONS: tuple[Option, ...] = (
         "BYTES",
         _whole(1024, 64 * 1024 * 1024),
         default="1048576",
+    ),
+    Option(
+        "steps_max",
+        "Most steps of a definition, those in blocks included.",
+        "COUNT",
+        _whole(1, 10_000),
+        default="200",
+    ),
+    Option(
+        "block_nesting_max",
+        "How deep blocks of a definition may lie in blocks.",
+        "COUNT",
+        _whole(1, 32),
+        default="8",
+    ),
+    Option(
+        "expression_characters_max",
+        "Longest expression of a definition.",
+        "COUNT",
+        _whole(16, 4096),
+        default="4096",
+    ),
+    Option(
+        "items_max",
+        "Most items of one for_each; more are the step's failure.",
+        "COUNT",
+        _whole(1, 100_000),
+        default="1000",
+    ),
+    Option(
+        "log_entries_max",
+        "Entries of one saga's log beyond which no step starts any more.",
+        "COUNT",
+        _whole(100, 1_000_000),
+        default="20000",
     ),
     Option(
         "lease_seconds",

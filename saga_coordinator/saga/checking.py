@@ -48,11 +48,12 @@ def check_scopes(definition: Definition, faults: list[Fault]) -> None:
         for expression in template.expressions
     ]
     sites += _block_sites(definition.block, "", _EVERYWHERE, names)
-    faults.extend(
-        Fault(site.path, f"${{{site.expression.source}}} {problem}")
-        for site in sites
-        if (problem := check_expression(site.expression, site.in_scope))
-    )
+    limit = definition.limits.expression_characters
+    for site in sites:
+        if len(site.expression.source) > limit:
+            faults.append(Fault(site.path, f"has an expression of more than {limit} characters"))
+        if problem := check_expression(site.expression, site.in_scope):
+            faults.append(Fault(site.path, f"${{{site.expression.source}}} {problem}"))
 
 
 def _block_sites(

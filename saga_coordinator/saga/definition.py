@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from saga_coordinator.saga.expression import Expression, Template
 from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.outcome import OutcomeKind
 from saga_coordinator.saga.retry import RetryPolicy
 
@@ -210,6 +211,7 @@ class Definition:
     max_parallel: int = 0
     labels: Mapping[str, Template] = field(default_factory=dict)
     input_schema: InputSchema | None = None
+    limits: Limits = field(default=DEFAULT_LIMITS, repr=False, compare=False)
     _by_name: Mapping[str, Step] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

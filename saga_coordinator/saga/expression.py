@@ -15,9 +15,8 @@ from typing import Any
 
 from saga_coordinator.saga.calculation import Calculation, compile_calculation
 from saga_coordinator.saga.errors import ExpressionError, Fault
+from saga_coordinator.saga.limits import EXPRESSION_CHARACTERS_MAX
 from saga_coordinator.saga.reference import Reference, Scope, dead_end, has
-
-EXPRESSION_CHARACTERS_MAX = 4096
 
 _ROOT = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)")
 _SELECTOR = re.compile(

@@ -38,11 +38,6 @@ from saga_coordinator.saga.outcome import Cause, CauseCode, clip
 from saga_coordinator.saga.place import Node, Place, outermost, places_in, remaining_effects
 from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepState, StepStatus
 
-ITEMS_MAX = 1000
-"""Items of one for_each."""
-ENTRIES_MAX = 20_000
-"""Entries of one saga's log; beyond it no step starts any more. What is needed to undo the saga is written all the same."""
-
 _ACTION = OperationKind.ACTION
 
 
@@ -160,8 +155,9 @@ def _try_again(draft: Draft, node: Node, state: StepState) -> bool:
 
 def _start(draft: Draft, node: Node) -> bool:
     """Starts a step, if there is room. True when it ended, or a block of it began."""
-    if draft.state.sequence >= ENTRIES_MAX:
-        message = f"the saga's log has {ENTRIES_MAX} entries, which is the limit"
+    limits = draft.definition.limits
+    if draft.state.sequence >= limits.log_entries:
+        message = f"the saga's log has {limits.log_entries} entries, which is the limit"
         return _fail_step(draft, node, CauseCode.LIMIT_EXCEEDED, message)
     is_call = isinstance(node.step.action, Operation)
     if is_call and not has_room(draft):
@@ -266,8 +262,8 @@ def _open(draft: Draft, node: Node) -> bool:
             draft.record(StepSkipped(node.key))
         case ForEach(items):
             found = evaluate_list(items, draft.scope(node.place))
-            if len(found) > ITEMS_MAX:
-                message = f"${{{items.source}}} has {len(found)} items; at most {ITEMS_MAX} are allowed"
+            if len(found) > (limit := draft.definition.limits.items):
+                message = f"${{{items.source}}} has {len(found)} items; at most {limit} are allowed"
                 return _fail_step(draft, node, CauseCode.LIMIT_EXCEEDED, message)
             draft.record(BlockOpened(node.key, items=tuple(found)))
         case _:

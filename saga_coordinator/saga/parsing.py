@@ -25,6 +25,7 @@ from saga_coordinator.saga.errors import Fault, InvalidDefinition
 from saga_coordinator.saga.expression import Expression, parse_expression
 from saga_coordinator.saga.input_schema import compile_schema
 from saga_coordinator.saga.json_object import JsonObject
+from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.outcome import clip
 from saga_coordinator.saga.parsing_actions import (
     DEADLINE_SECONDS_MAX,
@@ -44,8 +45,6 @@ from saga_coordinator.saga.parsing_actions import (
 )
 from saga_coordinator.saga.scope import ROOTS
 
-STEPS_MAX = 200
-BLOCK_NESTING_MAX = 8
 PASSES_MAX = 1000
 PARALLEL_MAX = 10_000
 FAULTS_MAX = 100
@@ -60,14 +59,14 @@ _RESERVED_VARIABLES = frozenset((*ROOTS, *_CEL_WORDS.split())) - {"item"}
 _ACTIONS = ("action", "delay", "until", "await_event", "approval", "saga", "switch", "for_each", "repeat")
 
 
-def parse_definition(source: Any) -> Definition:
+def parse_definition(source: Any, limits: Limits = DEFAULT_LIMITS) -> Definition:
     """Parses the canonical JSON form.
 
     Raises:
         InvalidDefinition: with every fault found, up to `FAULTS_MAX`: path, what, and how to mend it.
     """
     faults: list[Fault] = []
-    definition = _definition(JsonObject(source, "", faults), faults)
+    definition = _definition(JsonObject(source, "", faults), limits)
     if faults or definition is None:
         raise InvalidDefinition(_presentable(faults))
     return definition
@@ -91,12 +90,13 @@ class _Around:
     """
 
     defaults: Defaults
+    limits: Limits
     names: set[str] = field(default_factory=set)
     is_late: bool | None = False
     depth: int = 0
 
 
-def _definition(source: JsonObject, faults: list[Fault]) -> Definition | None:
+def _definition(source: JsonObject, limits: Limits) -> Definition | None:
     name = source.name("name", DEFINITION_NAME, "the definition")
     description = source.text("description")
     deadline_seconds = source.seconds("deadline", None, DEADLINE_SECONDS_MAX)
@@ -104,29 +104,29 @@ def _definition(source: JsonObject, faults: list[Fault]) -> Definition | None:
     output = read_payload(source, "output")
     labels = read_labels(source.map("labels"))
     raw_schema = source.raw("input_schema")
-    schema = None if raw_schema is None else compile_schema(raw_schema, "input_schema", faults)
-    around = _Around(read_defaults(source.object("defaults")))
+    schema = None if raw_schema is None else compile_schema(raw_schema, "input_schema", source.faults)
+    around = _Around(read_defaults(source.object("defaults")), limits)
     steps = _steps(source, around)
     source.finish()
-    if len(around.names) > STEPS_MAX:
+    if len(around.names) > limits.steps:
         source.fault(
             "steps",
-            f"has {len(around.names)} steps with those in blocks; a definition has at most {STEPS_MAX}",
+            f"has {len(around.names)} steps with those in blocks; a definition has at most {limits.steps}",
         )
     if not steps:
         return None
     definition = Definition(
-        name, Block(steps, output), description, deadline_seconds, max_parallel, labels, schema
+        name, Block(steps, output), description, deadline_seconds, max_parallel, labels, schema, limits
     )
-    check_scopes(definition, faults)
+    check_scopes(definition, source.faults)
     return definition
 
 
 def _steps(source: JsonObject, around: _Around) -> tuple[Step, ...]:
     """The `steps` of a definition or a block; none when there is nothing to be said of them."""
     raw_steps = source.each("steps")
-    if not 1 <= len(raw_steps) <= STEPS_MAX:
-        source.fault("steps", f"has {len(raw_steps)} steps; there must be 1 to {STEPS_MAX}")
+    if not 1 <= len(raw_steps) <= around.limits.steps:
+        source.fault("steps", f"has {len(raw_steps)} steps; there must be 1 to {around.limits.steps}")
         return ()
     objects = [
         JsonObject(raw, f"{source.at('steps')}[{index}]", source.faults)
@@ -182,8 +182,8 @@ def _order(steps: list[JsonObject], names: list[str], taken: set[str]) -> dict[s
 
 def _after(step: JsonObject, name: str, names: list[str]) -> tuple[str, ...]:
     wanted = step.each("after")
-    if len(wanted) > STEPS_MAX:
-        step.fault("after", f"lists {len(wanted)} steps; a definition has {STEPS_MAX} at most")
+    if len(wanted) > len(names):
+        step.fault("after", f"lists {len(wanted)} steps; there are {len(names)}")
         return ()
     known: list[str] = []
     for position, other in enumerate(wanted):
@@ -339,16 +339,16 @@ def _action(
 
 
 def _deeper(source: JsonObject, around: _Around) -> _Around:
-    if around.depth >= BLOCK_NESTING_MAX:
+    if around.depth >= around.limits.block_nesting:
         source.fault(
             "steps",
-            f"is nested deeper than {BLOCK_NESTING_MAX} blocks; make the inner part a saga of its own",
+            f"is nested deeper than {around.limits.block_nesting} blocks; make the inner part a saga of its own",
         )
     return replace(around, depth=around.depth + 1)
 
 
 def _block(source: JsonObject, around: _Around) -> Block:
-    if around.depth > BLOCK_NESTING_MAX:
+    if around.depth > around.limits.block_nesting:
         source.raw("steps")
         source.raw("output")
         return Block(())
@@ -358,10 +358,10 @@ def _block(source: JsonObject, around: _Around) -> Block:
 def _switch(source: JsonObject, around: _Around) -> Switch:
     raw_cases, otherwise = source.each("cases"), source.object("otherwise")
     source.finish()
-    if not 1 <= len(raw_cases) <= STEPS_MAX:
-        source.fault("cases", f"has {len(raw_cases)} cases; there must be 1 to {STEPS_MAX}")
+    if not 1 <= len(raw_cases) <= around.limits.steps:
+        source.fault("cases", f"has {len(raw_cases)} cases; there must be 1 to {around.limits.steps}")
     cases: list[Case] = []
-    for index, raw in enumerate(raw_cases[:STEPS_MAX]):
+    for index, raw in enumerate(raw_cases[: around.limits.steps]):
         case = JsonObject(raw, f"{source.at('cases')}[{index}]", source.faults)
         when = _required(case, "when", "a condition; what is done when no case holds goes into `otherwise`")
         cases.append(Case(when, _block(case, around)))

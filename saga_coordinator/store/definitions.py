@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.errors import NotFound, NotPossibleNow, Unavailable
+from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.tables import NAMESPACE, sagas
@@ -54,8 +55,9 @@ class RegisteredDefinition:
 class Definitions:
     """Registers and finds definitions, and keeps what people decide about their versions."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, limits: Limits = DEFAULT_LIMITS) -> None:
         self._database = database
+        self._limits = limits
         self._pinned: dict[tuple[str, int], RegisteredDefinition] = {}
         self._started: dict[tuple[str, int], tuple[float, RegisteredDefinition]] = {}
 
@@ -66,7 +68,7 @@ class Definitions:
             InvalidDefinition: with every fault.
             Unavailable: the database is away.
         """
-        definition = parse_definition(spec)
+        definition = parse_definition(spec, self._limits)
         digest = hashlib.sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()
         async with self._database.connection() as connection:
             for _ in range(_REGISTER_TRIES_MAX):
@@ -296,7 +298,7 @@ class Definitions:
     def _pin(self, row: Row[Any]) -> RegisteredDefinition:
         pinned = self._pinned.get((row.name, row.version))
         if pinned is None:
-            definition = parse_definition(row.spec)
+            definition = parse_definition(row.spec, self._limits.for_registered())
             pinned = RegisteredDefinition(
                 row.name, row.version, row.digest, row.spec, row.registered_at, definition
             )

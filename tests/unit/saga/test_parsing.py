@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.errors import InvalidDefinition
+from saga_coordinator.saga.limits import DEFAULT_LIMITS
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX
-from saga_coordinator.saga.parsing import FAULTS_MAX, STEPS_MAX, parse_definition
+from saga_coordinator.saga.parsing import FAULTS_MAX, parse_definition
 from saga_coordinator.saga.parsing_actions import PAYLOAD_NESTING_MAX
 from tests.unit.saga.definitions import random_source, step
 
@@ -263,12 +264,12 @@ def test_what_is_no_definition_at_all_is_told_so(source: Any) -> None:
 
 
 def test_number_of_steps_is_limited() -> None:
-    assert "1 to 200" in faults(*[step(f"s{index}") for index in range(STEPS_MAX + 1)])["steps"]
+    assert "1 to 200" in faults(*[step(f"s{index}") for index in range(DEFAULT_LIMITS.steps + 1)])["steps"]
 
 
 def test_largest_definition_is_parsed_without_delay() -> None:
     """Every step after all earlier ones: 19,900 edges, which a careless closure takes seconds for."""
-    names = [f"s{index}" for index in range(STEPS_MAX)]
+    names = [f"s{index}" for index in range(DEFAULT_LIMITS.steps)]
     steps = [step(name, after=names[:index]) for index, name in enumerate(names)]
     parsed = parse_definition({"name": "order", "steps": steps})
     assert parsed.block.dependents["s0"] == set(names[1:])

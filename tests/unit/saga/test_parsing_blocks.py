@@ -24,8 +24,9 @@ from saga_coordinator.saga.definition import (
     all_steps,
 )
 from saga_coordinator.saga.errors import InvalidDefinition
+from saga_coordinator.saga.limits import DEFAULT_LIMITS
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX, OutcomeKind
-from saga_coordinator.saga.parsing import BLOCK_NESTING_MAX, FAULTS_MAX, STEPS_MAX, parse_definition
+from saga_coordinator.saga.parsing import FAULTS_MAX, parse_definition
 from saga_coordinator.saga.parsing_actions import APPROVERS_MAX, LABELS_MAX
 from tests.unit.saga.definitions import step
 
@@ -457,8 +458,11 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def test_blocks_are_nested_and_not_endlessly() -> None:
-    assert len(list(all_steps(parsed(nested(BLOCK_NESTING_MAX)).block))) == BLOCK_NESTING_MAX + 1
-    [(path, description)] = faults(nested(BLOCK_NESTING_MAX + 1)).items()
+    assert (
+        len(list(all_steps(parsed(nested(DEFAULT_LIMITS.block_nesting)).block)))
+        == DEFAULT_LIMITS.block_nesting + 1
+    )
+    [(path, description)] = faults(nested(DEFAULT_LIMITS.block_nesting + 1)).items()
     assert path.endswith("steps")
     assert "is nested deeper than 8 blocks; make the inner part a saga of its own" in description
 
@@ -468,8 +472,10 @@ def test_endless_nesting_is_told_without_harm() -> None:
 
 
 def test_steps_in_blocks_count_towards_the_limit() -> None:
-    full = [for_each(f"l{n}", *(step(f"l{n}_{m}") for m in range(19))) for n in range(STEPS_MAX // 20)]
-    assert len(parsed(*full).steps) == STEPS_MAX // 20
+    full = [
+        for_each(f"l{n}", *(step(f"l{n}_{m}") for m in range(19))) for n in range(DEFAULT_LIMITS.steps // 20)
+    ]
+    assert len(parsed(*full).steps) == DEFAULT_LIMITS.steps // 20
     found = faults(*full, step("more"))
     assert found == {"steps": "has 201 steps with those in blocks; a definition has at most 200"}
 

@@ -1,0 +1,34 @@
+"""What a definition and its sagas may amount to. The defaults suit business processes; each is a setting of the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+EXPRESSION_CHARACTERS_MAX = 4096
+"""What one expression may cost is bounded up to this length, and no further: see `calculation.py`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The first three hold when a definition is registered, the others while its sagas run.
+
+    Attributes:
+        steps: of one definition, those in blocks included.
+        block_nesting: how deep blocks may lie in blocks.
+        expression_characters: length of one expression; at most `EXPRESSION_CHARACTERS_MAX`.
+        items: of one `for_each`.
+        log_entries: of one saga; beyond it no step starts any more, and what it takes to undo the saga is written all the same.
+    """
+
+    steps: int = 200
+    block_nesting: int = 8
+    expression_characters: int = EXPRESSION_CHARACTERS_MAX
+    items: int = 1000
+    log_entries: int = 20_000
+
+    def for_registered(self) -> Limits:
+        """Those for a definition that was registered before, perhaps under others: it stays valid."""
+        return replace(self, steps=10**9, block_nesting=64, expression_characters=EXPRESSION_CHARACTERS_MAX)
+
+
+DEFAULT_LIMITS = Limits()
