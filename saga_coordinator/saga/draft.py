@@ -190,9 +190,9 @@ class Draft:
             case Refused(cause):
                 self.record(AttemptRefused(name, kind, number, cause, settles_at))
             case Pending() if may_go_on:
-                pending_until = _earliest(
-                    _after(self.now, operation.pending_timeout_seconds), state.deadline_at
-                )
+                # The step's deadline bounds its action; what undoes it may well be accepted after that.
+                deadline_at = state.deadline_at if kind is _ACTION else None
+                pending_until = _earliest(_after(self.now, operation.pending_timeout_seconds), deadline_at)
                 self.record(AttemptPending(name, kind, number, pending_until, self._next_poll(operation, 0)))
             case Pending():
                 cause = Cause(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.draft import Draft, is_past_return
 from saga_coordinator.saga.forward import end_wait, go_forward
+from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, CauseCode, Unknown
 from saga_coordinator.saga.place import node_of
 from saga_coordinator.saga.state import SagaState, SagaStatus, StepState
@@ -54,7 +55,8 @@ def _end_waits(draft: Draft) -> None:
 
 
 def _cause_of_giving_up(draft: Draft, key: str, state: StepState) -> Cause:
-    if state.deadline_at is not None and state.deadline_at <= draft.now:
+    is_action = state.operation is OperationKind.ACTION
+    if is_action and state.deadline_at is not None and state.deadline_at <= draft.now:
         return Cause(CauseCode.STEP_DEADLINE, "no outcome was reported before the step's deadline")
     limit = draft.definition.step(key).operation(state.operation).pending_timeout_seconds or 0.0
     return Cause(CauseCode.PENDING_TIMEOUT, f"no outcome was reported within {limit:g} s")
