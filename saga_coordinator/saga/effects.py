@@ -8,11 +8,12 @@ from typing import Any
 
 from saga_coordinator.saga.entries import Entry
 from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.state import SagaState, SagaStatus
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Invoke:
     """Call a participant. `input` is rendered; the deadline of the call is `timeout_seconds` from when it is made.
 

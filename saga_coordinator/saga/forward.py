@@ -68,13 +68,9 @@ def is_overdue(draft: Draft) -> bool:
 
 def is_over(step: Step, state: StepState) -> bool:
     """Whether those that come after the step may start."""
-    match state.status:
-        case StepStatus.SUCCEEDED | StepStatus.SKIPPED:
-            return True
-        case StepStatus.FAILED:
-            return step.on_failure is OnFailure.CONTINUE
-        case _:
-            return False
+    if state.status is StepStatus.SUCCEEDED or state.status is StepStatus.SKIPPED:
+        return True
+    return state.status is StepStatus.FAILED and step.on_failure is OnFailure.CONTINUE
 
 
 def is_over_all(draft: Draft, place: Place) -> bool:
@@ -84,8 +80,7 @@ def is_over_all(draft: Draft, place: Place) -> bool:
 
 def _failed(draft: Draft) -> Node | None:
     """The first instance whose failure is the saga's."""
-    steps = draft.state.steps.values()
-    if not any(state.status is StepStatus.FAILED for state in steps):
+    if StepStatus.FAILED not in [state.status for state in draft.state.steps.values()]:
         return None
     return next(
         (

@@ -7,21 +7,22 @@ The key is the step's name behind those of the loops around it with their indexe
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from saga_coordinator.saga.definition import Block, Definition, ForEach, Repeat, Step, Switch
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.state import SagaState, StepState, StepStatus, has_standing_effect
 
+_NO_VARIABLES: Mapping[str, Any] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class Place:
+
+class Place(NamedTuple):
     """One run of a block. `prefix` begins the keys of its instances; `variables` are in scope for its expressions."""
 
     block: Block
     prefix: str = ""
-    variables: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, Any] = _NO_VARIABLES
 
 
 class Node(NamedTuple):

@@ -8,9 +8,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import IntEnum, StrEnum
-from typing import Any
+from typing import Any, cast, get_args
 
 from saga_coordinator.saga.definition import Operation, Step
 from saga_coordinator.saga.entries import (
@@ -45,6 +45,7 @@ from saga_coordinator.saga.entries import (
 )
 from saga_coordinator.saga.errors import ImpossibleTransition
 from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
 
 
@@ -173,11 +174,17 @@ and the first two need the saga's leave (`OPERATION_ALLOWED`).
 """
 
 
+_STEP_TYPES: frozenset[type[Entry]] = frozenset(get_args(StepEntry))
+_NEEDING_LEAVE: frozenset[type[Entry]] = frozenset(
+    {AttemptStarted, InputInvalid, StepSkipped, WaitStarted, BlockOpened, BlockClosed}
+)
+"""Entries by which something begins or goes on: the saga's status must allow it."""
+_LEAVING_DOUBT = (AttemptUnknown, AttemptUnresolved, AttemptPending)
 _MAY_BE_UNSEEN = (AttemptSucceeded, AttemptRefused, AttemptUnknown, AttemptUnresolved)
 """Entries whose `settles_at` says that the call itself may still be in flight."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class StepState:
     """`operation` is the present one, which `attempt` and `failures` count: the action until a compensation is started.
 
@@ -240,7 +247,7 @@ class StepState:
 UNTOUCHED = StepState()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SagaState:
     """The fold of a saga's log. `sequence` is the number of entries folded; steps never touched are absent from `steps`."""
 
@@ -306,9 +313,9 @@ def apply(saga_id: str, state: SagaState | None, entry: Entry) -> SagaState:
             headers=entry.headers or {},
             parent=entry.parent,
         )
-    if isinstance(entry, SagaEntry):
-        return _apply_to_saga(state, entry)
-    return _apply_to_step(state, entry)
+    if type(entry) in _STEP_TYPES:  # `isinstance` of a union tries its members one by one
+        return _apply_to_step(state, cast("StepEntry", entry))
+    return _apply_to_saga(state, cast("SagaEntry", entry))
 
 
 def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
@@ -401,15 +408,10 @@ def _without(events: tuple[EventReceived, ...], entry: StepEntry) -> tuple[Event
 
 
 def _fits(state: SagaState, before: StepState, entry: StepEntry) -> bool:
-    match entry:
-        case (
-            AttemptStarted() | InputInvalid() | StepSkipped() | WaitStarted() | BlockOpened() | BlockClosed()
-        ):
-            return entry.operation in OPERATION_ALLOWED.get(state.status, ())
-        case OutcomeLate():
-            return True
-        case _:
-            return entry.operation is before.operation
+    kind = type(entry)
+    if kind in _NEEDING_LEAVE:
+        return entry.operation in OPERATION_ALLOWED.get(state.status, ())
+    return kind is OutcomeLate or entry.operation is before.operation
 
 
 def _late(step: StepState, entry: OutcomeLate) -> StepState:
@@ -461,7 +463,7 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
             attempt -= 1  # it was never made
         case _:  # the others do not come here
             pass
-    if is_action and isinstance(entry, AttemptUnknown | AttemptUnresolved | AttemptPending):
+    if is_action and isinstance(entry, _LEAVING_DOUBT):
         effect = max(effect, EffectKnown.POSSIBLE)
     if is_action and isinstance(entry, _MAY_BE_UNSEEN) and entry.settles_at is not None:
         settles_at = max(settles_at or entry.settles_at, entry.settles_at)

@@ -37,9 +37,10 @@ def go_back(draft: Draft) -> None:
     """Starts the compensations whose turn it is; ends the saga when none is left."""
     walk = _Walk(draft)
     if draft.may_call:
-        for node, state in draft.nodes():
-            if _is_retry_due(draft, state) and has_room_again(draft):
-                draft.attempt(node, _COMPENSATION)
+        if any(state.retry_at is not None for state in draft.state.steps.values()):
+            for node, state in draft.nodes():
+                if _is_retry_due(draft, state) and has_room_again(draft):
+                    draft.attempt(node, _COMPENSATION)
         for node, held_until in walk.undoable():
             if held_until <= draft.now and has_room(draft):
                 draft.attempt(node, _COMPENSATION)
@@ -100,7 +101,7 @@ class _Walk:
         for step in place.block.steps:
             key = place.prefix + step.name
             state = steps.get(key)
-            if state is None:
+            if state is None or not (step.blocks or _may_be_undone(step, state)):
                 continue
             dependents = [
                 self._subtree(place, self._draft.definition.step(name))
@@ -113,7 +114,7 @@ class _Walk:
             node = Node(key, step, place)
             if step.blocks:
                 yield from self._undoable_inside(node, state, held)
-            elif _may_be_undone(step, state):
+            else:
                 yield Undoable(node, held if state.settles_at is None else max(held, state.settles_at))
 
     def _undoable_inside(self, node: Node, state: StepState, held_until: float) -> Iterator[Undoable]:

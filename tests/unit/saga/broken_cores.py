@@ -458,7 +458,7 @@ def passes_share_their_instances(patch: pytest.MonkeyPatch) -> None:
     def places(node: Node, known: StepState) -> list[Place]:
         found = places_in(node, known)
         is_repeat = isinstance(node.step.action, Repeat)
-        return [replace(place_, prefix=found[0].prefix) for place_ in found] if is_repeat else found
+        return [place_._replace(prefix=found[0].prefix) for place_ in found] if is_repeat else found
 
     for module in (forward, undo, place):
         patch.setattr(module, "places_in", places)
