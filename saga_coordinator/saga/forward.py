@@ -311,5 +311,5 @@ def _close(draft: Draft, node: Node, places: list[Place]) -> None:
 def _output(draft: Draft, place: Place) -> Any:
     template: Template | None = place.block.output
     if template is None:
-        return draft.state.step(place.prefix + place.block.steps[-1].name).output
+        return draft.scope(place)["steps"][place.block.steps[-1].name]["output"]
     return template.render(draft.scope(place))
