@@ -13,12 +13,13 @@ from sqlalchemy.exc import DBAPIError
 from saga_coordinator.saga.errors import SagaError
 from saga_coordinator.store.tables import SCHEMA
 
-_INSERTED = ("definitions", "start_keys", "sagas", "log", "coordinators", "requests", "workers", "events")
+_CHANGED = ("coordinators", "requests", "workers", "events", "participants", "breakers")
+_INSERTED = ("definitions", "start_keys", "sagas", "log", *_CHANGED)
 NEEDED = (
     ("SELECT", (*_INSERTED, "schema_version")),
     ("INSERT", _INSERTED),
-    ("UPDATE", ("definitions", "sagas", "coordinators", "requests", "workers", "events")),
-    ("DELETE", ("coordinators", "requests", "workers", "events")),
+    ("UPDATE", ("definitions", "sagas", *_CHANGED)),
+    ("DELETE", _CHANGED),
 )
 """What serving takes, beside USAGE of the schema; docs/postgres.md says the same."""
 

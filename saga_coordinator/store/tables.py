@@ -164,6 +164,28 @@ workers = Table(
     Column("published_at", _instant, nullable=False, server_default=func.now()),
 )
 
+participants = Table(
+    "participants",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("spec", JSONB, nullable=False),
+    Column("descriptor_set", LargeBinary),
+    # Anew with every change, so that one deleted and put again is noticed too.
+    Column("revision", _identity, nullable=False, server_default=func.gen_random_uuid()),
+    Column("updated_at", _instant, nullable=False, server_default=func.now()),
+)
+
+breakers = Table(
+    "breakers",
+    metadata,
+    Column("participant", Text, primary_key=True),
+    Column("control", Text, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("set_at", _instant, nullable=False, server_default=func.now()),
+    CheckConstraint("control IN ('AUTOMATIC', 'OPEN', 'CLOSED')", name="control_known"),
+)
+
 events = Table(
     "events",
     metadata,
