@@ -14,21 +14,27 @@ from typing import Any
 
 from saga_coordinator.engine import coordinator, drive, lease, ownership, requests
 from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.state import SETTLED, SagaStatus
 from saga_coordinator.store import journal
-from simulation.database import Rates, SimulatedDatabase, register
+from simulation.database import EPOCH, Rates, Row, SimulatedDatabase, register
 from simulation.definitions import random_definition
 from simulation.history import History, Start
 from simulation.loop import SimulatedLoop
 from simulation.nemesis import Cluster, Nemesis, Violence
 from simulation.participants import Participants, Weather
+from simulation.visitors import Visitors
 from simulation.workload import Clients
 
 SAGAS_PER_BATCH = 100
 _STARTS_WITHIN_SECONDS = 12.0
-_CALM_AT_SECONDS = 18.0
+CALM_AT_SECONDS = 18.0
 _PATIENCE_SECONDS = 600.0
 """How long after the last fault everything may take to settle. Backoffs and waits for reports are part of it."""
 _DEFINITIONS = 6
+_STALLED_SECONDS = 100.0
+"""Longer than any delay, deadline or patience of those a saga may wait for."""
+_OF_STALLED = frozenset({"attempt_pending", "saga_adopted"})
+"""What a saga goes on to write that asks about its child again and again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,9 @@ class Batch:
             yield from map(str, calls)
         yield from map(str, self.history.starts)
         yield from map(str, self.history.cancels)
+        yield from map(str, self.history.published.values())
+        yield from map(str, self.history.signals.values())
+        yield from map(str, self.history.approvals.values())
 
 
 def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH) -> Batch:
@@ -64,6 +73,7 @@ def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH) -> Batch:
     database = SimulatedDatabase(loop, random.Random(dice.random()), history.faults)
     database.on_impossible = history.defects.append
     clients = Clients(loop, random.Random(dice.random()), database, history)
+    visitors = Visitors(loop, random.Random(dice.random()), database, history, clients)
     participants = Participants(
         loop, random.Random(dice.random()), database, history, Weather(), clients.report
     )
@@ -78,41 +88,67 @@ def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH) -> Batch:
         participants,
         history,
         violence,
-        _CALM_AT_SECONDS,
+        CALM_AT_SECONDS,
     )
     for _ in range(dice.choice((2, 3, 3, 4))):
         cluster.boot()
-    for number in range(_DEFINITIONS):
-        spec = random_definition(f"definition-{number}", dice)
-        definition = parse_definition(spec)
-        history.definitions[definition.name] = definition
-        register(database, definition, spec)
-    _plan_starts(sagas, loop, dice, clients, history)
+    _make_definitions(database, dice)
+    _plan_starts(sagas, loop, dice, clients, visitors, history)
 
     def is_over() -> bool:
         return (
-            loop.now > _CALM_AT_SECONDS
+            loop.now > CALM_AT_SECONDS
             and not clients.asking
             and not participants.deliveries
-            and all(row.owner is None and row.wake_at is None for row in database.sagas.values())
+            and all(
+                (row.owner is None and row.wake_at is None) or _is_stalled(database, row)
+                for row in database.sagas.values()
+            )
         )
 
     with _quiet(history.defects):
-        is_settled = loop.run(is_over, _CALM_AT_SECONDS + _PATIENCE_SECONDS)
+        is_settled = loop.run(is_over, CALM_AT_SECONDS + _PATIENCE_SECONDS)
         history.ended_at = loop.now
         if not is_settled:
             history.unsettled = [
                 row.saga_id
                 for row in database.sagas.values()
-                if row.owner is not None or row.wake_at is not None
+                if (row.owner is not None or row.wake_at is not None) and not _is_stalled(database, row)
             ]
             if not history.unsettled:
                 history.defects.append(
                     f"{clients.asking} questions and {participants.deliveries} deliveries never ended"
                 )
-        history.defects += loop.failures
+        # A copy: how coroutines end that are closed where they stand is nobody's defect.
+        history.defects = [*history.defects, *loop.failures]
         loop.close()
     return Batch(seed, history, database, loop.steps)
+
+
+def _make_definitions(database: SimulatedDatabase, dice: random.Random) -> None:
+    """Each may run those made before it as sagas of its own."""
+    names: list[str] = []
+    for number in range(_DEFINITIONS):
+        spec = random_definition(f"definition-{number}", dice, tuple(names[-2:]))
+        register(database, parse_definition(spec), spec)
+        names.append(spec["name"])
+
+
+def _is_stalled(database: SimulatedDatabase, row: Row) -> bool:
+    """Whether nothing has come of a saga for long that has a child which needs a person, or has such a child itself."""
+    moved_at = max(
+        (
+            entry.recorded_at
+            for entry in reversed(database.logs[row.saga_id])
+            if entry.type not in _OF_STALLED
+        ),
+        default=0.0,
+    )
+    return moved_at + _STALLED_SECONDS < database.now and any(
+        child.status is SagaStatus.NEEDS_ATTENTION
+        or (child.status not in SETTLED and _is_stalled(database, child))
+        for child in database.children_of(row.saga_id)
+    )
 
 
 def _climate(dice: random.Random, database: SimulatedDatabase, participants: Participants) -> Violence:
@@ -141,6 +177,7 @@ def _climate(dice: random.Random, database: SimulatedDatabase, participants: Par
         refuses=often(0.06),
         refuses_to_undo=often(0.03),
         forgets=often(0.02),
+        holds=often(0.03),
     )
     return Violence(
         crash=pause(8.0),
@@ -160,10 +197,21 @@ def _climate(dice: random.Random, database: SimulatedDatabase, participants: Par
 
 
 def _plan_starts(
-    sagas: int, loop: SimulatedLoop, dice: random.Random, clients: Clients, history: History
+    sagas: int,
+    loop: SimulatedLoop,
+    dice: random.Random,
+    clients: Clients,
+    visitors: Visitors,
+    history: History,
 ) -> None:
     for number in range(sagas):
-        values: dict[str, Any] = {"n": number}
+        values: dict[str, Any] = {
+            "n": number,
+            "flag": dice.random() < 0.5,
+            "items": ["a", "b", "c", "d"][: dice.choice((0, 1, 2, 3, 4))],
+            "order": f"order-{number - (dice.random() < 0.15)}",
+            "at": EPOCH + dice.uniform(0, 20),
+        }
         if dice.random() < 0.9:
             values["maybe"] = "yes"
         start = Start(
@@ -174,6 +222,7 @@ def _plan_starts(
         )
         history.starts.append(start)
         at = _STARTS_WITHIN_SECONDS * dice.random()
+        visitors.come(values["order"], at)
         loop.later(at, _begin, clients, start, dice.random() < 0.95, 0)
         if dice.random() < 0.15:
             history.faults["start_repeated"] += 1

@@ -18,12 +18,14 @@ from saga_coordinator.saga.state import (
     SagaStatus,
     apply,
 )
-from simulation.batch import Batch
-from simulation.evidence import FINAL, Evidence, Record, Violation, records_of
+from simulation.batch import CALM_AT_SECONDS, Batch
+from simulation.evidence import FINAL, Evidence, Record, Violation, link, records_of
 from simulation.history import Start
 from simulation.judge_calls import judge_calls
 from simulation.judge_end import judge_end
+from simulation.judge_family import judge_family
 from simulation.judge_log import judge_log
+from simulation.judge_waits import judge_published, judge_waits
 
 
 @dataclass(slots=True)
@@ -50,28 +52,44 @@ def judge(batch: Batch) -> Verdict:
     verdict = Verdict(batch.seed, len(database.sagas), history.faults)
     verdict.violations += [Violation("defect", "", what) for what in history.defects]
     verdict.violations += [Violation("P1", saga_id, "it never settled") for saga_id in history.unsettled]
-    starts = {start.start_key: start for start in history.starts}
-    for saga_id, row in database.sagas.items():
-        verdict.ends[row.status] += 1
-        start = starts.get(row.start_key)
-        registered = database.definitions[row.definition]
-        log = records_of(database.logs.get(saga_id, []))
-        evidence = Evidence(saga_id, registered.definition, registered.spec, row, log, history, start)
-        verdict.violations += _judge_saga(evidence, verdict.rows_seen)
+    evidences = _evidences(batch)
+    verdict.violations += link(evidences)
+    for saga_id, evidence in evidences.items():
+        verdict.ends[
+            "waiting for a parked child" if evidence.is_stalled else database.sagas[saga_id].status
+        ] += 1
+        verdict.violations += _judge_saga(evidence, evidences, verdict.rows_seen)
+    verdict.violations += judge_published(history, evidences, CALM_AT_SECONDS)
     _judge_starts(batch, verdict)
-    _judge_cancels(batch, verdict)
+    _judge_cancels(batch, evidences, verdict)
     for saga_id, at, has_ended in history.waits:
         if not has_ended:
             verdict.violations.append(Violation("P13", saga_id, f"was said to have settled at {at:.3f}"))
-    for saga_id, _, _ in history.calls:
-        if saga_id not in database.sagas:
+    for saga_id, step, _ in history.calls:
+        if saga_id not in evidences:
             verdict.violations.append(
                 Violation("P6", saga_id, "was called for without being in the database")
             )
+        elif step not in evidences[saga_id].plan.instances:
+            verdict.violations.append(Violation("P12", saga_id, f"{step} was called, which it does not have"))
     return verdict
 
 
-def _judge_saga(evidence: Evidence, rows_seen: set[str]) -> list[Violation]:
+def _evidences(batch: Batch) -> dict[str, Evidence]:
+    database = batch.database
+    starts = {start.start_key: start for start in batch.history.starts}
+    evidences = {}
+    for saga_id, row in database.sagas.items():
+        registered = database.definitions[row.definition]
+        log = records_of(database.logs[saga_id])
+        start = starts.get(row.start_key)
+        evidences[saga_id] = Evidence(
+            saga_id, registered.definition, registered.spec, row, log, batch.history, start
+        )
+    return evidences
+
+
+def _judge_saga(evidence: Evidence, evidences: dict[str, Evidence], rows_seen: set[str]) -> list[Violation]:
     try:
         _walk(evidence.saga_id, evidence.log, rows_seen)
     except ImpossibleTransition as error:
@@ -79,7 +97,9 @@ def _judge_saga(evidence: Evidence, rows_seen: set[str]) -> list[Violation]:
         return evidence.violations
     try:
         judge_log(evidence)
+        judge_waits(evidence)
         judge_calls(evidence)
+        judge_family(evidence, evidences)
         judge_end(evidence)
     except (ArithmeticError, AssertionError, AttributeError, LookupError, StopIteration) as error:
         evidence.broken("P7", f"the history makes no sense: {error!r}")
@@ -135,13 +155,18 @@ def _wrong_answers(batch: Batch, start: Start, sagas: list[str]) -> list[str]:
     return wrong
 
 
-def _judge_cancels(batch: Batch, verdict: Verdict) -> None:
+def _judge_cancels(batch: Batch, evidences: dict[str, Evidence], verdict: Verdict) -> None:
     """A cancel that was promised is kept; one that was refused had come too late."""
     for cancel in batch.history.cancels:
         row = batch.database.sagas.get(cancel.saga_id)
         if row is None or cancel.is_done is None:
             continue
-        if cancel.is_done and row.status not in {SagaStatus.COMPENSATED, SagaStatus.NEEDS_ATTENTION}:
+        is_stalled = evidences[cancel.saga_id].is_stalled
+        if (
+            cancel.is_done
+            and not is_stalled
+            and row.status not in {SagaStatus.COMPENSATED, SagaStatus.NEEDS_ATTENTION}
+        ):
             verdict.violations.append(Violation("P1", cancel.saga_id, f"was cancelled and is {row.status}"))
         pivot = batch.database.definitions[row.definition].definition.pivot
         is_too_late = any(

@@ -19,10 +19,11 @@ import orjson
 
 from saga_coordinator.engine.ports import Listener
 from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.entries import Entry, StoredEntry, decode, encode
-from saga_coordinator.saga.errors import NotFound, Unavailable
+from saga_coordinator.saga.entries import Entry, SagaStarted, StoredEntry, WaitStarted, decode, encode
+from saga_coordinator.saga.errors import AlreadyExists, NotFound, Unavailable
 from saga_coordinator.saga.state import SETTLED, SagaStatus
 from saga_coordinator.store.definitions import RegisteredDefinition
+from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import Append, Conflict, Move
 from saga_coordinator.store.ownership import Claim
 from saga_coordinator.store.requests import Request
@@ -52,6 +53,16 @@ class Row:
     remaining: tuple[str, ...]
     owner: str | None
     wake_at: float | None
+
+
+@dataclass(slots=True)
+class KeptEvent:
+    """A row of `saga.events`."""
+
+    event: Event
+    published_at: float
+    taken_at: float | None = None
+    taken_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +110,10 @@ class SimulatedDatabase:
         self.leases: dict[str, float] = {}
         self.requests: dict[str, tuple[str, bytes, bytes | None]] = {}
         self.definitions: dict[str, RegisteredDefinition] = {}
+        self.events: dict[str, KeptEvent] = {}
+        self.waits: dict[tuple[str, str], set[str]] = {}
+        """By an event's name and correlation, the sagas that wait or have waited for it: an index of the log."""
+        self.children: dict[str, list[str]] = {}
         self.listeners: list[tuple[str, Callable[[], None], asyncio.Future[None], contextvars.Context]] = []
         self.on_commit: Callable[[str], None] = lambda coordinator_id: None
         """Is told of each commit by a journal, while its answer is still on the way."""
@@ -198,7 +213,15 @@ class SimulatedDatabase:
                         f"entry {append.sequence} of saga {append.saga_id} leaves a gap after {len(log)}"
                     )
                 log += rows
+                self._index(append)
         self.on_commit(coordinator_id)
+
+    def _index(self, append: Append) -> None:
+        for entry in append.entries:
+            if isinstance(entry, SagaStarted) and entry.parent is not None:
+                self.children.setdefault(entry.parent.saga_id, []).append(append.saga_id)
+            if isinstance(entry, WaitStarted) and entry.event and entry.correlation:
+                self.waits.setdefault((entry.event, entry.correlation), set()).add(append.saga_id)
 
     def _encode(self, append: Append, coordinator_id: str) -> list[LogRow]:
         rows = []
@@ -220,7 +243,7 @@ class SimulatedDatabase:
         owner: str | None = coordinator_id
         if start is None:
             old = self.sagas.get(append.saga_id)
-            if old is None or not (old.owner == coordinator_id or old.status is SagaStatus.NEEDS_ATTENTION):
+            if old is None or not (old.owner == coordinator_id or _may_move_settled(old.status, move.status)):
                 return None
             known = (old.start_key, old.definition, old.version, old.deadline_at)
         else:
@@ -301,6 +324,43 @@ class SimulatedDatabase:
     def backlog(self, limit: int) -> int:
         return min(limit, len(self._due(())))
 
+    def children_of(self, saga_id: str) -> list[Row]:
+        """The sagas that this one's steps run; an index of the logs' first entries."""
+        return [self.sagas[child] for child in self.children.get(saga_id, ())]
+
+    # Events.
+
+    def insert_event(self, event: Event) -> bool:
+        if event.event_id in self.events:
+            return False
+        self.events[event.event_id] = KeptEvent(event, self.now)
+        return True
+
+    def waiting(self, name: str, correlation: str) -> list[str]:
+        waiting = sorted(self.waits.get((name, correlation), ()))
+        return [saga_id for saga_id in waiting if self.sagas[saga_id].status is SagaStatus.RUNNING]
+
+    def match_event(self, event_id: str) -> None:
+        kept = self.events.get(event_id)
+        if kept is not None and kept.taken_at is None:
+            kept.taken_at = self.now
+
+    def take_event(self, saga_id: str, name: str, correlation: str) -> Event | None:
+        found = [
+            kept
+            for kept in self.events.values()
+            if (kept.event.name, kept.event.correlation) == (name, correlation)
+            and (kept.taken_at is None or kept.taken_by == saga_id)
+        ]
+        if not found:
+            return None
+        kept = min(
+            found, key=lambda each: (each.taken_at is not None, each.published_at, each.event.event_id)
+        )
+        kept.taken_at = self.now if kept.taken_at is None else kept.taken_at
+        kept.taken_by = saga_id
+        return kept.event
+
     # Requests.
 
     def put(self, request: Request) -> None:
@@ -347,6 +407,14 @@ def _answer(answered: asyncio.Future[_T], result: _T) -> None:
 def _failure(move: Move) -> dict[str, str] | None:
     failure = move.failure
     return None if failure is None else {"code": failure.code, "message": failure.message}
+
+
+def _may_move_settled(before: SagaStatus, after: SagaStatus) -> bool:
+    """Whether a row that nobody owns may be moved so: a parked saga's list gets shorter, a completed saga is recalled."""
+    return (before, after) in {
+        (SagaStatus.NEEDS_ATTENTION, SagaStatus.NEEDS_ATTENTION),
+        (SagaStatus.COMPLETED, SagaStatus.COMPENSATING),
+    }
 
 
 def check(row: Row) -> None:
@@ -474,6 +542,40 @@ class Sagas:
 
     async def started_by(self, start_key: str) -> tuple[str, bytes] | None:
         return await self._database.ask(lambda: self._database.start_keys.get(start_key))
+
+    async def id_of(self, start_key: str) -> str | None:
+        found = await self.started_by(start_key)
+        return None if found is None else found[0]
+
+
+class Events:
+    """`store.events`, statement by statement."""
+
+    def __init__(self, database: SimulatedDatabase) -> None:
+        self._database = database
+
+    async def keep(self, event: Event) -> bool:
+        database = self._database
+        if await database.ask(lambda: database.insert_event(event), is_write=True):
+            return True
+        kept = await database.ask(lambda: database.events.get(event.event_id))
+        assert kept is not None
+        if kept.event != event:
+            raise AlreadyExists(f"event {event.event_id!r} was published before, with other content")
+        return kept.taken_at is None
+
+    async def waiting(self, name: str, correlation: str) -> list[str]:
+        return await self._database.ask(lambda: self._database.waiting(name, correlation))
+
+    async def matched(self, event_id: str) -> None:
+        await self._database.ask(lambda: self._database.match_event(event_id), is_write=True)
+
+    async def take(self, saga_id: str, name: str, correlation: str) -> Event | None:
+        database = self._database
+        return await database.ask(lambda: database.take_event(saga_id, name, correlation), is_write=True)
+
+    async def tidy(self) -> None:
+        """No story lasts so long that an event is forgotten."""
 
 
 class Definitions:

@@ -1,34 +1,83 @@
-"""Definitions made up at random: linear and not, with and without a pivot, patient and impatient."""
+"""Definitions made up at random: linear and not, with and without a pivot, patient and impatient; half of them flat.
+
+The others have conditions, branches, loops, delays, waits for events and people, and sagas within sagas.
+"""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from simulation.conditions import ANYWHERE, IN_FOR_EACH, UNTILS
 from simulation.participants import GUARDED, UNGUARDED
 
+EVENTS = ("paid", "packed")
+APPROVERS = ("ann", "bob")
 
-def random_definition(name: str, dice: random.Random) -> dict[str, Any]:
+_DEPTH_MAX = 2
+
+
+@dataclass(slots=True)
+class _Sketch:
+    """A definition in the making. `children` may be run as sagas of their own."""
+
+    dice: random.Random
+    children: Sequence[str] = ()
+    is_flat: bool = True
+    names: int = 0
+    plain: set[str] = field(default_factory=set)
+    """Steps that are sure to have an output once they are over."""
+
+    def name(self) -> str:
+        self.names += 1
+        return f"s{self.names - 1}"
+
+
+def random_definition(name: str, dice: random.Random, children: Sequence[str] = ()) -> dict[str, Any]:
     """The canonical JSON form of a definition, valid whatever the dice say."""
+    sketch = _Sketch(dice, children, is_flat=dice.random() < 0.5)
     count = dice.choice((1, 2, 2, 3, 3, 3, 4, 4, 5, 6))
-    names = [f"s{index}" for index in range(count)]
     pivot = dice.randrange(count) if dice.random() < 0.45 else None
-    after = _order(names, pivot, dice)
-    if all(not others for others in after.values()) and count > 1:
-        after = {step: names[index - 1 : index] for index, step in enumerate(names)}
-        is_written_out = False
-    else:
-        is_written_out = True
-    steps = []
-    for index, step in enumerate(names):
-        is_late = pivot is not None and index > pivot
-        steps.append(_step(step, after, dice, is_pivot=index == pivot, is_late=is_late))
-        if is_written_out and after[step]:
-            steps[-1]["after"] = after[step]
-    definition: dict[str, Any] = {"name": name, "steps": steps}
+    definition: dict[str, Any] = {
+        "name": name,
+        "steps": _steps(sketch, count, pivot=pivot, is_late=False, depth=0, variables=()),
+        "output": {"ref": "${saga.id}", "n": "${input.n}"},
+        "labels": {"order": "${input.order}"},
+    }
     if dice.random() < 0.35:
         definition["deadline"] = f"{dice.choice((0.5, 2, 5, 12, 40))}s"
+    if dice.random() < 0.2:
+        definition["max_parallel"] = dice.choice((1, 1, 2, 3))
     return definition
+
+
+def _steps(
+    sketch: _Sketch, count: int, *, pivot: int | None, is_late: bool, depth: int, variables: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    dice = sketch.dice
+    names = [sketch.name() for _ in range(count)]
+    after = _order(names, pivot, dice)
+    is_written_out = any(after.values())
+    if not is_written_out:
+        after = {step: names[max(0, index - 1) : index] for index, step in enumerate(names)}
+    steps = []
+    for index, name in enumerate(names):
+        is_after_pivot = is_late or (pivot is not None and index > pivot)
+        step = _step(
+            sketch,
+            name,
+            [other for other in after[name] if other in sketch.plain],
+            is_pivot=index == pivot,
+            is_late=is_after_pivot,
+            depth=depth,
+            variables=variables,
+        )
+        if is_written_out and after[name]:
+            step["after"] = after[name]
+        steps.append(step)
+    return steps
 
 
 def _order(names: list[str], pivot: int | None, dice: random.Random) -> dict[str, list[str]]:
@@ -48,11 +97,68 @@ def _order(names: list[str], pivot: int | None, dice: random.Random) -> dict[str
 
 
 def _step(
-    name: str, after: dict[str, list[str]], dice: random.Random, *, is_pivot: bool, is_late: bool
+    sketch: _Sketch,
+    name: str,
+    readable: list[str],
+    *,
+    is_pivot: bool,
+    is_late: bool,
+    depth: int,
+    variables: tuple[str, ...],
 ) -> dict[str, Any]:
+    dice = sketch.dice
+    kind = "call"
+    if not sketch.is_flat:
+        kinds = ["call"] * 6 + ["saga"] * 2 * bool(sketch.children)
+        if not is_pivot:
+            kinds += ["delay", "event", "approval"]
+            if depth < _DEPTH_MAX:
+                kinds += ["switch", "for_each", "repeat"]
+        kind = dice.choice(kinds)
+    match kind:
+        case "call":
+            step = _call(sketch, name, readable, is_pivot=is_pivot, is_late=is_late, variables=variables)
+        case "saga":
+            step = _child(sketch, name, is_pivot=is_pivot)
+        case "delay" | "event" | "approval":
+            step = {"name": name, **_wait(kind, dice)}
+        case _:
+            step = {
+                "name": name,
+                kind: _blocks(sketch, kind, is_late=is_late, depth=depth + 1, outer=variables),
+            }
+    if not sketch.is_flat and not is_pivot and dice.random() < 0.15:
+        step["when"] = _condition(dice, variables)
+    goes_on = ("action" in step and "on_failure" in step["action"]) or "on_failure" in step
+    if kind in ("call", "saga") and "when" not in step and not goes_on:
+        sketch.plain.add(name)
+    return step
+
+
+def _condition(dice: random.Random, variables: tuple[str, ...]) -> str:
+    if "index" in variables and dice.random() < 0.6:
+        return dice.choice(IN_FOR_EACH)
+    return dice.choice(ANYWHERE[:3] if dice.random() < 0.95 else ANYWHERE)
+
+
+# Calls and children.
+
+
+def _call(
+    sketch: _Sketch,
+    name: str,
+    readable: list[str],
+    *,
+    is_pivot: bool,
+    is_late: bool,
+    variables: tuple[str, ...],
+) -> dict[str, Any]:
+    dice = sketch.dice
     given: dict[str, Any] = {"n": "${input.n}"}
-    if after[name]:
-        given["ref"] = f"${{steps.{dice.choice(after[name])}.output.ref}}"
+    if readable:
+        given["ref"] = f"${{steps.{dice.choice(readable)}.output.ref}}"
+    for variable in variables:
+        given[variable] = f"${{{variable}}}"
     if dice.random() < 0.1:
         given["maybe"] = "${input.maybe}"
     participant = dice.choice(GUARDED) if dice.random() < 0.8 else dice.choice(UNGUARDED)
@@ -70,6 +176,12 @@ def _step(
             undo["maybe"] = "${input.maybe}"
         step["compensation"] = _operation(participant, undo, dice, patience=3)
         step["compensate_on_refusal"] = dice.random() < 0.1
+        if not sketch.is_flat and dice.random() < 0.1:
+            step["compensation"]["on_failure"] = "continue"
+    if not sketch.is_flat and not is_pivot and dice.random() < 0.15:
+        step["action"]["on_failure"] = dice.choice(("continue", "continue", "pause"))
+    if not sketch.is_flat and dice.random() < 0.1:
+        step["deadline"] = f"{dice.choice((0.3, 1, 3, 8))}s"
     return step
 
 
@@ -86,3 +198,70 @@ def _operation(participant: str, given: dict[str, Any], dice: random.Random, pat
             "max_backoff": f"{max(initial, dice.choice((0.5, 2, 12)))}s",
         },
     }
+
+
+def _child(sketch: _Sketch, name: str, *, is_pivot: bool) -> dict[str, Any]:
+    dice = sketch.dice
+    step: dict[str, Any] = {
+        "name": name,
+        "saga": {"definition": dice.choice(sketch.children), "input": "${input}"},
+    }
+    if is_pivot:
+        step["pivot"] = True
+    elif dice.random() < 0.1:
+        step[dice.choice(("read_only", "irreversible"))] = True
+    if not is_pivot and dice.random() < 0.1:
+        step["on_failure"] = "continue"
+    if dice.random() < 0.2:
+        step["deadline"] = f"{dice.choice((1, 3, 8))}s"
+    return step
+
+
+# Waits.
+
+
+def _wait(kind: str, dice: random.Random) -> dict[str, Any]:
+    if kind == "delay":
+        if dice.random() < 0.2:
+            return {"until": "input.at"}
+        return {"delay": f"{dice.choice((0.05, 0.5, 2, 7))}s"}
+    wait: dict[str, Any] = {}
+    if dice.random() < 0.6:
+        wait["timeout"] = f"{dice.choice((0.5, 2, 8, 8, 40, 40))}s"
+        wait["on_timeout"] = dice.choice(("fail", "continue"))
+    if kind == "approval":
+        if dice.random() < 0.7:
+            wait["approvers"] = list(APPROVERS)
+        return {"approval": {**wait, "show": {"n": "${input.n}"}}}
+    wait["event"] = dice.choice(EVENTS)
+    if dice.random() < 0.8:
+        wait["correlation"] = "${input.order}"
+    return {"await_event": wait}
+
+
+# Blocks.
+
+
+def _blocks(
+    sketch: _Sketch, kind: str, *, is_late: bool, depth: int, outer: tuple[str, ...]
+) -> dict[str, Any]:
+    dice = sketch.dice
+
+    def block(variables: tuple[str, ...]) -> dict[str, Any]:
+        count = dice.choice((1, 1, 2, 2, 3))
+        steps = _steps(sketch, count, pivot=None, is_late=is_late, depth=depth, variables=variables)
+        sketch.plain -= {step["name"] for step in steps}  # from outside of the block they cannot be read
+        return {"steps": steps}
+
+    if kind == "switch":
+        count = dice.choice((1, 1, 2))
+        cases = [{"when": _condition(dice, outer), **block(outer)} for _ in range(count)]
+        return {"cases": cases, **({"otherwise": block(outer)} if dice.random() < 0.6 else {})}
+    if kind == "for_each":
+        # An inner loop's item hides the outer one's, so each loop shows its own variables only.
+        loop: dict[str, Any] = {"items": "input.items", **block(("item", "index"))}
+        if dice.random() < 0.5:
+            loop["max_parallel"] = dice.choice((1, 2))
+        return loop
+    until = dice.choice(UNTILS)
+    return {"until": until, "max_passes": 3, **block(("number",))}

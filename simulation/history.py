@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.outcome import Outcome
 
 CallKey = tuple[str, str, str]
@@ -85,6 +84,50 @@ class Cancel:
 
 
 @dataclass(slots=True)
+class Asking:
+    """One time that an event was published: for how many sagas it counted, or None; `is_over` when no answer can follow."""
+
+    asked_at: float
+    sagas: int | None = None
+    is_over: bool = False
+    answered_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Publication:
+    """An event, `content` being its name, correlation and payload."""
+
+    event_id: str
+    content: tuple[str, str, Any]
+    askings: list[Asking] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Signal:
+    """An event that was sent to one saga. `answer` tells whether it counted; None while nobody said or when it was refused."""
+
+    event_id: str
+    content: tuple[str, str, Any]
+    asked_at: float
+    answer: bool | None = None
+    is_refused: bool = False
+    answered_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Approval:
+    """A person's decision, `answer` as in `Signal`."""
+
+    step: str
+    decided_by: str
+    is_approved: bool
+    asked_at: float
+    answer: bool | None = None
+    is_refused: bool = False
+    answered_at: float = 0.0
+
+
+@dataclass(slots=True)
 class Entry:
     """What a participant's books say of a step: how often its action and its compensation took effect, and when first."""
 
@@ -100,11 +143,17 @@ class Entry:
 class History:
     """Everything that the checker judges, but for the database."""
 
-    definitions: dict[str, Definition] = field(default_factory=dict)
     calls: dict[CallKey, list[Call]] = field(default_factory=dict)
     reports: dict[CallKey, list[Report]] = field(default_factory=dict)
     starts: list[Start] = field(default_factory=list)
     cancels: list[Cancel] = field(default_factory=list)
+    published: dict[str, Publication] = field(default_factory=dict)
+    signals: dict[str, list[Signal]] = field(default_factory=dict)
+    """By saga."""
+    approvals: dict[str, list[Approval]] = field(default_factory=dict)
+    """By saga."""
+    held: set[tuple[str, str, str, int]] = field(default_factory=set)
+    """Saga, step, operation and attempt of what was not attempted for want of room."""
     waits: list[tuple[str, float, bool]] = field(default_factory=list)
     """For each wait that was answered with `settled`: the saga, when, and whether its log said so then."""
     books: dict[tuple[str, str], Entry] = field(default_factory=dict)

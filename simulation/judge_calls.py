@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from simulation.course import Course
 from simulation.database import EPOCH
 from simulation.evidence import ACTION, COMPENSATION, Evidence
 from simulation.history import Call
+from simulation.plan import Instance
 
 _TOLERANCE_SECONDS = 0.001
 """Clocks of coordinators run up to one part in ten thousand fast or slow, over a lease's three seconds."""
@@ -17,13 +19,15 @@ def judge_calls(evidence: Evidence) -> None:
     _judge_keys(evidence)
     for call in evidence.all_calls():
         _judge_intent(evidence, call)
-    for step in evidence.definition.steps:
-        for call in evidence.calls(step.name, ACTION):
-            _judge_forward(evidence, call)
-        for call in evidence.calls(step.name, COMPENSATION):
-            _judge_backward(evidence, call)
-        _judge_inputs(evidence, step.name, ACTION)
-        _judge_inputs(evidence, step.name, COMPENSATION)
+    course = Course(evidence)
+    for each in evidence.plan.operations:
+        for call in evidence.calls(each.key, ACTION):
+            _judge_forward(evidence, course, each, call)
+        for call in evidence.calls(each.key, COMPENSATION):
+            _judge_backward(evidence, each, call)
+        if each.is_call:
+            _judge_inputs(evidence, each, ACTION)
+            _judge_inputs(evidence, each, COMPENSATION)
 
 
 def _judge_keys(evidence: Evidence) -> None:
@@ -32,15 +36,15 @@ def _judge_keys(evidence: Evidence) -> None:
         operation = (call.step, call.operation)
         if used.setdefault(call.key, operation) != operation:
             evidence.broken("P5", f"{operation} and {used[call.key]} share the key {call.key}")
-    for step in evidence.definition.steps:
+    for each in evidence.plan.calls:
         for kind in (ACTION, COMPENSATION):
-            calls = evidence.calls(step.name, kind)
+            calls = evidence.calls(each.key, kind)
             keys = {call.key for call in calls}
             if len(keys) > 1:
-                evidence.broken("P5", f"the {kind} of {step.name} was called with {sorted(keys)}")
+                evidence.broken("P5", f"the {kind} of {each.key} was called with {sorted(keys)}")
             attempts = [call.attempt for call in calls]
             if len(set(attempts)) < len(attempts):
-                evidence.broken("P8", f"an attempt of the {kind} of {step.name} was made twice: {attempts}")
+                evidence.broken("P8", f"an attempt of the {kind} of {each.key} was made twice: {attempts}")
 
 
 def _judge_intent(evidence: Evidence, call: Call) -> None:
@@ -53,80 +57,84 @@ def _judge_intent(evidence: Evidence, call: Call) -> None:
         evidence.broken("P8", f"{name} was made by {call.node} at {call.sent_at:.3f} without a lease")
 
 
-def _judge_forward(evidence: Evidence, call: Call) -> None:
-    for other in evidence.definition.step(call.step).after:
-        if not evidence.has_succeeded(other, ACTION, call.sent_at):
-            evidence.broken("P2", f"the action of {call.step} was called before {other} had succeeded")
-    for other_step in evidence.definition.steps:
-        for undoing in evidence.calls(other_step.name, COMPENSATION):
+def _judge_forward(evidence: Evidence, course: Course, each: Instance, call: Call) -> None:
+    ready_at = course.may_start_at(each)
+    if ready_at > call.sent_at:
+        evidence.broken(
+            "P2",
+            f"the action of {each.key} was called at {call.sent_at:.3f}, not to be before {ready_at:.3f}",
+        )
+    for other in evidence.plan.operations:
+        for undoing in evidence.calls(other.key, COMPENSATION):
             if undoing.intent_at < call.intent_at:
-                evidence.broken("P3", f"the action of {call.step} was decided after the saga had turned")
+                evidence.broken("P3", f"the action of {each.key} was decided after the saga had turned")
 
 
-def _judge_backward(evidence: Evidence, call: Call) -> None:
-    definition = evidence.definition
-    for name in (call.step, *sorted(definition.dependents[call.step])):
-        is_decided = name != call.step and any(
+def _judge_backward(evidence: Evidence, each: Instance, call: Call) -> None:
+    later = evidence.plan.later(each.key)
+    for other in (each, *later):
+        is_decided = other is not each and any(
             record.at <= call.sent_at
             for record in evidence.records(
-                name, ACTION, "attempt_refused", "attempt_succeeded", "outcome_late"
+                other.key, ACTION, "attempt_refused", "attempt_succeeded", "outcome_late"
             )
         )
-        for action in evidence.calls(name, ACTION):
+        for action in evidence.calls(other.key, ACTION):
             is_in_flight = action.sent_at <= call.sent_at < action.over_at - _TOLERANCE_SECONDS
             if is_in_flight and not is_decided:
                 evidence.broken(
                     "P4",
-                    f"{call.step} was compensated at {call.sent_at:.3f} while attempt {action.attempt} of {name}, made at "
-                    f"{action.sent_at:.3f}, was in flight until {action.over_at:.3f}",
+                    f"{call.step} was compensated at {call.sent_at:.3f} while attempt {action.attempt} of {other.key}, made "
+                    f"at {action.sent_at:.3f}, was in flight until {action.over_at:.3f}",
                 )
             if action.sent_at > call.sent_at:
-                evidence.broken("P4", f"the action of {name} was called after {call.step} was compensated")
-    for name in sorted(definition.dependents[call.step]):
-        step = definition.step(name)
+                evidence.broken(
+                    "P4", f"the action of {other.key} was called after {call.step} was compensated"
+                )
+    for other in later:
         if (
-            step.compensation is not None
-            and evidence.may_have_effect(name, call.sent_at)
-            and not evidence.is_undone(step, call.sent_at)
+            other.has_undo
+            and evidence.may_have_effect(other, call.sent_at)
+            and not evidence.is_undone(other, call.sent_at)
+            and not evidence.is_undo_given_up(other, call.sent_at)
         ):
-            evidence.broken("P3", f"{call.step} was compensated at {call.sent_at:.3f} before {name} was")
-    pivot = definition.pivot
-    if pivot is not None and evidence.may_have_effect(pivot.name, call.sent_at):
-        evidence.broken("P2", f"{call.step} was compensated though the pivot {pivot.name} may have succeeded")
+            evidence.broken("P3", f"{call.step} was compensated at {call.sent_at:.3f} before {other.key} was")
+    pivot = evidence.plan.pivot
+    if pivot is not None and evidence.may_have_effect(evidence.plan.instances[pivot], call.sent_at):
+        evidence.broken("P2", f"{call.step} was compensated though the pivot {pivot} may have succeeded")
 
 
-def _judge_inputs(evidence: Evidence, step: str, operation: str) -> None:
-    calls = evidence.calls(step, operation)
+def _judge_inputs(evidence: Evidence, each: Instance, operation: str) -> None:
+    calls = evidence.calls(each.key, operation)
     if not calls:
         return
     for call in calls[1:]:
         if call.input != calls[0].input:
-            evidence.broken("P5", f"attempts of the {operation} of {step} carried different inputs")
-    expected = _expected_input(evidence, step, operation)
-    if calls[0].input != expected:
-        evidence.broken("P5", f"the {operation} of {step} was given {calls[0].input}, not {expected}")
-
-
-def _expected_input(evidence: Evidence, step: str, operation: str) -> dict[str, Any]:
-    spec = next(each for each in evidence.spec["steps"] if each["name"] == step)
-    return {
-        name: _value(evidence, step, operation, source) for name, source in spec[operation]["input"].items()
+            evidence.broken("P5", f"attempts of the {operation} of {each.key} carried different inputs")
+    expected = {
+        name: _value(evidence, each, operation, source)
+        for name, source in each.operation(operation)["input"].items()
     }
+    if calls[0].input != expected:
+        evidence.broken("P5", f"the {operation} of {each.key} was given {calls[0].input}, not {expected}")
 
 
-def _value(evidence: Evidence, step: str, operation: str, source: str) -> Any:
+def _value(evidence: Evidence, each: Instance, operation: str, source: str) -> Any:
     match source[2:-1].split("."):
         case ("input", name):
-            assert evidence.start is not None
-            return evidence.start.input.get(name)
+            return evidence.plan.given.get(name)
+        case ("item" | "index" | "number" as name,):
+            return each.run.variables[name]
         case ("steps", name, "output", "ref"):
-            return f"{evidence.saga_id}:{name}"
+            other = evidence.plan.visible(each.key, name).key
+            child = evidence.children.get(other)
+            return f"{evidence.saga_id}:{other}" if child is None else child.saga_id
         case ("failure", "code"):
-            failed = next(record.row for record in evidence.log if record.row.type == "saga_failed")
-            return failed.entry().cause.code  # type: ignore[union-attr]
+            cause = evidence.turned()
+            return cause and cause.code
         case ("output", "ref"):
-            first = evidence.records(step, operation, "attempt_started")[0]
-            is_known = evidence.is_success_recorded(step, first.sequence)
-            return f"{evidence.saga_id}:{step}" if is_known else None
+            first = evidence.records(each.key, operation, "attempt_started")[0]
+            is_known = evidence.is_success_recorded(each.key, first.sequence)
+            return f"{evidence.saga_id}:{each.key}" if is_known else None
         case _:
             raise AssertionError(source)

@@ -3,25 +3,44 @@
 from __future__ import annotations
 
 from saga_coordinator.saga.entries import (
+    AttemptHeld,
     AttemptPending,
     AttemptRefused,
+    AttemptStarted,
     AttemptSucceeded,
     AttemptUnknown,
     AttemptUnresolved,
+    BlockOpened,
     InputInvalid,
     NothingToUndo,
     OutcomeLate,
+    SagaCompleted,
     SagaFailed,
-    SagaStarted,
+    StepFailed,
+    StepSkipped,
 )
-from saga_coordinator.saga.outcome import Pending, Refused, Succeeded
+from saga_coordinator.saga.outcome import Outcome, Pending, Refused, Succeeded
 from saga_coordinator.saga.state import fold
+from simulation.conditions import holds
+from simulation.course import Course, branch_of
 from simulation.evidence import ACTION, COMPENSATION, LATE_REFUSAL, LATE_SUCCESS, Evidence, Record
 from simulation.participants import output_of
+from simulation.plan import Instance, Run
 
-_TOLERANCE_SECONDS = 0.01
-_CLOCK_BEHIND_SECONDS = 3.1
+TOLERANCE_SECONDS = 0.01
+CLOCK_BEHIND_SECONDS = 3.1
 """A coordinator's idea of the database's time is late by what its last renewal took to be answered: its lease at most."""
+
+_ENDS_OF_ATTEMPTS = (
+    "attempt_succeeded",
+    "attempt_refused",
+    "attempt_unresolved",
+    "attempt_pending",
+    "nothing_to_undo",
+    "input_invalid",
+    "step_failed",
+)
+_NOT_OF_PARTICIPANTS = frozenset({"COORDINATOR_LOST", "PENDING_TIMEOUT", "PENDING", "STEP_DEADLINE"})
 
 
 def judge_log(evidence: Evidence) -> None:
@@ -30,11 +49,13 @@ def judge_log(evidence: Evidence) -> None:
     for record in evidence.log:
         _judge_truth(evidence, record)
     _judge_times(evidence)
-    for step in evidence.definition.steps:
+    for each in evidence.plan.operations:
         for kind in (ACTION, COMPENSATION):
-            _judge_once(evidence, step.name, kind)
-            _judge_reports(evidence, step.name, kind)
-            _judge_budget(evidence, step.name, kind)
+            _judge_once(evidence, each.key, kind)
+            if each.is_call:
+                _judge_reports(evidence, each.key, kind)
+                _judge_budget(evidence, each, kind)
+    _judge_limits(evidence)
 
 
 def _judge_replay(evidence: Evidence) -> None:
@@ -55,43 +76,106 @@ def _judge_replay(evidence: Evidence) -> None:
             )
 
 
+# No outcome is invented, and none that was heard is turned into another.
+
+
 def _judge_truth(evidence: Evidence, record: Record) -> None:
-    """No outcome is invented, and none that was heard is turned into another."""
     row = record.row
+    if isinstance(record.entry, SagaCompleted):
+        given = evidence.plan.given
+        if record.entry.output != {"ref": evidence.saga_id, "n": given.get("n")}:
+            evidence.broken("P12", f"the output is {record.entry.output} ({record.entry.output_problem})")
     if row.step is None:
         return
+    each = evidence.plan.instances.get(row.step)
+    if each is None:
+        evidence.broken("P12", f"entry {record.sequence} is about {row.step}, which this saga does not have")
+    elif each.is_call or each.is_child:
+        _judge_operation(evidence, each, record)
+    else:
+        _judge_shape(evidence, each, record)
+
+
+def _judge_shape(evidence: Evidence, each: Instance, record: Record) -> None:
+    """What is said of steps that call nobody, but for the ends of waits (`judge_waits`)."""
+    is_true = True
+    match record.entry:
+        case BlockOpened(items=items, branch=branch):
+            is_true = {
+                "for_each": lambda: list(items or ()) == evidence.plan.given["items"],
+                "switch": lambda: branch == branch_of(each),
+                "repeat": lambda: True,
+            }[each.kind]()
+        case StepSkipped() | StepFailed():
+            is_true = _is_skip_true(each, record)
+        case _:
+            pass
+    if not is_true:
+        evidence.broken("P12", f"entry {record.sequence} says what the input does not: {record.entry}")
+
+
+def _is_skip_true(each: Instance, record: Record) -> bool:
+    meant = holds(each.spec.get("when"), each.run.variables)
+    match record.entry:
+        case StepSkipped():
+            is_without_branch = each.kind == "switch" and branch_of(each) == -1
+            return meant is False or (meant is True and is_without_branch)
+        case StepFailed(cause=cause) if cause.code == "EXPRESSION_INVALID":
+            return meant is None or (each.kind == "switch" and branch_of(each) is None)
+        case StepFailed(cause=cause) if cause.code == "PASSES_SPENT":
+            untils = [holds(each.spec["repeat"]["until"], run.variables) for run in each.runs]
+            return not any(untils)
+        case _:
+            return True
+
+
+def _judge_operation(evidence: Evidence, each: Instance, record: Record) -> None:
+    row = record.row
     assert row.operation is not None
-    heard = list(evidence.told(row.step, row.operation, record.at))
-    of_call = [call for call in evidence.calls(row.step, row.operation) if call.attempt == row.attempt]
+    heard = list(evidence.told(each.key, row.operation, record.at))
+    of_call = [call for call in evidence.calls(each.key, row.operation) if call.attempt == row.attempt]
     is_true = True
     match record.entry:
         case AttemptSucceeded(output=output):
             is_true = Succeeded(output) in heard
-            if row.operation == ACTION and output != output_of(evidence.saga_id, row.step):
-                is_true = False
+            if each.is_call and row.operation == ACTION:
+                is_true = is_true and output == output_of(evidence.saga_id, each.key)
         case AttemptRefused(cause=cause) | NothingToUndo(cause=cause):
-            is_true = Refused(cause) in heard
+            is_true = Refused(cause) in heard if each.is_call else _is_child_refused(heard, cause.code)
             if isinstance(record.entry, NothingToUndo) and evidence.is_success_recorded(
-                row.step, record.sequence
+                each.key, record.sequence
             ):
-                evidence.broken("P2", f"{row.step} was certain, and NOT_FOUND was taken for undone")
-        case AttemptPending():
+                evidence.broken("P2", f"{each.key} was certain, and NOT_FOUND was taken for undone")
+        case AttemptPending() if each.is_call:
             is_true = any(isinstance(call.outcome, Pending) for call in of_call)
+        case AttemptHeld():
+            is_true = (evidence.saga_id, each.key, row.operation, row.attempt) in evidence.history.held
         case OutcomeLate(outcome=outcome):
             kind = Succeeded if outcome == LATE_SUCCESS else Refused
-            is_true = any(isinstance(each, kind) for each in heard)
+            is_true = any(isinstance(told, kind) for told in heard)
         case AttemptUnknown(cause=cause) | AttemptUnresolved(cause=cause):
-            is_true = cause.code in {"COORDINATOR_LOST", "PENDING_TIMEOUT", "PENDING"} or not any(
+            is_true = cause.code in _NOT_OF_PARTICIPANTS or not any(
                 isinstance(call.outcome, Succeeded | Refused) and call.node == row.recorded_by
                 for call in of_call
             )
         case InputInvalid():
-            assert evidence.start is not None
-            is_true = "maybe" not in evidence.start.input
+            is_true = "maybe" not in evidence.plan.given
+        case StepSkipped() | StepFailed():
+            is_true = _is_skip_true(each, record)
         case _:
             pass
     if not is_true:
         evidence.broken("P12", f"entry {record.sequence} says what nobody said: {record.entry}")
+
+
+def _is_child_refused(heard: list[Outcome], code: str) -> bool:
+    """A child that failed, or one that its parent asked to go back and that could not any more."""
+    return code == "FAILED_PRECONDITION" or any(
+        isinstance(told, Refused) and told.cause.code == code for told in heard
+    )
+
+
+# What is told, how often, and how often it is tried.
 
 
 def _judge_once(evidence: Evidence, step: str, operation: str) -> None:
@@ -123,59 +207,133 @@ def _judge_reports(evidence: Evidence, step: str, operation: str) -> None:
             evidence.broken("P1", f"a report on the {operation} of {step} was taken and lost")
 
 
-def _judge_budget(evidence: Evidence, step: str, operation: str) -> None:
-    started = evidence.records(step, operation, "attempt_started")
+def _judge_budget(evidence: Evidence, each: Instance, operation: str) -> None:
+    started = evidence.records(each.key, operation, "attempt_started")
     if not started:
         return
-    definition = evidence.definition.step(step)
-    described = definition.action if operation == ACTION else definition.compensation
-    assert described is not None
+    allowed = each.operation(operation)["retry"]["max_attempts"]
     cut_off = sum(
         isinstance(record.entry, AttemptUnknown) and record.entry.cause.code == "COORDINATOR_LOST"
-        for record in evidence.records(step, operation, "attempt_unknown")
+        for record in evidence.records(each.key, operation, "attempt_unknown")
     )
-    if len(started) > described.retry.max_attempts + cut_off:
-        evidence.broken("P12", f"the {operation} of {step} was attempted {len(started)} times")
+    held = len(evidence.records(each.key, operation, "attempt_held"))
+    if len(started) > allowed + cut_off + held:
+        evidence.broken("P12", f"the {operation} of {each.key} was attempted {len(started)} times")
+
+
+def _judge_limits(evidence: Evidence) -> None:
+    """At most so many operations of a saga, and items of a loop, are under way at once; what came first may be tried again."""
+    limit = evidence.spec.get("max_parallel")
+    course = Course(evidence)
+    is_open: set[tuple[str, str]] = set()
+    for record in evidence.log:
+        row = record.row
+        place = (row.step or "", row.operation or "")
+        if row.type == "attempt_started":
+            is_first = not any(
+                earlier.sequence < record.sequence
+                for earlier in evidence.records(*place, "attempt_started", "attempt_pending")
+            )
+            if limit and is_first and len(is_open) >= limit:
+                evidence.broken("P11", f"entry {record.sequence}: {len(is_open)} operations are under way")
+            is_open.add(place)
+        elif row.type in _ENDS_OF_ATTEMPTS:
+            is_open.discard(place)
+        elif row.type == "saga_failed":
+            is_open = {place for place in is_open if _is_in_flight(evidence, place, record.sequence)}
+        if row.type in ("attempt_started", "wait_started") and row.operation == ACTION:
+            _judge_loop_limits(evidence, course, record)
+
+
+def _is_in_flight(evidence: Evidence, place: tuple[str, str], by: int) -> bool:
+    """Whether the last that was said of it before is that an attempt began; between attempts it is given up at the turn."""
+    said = [
+        record
+        for record in evidence.records(
+            *place, "attempt_started", "attempt_unknown", "attempt_held", *_ENDS_OF_ATTEMPTS
+        )
+        if record.sequence < by
+    ]
+    return said[-1].row.type == "attempt_started"
+
+
+def _judge_loop_limits(evidence: Evidence, course: Course, record: Record) -> None:
+    assert record.row.step is not None
+    each = evidence.plan.instances.get(record.row.step)
+    for around in each.chain[1:] if each else ():
+        owner = around.run.owner
+        assert owner is not None
+        limit = owner.spec["for_each"].get("max_parallel") if owner.kind == "for_each" else None
+        if limit is None:
+            continue
+        under_way = [
+            run
+            for run in owner.runs
+            if run is not around.run
+            and any(
+                earlier.sequence < record.sequence and (earlier.row.step or "").startswith(_prefix(run))
+                for earlier in evidence.log
+            )
+            and max((course.over_at(inner) for inner in run.instances.values()), default=0.0) > record.at
+        ]
+        if len(under_way) >= limit:
+            evidence.broken(
+                "P11", f"entry {record.sequence}: {len(under_way)} other items of {owner.key} are under way"
+            )
+
+
+def _prefix(run: Run) -> str:
+    assert run.owner is not None
+    return f"{run.owner.key}[{run.index}]."
+
+
+# Times.
 
 
 def _judge_times(evidence: Evidence) -> None:
     """P10: nothing is done before its time by the database's clock, and nothing long after its deadline."""
-    started = evidence.log[0]
-    assert isinstance(started.entry, SagaStarted)
-    deadline_at = started.entry.deadline_at
-    limits = [
-        seconds
-        for seconds in (
-            evidence.definition.deadline_seconds,
-            evidence.start.deadline_seconds if evidence.start else None,
-        )
-        if seconds is not None
-    ]
-    if evidence.start is not None and (deadline_at is None) != (not limits):
-        evidence.broken("P10", f"the deadline is {deadline_at}, the limits are {limits}")
-    if (
-        deadline_at is not None
-        and deadline_at > started.row.recorded_at + min(limits, default=0.0) + _TOLERANCE_SECONDS
-    ):
+    deadline_at = evidence.first.deadline_at
+    definition_deadline = evidence.spec.get("deadline")
+    limits = [float(definition_deadline[:-1])] if definition_deadline else []
+    if evidence.start is not None:
+        if evidence.start.deadline_seconds is not None:
+            limits.append(evidence.start.deadline_seconds)
+        if (deadline_at is None) != (not limits):
+            evidence.broken("P10", f"the deadline is {deadline_at}, the limits are {limits}")
+    started_at = evidence.log[0].row.recorded_at
+    if deadline_at is not None and limits and deadline_at > started_at + min(limits) + TOLERANCE_SECONDS:
         evidence.broken("P10", "the deadline is later than what was asked for")
     _judge_deadline(evidence, deadline_at)
     _judge_pauses(evidence)
+    _judge_step_deadlines(evidence)
+
+
+def committed_before(evidence: Evidence, record: Record) -> float:
+    """When what came before was committed: decisions on a saga are made one after the other, and so not before that."""
+    return max(
+        (
+            earlier.row.recorded_at
+            for earlier in evidence.log
+            if earlier.row.recorded_at < record.row.recorded_at
+        ),
+        default=0.0,
+    )
 
 
 def _judge_deadline(evidence: Evidence, deadline_at: float | None) -> None:
     """Decisions on a saga are made one after the other: one whose predecessor was committed late is late itself."""
-    pivot = evidence.definition.pivot
+    pivot = evidence.plan.pivot
     if deadline_at is None:
         return
     committed_at = 0.0
     for earlier, record in zip(evidence.log, evidence.log[1:], strict=False):
-        row, now = record.row, record.row.recorded_at + _TOLERANCE_SECONDS
+        row, now = record.row, record.row.recorded_at + TOLERANCE_SECONDS
         if earlier.row.recorded_at < row.recorded_at:
             committed_at = earlier.row.recorded_at
-        if row.type == "attempt_started" and pivot is not None and row.step == pivot.name:
+        if row.type == "attempt_started" and row.step == pivot:
             return
         is_call = row.type == "attempt_started" and row.operation == ACTION
-        if is_call and committed_at > deadline_at + _CLOCK_BEHIND_SECONDS:
+        if is_call and committed_at > deadline_at + CLOCK_BEHIND_SECONDS:
             evidence.broken("P10", f"entry {record.sequence}: {row.step} was called after the deadline")
         match record.entry:
             case SagaFailed(cause=cause) if cause.code == "DEADLINE" and deadline_at > now:
@@ -186,17 +344,42 @@ def _judge_deadline(evidence: Evidence, deadline_at: float | None) -> None:
 
 def _judge_pauses(evidence: Evidence) -> None:
     due: dict[tuple[str, str], float] = {}
+    given_up: dict[tuple[str, str], float] = {}
     settled: dict[str, float] = {}
     for record in evidence.log:
-        row, now = record.row, record.row.recorded_at + _TOLERANCE_SECONDS
+        row, now = record.row, record.row.recorded_at + TOLERANCE_SECONDS
         place = (row.step or "", row.operation or "")
         if row.type == "attempt_started":
             if due.pop(place, 0.0) > now:
                 evidence.broken("P10", f"entry {record.sequence}: {place} was retried before its time")
             if row.operation == COMPENSATION and settled.get(place[0], 0.0) > now:
                 evidence.broken("P4", f"entry {record.sequence}: {place[0]} was undone before it had settled")
-        if isinstance(record.entry, AttemptUnknown):
+        if isinstance(record.entry, AttemptUnknown | AttemptHeld):
             due[place] = record.entry.retry_at
+        if isinstance(record.entry, AttemptPending) and record.entry.pending_until is not None:
+            given_up[place] = record.entry.pending_until
+        if (
+            isinstance(record.entry, AttemptUnknown | AttemptUnresolved)
+            and record.entry.cause.code in ("PENDING_TIMEOUT", "STEP_DEADLINE")
+            and given_up.get(place, 0.0) > now
+        ):
+            evidence.broken("P10", f"entry {record.sequence}: {place} was given up before its time")
         settles_at = getattr(record.entry, "settles_at", None)
         if settles_at is not None and row.operation == ACTION:
             settled[place[0]] = max(settled.get(place[0], 0.0), settles_at)
+
+
+def _judge_step_deadlines(evidence: Evidence) -> None:
+    for each in evidence.plan.operations:
+        started = evidence.records(each.key, ACTION, "attempt_started")
+        if not started or "deadline" not in each.spec:
+            continue
+        first = started[0].entry
+        assert isinstance(first, AttemptStarted)
+        seconds = float(each.spec["deadline"][:-1])
+        if first.deadline_at is None or first.deadline_at > started[0].row.recorded_at + seconds + 0.01:
+            evidence.broken("P10", f"the deadline of {each.key} is {first.deadline_at}")
+            continue
+        for record in started[1:]:
+            if committed_before(evidence, record) > first.deadline_at + CLOCK_BEHIND_SECONDS:
+                evidence.broken("P10", f"{each.key} was attempted after its deadline")

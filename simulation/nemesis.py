@@ -81,6 +81,7 @@ class Cluster:
             definitions=simulated.Definitions(database),
             requests=simulated.Requests(database),
             listener=simulated.Ears(database),
+            events=simulated.Events(database),
         )
         coordinator = Coordinator(
             stores, self._participants, self._settings, random.Random(dice.random()), clock=node.clock

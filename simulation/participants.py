@@ -16,6 +16,7 @@ from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import (
     Cause,
+    Held,
     Outcome,
     Pending,
     Refused,
@@ -49,6 +50,7 @@ class Weather:
     refuses: float = 0.0
     refuses_to_undo: float = 0.0
     forgets: float = 0.0
+    holds: float = 0.0
 
 
 @dataclass(slots=True)
@@ -84,6 +86,9 @@ class Participants:
 
     async def invoke(self, invoke: Invoke) -> Outcome:
         node = node_of_context()
+        if self._happens("holds"):
+            self.history.held.add((invoke.saga_id, invoke.step, str(invoke.operation), invoke.attempt))
+            return Held(Cause("RESOURCE_EXHAUSTED", "no room"), self.dice.choice((0.05, 0.5, 3.0)))
         answered: asyncio.Future[Outcome] = self.loop.create_future()
         call = self._sent(invoke, node.id)
         self.loop.later(invoke.timeout_seconds, self._time_out, answered)

@@ -60,10 +60,10 @@ class Clients:
                 case Unavailable() | None:
                     return is_patient
                 case _:
-                    self._surprise("start_saga", answer)
+                    self.surprise("start_saga", answer)
             return False
 
-        self._ask(lambda coordinator: coordinator.start_saga(request), answered)
+        self.ask(lambda coordinator: coordinator.start_saga(request), answered)
 
     def _follow(self, saga_id: str) -> None:
         chance = self._dice.random()
@@ -90,7 +90,7 @@ class Clients:
                 case None:
                     return True
                 case _:
-                    self._surprise("cancel", answer)
+                    self.surprise("cancel", answer)
             cancel.answered_at = self._loop.now
             return False
 
@@ -98,7 +98,7 @@ class Clients:
             await coordinator.cancel(saga_id, "changed my mind", "operator")
             return "done"
 
-        self._ask(ask, answered, patience=25.0)
+        self.ask(ask, answered, patience=25.0)
 
     def _wait(self, saga_id: str) -> None:
         async def ask(coordinator: Coordinator) -> bool:
@@ -110,10 +110,10 @@ class Clients:
 
         def answered(answer: Any) -> bool:
             if isinstance(answer, Exception) and not isinstance(answer, Unavailable):
-                self._surprise("wait", answer)
+                self.surprise("wait", answer)
             return False
 
-        self._ask(ask, answered)
+        self.ask(ask, answered)
 
     # Reports.
 
@@ -133,18 +133,20 @@ class Clients:
                 case NotPossibleNow():
                     report.answers.append(None)
                 case _:
-                    self._surprise("report_outcome", answer)
+                    self.surprise("report_outcome", answer)
             return False
 
-        self._ask(ask, answered, patience=25.0)
+        self.ask(ask, answered, patience=25.0)
 
     # How to ask.
 
-    def _ask(self, ask: Ask, answered: Callable[[Any], bool], patience: float = _ANSWER_SECONDS_MAX) -> None:
+    def ask(self, ask: Ask, answered: Callable[[Any], bool], patience: float = _ANSWER_SECONDS_MAX) -> None:
+        """Asks some coordinator, and another one as long as `answered` says so of an answer; None: none came in time."""
         self.asking += 1
         _Question(self, self._loop, self._dice, ask, answered, patience).send()
 
-    def _surprise(self, what: str, answer: Any) -> None:
+    def surprise(self, what: str, answer: Any) -> None:
+        """Takes down an answer that no program should give."""
         self._history.defects.append(f"{what} answered {answer!r}")
 
 
