@@ -17,6 +17,8 @@ from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.explain_svg import draw_svg
 from saga_coordinator.saga.explain_text import drawing
 from saga_coordinator.saga.explain_words import in_words
+from saga_coordinator.saga.lint import RULES, Smell
+from saga_coordinator.saga.lint import lint as find_smells
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.rehearse_answers import Answers, make_answers
 from saga_coordinator.saga.rehearse_report import report_json, report_lines
@@ -187,4 +189,47 @@ def _write(file: Path, text: str) -> None:
         file.write_text(text, encoding="utf-8")
 
 
-COMMANDS = (explain, simulate)
+@click.command(short_help="Tell what FILE's saga may do that its author may not want.")
+@_file
+@click.option("--strict", "is_strict", is_flag=True, help="Exit with 1 when there is anything to tell.")
+@click.option(
+    "--ignore",
+    "ignored",
+    metavar="RULE",
+    multiple=True,
+    type=click.Choice(tuple(RULES)),
+    help="Leave that rule out.",
+)
+@click.option(
+    "--format",
+    "form",
+    default="text",
+    show_default=True,
+    type=click.Choice(["text", "json"]),
+    help="How to tell it.",
+)
+def lint(file: Path, is_strict: bool, ignored: tuple[str, ...], form: str) -> None:
+    """Tell what is allowed in the definitions in FILE and yet seldom meant: why, and how to mend it."""
+    found = [
+        (read, smell)
+        for read in _read(file)
+        for smell in find_smells(read.definition, read.document.content)
+        if smell.rule not in ignored
+    ]
+    if form == "json":
+        click.echo(
+            json.dumps([_smell_json(read, smell) for read, smell in found], indent=2, ensure_ascii=False)
+        )
+    else:
+        for read, smell in found:
+            click.echo(f"{read.document.locate(smell.path)}: {smell}")
+    if found and is_strict:
+        raise Failure(f"{file}: {len(found)} to mend, or to leave out by --ignore")
+
+
+def _smell_json(read: _Read, smell: Smell) -> dict[str, Any]:
+    place = read.document.locate(smell.path)
+    return {"definition": read.definition.name, "place": place, **smell._asdict()}
+
+
+COMMANDS = (explain, lint, simulate)
