@@ -21,12 +21,15 @@ from saga_coordinator.participants.tasks import outcome_of
 from saga_coordinator.pb.saga.internal.v1.forward_service_pb2 import ForwardRequest, ForwardResponse
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.errors import Unavailable
-from saga_coordinator.saga.outcome import Cause, Outcome, Unknown, clip
+from saga_coordinator.saga.outcome import Cause, Held, Outcome, Unknown, clip
 
 FORWARD = "/saga.internal.v1.ForwardService/Forward"
 
 KNOWN_SECONDS = 1.0
 """How long it is relied on who was where; also how long a coordinator that could not be reached is left alone."""
+
+HELD_SECONDS = 1.0
+"""After how long what another coordinator had no room for is tried again: by then it is known where there are workers."""
 
 CONNECT_SECONDS = 1.0
 _OVERDUE_SECONDS = 2.0
@@ -100,7 +103,8 @@ class Peers:
             for place in self._places
             if place.participant == participant
             and (not place.methods or method in place.methods)
-            and self._peers[place.coordinator_id].left_alone_until <= now
+            and (peer := self._peers.get(place.coordinator_id)) is not None
+            and peer.left_alone_until <= now
         ]
         if len(found) > 1:
             return random.choice(found)  # noqa: S311  # to spread the load
@@ -136,7 +140,11 @@ class Peers:
             response.ParseFromString(reply or b"")
         except DecodeError as error:
             return invalid_reply(f"the answer of the coordinator at {peer.address} does not parse: {error}")
-        return outcome_of(response.outcome, self._payload_bytes_max)
+        outcome = outcome_of(response.outcome, self._payload_bytes_max)
+        if isinstance(outcome, Held):
+            message = f"no worker of `{participant}` at the coordinator at {peer.address} began it"
+            return Held(Cause("UNAVAILABLE", clip(message)), HELD_SECONDS)
+        return outcome
 
     async def close(self) -> None:
         """Cancels what is under way."""

@@ -182,9 +182,8 @@ class Pool:
         self._idle.pop(stream, None)
 
     def woken_in_vain(self) -> None:
-        """A worker that had been woken has gone instead."""
+        """A worker that had been woken has gone instead; its transport comes all the same, and has another one woken."""
         self._woken -= 1
-        self._rouse_for_all()
 
     def _rouse(self, method: str) -> None:
         for stream in self._idle:

@@ -1,0 +1,308 @@
+"""Who gets which task, whatever workers do and in whichever order: the state behind the streams, without any network."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from saga_coordinator.participants.worker_stream import BATCH_BYTES_MAX, Assignment, Greeting, Pool, Stream
+from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task, WorkResponse
+from saga_coordinator.saga.outcome import Cause, Outcome, Succeeded, Unknown
+
+METHODS = ("charge", "refund")
+
+
+class Desk:
+    """A pool with its streams and tasks; nothing is sent until `flush`."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.changes = 0
+        self.pool = Pool("payments", self._changed)
+        self.streams: list[Stream] = []
+        self.assignments: list[Assignment] = []
+        self.sent: Counter[str] = Counter()
+        self.cut: list[Stream] = []
+        self._waiting: list[Stream] = []
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    def connect(self, tasks_at_once: int, methods: frozenset[str] = frozenset()) -> Stream:
+        greeting = Greeting("payments", methods, tasks_at_once, f"worker {len(self.streams)}", "")
+        stream = Stream(self.pool, greeting, lambda: self._waiting.append(stream), 0.0)
+        stream.on_cut = lambda _: self.cut.append(stream)
+        stream.enter()
+        self.streams.append(stream)
+        return stream
+
+    def put(self, method: str = "charge", size: int = 0) -> Assignment:
+        task = Task(idempotency_key=f"key {len(self.assignments)}", method=method, step="x" * size)
+        outcome: asyncio.Future[Outcome] = self.loop.create_future()
+        self.assignments.append(Assignment(task, outcome, ends_at=10.0))
+        self.pool.put(self.assignments[-1])
+        return self.assignments[-1]
+
+    def flush(self) -> list[tuple[Stream, WorkResponse]]:
+        """Sends what there is to send, a message of each worker in turn; returns every message."""
+        messages = []
+        while self._waiting:
+            stream = self._waiting.pop(0)
+            had = len(stream.given)
+            if message := stream.next_message(1.0):
+                messages.append((stream, WorkResponse.FromString(message)))
+                self.sent.update(task.idempotency_key for task in messages[-1][1].tasks)
+                assert len(stream.given) <= max(had, stream.credits)
+                self._waiting.append(stream)
+        return messages
+
+    def close(self) -> None:
+        self.loop.close()
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    fresh = Desk()
+    yield fresh
+    fresh.close()
+
+
+def test_what_is_there_goes_in_one_message(desk: Desk) -> None:
+    stream = desk.connect(10)
+    for _ in range(3):
+        desk.put()
+    ((to, message),) = desk.flush()
+    assert to is stream
+    assert [(task.task_id, task.idempotency_key) for task in message.tasks] == [
+        (1, "key 0"),
+        (2, "key 1"),
+        (3, "key 2"),
+    ]
+    assert [task.timeout.seconds for task in message.tasks] == [9, 9, 9], "what is left of the ten"
+
+
+def test_a_message_is_closed_once_it_is_large(desk: Desk) -> None:
+    desk.connect(10)
+    for _ in range(3):
+        desk.put(size=BATCH_BYTES_MAX // 2 + 1)
+    assert [len(message.tasks) for _, message in desk.flush()] == [2, 1]
+
+
+def test_idle_workers_share_what_comes_at_once(desk: Desk) -> None:
+    for _ in range(4):
+        desk.connect(100)
+    for _ in range(10):
+        desk.put()
+    assert sorted(len(message.tasks) for _, message in desk.flush()) == [2, 2, 3, 3]
+
+
+def test_one_task_goes_to_the_worker_that_has_rested_longest(desk: Desk) -> None:
+    streams = [desk.connect(1) for _ in range(3)]
+    turns = []
+    for _ in range(6):
+        desk.put()
+        ((stream, message),) = desk.flush()
+        turns.append(streams.index(stream))
+        stream.settle(message.tasks[0].task_id, Succeeded())
+        stream.settled()
+    assert turns == [0, 1, 2, 0, 1, 2]
+
+
+def test_the_oldest_task_is_first_whatever_its_method(desk: Desk) -> None:
+    for method in ("refund", "charge", "refund"):
+        desk.put(method)
+    desk.connect(3)
+    ((_, message),) = desk.flush()
+    assert [task.idempotency_key for task in message.tasks] == ["key 0", "key 1", "key 2"]
+
+
+def test_what_is_served_is_known_and_its_changes_are_told(desk: Desk) -> None:
+    assert desk.pool.methods is None
+    some = desk.connect(1, frozenset({"charge"}))
+    assert desk.pool.methods == {"charge"}
+    assert (desk.pool.serves("charge"), desk.pool.serves("refund")) == (True, False)
+    everything = desk.connect(1)
+    assert desk.pool.methods == frozenset()
+    changes = desk.changes
+    desk.connect(1)
+    assert desk.changes == changes, "nothing new to tell"
+    everything.end()
+    some.end()
+    assert desk.pool.serves("refund")
+
+
+def test_only_who_performs_it_is_woken(desk: Desk) -> None:
+    desk.connect(1, frozenset({"refund"}))
+    charging = desk.connect(1, frozenset({"charge"}))
+    desk.put("charge")
+    assert [to for to, _ in desk.flush()] == [charging]
+
+
+def _leaves(stream: Stream) -> None:
+    stream.take_no_more()
+
+
+def _has_no_room(stream: Stream) -> None:
+    stream.change_credits(0)
+    stream.settled()
+
+
+def _breaks(stream: Stream) -> None:
+    stream.end()
+
+
+@pytest.mark.parametrize("act", [_leaves, _has_no_room, _breaks])
+def test_what_a_worker_was_woken_for_goes_to_another_when_it_does_not_come(
+    act: Callable[[Stream], None], desk: Desk
+) -> None:
+    first, second = desk.connect(1), desk.connect(1)
+    desk.put()
+    assert first.is_woken
+    act(first)
+    assert [to for to, _ in desk.flush()] == [second]
+
+
+def test_who_is_being_told_something_is_not_waited_for(desk: Desk) -> None:
+    """The message may be stuck in its connection."""
+    told, free = desk.connect(1), desk.connect(1)
+    told.say(WorkResponse(heartbeat=True))
+    desk.put()
+    assert free.is_woken
+    assert not told.is_woken
+
+
+def test_who_was_silent_on_an_overdue_task_gets_no_more_until_it_is_heard_of(desk: Desk) -> None:
+    silent = desk.connect(2)
+    overdue = desk.put()
+    desk.flush()
+    overdue.outcome.cancel()
+    silent.is_overdue(overdue.given_at)
+    silent.settled()
+    desk.put()
+    assert not desk.flush()
+    silent.heard(2.0)
+    silent.settled()
+    assert [to for to, _ in desk.flush()] == [silent]
+
+
+class Streams(RuleBasedStateMachine):
+    """Any order of acts; now and then everything woken has its turn."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.desk = Desk()
+        self.gone: set[Stream] = set()
+        self.given_up: set[int] = set()
+
+    def teardown(self) -> None:
+        self.nobody_waits_while_there_is_room()
+        self.desk.close()
+
+    @property
+    def alive(self) -> list[Stream]:
+        return [stream for stream in self.desk.streams if stream not in self.gone]
+
+    def pick(self, data: st.DataObject) -> Stream:
+        return data.draw(st.sampled_from(self.alive))
+
+    @rule(at_once=st.integers(1, 3), methods=st.frozensets(st.sampled_from(METHODS)))
+    def connects(self, at_once: int, methods: frozenset[str]) -> None:
+        self.desk.connect(at_once, methods)
+
+    @rule(methods=st.lists(st.sampled_from(METHODS), min_size=1, max_size=6))
+    def tasks_come(self, methods: list[str]) -> None:
+        for method in methods:
+            self.desk.put(method)
+
+    @precondition(lambda self: any(stream.given for stream in self.alive))
+    @rule(data=st.data())
+    def is_told(self, data: st.DataObject) -> None:
+        stream = data.draw(st.sampled_from([stream for stream in self.alive if stream.given]))
+        task_id = data.draw(st.sampled_from(sorted(stream.given)))
+        assignment = stream.given[task_id]
+        was_over = assignment.outcome.done()
+        late = stream.settle(task_id, Succeeded())
+        assert (late is not None) == was_over
+        assert stream.settle(task_id, Succeeded()) is None, "told before"
+        stream.heard(2.0)
+        stream.settled()
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data(), task_id=st.sampled_from([-1, 0, 10_000]))
+    def tells_of_a_task_not_given(self, data: st.DataObject, task_id: int) -> None:
+        stream = self.pick(data)
+        before = {id(each) for each in self.desk.assignments if each.outcome.done()}
+        assert stream.settle(task_id, Succeeded()) is None
+        assert before == {id(each) for each in self.desk.assignments if each.outcome.done()}
+        assert any(message.rejections for to, message in self.desk.flush() if to is stream)
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data(), at_once=st.integers(0, 3))
+    def changes_its_credits(self, data: st.DataObject, at_once: int) -> None:
+        stream = self.pick(data)
+        stream.change_credits(at_once)
+        stream.settled()
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def says_goodbye(self, data: st.DataObject) -> None:
+        stream = self.pick(data)
+        stream.take_no_more()
+        stream.settled()
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def breaks(self, data: st.DataObject) -> None:
+        stream = self.pick(data)
+        had = list(stream.given.values())
+        stream.end()
+        self.gone.add(stream)
+        assert all(each.outcome.done() for each in had)
+
+    @precondition(lambda self: any(not each.outcome.done() for each in self.desk.assignments))
+    @rule(data=st.data())
+    def runs_out_of_time(self, data: st.DataObject) -> None:
+        waiting = [each for each in self.desk.assignments if not each.outcome.done()]
+        assignment = data.draw(st.sampled_from(waiting))
+        if assignment.stream is None:
+            self.desk.pool.forget(assignment)
+            self.given_up.add(id(assignment))
+            assignment.outcome.cancel()
+        else:
+            assignment.settle(Unknown(Cause("DEADLINE_EXCEEDED", "no outcome")))
+            assignment.stream.is_overdue(assignment.given_at)
+            assignment.stream.settled()
+
+    @rule()  # and in the end
+    def nobody_waits_while_there_is_room(self) -> None:
+        self.desk.flush()
+        queued = [
+            each for each in self.desk.assignments if each.stream is None and id(each) not in self.given_up
+        ]
+        for stream in self.desk.pool.streams:
+            served = [each for each in queued if not stream.methods or each.task.method in stream.methods]
+            assert not (served and stream.room > 0), "a task waits beside a worker with room"
+
+    @invariant()
+    def each_task_is_sent_once_and_to_one_that_performs_it(self) -> None:
+        assert all(count == 1 for count in self.desk.sent.values())
+        for stream in self.alive:
+            for assignment in stream.given.values():
+                assert not stream.methods or assignment.task.method in stream.methods
+
+    @invariant()
+    def the_pool_counts_right(self) -> None:
+        pool = self.desk.pool
+        assert pool._queued == sum(map(len, pool._queues.values()))
+        assert pool._woken == sum(stream.is_woken for stream in self.alive)
+        assert set(pool._idle) <= pool.streams
+
+
+TestStreams = Streams.TestCase
+TestStreams.settings = settings(max_examples=200, stateful_step_count=20, deadline=None)
