@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from saga_coordinator.saga.rehearse_scenarios import simulate as rehearse_all
 from saga_coordinator.saga.rehearse_schema import sketch_of
 
 SCENARIOS_DEFAULT = 2000
+_PLAIN = str.maketrans("─▶◀│┌┐└┘├◆", "-><|+++++*")
 
 _file = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 
@@ -68,7 +70,16 @@ def explain(file: Path, picture: Path | None) -> None:
         return
     for number, read in enumerate(found):
         lines = ("", *drawing(read.definition), "", *in_words(read.definition))
-        click.echo("\n".join([*([""] if number else []), read.definition.name, *lines]))
+        _draw("\n".join([*([""] if number else []), read.definition.name, *lines]))
+
+
+def _draw(text: str) -> None:
+    """Prints it, with plain characters where the terminal has no others."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN).encode("ascii", "replace").decode()
+    click.echo(text)
 
 
 @click.command(short_help="Rehearse every failure that FILE's saga can meet.")

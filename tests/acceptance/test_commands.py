@@ -25,7 +25,19 @@ from tests.acceptance.conftest import (
 
 EXAMPLE = ROOT / "examples" / "order_fulfilment" / "definition.yaml"
 COMMANDS = ["definition", "demo", "dev", "health", "migrate", "postgres", "serve", "version"]
-VERBS = ["apply", "default", "delete", "deprecate", "diff", "get", "list", "validate"]
+VERBS = [
+    "apply",
+    "default",
+    "delete",
+    "deprecate",
+    "diff",
+    "explain",
+    "get",
+    "lint",
+    "list",
+    "simulate",
+    "validate",
+]
 # Nothing listens there: the port is reserved, and nobody may without being root.
 NOWHERE = "127.0.0.1:1"
 
