@@ -1,10 +1,12 @@
 """`definition explain`, `lint` and `simulate`, as their users call them."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from saga_coordinator.saga.lint import RULES
 from tests.acceptance.conftest import ROOT, run_here, run_program
 
 EXAMPLE = ROOT / "examples" / "order_fulfilment" / "definition.yaml"
@@ -117,3 +119,8 @@ def test_faults_of_the_definition_are_told_first(verb: str, tmp_path: Path) -> N
     done = run_here("definition", verb, file)
     assert done.returncode == 1
     assert f"error: {file}:2: steps[0].action: is required" in done.stderr
+
+
+def test_the_documentation_names_every_rule() -> None:
+    rows = re.findall(r"^\| `([a-z-]+)` \|", (ROOT / "docs" / "exploring.md").read_text(), re.MULTILINE)
+    assert rows == list(RULES)
