@@ -9,9 +9,11 @@ from typing import Any
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from saga_coordinator.engine.advance import Run
+from saga_coordinator.engine.requests import Answer
 from saga_coordinator.participants.payload import NESTING_MAX, PayloadError, fill, to_value
 from saga_coordinator.pb.saga.v1 import definition_pb2, definition_service_pb2, saga_pb2, saga_service_pb2
 from saga_coordinator.saga.definition import Definition
+from saga_coordinator.saga.effects import NotApplied
 from saga_coordinator.saga.entries import decode
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause
@@ -34,6 +36,8 @@ _EFFECTS = {effect: saga_pb2.Effect.Value(f"EFFECT_{effect.name}") for effect in
 _OPERATIONS = {
     str(kind): saga_pb2.OperationKind.ValueType(number) for number, kind in OPERATION_KINDS.items()
 }
+
+_RESULTS = {reason: saga_service_pb2.ReportResult.Value(f"REPORT_RESULT_{reason}") for reason in NotApplied}
 
 _BODY_NESTING_MAX = NESTING_MAX + 1
 """A body holds payloads, each as deeply nested as a payload may be."""
@@ -193,6 +197,13 @@ def preview_message(preview: Preview) -> saga_service_pb2.PreviewCompensationRes
     for each in preview.uncomputable:
         message.uncomputable.add(step=each.step, problem=each.problem)
     return message
+
+
+def report_result(answer: Answer) -> saga_service_pb2.ReportResult.ValueType:
+    """What a report came to; unspecified where the saga's owner is of a version that does not say."""
+    if answer.is_applied:
+        return saga_service_pb2.REPORT_RESULT_APPLIED
+    return _RESULTS[answer.because] if answer.because else saga_service_pb2.REPORT_RESULT_UNSPECIFIED
 
 
 def instant(at: datetime) -> timestamp_pb2.Timestamp:

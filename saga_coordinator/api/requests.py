@@ -26,11 +26,11 @@ from saga_coordinator.pb.saga.v1 import (
     worker_service_pb2,
 )
 from saga_coordinator.saga.errors import Fault, InvalidDefinition, InvalidRequest
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.inputs import EventArrived
+from saga_coordinator.saga.inputs import EventArrived, HeartbeatReceived, OutcomeReported
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX, Cause, Outcome, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.parsing_actions import DEADLINE_SECONDS_MAX
+from saga_coordinator.saga.token import AttemptNamed, parse_token
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.sagas import SagaFilter
 
@@ -231,14 +231,10 @@ def cancel_saga(request: saga_service_pb2.CancelSagaRequest) -> tuple[str, str, 
 
 def report_outcome(
     request: saga_service_pb2.ReportOutcomeRequest, payload_bytes_max: int
-) -> tuple[str, str, OperationKind, Outcome]:
-    """The saga's id, the step, which operation of it, and what became of that."""
+) -> tuple[str, OutcomeReported]:
+    """The saga's id, and what became of which operation of it."""
     faults = _Faults()
-    found = faults.saga_id(request.saga_id)
-    step = faults.line("step", request.step, STEP_KEY_CHARACTERS_MAX, is_required=True)
-    operation = OPERATION_KINDS.get(request.operation)
-    if operation is None:
-        faults.add("operation", "must be OPERATION_KIND_ACTION or OPERATION_KIND_COMPENSATION")
+    named = _attempt(faults, request)
     outcome: Outcome | None = None
     match request.WhichOneof("outcome"):
         case "succeeded":
@@ -250,9 +246,49 @@ def report_outcome(
         case _:
             faults.add("outcome", "is required: one of succeeded, refused and unknown")
     faults.done()
-    assert operation is not None
+    assert named is not None
     assert outcome is not None
-    return found, step, operation, outcome
+    return named.saga_id, OutcomeReported(named.step, named.operation, outcome, named.attempt)
+
+
+def heartbeat(request: saga_service_pb2.HeartbeatRequest) -> tuple[str, HeartbeatReceived]:
+    """The saga's id, and who is still at which operation of it."""
+    faults = _Faults()
+    named = _attempt(faults, request)
+    details = faults.text("details", request.details)
+    faults.done()
+    assert named is not None
+    return named.saga_id, HeartbeatReceived(named.step, named.operation, named.attempt, details)
+
+
+def _attempt(
+    faults: _Faults, request: saga_service_pb2.ReportOutcomeRequest | saga_service_pb2.HeartbeatRequest
+) -> AttemptNamed | None:
+    """Whose operation is meant, by the token or by three fields, which leave the attempt open."""
+    if request.token:
+        for path in ("saga_id", "step", "operation"):
+            if getattr(request, path):
+                faults.add(path, "must not be given beside token, which names it")
+        if (named := named_by(request.token)) is None:
+            faults.add(
+                "token", "is none of ours: send back what came with the call as `saga-token`, unchanged"
+            )
+        return named
+    saga_id = faults.saga_id(request.saga_id)
+    step = faults.line("step", request.step, STEP_KEY_CHARACTERS_MAX, is_required=True)
+    operation = OPERATION_KINDS.get(request.operation)
+    if operation is None:
+        faults.add("operation", "must be OPERATION_KIND_ACTION or OPERATION_KIND_COMPENSATION")
+        return None
+    return AttemptNamed(saga_id, step, operation, 0)
+
+
+def named_by(token: str) -> AttemptNamed | None:
+    """The attempt that a token names; None when it is none of ours."""
+    try:
+        return parse_token(token)
+    except ValueError:
+        return None
 
 
 def signal_saga(

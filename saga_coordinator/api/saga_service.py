@@ -12,6 +12,7 @@ from saga_coordinator.api.convert import (
     entry_message,
     folded,
     preview_message,
+    report_result,
     saga_message,
     settled_message,
     started_message,
@@ -72,12 +73,14 @@ class SagaService:
                 pb.WaitSagaRequest()
                 | pb.WatchSagaRequest()
                 | pb.CancelSagaRequest()
-                | pb.ReportOutcomeRequest()
                 | pb.SignalSagaRequest()
                 | pb.DecideApprovalRequest()
                 | pb.PreviewCompensationRequest()
             ):
                 return Resource("saga.v1.Saga", request.saga_id)
+            case pb.ReportOutcomeRequest() | pb.HeartbeatRequest():
+                named = requests.named_by(request.token)
+                return Resource("saga.v1.Saga", named.saga_id if named else request.saga_id)
             case _:
                 return None
 
@@ -176,9 +179,19 @@ class SagaService:
     async def ReportOutcome(  # noqa: N802
         self, request: pb.ReportOutcomeRequest, context: Context
     ) -> pb.ReportOutcomeResponse:
-        saga_id, step, operation, outcome = requests.report_outcome(request, self._payload_bytes_max)
-        applied = await unhindered(self._coordinator.report_outcome(saga_id, step, operation, outcome))
-        return pb.ReportOutcomeResponse(applied=applied, saga=await self._saga(saga_id))
+        saga_id, reported = requests.report_outcome(request, self._payload_bytes_max)
+        answer = await unhindered(self._coordinator.report(saga_id, reported))
+        return pb.ReportOutcomeResponse(
+            applied=answer.is_applied, saga=await self._saga(saga_id), result=report_result(answer)
+        )
+
+    async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:  # noqa: N802
+        saga_id, received = requests.heartbeat(request)
+        heartbeat = await unhindered(self._coordinator.heartbeat(saga_id, received))
+        response = pb.HeartbeatResponse(awaited=heartbeat.is_awaited)
+        if heartbeat.timeout_seconds is not None:
+            response.timeout.FromMilliseconds(round(1000 * heartbeat.timeout_seconds))
+        return response
 
     async def SignalSaga(self, request: pb.SignalSagaRequest, context: Context) -> pb.SignalSagaResponse:  # noqa: N802
         saga_id, event = requests.signal_saga(request, self._payload_bytes_max)

@@ -16,7 +16,7 @@ from grpc_health.v1 import health, health_pb2
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from saga_coordinator import telemetry
-from saga_coordinator.api import definition_service, saga_service, worker_service
+from saga_coordinator.api import definition_service, directory_service, saga_service, worker_service
 from saga_coordinator.api.reflection import add_reflection
 from saga_coordinator.api.rpc import CallsInFlight, Service, handler_of
 from saga_coordinator.saga.errors import SagaError
@@ -63,6 +63,7 @@ class Server:
         definitions: definition_service.DefinitionService,
         sagas: saga_service.SagaService,
         workers: worker_service.WorkerService,
+        directory: directory_service.DirectoryService,
         *,
         is_ready: Callable[[], bool],
     ) -> None:
@@ -73,6 +74,7 @@ class Server:
             (definition_service.DESCRIPTOR, definitions),
             (saga_service.DESCRIPTOR, sagas),
             (worker_service.DESCRIPTOR, workers),
+            (directory_service.DESCRIPTOR, directory),
         )
         self._server.add_generic_rpc_handlers(
             [handler_of(descriptor, service, self._calls) for descriptor, service in served]

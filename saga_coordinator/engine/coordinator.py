@@ -13,6 +13,7 @@ from saga_coordinator.engine.advance import Advance, Run
 from saga_coordinator.engine.children import Children
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.events import Published, Publishing
+from saga_coordinator.engine.heartbeats import Heartbeat, Heartbeats
 from saga_coordinator.engine.lease import Lease, boot_seconds
 from saga_coordinator.engine.ownership import Claiming, EngineSettings
 from saga_coordinator.engine.ports import (
@@ -24,7 +25,7 @@ from saga_coordinator.engine.ports import (
     Requests,
     Sagas,
 )
-from saga_coordinator.engine.requests import Answer, Asked, Inbox
+from saga_coordinator.engine.requests import Answer, Asked, Inbox, answer_of
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.engine.tasks import end
 from saga_coordinator.saga.decide import (
@@ -32,6 +33,7 @@ from saga_coordinator.saga.decide import (
     CancelAsked,
     Decision,
     EventArrived,
+    HeartbeatReceived,
     Invoke,
     OutcomeReported,
     RecallAsked,
@@ -134,6 +136,7 @@ class Coordinator:
         )
         self._advance = Advance(stores.journal, self._lease, dice=dice)
         self._children = Children(self)
+        self._heartbeats = Heartbeats()
         self._drive = Drive(self._advance, _Callers(participants, self._children, self._lease), self._lease)
         self._publishing = Publishing(stores.events, self.signal)
         self._drive.look_for_event = self._publishing.look
@@ -352,7 +355,24 @@ class Coordinator:
             NotPossibleNow: no such step, or the operation was never attempted.
             Unavailable: the database is away, or the coordinator that drives the saga did not answer.
         """
-        return (await self._deliver(saga_id, OutcomeReported(step, operation, outcome))).is_applied
+        return (await self.report(saga_id, OutcomeReported(step, operation, outcome))).is_applied
+
+    async def report(self, saga_id: str, reported: OutcomeReported) -> Answer:
+        """The same; the answer also says why a report moved nothing."""
+        return await self._deliver(saga_id, reported)
+
+    async def heartbeat(self, saga_id: str, heartbeat: HeartbeatReceived) -> Heartbeat:
+        """Takes a sign of life about a pending operation; from memory, where one was taken not long before.
+
+        Raises:
+            NotFound: no such saga.
+            NotPossibleNow: no such step, or the operation was never attempted.
+            Unavailable: the database is away, or the coordinator that drives the saga did not answer.
+        """
+        if remembered := self._heartbeats.remembered(saga_id, heartbeat, self._lease.now()):
+            return remembered
+        answer = await self._deliver(saga_id, heartbeat)
+        return self._heartbeats.taken(saga_id, heartbeat, answer, self._lease.now())
 
     async def signal(self, saga_id: str, event: EventArrived) -> bool:
         """Sends an event to one saga, durably; False when it had come before.
@@ -468,7 +488,7 @@ class Coordinator:
             except OwnershipLost:
                 await asyncio.sleep(_POLL_SECONDS[0])
                 continue
-            return Answer(decision.refusal, decision.is_applied)
+            return answer_of(decision)
 
     async def _append_to_settled(self, saga_id: str, happened: Asked) -> Decision:
         """A settled saga has no owner and needs none: what is late is appended; one recalled is queued for who has room."""

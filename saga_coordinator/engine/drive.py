@@ -25,8 +25,17 @@ from saga_coordinator.saga.decide import (
     SetTimer,
     TimerFired,
 )
+from saga_coordinator.saga.definition import CHILD_PARTICIPANT
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
-from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded, Unknown, clip
+from saga_coordinator.saga.outcome import (
+    Cause,
+    Outcome,
+    Refused,
+    Succeeded,
+    Unknown,
+    clip,
+    is_decisive_status,
+)
 from saga_coordinator.saga.state import SETTLED, SagaStatus
 
 _log = structlog.get_logger(__name__)
@@ -217,8 +226,10 @@ class Drive:
     async def _poll(self, run: Run, call: Invoke) -> None:
         """Asks again about an operation that was accepted before; only a decisive answer says anything new."""
         outcome = await self._invoke(call)
-        if isinstance(outcome, Succeeded | Refused) and not run.is_dropped:
-            self.happened(run, OutcomeReported(call.step, call.operation, outcome))
+        is_child = call.participant == CHILD_PARTICIPANT
+        is_told = isinstance(outcome, Succeeded | Refused) if is_child else is_decisive_status(outcome)
+        if is_told and not run.is_dropped:
+            self.happened(run, OutcomeReported(call.step, call.operation, outcome, call.attempt))
         elif not run.is_dropped:
             self.happened(run, TimerFired())  # nothing is in flight any more, so the saga may be let go
 

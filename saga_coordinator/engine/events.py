@@ -50,7 +50,7 @@ class Publishing:
                 except (NotFound, NotPossibleNow):  # it has ended meanwhile
                     return False
 
-        waiting = await self._events.waiting(event.name, event.correlation)
+        waiting = await self._events.waiting(event.event_id)
         counted = sum(await asyncio.gather(*(tell(saga_id) for saga_id in waiting)))
         if counted:
             await self._events.matched(event.event_id)

@@ -74,10 +74,10 @@ class Events(Protocol):
     """Every method raises Unavailable when the database is away."""
 
     async def keep(self, event: Event) -> bool:
-        """Makes a published event durable; False when it counted before. AlreadyExists when its identity is a different one's."""
+        """Makes a published event durable; False when all who waited have got it. AlreadyExists for a different one's identity."""
 
-    async def waiting(self, name: str, correlation: str) -> list[str]:
-        """The sagas that wait, or have waited, for such an event."""
+    async def waiting(self, event_id: str) -> list[str]:
+        """The sagas that waited, or had waited, for such an event when it was published."""
 
     async def matched(self, event_id: str) -> None:
         """Sagas that waited have got the event, so none that waits later will."""

@@ -21,10 +21,14 @@ from saga_coordinator.engine.tasks import end
 from saga_coordinator.saga.decide import (
     ApprovalDecided,
     CancelAsked,
+    Decision,
     EventArrived,
+    HeartbeatReceived,
+    NotApplied,
     OutcomeReported,
     RecallAsked,
 )
+from saga_coordinator.saga.effects import HeartbeatTaken
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
@@ -33,17 +37,43 @@ from saga_coordinator.store.requests import Request
 REQUESTS_AT_ONCE = 100
 _LISTEN_AGAIN_SECONDS = 1.0
 
-Asked = CancelAsked | OutcomeReported | EventArrived | ApprovalDecided | RecallAsked
+Asked = CancelAsked | OutcomeReported | HeartbeatReceived | EventArrived | ApprovalDecided | RecallAsked
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a saga's owner says: `refusal` is None when it did as asked; `is_applied` whether that moved anything."""
+    """What a saga's owner says: `refusal` is None when it did as asked; `is_applied` whether that moved anything.
+
+    `because` and `heartbeat` as in `Decision`; also None from an owner of an earlier version.
+    """
 
     refusal: str | None
     is_applied: bool
+    because: NotApplied | None = None
+    heartbeat: HeartbeatTaken | None = None
+
+
+def answer_of(decision: Decision) -> Answer:
+    return Answer(decision.refusal, decision.is_applied, decision.because, decision.heartbeat)
+
+
+def encode_answer(answer: Answer) -> dict[str, Any]:
+    """The JSON that an answered request carries; what is None is left out, as earlier versions do not know of it."""
+    body = asdict(answer)
+    return {name: value for name, value in body.items() if name == "refusal" or value is not None}
+
+
+def decode_answer(body: dict[str, Any]) -> Answer:
+    """What `encode_answer` encoded."""
+    because, heartbeat = body.get("because"), body.get("heartbeat")
+    return Answer(
+        body["refusal"],
+        body["is_applied"],
+        NotApplied(because) if because else None,
+        HeartbeatTaken(**heartbeat) if heartbeat else None,
+    )
 
 
 def encode_asked(asked: Asked) -> dict[str, Any]:
@@ -51,8 +81,11 @@ def encode_asked(asked: Asked) -> dict[str, Any]:
     match asked:
         case CancelAsked():
             return {"kind": "cancel", "reason": asked.reason, "requested_by": asked.requested_by}
-        case OutcomeReported(step, operation, outcome):
-            return {"kind": "report", "step": step, "operation": str(operation), **_encode_outcome(outcome)}
+        case OutcomeReported(step, operation, outcome, attempt):
+            about = {"step": step, "operation": str(operation), "attempt": attempt}
+            return {"kind": "report", **about, **_encode_outcome(outcome)}
+        case HeartbeatReceived():
+            return {"kind": "heartbeat", **asdict(asked), "operation": str(asked.operation)}
         case EventArrived():
             return {"kind": "event", **asdict(asked)}
         case ApprovalDecided():
@@ -71,6 +104,8 @@ def decode_asked(body: dict[str, Any]) -> Asked:
             return EventArrived(**rest)
         case "approval":
             return ApprovalDecided(**rest)
+        case "heartbeat":
+            return HeartbeatReceived(**{**rest, "operation": OperationKind(rest["operation"])})
         case "recall":
             return RecallAsked(Cause(**body["cause"]))
         case _:
@@ -78,7 +113,9 @@ def decode_asked(body: dict[str, Any]) -> Asked:
 
 
 def _decode_report(body: dict[str, Any]) -> OutcomeReported:
-    return OutcomeReported(body["step"], OperationKind(body["operation"]), _decode_outcome(body))
+    return OutcomeReported(
+        body["step"], OperationKind(body["operation"]), _decode_outcome(body), body.get("attempt", 0)
+    )
 
 
 def _encode_outcome(outcome: Outcome) -> dict[str, Any]:
@@ -151,8 +188,8 @@ class Inbox:
                 decision = await self._drive.ask(run, asked)
             except OwnershipLost:  # then it is its next owner's to answer
                 return
-            answer = Answer(decision.refusal, decision.is_applied)
-        await self._requests.answer(request, asdict(answer))
+            answer = answer_of(decision)
+        await self._requests.answer(request, encode_answer(answer))
 
     async def tidy(self) -> None:
         """Removes what was asked by those who never came back for the answer. Raises Unavailable."""
@@ -167,7 +204,7 @@ class Inbox:
     async def answer_to(self, request: Request) -> Answer | None:
         """The owner's answer, once there is one. Raises Unavailable."""
         answer = await self._requests.answer_to(request)
-        return None if answer is None else Answer(**answer)
+        return None if answer is None else decode_answer(answer)
 
     async def take_back(self, request: Request) -> None:
         """Removes a request that was answered, or whose answer nobody waits for; if that fails, time removes it."""

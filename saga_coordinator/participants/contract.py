@@ -14,6 +14,7 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
 from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.outcome import Cause, CauseCode, Pending, Succeeded, Unknown, clip
+from saga_coordinator.saga.token import token_of
 
 EXECUTE = "/saga.v1.ParticipantService/Execute"
 COMPENSATE = "/saga.v1.ParticipantService/Compensate"
@@ -43,6 +44,7 @@ def encode_request(call: Invoke) -> bytes:
     request.step = call.step
     request.method = call.method
     request.attempt = call.attempt
+    request.token = token_of(call.saga_id, call.step, call.operation, call.attempt)
     fill(request.input, call.input)
     return request.SerializeToString()
 
@@ -55,6 +57,7 @@ def metadata_of(call: Invoke) -> tuple[tuple[str, str], ...]:
         ("saga-step", call.step),
         ("saga-operation", call.operation),
         ("saga-attempt", str(call.attempt)),
+        ("saga-token", token_of(call.saga_id, call.step, call.operation, call.attempt)),
         *call.headers.items(),
     )
 

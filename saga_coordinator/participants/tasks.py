@@ -11,6 +11,7 @@ from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task, TaskOutcome
 from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded, Unknown, clip
+from saga_coordinator.saga.token import token_of
 
 RETURNED_SECONDS = 0.1
 """After how long a task that a worker gave back is tried again: its last words may still be on their way."""
@@ -35,6 +36,7 @@ def task_of(call: Invoke) -> Task:
         operation=_KINDS[call.operation],
         method=call.method,
         attempt=call.attempt,
+        token=token_of(call.saga_id, call.step, call.operation, call.attempt),
     )
     if call.headers:
         task.headers.update(call.headers)

@@ -82,10 +82,12 @@ def _step_sites(
     if step.compensation is not None:
         there = InScope(roots | _IN_COMPENSATION, readable)
         yield from _template_sites(step.compensation.input, f"{path}.compensation.input", there)
+        yield from _status_sites(step.compensation, f"{path}.compensation", there)
     match step.action:
         case Operation(input=template) as operation:
             name = "saga" if operation.is_child else "action"
             yield from _template_sites(template, f"{path}.{name}.input", here)
+            yield from _status_sites(operation, f"{path}.{name}", here)
         case Delay(until=until):
             yield from _expression_sites(until, f"{path}.until", here)
         case AwaitEvent(correlation=correlation):
@@ -105,6 +107,11 @@ def _step_sites(
             inside = {**readable, **dict.fromkeys(each.name for each in block.steps)}
             yield from _expression_sites(until, f"{path}.repeat.until", InScope(inner, inside))
             yield from _block_sites(block, f"{path}.repeat.", inner, readable)
+
+
+def _status_sites(operation: Operation, path: str, in_scope: InScope) -> Iterator[_Site]:
+    if operation.status is not None:
+        yield from _template_sites(operation.status.input, f"{path}.status.input", in_scope)
 
 
 def _expression_sites(expression: Expression | None, path: str, in_scope: InScope) -> Iterator[_Site]:

@@ -12,7 +12,15 @@ from typing import Any
 
 from saga_coordinator.saga.definition import Approval, Definition, Operation
 from saga_coordinator.saga.draft import Draft, is_past_return, is_undone
-from saga_coordinator.saga.effects import Decision, Effect, Finish, Invoke, LookForEvent, SetTimer
+from saga_coordinator.saga.effects import (
+    Decision,
+    Effect,
+    Finish,
+    Invoke,
+    LookForEvent,
+    NotApplied,
+    SetTimer,
+)
 from saga_coordinator.saga.entries import (
     AttemptRefused,
     AttemptSucceeded,
@@ -31,6 +39,7 @@ from saga_coordinator.saga.inputs import (
     AttemptEnded,
     CancelAsked,
     EventArrived,
+    HeartbeatReceived,
     Input,
     OutcomeReported,
     OwnershipGained,
@@ -47,6 +56,7 @@ from saga_coordinator.saga.state import (
     SUCCEEDED,
     SagaState,
     SagaStatus,
+    StepState,
     StepStatus,
     apply,
 )
@@ -60,9 +70,11 @@ __all__ = [
     "Effect",
     "EventArrived",
     "Finish",
+    "HeartbeatReceived",
     "Input",
     "Invoke",
     "LookForEvent",
+    "NotApplied",
     "OutcomeReported",
     "OwnershipGained",
     "RecallAsked",
@@ -104,7 +116,15 @@ def decide(
         draft = Draft(definition, state, now, jitter, may_call=may_call)
         HANDLERS[state.status, type(happened)](draft, happened)
     proceed(draft)
-    return Decision(tuple(draft.entries), _effects(draft), draft.state, draft.refusal, draft.is_applied)
+    return Decision(
+        tuple(draft.entries),
+        _effects(draft),
+        draft.state,
+        draft.refusal,
+        draft.is_applied,
+        draft.because,
+        draft.heartbeat_taken,
+    )
 
 
 def _start(
@@ -162,10 +182,44 @@ def _on_outcome_reported(draft: Draft, happened: OutcomeReported) -> None:
         draft.refusal = f"step `{happened.step}` calls nobody, so nobody can report its outcome"
     elif attempts == 0:
         draft.refusal = f"the {happened.operation} of step `{happened.step}` has not been attempted"
-    elif is_awaited and isinstance(happened.outcome, Unknown):
+    elif not isinstance(happened.outcome, Unknown):
+        _learn(draft, happened.step, happened.operation, happened.attempt or attempts, happened.outcome)
+        draft.because = None if draft.is_applied else _why_not_applied(draft)
+    elif happened.attempt in (0, step.attempt) and is_awaited:
         draft.settle(happened.step, happened.outcome)
     else:
-        _learn(draft, happened.step, happened.operation, attempts, happened.outcome)
+        draft.is_applied = False
+        draft.because = _why_unknown_is_nothing(step, happened)
+
+
+def _why_not_applied(draft: Draft) -> NotApplied:
+    return NotApplied.LATE if draft.entries else NotApplied.REPEATED
+
+
+def _why_unknown_is_nothing(step: StepState, happened: OutcomeReported) -> NotApplied:
+    if step.operation is not happened.operation:
+        return NotApplied.LATE
+    if happened.attempt not in (0, step.attempt):
+        return NotApplied.OTHER_ATTEMPT
+    return NotApplied.EARLY if step.is_in_flight else NotApplied.LATE
+
+
+def _on_heartbeat(draft: Draft, happened: HeartbeatReceived) -> None:
+    """The silence that would make a pending attempt UNKNOWN is counted from now; nothing when none is awaited."""
+    if not draft.definition.has_step(happened.step):
+        draft.refusal = f"the saga has no step `{happened.step}`"
+        return
+    step = draft.state.step(happened.step)
+    if not isinstance(draft.definition.step(happened.step).action, Operation):
+        draft.refusal = f"step `{happened.step}` calls nobody, so nobody can be at it"
+    elif step.attempts(happened.operation) == 0:
+        draft.refusal = f"the {happened.operation} of step `{happened.step}` has not been attempted"
+    elif step.operation is not happened.operation or happened.attempt not in (0, step.attempt):
+        draft.is_applied = False
+    elif step.is_waiting_for_report or step.is_in_flight:
+        draft.heartbeat(happened.step, clip(happened.details))
+    else:
+        draft.is_applied = False
 
 
 def _on_timer(draft: Draft, happened: TimerFired) -> None:
@@ -321,6 +375,7 @@ _Handler = Callable[[Draft, Any], None]
 _WHILE_MOVING: tuple[tuple[type[Input], _Handler], ...] = (
     (AttemptEnded, _on_attempt_ended),
     (OutcomeReported, _on_outcome_reported),
+    (HeartbeatReceived, _on_heartbeat),
     (EventArrived, _on_event),
     (ApprovalDecided, _on_approval),
     (TimerFired, _on_timer),
@@ -329,6 +384,7 @@ _WHILE_MOVING: tuple[tuple[type[Input], _Handler], ...] = (
 _WHEN_SETTLED: tuple[tuple[type[Input], _Handler], ...] = (
     (AttemptEnded, _on_attempt_ended),
     (OutcomeReported, _on_outcome_reported),
+    (HeartbeatReceived, _on_heartbeat),
     (EventArrived, _refuse_event),
     (ApprovalDecided, _on_approval),
     (TimerFired, _on_nothing),

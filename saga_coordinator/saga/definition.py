@@ -37,11 +37,20 @@ class OnFailure(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class StatusMethod:
+    """What to call to learn what became of a pending operation. `input` is None where the operation's own is sent."""
+
+    method: str
+    input: Template | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One call to a participant. `input` is None where the default applies (`Operation.input` in the contract).
 
     `outcomes` says what gRPC statuses mean here, by name, where that differs from the table in `saga/outcome.py`.
-    `poll_seconds` is set where a pending operation is asked about again, first after so long.
+    `poll_seconds` is set where a pending operation is asked about again, first after so long: by `status`, or by the same call
+    where that is None. `heartbeat_seconds`: a participant that is silent for so long while its outcome is pending is given up.
     """
 
     participant: str
@@ -52,6 +61,8 @@ class Operation:
     retry: RetryPolicy
     outcomes: Mapping[str, OutcomeKind] = field(default_factory=dict)
     poll_seconds: float | None = None
+    status: StatusMethod | None = None
+    heartbeat_seconds: float | None = None
 
     @property
     def is_child(self) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from saga_coordinator.saga.definition import Definition, Operation, Step
-from saga_coordinator.saga.effects import Invoke, LookForEvent
+from saga_coordinator.saga.effects import HeartbeatTaken, Invoke, LookForEvent, NotApplied
 from saga_coordinator.saga.entries import (
     AttemptHeld,
     AttemptPending,
@@ -42,14 +42,21 @@ _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 _TIMEOUT_SECONDS_MIN = 0.001
 _POLL_SECONDS_MAX = 3600.0
 _POLLS_DOUBLED_MAX = 30
+_POLLS_STEADY = 9
+"""So many polls of a status method come at its interval; then they become rarer, because each is an entry."""
+_HEARTBEAT_MARGIN = 1.5
+"""A heartbeat is recorded once half of the timeout has passed since the last that was. So that those in between count, silence
+is given up after half as long again."""
 
 
 class Draft:
     """The state moves with each entry recorded, so what is decided next builds on what was decided before."""
 
     __slots__ = (
+        "because",
         "definition",
         "entries",
+        "heartbeat_taken",
         "invocations",
         "is_applied",
         "jitter",
@@ -73,6 +80,8 @@ class Draft:
         self.lookups: list[LookForEvent] = []
         self.refusal: str | None = None
         self.is_applied = True
+        self.because: NotApplied | None = None
+        self.heartbeat_taken: HeartbeatTaken | None = None
 
     def record(self, entry: Entry) -> None:
         self.state = apply(self.state.saga_id, self.state, entry)
@@ -109,20 +118,64 @@ class Draft:
         state = self.state.step(node.key)
         operation = node.step.operation(state.operation)
         try:
-            call = self._call(node, state.operation, state.attempt)
+            call = self._question(node, operation, state)
         except ExpressionError:  # it could be computed once; the outcome will be reported, or not
             poll_at = None
         else:
             poll_at = self._next_poll(operation, state.polls + 1)
-            self.invocations.append(replace(call, is_poll=True))
-        self.record(AttemptPending(node.key, state.operation, state.attempt, state.pending_until, poll_at))
+            self.invocations.append(call)
+        self.record(
+            AttemptPending(
+                node.key,
+                state.operation,
+                state.attempt,
+                state.pending_until,
+                poll_at,
+                state.heartbeat_until,
+            )
+        )
+
+    def _question(self, node: Node, operation: Operation, state: StepState) -> Invoke:
+        call = replace(self._call(node, state.operation, state.attempt), is_poll=True)
+        if (status := operation.status) is None:
+            return call
+        if status.input is None:
+            return replace(call, method=status.method)
+        variables = self._variables(node, state.operation)
+        return replace(call, method=status.method, input=status.input.render(variables))
 
     def _next_poll(self, operation: Operation, polls: int) -> float | None:
         if operation.poll_seconds is None:
             return None
-        return self.now + min(
-            operation.poll_seconds * 2.0 ** min(polls, _POLLS_DOUBLED_MAX), _POLL_SECONDS_MAX
-        )
+        if operation.status is not None:
+            polls = max(0, polls - _POLLS_STEADY)
+        pause = operation.poll_seconds * 2.0 ** min(polls, _POLLS_DOUBLED_MAX)
+        return self.now + min(pause, max(_POLL_SECONDS_MAX, operation.poll_seconds))
+
+    def heartbeat(self, key: str, details: str) -> None:
+        """The participant is at the pending operation of that instance; recorded only if it has not been for a while."""
+        state = self.state.step(key)
+        timeout = self.definition.step(key).operation(state.operation).heartbeat_seconds
+        if timeout is None:
+            return
+        if state.is_in_flight:  # it was faster than the answer PENDING, from which the time is counted anyway
+            self.heartbeat_taken = HeartbeatTaken(timeout, 0.0)
+            return
+        until = state.heartbeat_until or self.now
+        if until < self.now + timeout:
+            until = self.now + _HEARTBEAT_MARGIN * timeout
+            self.record(
+                AttemptPending(
+                    key,
+                    state.operation,
+                    state.attempt,
+                    state.pending_until,
+                    state.poll_at,
+                    until,
+                    details or None,
+                )
+            )
+        self.heartbeat_taken = HeartbeatTaken(timeout, until - timeout - self.now)
 
     def _call(self, node: Node, kind: OperationKind, number: int) -> Invoke:
         operation = node.step.operation(kind)
@@ -160,16 +213,20 @@ class Draft:
         saga, state = self.state, self.state.step(node.key)
         if template is None:
             return saga.input if kind is _ACTION else state.output
+        return template.render(self._variables(node, kind))
+
+    def _variables(self, node: Node, kind: OperationKind) -> dict[str, Any]:
+        """What the input of that operation can refer to."""
         variables = self.scope(node.place)
         if kind is _COMPENSATION:
-            failure = saga.failure
-            variables["output"] = state.output
+            failure = self.state.failure
+            variables["output"] = self.state.step(node.key).output
             variables["failure"] = failure and {
                 "code": failure.code,
                 "message": failure.message,
                 "step": failure.step,
             }
-        return template.render(variables)
+        return variables
 
     def settle(self, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
         """Records what became of the present operation of the step's instance `name`; it is open.
@@ -193,7 +250,9 @@ class Draft:
                 # The step's deadline bounds its action; what undoes it may well be accepted after that.
                 deadline_at = state.deadline_at if kind is _ACTION else None
                 pending_until = _earliest(_after(self.now, operation.pending_timeout_seconds), deadline_at)
-                self.record(AttemptPending(name, kind, number, pending_until, self._next_poll(operation, 0)))
+                poll_at = self._next_poll(operation, 0)
+                heartbeat_until = _after(self.now, operation.heartbeat_seconds)
+                self.record(AttemptPending(name, kind, number, pending_until, poll_at, heartbeat_until))
             case Pending():
                 cause = Cause(
                     CauseCode.PENDING, "accepted after the saga had turned: its outcome is not awaited"

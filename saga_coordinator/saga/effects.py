@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from saga_coordinator.saga.entries import Entry
@@ -63,12 +64,30 @@ class Finish:
 Effect = Invoke | LookForEvent | SetTimer | Finish
 
 
+class NotApplied(StrEnum):
+    """Why a report moved nothing."""
+
+    REPEATED = "REPEATED"
+    LATE = "LATE"
+    EARLY = "EARLY"
+    OTHER_ATTEMPT = "OTHER_ATTEMPT"
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatTaken:
+    """The operation's heartbeat timeout, and for how long from now further heartbeats would change nothing."""
+
+    timeout_seconds: float
+    fresh_seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """`entries` are committed first, then `effects` performed.
 
     `refusal` is the answer to an input that the state forbids. `is_applied` tells whether the input moved anything: false for
-    repetitions and for what came too late.
+    repetitions and for what came too late, and `because` says which, for reports. `heartbeat` answers those of operations that
+    have such a timeout.
     """
 
     entries: tuple[Entry, ...]
@@ -76,3 +95,5 @@ class Decision:
     state: SagaState
     refusal: str | None = None
     is_applied: bool = True
+    because: NotApplied | None = None
+    heartbeat: HeartbeatTaken | None = None

@@ -120,13 +120,18 @@ class AttemptUnresolved:
 
 @dataclass(frozen=True, slots=True)
 class AttemptPending:
-    """Accepted; unless an outcome is reported before `pending_until`, it is unknown. At `poll_at` it is asked about again."""
+    """Accepted; unless an outcome is reported before `pending_until`, it is unknown. At `poll_at` it is asked about again.
+
+    Unless there is a heartbeat before `heartbeat_until`, it is unknown too. Heartbeats and polls each append one more of these.
+    """
 
     step: str
     operation: OperationKind
     attempt: int
     pending_until: float | None = None
     poll_at: float | None = None
+    heartbeat_until: float | None = None
+    details: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

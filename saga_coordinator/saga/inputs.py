@@ -39,11 +39,22 @@ class AttemptEnded:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeReported:
-    """A participant reported how an operation ended that it had accepted."""
+    """A participant reported how an operation ended that it had accepted; `attempt` is 0 where it did not say of which one."""
 
     step: str
     operation: OperationKind
     outcome: Outcome
+    attempt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class HeartbeatReceived:
+    """A participant is still at an operation that it had accepted; `attempt` as in `OutcomeReported`."""
+
+    step: str
+    operation: OperationKind
+    attempt: int = 0
+    details: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +106,7 @@ Input = (
     StartRequested
     | AttemptEnded
     | OutcomeReported
+    | HeartbeatReceived
     | EventArrived
     | ApprovalDecided
     | TimerFired

@@ -20,6 +20,7 @@ class CauseCode(StrEnum):
     INPUT_INVALID = "INPUT_INVALID"
     PENDING = "PENDING"
     PENDING_TIMEOUT = "PENDING_TIMEOUT"
+    HEARTBEAT_TIMEOUT = "HEARTBEAT_TIMEOUT"
     REPLY_INVALID = "REPLY_INVALID"
     NO_SUCH_PARTICIPANT = "NO_SUCH_PARTICIPANT"
     NO_SUCH_METHOD = "NO_SUCH_METHOD"
@@ -94,16 +95,28 @@ class OutcomeKind(StrEnum):
     REFUSED = "refused"
     UNKNOWN = "unknown"
 
+
 REFUSING_STATUSES = frozenset(
     {"FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "OUT_OF_RANGE"}
 )
 """gRPC statuses by which a participant says no. Every other one but OK leaves open whether it happened."""
 
 
+_DECISIVE_REFUSALS = frozenset({"FAILED_PRECONDITION", "OK"})
+"""Of a status method; OK is what a refusal by trailer has."""
+
+
 def outcome_of_failure(status: str, message: str) -> Refused | Unknown:
     """The outcome of a call that ended with the gRPC status named `status` (never OK)."""
     cause = Cause(status, clip(message))
     return Refused(cause) if status in REFUSING_STATUSES else Unknown(cause)
+
+
+def is_decisive_status(outcome: Outcome) -> bool:
+    """Whether the answer of a status method decides the operation; others may be about the question itself."""
+    return isinstance(outcome, Succeeded) or (
+        isinstance(outcome, Refused) and outcome.cause.code in _DECISIVE_REFUSALS
+    )
 
 
 def reclassified(outcome: Outcome, outcomes: Mapping[str, OutcomeKind]) -> Outcome:

@@ -14,6 +14,7 @@ from saga_coordinator.saga.definition import (
     Delay,
     OnFailure,
     Operation,
+    StatusMethod,
 )
 from saga_coordinator.saga.expression import Expression, Template, compile_template
 from saga_coordinator.saga.json_object import JsonObject, is_finite, text_problem
@@ -28,6 +29,7 @@ APPROVERS_MAX = 100
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 DEFAULT_PENDING_TIMEOUT_SECONDS = 86400.0
+DEFAULT_STATUS_INTERVAL_SECONDS = 30.0
 DEFAULT_ACTION_ATTEMPTS = 5
 DEFAULT_STUBBORN_ATTEMPTS = 10
 """For compensations and for steps that are never undone: there is no other way left than through."""
@@ -129,6 +131,47 @@ def read_operation(source: JsonObject, step: str, defaults: Defaults, retry: Ret
     """An action or a compensation; `retry` is its policy where it says nothing."""
     participant = source.name("participant", _PARTICIPANT_NAME, "the participant that performs it")
     method = source.text("method", step) or step
+    _check_method(source, method)
+    template = read_payload(source, "input")
+    timeout = source.seconds("timeout", defaults.timeout_seconds, TIMEOUT_SECONDS_MAX)
+    pending = source.seconds("pending_timeout", DEFAULT_PENDING_TIMEOUT_SECONDS, DEADLINE_SECONDS_MAX)
+    raw_retry = source.object("retry")
+    if raw_retry is not None:
+        retry = _retry(raw_retry, retry)
+    outcomes = _outcomes(source.map("outcomes"))
+    heartbeat = _at_least_a_second(source, "heartbeat_timeout", None)
+    raw_status = source.object("status")
+    status, interval = _status_method(raw_status, method) if raw_status is not None else (None, None)
+    source.finish()
+    assert timeout is not None
+    return Operation(
+        participant, method, template, timeout, pending, retry, outcomes, interval, status, heartbeat
+    )
+
+
+def _status_method(source: JsonObject, operation_method: str) -> tuple[StatusMethod, float | None]:
+    """What to ask a participant about its pending operation, and how often."""
+    method = source.text("method")
+    if not method:
+        source.fault("method", "is required: the method that tells what became of the operation")
+    elif method == operation_method:
+        source.fault("method", f"is `{method}`, the operation's own, which would be attempted again")
+    _check_method(source, method)
+    template = read_payload(source, "input")
+    interval = _at_least_a_second(source, "interval", DEFAULT_STATUS_INTERVAL_SECONDS)
+    source.finish()
+    return StatusMethod(method, template), interval
+
+
+def _at_least_a_second(source: JsonObject, name: str, default: float | None) -> float | None:
+    """A duration that an entry may be written for each time it passes."""
+    seconds = source.seconds(name, default, DEADLINE_SECONDS_MAX)
+    if seconds is not None and seconds < 1:
+        source.fault(name, f"is {seconds:g} s; it must be 1 s or more")
+    return seconds
+
+
+def _check_method(source: JsonObject, method: str) -> None:
     if len(method) > 200:
         source.fault("method", "must be at most 200 characters")
     if "/" in method and not _FULL_METHOD.fullmatch(method):
@@ -137,16 +180,6 @@ def read_operation(source: JsonObject, step: str, defaults: Defaults, retry: Ret
             f"`{method}` is no full gRPC method name: write `package.Service/Method` to have that method called, or a name "
             "without a slash to have saga.v1.ParticipantService perform it",
         )
-    template = read_payload(source, "input")
-    timeout = source.seconds("timeout", defaults.timeout_seconds, TIMEOUT_SECONDS_MAX)
-    pending = source.seconds("pending_timeout", DEFAULT_PENDING_TIMEOUT_SECONDS, DEADLINE_SECONDS_MAX)
-    raw_retry = source.object("retry")
-    if raw_retry is not None:
-        retry = _retry(raw_retry, retry)
-    outcomes = _outcomes(source.map("outcomes"))
-    source.finish()
-    assert timeout is not None
-    return Operation(participant, method, template, timeout, pending, retry, outcomes)
 
 
 def read_child(source: JsonObject, defaults: Defaults) -> tuple[Operation, Operation]:

@@ -33,7 +33,7 @@ def next_due(definition: Definition, state: SagaState, now: float) -> float | No
     due = [
         instant
         for step in state.steps.values()
-        for instant in (step.retry_at, step.pending_until, step.poll_at)
+        for instant in (step.retry_at, step.pending_until, step.poll_at, step.heartbeat_until)
         if instant is not None
     ]
     if state.status is SagaStatus.COMPENSATING:
@@ -50,6 +50,8 @@ def _end_waits(draft: Draft) -> None:
             end_wait(draft, key)
         elif state.pending_until is not None and state.pending_until <= draft.now:
             draft.settle(key, Unknown(_cause_of_giving_up(draft, key, state)))
+        elif state.heartbeat_until is not None and state.heartbeat_until <= draft.now:
+            draft.settle(key, Unknown(_cause_of_silence(draft, key, state)))
         elif state.poll_at is not None and state.poll_at <= draft.now and draft.may_call:
             draft.poll(node_of(draft.definition, draft.state, key))
 
@@ -60,3 +62,8 @@ def _cause_of_giving_up(draft: Draft, key: str, state: StepState) -> Cause:
         return Cause(CauseCode.STEP_DEADLINE, "no outcome was reported before the step's deadline")
     limit = draft.definition.step(key).operation(state.operation).pending_timeout_seconds or 0.0
     return Cause(CauseCode.PENDING_TIMEOUT, f"no outcome was reported within {limit:g} s")
+
+
+def _cause_of_silence(draft: Draft, key: str, state: StepState) -> Cause:
+    timeout = draft.definition.step(key).operation(state.operation).heartbeat_seconds or 0.0
+    return Cause(CauseCode.HEARTBEAT_TIMEOUT, f"no heartbeat came for {timeout:g} s, and no outcome")

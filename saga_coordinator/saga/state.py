@@ -190,7 +190,8 @@ class StepState:
 
     Instants are seconds since the epoch. `retry_at`: the next attempt is due. `settles_at`: an attempt of the action whose end
     nobody has seen cannot be in flight beyond this. `pending_until`: an outcome must be reported, or a wait ends, before.
-    `poll_at`: a pending operation is asked about again. `deadline_at`: no attempt of the action is made after this.
+    `poll_at`: a pending operation is asked about again. `heartbeat_until`: its participant is to be heard of before.
+    `deadline_at`: no attempt of the action is made after this.
 
     `opened` is set for a step that runs a block: the items, the index of the branch, or for each pass the output before it.
     `wait` is what a waiting step waits for, if not for a participant's report.
@@ -209,6 +210,7 @@ class StepState:
     pending_until: float | None = None
     poll_at: float | None = None
     polls: int = 0
+    heartbeat_until: float | None = None
     deadline_at: float | None = None
     opened: tuple[Any, ...] | None = None
     wait: WaitStarted | None = None
@@ -359,7 +361,14 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
 def _turn(steps: Mapping[str, StepState]) -> dict[str, StepState]:
     """At the turn, actions that are between attempts or wait are given up, blocks too; those in flight are left to settle."""
     return {
-        name: replace(step, status=StepStatus.FAILED, retry_at=None, pending_until=None, poll_at=None)
+        name: replace(
+            step,
+            status=StepStatus.FAILED,
+            retry_at=None,
+            pending_until=None,
+            poll_at=None,
+            heartbeat_until=None,
+        )
         if not step.is_in_flight and (step.is_open or step.status is StepStatus.RUNNING)
         else step
         for name, step in steps.items()
@@ -434,7 +443,7 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
     )
     failures = step.failures if operation is step.operation else 0
     cause, retry_at, settles_at, pending_until = step.cause, None, step.settles_at, None
-    poll_at, polls, deadline_at = None, 0, step.deadline_at
+    poll_at, polls, heartbeat_until, deadline_at = None, 0, None, step.deadline_at
     match entry:
         case AttemptSucceeded():
             told |= {(operation, SUCCEEDED)}
@@ -453,9 +462,10 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
             cause = entry.cause
         case AttemptPending():
             pending_until, poll_at = entry.pending_until, entry.poll_at
-            is_poll = step.status is StepStatus.WAITING
-            polls = step.polls + is_poll
-            effect_before_pending = effect_before_pending if is_poll else effect
+            heartbeat_until = entry.heartbeat_until
+            is_again = step.status is StepStatus.WAITING
+            polls = step.polls + (is_again and heartbeat_until == step.heartbeat_until)
+            effect_before_pending = effect_before_pending if is_again else effect
         case AttemptStarted():
             deadline_at = entry.deadline_at or deadline_at
         case InputInvalid():
@@ -481,6 +491,7 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
         pending_until=pending_until,
         poll_at=poll_at,
         polls=polls,
+        heartbeat_until=heartbeat_until,
         deadline_at=deadline_at,
         opened=step.opened,
         wait=step.wait,

@@ -1,6 +1,7 @@
 """Requests: checked whole, every fault with the field's name, nothing accepted that the store would choke on."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     CancelSagaRequest,
     GetSagaRequest,
+    HeartbeatRequest,
     ListSagasRequest,
     ReportOutcomeRequest,
     StartSagaRequest,
@@ -25,8 +27,10 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
 )
 from saga_coordinator.saga.errors import InvalidDefinition, InvalidRequest
 from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.inputs import HeartbeatReceived, OutcomeReported
 from saga_coordinator.saga.outcome import Cause, Refused, Succeeded, Unknown
 from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.token import token_of
 
 SAGA_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 LIMIT = 1024
@@ -163,8 +167,33 @@ def report(**fields: Any) -> ReportOutcomeRequest:
     ],
 )
 def test_reports(fields: dict[str, Any], outcome: object) -> None:
-    expected = (SAGA_ID, "pay", OperationKind.ACTION, outcome)
-    assert requests.report_outcome(report(**fields), LIMIT) == expected
+    saga_id, reported = requests.report_outcome(report(**fields), LIMIT)
+    assert (saga_id, reported) == (SAGA_ID, OutcomeReported("pay", OperationKind.ACTION, reported.outcome))
+    assert reported.outcome == outcome
+    token = token_of(SAGA_ID, "pay", OperationKind.ACTION, 3)
+    by_token = requests.report_outcome(ReportOutcomeRequest(token=token, **fields), LIMIT)
+    assert by_token == (SAGA_ID, replace(reported, attempt=3))
+
+
+def test_heartbeats() -> None:
+    token = token_of(SAGA_ID, "pay", OperationKind.COMPENSATION, 3)
+    assert requests.heartbeat(HeartbeatRequest(token=token, details="half")) == (
+        SAGA_ID,
+        HeartbeatReceived("pay", OperationKind.COMPENSATION, 3, "half"),
+    )
+    assert paths(requests.heartbeat, HeartbeatRequest(details="x" * 4097)) == [
+        "saga_id",
+        "step",
+        "operation",
+        "details",
+    ]
+
+
+def test_a_token_stands_alone_and_unchanged() -> None:
+    token = token_of(SAGA_ID, "pay", OperationKind.ACTION, 3)
+    mixed = report(token=token, succeeded=value(1))
+    assert paths(requests.report_outcome, mixed, LIMIT) == ["saga_id", "step", "operation"]
+    assert paths(requests.heartbeat, HeartbeatRequest(token=token[:-1])) == ["token"]
 
 
 def test_faults_of_a_report() -> None:

@@ -30,7 +30,7 @@ class Commit:
         if self._asked == len(ASKED):
             self._is_committed.set()
         await self._is_committed.wait()
-        return SimpleNamespace(refusal=None, is_applied=True)
+        return SimpleNamespace(refusal=None, is_applied=True, because=None, heartbeat=None)
 
 
 class Letters:

@@ -23,6 +23,7 @@ from saga_coordinator.saga.decide import (
     Decision,
     EventArrived,
     Finish,
+    HeartbeatReceived,
     Input,
     Invoke,
     LookForEvent,
@@ -267,6 +268,7 @@ class World:
             CancelAsked("by mistake"),
             EventArrived("made up", self.random.choice(["paid", "stolen"]), "elsewhere"),
             ApprovalDecided(step, self.random.random() < 0.5, "mallory"),
+            HeartbeatReceived(step, kind),
         ]
         if not self.state or not self.state.step(step).attempts(kind):
             choices.append(OutcomeReported(step, kind, Succeeded(MADE_UP)))

@@ -27,7 +27,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from saga_client.v1 import saga_pb2 as saga_dot_v1_dot_saga__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!saga/v1/participant_service.proto\x12\x07saga.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x12saga/v1/saga.proto\"\xc6\x01\n\x0e\x45xecuteRequest\x12\'\n\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12\x17\n\x07saga_id\x18\x02 \x01(\tR\x06sagaId\x12\x12\n\x04step\x18\x03 \x01(\tR\x04step\x12\x16\n\x06method\x18\x04 \x01(\tR\x06method\x12\x18\n\x07\x61ttempt\x18\x05 \x01(\x05R\x07\x61ttempt\x12,\n\x05input\x18\x06 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05input\"[\n\x0f\x45xecuteResponse\x12.\n\x06output\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueR\x06output\x12\x18\n\x07pending\x18\x02 \x01(\x08R\x07pending\"\xa9\x02\n\x11\x43ompensateRequest\x12\'\n\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12\x17\n\x07saga_id\x18\x02 \x01(\tR\x06sagaId\x12\x12\n\x04step\x18\x03 \x01(\tR\x04step\x12\x16\n\x06method\x18\x04 \x01(\tR\x06method\x12\x18\n\x07\x61ttempt\x18\x05 \x01(\x05R\x07\x61ttempt\x12,\n\x05input\x18\x06 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05input\x12\x34\n\x16\x61\x63tion_idempotency_key\x18\x07 \x01(\tR\x14\x61\x63tionIdempotencyKey\x12(\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32\x0e.saga.v1.CauseR\x07\x66\x61ilure\"^\n\x12\x43ompensateResponse\x12.\n\x06output\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueR\x06output\x12\x18\n\x07pending\x18\x02 \x01(\x08R\x07pending2\x99\x01\n\x12ParticipantService\x12<\n\x07\x45xecute\x12\x17.saga.v1.ExecuteRequest\x1a\x18.saga.v1.ExecuteResponse\x12\x45\n\nCompensate\x12\x1a.saga.v1.CompensateRequest\x1a\x1b.saga.v1.CompensateResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!saga/v1/participant_service.proto\x12\x07saga.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x12saga/v1/saga.proto\"\xdc\x01\n\x0e\x45xecuteRequest\x12\'\n\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12\x17\n\x07saga_id\x18\x02 \x01(\tR\x06sagaId\x12\x12\n\x04step\x18\x03 \x01(\tR\x04step\x12\x16\n\x06method\x18\x04 \x01(\tR\x06method\x12\x18\n\x07\x61ttempt\x18\x05 \x01(\x05R\x07\x61ttempt\x12,\n\x05input\x18\x06 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05input\x12\x14\n\x05token\x18\x07 \x01(\tR\x05token\"[\n\x0f\x45xecuteResponse\x12.\n\x06output\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueR\x06output\x12\x18\n\x07pending\x18\x02 \x01(\x08R\x07pending\"\xbf\x02\n\x11\x43ompensateRequest\x12\'\n\x0fidempotency_key\x18\x01 \x01(\tR\x0eidempotencyKey\x12\x17\n\x07saga_id\x18\x02 \x01(\tR\x06sagaId\x12\x12\n\x04step\x18\x03 \x01(\tR\x04step\x12\x16\n\x06method\x18\x04 \x01(\tR\x06method\x12\x18\n\x07\x61ttempt\x18\x05 \x01(\x05R\x07\x61ttempt\x12,\n\x05input\x18\x06 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05input\x12\x34\n\x16\x61\x63tion_idempotency_key\x18\x07 \x01(\tR\x14\x61\x63tionIdempotencyKey\x12(\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32\x0e.saga.v1.CauseR\x07\x66\x61ilure\x12\x14\n\x05token\x18\t \x01(\tR\x05token\"^\n\x12\x43ompensateResponse\x12.\n\x06output\x18\x01 \x01(\x0b\x32\x16.google.protobuf.ValueR\x06output\x12\x18\n\x07pending\x18\x02 \x01(\x08R\x07pending2\x99\x01\n\x12ParticipantService\x12<\n\x07\x45xecute\x12\x17.saga.v1.ExecuteRequest\x1a\x18.saga.v1.ExecuteResponse\x12\x45\n\nCompensate\x12\x1a.saga.v1.CompensateRequest\x1a\x1b.saga.v1.CompensateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,13 +35,13 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'saga_client.v1.participant_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_EXECUTEREQUEST']._serialized_start=97
-  _globals['_EXECUTEREQUEST']._serialized_end=295
-  _globals['_EXECUTERESPONSE']._serialized_start=297
-  _globals['_EXECUTERESPONSE']._serialized_end=388
-  _globals['_COMPENSATEREQUEST']._serialized_start=391
-  _globals['_COMPENSATEREQUEST']._serialized_end=688
-  _globals['_COMPENSATERESPONSE']._serialized_start=690
-  _globals['_COMPENSATERESPONSE']._serialized_end=784
-  _globals['_PARTICIPANTSERVICE']._serialized_start=787
-  _globals['_PARTICIPANTSERVICE']._serialized_end=940
+  _globals['_EXECUTEREQUEST']._serialized_end=317
+  _globals['_EXECUTERESPONSE']._serialized_start=319
+  _globals['_EXECUTERESPONSE']._serialized_end=410
+  _globals['_COMPENSATEREQUEST']._serialized_start=413
+  _globals['_COMPENSATEREQUEST']._serialized_end=732
+  _globals['_COMPENSATERESPONSE']._serialized_start=734
+  _globals['_COMPENSATERESPONSE']._serialized_end=828
+  _globals['_PARTICIPANTSERVICE']._serialized_start=831
+  _globals['_PARTICIPANTSERVICE']._serialized_end=984
 # @@protoc_insertion_point(module_scope)

@@ -210,6 +210,7 @@ class Task(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     ACTION_IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
     """Names the task in its outcome. Only for this stream."""
     idempotency_key: _builtins.str
@@ -224,6 +225,8 @@ class Task(_message.Message):
     """1 for the first attempt. Never part of the key."""
     action_idempotency_key: _builtins.str
     """The key of the action that is to be undone. Only for compensations."""
+    token: _builtins.str
+    """Names this attempt in `SagaService.ReportOutcome` and `SagaService.Heartbeat`, for a task that is answered with `pending`."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value: ...
     @_builtins.property
@@ -253,10 +256,11 @@ class Task(_message.Message):
         failure: _saga_pb2.Cause | None = ...,
         action_idempotency_key: _builtins.str = ...,
         headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "input", b"input", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_idempotency_key", b"action_idempotency_key", "attempt", b"attempt", "failure", b"failure", "headers", b"headers", "idempotency_key", b"idempotency_key", "input", b"input", "method", b"method", "operation", b"operation", "saga_id", b"saga_id", "step", b"step", "task_id", b"task_id", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_idempotency_key", b"action_idempotency_key", "attempt", b"attempt", "failure", b"failure", "headers", b"headers", "idempotency_key", b"idempotency_key", "input", b"input", "method", b"method", "operation", b"operation", "saga_id", b"saga_id", "step", b"step", "task_id", b"task_id", "timeout", b"timeout", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -317,6 +317,8 @@ class Operation(_message.Message):
     PENDING_TIMEOUT_FIELD_NUMBER: _builtins.int
     OUTCOMES_FIELD_NUMBER: _builtins.int
     ON_FAILURE_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_TIMEOUT_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
     participant: _builtins.str
     """Name of the participant; the coordinator's directory knows where it lives. Required."""
     method: _builtins.str
@@ -354,6 +356,17 @@ class Operation(_message.Message):
         `refused` or `unknown`.
         """
 
+    @_builtins.property
+    def heartbeat_timeout(self) -> _duration_pb2.Duration:
+        """While the outcome is pending, the participant calls `SagaService.Heartbeat`. When it has been silent for so long, which is
+        noticed at most half as long again later, the attempt is UNKNOWN and made again under the retry policy. At least 1 s. Unset:
+        only `pending_timeout` counts.
+        """
+
+    @_builtins.property
+    def status(self) -> Global___StatusMethod:
+        """While the outcome is pending, the coordinator asks for it. Unset: it waits for the report."""
+
     def __init__(
         self,
         *,
@@ -365,14 +378,55 @@ class Operation(_message.Message):
         pending_timeout: _duration_pb2.Duration | None = ...,
         outcomes: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         on_failure: _builtins.str = ...,
+        heartbeat_timeout: _duration_pb2.Duration | None = ...,
+        status: Global___StatusMethod | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "pending_timeout", b"pending_timeout", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_timeout", b"heartbeat_timeout", "input", b"input", "pending_timeout", b"pending_timeout", "retry", b"retry", "status", b"status", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "method", b"method", "on_failure", b"on_failure", "outcomes", b"outcomes", "participant", b"participant", "pending_timeout", b"pending_timeout", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["heartbeat_timeout", b"heartbeat_timeout", "input", b"input", "method", b"method", "on_failure", b"on_failure", "outcomes", b"outcomes", "participant", b"participant", "pending_timeout", b"pending_timeout", "retry", b"retry", "status", b"status", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Operation: _TypeAlias = Operation  # noqa: Y015
+
+@_typing.final
+class StatusMethod(_message.Message):
+    """How to ask a participant what became of an operation that it answered with PENDING. It is called as the operation is, with the
+    same idempotency key. OK or FAILED_PRECONDITION are the outcome, unless it answers PENDING again; every other status says nothing
+    about the operation, and it is asked later.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """As `Operation.method`; it must differ from the operation's, which would be attempted again. Required."""
+    @_builtins.property
+    def interval(self) -> _duration_pb2.Duration:
+        """Before it is asked first, and between two questions; after ten of them each pause is twice the one before, an hour at most. At
+        least 1 s. Default: 30 s.
+        """
+
+    @_builtins.property
+    def input(self) -> _struct_pb2.Value:
+        """The payload. Default: the operation's."""
+
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        interval: _duration_pb2.Duration | None = ...,
+        input: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "interval", b"interval"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["input", b"input", "interval", b"interval", "method", b"method"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatusMethod: _TypeAlias = StatusMethod  # noqa: Y015
 
 @_typing.final
 class RetryPolicy(_message.Message):

@@ -29,6 +29,7 @@ class ExecuteRequest(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """The same for every attempt of this action, from whichever coordinator."""
     saga_id: _builtins.str
@@ -37,6 +38,8 @@ class ExecuteRequest(_message.Message):
     """`Operation.method` of the definition."""
     attempt: _builtins.int
     """1 for the first attempt. Never part of the key."""
+    token: _builtins.str
+    """Names this attempt in `SagaService.ReportOutcome` and `SagaService.Heartbeat`, for those who answer with `pending`."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value: ...
     def __init__(
@@ -48,10 +51,11 @@ class ExecuteRequest(_message.Message):
         method: _builtins.str = ...,
         attempt: _builtins.int = ...,
         input: _struct_pb2.Value | None = ...,
+        token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "idempotency_key", b"idempotency_key", "input", b"input", "method", b"method", "saga_id", b"saga_id", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "idempotency_key", b"idempotency_key", "input", b"input", "method", b"method", "saga_id", b"saga_id", "step", b"step", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -93,6 +97,7 @@ class CompensateRequest(_message.Message):
     INPUT_FIELD_NUMBER: _builtins.int
     ACTION_IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
     """The same for every attempt of this compensation; differs from the action's."""
     saga_id: _builtins.str
@@ -103,6 +108,8 @@ class CompensateRequest(_message.Message):
     """1 for the first attempt. Never part of the key."""
     action_idempotency_key: _builtins.str
     """The key of the action that is to be undone."""
+    token: _builtins.str
+    """As `ExecuteRequest.token`."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value: ...
     @_builtins.property
@@ -120,10 +127,11 @@ class CompensateRequest(_message.Message):
         input: _struct_pb2.Value | None = ...,
         action_idempotency_key: _builtins.str = ...,
         failure: _saga_pb2.Cause | None = ...,
+        token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "input", b"input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_idempotency_key", b"action_idempotency_key", "attempt", b"attempt", "failure", b"failure", "idempotency_key", b"idempotency_key", "input", b"input", "method", b"method", "saga_id", b"saga_id", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_idempotency_key", b"action_idempotency_key", "attempt", b"attempt", "failure", b"failure", "idempotency_key", b"idempotency_key", "input", b"input", "method", b"method", "saga_id", b"saga_id", "step", b"step", "token", b"token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,8 +37,8 @@ class ParticipantServiceStub:
     - null compensation: compensating an action that never took effect changes nothing and answers OK or NOT_FOUND;
     - late arrival: an action that arrives after its compensation is refused.
 
-    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt` and, when the
-    start had one, `traceparent`; the gRPC deadline is the attempt's.
+    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt`, `saga-token` and, when
+    the start had one, `traceparent`; the gRPC deadline is the attempt's.
     """
 
     def __init__(self, channel):
@@ -70,8 +70,8 @@ class ParticipantServiceServicer:
     - null compensation: compensating an action that never took effect changes nothing and answers OK or NOT_FOUND;
     - late arrival: an action that arrives after its compensation is refused.
 
-    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt` and, when the
-    start had one, `traceparent`; the gRPC deadline is the attempt's.
+    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt`, `saga-token` and, when
+    the start had one, `traceparent`; the gRPC deadline is the attempt's.
     """
 
     def Execute(self, request, context):
@@ -120,8 +120,8 @@ class ParticipantService:
     - null compensation: compensating an action that never took effect changes nothing and answers OK or NOT_FOUND;
     - late arrival: an action that arrives after its compensation is refused.
 
-    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt` and, when the
-    start had one, `traceparent`; the gRPC deadline is the attempt's.
+    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt`, `saga-token` and, when
+    the start had one, `traceparent`; the gRPC deadline is the attempt's.
     """
 
     @staticmethod

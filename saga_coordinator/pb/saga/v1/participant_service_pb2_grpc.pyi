@@ -38,8 +38,8 @@ class ParticipantServiceStub:
      - null compensation: compensating an action that never took effect changes nothing and answers OK or NOT_FOUND;
      - late arrival: an action that arrives after its compensation is refused.
 
-    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt` and, when the
-    start had one, `traceparent`; the gRPC deadline is the attempt's.
+    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt`, `saga-token` and, when
+    the start had one, `traceparent`; the gRPC deadline is the attempt's.
     """
 
     @_typing.overload
@@ -63,8 +63,8 @@ class ParticipantServiceAsyncStub(ParticipantServiceStub):
      - null compensation: compensating an action that never took effect changes nothing and answers OK or NOT_FOUND;
      - late arrival: an action that arrives after its compensation is refused.
 
-    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt` and, when the
-    start had one, `traceparent`; the gRPC deadline is the attempt's.
+    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt`, `saga-token` and, when
+    the start had one, `traceparent`; the gRPC deadline is the attempt's.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -84,8 +84,8 @@ class ParticipantServiceServicer(metaclass=_abc_1.ABCMeta):
      - null compensation: compensating an action that never took effect changes nothing and answers OK or NOT_FOUND;
      - late arrival: an action that arrives after its compensation is refused.
 
-    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt` and, when the
-    start had one, `traceparent`; the gRPC deadline is the attempt's.
+    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt`, `saga-token` and, when
+    the start had one, `traceparent`; the gRPC deadline is the attempt's.
     """
 
     @_abc_1.abstractmethod

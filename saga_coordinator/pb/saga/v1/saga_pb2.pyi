@@ -150,7 +150,7 @@ class Cause(_message.Message):
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     code: _builtins.str
     """A gRPC status name (`FAILED_PRECONDITION`, `UNAVAILABLE`), or one of the coordinator's own: `CANCELLED`, `DEADLINE`,
-    `COORDINATOR_LOST`, `INPUT_INVALID`, `PENDING`, `PENDING_TIMEOUT`, `REPLY_INVALID`, `NO_SUCH_PARTICIPANT`, `IRREVERSIBLE`,
+    `COORDINATOR_LOST`, `INPUT_INVALID`, `PENDING`, `PENDING_TIMEOUT`, `HEARTBEAT_TIMEOUT`, `REPLY_INVALID`, `NO_SUCH_PARTICIPANT`, `IRREVERSIBLE`,
     `NO_SUCH_METHOD` (the participant has no such gRPC method, or it is a streaming one), `NO_DESCRIPTORS` (nobody says what its
     methods take).
     """

@@ -10,6 +10,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from saga_coordinator.pb.saga.v1 import saga_pb2 as _saga_pb2
 import builtins as _builtins
 import sys
@@ -21,6 +22,44 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ReportResult:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReportResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReportResult.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REPORT_RESULT_UNSPECIFIED: _ReportResult.ValueType  # 0
+    REPORT_RESULT_APPLIED: _ReportResult.ValueType  # 1
+    """The operation was undecided, and now has this outcome."""
+    REPORT_RESULT_REPEATED: _ReportResult.ValueType  # 2
+    """The same had been told before."""
+    REPORT_RESULT_LATE: _ReportResult.ValueType  # 3
+    """The operation was decided otherwise, or given up, before. What it tells is kept in the log; a success makes the effect certain,
+    and gives its output to a compensation that has not started.
+    """
+    REPORT_RESULT_EARLY: _ReportResult.ValueType  # 4
+    """`unknown`, and the call itself has not ended: its own answer counts. Report again if that was PENDING."""
+    REPORT_RESULT_OTHER_ATTEMPT: _ReportResult.ValueType  # 5
+    """`unknown`, of an attempt that is not the present one any more."""
+
+class ReportResult(_ReportResult, metaclass=_ReportResultEnumTypeWrapper):
+    """What a report came to."""
+
+REPORT_RESULT_UNSPECIFIED: ReportResult.ValueType  # 0
+REPORT_RESULT_APPLIED: ReportResult.ValueType  # 1
+"""The operation was undecided, and now has this outcome."""
+REPORT_RESULT_REPEATED: ReportResult.ValueType  # 2
+"""The same had been told before."""
+REPORT_RESULT_LATE: ReportResult.ValueType  # 3
+"""The operation was decided otherwise, or given up, before. What it tells is kept in the log; a success makes the effect certain,
+and gives its output to a compensation that has not started.
+"""
+REPORT_RESULT_EARLY: ReportResult.ValueType  # 4
+"""`unknown`, and the call itself has not ended: its own answer counts. Report again if that was PENDING."""
+REPORT_RESULT_OTHER_ATTEMPT: ReportResult.ValueType  # 5
+"""`unknown`, of an attempt that is not the present one any more."""
+Global___ReportResult: _TypeAlias = ReportResult  # noqa: Y015
 
 @_typing.final
 class StartSagaRequest(_message.Message):
@@ -416,9 +455,16 @@ class ReportOutcomeRequest(_message.Message):
     SUCCEEDED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     UNKNOWN_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
+    """Give these three, or `token` alone."""
     step: _builtins.str
+    """The step's key, as it came with the call."""
     operation: _saga_pb2.OperationKind.ValueType
+    token: _builtins.str
+    """What came with the call as `saga-token`: names the saga, the step, the operation and the attempt. INVALID_ARGUMENT when it was
+    changed on the way. It is no credential.
+    """
     @_builtins.property
     def succeeded(self) -> _struct_pb2.Value:
         """It took effect; the value is the operation's output."""
@@ -440,10 +486,11 @@ class ReportOutcomeRequest(_message.Message):
         succeeded: _struct_pb2.Value | None = ...,
         refused: _saga_pb2.Cause | None = ...,
         unknown: _saga_pb2.Cause | None = ...,
+        token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "refused", b"refused", "succeeded", b"succeeded", "unknown", b"unknown"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation", "outcome", b"outcome", "refused", b"refused", "saga_id", b"saga_id", "step", b"step", "succeeded", b"succeeded", "unknown", b"unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation", "outcome", b"outcome", "refused", b"refused", "saga_id", b"saga_id", "step", b"step", "succeeded", b"succeeded", "token", b"token", "unknown", b"unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["succeeded", "refused", "unknown"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
@@ -457,8 +504,10 @@ class ReportOutcomeResponse(_message.Message):
 
     APPLIED_FIELD_NUMBER: _builtins.int
     SAGA_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
     applied: _builtins.bool
-    """False when the report moved nothing: it came late, or was a repetition."""
+    """False when the report moved nothing; then `result` says why."""
+    result: Global___ReportResult.ValueType
     @_builtins.property
     def saga(self) -> _saga_pb2.Saga: ...
     def __init__(
@@ -466,14 +515,77 @@ class ReportOutcomeResponse(_message.Message):
         *,
         applied: _builtins.bool = ...,
         saga: _saga_pb2.Saga | None = ...,
+        result: Global___ReportResult.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["saga", b"saga"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "saga", b"saga"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "result", b"result", "saga", b"saga"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportOutcomeResponse: _TypeAlias = ReportOutcomeResponse  # noqa: Y015
+
+@_typing.final
+class HeartbeatRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAGA_ID_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    TOKEN_FIELD_NUMBER: _builtins.int
+    DETAILS_FIELD_NUMBER: _builtins.int
+    saga_id: _builtins.str
+    """Give these three, or `token` alone."""
+    step: _builtins.str
+    operation: _saga_pb2.OperationKind.ValueType
+    token: _builtins.str
+    """What came with the call as `saga-token`."""
+    details: _builtins.str
+    """How far it is; for people. At most 4 KiB. Kept in the log with the heartbeats that are, at most two within the timeout."""
+    def __init__(
+        self,
+        *,
+        saga_id: _builtins.str = ...,
+        step: _builtins.str = ...,
+        operation: _saga_pb2.OperationKind.ValueType = ...,
+        token: _builtins.str = ...,
+        details: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["details", b"details", "operation", b"operation", "saga_id", b"saga_id", "step", b"step", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeartbeatRequest: _TypeAlias = HeartbeatRequest  # noqa: Y015
+
+@_typing.final
+class HeartbeatResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AWAITED_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    awaited: _builtins.bool
+    """False when the outcome of this attempt is not awaited any more: stop working at it, if you can. Noticed within half of the
+    timeout.
+    """
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """The operation's `heartbeat_timeout`; unset when it has none."""
+
+    def __init__(
+        self,
+        *,
+        awaited: _builtins.bool = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["awaited", b"awaited", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___HeartbeatResponse: _TypeAlias = HeartbeatResponse  # noqa: Y015
 
 @_typing.final
 class Event(_message.Message):

@@ -71,6 +71,11 @@ class SagaServiceStub:
                 request_serializer=saga_dot_v1_dot_saga__service__pb2.ReportOutcomeRequest.SerializeToString,
                 response_deserializer=saga_dot_v1_dot_saga__service__pb2.ReportOutcomeResponse.FromString,
                 _registered_method=True)
+        self.Heartbeat = channel.unary_unary(
+                '/saga.v1.SagaService/Heartbeat',
+                request_serializer=saga_dot_v1_dot_saga__service__pb2.HeartbeatRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_saga__service__pb2.HeartbeatResponse.FromString,
+                _registered_method=True)
         self.SignalSaga = channel.unary_unary(
                 '/saga.v1.SagaService/SignalSaga',
                 request_serializer=saga_dot_v1_dot_saga__service__pb2.SignalSagaRequest.SerializeToString,
@@ -150,7 +155,15 @@ class SagaServiceServicer:
 
     def ReportOutcome(self, request, context):
         """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
-        once; a report that comes too late is recorded as late and moves nothing.
+        once; a report that comes too late is recorded as late and moves nothing. One may come before the answer PENDING itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Heartbeat(self, request, context):
+        """Says that an operation that was answered with PENDING is still being worked at, where its definition has a
+        `heartbeat_timeout`: call it three times within that. Most calls are answered from memory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,6 +238,11 @@ def add_SagaServiceServicer_to_server(servicer, server):
                     servicer.ReportOutcome,
                     request_deserializer=saga_dot_v1_dot_saga__service__pb2.ReportOutcomeRequest.FromString,
                     response_serializer=saga_dot_v1_dot_saga__service__pb2.ReportOutcomeResponse.SerializeToString,
+            ),
+            'Heartbeat': grpc.unary_unary_rpc_method_handler(
+                    servicer.Heartbeat,
+                    request_deserializer=saga_dot_v1_dot_saga__service__pb2.HeartbeatRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_saga__service__pb2.HeartbeatResponse.SerializeToString,
             ),
             'SignalSaga': grpc.unary_unary_rpc_method_handler(
                     servicer.SignalSaga,
@@ -437,6 +455,33 @@ class SagaService:
             '/saga.v1.SagaService/ReportOutcome',
             saga_dot_v1_dot_saga__service__pb2.ReportOutcomeRequest.SerializeToString,
             saga_dot_v1_dot_saga__service__pb2.ReportOutcomeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Heartbeat(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.SagaService/Heartbeat',
+            saga_dot_v1_dot_saga__service__pb2.HeartbeatRequest.SerializeToString,
+            saga_dot_v1_dot_saga__service__pb2.HeartbeatResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -61,7 +61,11 @@ class SagaServiceStub:
     """
     ReportOutcome: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.ReportOutcomeRequest, _saga_service_pb2.ReportOutcomeResponse]
     """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
-    once; a report that comes too late is recorded as late and moves nothing.
+    once; a report that comes too late is recorded as late and moves nothing. One may come before the answer PENDING itself.
+    """
+    Heartbeat: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.HeartbeatRequest, _saga_service_pb2.HeartbeatResponse]
+    """Says that an operation that was answered with PENDING is still being worked at, where its definition has a
+    `heartbeat_timeout`: call it three times within that. Most calls are answered from memory.
     """
     SignalSaga: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.SignalSagaRequest, _saga_service_pb2.SignalSagaResponse]
     """Sends an event to one saga. A step that awaits it takes it, now or later; an event of an identity that came before changes
@@ -112,7 +116,11 @@ class SagaServiceAsyncStub(SagaServiceStub):
     """
     ReportOutcome: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.ReportOutcomeRequest, _saga_service_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
     """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
-    once; a report that comes too late is recorded as late and moves nothing.
+    once; a report that comes too late is recorded as late and moves nothing. One may come before the answer PENDING itself.
+    """
+    Heartbeat: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.HeartbeatRequest, _saga_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
+    """Says that an operation that was answered with PENDING is still being worked at, where its definition has a
+    `heartbeat_timeout`: call it three times within that. Most calls are answered from memory.
     """
     SignalSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.SignalSagaRequest, _saga_service_pb2.SignalSagaResponse]  # type: ignore[assignment]
     """Sends an event to one saga. A step that awaits it takes it, now or later; an event of an identity that came before changes
@@ -202,7 +210,17 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.ReportOutcomeResponse, _abc.Awaitable[_saga_service_pb2.ReportOutcomeResponse]]:
         """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
-        once; a report that comes too late is recorded as late and moves nothing.
+        once; a report that comes too late is recorded as late and moves nothing. One may come before the answer PENDING itself.
+        """
+
+    @_abc_1.abstractmethod
+    def Heartbeat(
+        self,
+        request: _saga_service_pb2.HeartbeatRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_saga_service_pb2.HeartbeatResponse, _abc.Awaitable[_saga_service_pb2.HeartbeatResponse]]:
+        """Says that an operation that was answered with PENDING is still being worked at, where its definition has a
+        `heartbeat_timeout`: call it three times within that. Most calls are answered from memory.
         """
 
     @_abc_1.abstractmethod

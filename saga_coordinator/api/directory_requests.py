@@ -1,0 +1,111 @@
+"""What callers of `saga.v1.DirectoryService` send, checked whole: every fault is told at once, with its path."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf import json_format
+
+from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX
+from saga_coordinator.participants.breaker import Forced
+from saga_coordinator.participants.directory import name_problem
+from saga_coordinator.participants.live_directory import read_put
+from saga_coordinator.pb.saga.v1 import directory_service_pb2 as pb
+from saga_coordinator.saga.errors import Fault, InvalidRequest
+from saga_coordinator.saga.outcome import TEXT_BYTES_MAX
+
+_CONTROLS = {
+    pb.BREAKER_CONTROL_AUTOMATIC: Forced.AUTOMATIC,
+    pb.BREAKER_CONTROL_OPEN: Forced.OPEN,
+    pb.BREAKER_CONTROL_CLOSED: Forced.CLOSED,
+}
+_LOAD_BALANCING = {
+    pb.LOAD_BALANCING_PICK_FIRST: "pick_first",
+    pb.LOAD_BALANCING_ROUND_ROBIN: "round_robin",
+}
+
+
+def put_participant(request: pb.PutParticipantRequest) -> tuple[str, dict[str, Any], bytes | None]:
+    """The participant's name, what a directory file would say of it, and its descriptor set."""
+    if not request.HasField("participant"):
+        raise InvalidRequest.at("participant", "is required")
+    given = request.participant
+    faults: list[Fault] = []
+    spec: dict[str, Any] = {}
+    if given.target or not given.worker:
+        spec["target"] = given.target
+    if given.HasField("tls"):
+        spec["tls"] = json_format.MessageToDict(given.tls, preserving_proto_field_name=True)
+    if given.worker:
+        spec["worker"] = True
+    if given.load_balancing:
+        # What a later contract may add is no name here, and told to be none.
+        spec["load_balancing"] = _LOAD_BALANCING.get(given.load_balancing, str(given.load_balancing))
+    if given.HasField("limits"):
+        spec["limits"] = _limits(given.limits, faults)
+    read_put(given.name, spec, given.descriptor_set or None, "participant", faults)
+    _done(faults)
+    return given.name, spec, given.descriptor_set or None
+
+
+def name_of(name: str, path: str) -> str:
+    """The name of a participant."""
+    faults: list[Fault] = []
+    _check_name(name, path, faults)
+    _done(faults)
+    return name
+
+
+def page_size(request: pb.ListParticipantsRequest) -> int:
+    """How many a page has."""
+    if not 0 <= request.page_size <= PAGE_SIZE_MAX:
+        raise InvalidRequest.at(
+            "page_size",
+            f"is {request.page_size}; it must be 1 to {PAGE_SIZE_MAX}, or 0 for {DEFAULT_PAGE_SIZE}",
+        )
+    return request.page_size or DEFAULT_PAGE_SIZE
+
+
+def set_breaker(request: pb.SetBreakerRequest) -> tuple[str, Forced, str, str]:
+    """The participant's name, what becomes of its breaker, who asks, and why."""
+    faults: list[Fault] = []
+    _check_name(request.participant, "participant", faults)
+    control = _CONTROLS.get(request.control)
+    if control is None:
+        names = ", ".join(pb.BreakerControl.Name(number) for number in _CONTROLS)
+        faults.append(Fault("control", f"must be one of {names}"))
+    _check_text(request.requested_by, "requested_by", faults)
+    _check_text(request.reason, "reason", faults, is_required=True)
+    _done(faults)
+    assert control is not None
+    return request.participant, control, request.requested_by, request.reason
+
+
+def _limits(limits: pb.ParticipantLimits, faults: list[Fault]) -> Any:
+    """As a directory file has them: durations are texts there."""
+    try:
+        return json_format.MessageToDict(limits, preserving_proto_field_name=True)
+    except ValueError as error:  # a duration that is none
+        faults.append(Fault("participant.limits.breaker", f"has a duration that is none: {error}"))
+        return {}
+
+
+def _check_name(name: str, path: str, faults: list[Fault]) -> None:
+    if not name:
+        faults.append(Fault(path, "is required: the name of a participant"))
+    elif problem := name_problem(name):
+        faults.append(Fault(path, problem))
+
+
+def _check_text(value: str, path: str, faults: list[Fault], *, is_required: bool = False) -> None:
+    if is_required and not value.strip():
+        faults.append(Fault(path, "is required"))
+    elif "\0" in value:
+        faults.append(Fault(path, "must not contain NUL characters"))
+    elif (size := len(value.encode())) > TEXT_BYTES_MAX:
+        faults.append(Fault(path, f"has {size} bytes; {TEXT_BYTES_MAX} is the limit"))
+
+
+def _done(faults: list[Fault]) -> None:
+    if faults:
+        raise InvalidRequest(faults)

@@ -1,0 +1,339 @@
+"""Operations that were answered with PENDING: reports in any order, heartbeats, and questions to a status method."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from saga_coordinator.saga.decide import Decision, HeartbeatReceived, Invoke, NotApplied, OutcomeReported
+from saga_coordinator.saga.definition import Definition, Operation
+from saga_coordinator.saga.effects import HeartbeatTaken
+from saga_coordinator.saga.entries import AttemptPending, decode, encode
+from saga_coordinator.saga.errors import InvalidDefinition
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded, Unknown, is_decisive_status
+from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepStatus, fold
+from saga_coordinator.saga.token import AttemptNamed, parse_token, token_of
+from tests.unit.saga.definitions import definition, step
+from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
+
+RETRY = {"max_attempts": 2, "initial_backoff": "1s"}
+BEATING: dict[str, Any] = {"participant": "p", "heartbeat_timeout": "60s", "retry": RETRY}
+
+
+def later(**action: Any) -> Definition:
+    return definition(step("pay", action={"participant": "p", "retry": RETRY, **action}), step("ship"))
+
+
+def pending(source: Definition) -> Story:
+    story = Story(source)
+    story.ends("pay", PENDING)
+    return story
+
+
+def report(story: Story, outcome: Outcome, attempt: int = 0, kind: OperationKind = ACTION) -> Decision:
+    return story.happens(OutcomeReported("pay", kind, outcome, attempt))
+
+
+def beat(story: Story, attempt: int = 0, details: str = "", kind: OperationKind = ACTION) -> Decision:
+    return story.happens(HeartbeatReceived("pay", kind, attempt, details))
+
+
+# Reports.
+
+
+def test_an_early_success_decides_and_the_answer_that_follows_says_nothing_new() -> None:
+    story = Story(later())
+    assert report(story, ok(7), attempt=1).is_applied
+    assert story.calls == ["ship action 1"]
+    assert not story.ends("pay", PENDING, attempt=1).is_applied
+    assert story.recorded == []
+    assert story.step("pay").output == 7
+
+
+def test_an_early_unknown_leaves_the_word_to_the_call() -> None:
+    story = Story(later())
+    answer = report(story, MAYBE, attempt=1)
+    assert (answer.is_applied, answer.because, answer.entries) == (False, NotApplied.EARLY, ())
+    story.ends("pay", PENDING)
+    assert report(story, MAYBE, attempt=1).is_applied
+    assert story.step("pay").status is StepStatus.RUNNING
+    assert story.timer == 1
+
+
+def test_a_report_between_two_attempts_decides() -> None:
+    story = pending(later())
+    report(story, MAYBE, attempt=1)
+    answer = report(story, MAYBE, attempt=1)
+    assert (answer.is_applied, answer.because) == (False, NotApplied.LATE)
+    assert report(story, ok(), attempt=1).is_applied
+    assert story.calls == ["ship action 1"]
+
+
+def test_the_same_report_twice_is_applied_once() -> None:
+    story = pending(later())
+    assert report(story, ok(7)).because is None
+    again = report(story, ok(8))
+    assert (again.is_applied, again.because, again.entries) == (False, NotApplied.REPEATED, ())
+    assert story.step("pay").output == 7
+
+
+def test_a_contradiction_is_late_and_kept_once() -> None:
+    story = pending(later())
+    report(story, ok(7))
+    for because in (NotApplied.LATE, NotApplied.REPEATED):
+        answer = report(story, NO)
+        assert (answer.is_applied, answer.because) == (False, because)
+    assert [type(entry).__name__ for entry in story.log].count("OutcomeLate") == 1
+
+
+def test_a_decisive_report_of_an_earlier_attempt_decides_for_all_have_one_key() -> None:
+    story = pending(later())
+    report(story, MAYBE)
+    story.timer_fires()
+    story.ends("pay", PENDING)
+    assert report(story, ok(7), attempt=1).is_applied
+    assert story.step("pay").status is StepStatus.SUCCEEDED
+
+
+def test_an_unknown_of_an_earlier_attempt_does_not_touch_the_present_one() -> None:
+    story = pending(later())
+    report(story, MAYBE)
+    story.timer_fires()
+    story.ends("pay", PENDING)
+    answer = report(story, MAYBE, attempt=1)
+    assert (answer.is_applied, answer.because) == (False, NotApplied.OTHER_ATTEMPT)
+    assert story.step("pay").status is StepStatus.WAITING
+
+
+def test_a_success_after_the_turn_makes_the_effect_certain_and_does_not_stop_its_compensation() -> None:
+    story = pending(later())
+    story.cancelled()
+    assert story.calls == ["pay compensation 1"]
+    answer = report(story, ok(7), attempt=1)
+    assert (answer.is_applied, answer.because) == (False, NotApplied.LATE)
+    assert story.step("pay").effect is EffectKnown.CERTAIN
+    story.ends("pay", ok())
+    assert story.status is SagaStatus.COMPENSATED
+    assert report(story, MAYBE, attempt=1).because is NotApplied.LATE
+    assert report(story, ok(7), attempt=1).because is NotApplied.REPEATED
+
+
+def test_a_compensation_may_be_pending_too() -> None:
+    story = pending(later())
+    story.cancelled()
+    story.ends("pay", PENDING)
+    assert report(story, MAYBE).because is NotApplied.LATE  # of the action
+    assert report(story, ok(), kind=COMPENSATION).is_applied
+    assert story.status is SagaStatus.COMPENSATED
+
+
+# Heartbeats.
+
+
+def test_silence_makes_a_pending_attempt_unknown_and_it_is_retried() -> None:
+    story = pending(later(heartbeat_timeout="60s"))
+    assert story.timer == 60
+    story.timer_fires()
+    cause = story.step("pay").cause
+    assert cause is not None
+    assert cause.code == "HEARTBEAT_TIMEOUT"
+    assert story.step("pay").effect is EffectKnown.POSSIBLE
+    story.timer_fires()
+    assert story.calls == ["pay action 2"]
+
+
+def test_silence_when_the_budget_is_spent_fails_the_step_which_is_undone() -> None:
+    story = pending(later(heartbeat_timeout="60s", retry={"max_attempts": 1}))
+    story.timer_fires()
+    assert story.calls == ["pay compensation 1"]
+
+
+def test_heartbeats_are_recorded_twice_within_the_timeout_at_most() -> None:
+    story = pending(later(heartbeat_timeout="60s"))
+    recorded = 0
+    for second in range(0, 600, 5):
+        story.now = second
+        answer = beat(story)
+        assert answer.is_applied
+        recorded += len(answer.entries)
+    assert story.step("pay").status is StepStatus.WAITING
+    assert 600 / 40 < recorded <= 600 / 30
+    assert story.step("pay").polls == 0
+
+
+@pytest.mark.parametrize("pause", [1, 7, 29, 31, 45, 59.9])
+def test_who_is_never_silent_for_the_timeout_is_never_given_up(pause: float) -> None:
+    story = pending(later(heartbeat_timeout="60s"))
+    while story.now < 1000:
+        story.now += pause
+        beat(story)
+        assert story.step("pay").status is StepStatus.WAITING
+
+
+def test_silence_is_noticed_half_as_long_again_later_at_most() -> None:
+    story = pending(later(heartbeat_timeout="60s"))
+    story.now = 10
+    assert beat(story).heartbeat == HeartbeatTaken(60, 30)
+    story.now = 25
+    answer = beat(story)
+    assert answer.heartbeat == HeartbeatTaken(60, 15)
+    assert answer.entries == ()
+    assert story.timer == 100
+    story.timer_fires()
+    assert story.step("pay").status is StepStatus.RUNNING
+
+
+def test_a_heartbeat_that_nobody_waits_for_is_told_so() -> None:
+    story = Story(later(heartbeat_timeout="60s"))
+    early = beat(story)  # faster than the answer
+    assert (early.is_applied, early.entries, early.heartbeat) == (True, (), HeartbeatTaken(60, 0))
+    story.ends("pay", PENDING)
+    assert not beat(story, attempt=2).is_applied
+    assert beat(story, kind=COMPENSATION).refusal is not None
+    report(story, ok())
+    assert not beat(story).is_applied
+    assert story.happens(HeartbeatReceived("none", ACTION)).refusal == "the saga has no step `none`"
+
+
+def test_a_heartbeat_where_none_is_asked_for_changes_nothing() -> None:
+    story = pending(later())
+    answer = beat(story)
+    assert (answer.is_applied, answer.entries, answer.heartbeat) == (True, (), None)
+
+
+def test_heartbeats_leave_the_pending_timeout_alone() -> None:
+    story = pending(later(heartbeat_timeout="60s", pending_timeout="90s"))
+    story.now = 59
+    beat(story, details="half of it")
+    entry = story.log[-1]
+    assert isinstance(entry, AttemptPending)
+    assert (entry.details, decode(encode(entry))) == ("half of it", entry)
+    assert story.timer == 90
+    story.timer_fires()
+    cause = story.step("pay").cause
+    assert cause is not None
+    assert cause.code == "PENDING_TIMEOUT"
+
+
+def test_the_turn_ends_the_wait_for_heartbeats() -> None:
+    story = pending(later(heartbeat_timeout="60s"))
+    story.cancelled()
+    story.ends("pay", MAYBE)
+    story.now = 61
+    assert story.step("pay").status is StepStatus.COMPENSATING
+    assert fold("saga", story.log) == story.state
+
+
+# Status methods.
+
+ASKED = later(status={"method": "how_is_it", "interval": "20s", "input": {"of": "${input}"}})
+
+
+def test_a_status_method_is_asked_with_the_same_key_at_its_interval() -> None:
+    story = Story(ASKED, payload=5)
+    story.ends("pay", PENDING)
+    key = next(entry for entry in story.log if isinstance(entry, AttemptPending))
+    assert key.poll_at == 20
+    for count in range(1, 12):
+        story.timer_fires()
+        (call,) = (effect for effect in story.last.effects if isinstance(effect, Invoke))
+        assert (call.method, call.is_poll, call.input, call.idempotency_key) == (
+            "how_is_it",
+            True,
+            {"of": 5},
+            "saga/pay/action",
+        )
+        assert story.now == (20 * count if count < 11 else 240)
+    assert story.step("pay").attempt == 1
+
+
+def test_polls_and_heartbeats_do_not_disturb_each_other() -> None:
+    story = pending(later(heartbeat_timeout="60s", status={"method": "how_is_it", "interval": "20s"}))
+    story.timer_fires()
+    beat(story)
+    state = story.step("pay")
+    assert (state.polls, state.poll_at, state.heartbeat_until) == (1, 40, 110)
+    story.timer_fires()
+    state = story.step("pay")
+    assert (state.polls, state.poll_at, state.heartbeat_until) == (2, 60, 110)
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_decisive"),
+    [
+        (Succeeded(), True),
+        (Refused(Cause("FAILED_PRECONDITION", "")), True),
+        (Refused(Cause("OK", "by trailer")), True),
+        (Refused(Cause("NOT_FOUND", "")), False),
+        (Refused(Cause("INVALID_ARGUMENT", "")), False),
+        (Refused(Cause("INPUT_INVALID", "")), False),
+        (Refused(Cause("NO_SUCH_METHOD", "")), False),
+        (Unknown(Cause("UNAVAILABLE", "")), False),
+        (PENDING, False),
+    ],
+)
+def test_only_clear_answers_of_a_status_method_decide(answer: Outcome, is_decisive: bool) -> None:
+    assert is_decisive_status(answer) is is_decisive
+
+
+@pytest.mark.parametrize(
+    ("action", "path", "says"),
+    [
+        ({"heartbeat_timeout": "0.5s"}, "heartbeat_timeout", "1 s or more"),
+        ({"status": {}}, "status.method", "is required"),
+        ({"status": {"method": "pay"}}, "status.method", "the operation's own"),
+        ({"status": {"method": "a/b/c"}}, "status.method", "no full gRPC method name"),
+        ({"status": {"method": "s", "interval": "0.1s"}}, "status.interval", "1 s or more"),
+        ({"status": {"method": "s", "every": "1s"}}, "status.every", "unknown field"),
+        (
+            {"status": {"method": "s", "input": "${steps.ship.output}"}},
+            "status.input",
+            "not sure to have ended",
+        ),
+    ],
+)
+def test_faults(action: dict[str, Any], path: str, says: str) -> None:
+    with pytest.raises(InvalidDefinition) as caught:
+        later(**action)
+    (fault,) = caught.value.faults
+    assert fault.path == f"steps[0].action.{path}"
+    assert says in fault.description
+
+
+def test_a_compensation_has_them_too() -> None:
+    undo = {"participant": "p", "heartbeat_timeout": "5s", "status": {"method": "s", "input": "${output}"}}
+    parsed = definition(step("pay", compensation=undo)).step("pay").compensation
+    assert isinstance(parsed, Operation)
+    assert (parsed.heartbeat_seconds, parsed.poll_seconds) == (5, 30)
+
+
+# Tokens.
+
+
+@pytest.mark.parametrize("key", ["charge", "pay[3].transfer", "a" * 1000])
+@pytest.mark.parametrize("kind", [ACTION, COMPENSATION])
+def test_a_token_names_its_attempt(key: str, kind: OperationKind) -> None:
+    token = token_of("0190f0a2-0000-7000-8000-000000000001", key, kind, 12)
+    assert parse_token(token) == AttemptNamed("0190f0a2-0000-7000-8000-000000000001", key, kind, 12)
+    assert token.isascii()
+    assert token.replace("-", "").replace("_", "").isalnum()
+
+
+def test_a_token_that_was_changed_is_none() -> None:
+    token = token_of("0190f0a2-0000-7000-8000-000000000001", "charge", ACTION, 1)
+    changed = [token[:at] + ("A" if token[at] != "A" else "B") + token[at + 1 :] for at in range(len(token))]
+    for other in [
+        *changed,
+        token[:-1],
+        token + "A",
+        token + "=",
+        token + "\n",
+        "",
+        " ",
+        "x" * 5000,
+        "\u00e4",
+    ]:
+        with pytest.raises(ValueError):  # noqa: PT011 - each fails at another place, and nobody reads the words
+            parse_token(other)
