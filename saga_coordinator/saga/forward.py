@@ -204,14 +204,17 @@ def _wait(draft: Draft, node: Node) -> bool:
         case AwaitEvent(event, correlation, timeout_seconds):
             text = as_text(correlation.render(variables)) if correlation else ""
             draft.record(WaitStarted(node.key, _after(draft, timeout_seconds), event, text or None))
-            if text:
-                draft.lookups.append(LookForEvent(draft.state.saga_id, event, text))
         case Approval(shows=shows, timeout_seconds=timeout_seconds):
             shown = shows.render(variables) if shows else None
             draft.record(WaitStarted(node.key, _after(draft, timeout_seconds), shown=shown))
         case _:
             raise AssertionError(f"step {node.key} does not wait")
-    return end_wait(draft, node.key)
+    if end_wait(draft, node.key):
+        return True
+    wait = draft.state.step(node.key).wait
+    if wait is not None and wait.correlation:
+        draft.lookups.append(LookForEvent(draft.state.saga_id, wait.event or "", wait.correlation))
+    return False
 
 
 def _after(draft: Draft, seconds: float | None) -> float | None:

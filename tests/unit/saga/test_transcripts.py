@@ -26,4 +26,4 @@ def test_transcript_tells_what_the_core_does(path: Path) -> None:
 
 
 def test_there_are_stories() -> None:
-    assert len(list(FOLDER.glob("*.txt"))) >= 14
+    assert len(list(FOLDER.glob("*.txt"))) >= 40
