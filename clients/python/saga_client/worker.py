@@ -61,7 +61,7 @@ class Refused(Exception):
 
 
 class Pending(Exception):
-    """Accepted; the outcome follows by `SagaService.ReportOutcome`."""
+    """Accepted; the outcome follows by `SagaService.ReportOutcome`, with the task's `token`."""
 
 
 class Task:
@@ -84,6 +84,11 @@ class Task:
     def action_idempotency_key(self) -> str:
         """The key of the action that a compensation is to undo; empty for actions."""
         return self.message.action_idempotency_key
+
+    @property
+    def token(self) -> str:
+        """Names this attempt in `SagaService.ReportOutcome` and `SagaService.Heartbeat`, for those who raise `Pending`."""
+        return self.message.token
 
     @property
     def is_compensation(self) -> bool:
