@@ -1,6 +1,8 @@
-"""What is kept beside each example as its simulation is what would happen."""
+"""What is kept beside each example as its simulation is what would happen, and nothing is to be said against the definitions."""
 
 import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -31,3 +33,10 @@ def test_every_step_is_reached_and_no_promise_broken(definition: Path) -> None:
     assert summary["steps_not_reached"] == []
     assert ends == summary["ends"]
     assert ends.keys() >= {"COMPLETED", "COMPENSATED"}
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_definition_gives_no_cause_for_remarks(definition: Path) -> None:
+    command = [sys.executable, "-m", "saga_coordinator", "definition", "lint", "--strict", str(definition)]
+    linted = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (linted.returncode, linted.stderr) == (0, ""), linted.stdout
