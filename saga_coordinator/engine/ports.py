@@ -74,7 +74,7 @@ class Events(Protocol):
     """Every method raises Unavailable when the database is away."""
 
     async def keep(self, event: Event) -> bool:
-        """Makes a published event durable; False when all who waited have got it. AlreadyExists for a different one's identity."""
+        """Makes a published event durable; False when all who waited got it. AlreadyExists for a different one's identity."""
 
     async def waiting(self, event_id: str) -> list[str]:
         """The sagas that waited, or had waited, for such an event when it was published."""

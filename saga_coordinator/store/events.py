@@ -2,6 +2,8 @@
 
 A publisher writes the event and then looks for waits; a saga writes its wait and then looks for events. Whichever of the two
 comes second sees the other, so none is missed; a saga that is told of an event twice counts it once.
+
+`taken_by` is the saga that looked for an event and got it; without it, `taken_at` is when all who waited had been told.
 """
 
 from __future__ import annotations
@@ -31,13 +33,21 @@ class Event:
 
 
 _KEEP = insert(events).on_conflict_do_nothing().returning(events.c.event_id)
-_KEPT = select(events.c.name, events.c.correlation, events.c.payload, events.c.taken_at).where(
-    events.c.event_id == bindparam("event_id")
-)
+_KEPT = select(
+    events.c.name,
+    events.c.correlation,
+    events.c.payload,
+    (events.c.taken_at.is_not(None) & events.c.taken_by.is_(None)).label("is_told"),
+).where(events.c.event_id == bindparam("event_id"))
+# Who began to wait later looks for the event itself, and it may have been given to another by then.
 _WAITING = text("""
-SELECT DISTINCT log.saga_id::text FROM saga.log JOIN saga.sagas USING (saga_id)
-WHERE log.type = 'wait_started' AND (log.body ->> 'correlation') IS NOT NULL
-    AND (log.body ->> 'event') = :name AND (log.body ->> 'correlation') = :correlation AND sagas.status = 'RUNNING'
+SELECT DISTINCT log.saga_id::text
+FROM saga.events
+    JOIN saga.log ON log.type = 'wait_started' AND (log.body ->> 'correlation') IS NOT NULL
+        AND (log.body ->> 'event') = events.name AND (log.body ->> 'correlation') = events.correlation
+        AND log.recorded_at <= events.published_at
+    JOIN saga.sagas USING (saga_id)
+WHERE events.event_id = :event_id AND sagas.status = 'RUNNING'
 """)
 _MATCHED = text("UPDATE saga.events SET taken_at = now() WHERE event_id = :event_id AND taken_at IS NULL")
 _TAKE = text("""
@@ -59,7 +69,9 @@ class Events:
         self._database = database
 
     async def keep(self, event: Event) -> bool:
-        """Makes a published event durable; a repetition changes nothing. False when it has counted for a saga before.
+        """Makes a published event durable; a repetition changes nothing. False when all who waited for it have got it.
+
+        Who published it may have gone before telling them, and another saga, which waited only then, may have taken it since.
 
         Raises:
             AlreadyExists: the identity belongs to a different event.
@@ -78,12 +90,12 @@ class Events:
             return True
         if (kept.name, kept.correlation, kept.payload) != (event.name, event.correlation, event.payload):
             raise AlreadyExists(f"event {event.event_id!r} was published before, with other content")
-        return kept.taken_at is None
+        return not kept.is_told
 
-    async def waiting(self, name: str, correlation: str) -> list[str]:
-        """The sagas that wait, or have waited, for such an event; each knows itself whether it still does."""
+    async def waiting(self, event_id: str) -> list[str]:
+        """The sagas that waited, or had waited, for the event when it was published; each knows itself whether it still does."""
         async with self._database.connection() as connection:
-            return list(await connection.scalars(_WAITING, {"name": name, "correlation": correlation}))
+            return list(await connection.scalars(_WAITING, {"event_id": event_id}))
 
     async def matched(self, event_id: str) -> None:
         """Sagas that waited have got the event, so none that waits later will."""
