@@ -112,11 +112,11 @@ WITH claimed AS (
     FROM unnest($17::text[]::uuid[], $18::text[], $19::text[], $20::text[], $21::bool[], $22::float8[], $23::bool[])
         AS m (saga_id, status, failure, remaining, is_owned, wake_at, is_ended)
     -- A settled saga has no owner: whoever appends to a parked one may shorten its list of remaining effects, and whoever
-    -- turns a completed one has recalled it.
+    -- turns a completed one has recalled it, and perhaps found at once that nothing is to be undone, or nothing can be.
     WHERE sagas.saga_id = m.saga_id AND (
         sagas.owner = $2::uuid
         OR (sagas.status = 'NEEDS_ATTENTION' AND m.status = 'NEEDS_ATTENTION')
-        OR (sagas.status = 'COMPLETED' AND m.status = 'COMPENSATING')
+        OR (sagas.status = 'COMPLETED' AND m.status IN ('COMPENSATING', 'COMPENSATED', 'NEEDS_ATTENTION'))
     )
 ), logged AS (
     INSERT INTO saga.log (saga_id, sequence, type, step, operation, attempt, body, recorded_by)

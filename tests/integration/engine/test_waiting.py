@@ -91,6 +91,21 @@ async def test_an_event_that_came_before_anybody_waited_is_kept_and_counts_for_t
     assert (await payment.settled(second)).status is COMPLETED
 
 
+async def test_a_saga_that_waited_gets_an_event_whose_publisher_went_away_and_that_another_took_since(
+    payment: Engine,
+) -> None:
+    waiting = await payment.start("payment", input={"order": "H"})
+    await waits(payment, waiting, "paid")
+    assert await payment.stores.events.keep(received("H"))  # here the publisher's coordinator ends
+    later = await payment.run("payment", input={"order": "H"})
+    assert later.status is COMPLETED
+    assert (await payment.coordinator.publish(received("H"))).sagas == 1
+    assert (await payment.settled(waiting)).status is COMPLETED
+    third = await payment.start("payment", input={"order": "H"})
+    await waits(payment, third, "paid")
+    assert (await payment.coordinator.publish(received("H"))).sagas == 0
+
+
 async def test_an_event_counts_once_however_often_it_is_published(payment: Engine) -> None:
     saga_id = await payment.start("payment", input={"order": "D"})
     await waits(payment, saga_id, "paid")
@@ -282,6 +297,24 @@ async def test_a_completed_child_is_undone_from_its_log(family: Engine, particip
     assert (await family.sagas.get(child)).status is COMPENSATED
     assert participants.books.effects[child] == ["pack", "hand_over", "-hand_over", "-pack"]
     assert any(isinstance(entry, SagaRecalled) for entry in await family.entries(child))
+
+
+@pytest.mark.parametrize(("mark", "end"), [("read_only", COMPENSATED), ("irreversible", NEEDS_ATTENTION)])
+async def test_a_completed_child_of_which_nothing_can_be_undone_is_shown_as_what_it_is_at_once(
+    engine: Engine, participants: Participants, mark: str, end: SagaStatus
+) -> None:
+    await engine.definitions.register(
+        a_definition(a_step("pack", "inventory", **{mark: True}), name="parcel")
+    )
+    await engine.definitions.register(PARENT)
+    participants.on("bill", refusing())
+    saga_id = await engine.start("parent", input={"order": 8})
+
+    async def is_shown() -> bool:
+        child = await engine.coordinator.id_of(f"{saga_id}/parcel/action")
+        return child is not None and (await engine.sagas.get(child)).status is end
+
+    await eventually(is_shown, f"the child to be {end}")
 
 
 async def test_cancelling_the_parent_undoes_a_running_child(
