@@ -45,6 +45,7 @@ class Run:
         "changed",
         "definition",
         "inbox",
+        "inquiries",
         "is_advancing",
         "is_dropped",
         "saga_id",
@@ -60,6 +61,8 @@ class Run:
         self.definition = definition
         self.state = state
         self.inbox: deque[tuple[Input, asyncio.Future[Decision] | None]] = deque()
+        self.inquiries = 0
+        """Questions under way whose answer is something that happens to it: let go meanwhile, it would never hear of it."""
         self.is_advancing = False
         self.is_dropped = False
         self.timer: asyncio.TimerHandle | None = None
@@ -163,7 +166,7 @@ class Advance:
             decisions.append(decision)
             invocations += [effect for effect in decision.effects if isinstance(effect, _AT_ONCE)]
             last = tuple(effect for effect in decision.effects if not isinstance(effect, _AT_ONCE))
-        wake_at = self._wake_at((*invocations, *last), state, may_call)
+        wake_at = self._wake_at((*invocations, *last), state, may_call, is_asking=run.inquiries > 0)
         is_told = (state.status, state.remaining) == (before.status, before.remaining)
         is_moved = wake_at is not None or not is_told
         if entries or is_moved:
@@ -181,14 +184,16 @@ class Advance:
             Append(run.saga_id, run.state.sequence + 1, (), move=_move(run.state, None))
         )
 
-    def _wake_at(self, effects: Sequence[Effect], state: SagaState, may_call: bool) -> float | None:
+    def _wake_at(
+        self, effects: Sequence[Effect], state: SagaState, may_call: bool, *, is_asking: bool = False
+    ) -> float | None:
         """When a saga that is let go now has to be taken up again; None when it is not let go."""
         if state.status in SETTLED or any(step.is_in_flight for step in state.steps.values()):
             return None
         now = self._lease.now()
         if not may_call:
             return now
-        if any(isinstance(effect, _AT_ONCE) for effect in effects):
+        if is_asking or any(isinstance(effect, _AT_ONCE) for effect in effects):
             return None
         due_at = next((effect.due_at for effect in effects if isinstance(effect, SetTimer)), now)
         return due_at if due_at - now > SLEEP_AFTER_SECONDS else None

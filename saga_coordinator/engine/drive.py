@@ -193,11 +193,11 @@ class Drive:
         for effect in advanced.effects:
             match effect:
                 case Invoke(is_poll=True):
-                    self._spawn(self._calls, self._poll(run, effect))
+                    self._inquire(run, self._poll(run, effect))
                 case Invoke():
                     self._spawn(self._calls, self._call(run, effect))
                 case LookForEvent():
-                    self._spawn(self._calls, self._look(run, effect))
+                    self._inquire(run, self._look(run, effect))
                 case SetTimer(due_at):
                     delay = max(0.0, due_at - self._lease.now())
                     run.timer = asyncio.get_running_loop().call_later(delay, self.happened, run, TimerFired())
@@ -223,26 +223,34 @@ class Drive:
                 run.is_advancing = True
                 await self._move(run)
 
-    async def _poll(self, run: Run, call: Invoke) -> None:
+    def _inquire(self, run: Run, question: Coroutine[Any, Any, Input | None]) -> None:
+        """Asks something on behalf of the saga, which stays in memory until the answer has happened to it."""
+        run.inquiries += 1
+        self._spawn(self._calls, self._hear(run, question))
+
+    async def _hear(self, run: Run, question: Coroutine[Any, Any, Input | None]) -> None:
+        try:
+            answer = await question
+        finally:
+            run.inquiries -= 1
+        if not run.is_dropped:  # with no answer, it may at least be let go again
+            self.happened(run, answer or TimerFired())
+
+    async def _poll(self, run: Run, call: Invoke) -> Input | None:
         """Asks again about an operation that was accepted before; only a decisive answer says anything new."""
         outcome = await self._invoke(call)
         is_child = call.participant == CHILD_PARTICIPANT
         is_told = isinstance(outcome, Succeeded | Refused) if is_child else is_decisive_status(outcome)
-        if is_told and not run.is_dropped:
-            self.happened(run, OutcomeReported(call.step, call.operation, outcome, call.attempt))
-        elif not run.is_dropped:
-            self.happened(run, TimerFired())  # nothing is in flight any more, so the saga may be let go
+        return OutcomeReported(call.step, call.operation, outcome, call.attempt) if is_told else None
 
-    async def _look(self, run: Run, wanted: LookForEvent) -> None:
+    async def _look(self, run: Run, wanted: LookForEvent) -> Input | None:
         """Sees whether an event that the saga now waits for had come before."""
         try:
-            event = await self.look_for_event(wanted)
+            return await self.look_for_event(wanted)
         except Unavailable as error:
             _log.warning("event_not_looked_for", saga_id=run.saga_id, reason=str(error))
             self._give_up(run, error, ())
-            return
-        if not run.is_dropped:
-            self.happened(run, event or TimerFired())
+            return None
 
     async def _invoke(self, call: Invoke) -> Outcome:
         try:
