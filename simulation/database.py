@@ -111,8 +111,8 @@ class SimulatedDatabase:
         self.requests: dict[str, tuple[str, bytes, bytes | None]] = {}
         self.definitions: dict[str, RegisteredDefinition] = {}
         self.events: dict[str, KeptEvent] = {}
-        self.waits: dict[tuple[str, str], set[str]] = {}
-        """By an event's name and correlation, the sagas that wait or have waited for it: an index of the log."""
+        self.waits: dict[tuple[str, str], dict[str, float]] = {}
+        """By an event's name and correlation, the sagas that wait or have waited for it, since when: an index of the log."""
         self.children: dict[str, list[str]] = {}
         self.listeners: list[tuple[str, Callable[[], None], asyncio.Future[None], contextvars.Context]] = []
         self.on_commit: Callable[[str], None] = lambda coordinator_id: None
@@ -221,7 +221,8 @@ class SimulatedDatabase:
             if isinstance(entry, SagaStarted) and entry.parent is not None:
                 self.children.setdefault(entry.parent.saga_id, []).append(append.saga_id)
             if isinstance(entry, WaitStarted) and entry.event and entry.correlation:
-                self.waits.setdefault((entry.event, entry.correlation), set()).add(append.saga_id)
+                waits = self.waits.setdefault((entry.event, entry.correlation), {})
+                waits.setdefault(append.saga_id, self.now)
 
     def _encode(self, append: Append, coordinator_id: str) -> list[LogRow]:
         rows = []
@@ -336,9 +337,14 @@ class SimulatedDatabase:
         self.events[event.event_id] = KeptEvent(event, self.now)
         return True
 
-    def waiting(self, name: str, correlation: str) -> list[str]:
-        waiting = sorted(self.waits.get((name, correlation), ()))
-        return [saga_id for saga_id in waiting if self.sagas[saga_id].status is SagaStatus.RUNNING]
+    def waiting(self, event_id: str) -> list[str]:
+        kept = self.events[event_id]
+        waits = self.waits.get((kept.event.name, kept.event.correlation), {})
+        return sorted(
+            saga_id
+            for saga_id, began_at in waits.items()
+            if began_at <= kept.published_at and self.sagas[saga_id].status is SagaStatus.RUNNING
+        )
 
     def match_event(self, event_id: str) -> None:
         kept = self.events.get(event_id)
@@ -411,10 +417,8 @@ def _failure(move: Move) -> dict[str, str] | None:
 
 def _may_move_settled(before: SagaStatus, after: SagaStatus) -> bool:
     """Whether a row that nobody owns may be moved so: a parked saga's list gets shorter, a completed saga is recalled."""
-    return (before, after) in {
-        (SagaStatus.NEEDS_ATTENTION, SagaStatus.NEEDS_ATTENTION),
-        (SagaStatus.COMPLETED, SagaStatus.COMPENSATING),
-    }
+    is_recalled = before is SagaStatus.COMPLETED and after is not SagaStatus.COMPLETED
+    return is_recalled or before is after is SagaStatus.NEEDS_ATTENTION
 
 
 def check(row: Row) -> None:
@@ -562,10 +566,10 @@ class Events:
         assert kept is not None
         if kept.event != event:
             raise AlreadyExists(f"event {event.event_id!r} was published before, with other content")
-        return kept.taken_at is None
+        return kept.taken_at is None or kept.taken_by is not None
 
-    async def waiting(self, name: str, correlation: str) -> list[str]:
-        return await self._database.ask(lambda: self._database.waiting(name, correlation))
+    async def waiting(self, event_id: str) -> list[str]:
+        return await self._database.ask(lambda: self._database.waiting(event_id))
 
     async def matched(self, event_id: str) -> None:
         await self._database.ask(lambda: self._database.match_event(event_id), is_write=True)
