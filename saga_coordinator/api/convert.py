@@ -8,6 +8,7 @@ from typing import Any
 
 from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
+from saga_coordinator.api.pages import RESPONSE_BYTES_MAX
 from saga_coordinator.engine.advance import Run
 from saga_coordinator.engine.requests import Answer
 from saga_coordinator.participants.payload import NESTING_MAX, PayloadError, fill, to_value
@@ -102,6 +103,11 @@ def settled_message(run: Run, start_key: str) -> saga_pb2.Saga | None:
 def add_progress(message: saga_pb2.Saga, definition: Definition, state: SagaState) -> None:
     """What only the log tells: each instance of a step, in the definition's order, the output, and whose child it is."""
     message.steps.extend(_step_message(node.key, state.step(node.key)) for node in nodes(definition, state))
+    if message.ByteSize() > RESPONSE_BYTES_MAX:
+        message.outputs_omitted = True
+        for step in message.steps:
+            step.ClearField("output")
+            step.ClearField("shown")
     if state.status is SagaStatus.COMPLETED and definition.block.output is not None:
         _show(message.output, state.output)
     message.output_problem = state.output_problem or ""

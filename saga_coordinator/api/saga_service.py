@@ -114,7 +114,7 @@ class SagaService:
         log = await self._log(record)
         response = pb.GetSagaResponse(saga=await self._with_steps(record, log))
         if request.include_log:
-            room = RESPONSE_BYTES_MAX
+            room = RESPONSE_BYTES_MAX - response.saga.ByteSize()
             for logged in log[request.log_after_sequence :][:LOG_ENTRIES_MAX]:
                 message = entry_message(logged)
                 room -= message.ByteSize()

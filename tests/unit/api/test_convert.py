@@ -22,6 +22,7 @@ from saga_coordinator.saga.entries import (
     AttemptStarted,
     AttemptSucceeded,
     AttemptUnknown,
+    BlockOpened,
     Entry,
     SagaFailed,
     SagaStarted,
@@ -34,6 +35,13 @@ from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepStatus
 from saga_coordinator.store.definitions import RegisteredDefinition
 from saga_coordinator.store.sagas import LogEntry, SagaRecord
 
+MANY = {
+    "name": "many",
+    "for_each": {
+        "items": "input",
+        "steps": [{"name": "each", "action": {"participant": "p"}, "read_only": True}],
+    },
+}
 SAGA_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 OWNER = "b54adc00-67f9-4b8e-8a57-6ae2b4c5f0aa"
 AT = datetime(2026, 1, 31, 10, 0, 0, 250_000, UTC)
@@ -139,6 +147,20 @@ def test_steps_are_folded_from_the_log() -> None:
     assert charge.cause == saga_pb2.Cause(code="UNAVAILABLE", message="down")
     assert charge.retry_at.ToDatetime(UTC) == AT
     assert not charge.HasField("output")
+
+
+def test_outputs_that_no_answer_can_hold_are_left_out() -> None:
+    definition = parse_definition({"name": "many", "steps": [MANY]})
+    large = {"text": "x" * 100_000}
+    entries: list[Entry] = [SagaStarted("many", 1, {}), BlockOpened("many", items=tuple(range(40)))]
+    for index in range(40):
+        key = f"many[{index}].each"
+        entries += [AttemptStarted(key, ACTION, 1), AttemptSucceeded(key, ACTION, 1, large)]
+    message = saga_pb2.Saga()
+    add_progress(message, definition, folded(SAGA_ID, log(*entries)))
+    assert message.outputs_omitted
+    assert message.ByteSize() < 100_000
+    assert [step.status for step in message.steps[1:]] == 40 * [saga_pb2.STEP_STATUS_SUCCEEDED]
 
 
 def test_an_output_of_null_is_told_from_one_not_known() -> None:
