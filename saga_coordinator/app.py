@@ -17,6 +17,7 @@ from dataclasses import replace
 
 from saga_coordinator import __version__, telemetry
 from saga_coordinator.api.definition_service import DefinitionService
+from saga_coordinator.api.directory_service import DirectoryService
 from saga_coordinator.api.peer_server import PeerServer
 from saga_coordinator.api.saga_service import SagaService
 from saga_coordinator.api.server import Server
@@ -27,9 +28,11 @@ from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.directory import Directory
 from saga_coordinator.participants.forwarding import Peers
+from saga_coordinator.participants.live_directory import LiveDirectory
 from saga_coordinator.participants.workers import Workers
 from saga_coordinator.saga.errors import InvalidRequest, SagaError, Unavailable
 from saga_coordinator.saga.limits import Limits
+from saga_coordinator.store import participants as register
 from saga_coordinator.store import schema
 from saga_coordinator.store import workers as whereabouts
 from saga_coordinator.store.database import Database
@@ -137,6 +140,7 @@ class App:
         self._shares_port = shares_port
         self._database: Database | None = None
         self._participants: Participants | None = None
+        self._directory: LiveDirectory | None = None
         self._workers: Workers | None = None
         self._peer_server: PeerServer | None = None
         self._coordinator: Coordinator | None = None
@@ -172,6 +176,7 @@ class App:
         self._participants = participants = Participants(
             directory, payload_bytes_max=settings.payload_bytes_max, workers=workers
         )
+        self._directory = live = LiveDirectory(participants, directory, register.Participants(database))
         self._peer_server = PeerServer(workers, coordinator_id)
         peer_address = await self._peer_server.start(settings.peer_address)
         stores = Stores.of(database, coordinator_id, address=peer_address, version=__version__)
@@ -189,6 +194,7 @@ class App:
             random.Random(),  # noqa: S311  # nothing that it draws guards anything
         )
         self._coordinator = coordinator
+        await live.start()
         await coordinator.start()
         workers.start()
         await server.start(
@@ -206,6 +212,7 @@ class App:
                 coordinator_id=coordinator_id,
                 payload_bytes_max=settings.payload_bytes_max,
             ),
+            DirectoryService(live, participants),
             is_ready=lambda: coordinator.is_accepting,
         )
         log.info(
@@ -213,7 +220,7 @@ class App:
             addresses=addresses,
             peer_address=peer_address,
             database=masked_url(settings.database_url),
-            participants=sorted(directory.names),
+            participants=live.names,
             coordinator_id=coordinator_id,
             version=__version__,
         )
@@ -230,6 +237,8 @@ class App:
         if self._coordinator is not None:
             ending.append(self._coordinator.stop(grace))
         ended = await asyncio.gather(*ending, return_exceptions=True)
+        if self._directory is not None:
+            await self._directory.stop()
         if self._participants is not None:
             await self._participants.close(0)
         if self._workers is not None:
@@ -252,8 +261,8 @@ class App:
         except InvalidRequest as error:
             log.error("participants_not_reloaded", faults=[str(fault) for fault in error.faults])
             return
-        if self._participants is not None:
-            self._participants.replace(directory)
+        if self._directory is not None:
+            self._directory.use_file(directory)
         log.info("participants_reloaded", participants=sorted(directory.names))
 
     def _read_directory(self) -> Directory:

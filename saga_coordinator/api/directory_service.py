@@ -104,9 +104,10 @@ def _participant_message(entry: Entry) -> pb.Participant:
         name=participant.name,
         target=participant.target,
         worker=participant.is_worker,
-        load_balancing=None if participant.is_worker else _LOAD_BALANCING[participant.load_balancing],
         limits=_limits_message(participant.limits),
     )
+    if not participant.is_worker:
+        message.load_balancing = _LOAD_BALANCING[participant.load_balancing]
     if participant.tls is not None:
         given = (entry.spec or {}).get("tls") or {"server_name": participant.tls.server_name}
         message.tls.CopyFrom(pb.ParticipantTls(**given))

@@ -76,8 +76,8 @@ class Participants:
             raise NotFound(self._how_to_add(name))
         if not participant.is_worker:
             raise NotPossibleNow(
-                f"the participants file says that `{name}` is called at {participant.target}; for it to dial the coordinator, "
-                "have the file say `worker: true` instead of its target, and reload it with SIGHUP"
+                f"the directory says that `{name}` is called at {participant.target}; for it to dial the coordinator, have "
+                "the participants file say `worker: true` instead of its target and reload it with SIGHUP, or put it as a worker"
             )
 
     async def invoke(self, call: Invoke) -> Outcome:
@@ -131,6 +131,11 @@ class Participants:
             if not connection.calls_in_flight:
                 self._went_idle(connection)
         return outcome_of_reply(call.operation, reply, self._payload_bytes_max)
+
+    def connectivity(self, name: str) -> str:
+        """The state of the channel by its gRPC name, such as READY; empty where there is none."""
+        connection = self._by_name.get(name)
+        return connection.channel.get_state().name if connection is not None else ""
 
     def described_afresh(self, name: str) -> DescribedServices | None:
         """What the participant serves at this moment; the caller closes it. None for a worker, and where nobody is known so."""
@@ -207,7 +212,10 @@ class Participants:
     def _how_to_add(self, name: str) -> str:
         path = self._directory.path
         where = f"the participants file {path}" if path else "a participants file (none was given)"
-        return clip(f"nobody knows where `{name}` lives: add it to {where} and reload it with SIGHUP")
+        return clip(
+            f"nobody knows where `{name}` lives: add it to {where} and reload it with SIGHUP, or call "
+            "DirectoryService.PutParticipant"
+        )
 
     def _outcome_of_error(self, error: grpc.aio.AioRpcError, call: Invoke) -> Refused | Unknown:
         code, message = error.code(), error.details() or ""

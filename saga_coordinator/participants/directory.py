@@ -136,11 +136,16 @@ def _participants(content: Any, folder: Path, faults: list[Fault]) -> Iterator[t
         return
     for name, source in listed.items():
         place = f"participants.{name}"
-        if not _NAME.fullmatch(name):
-            faults.append(Fault(place, f"is not a name: it must match {_NAME.pattern}"))
+        if problem := name_problem(name):
+            faults.append(Fault(place, problem))
         participant = read_participant(name, source, place, folder, faults)
         if participant is not None:
             yield name, participant
+
+
+def name_problem(name: str) -> str | None:
+    """What keeps this from being a participant's name."""
+    return None if _NAME.fullmatch(name) else f"is not a name: it must match {_NAME.pattern}"
 
 
 def read_participant(

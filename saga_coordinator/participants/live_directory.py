@@ -1,0 +1,281 @@
+"""The directory in use: the file's participants and, under other names, those that were put by the API.
+
+Of a name that is in both, the file's is used: what was deployed with an environment is not redirected by a call. What is in the
+database is looked at every half second, so that a change needs no restart of anybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Protocol
+
+import structlog
+
+from saga_coordinator.participants.breaker import Forced
+from saga_coordinator.participants.calls import Participants
+from saga_coordinator.participants.descriptors import DescriptorSet, NotDescribed
+from saga_coordinator.participants.directory import Directory, Participant, name_problem, read_participant
+from saga_coordinator.saga.errors import Fault, NotFound, NotPossibleNow, Unavailable
+
+LOOK_SECONDS = 0.5
+"""How often it is looked for changes that were made through other coordinators."""
+
+DESCRIPTOR_SET_BYTES_MAX = 4 * 1024 * 1024
+
+_ROOT = Path("/")
+_TLS_FILES = ("ca_file", "cert_file", "key_file")
+
+_log = structlog.get_logger(__name__)
+
+
+class StoredParticipant(Protocol):
+    """A participant in the database; `spec` and `descriptor_set` are None where the revision was known."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def revision(self) -> str: ...
+    @property
+    def updated_at(self) -> datetime: ...
+    @property
+    def spec(self) -> dict[str, Any] | None: ...
+    @property
+    def descriptor_set(self) -> bytes | None: ...
+
+
+class BreakerSetting(Protocol):
+    """What an operator has decided; `control` is a value of `Forced`."""
+
+    @property
+    def participant(self) -> str: ...
+    @property
+    def control(self) -> str: ...
+    @property
+    def requested_by(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
+    @property
+    def set_at(self) -> datetime: ...
+
+
+class Register(Protocol):
+    """The database's part. Every method raises Unavailable when the database is away."""
+
+    async def read(self, known: Collection[str] = ()) -> Sequence[StoredParticipant]: ...
+    async def put(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> bool: ...
+    async def delete(self, name: str) -> bool: ...
+    async def breakers(self) -> Sequence[BreakerSetting]: ...
+    async def set_breaker(
+        self, participant: str, control: str, requested_by: str, reason: str
+    ) -> BreakerSetting: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A participant that is in use. `spec` and `updated_at` are None for one from the file."""
+
+    participant: Participant
+    spec: Mapping[str, Any] | None = None
+    updated_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Put:
+    """What is known of a revision; `entry` is None where it cannot be used here."""
+
+    revision: str
+    entry: Entry | None
+
+
+class LiveDirectory:
+    """Keeps `participants` by the file and the database. Used from one event loop."""
+
+    def __init__(self, participants: Participants, file: Directory, register: Register) -> None:
+        self._participants = participants
+        self._file = file
+        self._register = register
+        self._put: dict[str, _Put] = {}
+        self._settings: dict[str, BreakerSetting] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Knows what the database knows, if that can be reached, and goes on looking."""
+        await self._look_once()
+        self._looking = asyncio.get_running_loop().create_task(self._look(), name="directory")
+
+    async def stop(self) -> None:
+        """Looks no more."""
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    def use_file(self, file: Directory) -> None:
+        """Has this file instead of the one before."""
+        self._file = file
+        self._use()
+
+    @property
+    def names(self) -> list[str]:
+        """Of all participants in use, in order."""
+        return sorted({*self._file.names, *(name for name, put in self._put.items() if put.entry)})
+
+    def get(self, name: str) -> Entry:
+        """Raises NotFound."""
+        participant = self._file.get(name)
+        if participant is not None:
+            return Entry(participant)
+        put = self._put.get(name)
+        if put is None or put.entry is None:
+            raise NotFound(
+                f"no participant `{name}` is in the participants file or was put into the directory"
+            )
+        return put.entry
+
+    def setting(self, name: str) -> BreakerSetting | None:
+        """What an operator has decided about its breaker last."""
+        return self._settings.get(name)
+
+    async def put(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> bool:
+        """Adds a participant that `read_put` finds no fault with, or replaces it; whether there was none.
+
+        Raises:
+            NotPossibleNow: the file has the name.
+            Unavailable: the database is away.
+        """
+        if self._file.get(name) is not None:
+            raise NotPossibleNow(
+                f"the participants file {self._file.path} has `{name}`, and what it says is used: change it there and reload it "
+                "with SIGHUP, or take the name out of it first"
+            )
+        created = await self._register.put(name, spec, descriptor_set)
+        _log.info("participant_put", participant=name, created=created)
+        await self._refresh()
+        return created
+
+    async def delete(self, name: str) -> None:
+        """Forgets what was put.
+
+        Raises:
+            NotFound: nothing was.
+            Unavailable: the database is away.
+        """
+        if not await self._register.delete(name):
+            raise NotFound(
+                f"no participant `{name}` was put into the directory; one from a participants file is deleted there"
+            )
+        _log.info("participant_deleted", participant=name)
+        await self._refresh()
+
+    async def set_breaker(self, name: str, control: Forced, requested_by: str, reason: str) -> BreakerSetting:
+        """Forces a breaker everywhere, or leaves it to itself again. Raises Unavailable."""
+        setting = await self._register.set_breaker(name, control.value, requested_by, reason)
+        _log.warning(
+            "breaker_set",
+            participant=name,
+            control=control.value,
+            requested_by=requested_by,
+            reason=reason,
+        )
+        await self._refresh()
+        return setting
+
+    async def _look(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            await self._look_once()
+
+    async def _look_once(self) -> None:
+        try:
+            await self._refresh()
+        except Unavailable as error:
+            _log.warning("directory_not_read", reason=str(error))
+        except Exception as error:  # noqa: BLE001  # a defect; what is in use stays so, and the next look may fare better
+            _log.exception("directory_not_used", exc_info=error)
+
+    async def _refresh(self) -> None:
+        async with self._one_at_a_time:
+            stored = await self._register.read([put.revision for put in self._put.values()])
+            settings = {each.participant: each for each in await self._register.breakers()}
+            put = {each.name: self._put.get(each.name) for each in stored}
+            changed = [each for each in stored if each.spec is not None]
+            for each in changed:
+                put[each.name] = await asyncio.to_thread(self._read, each)
+            gone = self._put.keys() - put.keys()
+            self._put = {name: known for name, known in put.items() if known is not None}
+            if settings != self._settings:
+                self._settings = settings
+                forced = {name: Forced(each.control) for name, each in settings.items()}
+                self._participants.gates.force(
+                    {name: to for name, to in forced.items() if to is not Forced.AUTOMATIC}
+                )
+            if changed or gone:
+                self._use()
+
+    def _read(self, stored: StoredParticipant) -> _Put:
+        """What a row means here; the entry before, if it cannot be used on this host."""
+        faults: list[Fault] = []
+        spec = stored.spec or {}
+        participant = read_put(stored.name, spec, stored.descriptor_set, "participant", faults)
+        if faults or participant is None:
+            _log.error(
+                "participant_not_used", participant=stored.name, faults=[str(fault) for fault in faults]
+            )
+            before = self._put.get(stored.name)
+            return _Put(stored.revision, before.entry if before else None)
+        return _Put(stored.revision, Entry(participant, spec, stored.updated_at))
+
+    def _use(self) -> None:
+        """Nothing is interrupted: calls in flight end where they are."""
+        known = {name: put.entry.participant for name, put in self._put.items() if put.entry is not None}
+        directory = Directory(self._file.path, MappingProxyType({**known, **self._file.participants}))
+        self._participants.replace(directory)
+
+
+def read_put(
+    name: str, spec: Mapping[str, Any], descriptor_set: bytes | None, place: str, faults: list[Fault]
+) -> Participant | None:
+    """A participant as the API takes it: what a directory file would say, with no path that means something else on each host."""
+    if problem := name_problem(name):
+        faults.append(Fault(f"{place}.name", problem))
+    target, tls = str(spec.get("target", "")), spec.get("tls")
+    if target.startswith("unix:") and not target.removeprefix("unix:").startswith("/"):
+        faults.append(Fault(f"{place}.target", f"`{target[:200]}` must name the socket by an absolute path"))
+        return None
+    if isinstance(tls, Mapping):
+        relative = {field for field in _TLS_FILES if not str(tls.get(field, "/")).startswith("/")}
+        faults.extend(
+            Fault(f"{place}.tls.{field}", f"`{str(tls[field])[:200]}` must be an absolute path")
+            for field in sorted(relative)
+        )
+        spec = {**spec, "tls": {field: tls[field] for field in tls if field not in relative}}
+    participant = read_participant(name, spec, place, _ROOT, faults)
+    if descriptor_set and participant is not None:
+        return _described(participant, descriptor_set, place, faults)
+    return participant
+
+
+def _described(participant: Participant, content: bytes, place: str, faults: list[Fault]) -> Participant:
+    described: DescriptorSet | None = None
+    if participant.is_worker:
+        faults.append(
+            Fault(f"{place}.descriptor_set", "must not be given for a worker, which takes any JSON")
+        )
+    elif len(content) > DESCRIPTOR_SET_BYTES_MAX:
+        faults.append(
+            Fault(
+                f"{place}.descriptor_set",
+                f"has {len(content)} bytes; {DESCRIPTOR_SET_BYTES_MAX} is the limit",
+            )
+        )
+    else:
+        try:
+            described = DescriptorSet.parse(content)
+        except NotDescribed as error:
+            faults.append(Fault(f"{place}.descriptor_set", str(error)))
+    return replace(participant, descriptor_set=described)

@@ -1,0 +1,268 @@
+"""The directory at running coordinators: put, seen by all, used without a restart, and its breakers set by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.json_format import MessageToDict, ParseDict
+
+from saga_coordinator.pb.saga.v1.directory_service_pb2 import (
+    DeleteParticipantRequest,
+    GetParticipantRequest,
+    ListParticipantsRequest,
+    Participant,
+    PutParticipantRequest,
+    SetBreakerRequest,
+)
+from saga_coordinator.pb.saga.v1.directory_service_pb2_grpc import DirectoryServiceStub
+from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import add_ParticipantServiceServicer_to_server
+from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSagaRequest
+from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Shop, StartServing
+
+SECONDS = 20
+Connect = Callable[[str], Client]
+
+
+class Directory:
+    """The service of one coordinator."""
+
+    def __init__(self, client: Client) -> None:
+        self.stub = DirectoryServiceStub(client.channel)
+
+    def put(self, name: str, **fields: Any) -> bool:
+        request = PutParticipantRequest(participant=ParseDict({"name": name, **fields}, Participant()))
+        return self.stub.PutParticipant(request, timeout=SECONDS).created
+
+    def get(self, name: str) -> dict[str, Any]:
+        answer = self.stub.GetParticipant(GetParticipantRequest(name=name), timeout=SECONDS)
+        return MessageToDict(answer.status, preserving_proto_field_name=True)
+
+    def set_breaker(self, name: str, control: str) -> None:
+        fields = {
+            "participant": name,
+            "control": f"BREAKER_CONTROL_{control}",
+            "requested_by": "ana",
+            "reason": "maintenance",
+        }
+        self.stub.SetBreaker(ParseDict(fields, SetBreakerRequest()), timeout=SECONDS)
+
+
+def eventually(ask: Callable[[], bool], what: str) -> None:
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while not ask():
+        assert time.monotonic() < give_up_at, f"{what} did not come"
+        time.sleep(0.05)
+
+
+def faults(call: Callable[[], object]) -> str:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    return f"{caught.value.code().name}: {caught.value.details()}"
+
+
+def start(client: Client, definition: str, key: str, *, wait: bool = True) -> str:
+    request = StartSagaRequest(definition=definition, start_key=key, wait=wait)
+    return client.sagas.StartSaga(request, timeout=SECONDS).saga.saga_id
+
+
+def saga(client: Client, saga_id: str) -> dict[str, Any]:
+    answer = client.sagas.GetSaga(GetSagaRequest(saga_id=saga_id), timeout=SECONDS)
+    found: dict[str, Any] = MessageToDict(answer, preserving_proto_field_name=True)["saga"]
+    return found
+
+
+@pytest.fixture
+def two(serving: StartServing, connect: Connect) -> tuple[Client, Client]:
+    """Two coordinators without a participants file, on one database."""
+    first, second = serving(), serving()
+    return connect(first.address), connect(second.address)
+
+
+def test_what_is_put_at_one_coordinator_is_used_by_all(
+    two: tuple[Client, Client], shop: Shop, shop_server: tuple[Shop, str]
+) -> None:
+    here, there = two
+    _, address = shop_server
+    directory, other = Directory(here), Directory(there)
+    assert directory.put("shop", target=address, limits={"concurrency": 32, "rate": 500})
+    here.register("orders", "quick")
+    assert saga(here, start(here, "orders", "a"))["status"] == "SAGA_STATUS_COMPLETED"
+
+    eventually(lambda: "shop" in names(other), "the participant at the other coordinator")
+    assert saga(there, start(there, "orders", "b"))["status"] == "SAGA_STATUS_COMPLETED"
+    status = other.get("shop")
+    assert status["source"] == "PARTICIPANT_SOURCE_API"
+    assert status["participant"]["limits"]["concurrency"] == 32
+    assert status["participant"]["limits"]["breaker"]["failure_ratio"] == 0.8
+    assert (status["breaker"], status["connectivity"]) == ("BREAKER_STATE_CLOSED", "READY")
+    assert (status["last_outcome"], status["calls_in_window"]) == ("SUCCEEDED", 1)
+
+    assert not directory.put("shop", target=address)
+    other.stub.DeleteParticipant(DeleteParticipantRequest(name="shop"), timeout=SECONDS)
+    eventually(lambda: "shop" not in names(directory), "the deletion")
+    assert faults(lambda: directory.get("shop")).startswith("NOT_FOUND: no participant `shop`")
+
+
+def names(directory: Directory) -> list[str]:
+    answer = directory.stub.ListParticipants(ListParticipantsRequest(), timeout=SECONDS)
+    return [status.participant.name for status in answer.statuses]
+
+
+def test_pages_have_every_participant_once(serving: StartServing, connect: Connect) -> None:
+    directory = Directory(connect(serving().address))
+    put = [f"p{number:02}" for number in range(7)]
+    for name in put:
+        directory.put(name, worker=True)
+    found, token = [], ""
+    while True:
+        request = ListParticipantsRequest(page_size=3, page_token=token)
+        page = directory.stub.ListParticipants(request, timeout=SECONDS)
+        found += [status.participant.name for status in page.statuses]
+        token = page.next_page_token
+        if not token:
+            break
+    assert found == put
+
+
+def test_every_fault_is_told_with_its_place(serving: StartServing, connect: Connect) -> None:
+    directory = Directory(connect(serving().address))
+    told = faults(
+        lambda: directory.put(
+            "Shop",
+            target="shop",
+            tls={"ca_file": "ca.pem"},
+            limits={"burst": 3, "breaker": {"failure_ratio": 2, "rest": "5s", "rest_max": "1s"}},
+            descriptor_set="bm8=",
+        )
+    )
+    assert told.startswith("INVALID_ARGUMENT: 7 faults: ")
+    for place in (
+        "participant.name: is not a name",
+        "participant.target: `shop` is not a host and a port",
+        "participant.tls.ca_file: `ca.pem` must be an absolute path",
+        "participant.limits.burst: means nothing without a rate",
+        "participant.limits.breaker.failure_ratio: is 2",
+        "participant.limits.breaker.rest_max: is less than rest",
+    ):
+        assert place in told
+    assert "participant.target: `unix:shop.sock` must name" in faults(
+        lambda: directory.put("shop", target="unix:shop.sock")
+    )
+    assert names(directory) == []
+
+
+def test_the_file_has_precedence(
+    serving: StartServing,
+    connect: Connect,
+    participants_file: Path,
+    shop: Shop,
+    shop_server: tuple[Shop, str],
+) -> None:
+    without_file = Directory(connect(serving().address))
+    without_file.put("shop", target="127.0.0.1:1")  # nobody is there
+    client = connect(serving("--participants", participants_file).address)
+    with_file = Directory(client)
+    status = with_file.get("shop")
+    assert (status["source"], status["participant"]["target"]) == ("PARTICIPANT_SOURCE_FILE", shop_server[1])
+    assert f"FAILED_PRECONDITION: the participants file {participants_file} has `shop`" in faults(
+        lambda: with_file.put("shop", target="127.0.0.1:2")
+    )
+    client.register("orders", "quick")
+    assert saga(client, start(client, "orders", "a"))["status"] == "SAGA_STATUS_COMPLETED"
+
+
+def test_a_breaker_set_by_hand_holds_everywhere_and_after_a_restart(
+    serving: StartServing, connect: Connect, participants_file: Path, shop: Shop
+) -> None:
+    flags = ("--participants", participants_file)
+    here, there = connect(serving(*flags).address), connect(serving(*flags).address)
+    Directory(here).set_breaker("shop", "OPEN")
+    eventually(
+        lambda: Directory(there).get("shop")["breaker"] == "BREAKER_STATE_OPEN", "the breaker at the other"
+    )
+    later = connect(serving(*flags).address)
+    here.register("orders", "quick")
+    waiting = [
+        start(client, "orders", key, wait=False)
+        for key, client in zip("abc", (here, there, later), strict=True)
+    ]
+    eventually(lambda: all(is_held(saga(here, each)) for each in waiting), "the reason on every step")
+    assert shop.called.empty()
+    setting = Directory(later).get("shop")["breaker_setting"]
+    assert (setting["control"], setting["requested_by"], setting["reason"]) == (
+        "BREAKER_CONTROL_OPEN",
+        "ana",
+        "maintenance",
+    )
+    Directory(later).set_breaker("shop", "AUTOMATIC")
+    eventually(
+        lambda: {saga(here, each)["status"] for each in waiting} == {"SAGA_STATUS_COMPLETED"},
+        "the sagas' end",
+    )
+    assert shop.called.qsize() == len(waiting)
+
+
+def is_held(found: dict[str, Any]) -> bool:
+    (step,) = found["steps"]
+    return step.get("cause", {}).get("code") == "CIRCUIT_OPEN" and "retry_at" in step
+
+
+def test_setting_a_breaker_needs_a_name_a_control_and_a_reason(
+    serving: StartServing, connect: Connect
+) -> None:
+    directory = Directory(connect(serving().address))
+    told = faults(lambda: directory.stub.SetBreaker(SetBreakerRequest(participant="Shop"), timeout=SECONDS))
+    for place in ("participant: is not a name", "control: must be one of", "reason: is required"):
+        assert place in told
+
+
+def test_a_participant_that_moves_under_load_loses_nothing(serving: StartServing, connect: Connect) -> None:
+    """Calls in flight end where they are; new ones go to the new address."""
+    client = connect(serving().address)
+    directory = Directory(client)
+    shops, servers = [], []
+    for _ in range(2):
+        shop, server = Shop(), grpc.server(futures.ThreadPoolExecutor(8))
+        add_ParticipantServiceServicer_to_server(shop, server)
+        shops.append((shop, server.add_insecure_port("127.0.0.1:0")))
+        server.start()
+        servers.append(server)
+    client.register("orders", "quick", "quick")
+    with futures.ThreadPoolExecutor(8) as pool:
+        directory.put("shop", target=f"127.0.0.1:{shops[0][1]}")
+        started = [pool.submit(start, client, "orders", str(number)) for number in range(100)]
+        shops[0][0].called.get(timeout=PATIENCE_SECONDS)
+        directory.put("shop", target=f"127.0.0.1:{shops[1][1]}")
+        started += [pool.submit(start, client, "orders", str(number)) for number in range(100, 200)]
+        ended = [saga(client, each.result()) for each in started]
+    for server in servers:
+        server.stop(None).wait()
+    assert {each["status"] for each in ended} == {"SAGA_STATUS_COMPLETED"}
+    calls = [shop.called.qsize() for shop, _ in shops]
+    assert sum(calls) + 1 == 400
+    assert calls[1] >= 200
+
+
+def test_a_participant_whose_name_has_no_address_waits_and_goes_on_when_it_is_put_right(
+    serving: StartServing, connect: Connect, shop: Shop, shop_server: tuple[Shop, str]
+) -> None:
+    client = connect(serving().address)
+    directory = Directory(client)
+    directory.put("shop", target="dns:///nowhere.invalid:50051")
+    client.register("orders", "quick")
+    saga_id = start(client, "orders", "a", wait=False)
+
+    def has_failed() -> bool:
+        (step,) = saga(client, saga_id)["steps"]
+        return bool(step.get("cause", {}).get("code") == "UNAVAILABLE")
+
+    eventually(has_failed, "the failure")
+    assert directory.get("shop")["last_failure"]["code"] == "UNAVAILABLE"
+    directory.put("shop", target=shop_server[1])
+    eventually(lambda: saga(client, saga_id)["status"] == "SAGA_STATUS_COMPLETED", "the saga's end")
