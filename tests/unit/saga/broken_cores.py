@@ -541,16 +541,6 @@ def last_branch_is_taken(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(forward, "_open", open_last)
 
 
-@broken
-def items_that_cannot_be_undone_hold_up_the_others(patch: pytest.MonkeyPatch) -> None:
-    rank = undo._Walk._rank
-
-    def rank_begun_first(self: undo._Walk, place_: Place) -> undo._Rank:
-        return undo._Rank.UNTOUCHED if rank(self, place_) is undo._Rank.UNTOUCHED else undo._Rank.UNDER_WAY
-
-    patch.setattr(undo._Walk, "_rank", rank_begun_first)
-
-
 # What failures mean.
 
 

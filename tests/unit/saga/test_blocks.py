@@ -1,0 +1,186 @@
+"""Blocks, waits and limits, told as short stories: what random ones meet too rarely, and where the limits are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from saga_coordinator.saga.decide import EVENTS_MAX, EventArrived, Invoke, RecallAsked, StartRequested, decide
+from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
+from saga_coordinator.saga.outcome import Cause
+from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.state import SagaStatus, StepStatus
+from tests.unit.saga.definitions import definition, step
+from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
+
+ONCE = {"participant": "p", "retry": {"max_attempts": 1}}
+TWICE = {"participant": "p", "retry": {"max_attempts": 2, "initial_backoff": "1s"}}
+PARENT_FAILED = Cause("PARENT_FAILED", "the saga that started this one failed")
+
+
+def block(name: str, kind: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, kind: fields}
+
+
+def pay_each(**fields: Any) -> dict[str, Any]:
+    return block("pay", "for_each", items="input.people", **fields)
+
+
+# Undoing the items of a loop.
+
+
+def test_items_that_cannot_be_undone_leave_their_places_to_the_others() -> None:
+    steps = [step("transfer", compensation=ONCE)]
+    story = Story(
+        definition(pay_each(steps=steps, max_parallel=2), step("book")), payload={"people": ["a", "b", "c"]}
+    )
+    for index in range(3):
+        story.ends(f"pay[{index}].transfer", ok())
+    story.ends("book", NO)
+    assert story.calls == ["pay[0].transfer compensation 1", "pay[1].transfer compensation 1"]
+    story.ends("pay[0].transfer", MAYBE)
+    assert story.calls == ["pay[2].transfer compensation 1"]
+    story.ends("pay[1].transfer", MAYBE)
+    story.ends("pay[2].transfer", ok())
+    assert (story.status, story.state.remaining) == (
+        SagaStatus.NEEDS_ATTENTION,
+        ("pay[0].transfer", "pay[1].transfer"),
+    )
+
+
+def test_item_in_flight_at_the_turn_takes_a_place_until_it_is_over() -> None:
+    story = Story(
+        definition(pay_each(steps=[step("transfer")], max_parallel=2)), payload={"people": [1, 2, 3]}
+    )
+    story.ends("pay[0].transfer", ok())
+    story.ends("pay[1].transfer", ok())
+    assert story.step("pay[2].transfer").is_in_flight
+    story.cancelled()
+    assert story.calls == ["pay[0].transfer compensation 1"]
+    story.ends("pay[2].transfer", NO)
+    assert story.calls == ["pay[1].transfer compensation 1"]
+
+
+def test_steps_of_an_item_are_undone_in_reverse_while_other_items_are() -> None:
+    steps = [step("transfer"), step("note")]
+    story = Story(definition(pay_each(steps=steps), step("book")), payload={"people": ["a", "b"]})
+    for key in ("pay[0].transfer", "pay[1].transfer", "pay[0].note", "pay[1].note"):
+        story.ends(key, ok())
+    story.ends("book", NO)
+    assert story.calls == ["pay[0].note compensation 1", "pay[1].note compensation 1"]
+    story.ends("pay[1].note", ok())
+    assert story.calls == ["pay[1].transfer compensation 1"]
+
+
+def test_loop_over_nothing_is_done_at_once() -> None:
+    story = Story(definition(pay_each(steps=[step("transfer")]), step("book")), payload={"people": []})
+    assert story.recorded == ["saga_started", "block_opened", "block_closed", "attempt_started"]
+    assert story.step("pay").output == []
+
+
+# Limits.
+
+
+def test_loop_over_too_many_items_fails_before_any_begins() -> None:
+    people = list(range(DEFAULT_LIMITS.items + 1))
+    story = Story(definition(pay_each(steps=[step("transfer")])), payload={"people": people})
+    assert story.status is SagaStatus.COMPENSATED
+    assert story.state.failure is not None
+    assert (story.state.failure.code, story.state.failure.step) == ("LIMIT_EXCEEDED", "pay")
+    assert "1001 items; at most 1000" in story.state.failure.message
+
+
+def test_saga_whose_log_is_full_starts_nothing_more_and_is_undone() -> None:
+    source = {"name": "order", "steps": [step("reserve"), step("charge")]}
+    story = Story(parse_definition(source, Limits(log_entries=3)))
+    story.ends("reserve", ok())
+    assert story.state.failure is not None
+    assert (story.state.failure.code, story.state.failure.step) == ("LIMIT_EXCEEDED", "charge")
+    assert story.calls == ["reserve compensation 1"]
+
+
+def test_events_that_nobody_takes_are_refused_once_there_are_too_many() -> None:
+    story = Story(definition(step("reserve")))
+    for number in range(EVENTS_MAX):
+        assert story.happens(EventArrived(f"e{number}", "paid")).is_applied
+    decision = story.happens(EventArrived("one-more", "paid"))
+    assert (decision.entries, decision.refusal is not None) == ((), True)
+    assert story.happens(EventArrived("e0", "paid")).refusal is None  # a repetition is answered as one
+
+
+def test_report_given_up_waits_for_room_before_it_is_tried_again() -> None:
+    patient = {**TWICE, "pending_timeout": "5s"}
+    story = Story(
+        definition(
+            step("hotel", action=patient),
+            step("flight", after=[]),
+            step("car", after=["hotel"]),
+            max_parallel=1,
+        )
+    )
+    assert story.calls == ["hotel action 1"]
+    story.ends("hotel", PENDING)
+    assert story.calls == ["flight action 1"]
+    story.timer_fires(at=20)
+    assert story.calls == []  # the report is given up, and the flight is still in flight
+    assert story.step("hotel").retry_at == 21
+    story.now = 30
+    story.ends("flight", ok())
+    assert story.calls == ["hotel action 2"]
+
+
+# A step's own deadline.
+
+
+def test_step_whose_deadline_passed_while_nobody_drove_the_saga_is_not_attempted_again() -> None:
+    story = Story(definition(step("reserve"), step("charge", action=TWICE, deadline="5s")))
+    story.ends("reserve", ok())
+    story.now = 60
+    story.adopted()
+    assert story.recorded == ["saga_adopted", "attempt_unknown", "step_failed", "saga_failed"]
+    assert story.state.failure is not None
+    assert story.state.failure.code == "STEP_DEADLINE"
+    story.timer_fires()
+    assert story.calls == ["charge compensation 1"]  # it may have happened
+
+
+def test_last_attempts_are_given_what_is_left_of_the_deadline() -> None:
+    story = Story(definition(step("charge", action=TWICE, deadline="5s")))
+    story.now = 3
+    story.ends("charge", MAYBE)
+    story.timer_fires()
+    assert [effect.timeout_seconds for effect in story.last.effects if isinstance(effect, Invoke)] == [1]
+
+
+# Children.
+
+
+def test_child_that_is_undone_before_it_was_started_starts_nothing() -> None:
+    recalled = StartRequested("saga", 1, None, {}, recalled_for=PARENT_FAILED)
+    decision = decide(definition(step("pack")), None, recalled, 0.0, 0.5)
+    assert decision.state.status is SagaStatus.COMPENSATED
+    assert decision.state.failure == PARENT_FAILED
+    assert not decision.state.steps
+
+
+def test_parked_child_stays_where_it_is_when_it_is_undone() -> None:
+    story = Story(definition(step("pack", compensation=ONCE), step("ship")))
+    story.ends("pack", ok())
+    story.ends("ship", NO)
+    story.ends("pack", NO)
+    assert story.status is SagaStatus.NEEDS_ATTENTION
+    decision = story.happens(RecallAsked(PARENT_FAILED))
+    assert (decision.entries, decision.is_applied, story.status) == ((), False, SagaStatus.NEEDS_ATTENTION)
+
+
+def test_step_that_waits_is_given_up_at_the_turn_and_has_nothing_to_undo() -> None:
+    story = Story(
+        definition(step("reserve"), block("consent", "approval", approvers=["anna"])), deadline_seconds=10
+    )
+    story.ends("reserve", ok())
+    assert story.step("consent").status is StepStatus.WAITING
+    story.timer_fires(at=10)
+    assert story.calls == ["reserve compensation 1"]
+    story.ends("reserve", ok())
+    assert (story.status, story.state.remaining) == (SagaStatus.COMPENSATED, ())
+    assert story.step("consent").attempts(ACTION) == 1
+    assert story.step("consent").attempts(COMPENSATION) == 0
