@@ -204,11 +204,13 @@ class App:
                 definitions,
                 sagas,
                 payload_bytes_max=settings.payload_bytes_max,
+                forward_headers=settings.forward_headers,
             ),
             WorkerService(
                 coordinator,
                 participants,
                 workers,
+                declared_steps=definitions.declared,
                 coordinator_id=coordinator_id,
                 payload_bytes_max=settings.payload_bytes_max,
             ),

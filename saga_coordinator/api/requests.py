@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from google.protobuf import duration_pb2, json_format, struct_pb2
@@ -25,12 +25,14 @@ from saga_coordinator.pb.saga.v1 import (
     saga_service_pb2,
     worker_service_pb2,
 )
+from saga_coordinator.saga.declared import declaration_faults
 from saga_coordinator.saga.errors import Fault, InvalidDefinition, InvalidRequest
 from saga_coordinator.saga.inputs import EventArrived, HeartbeatReceived, OutcomeReported
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX, Cause, Outcome, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.parsing_actions import DEADLINE_SECONDS_MAX
 from saga_coordinator.saga.token import AttemptNamed, parse_token
+from saga_coordinator.store.declared_steps import Declared
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.sagas import SagaFilter
 
@@ -42,6 +44,7 @@ CORRELATION_CHARACTERS_MAX = 200
 PERSON_CHARACTERS_MAX = 200
 METHOD_CHARACTERS_MAX = 200
 METHODS_MAX = 1000
+DECLARED_STEPS_MAX = 200
 WORKER_ID_CHARACTERS_MAX = 200
 CREDITS_MAX = 10_000
 LABELS_MAX = 32
@@ -50,6 +53,9 @@ LABEL_VALUE_CHARACTERS_MAX = 255
 
 HEADERS_SENT_ON: Mapping[str, int] = {"traceparent": 55, "tracestate": 512, "baggage": 8192}
 """Metadata of a start that every call of the saga carries on, and how long each may be (W3C Trace Context and Baggage)."""
+
+FORWARDED_CHARACTERS_MAX = 1024
+"""How long the value of a header may be that is sent on because the settings say so."""
 
 Metadata = Iterable[tuple[str, str | bytes]] | None
 
@@ -154,8 +160,12 @@ class _Faults:
 
 
 def start_saga(
-    request: saga_service_pb2.StartSagaRequest, payload_bytes_max: int, metadata: Metadata = ()
+    request: saga_service_pb2.StartSagaRequest,
+    payload_bytes_max: int,
+    metadata: Metadata = (),
+    forwarded: Collection[str] = (),
 ) -> StartSaga:
+    """What is asked for; `forwarded` names the metadata that is sent on beside `HEADERS_SENT_ON`."""
     faults = _Faults()
     asked = StartSaga(
         definition=faults.line("definition", request.definition, NAME_CHARACTERS_MAX, is_required=True),
@@ -166,19 +176,29 @@ def start_saga(
         deadline_seconds=faults.seconds("deadline", request.deadline)
         if request.HasField("deadline")
         else None,
-        headers=_headers_sent_on(metadata),
+        headers=_headers_sent_on(faults, metadata, forwarded),
     )
     faults.done()
     return asked
 
 
-def _headers_sent_on(metadata: Metadata) -> dict[str, str] | None:
-    """The trace context of the caller; what is not fit to be sent on is left out, as the W3C asks of those who pass it on."""
+def _headers_sent_on(
+    faults: _Faults, metadata: Metadata, forwarded: Collection[str]
+) -> dict[str, str] | None:
+    """The trace context of the caller; what is not fit to be sent on is left out, as the W3C asks of those who pass it on.
+
+    What is `forwarded` may decide what a participant does, so it is not left out but refused.
+    """
     found = {
         name: value
         for name, value in metadata or ()  # None where there is none at all
         if name in HEADERS_SENT_ON and isinstance(value, str) and len(value) <= HEADERS_SENT_ON[name]
     }
+    for name, value in metadata or ():
+        if name in forwarded and name not in HEADERS_SENT_ON and isinstance(value, str):
+            if name in found:
+                faults.add(f"metadata {name}", "is given twice; it is sent on, so it must mean one thing")
+            found[name] = faults.line(f"metadata {name}", value, FORWARDED_CHARACTERS_MAX)
     return found or None
 
 
@@ -384,6 +404,29 @@ def credits_of(request: worker_service_pb2.WorkRequest) -> int:
     return request.credits
 
 
+def declared_steps(request: worker_service_pb2.RegisterStepsRequest) -> tuple[str, Declared]:
+    """The participant, and what it offers."""
+    faults = _Faults()
+    participant = faults.line("participant", request.participant, NAME_CHARACTERS_MAX, is_required=True)
+    version = faults.line("version", request.version, NAME_CHARACTERS_MAX)
+    if len(request.steps) > DECLARED_STEPS_MAX:
+        faults.add("steps", f"has {len(request.steps)} steps; {DECLARED_STEPS_MAX} is the limit")
+    faults.done()
+    steps = _canonical_form(request, faults.found).get("steps", [])
+    for index, step in enumerate(request.steps):
+        faults.text(f"steps[{index}].description", step.description)
+    faults.found += declaration_faults(participant, steps)
+    faults.done()
+    return participant, Declared(version, {step["name"]: step for step in steps})
+
+
+def which_participant(request: worker_service_pb2.ListDeclaredStepsRequest) -> str:
+    faults = _Faults()
+    participant = faults.line("participant", request.participant, NAME_CHARACTERS_MAX, is_required=True)
+    faults.done()
+    return participant
+
+
 def saga_filter(request: saga_service_pb2.ListSagasRequest) -> tuple[SagaFilter, int]:
     """The filter, and how many sagas to list."""
     faults = _Faults()
@@ -442,17 +485,10 @@ def _take_payloads(message: Message, path: _Path, faults: list[Fault]) -> Iterat
             yield from _take_payloads(value, (*path, field.name), faults)
 
 
-def definition_spec(request: Message, definition: definition_pb2.Definition) -> dict[str, Any]:
-    """The canonical JSON form of the definition in `request`, with the contract's field names.
-
-    Raises:
-        InvalidDefinition: when it has no such form; with the faults that parsing finds besides.
-    """
-    if not request.HasField("definition"):
-        raise InvalidRequest.at("definition", "is required")
-    faults: list[Fault] = []
-    bare = definition_pb2.Definition()
-    bare.CopyFrom(definition)
+def _canonical_form(message: Message, faults: list[Fault]) -> dict[str, Any]:
+    """The message's JSON form, without the payloads in which there are faults. Raises InvalidDefinition when it has none."""
+    bare = type(message)()
+    bare.CopyFrom(message)
     payloads = list(_take_payloads(bare, (), faults))
     try:
         spec: dict[str, Any] = json_format.MessageToDict(bare, preserving_proto_field_name=True)
@@ -463,6 +499,19 @@ def definition_spec(request: Message, definition: definition_pb2.Definition) -> 
         for part in path[:-1]:
             place = place[part]
         place[path[-1]] = payload
+    return spec
+
+
+def definition_spec(request: Message, definition: definition_pb2.Definition) -> dict[str, Any]:
+    """The canonical JSON form of the definition in `request`, with the contract's field names.
+
+    Raises:
+        InvalidDefinition: when it has no such form; with the faults that parsing finds besides.
+    """
+    if not request.HasField("definition"):
+        raise InvalidRequest.at("definition", "is required")
+    faults: list[Fault] = []
+    spec = _canonical_form(definition, faults)
     if faults:
         try:
             parse_definition(spec)

@@ -55,11 +55,13 @@ class SagaService:
         sagas: Sagas,
         *,
         payload_bytes_max: int,
+        forward_headers: frozenset[str] = frozenset(),
     ) -> None:
         self._coordinator = coordinator
         self._definitions = definitions
         self._sagas = sagas
         self._payload_bytes_max = payload_bytes_max
+        self._forward_headers = forward_headers
         self._waits: set[asyncio.Future[Any]] = set()
         self._stopping = asyncio.Event()
 
@@ -91,7 +93,9 @@ class SagaService:
             wait.cancel()
 
     async def StartSaga(self, request: pb.StartSagaRequest, context: Context) -> pb.StartSagaResponse:  # noqa: N802  # the RPC's name
-        asked = requests.start_saga(request, self._payload_bytes_max, context.invocation_metadata())
+        asked = requests.start_saga(
+            request, self._payload_bytes_max, context.invocation_metadata(), self._forward_headers
+        )
         saga_id, created = await self._coordinator.start_saga(asked)
         if request.wait:
             settled = await self._wait(saga_id, _patience_seconds(context.time_remaining()))

@@ -13,6 +13,25 @@ from urllib.parse import urlsplit
 from saga_coordinator.config.files import FileFaulty, read_documents
 
 ENVIRONMENT_PREFIX = "SAGA_"
+FORWARD_HEADERS_MAX = 20
+
+_HEADER = re.compile(r"[a-z0-9_.-]{1,100}")
+_OWN_PREFIXES = ("grpc-", "saga-")
+_OWN_HEADERS = frozenset(
+    {
+        "action-idempotency-key",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "idempotency-key",
+        "te",
+        "transfer-encoding",
+        "user-agent",
+    }
+)
+_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+
 UNIX_PATH_BYTES_MAX = 107
 """The longest path of a unix socket that Linux takes (`sun_path`, with its NUL)."""
 
@@ -33,6 +52,7 @@ class Settings:
     addresses: tuple[str, ...]
     peer_address: str
     participants: Path | None
+    forward_headers: frozenset[str]
     processes: int
     payload_bytes_max: int
     steps_max: int
@@ -168,6 +188,27 @@ def _peer_address(written: Any) -> str:
     return address
 
 
+def _headers(written: Any) -> frozenset[str]:
+    items = written.split(",") if isinstance(written, str) else written
+    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
+        raise ValueError("must be a list of names, as in x-tenant,x-user")
+    names = [item.strip().lower() for item in items if item.strip()]
+    for name in names:
+        if not _HEADER.fullmatch(name):
+            raise ValueError(f"has {name!r}, which is no name: lower-case letters, digits, -, _ and .")
+        if name.endswith("-bin"):
+            raise ValueError(f"has {name!r}, whose value would be bytes; only texts are sent on")
+        if name.startswith(_OWN_PREFIXES) or name in _OWN_HEADERS:
+            raise ValueError(f"has {name!r}, which is set by gRPC or the coordinator itself")
+        if name in _SECRET_HEADERS:
+            raise ValueError(
+                f"has {name!r}, which would be kept in the log of the saga; send what identifies its owner instead"
+            )
+    if len(names) > FORWARD_HEADERS_MAX:
+        raise ValueError(f"has {len(names)} names; {FORWARD_HEADERS_MAX} is the limit")
+    return frozenset(names)
+
+
 def _address(written: Any) -> str:
     address = written.strip() if isinstance(written, str) else ""
     if address.startswith("unix:"):
@@ -218,6 +259,14 @@ OPTIONS: tuple[Option, ...] = (
         "FILE",
         _path,
         is_path=True,
+    ),
+    Option(
+        "forward_headers",
+        "Metadata of StartSaga that every call of the saga carries on, beside traceparent, tracestate and baggage: names, "
+        "separated by commas. Kept in the saga's log.",
+        "NAMES",
+        _headers,
+        default="",
     ),
     Option(
         "processes",

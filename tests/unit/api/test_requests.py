@@ -276,3 +276,20 @@ def test_the_trace_context_of_a_start_is_kept_and_no_other_header() -> None:
     ]
     assert requests.start_saga(start(), LIMIT, metadata).headers == {"traceparent": trace}
     assert requests.start_saga(start(), LIMIT, None).headers is None
+
+
+def test_headers_that_the_settings_name_are_sent_on_too() -> None:
+    metadata: list[tuple[str, str | bytes]] = [("x-tenant", "acme"), ("x-user", "ana"), ("traceparent", "t")]
+    asked = requests.start_saga(start(), LIMIT, metadata, {"x-tenant", "x-region"})
+    assert asked.headers == {"traceparent": "t", "x-tenant": "acme"}
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [[("x-tenant", "a" * 1025)], [("x-tenant", "a\tb")], [("x-tenant", "acme"), ("x-tenant", "other")]],
+    ids=["too long", "not a line", "twice"],
+)
+def test_a_header_that_cannot_be_sent_on_is_refused_rather_than_left_out(
+    metadata: list[tuple[str, str | bytes]],
+) -> None:
+    assert paths(requests.start_saga, start(), LIMIT, metadata, {"x-tenant"}) == ["metadata x-tenant"]

@@ -214,3 +214,30 @@ def test_every_default_passes_its_own_check() -> None:
     for option in OPTIONS:
         if option.default is not None:
             option.parse(option.default)
+
+
+def test_headers_to_send_on_are_a_list_however_written(tmp_path: Path) -> None:
+    file = tmp_path / "saga.toml"
+    file.write_text('forward_headers = ["x-tenant", "X-User"]')
+    expected = {"x-tenant", "x-user"}
+    assert load(forward_headers="x-tenant, X-User").forward_headers == expected
+    assert load_settings({"database_url": URL}, {}, file).forward_headers == expected
+    assert load().forward_headers == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("x tenant", "which is no name"),
+        ("x-photo-bin", "whose value would be bytes"),
+        ("grpc-timeout", "is set by gRPC or the coordinator itself"),
+        ("idempotency-key", "is set by gRPC or the coordinator itself"),
+        ("saga-id", "is set by gRPC or the coordinator itself"),
+        ("Authorization", "would be kept in the log of the saga"),
+        (",".join(f"x-{number}" for number in range(21)), "has 21 names; 20 is the limit"),
+    ],
+)
+def test_headers_that_must_not_be_sent_on(written: str, said: str) -> None:
+    (fault,) = faults_of({"forward_headers": written})
+    assert fault.startswith("--forward-headers is ")
+    assert said in fault
