@@ -39,7 +39,6 @@ _ACTION_TURN = 4
 
 _LONG_AGO = float("-inf")
 _SMOOTHING = 0.05
-_SECONDS_AT_FIRST = 0.05
 _BRIEFLY_SECONDS = 0.1
 
 _NOT_ITS_FAULT = frozenset({CauseCode.NO_SUCH_METHOD, CauseCode.NO_DESCRIPTORS})
@@ -100,7 +99,8 @@ class Bulkhead:
         self._promised_at = self._rate_promised_at = _LONG_AGO
         self._moved_at = _LONG_AGO  # when a call began or ended last
         self._forced_at = 0.0
-        self._call_seconds = self._answer_seconds = _SECONDS_AT_FIRST
+        # Nothing is known at first: whoever is queued too long is held all the same.
+        self._call_seconds = self._answer_seconds = 0.0
         self._last_outcome: Outcome | None = None
         self._last_outcome_at = self._last_failure_at = 0.0
         self._last_failure: Cause | None = None
@@ -162,12 +162,12 @@ class Bulkhead:
         seconds = now - permit.began_at
         is_failure = isinstance(outcome, Unknown) and outcome.cause.code not in _NOT_ITS_FAULT
         self._last_outcome, self._last_outcome_at = outcome, now
-        self._call_seconds += _SMOOTHING * (seconds - self._call_seconds)
+        self._call_seconds = _smoothed(self._call_seconds, seconds)
         if is_failure:
             assert isinstance(outcome, Unknown)
             self._last_failure, self._last_failure_at = outcome.cause, now
         else:
-            self._answer_seconds += _SMOOTHING * (seconds - self._answer_seconds)
+            self._answer_seconds = _smoothed(self._answer_seconds, seconds)
         slow = self._limits.breaker.slow_call_seconds
         is_bad = is_failure or (slow is not None and seconds >= slow)
         self._concurrency.ended(now, seconds, in_flight, is_bad=is_bad)
@@ -339,3 +339,7 @@ class Bulkhead:
         if at > now + HELD_SECONDS_MAX:  # then anywhere in the second half of what there is
             at = now + HELD_SECONDS_MAX * (0.5 + 0.5 * self._draw())
         return Held(Cause(code, clip(message)), at - now + _BRIEFLY_SECONDS * self._draw())
+
+
+def _smoothed(before: float, seconds: float) -> float:
+    return before + _SMOOTHING * (seconds - before) if before else seconds
