@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from saga_coordinator.saga.decide import decide
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.effects import Decision, Invoke, LookForEvent, SetTimer
-from saga_coordinator.saga.entries import Entry, WaitStarted
+from saga_coordinator.saga.entries import AttemptPending, Entry, WaitStarted
 from saga_coordinator.saga.errors import SagaError
 from saga_coordinator.saga.expression import as_text
 from saga_coordinator.saga.identity import OperationKind
@@ -29,7 +29,7 @@ from saga_coordinator.saga.inputs import (
     TimerFired,
 )
 from saga_coordinator.saga.outcome import Cause, Outcome, Unknown, reclassified
-from saga_coordinator.saga.state import SETTLED, SagaState
+from saga_coordinator.saga.state import SETTLED, SagaState, SagaStatus
 
 STARTS_AT = 1_767_225_600.0
 """2026-01-01T00:00:00Z, in seconds since the epoch: when rehearsals begin if nobody says otherwise."""
@@ -37,6 +37,7 @@ DECISIONS_MAX = 100_000
 CALL_SECONDS = 0.01
 """How long a call takes that has no reason to take longer."""
 _JITTER = 0.5
+_POLLS_IN_VAIN_MAX = 20
 
 
 class EndlessRehearsal(SagaError):
@@ -132,6 +133,7 @@ class Rehearsal:
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
     _published: list[EventArrived] = field(default_factory=list)
     _decisions: int = 0
+    _polls_in_vain: int = 0
 
     @property
     def state(self) -> SagaState:
@@ -189,11 +191,27 @@ class Rehearsal:
         )
 
     def next_at(self) -> float | None:
-        """When the next thing happens by itself; None when nothing does."""
+        """When the next thing happens by itself; None when nothing does, or only the same question is asked again for ever."""
+        if self._asks_for_ever():
+            return None
         instants = [self._agenda[0][0]] if self._agenda else []
         if self._timer is not None:
             instants.append(self._timer)
         return min(instants, default=None)
+
+    def _asks_for_ever(self) -> bool:
+        if self._polls_in_vain < _POLLS_IN_VAIN_MAX or self._agenda:
+            return False
+        steps = self.state.steps.values()
+        ends = [
+            instant
+            for step in steps
+            for instant in (step.retry_at, step.pending_until)
+            if instant is not None
+        ]
+        if self.state.deadline_at is not None and self.state.status is SagaStatus.RUNNING:
+            ends.append(self.state.deadline_at)
+        return not any(instant > self.now for instant in ends)
 
     def move(self) -> Decision | None:
         """Skips to the next thing that happens by itself and lets it happen. None when there was nothing to decide."""
@@ -238,6 +256,8 @@ class Rehearsal:
         self._state = decision.state
         self.log += decision.entries
         self._timer = None
+        if decision.entries and not all(isinstance(entry, AttemptPending) for entry in decision.entries):
+            self._polls_in_vain = 0
         for effect in decision.effects:
             match effect:
                 case Invoke():
@@ -262,6 +282,7 @@ class Rehearsal:
                 call.ended_at = call.started_at + call.invoke.timeout_seconds
 
     def _call(self, invoke: Invoke) -> None:
+        self._polls_in_vain += invoke.is_poll
         reply = self.surroundings.answer(invoke, self.now)
         seconds, outcome = reply.after_seconds, reply.outcome
         if outcome is not None and seconds > invoke.timeout_seconds:

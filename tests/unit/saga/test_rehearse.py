@@ -24,6 +24,7 @@ from saga_coordinator.saga.rehearse_scenarios import (
 )
 from saga_coordinator.saga.state import SagaStatus
 from tests.unit.saga.definitions import definition, random_source, step
+from tests.unit.saga.nested import random_nested_source
 from tests.unit.saga.test_preview import Obliging
 
 CALL = {"participant": "p"}
@@ -49,6 +50,22 @@ def test_promises_hold_in_every_pair_of_failures(seed: int) -> None:
     simulation = simulated(parse_definition(source), in_pairs=True, limit=150)
     assert len(simulation.stories) > len(source["steps"])
     assert not [(str(each.scenario), each.breaches) for each in simulation.stories if each.breaches]
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_promises_hold_in_random_blocks(seed: int) -> None:
+    source = parse_definition(random_nested_source(Random(seed)))
+    simulation = simulated(source, in_pairs=True, limit=100)
+    assert not [(str(each.scenario), each.breaches) for each in simulation.stories if each.breaches]
+
+
+def test_a_child_that_never_ends_is_waited_for() -> None:
+    child = {"name": "child", "saga": {"definition": "other"}}
+    fault = Fault("child", FaultKind.UNREPORTED)
+    assert story(simulated(definition(child)), fault).end == WAITING
+    late = story(simulated(definition(child, deadline="864000s")), fault)
+    assert late.failure is not None
+    assert late.failure.code == "DEADLINE"
 
 
 def nested() -> Definition:
