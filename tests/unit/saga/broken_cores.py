@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import count
@@ -10,36 +9,25 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga import decide, draft, forward, place, proceed, state, undo
+from saga_coordinator.saga import decide, draft, forward, proceed, state, undo
 from saga_coordinator.saga.decide import (
-    ApprovalDecided,
-    Effect,
-    EventArrived,
-    LookForEvent,
     OwnershipGained,
-    RecallAsked,
 )
-from saga_coordinator.saga.definition import Approval, Block, Definition, OnFailure, Repeat, Step, Switch
+from saga_coordinator.saga.definition import Block, Definition, Step
 from saga_coordinator.saga.draft import Draft
 from saga_coordinator.saga.entries import (
-    AttemptHeld,
     AttemptPending,
     AttemptRefused,
-    AttemptSucceeded,
     AttemptUnknown,
     AttemptUnresolved,
-    BlockClosed,
-    BlockOpened,
-    EventReceived,
     OutcomeLate,
     SagaAdopted,
     SagaFailed,
-    SagaRecalled,
     StepEntry,
 )
 from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded, Unknown
-from saga_coordinator.saga.place import Node, Place, places_in, remaining_effects
+from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
+from saga_coordinator.saga.place import Node, Place, remaining_effects
 from saga_coordinator.saga.retry import RetryPolicy
 from saga_coordinator.saga.state import EffectKnown, SagaState, SagaStatus, StepState, StepStatus
 
@@ -371,7 +359,7 @@ def overdue_reports_are_noticed_only_by_their_timer(patch: pytest.MonkeyPatch) -
 
     patch.setattr(proceed, "_end_waits", lambda draft_: None)
     for status in (SagaStatus.RUNNING, SagaStatus.COMPENSATING):
-        patch.setitem(_handlers(), (status, decide.TimerFired), on_timer)
+        patch.setitem(handlers(), (status, decide.TimerFired), on_timer)
 
 
 @broken
@@ -380,13 +368,13 @@ def adoption_leaves_attempts_in_flight(patch: pytest.MonkeyPatch) -> None:
         draft_.record(SagaAdopted(happened.previous_owner or ""))
 
     for status in (SagaStatus.RUNNING, SagaStatus.COMPENSATING):
-        patch.setitem(_handlers(), (status, OwnershipGained), on_ownership)
+        patch.setitem(handlers(), (status, OwnershipGained), on_ownership)
 
 
 @broken
 def adoption_leaves_no_entry(patch: pytest.MonkeyPatch) -> None:
     for status in (SagaStatus.RUNNING, SagaStatus.COMPENSATING):
-        patch.setitem(_handlers(), (status, OwnershipGained), lambda draft_, happened: None)
+        patch.setitem(handlers(), (status, OwnershipGained), lambda draft_, happened: None)
 
 
 @broken
@@ -418,362 +406,7 @@ def unknown_is_a_refusal(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Draft, "settle", settle)
 
 
-# Conditions and blocks.
-
-
-@broken
-def skipped_steps_are_compensated(patch: pytest.MonkeyPatch) -> None:
-    def needs_compensation(step: Step, known: StepState) -> bool:
-        is_skipped = known.status is StepStatus.SKIPPED and step.compensation is not None
-        return is_skipped or state.needs_compensation(step, known)
-
-    patch.setattr(undo, "needs_compensation", needs_compensation)
-
-
-@broken
-def dependents_of_a_skipped_step_never_start(patch: pytest.MonkeyPatch) -> None:
-    is_over = forward.is_over
-    patch.setattr(
-        forward,
-        "is_over",
-        lambda step, known: known.status is not StepStatus.SKIPPED and is_over(step, known),
-    )
-
-
-@broken
-def conditions_always_hold(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(forward, "evaluate_condition", lambda condition, variables: True)
-
-
-@broken
-def items_share_a_key(patch: pytest.MonkeyPatch) -> None:
-    def key(saga: str, step: str, kind: OperationKind) -> str:
-        return f"{saga}/{re.sub(r'[0-9]+]', ']', step)}/{kind}"
-
-    patch.setattr(draft, "idempotency_key", key)
-
-
-@broken
-def passes_share_their_instances(patch: pytest.MonkeyPatch) -> None:
-    def places(node: Node, known: StepState) -> list[Place]:
-        found = places_in(node, known)
-        is_repeat = isinstance(node.step.action, Repeat)
-        return [place_._replace(prefix=found[0].prefix) for place_ in found] if is_repeat else found
-
-    for module in (forward, undo, place):
-        patch.setattr(module, "places_in", places)
-
-
-@broken
-def passes_are_undone_oldest_first(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(undo, "reversed", lambda places: places, raising=False)
-
-
-@broken
-def loop_ends_after_its_first_pass(patch: pytest.MonkeyPatch) -> None:
-    close = forward._close
-
-    def close_early(draft_: Draft, node: Node, places: list[Place]) -> None:
-        if isinstance(node.step.action, Repeat):
-            draft_.record(BlockClosed(node.key))
-        else:
-            close(draft_, node, places)
-
-    patch.setattr(forward, "_close", close_early)
-
-
-@broken
-def loop_goes_on_after_its_last_pass(patch: pytest.MonkeyPatch) -> None:
-    close = forward._close
-
-    def close_late(draft_: Draft, node: Node, places: list[Place]) -> None:
-        if isinstance(node.step.action, Repeat) and len(places) <= node.step.action.max_passes:
-            draft_.record(BlockOpened(node.key))
-        else:
-            close(draft_, node, places)
-
-    patch.setattr(forward, "_close", close_late)
-
-
-@broken
-def items_begin_all_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(forward, "_is_begun", lambda draft_, place_: True)
-
-
-@broken
-def items_are_undone_all_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(undo._Walk, "_rank", lambda self, place_: undo._Rank.UNDER_WAY)
-
-
-@broken
-def calls_begin_without_limit(patch: pytest.MonkeyPatch) -> None:
-    for module in (forward, undo):
-        patch.setattr(module, "has_room", lambda draft_: True)
-
-
-@broken
-def calls_begin_again_without_limit(patch: pytest.MonkeyPatch) -> None:
-    for module in (forward, undo):
-        patch.setattr(module, "has_room_again", lambda draft_: True)
-
-
-@broken
-def block_is_over_with_its_first_step(patch: pytest.MonkeyPatch) -> None:
-    def is_over_all(draft_: Draft, place_: Place) -> bool:
-        over = [
-            forward.is_over(step, draft_.state.step(place_.prefix + step.name)) for step in place_.block.steps
-        ]
-        return any(over) if place_.prefix else all(over)
-
-    patch.setattr(forward, "is_over_all", is_over_all)
-
-
-@broken
-def last_branch_is_taken(patch: pytest.MonkeyPatch) -> None:
-    open_ = forward._open
-
-    def open_last(draft_: Draft, node: Node) -> bool:
-        if isinstance(node.step.action, Switch):
-            draft_.record(BlockOpened(node.key, branch=len(node.step.action.cases) - 1))
-            return True
-        return open_(draft_, node)
-
-    patch.setattr(forward, "_open", open_last)
-
-
-# What failures mean.
-
-
-@broken
-def failure_that_does_not_matter_turns_the_saga(patch: pytest.MonkeyPatch) -> None:
-    is_over = forward.is_over
-    patch.setattr(
-        forward, "is_over", lambda step, known: known.status is not StepStatus.FAILED and is_over(step, known)
-    )
-
-
-@broken
-def failure_for_a_person_turns_the_saga(patch: pytest.MonkeyPatch) -> None:
-    def fail(draft_: Draft, node: Node) -> None:
-        if node.step.on_failure is OnFailure.PAUSE:
-            draft_.record(SagaFailed(Cause("UNKNOWN", "", node.key)))
-        else:
-            _fail(draft_, node)
-
-    patch.setattr(forward, "_fail", fail)
-
-
-@broken
-def any_compensation_may_fail(patch: pytest.MonkeyPatch) -> None:
-    is_unfinished = undo._is_unfinished
-    patch.setattr(
-        undo,
-        "_is_unfinished",
-        lambda step, known: is_unfinished(replace(step, is_undo_optional=True), known),
-    )
-
-
-@broken
-def no_compensation_may_fail(patch: pytest.MonkeyPatch) -> None:
-    is_unfinished = undo._is_unfinished
-    patch.setattr(
-        undo,
-        "_is_unfinished",
-        lambda step, known: is_unfinished(replace(step, is_undo_optional=False), known),
-    )
-
-
-# Events, people and time.
-
-
-@broken
-def event_is_taken_twice(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(state, "_without", lambda events, entry: events)
-
-
-@broken
-def event_is_received_twice(patch: pytest.MonkeyPatch) -> None:
-    def on_event(draft_: Draft, happened: EventArrived) -> None:
-        draft_.record(EventReceived(happened.event_id, happened.name, happened.correlation, happened.payload))
-
-    patch.setitem(_handlers(), (SagaStatus.RUNNING, EventArrived), on_event)
-
-
-@broken
-def event_of_another_correlation_is_taken(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(forward, "_is_awaited", lambda wait, event: wait.event == event.name)
-
-
-@broken
-def early_events_are_forgotten(patch: pytest.MonkeyPatch) -> None:
-    on_event = decide._on_event
-
-    def on_event_awaited(draft_: Draft, happened: EventArrived) -> None:
-        if any(step.wait is not None and step.is_open for step in draft_.state.steps.values()):
-            on_event(draft_, happened)
-
-    patch.setitem(_handlers(), (SagaStatus.RUNNING, EventArrived), on_event_awaited)
-
-
-@broken
-def nobody_looks_for_earlier_events(patch: pytest.MonkeyPatch) -> None:
-    effects = decide._effects
-
-    def without_lookups(draft_: Draft) -> tuple[Effect, ...]:
-        return tuple(effect for effect in effects(draft_) if not isinstance(effect, LookForEvent))
-
-    patch.setattr(decide, "_effects", without_lookups)
-
-
-@broken
-def nobody_looks_for_earlier_events_after_a_crash(patch: pytest.MonkeyPatch) -> None:
-    on_ownership = decide._on_ownership
-
-    def on_ownership_alone(draft_: Draft, happened: OwnershipGained) -> None:
-        on_ownership(draft_, happened)
-        draft_.lookups.clear()
-
-    patch.setitem(_handlers(), (SagaStatus.RUNNING, OwnershipGained), on_ownership_alone)
-
-
-@broken
-def wait_ends_too_early(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(forward, "_after", lambda draft_, seconds: seconds and draft_.now + seconds / 2)
-
-
-@broken
-def wait_for_a_person_goes_on_without_one(patch: pytest.MonkeyPatch) -> None:
-    end_wait = forward.end_wait
-
-    def end_at_once(draft_: Draft, key: str) -> bool:
-        if isinstance(draft_.definition.step(key).action, Approval):
-            draft_.record(AttemptSucceeded(key, ACTION, 1))
-            return True
-        return end_wait(draft_, key)
-
-    patch.setattr(forward, "end_wait", end_at_once)
-
-
-@broken
-def anybody_may_approve(patch: pytest.MonkeyPatch) -> None:
-    on_approval = decide._on_approval
-    patch.setitem(
-        _handlers(),
-        (SagaStatus.RUNNING, ApprovalDecided),
-        lambda draft_, happened: on_approval(draft_, replace(happened, decided_by="anna")),
-    )
-
-
-@broken
-def rejection_is_an_approval(patch: pytest.MonkeyPatch) -> None:
-    on_approval = decide._on_approval
-    patch.setitem(
-        _handlers(),
-        (SagaStatus.RUNNING, ApprovalDecided),
-        lambda draft_, happened: on_approval(draft_, replace(happened, is_approved=True)),
-    )
-
-
-@broken
-def deadline_of_a_step_is_forgotten(patch: pytest.MonkeyPatch) -> None:
-    fold_otherwise(patch, lambda before, entry, after: replace(after, deadline_at=None))
-
-
-@broken
-def deadline_of_a_step_does_not_count_between_attempts(patch: pytest.MonkeyPatch) -> None:
-    def try_again(draft_: Draft, node: Node, known: StepState) -> bool:
-        draft_.attempt(node, ACTION)
-        return False
-
-    patch.setattr(forward, "_try_again", try_again)
-
-
-@broken
-def deadline_of_a_step_does_not_bound_reports(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(draft, "_earliest", lambda reported, deadline: reported)
-
-
-@broken
-def held_attempts_burn_the_budget(patch: pytest.MonkeyPatch) -> None:
-    def held(step: StepState, status: StepStatus, entry: AttemptHeld) -> StepState:
-        return replace(state._held(step, status, entry), failures=step.failures + 1)
-
-    moves: Any = state._MOVES
-    patch.setitem(moves, AttemptHeld, held)
-
-
-@broken
-def held_attempts_are_made_at_once(patch: pytest.MonkeyPatch) -> None:
-    def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
-        if isinstance(outcome, Held):
-            outcome = replace(outcome, delay_seconds=0.01)
-        _settle(self, name, outcome, is_call_over=is_call_over)
-
-    patch.setattr(Draft, "settle", settle)
-
-
-# Child sagas.
-
-
-@broken
-def polls_have_no_entry(patch: pytest.MonkeyPatch) -> None:
-    def poll(self: Draft, node: Node) -> None:
-        known = self.state.step(node.key)
-        call = self._call(node, known.operation, known.attempt)
-        self.invocations.append(replace(call, is_poll=True))
-
-    patch.setattr(Draft, "poll", poll)
-
-
-@broken
-def polls_are_attempts(patch: pytest.MonkeyPatch) -> None:
-    poll = Draft.poll
-
-    def poll_as_attempt(self: Draft, node: Node) -> None:
-        poll(self, node)
-        self.invocations[-1] = replace(self.invocations[-1], is_poll=False)
-
-    patch.setattr(Draft, "poll", poll_as_attempt)
-
-
-@broken
-def polls_have_no_timer(patch: pytest.MonkeyPatch) -> None:
-    def next_due(definition: Definition, known: SagaState, now: float) -> float | None:
-        quiet = {name: replace(step, poll_at=None) for name, step in known.steps.items()}
-        return proceed.next_due(definition, replace(known, steps=quiet), now)
-
-    patch.setattr(decide, "next_due", next_due)
-
-
-@broken
-def polls_come_too_early(patch: pytest.MonkeyPatch) -> None:
-    fold_otherwise(
-        patch, lambda before, entry, after: replace(after, poll_at=after.poll_at and after.poll_at - 1)
-    )
-
-
-@broken
-def completed_child_is_not_undone(patch: pytest.MonkeyPatch) -> None:
-    patch.setitem(_handlers(), (SagaStatus.COMPLETED, RecallAsked), decide._on_nothing)
-
-
-@broken
-def completed_child_is_undone_after_its_pivot(patch: pytest.MonkeyPatch) -> None:
-    def recall(draft_: Draft, happened: RecallAsked) -> None:
-        draft_.record(SagaRecalled(happened.cause))
-
-    patch.setitem(_handlers(), (SagaStatus.COMPLETED, RecallAsked), recall)
-
-
-@broken
-def running_child_is_undone_after_its_pivot(patch: pytest.MonkeyPatch) -> None:
-    def recall(draft_: Draft, happened: RecallAsked) -> None:
-        draft_.record(SagaFailed(happened.cause))
-
-    patch.setitem(_handlers(), (SagaStatus.RUNNING, RecallAsked), recall)
-
-
-def _handlers() -> dict[Any, Any]:
+def handlers() -> dict[Any, Any]:
     handlers: Mapping[Any, Any] = decide.HANDLERS
     assert isinstance(handlers, dict)
     return handlers

@@ -1,7 +1,7 @@
 """What must be true of every story, seen from outside: calls, answers, the participants' truth, and the committed entries.
 
 It reads definitions in their JSON form and knows nothing of how the core works. Each check names the promise (DESIGN.md
-section 2) or rule (section 5) it stands for; a breach raises `Breach`.
+section 2) or rule (section 5) it stands for.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from saga_coordinator.saga import decide as core
 from saga_coordinator.saga import entries as log
 from saga_coordinator.saga import state as states
 from saga_coordinator.saga.decide import (
-    ApprovalDecided,
     AttemptEnded,
     CancelAsked,
     Decision,
@@ -33,139 +32,15 @@ from saga_coordinator.saga.decide import (
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Held, Pending, Refused, Succeeded, Unknown
 from saga_coordinator.saga.state import SETTLED, SagaState, SagaStatus
+from tests.unit.saga.breach import check
 from tests.unit.saga.definitions import random_source
 from tests.unit.saga.nested import random_nested_source
-from tests.unit.saga.plan import CHILD, Plan
+from tests.unit.saga.plan import CHILD, Plan, seconds
+from tests.unit.saga.watch import Watch
 from tests.unit.saga.world import MADE_UP, Call, Witness, World
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 Operation = tuple[str, OperationKind]
-
-
-class Breach(AssertionError):
-    """A promise was broken."""
-
-
-def check(holds: object, message: str) -> None:
-    if not holds:
-        raise Breach(message)
-
-
-@dataclass
-class _Wait:
-    started_at: float
-    until: float | None
-
-
-class Watch:
-    """What has become of waits and conditions, by the inputs that came and the entries that followed."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.open_waits: dict[str, _Wait] = {}
-        self.ended_waits: set[str] = set()
-        self.begun: set[str] = set()
-        self.failed: set[str] = set()
-        """Actions that failed, waits among them."""
-        self.given_up: set[str] = set()
-        """Compensations that failed."""
-        self.skipped: set[str] = set()
-        self.events: list[EventArrived] = []
-        """Those that arrived in time and that no wait has taken, the earliest first."""
-        self.arrived: set[str] = set()
-
-    def is_over(self, key: str) -> bool:
-        """Whether those after it may start, whatever was heard of its call."""
-        if key in self.skipped or key in self.ended_waits:
-            return True
-        return key in self.failed and self.plan.on_failure(key) == "continue"
-
-    def is_wanted(self, key: str) -> bool:
-        """Whether its condition holds, if it is one about what became of another step."""
-        other = self.plan.leaves[key].needs_failure_of
-        return other is None or key.removesuffix(key.rpartition(".")[2]) + other in self.failed
-
-    def decided(self, happened: Input, entries: tuple[log.Entry, ...], now: float) -> None:
-        if isinstance(happened, EventArrived) and any(
-            isinstance(entry, log.EventReceived) for entry in entries
-        ):
-            check(happened.event_id not in self.arrived, f"{happened.event_id} came before, and counts again")
-            self.arrived.add(happened.event_id)
-            self.events.append(happened)
-        for entry in entries:
-            self._follow(happened, entry, now)
-        for key in self.open_waits:
-            if not any(isinstance(entry, log.SagaFailed) for entry in entries):
-                check(not self._event_for(key), f"the event that {key} waits for has come, and it waits on")
-
-    def _follow(self, happened: Input, entry: log.Entry, now: float) -> None:
-        match entry:
-            case log.SagaFailed() | log.SagaRecalled():
-                self.open_waits.clear()
-            case log.StepSkipped(key):
-                if key in self.plan.leaves:
-                    check(not self.is_wanted(key), f"{key} is skipped although its condition holds")
-                    check(self.plan.leaves[key].needs_failure_of, f"{key} is skipped although it is to run")
-                else:
-                    check(key in self.plan.skipped, f"{key} is skipped although it is to run")
-                self.skipped.add(key)
-            case log.WaitStarted(key, until):
-                self.begun.add(key)
-                check(key in self.plan.leaves, f"{key} waits, which never was to run")
-                missing = [other for other in self.plan.before[key] if other in self.open_waits]
-                check(not missing, f"{key} waits before {missing} are over")
-                self.open_waits[key] = _Wait(now, until)
-            case log.AttemptStarted(key, operation=OperationKind.ACTION):
-                self.begun.add(key)
-            case log.AttemptSucceeded(key) | log.AttemptRefused(key) if key in self.open_waits:
-                self._check_wait(key, happened, entry, now)
-            case (
-                log.AttemptRefused(key, kind) | log.AttemptUnresolved(key, kind) | log.InputInvalid(key, kind)
-            ):
-                (self.failed if kind is ACTION else self.given_up).add(key)
-            case log.StepFailed(key):
-                self.failed.add(key)
-            case _:
-                pass
-
-    def _event_for(self, key: str) -> EventArrived | None:
-        leaf = self.plan.leaves[key]
-        wanted = leaf.source.get("await_event", {}).get("event")
-        return next(
-            (
-                event
-                for event in self.events
-                if event.name == wanted and event.correlation in ("", leaf.correlation)
-            ),
-            None,
-        )
-
-    def _may_decide(self, happened: ApprovalDecided, key: str) -> bool:
-        approvers = self.plan.leaves[key].source.get("approval", {}).get("approvers")
-        return happened.step == key and (approvers == [] or happened.decided_by in (approvers or []))
-
-    def _check_wait(
-        self, key: str, happened: Input, entry: log.AttemptSucceeded | log.AttemptRefused, now: float
-    ) -> None:
-        wait, source = self.open_waits.pop(key), self.plan.leaves[key].source
-        event, is_met = self._event_for(key), isinstance(entry, log.AttemptSucceeded)
-        terms = source.get("await_event") or source.get("approval") or {"timeout": source.get("delay")}
-        is_due = terms.get("timeout") is not None and now >= wait.started_at + _seconds(terms["timeout"])
-        if event is not None:
-            check(is_met, f"the event that {key} waits for has come, and it fails")
-            assert isinstance(entry, log.AttemptSucceeded)
-            check(entry.event_id == event.event_id, f"{key} takes {entry.event_id}, not {event.event_id}")
-            check(entry.output == event.payload, "the event's payload is the output")
-            self.events.remove(event)
-        elif isinstance(happened, ApprovalDecided) and self._may_decide(happened, key):
-            check(is_met is happened.is_approved, f"{key} was decided, and the other way")
-        else:
-            check(is_due, f"nothing that {key} waits for has happened, and it ends")
-            check(
-                is_met == ("delay" in source or terms.get("on_timeout") == "continue"),
-                f"{key} ends the wrong way when its time is up",
-            )
-        (self.ended_waits if is_met else self.failed).add(key)
 
 
 @dataclass
@@ -460,7 +335,7 @@ class Oracle(Witness):
                 self.polls[operation] = entry.poll_at or 0.0
                 deadline = self.steps[entry.step].get("deadline")
                 if entry.operation is ACTION and deadline is not None:
-                    most = self.first_at[entry.step] + _seconds(deadline)
+                    most = self.first_at[entry.step] + seconds(deadline)
                     check(
                         entry.pending_until is not None and entry.pending_until <= most + 1e-6,
                         f"{entry.step} is awaited beyond its deadline",
@@ -468,15 +343,15 @@ class Oracle(Witness):
 
     def _pause_max(self, step: str, kind: OperationKind, burnt: int) -> float:
         retry = self._operation(step, kind)["retry"]
-        doubled = _seconds(retry["initial_backoff"]) * 2.0 ** max(0, burnt - 1)
-        return min(_seconds(retry["max_backoff"]), doubled)
+        doubled = seconds(retry["initial_backoff"]) * 2.0 ** max(0, burnt - 1)
+        return min(seconds(retry["max_backoff"]), doubled)
 
     def _is_late_for_another(self, step: str, burnt: int) -> bool:
         """Whether the step's own deadline may come before another attempt of its action."""
         deadline = self.steps[step].get("deadline")
         if deadline is None:
             return False
-        passes_at = self.first_at[step] + _seconds(deadline)
+        passes_at = self.first_at[step] + seconds(deadline)
         return self._world.now + self._pause_max(step, ACTION, burnt) >= passes_at
 
     def _operation(self, step: str, kind: OperationKind) -> dict[str, Any]:
@@ -594,7 +469,7 @@ class Oracle(Witness):
     def _check_time_left(self, invoke: Invoke, now: float) -> None:
         deadline = self.steps[invoke.step].get("deadline")
         if deadline is not None:
-            left = self.first_at.get(invoke.step, now) + _seconds(deadline) - now
+            left = self.first_at.get(invoke.step, now) + seconds(deadline) - now
             check(left > 0, f"{invoke.step} is attempted after its deadline")
             check(
                 invoke.timeout_seconds <= max(left, 0.001) + 1e-6,
@@ -749,10 +624,6 @@ class Oracle(Witness):
 
 def _stored(entry: log.StoredEntry) -> log.StoredEntry:
     return replace(entry, body=json.loads(json.dumps(entry.body)))
-
-
-def _seconds(text: str) -> float:
-    return float(text.removesuffix("s"))
 
 
 def play(random: Random) -> Oracle:

@@ -41,6 +41,11 @@ WAITS = ("delay", "await_event", "approval")
 Path = tuple[tuple[str, int | None], ...]
 
 
+def seconds(text: str) -> float:
+    """A duration in the JSON form: `1.5s`."""
+    return float(text.removesuffix("s"))
+
+
 @dataclass(frozen=True)
 class Leaf:
     """An instance of a step that runs no block. `path`: its step and those around it, outermost first, with their indexes."""

@@ -7,6 +7,7 @@ from random import Random
 import pytest
 
 from saga_coordinator.saga.errors import ImpossibleTransition
+from tests.unit.saga.broken_blocks import BROKEN_BLOCKS
 from tests.unit.saga.broken_cores import BROKEN_CORES, Break
 from tests.unit.saga.oracle import play
 
@@ -14,7 +15,7 @@ SEEDS = range(3000)
 """At most so many stories until the fault must have shown; most take ten."""
 
 
-@pytest.mark.parametrize("broken", BROKEN_CORES, ids=lambda broken: broken.__name__)
+@pytest.mark.parametrize("broken", [*BROKEN_CORES, *BROKEN_BLOCKS], ids=lambda broken: broken.__name__)
 def test_broken_cores_are_caught(broken: Break, monkeypatch: pytest.MonkeyPatch) -> None:
     broken(monkeypatch)
     for seed in SEEDS:
