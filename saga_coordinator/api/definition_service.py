@@ -54,7 +54,7 @@ class DefinitionService:
     ) -> pb.ValidateDefinitionResponse:
         response = pb.ValidateDefinitionResponse()
         try:
-            spec = requests.definition_spec(request, request.definition)
+            spec = await self._definitions.expanded(requests.definition_spec(request, request.definition))
             parse_definition(spec, self._limits)
             faults: Sequence[Fault] = await live_faults(spec, self._participants) if request.live else ()
         except InvalidDefinition as error:

@@ -1,13 +1,15 @@
-"""`saga.v1.WorkerService`: the streams of workers."""
+"""`saga.v1.WorkerService`: the streams of workers, and the steps that participants declare."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
 
+from google.protobuf import json_format
+
 from saga_coordinator import telemetry
 from saga_coordinator.api import requests
-from saga_coordinator.api.rpc import Context
+from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.status import Resource
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.participants.calls import Participants
@@ -17,6 +19,7 @@ from saga_coordinator.participants.workers import HEARTBEAT_SECONDS, Workers
 from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
 from saga_coordinator.saga.errors import InvalidRequest, SagaError
 from saga_coordinator.saga.outcome import Outcome, Refused, Succeeded
+from saga_coordinator.store.declared_steps import DeclaredSteps
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["WorkerService"]
 
@@ -32,10 +35,12 @@ class WorkerService:
         participants: Participants,
         workers: Workers,
         *,
+        declared_steps: DeclaredSteps,
         coordinator_id: str,
         payload_bytes_max: int,
     ) -> None:
         self._coordinator = coordinator
+        self._declared_steps = declared_steps
         self._participants = participants
         self._workers = workers
         self._payload_bytes_max = payload_bytes_max
@@ -80,6 +85,31 @@ class WorkerService:
             _tell("worker_gone", greeting, tasks_lost=lost)
         if transport.verdict is not None:
             raise transport.verdict
+
+    async def RegisterSteps(  # noqa: N802
+        self, request: pb.RegisterStepsRequest, context: Context
+    ) -> pb.RegisterStepsResponse:
+        participant, declared = requests.declared_steps(request)
+        self._participants.check_known(participant)
+        changed = await unhindered(self._declared_steps.replace(participant, declared, force=request.force))
+        if changed:
+            log.info(
+                "steps_declared",
+                participant=participant,
+                version=declared.version,
+                steps=len(declared.steps),
+                force=request.force,
+            )
+        return pb.RegisterStepsResponse(changed=changed)
+
+    async def ListDeclaredSteps(  # noqa: N802
+        self, request: pb.ListDeclaredStepsRequest, context: Context
+    ) -> pb.ListDeclaredStepsResponse:
+        declared = await self._declared_steps.of(requests.which_participant(request))
+        response = pb.ListDeclaredStepsResponse(version=declared.version)
+        for spec in declared.steps.values():
+            json_format.ParseDict(spec, response.steps.add())
+        return response
 
     def _take(self, greeting: Greeting, stream: Stream, request: pb.WorkRequest) -> None:
         stream.heard(asyncio.get_running_loop().time())

@@ -64,6 +64,11 @@ class Participants:
         """The participants that the directory knows."""
         return self._names
 
+    def check_known(self, name: str) -> None:
+        """Raises NotFound when the directory has no such participant."""
+        if name not in self._names:
+            raise NotFound(self._how_to_add(name))
+
     def check_worker(self, name: str) -> None:
         """Whether tasks of participant `name` are handed out to those who dial us.
 

@@ -13,6 +13,7 @@ from saga_coordinator.saga.definition import (
     Block,
     Case,
     Definition,
+    Delay,
     ForEach,
     OnFailure,
     Operation,
@@ -226,6 +227,13 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], around: _Around
     is_forward = read_recovery(source, default=around.defaults.is_forward)
     on_failure = read_on_failure(source)
     is_stubborn = bool(around.is_late) or is_pivot or is_forward
+    use = source.text("use")
+    if use and not _is_expanded(source):
+        source.fault(
+            "use",
+            f"`{use[:200]}` is known to coordinators only, by what the participant has declared; have one check this definition",
+        )
+        return Step(name, after, Delay(0.0, None), is_read_only=True)
     raw_compensation = source.object("compensation")
     given = [kind for kind in _ACTIONS if source.raw(kind) is not None]
     if len(given) > 1:
@@ -249,7 +257,9 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], around: _Around
         retry = around.defaults.retry_of_compensation()
         is_undo_optional = _goes_on(raw_compensation)
         compensation = read_operation(raw_compensation, name, around.defaults, retry)
-        for excuse in excuses:
+        if use and excuses:
+            compensation, is_undo_optional = None, False  # it was declared for all who use it
+        for excuse in () if use else excuses:
             source.fault(
                 "compensation", f"would never be called, because the step {excuse}; remove one of the two"
             )
@@ -277,6 +287,12 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], around: _Around
         said or on_failure or (OnFailure.PAUSE if is_forward else OnFailure.COMPENSATE),
         is_undo_optional,
     )
+
+
+def _is_expanded(source: JsonObject) -> bool:
+    """Whether a step that uses a declared one has got from it what it calls."""
+    action = source.raw("action")
+    return isinstance(action, Mapping) and bool(action.get("participant"))
 
 
 def _check_fit(source: JsonObject, kind: str, *, is_call: bool) -> None:

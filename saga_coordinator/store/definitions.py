@@ -19,11 +19,13 @@ from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, func, insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from saga_coordinator.saga.declared import expanded, used_steps
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.errors import NotFound, NotPossibleNow, Unavailable
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.store.database import Database
+from saga_coordinator.store.declared_steps import DeclaredSteps
 from saga_coordinator.store.tables import NAMESPACE, sagas
 from saga_coordinator.store.tables import definitions as table
 
@@ -58,16 +60,19 @@ class Definitions:
     def __init__(self, database: Database, limits: Limits = DEFAULT_LIMITS) -> None:
         self._database = database
         self._limits = limits
+        self.declared = DeclaredSteps(database)
         self._pinned: dict[tuple[str, int], RegisteredDefinition] = {}
         self._started: dict[tuple[str, int], tuple[float, RegisteredDefinition]] = {}
 
     async def register(self, spec: dict[str, Any]) -> tuple[RegisteredDefinition, bool]:
-        """Stores the definition; gives the newest version again, and False, when its content is the same.
+        """Stores the definition, with what it uses of declared steps; gives the newest version again, and False, when its
+        content is the same.
 
         Raises:
             InvalidDefinition: with every fault.
             Unavailable: the database is away.
         """
+        spec = await self.expanded(spec)
         definition = parse_definition(spec, self._limits)
         digest = hashlib.sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()
         async with self._database.connection() as connection:
@@ -89,6 +94,12 @@ class Definitions:
                 self._forget(definition.name)
                 return self._pin(row), True
         raise Unavailable(f"definition {definition.name} is being registered by many at once; try again")
+
+    async def expanded(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """The definition as it would be stored. Raises InvalidDefinition for what nobody has declared, and Unavailable."""
+        if not used_steps(spec):
+            return spec
+        return expanded(spec, await self.declared.used_by(spec))
 
     async def get(self, name: str, version: int = 0) -> RegisteredDefinition:
         """The content of a version, deleted or not; for 0, of what a start would get, or the newest if all are deprecated.

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 from saga_coordinator.saga.errors import SagaError
 from saga_coordinator.store.tables import SCHEMA
 
-_CHANGED = ("coordinators", "requests", "workers", "events", "participants", "breakers")
+_CHANGED = ("coordinators", "requests", "workers", "events", "participants", "breakers", "declared_steps")
 _INSERTED = ("definitions", "start_keys", "sagas", "log", *_CHANGED)
 NEEDED = (
     ("SELECT", (*_INSERTED, "schema_version")),

@@ -175,6 +175,16 @@ participants = Table(
     Column("updated_at", _instant, nullable=False, server_default=func.now()),
 )
 
+declared_steps = Table(
+    "declared_steps",
+    metadata,
+    Column("participant", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("version", Text, nullable=False),
+    Column("spec", JSONB, nullable=False),
+    Column("declared_at", _instant, nullable=False, server_default=func.now()),
+)
+
 breakers = Table(
     "breakers",
     metadata,

@@ -17,6 +17,7 @@ from grpc_tools import protoc
 
 from saga_coordinator.participants.descriptors import DescriptorSet, Method, build_service
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSagaRequest, WaitSagaRequest
+from saga_coordinator.saga.effects import NotApplied
 from saga_coordinator.saga.outcome import CauseCode
 from tests.acceptance.conftest import ROOT, Client, StartServing, run_here
 
@@ -141,7 +142,7 @@ def _methods(warehouse: Warehouse) -> Mapping[str, Method]:
 
 def test_the_page_names_what_there_is() -> None:
     named = set(re.findall(r"`([A-Z]+_[A-Z_]+)`", PAGE))
-    assert named <= {*CauseCode, *(code.name for code in grpc.StatusCode)}
+    assert named <= {*CauseCode, *NotApplied, *(code.name for code in grpc.StatusCode)}
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGE):
         assert target.startswith("https://") or target == "workers.md" or (ROOT / "docs" / target).exists(), (
             target

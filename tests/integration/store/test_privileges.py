@@ -56,7 +56,7 @@ def test_serving_says_what_to_grant_and_that_is_enough(role: Role) -> None:
     assert f"GRANT USAGE ON SCHEMA saga TO {role.name}" in grants
     assert (
         f"GRANT UPDATE ON saga.definitions, saga.sagas, saga.coordinators, saga.requests, saga.workers, "
-        f"saga.events, saga.participants, saga.breakers TO {role.name}" in grants
+        f"saga.events, saga.participants, saga.breakers, saga.declared_steps TO {role.name}" in grants
     )
     for grant in grants:
         role.as_owner(grant)

@@ -179,6 +179,7 @@ class Step(_message.Message):
     FOR_EACH_FIELD_NUMBER: _builtins.int
     REPEAT_FIELD_NUMBER: _builtins.int
     ON_FAILURE_FIELD_NUMBER: _builtins.int
+    USE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique in the definition, blocks included: a lower-case letter, then lower-case letters, digits or `_`; at most 60 characters."""
     pivot: _builtins.bool
@@ -203,6 +204,11 @@ class Step(_message.Message):
     """Waits until an instant: an expression for an RFC 3339 text, a timestamp, or seconds since the epoch."""
     on_failure: _builtins.str
     """What the failure of a wait or a child saga means; see `Operation.on_failure`."""
+    use: _builtins.str
+    """`PARTICIPANT.STEP`, as the participant has declared it by `WorkerService.RegisterSteps`: gives `action`, `compensation`,
+    `read_only` and `irreversible` what this step does not say itself, such as the method, when the definition is registered. What
+    is stored is the whole step, so a later declaration changes no definition.
+    """
     @_builtins.property
     def after(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of the steps that must have succeeded before this one starts. When no step of the definition has any, the steps
@@ -274,10 +280,11 @@ class Step(_message.Message):
         for_each: Global___ForEach | None = ...,
         repeat: Global___Repeat | None = ...,
         on_failure: _builtins.str = ...,
+        use: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval", b"approval", "await_event", b"await_event", "compensation", b"compensation", "deadline", b"deadline", "delay", b"delay", "for_each", b"for_each", "repeat", b"repeat", "saga", b"saga", "switch", b"switch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after", b"after", "approval", b"approval", "await_event", b"await_event", "compensate_on_refusal", b"compensate_on_refusal", "compensation", b"compensation", "deadline", b"deadline", "delay", b"delay", "for_each", b"for_each", "irreversible", b"irreversible", "name", b"name", "on_failure", b"on_failure", "pivot", b"pivot", "read_only", b"read_only", "recovery", b"recovery", "repeat", b"repeat", "saga", b"saga", "switch", b"switch", "until", b"until", "when", b"when"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after", b"after", "approval", b"approval", "await_event", b"await_event", "compensate_on_refusal", b"compensate_on_refusal", "compensation", b"compensation", "deadline", b"deadline", "delay", b"delay", "for_each", b"for_each", "irreversible", b"irreversible", "name", b"name", "on_failure", b"on_failure", "pivot", b"pivot", "read_only", b"read_only", "recovery", b"recovery", "repeat", b"repeat", "saga", b"saga", "switch", b"switch", "until", b"until", "use", b"use", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

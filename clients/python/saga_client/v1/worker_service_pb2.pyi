@@ -10,6 +10,7 @@ from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
+from saga_client.v1 import definition_pb2 as _definition_pb2
 from saga_client.v1 import saga_pb2 as _saga_pb2
 import builtins as _builtins
 import sys
@@ -21,6 +22,165 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+@_typing.final
+class RegisterStepsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    FORCE_FIELD_NUMBER: _builtins.int
+    participant: _builtins.str
+    """Its name in the participants file. Required."""
+    version: _builtins.str
+    """Of its program, for people. At most 100 characters."""
+    force: _builtins.bool
+    """Also when that breaks definitions."""
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeclaredStep]:
+        """All that it offers; at most 200."""
+
+    def __init__(
+        self,
+        *,
+        participant: _builtins.str = ...,
+        version: _builtins.str = ...,
+        steps: _abc.Iterable[Global___DeclaredStep] | None = ...,
+        force: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["force", b"force", "participant", b"participant", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterStepsRequest: _TypeAlias = RegisterStepsRequest  # noqa: Y015
+
+@_typing.final
+class RegisterStepsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGED_FIELD_NUMBER: _builtins.int
+    changed: _builtins.bool
+    """False when it had declared the same before."""
+    def __init__(
+        self,
+        *,
+        changed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["changed", b"changed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisterStepsResponse: _TypeAlias = RegisterStepsResponse  # noqa: Y015
+
+@_typing.final
+class ListDeclaredStepsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    participant: _builtins.str
+    def __init__(
+        self,
+        *,
+        participant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["participant", b"participant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeclaredStepsRequest: _TypeAlias = ListDeclaredStepsRequest  # noqa: Y015
+
+@_typing.final
+class ListDeclaredStepsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    version: _builtins.str
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeclaredStep]:
+        """By name."""
+
+    def __init__(
+        self,
+        *,
+        version: _builtins.str = ...,
+        steps: _abc.Iterable[Global___DeclaredStep] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["steps", b"steps", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDeclaredStepsResponse: _TypeAlias = ListDeclaredStepsResponse  # noqa: Y015
+
+@_typing.final
+class DeclaredStep(_message.Message):
+    """A step that a participant offers."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    COMPENSATION_FIELD_NUMBER: _builtins.int
+    READ_ONLY_FIELD_NUMBER: _builtins.int
+    IRREVERSIBLE_FIELD_NUMBER: _builtins.int
+    INPUT_SCHEMA_FIELD_NUMBER: _builtins.int
+    OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """As `Step.name`; definitions use it as `PARTICIPANT.NAME`. Required."""
+    description: _builtins.str
+    """For people; at most 4 KiB."""
+    read_only: _builtins.bool
+    """As in `Step`."""
+    irreversible: _builtins.bool
+    @_builtins.property
+    def action(self) -> _definition_pb2.Operation:
+        """Without `participant`, which is the declaring one, and without `input`, which is the definition's. The method's default is the
+        name. Required.
+        """
+
+    @_builtins.property
+    def compensation(self) -> _definition_pb2.Operation:
+        """Without `participant`. Its `input` may refer to `input`, `output` and `failure`."""
+
+    @_builtins.property
+    def input_schema(self) -> _struct_pb2.Struct:
+        """JSON Schema (2020-12) of the action's input. Definitions are checked by it as far as that is known before they run: fields that
+        are missing or not known, and inputs without references as a whole.
+        """
+
+    @_builtins.property
+    def output_schema(self) -> _struct_pb2.Struct:
+        """JSON Schema of the action's output; for people."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        description: _builtins.str = ...,
+        action: _definition_pb2.Operation | None = ...,
+        compensation: _definition_pb2.Operation | None = ...,
+        read_only: _builtins.bool = ...,
+        irreversible: _builtins.bool = ...,
+        input_schema: _struct_pb2.Struct | None = ...,
+        output_schema: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "compensation", b"compensation", "input_schema", b"input_schema", "output_schema", b"output_schema"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "compensation", b"compensation", "description", b"description", "input_schema", b"input_schema", "irreversible", b"irreversible", "name", b"name", "output_schema", b"output_schema", "read_only", b"read_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeclaredStep: _TypeAlias = DeclaredStep  # noqa: Y015
 
 @_typing.final
 class WorkRequest(_message.Message):

@@ -44,6 +44,16 @@ class WorkerServiceStub(object):
                 request_serializer=saga_dot_v1_dot_worker__service__pb2.WorkRequest.SerializeToString,
                 response_deserializer=saga_dot_v1_dot_worker__service__pb2.WorkResponse.FromString,
                 _registered_method=True)
+        self.RegisterSteps = channel.unary_unary(
+                '/saga.v1.WorkerService/RegisterSteps',
+                request_serializer=saga_dot_v1_dot_worker__service__pb2.RegisterStepsRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_worker__service__pb2.RegisterStepsResponse.FromString,
+                _registered_method=True)
+        self.ListDeclaredSteps = channel.unary_unary(
+                '/saga.v1.WorkerService/ListDeclaredSteps',
+                request_serializer=saga_dot_v1_dot_worker__service__pb2.ListDeclaredStepsRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_worker__service__pb2.ListDeclaredStepsResponse.FromString,
+                _registered_method=True)
 
 
 class WorkerServiceServicer(object):
@@ -65,6 +75,25 @@ class WorkerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RegisterSteps(self, request, context):
+        """Declares the steps that a participant offers, so that definitions can refer to them by `Step.use`; any participant may, not only
+        workers. A service does it whenever it starts. What it declared before and leaves out now is gone. Definitions registered before
+        stay as they are, and so do running sagas.
+
+        FAILED_PRECONDITION, unless `force` is given: a step, its compensation or inputs that its input schema took are gone, and
+        versions of definitions that may still be started use it; the message lists them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDeclaredSteps(self, request, context):
+        """What a participant has declared; nothing is no error.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_WorkerServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -72,6 +101,16 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     servicer.Work,
                     request_deserializer=saga_dot_v1_dot_worker__service__pb2.WorkRequest.FromString,
                     response_serializer=saga_dot_v1_dot_worker__service__pb2.WorkResponse.SerializeToString,
+            ),
+            'RegisterSteps': grpc.unary_unary_rpc_method_handler(
+                    servicer.RegisterSteps,
+                    request_deserializer=saga_dot_v1_dot_worker__service__pb2.RegisterStepsRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_worker__service__pb2.RegisterStepsResponse.SerializeToString,
+            ),
+            'ListDeclaredSteps': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDeclaredSteps,
+                    request_deserializer=saga_dot_v1_dot_worker__service__pb2.ListDeclaredStepsRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_worker__service__pb2.ListDeclaredStepsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -105,6 +144,60 @@ class WorkerService(object):
             '/saga.v1.WorkerService/Work',
             saga_dot_v1_dot_worker__service__pb2.WorkRequest.SerializeToString,
             saga_dot_v1_dot_worker__service__pb2.WorkResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RegisterSteps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.WorkerService/RegisterSteps',
+            saga_dot_v1_dot_worker__service__pb2.RegisterStepsRequest.SerializeToString,
+            saga_dot_v1_dot_worker__service__pb2.RegisterStepsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDeclaredSteps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.WorkerService/ListDeclaredSteps',
+            saga_dot_v1_dot_worker__service__pb2.ListDeclaredStepsRequest.SerializeToString,
+            saga_dot_v1_dot_worker__service__pb2.ListDeclaredStepsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,6 +46,16 @@ class WorkerServiceStub:
     Errors that end the stream: INVALID_ARGUMENT, a message that breaks these rules; NOT_FOUND, no such participant;
     FAILED_PRECONDITION, the participant is no worker; UNAVAILABLE, the stream was silent for too long, or the coordinator stops.
     """
+    RegisterSteps: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.RegisterStepsRequest, _worker_service_pb2.RegisterStepsResponse]
+    """Declares the steps that a participant offers, so that definitions can refer to them by `Step.use`; any participant may, not only
+    workers. A service does it whenever it starts. What it declared before and leaves out now is gone. Definitions registered before
+    stay as they are, and so do running sagas.
+
+    FAILED_PRECONDITION, unless `force` is given: a step, its compensation or inputs that its input schema took are gone, and
+    versions of definitions that may still be started use it; the message lists them.
+    """
+    ListDeclaredSteps: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.ListDeclaredStepsRequest, _worker_service_pb2.ListDeclaredStepsResponse]
+    """What a participant has declared; nothing is no error."""
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
@@ -64,6 +74,16 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     Errors that end the stream: INVALID_ARGUMENT, a message that breaks these rules; NOT_FOUND, no such participant;
     FAILED_PRECONDITION, the participant is no worker; UNAVAILABLE, the stream was silent for too long, or the coordinator stops.
     """
+    RegisterSteps: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.RegisterStepsRequest, _worker_service_pb2.RegisterStepsResponse]  # type: ignore[assignment]
+    """Declares the steps that a participant offers, so that definitions can refer to them by `Step.use`; any participant may, not only
+    workers. A service does it whenever it starts. What it declared before and leaves out now is gone. Definitions registered before
+    stay as they are, and so do running sagas.
+
+    FAILED_PRECONDITION, unless `force` is given: a step, its compensation or inputs that its input schema took are gone, and
+    versions of definitions that may still be started use it; the message lists them.
+    """
+    ListDeclaredSteps: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.ListDeclaredStepsRequest, _worker_service_pb2.ListDeclaredStepsResponse]  # type: ignore[assignment]
+    """What a participant has declared; nothing is no error."""
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Called by services that take part in sagas; the participants file has to say `worker: true` for them.
@@ -85,5 +105,27 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors that end the stream: INVALID_ARGUMENT, a message that breaks these rules; NOT_FOUND, no such participant;
         FAILED_PRECONDITION, the participant is no worker; UNAVAILABLE, the stream was silent for too long, or the coordinator stops.
         """
+
+    @_abc_1.abstractmethod
+    def RegisterSteps(
+        self,
+        request: _worker_service_pb2.RegisterStepsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_service_pb2.RegisterStepsResponse, _abc.Awaitable[_worker_service_pb2.RegisterStepsResponse]]:
+        """Declares the steps that a participant offers, so that definitions can refer to them by `Step.use`; any participant may, not only
+        workers. A service does it whenever it starts. What it declared before and leaves out now is gone. Definitions registered before
+        stay as they are, and so do running sagas.
+
+        FAILED_PRECONDITION, unless `force` is given: a step, its compensation or inputs that its input schema took are gone, and
+        versions of definitions that may still be started use it; the message lists them.
+        """
+
+    @_abc_1.abstractmethod
+    def ListDeclaredSteps(
+        self,
+        request: _worker_service_pb2.ListDeclaredStepsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_worker_service_pb2.ListDeclaredStepsResponse, _abc.Awaitable[_worker_service_pb2.ListDeclaredStepsResponse]]:
+        """What a participant has declared; nothing is no error."""
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

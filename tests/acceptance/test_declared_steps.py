@@ -1,0 +1,135 @@
+"""Steps that a participant declares, used by definitions of a running coordinator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.struct_pb2 import Value
+
+from saga_coordinator.pb.saga.v1 import definition_service_pb2 as definition_pb
+from saga_coordinator.pb.saga.v1 import saga_pb2
+from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
+from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
+from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest
+from saga_coordinator.pb.saga.v1.worker_service_pb2_grpc import WorkerServiceStub
+from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Shop
+from tests.acceptance.test_rpc import Refused
+
+QUICK: dict[str, Any] = {
+    "name": "sell",
+    "description": "sells a thing",
+    "action": {"method": "quick", "timeout": "5s"},
+    "compensation": {"method": "undo", "input": {"sold": "${output.done}"}},
+    "inputSchema": {"type": "object", "required": ["thing"]},
+}
+REFUSING: dict[str, Any] = {"name": "pack", "action": {"method": "refuse"}, "readOnly": True}
+
+
+@pytest.fixture
+def declare(client: Client) -> Iterator[Any]:
+    """Declares steps of the shop, which at the test's end has none."""
+    stub: Any = WorkerServiceStub(client.channel)
+
+    def call(*steps: dict[str, Any], **more: Any) -> bool:
+        given = {"participant": "shop", "version": "1", "steps": list(steps), **more}
+        request = ParseDict(given, pb.RegisterStepsRequest())
+        return stub.RegisterSteps(request, timeout=PATIENCE_SECONDS).changed  # type: ignore[no-any-return]
+
+    yield call
+    call(force=True)
+
+
+def register(client: Client, name: str, *steps: dict[str, Any]) -> definition_pb.RegisteredDefinition:
+    request = definition_pb.RegisterDefinitionRequest(
+        definition=ParseDict({"name": name, "steps": list(steps)}, Definition())
+    )
+    return client.definitions.RegisterDefinition(request, timeout=PATIENCE_SECONDS).registered
+
+
+def run(client: Client, name: str, key: str) -> saga_pb2.Saga:
+    request = StartSagaRequest(
+        definition=name, start_key=key, input=ParseDict({"thing": "book"}, Value()), wait=True
+    )
+    return client.sagas.StartSaga(request, timeout=PATIENCE_SECONDS).saga
+
+
+USING = (
+    {"name": "sell", "use": "shop.sell", "action": {"input": {"thing": "${input.thing}"}}},
+    {"name": "pack", "use": "shop.pack"},
+)
+
+
+def test_a_definition_that_uses_declared_steps_runs_and_is_undone_by_them(
+    client: Client, shop: Shop, declare: Any
+) -> None:
+    assert declare(QUICK, REFUSING)
+    assert not declare(QUICK, REFUSING)
+    stored = register(client, "selling", *USING).definition
+    assert stored.steps[0].use == "shop.sell"
+    assert (stored.steps[0].action.participant, stored.steps[0].action.method) == ("shop", "quick")
+    assert stored.steps[1].read_only
+    assert run(client, "selling", "selling 1").status == saga_pb2.SAGA_STATUS_COMPENSATED
+    sold, _, undone = (shop.called.get(timeout=PATIENCE_SECONDS) for _ in range(3))
+    assert MessageToDict(sold.input) == {"thing": "book"}
+    assert (undone.method, MessageToDict(undone.input)) == ("undo", {"sold": "sell"})
+
+
+def test_a_declaration_that_breaks_definitions_is_refused_unless_forced_and_changes_none(
+    client: Client, shop: Shop, declare: Any
+) -> None:
+    declare(QUICK, REFUSING)
+    before = register(client, "depending", *USING)
+    for broken, says in (
+        ((QUICK,), "uses shop.pack, which is gone"),
+        (
+            ({key: value for key, value in QUICK.items() if key != "compensation"}, REFUSING),
+            "no compensation",
+        ),
+        (({**QUICK, "inputSchema": {"required": ["thing", "price"]}}, REFUSING), "takes less"),
+    ):
+        refused = Refused(lambda broken=broken: declare(*broken))  # type: ignore[misc]
+        assert refused.code == "FAILED_PRECONDITION"
+        assert f"depending version {before.version} uses " in refused.message
+        assert says in refused.message
+    assert declare(QUICK, version="2", force=True)
+    request = definition_pb.GetDefinitionRequest(name="depending")
+    after = client.definitions.GetDefinition(request, timeout=PATIENCE_SECONDS).registered
+    assert after.digest == before.digest
+    assert run(client, "depending", "depending 1").status == saga_pb2.SAGA_STATUS_COMPENSATED
+    gone = Refused(lambda: register(client, "late", *USING))
+    assert gone.paths == ["steps[1].use"]
+
+
+def test_a_deprecated_version_holds_nobody_up(client: Client, declare: Any) -> None:
+    declare(QUICK, REFUSING, {**REFUSING, "name": "wrap"})
+    version = register(client, "old", {"name": "wrap", "use": "shop.wrap"}).version
+    assert Refused(lambda: declare(QUICK, REFUSING)).code == "FAILED_PRECONDITION"
+    deprecation = definition_pb.DeprecateDefinitionRequest(name="old", version=version, deprecated=True)
+    client.definitions.DeprecateDefinition(deprecation, timeout=PATIENCE_SECONDS)
+    assert declare(QUICK, REFUSING)
+
+
+def test_what_was_declared_is_shown(client: Client, declare: Any) -> None:
+    declare(QUICK, REFUSING, version="7")
+    stub: Any = WorkerServiceStub(client.channel)
+    shown = stub.ListDeclaredSteps(pb.ListDeclaredStepsRequest(participant="shop"), timeout=PATIENCE_SECONDS)
+    assert shown.version == "7"
+    assert [MessageToDict(step) for step in shown.steps] == [REFUSING, QUICK]
+    nothing = stub.ListDeclaredSteps(
+        pb.ListDeclaredStepsRequest(participant="bank"), timeout=PATIENCE_SECONDS
+    )
+    assert nothing == pb.ListDeclaredStepsResponse()
+
+
+def test_faults(client: Client, declare: Any) -> None:
+    assert Refused(lambda: declare(QUICK, participant="nobody")).code == "NOT_FOUND"
+    refused = Refused(lambda: declare({**QUICK, "name": "X"}, {**REFUSING, "action": {"timeout": "9999s"}}))
+    assert refused.paths == ["steps[0].name", "steps[1].action.timeout"]
+    request = definition_pb.ValidateDefinitionRequest(
+        definition=ParseDict({"name": "v", "steps": [{"name": "a", "use": "shop.none"}]}, Definition())
+    )
+    (fault,) = client.definitions.ValidateDefinition(request, timeout=PATIENCE_SECONDS).faults
+    assert fault.path == "steps[0].use"
