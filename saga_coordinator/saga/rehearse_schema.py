@@ -122,13 +122,11 @@ def _number(schema: Mapping[str, Any]) -> float:
         low = schema["exclusiveMinimum"] + step
     if "exclusiveMaximum" in schema:
         high = schema["exclusiveMaximum"] - step
-    value = 100 if low is None else max(low, 1)
+    value: float = 100 if low is None else max(low, 1)
     if high is not None:
         value = min(value, high)
-    multiple: float = (
-        value - value % step if (value % step and (low is None or value - value % step >= low)) else value
-    )
-    return multiple
+    below: float = value - value % step
+    return below if low is None or below >= low else below + step
 
 
 def _text(schema: Mapping[str, Any], name: str) -> str:
