@@ -105,7 +105,8 @@ class _Judge:
             instance = self._instance(call.step)
             told = heard(self._definition, call)
             if call.is_action:
-                instance.actions.append(call)
+                if not call.invoke.is_poll:  # a poll only asks, and cannot bring about what the first call did not
+                    instance.actions.append(call)
                 instance.told.append((call.ended_at, told))
             else:
                 instance.undos.append(call)

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from random import Random
 from typing import Any
 
-from saga_coordinator.saga.decide import CancelAsked, Invoke
+import pytest
+
+from saga_coordinator.saga.decide import AttemptEnded, CancelAsked, Invoke
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.entries import WaitStarted
 from saga_coordinator.saga.outcome import Cause, Succeeded, Unknown
+from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.preview import Preview, preview_compensation
 from saga_coordinator.saga.rehearse import Rehearsal, Reply, Soon
+from saga_coordinator.saga.rehearse_answers import make_answers
 from saga_coordinator.saga.state import SagaStatus
 from tests.unit.saga.definitions import definition, step
+from tests.unit.saga.nested import random_nested_source
 
 
 class Obliging:
@@ -136,3 +142,30 @@ def test_an_attempt_that_may_be_in_flight_is_waited_for() -> None:
     rehearsal.start(None)
     rehearsal.move()
     assert stages(preview_compensation(source, rehearsal.state, rehearsal.now)) == [["a"]]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_saga_does_what_was_foretold(seed: int) -> None:
+    """Stopped anywhere, it makes the same calls with the same keys and payloads, and ends up the same."""
+    random = Random(seed)
+    source = parse_definition(random_nested_source(random))
+    rehearsal = Rehearsal(source, Obliging())
+    rehearsal.start(make_answers(source).input.value())
+    for _ in range(random.randrange(12)):
+        if rehearsal.next_at() is not None:
+            rehearsal.move()
+    state, now = rehearsal.state, rehearsal.now
+    preview = preview_compensation(source, state, now)
+    real = Rehearsal.resumed(source, Obliging(), state, now)
+    if real.is_settled or real.hear(CancelAsked("for real")).refusal is not None:
+        assert preview.refusal is not None
+        return
+    for key, each in state.steps.items():
+        if each.is_in_flight:
+            real.hear(AttemptEnded(key, each.operation, each.attempt, Unknown(Cause("UNAVAILABLE", "gone"))))
+    real.run()
+    foretold = {call.idempotency_key: call.input for stage in preview.stages for call in stage}
+    assert foretold == {
+        call.invoke.idempotency_key: call.invoke.input for call in real.calls if not call.is_action
+    }
+    assert (preview.status, preview.remaining) == (real.state.status, real.state.remaining)
