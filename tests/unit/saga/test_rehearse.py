@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.definition import Definition
+from saga_coordinator.saga.definition import Block, Definition
 from saga_coordinator.saga.outcome import Cause, Refused, Succeeded
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.rehearse import Rehearsal
@@ -98,7 +98,7 @@ def nested() -> Definition:
 
 
 def test_promises_hold_in_blocks_and_waits() -> None:
-    simulation = simulated(nested(), in_pairs=True)
+    simulation = simulated(nested(), in_pairs=True, limit=600)
     assert not [
         (str(each.scenario), each.breaches, each.problems) for each in simulation.stories if each.is_broken
     ]
@@ -247,6 +247,16 @@ def test_nothing_to_undo_is_undone_only_where_the_effect_was_not_certain() -> No
     call(rehearsal, "undo a").told = Refused(Cause("NOT_FOUND", "no such thing"))
     assert broken(rehearsal) == ["P2: the saga is COMPENSATED, but the effect of `a` stands"]
     assert isinstance(call(rehearsal, "a").told, Succeeded)
+
+
+def test_the_judge_sees_a_core_that_undoes_everything_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = definition(step("a"), step("b"), step("c"))
+    nothing = property(lambda block: {each.name: frozenset() for each in block.steps})
+    monkeypatch.setattr(Block, "dependents", nothing)
+    refused = story(simulated(source), Fault("c", FaultKind.REFUSED))
+    assert [str(each) for each in refused.breaches] == [
+        "P3: `a` was compensated before `b`, which depends on it, was undone"
+    ]
 
 
 def test_loops_are_ordered_by_pass_and_not_by_item() -> None:
