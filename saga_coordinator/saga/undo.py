@@ -35,21 +35,29 @@ class _Subtree(NamedTuple):
 
 def go_back(draft: Draft) -> None:
     """Starts the compensations whose turn it is; ends the saga when none is left."""
-    walk = _Walk(draft)
-    if draft.may_call:
-        if any(state.retry_at is not None for state in draft.state.steps.values()):
-            for node, state in draft.nodes():
-                if _is_retry_due(draft, state) and has_room_again(draft):
-                    draft.attempt(node, _COMPENSATION)
-        for node, held_until in walk.undoable():
-            if held_until <= draft.now and has_room(draft):
-                draft.attempt(node, _COMPENSATION)
+    while draft.may_call and _start_ready(draft):
+        pass
     if any(state.is_open for state in draft.state.steps.values()) or any(_Walk(draft).undoable()):
         return
     if remaining := remaining_effects(draft.definition, draft.state):
         draft.record(SagaParked(_cause_of_parking(draft, remaining), remaining))
     else:
         draft.record(SagaCompensated())
+
+
+def _start_ready(draft: Draft) -> bool:
+    """Starts what can start. True when something failed at once, so that what waits for it may be ready."""
+    started: list[str] = []
+    if any(state.retry_at is not None for state in draft.state.steps.values()):
+        for node, state in draft.nodes():
+            if _is_retry_due(draft, state) and has_room_again(draft):
+                draft.attempt(node, _COMPENSATION)
+                started.append(node.key)
+    for node, held_until in _Walk(draft).undoable():
+        if held_until <= draft.now and has_room(draft):
+            draft.attempt(node, _COMPENSATION)
+            started.append(node.key)
+    return any(draft.state.step(key).status is StepStatus.FAILED for key in started)
 
 
 def _is_retry_due(draft: Draft, state: StepState) -> bool:

@@ -12,9 +12,12 @@ from contextlib import asynccontextmanager
 import pytest
 
 from saga_coordinator.engine.lease import Lease
+from saga_coordinator.saga.decide import AttemptEnded, Invoke, SetTimer, StartRequested, decide
 from saga_coordinator.saga.entries import AttemptPending, AttemptStarted, Entry, StoredEntry, encode
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import Cause, Pending, Refused, Succeeded
+from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.store.journal import Append, Conflict, Journal
 
 STARTED = AttemptStarted("pay", OperationKind.ACTION, 2)
@@ -99,3 +102,62 @@ async def test_p8_a_regained_lease_may_be_acted_on_only_after_what_was_lost_is_k
     await asyncio.wait_for(lease.wait_until_valid(), 10)
     await lease.stop()
     assert seen == [(False, 2)]
+
+
+UNDONE_AS_FAR_AS_POSSIBLE = {
+    "name": "order",
+    "steps": [
+        {"name": "reserve", "action": {"participant": "stock"}, "compensation": {"participant": "stock"}},
+        {
+            "name": "notify",
+            "action": {"participant": "mail"},
+            "compensation": {
+                "participant": "mail",
+                "input": {"who": "${input.missing}"},
+                "on_failure": "continue",
+            },
+        },
+        {"name": "ship", "action": {"participant": "courier"}, "irreversible": True},
+    ],
+}
+
+
+def test_p1_what_comes_before_a_compensation_without_input_is_undone_at_once() -> None:
+    """With nothing in flight and nothing due, nobody would have come back to this saga."""
+    definition = parse_definition(UNDONE_AS_FAR_AS_POSSIBLE)
+    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
+    for step, outcome in (
+        ("reserve", Succeeded()),
+        ("notify", Succeeded()),
+        ("ship", Refused(Cause("FAILED_PRECONDITION", "no"))),
+    ):
+        ended = AttemptEnded(step, OperationKind.ACTION, 1, outcome)
+        decision = decide(definition, decision.state, ended, 0.0, 0.5)
+    assert [call.step for call in decision.effects if isinstance(call, Invoke)] == ["reserve"]
+
+
+SLOW_TO_UNDO = {
+    "name": "order",
+    "steps": [
+        {
+            "name": "reserve",
+            "deadline": "1s",
+            "action": {"participant": "stock"},
+            "compensation": {"participant": "stock", "pending_timeout": "60s"},
+        },
+        {"name": "ship", "action": {"participant": "courier"}, "irreversible": True},
+    ],
+}
+
+
+def test_a_compensation_may_be_pending_after_the_deadline_of_its_steps_action() -> None:
+    definition = parse_definition(SLOW_TO_UNDO)
+    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
+    for step, operation, outcome in (
+        ("reserve", OperationKind.ACTION, Succeeded()),
+        ("ship", OperationKind.ACTION, Refused(Cause("FAILED_PRECONDITION", "no"))),
+        ("reserve", OperationKind.COMPENSATION, Pending()),
+    ):
+        ended = AttemptEnded(step, operation, 1, outcome)
+        decision = decide(definition, decision.state, ended, 10.0, 0.5)
+    assert [effect.due_at for effect in decision.effects if isinstance(effect, SetTimer)] == [70.0]
