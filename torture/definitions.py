@@ -12,7 +12,7 @@ PARTICIPANTS: Final = ("stock", "money", "parcels")
 
 # How a participant behaves is the operation's method: see `participant`.
 FICKLE, LATER, SECOND_TIME = "Fickle", "Later", "SecondTime"
-STEADY, SLOW, HANGING = "Steady", "Slow", "Hanging"
+STEADY, SLOW, HANGING, HALF = "Steady", "Slow", "Hanging", "Half"
 
 _ACTION_RETRY = {"max_attempts": 6, "initial_backoff": "0.05s", "max_backoff": "0.5s"}
 _STUBBORN_RETRY = {"max_attempts": 1000, "initial_backoff": "0.05s", "max_backoff": "1s"}

@@ -243,6 +243,8 @@ class Participant(ParticipantServiceServicer):
                 await asyncio.sleep(3600)
             case definitions.SLOW:
                 await asyncio.sleep(SLOW_SECONDS)
+            case definitions.HALF if dice.random() < 0.5:  # a half
+                return "UNAVAILABLE", None
             case definitions.SECOND_TIME if request.attempt == 1:
                 return "UNAVAILABLE", None
             case definitions.FICKLE | definitions.LATER:

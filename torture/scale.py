@@ -3,6 +3,8 @@
     python -m torture.scale              all of them
     python -m torture.scale burst        50,000 starts at once on three coordinators: accepted, drained, counted
     python -m torture.scale hanging      40 sagas on a participant that hangs, beside 40 healthy ones that each need a retry
+    python -m torture.scale sick         40 healthy sagas at a time, beside one that hangs and one that fails half its calls
+    python -m torture.scale crowd        5,000 sagas at once on a participant that takes 64 calls at a time
     python -m torture.scale adding       throughput with one coordinator, with a second one, and without it again
     python -m torture.scale sleeping     a million sleeping sagas: memory, plan, start and waking
 
@@ -15,37 +17,34 @@ from __future__ import annotations
 import argparse
 import asyncio
 import itertools
-import shutil
 import signal
-import sqlite3
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-import grpc
-import grpc.aio
 import psutil
 import psycopg
 import uvloop
-from google.protobuf.json_format import ParseDict
-from saga_client.v1 import saga_pb2, saga_service_pb2
-from saga_client.v1.saga_service_pb2_grpc import SagaServiceStub
 
 from saga_coordinator.store import ownership
 from torture.definitions import HANGING, SECOND_TIME, SLOW, STEADY
-from torture.load import AGAIN
-from torture.processes import CHANNEL_OPTIONS, TortureError, World, eventually
+from torture.measuring import (
+    RETRYING,
+    Fault,
+    ask,
+    effects_of,
+    operation,
+    scaled_world,
+    statuses_of,
+    until_drained,
+)
+from torture.processes import World, eventually
 from torture.resumption import percentile
-from torture.run import make_folder
+from torture.sick import crowd, sick
 
 PARENT: Final = Path(".cache/torture")
-
-
-def _operation(participant: str, method: str, **more: Any) -> dict[str, Any]:
-    return {"participant": participant, "method": method, **more}
 
 
 def _two_steps(name: str, method: str = STEADY) -> dict[str, Any]:
@@ -54,8 +53,8 @@ def _two_steps(name: str, method: str = STEADY) -> dict[str, Any]:
         "steps": [
             {
                 "name": step,
-                "action": _operation(participant, method),
-                "compensation": _operation(participant, STEADY),
+                "action": operation(participant, method),
+                "compensation": operation(participant, STEADY),
             }
             for step, participant in (("take", "stock"), ("pay", "money"))
         ],
@@ -64,143 +63,43 @@ def _two_steps(name: str, method: str = STEADY) -> dict[str, Any]:
 
 BURST: Final = _two_steps("burst")
 SLOW_BURST: Final = _two_steps("slow-burst", SLOW)
-RETRYING: Final = {
-    "name": "retrying",
-    "steps": [
-        {
-            "name": "take",
-            "action": _operation("stock", SECOND_TIME, retry={"initial_backoff": "0.2s", "max_attempts": 5}),
-            "compensation": _operation("stock", STEADY),
-        }
-    ],
-}
 HUNG: Final = {
     "name": "hung",
     "steps": [
         {
             "name": "take",
-            "action": _operation("parcels", HANGING, timeout="600s"),
-            "compensation": _operation("parcels", STEADY),
+            "action": operation("parcels", HANGING, timeout="600s"),
+            "compensation": operation("parcels", STEADY),
         }
     ],
 }
+
+
 DORMANT: Final = {
     "name": "dormant",
     "steps": [
         {
             "name": "take",
-            "action": _operation(
+            "action": operation(
                 "stock",
                 SECOND_TIME,
                 retry={"initial_backoff": "3600s", "max_backoff": "3600s", "max_attempts": 5},
             ),
-            "compensation": _operation("stock", STEADY),
+            "compensation": operation("stock", STEADY),
         }
     ],
 }
 
-Fault = str
-CALL_SECONDS: Final = 60.0
-
-
-class Clients:
-    """Starts sagas through the coordinators at `addresses`, which may change, in turn."""
-
-    def __init__(self, addresses: Sequence[str]) -> None:
-        self._channels: dict[str, grpc.aio.Channel] = {}
-        self.addresses = list(addresses)
-        self._turn = itertools.count()
-        self.repeated = 0
-
-    async def close(self) -> None:
-        for channel in self._channels.values():
-            await channel.close()
-
-    async def start(self, definition: str, start_key: str, *, wait: bool = False) -> str:
-        """Repeats the start until it is accepted; returns the saga's status in the answer."""
-        request = saga_service_pb2.StartSagaRequest(definition=definition, start_key=start_key, wait=wait)
-        ParseDict({"key": start_key}, request.input)
-        while True:
-            stub: Any = SagaServiceStub(self._channel(self.addresses[next(self._turn) % len(self.addresses)]))
-            try:
-                answer = await stub.StartSaga(request, timeout=CALL_SECONDS)
-            except grpc.aio.AioRpcError as error:
-                if error.code() not in AGAIN:
-                    raise
-                self.repeated += 1
-                await asyncio.sleep(0.05)
-            else:
-                return saga_pb2.SagaStatus.Name(answer.saga.status).removeprefix("SAGA_STATUS_")
-
-    async def many(self, starts: Iterator[Awaitable[Any]], in_flight: int) -> None:
-        """Has so many of `starts` under way at once until there are no more."""
-
-        async def client() -> None:
-            for start in starts:
-                await start
-
-        await asyncio.gather(*(client() for _ in range(in_flight)))
-
-    def _channel(self, address: str) -> grpc.aio.Channel:
-        if address not in self._channels:
-            self._channels[address] = grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        return self._channels[address]
-
-
-@asynccontextmanager
-async def _world(
-    specs: list[Mapping[str, Any]],
-    *,
-    coordinators: int,
-    started: int | None = None,
-    flags: Mapping[str, object] | None = None,
-) -> Any:
-    folder = make_folder(PARENT, "scale-")
-    world = World(folder, seed=1, coordinators=coordinators, is_direct=True, keeps_calls=False, flags=flags)
-    clients = Clients(world.addresses[: started or coordinators])
-    try:
-        await world.start(specs, coordinators=started)
-        yield world, clients
-    finally:
-        await clients.close()
-        await world.stop()
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _ask(world: World, query: str) -> list[tuple[Any, ...]]:
-    with psycopg.connect(world.database_url, autocommit=True) as connection:
-        return connection.execute(query.encode()).fetchall()
-
-
-def _counts(world: World) -> dict[str, int]:
-    return dict(_ask(world, "SELECT status, count(*) FROM saga.sagas GROUP BY status"))
-
-
-def _effects(world: World, name: str) -> tuple[int, int]:
-    """How many effects a participant's books show, and how many different keys they bear."""
-    with sqlite3.connect(world.participants[name].books) as books:
-        found: tuple[int, int] = books.execute("select count(*), count(distinct key) from effects").fetchone()
-    books.close()
-    return found
-
-
-async def _drained(world: World, sagas: int, seconds: float) -> float:
-    """Waits until so many sagas have completed; returns how long that took."""
-    began_at = time.monotonic()
-    with suppress(TortureError):  # the counts will show it
-        await eventually(lambda: _counts(world).get("COMPLETED", 0) >= sagas, "all to complete", seconds, 0.5)
-    return time.monotonic() - began_at
-
 
 async def burst(sagas: int = 50_000, in_flight: int = 256) -> list[Fault]:
-    async with _world([BURST], coordinators=3) as (world, clients):
+    async with scaled_world([BURST], coordinators=3) as (world, clients):
         began_at = time.monotonic()
         await clients.many((clients.start("burst", f"burst-{n}") for n in range(sagas)), in_flight)
         accepted = time.monotonic() - began_at
-        done_already = _counts(world).get("COMPLETED", 0)
-        drained = await _drained(world, sagas, 600)
-        counts = _counts(world)
-        effects = [_effects(world, name) for name in ("stock", "money")]
+        done_already = statuses_of(world).get("COMPLETED", 0)
+        drained = await until_drained(world, sagas, 600)
+        counts = statuses_of(world)
+        effects = [effects_of(world, name) for name in ("stock", "money")]
     print(f"burst: {sagas} starts accepted in {accepted:.1f} s, {sagas / accepted:.0f} a second, while")
     print(
         f"       {done_already} completed; the rest drained in {drained:.1f} s; {clients.repeated} repeated"
@@ -213,7 +112,7 @@ async def burst(sagas: int = 50_000, in_flight: int = 256) -> list[Fault]:
 async def hanging(rounds: int = 12, sagas: int = 40) -> list[Fault]:
     seconds: dict[bool, list[float]] = {False: [], True: []}
     faults: list[Fault] = []
-    async with _world([RETRYING, HUNG], coordinators=1) as (world, clients):
+    async with scaled_world([RETRYING, HUNG], coordinators=1) as (world, clients):
 
         async def healthy(key: str, into: list[float]) -> None:
             began_at = time.monotonic()
@@ -228,7 +127,7 @@ async def hanging(rounds: int = 12, sagas: int = 40) -> list[Fault]:
                 await asyncio.gather(*(clients.start("hung", f"hung-{n}") for n in range(sagas)))
                 await asyncio.sleep(0.5)
             await asyncio.gather(*(healthy(f"{number}-{n}", seconds[is_with_hung]) for n in range(sagas)))
-        running = _counts(world).get("RUNNING", 0)
+        running = statuses_of(world).get("RUNNING", 0)
     without, beside = (percentile(seconds[is_with_hung], 0.99) for is_with_hung in (False, True))
     print(
         f"hanging: p99 of healthy sagas with a retry each: {1000 * without:.0f} ms alone, {1000 * beside:.0f} ms beside"
@@ -250,7 +149,7 @@ async def _adding(
     rates: list[float] = []
     name = spec["name"]
     numbers = itertools.count()
-    async with _world([spec], coordinators=2, started=1, flags=flags) as (world, clients):
+    async with scaled_world([spec], coordinators=2, started=1, flags=flags) as (world, clients):
         _, second = world.coordinators
 
         async def load(change: Callable[[], None] | None = None) -> None:
@@ -279,9 +178,9 @@ async def _adding(
 
         await load(leave)
         await eventually(lambda: not second.is_alive, "the second coordinator to stop")
-        await _drained(world, sum(_counts(world).values()), 60)
-        counts = _counts(world)
-        effects = [_effects(world, name) for name in ("stock", "money")]
+        await until_drained(world, sum(statuses_of(world).values()), 60)
+        counts = statuses_of(world)
+        effects = [effects_of(world, name) for name in ("stock", "money")]
         code = second.life.popen.returncode
     print(
         f"adding ({name}): {rates[0]:.0f} sagas a second with one coordinator, {rates[1]:.0f} with two,"
@@ -327,10 +226,10 @@ FROM saga.sagas WHERE status = 'COMPLETED' AND start_key LIKE 'sleeper-%'
 
 
 async def sleeping(sagas: int = 1_000_000, woken: int = 1000, wake_after: float = 30.0) -> list[Fault]:
-    async with _world([DORMANT], coordinators=1) as (world, clients):
+    async with scaled_world([DORMANT], coordinators=1) as (world, clients):
         place = world.coordinators[0]
         await clients.start("dormant", "template")
-        await eventually(lambda: _ask(world, _TEMPLATE) == [(1,)], "a saga to fall asleep")
+        await eventually(lambda: ask(world, _TEMPLATE) == [(1,)], "a saga to fall asleep")
         await asyncio.sleep(3)
         before = _rss(place.life.popen.pid)
         began_at = time.monotonic()
@@ -354,8 +253,8 @@ async def sleeping(sagas: int = 1_000_000, woken: int = 1000, wake_after: float 
         await place.wait_until_serving()
         ready = time.monotonic() - began_at
         plan = _plan(world)
-        drained = await _drained(world, woken, wake_after + woken * 0.01 + 60)
-        late = [seconds for (seconds,) in _ask(world, _LATE)]
+        drained = await until_drained(world, woken, wake_after + woken * 0.01 + 60)
+        late = [seconds for (seconds,) in ask(world, _LATE)]
         at_the_end = _rss(place.life.popen.pid)
     print(
         f"sleeping: {sagas} sleeping sagas (made in {made:.0f} s) cost the process {after - before:.1f} MiB:"
@@ -392,12 +291,14 @@ def _plan(world: World) -> str:
         (":limit", "200"),
     ):
         statement = statement.replace(name, value)
-    lines = [line.strip(" ->") for (line,) in _ask(world, f"EXPLAIN (COSTS OFF) {statement}")]
+    lines = [line.strip(" ->") for (line,) in ask(world, f"EXPLAIN (COSTS OFF) {statement}")]
     return "; ".join(line for line in lines if "Scan" in line)
 
 
 MEASURES: Final[Mapping[str, Callable[[], Awaitable[list[Fault]]]]] = {
     "hanging": hanging,
+    "sick": sick,
+    "crowd": crowd,
     "adding": adding,
     "burst": burst,
     "sleeping": sleeping,
