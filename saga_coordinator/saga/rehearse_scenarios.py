@@ -152,17 +152,16 @@ def simulate(
     """
     found, unreached = variants(definition, lambda other: _reached(other, answers), is_forcing=is_forcing)
     simulation = Simulation(unreached=unreached)
-    left = limit
-    for variant in found:
-        stage = _Stage(variant, answers)
-        for scenario in stage.scenarios(in_pairs=in_pairs):
-            if left <= 0:
-                simulation.scenarios_left += 1
-                continue
-            left -= 1
-            story = stage.play(scenario)
-            if story.is_played:
-                simulation.stories.append(story)
+    stages = [_Stage(variant, answers) for variant in found]
+    singles = [(stage, scenario) for stage in stages for scenario in stage.singles()]
+    pairs = ((stage, scenario) for stage in stages for scenario in stage.pairs())
+    for number, (stage, scenario) in enumerate(itertools.chain(singles, pairs if in_pairs else ())):
+        if number >= limit:
+            simulation.scenarios_left += 1
+            continue
+        story = stage.play(scenario)
+        if story.is_played:
+            simulation.stories.append(story)
     return simulation
 
 
@@ -186,27 +185,25 @@ class _Stage:
         self._waits = [key for key, step in happy.state.steps.items() if step.wait is not None]
         self._started_at = {call.step: call.started_at for call in self._calls}
 
-    def scenarios(self, *, in_pairs: bool) -> Iterator[Scenario]:
-        """Nothing goes wrong; each fault; each pair of them. Only those about steps that no earlier variant came to."""
-        name = self._variant.name
-        faults = [fault for fault in self._faults() if self._is_new(fault)]
-        yield Scenario((), name)
-        for fault in faults:
-            with_cause = self._with_cause(fault)
-            yield Scenario(with_cause, name, is_cause_added=len(with_cause) > 1)
-        if not in_pairs:
-            return
-        told = {self._with_cause(fault) for fault in faults}
-        every = list(self._faults())
-        for one, other in itertools.combinations(every, 2):
-            if (one.key, one.operation) == (other.key, other.operation):
-                continue
-            if not (self._is_new(one) or self._is_new(other)):
+    def singles(self) -> Iterator[Scenario]:
+        """Nothing goes wrong, then each fault of a step that no earlier variant came to."""
+        yield Scenario((), self._variant.name)
+        for fault in self._faults():
+            if self._is_new(fault):
+                with_cause = self._with_cause(fault)
+                yield Scenario(with_cause, self._variant.name, is_cause_added=len(with_cause) > 1)
+
+    def pairs(self) -> Iterator[Scenario]:
+        """Each pair of faults of different operations, one of them of a step that no earlier variant came to."""
+        told = {self._with_cause(fault) for fault in self._faults()}
+        for one, other in itertools.combinations(self._faults(), 2):
+            is_same = (one.key, one.operation) == (other.key, other.operation)
+            if is_same or not (self._is_new(one) or self._is_new(other)):
                 continue
             pair = self._pair(one, other)
             if pair not in told:
                 told.add(pair)
-                yield Scenario(pair, name)
+                yield Scenario(pair, self._variant.name)
 
     def _is_new(self, fault: Fault) -> bool:
         return self._definition.step(fault.key).name in self._variant.new_steps
