@@ -30,8 +30,8 @@ FORCED_OPEN_SECONDS = 6.0
 PATIENT_SECONDS_MAX = 30.0
 """How long what is held waits at least when nothing has moved for as long; behind it come those that are held after it."""
 
-SICK_SPACING_SECONDS = 0.01
-"""How closely held calls follow each other to a participant that was not well: a hundred a second cost the others little."""
+SICK_SPACING_SECONDS = 0.02
+"""How closely held calls follow each other to a participant that was not well: fifty a second cost the others little."""
 
 _QUEUE_MAX = 20_000
 _ACTION_TURN = 4
@@ -211,7 +211,7 @@ class Bulkhead:
                 now,
                 CauseCode.CIRCUIT_OPEN,
                 f"it is being seen whether {self._name} is well again, by a few calls",
-                HELD_SECONDS_MIN,
+                max(HELD_SECONDS_MIN, self._call_seconds),
                 SICK_SPACING_SECONDS,
             )
         if self._rate is not None and self._rate.wait_seconds(now) > 0:
