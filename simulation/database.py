@@ -19,7 +19,15 @@ import orjson
 
 from saga_coordinator.engine.ports import Listener
 from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.entries import Entry, SagaStarted, StoredEntry, WaitStarted, decode, encode
+from saga_coordinator.saga.entries import (
+    Entry,
+    EventReceived,
+    SagaStarted,
+    StoredEntry,
+    WaitStarted,
+    decode,
+    encode,
+)
 from saga_coordinator.saga.errors import AlreadyExists, NotFound, Unavailable
 from saga_coordinator.saga.state import SETTLED, SagaStatus
 from saga_coordinator.store.definitions import RegisteredDefinition
@@ -113,6 +121,8 @@ class SimulatedDatabase:
         self.events: dict[str, KeptEvent] = {}
         self.waits: dict[tuple[str, str], dict[str, float]] = {}
         """By an event's name and correlation, the sagas that wait or have waited for it, since when: an index of the log."""
+        self.received: set[tuple[str, str]] = set()
+        """Sagas and the events that they have received: an index of the log too."""
         self.children: dict[str, list[str]] = {}
         self.listeners: list[tuple[str, Callable[[], None], asyncio.Future[None], contextvars.Context]] = []
         self.on_commit: Callable[[str], None] = lambda coordinator_id: None
@@ -220,6 +230,8 @@ class SimulatedDatabase:
         for entry in append.entries:
             if isinstance(entry, SagaStarted) and entry.parent is not None:
                 self.children.setdefault(entry.parent.saga_id, []).append(append.saga_id)
+            if isinstance(entry, EventReceived):
+                self.received.add((append.saga_id, entry.event_id))
             if isinstance(entry, WaitStarted) and entry.event and entry.correlation:
                 waits = self.waits.setdefault((entry.event, entry.correlation), {})
                 waits.setdefault(append.saga_id, self.now)
@@ -357,6 +369,7 @@ class SimulatedDatabase:
             for kept in self.events.values()
             if (kept.event.name, kept.event.correlation) == (name, correlation)
             and (kept.taken_at is None or kept.taken_by == saga_id)
+            and (saga_id, kept.event.event_id) not in self.received
         ]
         if not found:
             return None

@@ -116,6 +116,8 @@ def decide(
         draft = Draft(definition, state, now, jitter, may_call=may_call)
         HANDLERS[state.status, type(happened)](draft, happened)
     proceed(draft)
+    if isinstance(happened, EventArrived):
+        _look_on(draft, happened)
     return Decision(
         tuple(draft.entries),
         _effects(draft),
@@ -234,6 +236,17 @@ def _on_event(draft: Draft, happened: EventArrived) -> None:
         draft.refusal = f"the saga keeps {EVENTS_MAX} events that no step has taken, which is the limit"
     else:
         draft.record(EventReceived(happened.event_id, happened.name, happened.correlation, happened.payload))
+
+
+def _look_on(draft: Draft, happened: EventArrived) -> None:
+    """Several steps may wait for the like of an event, and have found the same one: who still waits looks for the next."""
+    if any(
+        step.wait is not None
+        and step.is_open
+        and (step.wait.event, step.wait.correlation) == (happened.name, happened.correlation)
+        for step in draft.state.steps.values()
+    ):
+        draft.lookups.append(LookForEvent(draft.state.saga_id, happened.name, happened.correlation))
 
 
 def _refuse_event(draft: Draft, happened: EventArrived) -> None:

@@ -55,6 +55,10 @@ UPDATE saga.events SET taken_at = coalesce(taken_at, now()), taken_by = :saga_id
 WHERE event_id = (
     SELECT event_id FROM saga.events
     WHERE name = :name AND correlation = :correlation AND (taken_at IS NULL OR taken_by = :saga_id)
+        AND NOT EXISTS (
+            SELECT FROM saga.log WHERE log.saga_id = CAST(:saga_id AS uuid) AND log.type = 'event_received'
+                AND log.body ->> 'event_id' = events.event_id
+        )
     ORDER BY taken_at IS NOT NULL, published_at, event_id LIMIT 1 FOR UPDATE SKIP LOCKED
 )
 RETURNING event_id, payload
@@ -103,7 +107,7 @@ class Events:
             await connection.execute(_MATCHED, {"event_id": event_id})
 
     async def take(self, saga_id: str, name: str, correlation: str) -> Event | None:
-        """The earliest such event that no saga has got, given to this one; again if it was given to it before."""
+        """The earliest such event that no saga has got, given to this one; again if it was, and has not counted there yet."""
         wanted = {"saga_id": saga_id, "name": name, "correlation": correlation}
         async with self._database.connection() as connection:
             row = (await connection.execute(_TAKE, wanted)).one_or_none()

@@ -106,6 +106,27 @@ async def test_a_saga_that_waited_gets_an_event_whose_publisher_went_away_and_th
     assert (await payment.coordinator.publish(received("H"))).sagas == 0
 
 
+async def test_events_that_were_taken_and_never_counted_are_found_by_the_next_owner(
+    start_engine: StartEngine, participants: Participants
+) -> None:
+    """The first owner had them in its hands when it ended."""
+    paid = {"name": "paid", "await_event": {"event": "payment.received", "correlation": "${input.order}"}}
+    loop = {"name": "all", "for_each": {"items": "input.parts", "steps": [paid]}}
+    first = await start_engine("first")
+    await first.definitions.register(a_definition(loop, name="parts"))
+    saga_id = await first.start("parts", input={"order": "I", "parts": [1, 2, 3]})
+    await waits(first, saga_id, "all[2].paid")
+    assert (await first.coordinator.publish(received("I"))).sagas == 1
+    await first.kill()
+    for event_id in ("e2", "e3"):
+        await first.stores.events.keep(received("I", event_id))
+        taken = await first.stores.events.take(saga_id, "payment.received", "I")
+        assert taken is not None
+        assert taken.event_id == event_id
+    second = await start_engine("second")
+    assert (await second.settled(saga_id)).status is COMPLETED
+
+
 async def test_an_event_counts_once_however_often_it_is_published(payment: Engine) -> None:
     saga_id = await payment.start("payment", input={"order": "D"})
     await waits(payment, saga_id, "paid")
