@@ -141,9 +141,14 @@ def _outcome_of_action(state: SagaState) -> Outcome:
     match state.status:
         case SagaStatus.COMPLETED:
             return Succeeded(state.output)
-        case SagaStatus.COMPENSATED | SagaStatus.ABANDONED:
-            why = f": {state.failure.code} {state.failure.message}" if state.failure else ""
-            message = f"saga {state.saga_id} ended {state.status}{why}"
-            return Refused(Cause(CauseCode.CHILD_FAILED, clip(message)))
+        case SagaStatus.COMPENSATED:
+            return Refused(_cause_of_failing(state))
+        case SagaStatus.ABANDONED:  # what remains of it stands, so its step cannot count as never done
+            return Unknown(_cause_of_failing(state))
         case _:
             return Pending()
+
+
+def _cause_of_failing(state: SagaState) -> Cause:
+    why = f": {state.failure.code} {state.failure.message}" if state.failure else ""
+    return Cause(CauseCode.CHILD_FAILED, clip(f"saga {state.saga_id} ended {state.status}{why}"))

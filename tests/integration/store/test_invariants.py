@@ -30,6 +30,8 @@ ENTRY = {
     "recorded_by": HERE,
 }
 DEFINITION = {"namespace": "default", "name": "order", "version": 1, "digest": "", "spec": "{}"}
+EVENT = {"event_id": "e1", "name": "paid", "correlation": "order 1"}
+BREAKER = {"participant": "shop", "control": "OPEN", "requested_by": "ann", "reason": "it is being mended"}
 AT_REST = {"owner": None}
 ENDED = {**AT_REST, "ended_at": "now"}
 LATER: dict[str, Any] = {
@@ -69,6 +71,18 @@ def insert(connection: psycopg.Connection, table: str, row: dict[str, Any]) -> N
     ("table", "row", "constraint"),
     [
         ("definitions", DEFINITION | {"version": 0}, "definitions_version_positive"),
+        (
+            "definitions",
+            DEFINITION | {"default_since": "now", "deprecated": True},
+            "definitions_default_can_be_started",
+        ),
+        (
+            "definitions",
+            DEFINITION | {"default_since": "now", "deleted_at": "now"},
+            "definitions_default_can_be_started",
+        ),
+        ("events", EVENT | {"taken_by": saga_id(1)}, "events_taken_some_time"),
+        ("breakers", BREAKER | {"control": "AJAR"}, "breakers_control_known"),
         ("sagas", SAGA | AT_REST | {"status": "DONE"}, "sagas_status_known"),
         ("sagas", SAGA | AT_REST | {"status": "running"}, "sagas_status_known"),
         ("sagas", SAGA | {"owner": None}, "sagas_moving_is_driven"),
@@ -122,6 +136,9 @@ def test_a_row_that_cannot_be_true_is_refused(
             "coordinators_pkey",
         ),
         ("requests", {"saga_id": saga_id(1), "request_id": saga_id(2), "input": "{}"}, "requests_pkey"),
+        ("workers", {"coordinator_id": HERE, "participant": "shop", "methods": []}, "workers_pkey"),
+        ("events", EVENT, "events_pkey"),
+        ("breakers", BREAKER, "breakers_pkey"),
     ],
 )
 def test_what_there_can_be_only_one_of_is_refused_twice(
