@@ -105,7 +105,9 @@ class _Judge:
             instance = self._instance(call.step)
             told = heard(self._definition, call)
             if call.is_action:
-                if not call.invoke.is_poll:  # a poll only asks, and cannot bring about what the first call did not
+                if (
+                    not call.invoke.is_poll
+                ):  # a poll only asks, and cannot bring about what the first call did not
                     instance.actions.append(call)
                 instance.told.append((call.ended_at, told))
             else:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from saga_coordinator.saga.reference import has
+from saga_coordinator.saga.rehearse_pattern import text_matching
 
 NESTING_MAX = 12
 """A schema may refer to itself; deeper than this, whatever it asks for is left out."""
@@ -27,7 +28,7 @@ _FORMATS = {
 def sketch_of(schema: Any) -> Any:
     """A value for the schema: its own examples and defaults where it has them, else the plainest that its keywords allow.
 
-    Keywords that need a search (`pattern`, `not`, `if`) are passed over, so the value should be checked against the schema.
+    Keywords that need a search (`not`, `if`, an involved `pattern`) are passed over, so the value should be checked.
     """
     return _sketch(schema, schema, 0, "value")
 
@@ -130,6 +131,8 @@ def _number(schema: Mapping[str, Any]) -> float:
 
 
 def _text(schema: Mapping[str, Any], name: str) -> str:
+    if "pattern" in schema and (matching := text_matching(schema["pattern"])) is not None:
+        return matching
     text = _FORMATS.get(schema.get("format", ""), name)
     text = text.ljust(int(schema.get("minLength", 0)), "x")
     return text[: int(schema["maxLength"])] if "maxLength" in schema else text

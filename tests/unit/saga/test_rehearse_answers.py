@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from random import Random
 from typing import Any
 
@@ -12,6 +13,7 @@ from saga_coordinator.saga.errors import Fault
 from saga_coordinator.saga.input_schema import compile_schema
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.rehearse_answers import make_answers
+from saga_coordinator.saga.rehearse_pattern import text_matching
 from saga_coordinator.saga.rehearse_scenarios import simulate
 from saga_coordinator.saga.rehearse_schema import sketch_of
 from saga_coordinator.saga.state import SagaStatus
@@ -148,3 +150,30 @@ def test_a_sketch_fits_its_schema(schema: dict[str, Any]) -> None:
     compiled = compile_schema(schema, "input_schema", faults)
     assert compiled is not None, faults
     assert compiled.faults(sketch_of(schema)) == []
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "^[0-9]{4}-[0-9]{2}$",
+        "^[A-Z]{2}[0-9]{2}[A-Z0-9]{11,30}$",
+        r"^\d+(\.\d{2})?$",
+        "^(EUR|USD)$",
+        "^order-[a-z]+?-x*$",
+        "^(?:a|b){3}c$",
+        "^[^a-z]+$",
+        "^[^0-9a-zA-Z]$",
+        r"^[\w.-]+@[\w.]+$",
+        "",
+        "plain",
+    ],
+)
+def test_a_text_matches_its_pattern(pattern: str) -> None:
+    text = text_matching(pattern)
+    assert text is not None
+    assert re.search(pattern, text)
+
+
+@pytest.mark.parametrize("pattern", [r"^\p{L}+$", "(?i)x", "[a", "(a", "a)"])
+def test_an_involved_pattern_is_left_alone(pattern: str) -> None:
+    assert text_matching(pattern) is None
