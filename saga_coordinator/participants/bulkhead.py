@@ -27,6 +27,9 @@ HELD_SECONDS_MAX = 300.0
 FORCED_OPEN_SECONDS = 6.0
 """The shortest delay while an operator keeps the breaker open: long enough for a saga to be let go from memory."""
 
+FORCED_OPEN_SECONDS_MAX = 60.0
+"""From so much to twice as much when it has been kept open for long."""
+
 PATIENT_SECONDS_MAX = 30.0
 """How long what is held waits at least when nothing has moved for as long; behind it come those that are held after it."""
 
@@ -313,7 +316,7 @@ class Bulkhead:
 
     def _hold_open(self, now: float) -> Held:
         if self._breaker.forced is Forced.OPEN:
-            least = min(max((now - self._forced_at) / 4, FORCED_OPEN_SECONDS), HELD_SECONDS_MAX / 2)
+            least = min(max((now - self._forced_at) / 4, FORCED_OPEN_SECONDS), FORCED_OPEN_SECONDS_MAX)
             said = f"an operator has {self._name} left alone until the breaker is set otherwise"
             least *= 1 + self._draw()
         else:

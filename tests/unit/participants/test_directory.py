@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from google.protobuf import descriptor_pb2
 from saga_coordinator.participants import directory
 from saga_coordinator.participants.descriptors import DescriptorSet
 from saga_coordinator.participants.directory import Directory, InvalidDirectory, Participant
+from saga_coordinator.participants.limits import BreakerLimits, Limits
 from saga_coordinator.participants.tls import Tls
 from saga_coordinator.saga import parsing_actions
 from saga_coordinator.saga.errors import InvalidRequest
@@ -280,3 +283,75 @@ def test_a_descriptor_set_that_is_none(tmp_path: Path, written: str, said: str) 
     path = write(tmp_path, f'participants: {{a: {{target: "a:1", descriptor_set: {written}}}}}')
     (fault,) = faults(path)
     assert f"participants.a.descriptor_set: {said}" in fault
+
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "participants.md"
+
+
+def test_the_examples_of_the_page_can_be_read(certificate: Path) -> None:
+    folder = certificate.parent
+    (folder / "ca.pem").write_bytes(certificate.read_bytes())
+    examples = re.findall(
+        r"^```yaml\n(?:# \S+\n)?(participants:\n.*?)^```$", PAGE.read_text("utf-8"), re.DOTALL | re.MULTILINE
+    )
+    read = {
+        name: found
+        for text in examples
+        if "descriptor_set" not in text
+        for name, found in load(folder, text).items()
+    }
+    assert {"inventory", "payments", "shipping", "ledger", "invoicing"} <= read.keys()
+    assert read["inventory"].load_balancing == "round_robin"
+    assert read["payments"].limits == Limits(
+        concurrency=64,
+        is_adaptive=True,
+        rate=100.0,
+        burst=100,
+        breaker=BreakerLimits(
+            calls_min=20,
+            failure_ratio=0.5,
+            slow_call_seconds=2.0,
+            slow_ratio=0.5,
+            rest_seconds=2.0,
+            rest_seconds_max=60.0,
+        ),
+    )
+
+
+def load(folder: Path, text: str) -> Mapping[str, Participant]:
+    return Directory.load(write(folder, text)).participants
+
+
+def test_limits_have_defaults_and_a_worker_none_for_its_calls(tmp_path: Path) -> None:
+    known = load(
+        tmp_path,
+        "participants: {a: {target: 'a:1', limits: {}}, b: {worker: true, limits: {rate: 2.5}}, c: {worker: true}}",
+    )
+    assert known["a"].limits == Limits(256, breaker=BreakerLimits())
+    assert (known["b"].limits.concurrency, known["b"].limits.rate, known["b"].limits.burst) == (None, 2.5, 2)
+    assert known["c"].limits.concurrency is None
+
+
+def test_every_fault_of_limits_is_told(tmp_path: Path) -> None:
+    path = write(
+        tmp_path,
+        """participants:
+  a:
+    target: "a:1"
+    load_balancing: random
+    limits: {concurrency: 1.5, rate: -1, burst: 3, breaker: {failure_ratio: 1.5, rest: 5, probes: true, patience: 1s}}
+  b: {worker: true, limits: {adaptive: true}}
+""",
+    )
+    told = [fault.partition(": ")[2] for fault in faults(path)]
+    assert [fault.split(": ")[0].removeprefix("participants.") for fault in told] == [
+        "a.limits.concurrency",
+        "a.limits.rate",
+        "a.limits.burst",
+        "a.limits.breaker.rest",
+        "a.limits.breaker.failure_ratio",
+        "a.limits.breaker.probes",
+        "a.limits.breaker.patience",
+        "a.load_balancing",
+        "b.limits.adaptive",
+    ]

@@ -152,7 +152,8 @@ class Cause(_message.Message):
     """A gRPC status name (`FAILED_PRECONDITION`, `UNAVAILABLE`), or one of the coordinator's own: `CANCELLED`, `DEADLINE`,
     `COORDINATOR_LOST`, `INPUT_INVALID`, `PENDING`, `PENDING_TIMEOUT`, `HEARTBEAT_TIMEOUT`, `REPLY_INVALID`, `NO_SUCH_PARTICIPANT`, `IRREVERSIBLE`,
     `NO_SUCH_METHOD` (the participant has no such gRPC method, or it is a streaming one), `NO_DESCRIPTORS` (nobody says what its
-    methods take).
+    methods take); and of an attempt that is held and will be made later: `PARTICIPANT_BUSY` (it gets no more calls at once),
+    `RATE_LIMITED` (no more a second), `CIRCUIT_OPEN` (it is given a rest).
     """
     message: _builtins.str
     """What was said; cut at 4 KiB with a mark."""
