@@ -11,7 +11,8 @@ it, twice:
   be imported by a protobuf or grpcio older than its generator, and a client's application may not be free to
   take the newest.
 
-Both register the same descriptors under the same names, so one process may import both.
+Both register the same descriptors under the same names, so one process may import both. The example's own shop.proto becomes
+one module beside it, by the clients' grpcio-tools.
 """
 
 import argparse
@@ -79,6 +80,10 @@ TARGETS = (
 )
 
 
+EXAMPLE = Path("examples/order_fulfilment/shop.proto")
+"""Of services that know nothing of sagas."""
+
+
 def run(command: Sequence[str | Path], more_environment: Mapping[str, str]) -> None:
     # Plugins and buf are found beside this interpreter, whether or not its environment is activated.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
@@ -132,6 +137,23 @@ def generate(target: Target, descriptors: Path, destination: Path) -> None:
         (folder / "__init__.py").write_text(HEADER, encoding="utf-8")
 
 
+def generate_example(destination: Path) -> None:
+    """Writes the example's module and its stub as they should be, below `destination`."""
+    root = EXAMPLE.parts[0]
+    source = EXAMPLE.relative_to(root)
+    destination.mkdir(parents=True, exist_ok=True)
+    protoc: list[str | Path] = [sys.executable, "-m", "grpc_tools.protoc", f"-I{root}", source]
+    run([*protoc, f"--python_out={destination}"], {"PYTHONPATH": str(tools_folder(CLIENT_GRPCIO_TOOLS))})
+    run([*protoc, f"--mypy_out=quiet:{destination}"], {})
+    for path in example_modules(destination):
+        header = HEADER.replace("proto/", str(EXAMPLE))
+        path.write_text(header + path.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def example_modules(folder: Path) -> list[Path]:
+    return [folder / EXAMPLE.parent.name / f"{EXAMPLE.stem}_pb2{suffix}" for suffix in (".py", ".pyi")]
+
+
 def contents(folder: Path) -> dict[Path, str]:
     return {
         path.relative_to(folder): path.read_text(encoding="utf-8")
@@ -165,6 +187,15 @@ def main() -> int:
             else:
                 shutil.rmtree(ROOT / target.folder, ignore_errors=True)
                 shutil.copytree(fresh, ROOT / target.folder)
+        fresh = Path(scratch) / "examples"
+        generate_example(fresh)
+        for written, committed in zip(
+            example_modules(fresh), example_modules(ROOT / "examples"), strict=True
+        ):
+            if not is_check:
+                shutil.copyfile(written, committed)
+            elif not committed.exists() or committed.read_text("utf-8") != written.read_text("utf-8"):
+                stale.append(committed.relative_to(ROOT))
     for path in stale:
         print(
             f"{path}: not what proto/ generates now; run `make generate` and commit the result",

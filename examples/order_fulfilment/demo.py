@@ -29,6 +29,7 @@ from saga_client.v1.saga_service_pb2_grpc import SagaServiceStub
 from order_fulfilment.books import Books, find_faults, read_books
 from order_fulfilment.processes import DemoError, Processes, wait_until
 from order_fulfilment.scenarios import STORIES, Stage
+from order_fulfilment.service import SHAPES
 from order_fulfilment.timeline import STATUS_STYLES
 
 FAULTS_SHOWN_MAX = 20
@@ -39,13 +40,24 @@ def main() -> int:
         prog="saga-coordinator demo", description="Runs the order fulfilment example."
     )
     parser.add_argument("--dir", type=Path, default=Path(".saga-demo"), help="where to write while it runs")
+    parser.add_argument(
+        "--participants", choices=SHAPES, default="contract", help="how the services take part in sagas"
+    )
+    parser.add_argument(
+        "--stories",
+        type=int,
+        choices=range(1, len(STORIES) + 1),
+        default=len(STORIES),
+        metavar=f"1-{len(STORIES)}",
+        help="how many to tell, from the first; default: all",
+    )
     arguments = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     console = Console(highlight=False, soft_wrap=True)
     try:
         with _folder(arguments.dir.resolve()) as folder, _in_words(folder):
-            faults = _run(console, folder)
+            faults = _run(console, folder, arguments.participants, arguments.stories)
             if faults:
                 raise DemoError("the books are wrong:\n" + _in_lines(faults) + f"\nThe logs are in {folder}")
     except DemoError as error:
@@ -73,17 +85,17 @@ def _in_words(folder: Path) -> Iterator[None]:
     raise DemoError(f"{' '.join(said.split())}; the logs are in {folder}")
 
 
-def _run(console: Console, folder: Path) -> list[str]:
+def _run(console: Console, folder: Path, shape: str, stories: int) -> list[str]:
     """Plays all stories and returns what is wrong with the books; nothing is left running, whatever happens."""
     began = time.monotonic()
-    processes = Processes(folder)
+    processes = Processes(folder, shape)
     try:
         console.print("Starting Postgres, the coordinator, inventory, payments and shipping")
         processes.start_all()
         console.print(f"   all are up after {time.monotonic() - began:.1f} s")
         with psycopg.connect(processes.shop_url, autocommit=True) as shop:
             stage = Stage(processes, console, SagaServiceStub(processes.channels["coordinator"]), shop)
-            for number, (title, story) in enumerate(STORIES, start=1):
+            for number, (title, story) in enumerate(STORIES[:stories], start=1):
                 console.print(f"\n[bold]{number}. {title}[/bold]")
                 story(stage)
             statuses, books = stage.statuses(), read_books(shop)

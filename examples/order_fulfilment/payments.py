@@ -6,7 +6,7 @@ There is no bank behind it. As with a payment gateway's test cards, the number d
 
     4242 4242 4242 4242   the charge succeeds
     4000 0000 0000 0002   declined: insufficient funds
-    4000 0000 0000 0408   the charge succeeds, but every answer to it comes two seconds late
+    4000 0000 0000 0408   the charge succeeds, but every answer to it comes three seconds late
     4000 0000 0001 dddd   the charge succeeds after dddd milliseconds
 """
 
@@ -16,15 +16,15 @@ from typing import Final
 
 import grpc
 from psycopg import Connection
-from saga_client.v1.participant_service_pb2 import CompensateRequest, ExecuteRequest, ExecuteResponse
+from saga_client.v1.participant_service_pb2 import CompensateRequest, ExecuteRequest
 
-from order_fulfilment.guard import Output, Refused
+from order_fulfilment.guard import Answer, Output, Refused
 from order_fulfilment.inputs import Input
 from order_fulfilment.service import Database, Participant, run
 
 DECLINED_CARD: Final = "4000000000000002"
 LATE_CARD: Final = "4000000000000408"
-LATE_SECONDS: Final = 2.0
+LATE_SECONDS: Final = 3.0
 SLOW_CARD_PREFIX: Final = "400000000001"
 
 TABLES: Final = """
@@ -85,13 +85,11 @@ def refund(connection: Connection, request: CompensateRequest) -> Output:
 class Payments(Participant):
     """When the late card is charged, the charge is kept and its answer held back."""
 
-    def Execute(  # noqa: N802 - named by the contract
-        self, request: ExecuteRequest, context: grpc.ServicerContext
-    ) -> ExecuteResponse:
-        response = super().Execute(request, context)
-        if card_number(Input.of(request.input)) == LATE_CARD:
+    def execute(self, request: ExecuteRequest) -> Answer:
+        answer = super().execute(request)
+        if answer.code is grpc.StatusCode.OK and card_number(Input.of(request.input)) == LATE_CARD:
             time.sleep(LATE_SECONDS)
-        return response
+        return answer
 
 
 def payments(database: Database) -> Participant:

@@ -88,8 +88,9 @@ class Process:
 class Processes:
     """Starts them in order and stops them in reverse. Everything that they write is in `folder`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shape: str = "contract") -> None:
         self.folder = folder
+        self.shape = shape
         self.program = _program()
         self.database_url = ""
         self.shop_url = ""
@@ -109,7 +110,7 @@ class Processes:
             self.start_participant(name, wait=False)
         self._run("migrate", "--database-url", self.database_url)
         self.start_coordinator()
-        definition = str(EXAMPLE / "definition.yaml")
+        definition = str(EXAMPLE / ("definition_plain.yaml" if self.shape == "plain" else "definition.yaml"))
         self._run("definition", "apply", definition, "--address", self.addresses["coordinator"])
         for name in ("inventory", "payments", "shipping"):
             self._wait_until_serving(name)
@@ -117,8 +118,7 @@ class Processes:
     def start_coordinator(self) -> None:
         participants = self.folder / "participants.yaml"
         lines = [
-            f'  {name}: {{target: "dns:///{self.addresses[name]}"}}\n'
-            for name in ("inventory", "payments", "shipping")
+            f"  {name}: {{{self._whereabouts(name)}}}\n" for name in ("inventory", "payments", "shipping")
         ]
         participants.write_text("participants:\n" + "".join(lines), encoding="utf-8")
         command = [self.program, "serve", "--database-url", self.database_url, "--log-format", "json"]
@@ -126,9 +126,13 @@ class Processes:
         self._start("coordinator", [*command, "--address", address, "--participants", str(participants)])
         self._wait_until_serving("coordinator")
 
+    def _whereabouts(self, name: str) -> str:
+        return "worker: true" if self.shape == "worker" else f'target: "dns:///{self.addresses[name]}"'
+
     def start_participant(self, name: str, *, wait: bool = True) -> None:
         command = [sys.executable, "-m", f"order_fulfilment.{name}"]
-        self._start(name, [*command, "--address", self.addresses[name], "--database-url", self.shop_url])
+        where = ["--address", self.addresses[name], "--coordinator", self.addresses["coordinator"]]
+        self._start(name, [*command, *where, "--database-url", self.shop_url, "--shape", self.shape])
         if wait:
             self._wait_until_serving(name)
 

@@ -113,9 +113,7 @@ def payments_is_down(stage: Stage) -> None:
     stage.processes.stop("payments")
     up_at = time.monotonic() + DOWN_SECONDS
     story = stage.place(order)
-    stage.timeline.follow(
-        story, lambda story: story.count("attempt_unknown", "charge") > 0 and time.monotonic() > up_at
-    )
+    stage.timeline.follow(story, lambda story: _has_missed_it(story) and time.monotonic() > up_at)
     stage.processes.start_participant("payments")
     stage.timeline.follow(story)
     keys, charges, _ = stage.charges(order)
@@ -126,6 +124,11 @@ def payments_is_down(stage: Stage) -> None:
     stage.expect_end(order, story, "COMPLETED")
     stage.expect(attempts > 1, "order outage was charged at the first attempt, with payments down")
     stage.expect((keys, charges) == (1, 1), f"order outage: {keys} keys and {charges} charges at payments")
+
+
+def _has_missed_it(story: Story) -> bool:
+    """Whether a charge came to nothing: a call failed, or there was no worker to hand it to."""
+    return story.count("attempt_unknown", "charge") + story.count("attempt_held", "charge") > 0
 
 
 def an_answer_comes_too_late(stage: Stage) -> None:

@@ -11,6 +11,7 @@ from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Protocol
 
 import grpc
 import psycopg
@@ -34,11 +35,14 @@ from order_fulfilment import guard
 
 Action = Callable[[Connection, ExecuteRequest], guard.Output]
 Compensation = Callable[[Connection, CompensateRequest], guard.Output]
+Request = ExecuteRequest | CompensateRequest
 
 # Calls answered at once, and so connections used at once. Postgres allows 100 in all unless told otherwise.
 THREADS_MAX = 16
 # Calls in flight get this long when the service is told to stop.
 STOP_SECONDS = 5.0
+# How a service may take part: by the contract, by gRPC methods of its own, or as a worker that dials the coordinator.
+SHAPES = ("contract", "plain", "worker")
 
 logger = logging.getLogger(__name__)
 
@@ -75,8 +79,8 @@ class Database:
             self._idle.get().close()
 
 
-class Participant(ParticipantServiceServicer):
-    """Answers `saga.v1.ParticipantService` with a service's operations, by the name of the method."""
+class Participant:
+    """A service's operations by name, whichever way its calls come in: every one goes through the guard."""
 
     def __init__(
         self, database: Database, actions: Mapping[str, Action], compensations: Mapping[str, Compensation]
@@ -85,46 +89,55 @@ class Participant(ParticipantServiceServicer):
         self.actions = actions
         self.compensations = compensations
 
+    def execute(self, request: ExecuteRequest) -> guard.Answer:
+        """Performs an action. Whatever goes wrong is an answer, but for defects."""
+        action = self.actions.get(request.method)
+        if action is None:
+            return guard.Answer(grpc.StatusCode.UNIMPLEMENTED, f"no action {request.method!r} here")
+        return self._answer(request, lambda connection: guard.execute(connection, request, action))
+
+    def compensate(self, request: CompensateRequest) -> guard.Answer:
+        """Undoes an action."""
+        compensation = self.compensations.get(request.method)
+        if compensation is None:
+            return guard.Answer(grpc.StatusCode.UNIMPLEMENTED, f"no compensation {request.method!r} here")
+        return self._answer(request, lambda connection: guard.compensate(connection, request, compensation))
+
+    def _answer(self, request: Request, work: Callable[[Connection], guard.Answer]) -> guard.Answer:
+        """Gives each failure the status that says what is known: refused for good, or worth another attempt."""
+        try:
+            with self._database.connection() as connection:
+                answer = work(connection)
+        except guard.Refused as refusal:
+            answer = guard.Answer(refusal.code, refusal.message)
+        except psycopg.DataError as error:  # no second attempt makes this input storable
+            answer = guard.Answer(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+        except psycopg.OperationalError as error:
+            answer = guard.Answer(grpc.StatusCode.UNAVAILABLE, f"the service's database: {error}")
+        told = f"{answer.code.name} from memory" if answer.from_memory else answer.code.name
+        logger.info("%s key=%s attempt=%d %s", request.method, request.idempotency_key, request.attempt, told)
+        return answer
+
+
+class Contract(ParticipantServiceServicer):
+    """Answers `saga.v1.ParticipantService` with a participant's operations, by the name of the method."""
+
+    def __init__(self, participant: Participant) -> None:
+        self._participant = participant
+
     def Execute(  # noqa: N802 - named by the contract
         self, request: ExecuteRequest, context: grpc.ServicerContext
     ) -> ExecuteResponse:
-        action = self.actions.get(request.method)
-        if action is None:
-            context.abort(grpc.StatusCode.UNIMPLEMENTED, f"no action {request.method!r} here")
-        with _failures_told(context), self._database.connection() as connection:
-            answer = guard.execute(connection, request, action)
-        return ExecuteResponse(output=_told(request, answer, context))
+        return ExecuteResponse(output=_told(self._participant.execute(request), context))
 
     def Compensate(  # noqa: N802 - named by the contract
         self, request: CompensateRequest, context: grpc.ServicerContext
     ) -> CompensateResponse:
-        compensation = self.compensations.get(request.method)
-        if compensation is None:
-            context.abort(grpc.StatusCode.UNIMPLEMENTED, f"no compensation {request.method!r} here")
-        with _failures_told(context), self._database.connection() as connection:
-            answer = guard.compensate(connection, request, compensation)
-        return CompensateResponse(output=_told(request, answer, context))
+        return CompensateResponse(output=_told(self._participant.compensate(request), context))
 
 
-@contextmanager
-def _failures_told(context: grpc.ServicerContext) -> Iterator[None]:
-    """Gives each failure the status that says what is known: refused for good, or worth another attempt."""
-    try:
-        yield
-    except guard.Refused as refusal:
-        context.abort(refusal.code, refusal.message)
-    except psycopg.DataError as error:  # no second attempt makes this input storable
-        context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
-    except psycopg.OperationalError as error:
-        context.abort(grpc.StatusCode.UNAVAILABLE, f"the service's database: {error}")
-
-
-def _told(
-    request: ExecuteRequest | CompensateRequest, answer: guard.Answer, context: grpc.ServicerContext
-) -> Value | None:
+def _told(answer: guard.Answer, context: grpc.ServicerContext) -> Value | None:
     """The answer's output, or its status."""
-    told = f"{answer.code.name} from memory" if answer.from_memory else answer.code.name
-    logger.info("%s key=%s attempt=%d %s", request.method, request.idempotency_key, request.attempt, told)
     if answer.code is not grpc.StatusCode.OK:
         context.abort(answer.code, answer.message)
     return None if answer.output is None else ParseDict(answer.output, Value())
@@ -139,13 +152,20 @@ class Server:
 
     @classmethod
     def start(cls, participant: Participant, address: str) -> "Server":
-        """Raises RuntimeError when the address is taken."""
+        """Serves a participant by the contract. Raises RuntimeError when the address is taken."""
+        return cls.serve(
+            address, lambda server: add_ParticipantServiceServicer_to_server(Contract(participant), server)
+        )
+
+    @classmethod
+    def serve(cls, address: str, add: Callable[[grpc.Server], object]) -> "Server":
+        """Serves what `add` adds, and health. Raises RuntimeError when the address is taken."""
         # Otherwise a second process on the same port would take half of the calls instead of failing.
         options = [("grpc.so_reuseport", 0)]
         server = cls(
             grpc.server(futures.ThreadPoolExecutor(THREADS_MAX), options=options), health.HealthServicer()
         )
-        add_ParticipantServiceServicer_to_server(participant, server.grpc_server)
+        add(server.grpc_server)
         health_pb2_grpc.add_HealthServicer_to_server(server.health, server.grpc_server)
         server.grpc_server.add_insecure_port(address)
         server.grpc_server.start()
@@ -159,11 +179,20 @@ class Server:
         self.grpc_server.stop(STOP_SECONDS).wait()
 
 
+class Running(Protocol):
+    """A participant that takes part, in whichever shape."""
+
+    def stop(self) -> None:
+        """Takes nothing new, and returns once what is under way has been answered."""
+
+
 def run(name: str, tables: str, participant: Callable[[Database], Participant]) -> None:
-    """The whole program of one service: its arguments, its tables, and serving until SIGTERM or SIGINT."""
+    """The whole program of one service: its arguments, its tables, and taking part until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog=f"python -m order_fulfilment.{name}")
     parser.add_argument("--address", required=True, help="where to listen, as in 127.0.0.1:7301")
     parser.add_argument("--database-url", required=True, help="postgresql://...; gets a schema of its own")
+    parser.add_argument("--shape", choices=SHAPES, default="contract", help="how it takes part in sagas")
+    parser.add_argument("--coordinator", default="127.0.0.1:7242", help="whom a worker dials")
     arguments = parser.parse_args()
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=f"%(asctime)s {name} %(message)s")
 
@@ -177,10 +206,24 @@ def run(name: str, tables: str, participant: Callable[[Database], Participant]) 
     database = Database(arguments.database_url, name)
     try:
         database.create_tables(tables)
-        server = Server.start(participant(database), arguments.address)
+        running = _start(name, participant(database), arguments)
         stopping.wait()
-        server.stop()
+        running.stop()
     except (psycopg.OperationalError, RuntimeError) as error:
         sys.exit(f"{name}: {error}")
     finally:
         database.close()
+
+
+def _start(name: str, participant: Participant, arguments: argparse.Namespace) -> Running:
+    match arguments.shape:
+        case "plain":
+            from order_fulfilment.plain import serve_plainly  # noqa: PLC0415 - the other shapes do without
+
+            return serve_plainly(name, participant, arguments.address)
+        case "worker":
+            from order_fulfilment.worker import Dialling  # noqa: PLC0415
+
+            return Dialling.start(name, participant, arguments.coordinator, arguments.address)
+        case _:
+            return Server.start(participant, arguments.address)

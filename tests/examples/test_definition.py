@@ -5,7 +5,7 @@ from typing import Any
 
 import yaml
 from google.protobuf.json_format import MessageToDict, ParseDict
-from order_fulfilment import orders
+from order_fulfilment import orders, shop_pb2
 from order_fulfilment.service import Database
 from order_fulfilment.timeline import PARTICIPANTS, WORDS
 from saga_client.v1.definition_pb2 import Definition
@@ -43,6 +43,27 @@ def test_every_operation_is_one_that_its_participant_performs() -> None:
         if step.HasField("compensation"):
             assert step.compensation.participant == name
             assert step.compensation.method in participant.compensations
+
+
+def test_the_plain_definition_differs_in_nothing_but_the_methods_which_are_those_of_the_services() -> None:
+    contract, plain = read("definition.yaml"), read("definition_plain.yaml")
+    for step, plain_step in zip(contract["steps"], plain["steps"], strict=True):
+        for kind in ("action", "compensation"):
+            if kind not in step:
+                continue
+            operation, method = step[kind], plain_step[kind]["method"]
+            service = shop_pb2.DESCRIPTOR.services_by_name[operation["participant"].capitalize()]
+            assert method == f"{service.full_name}/{operation['method']}"
+            assert operation["method"] in service.methods_by_name
+            plain_step[kind]["method"] = operation["method"]
+    assert plain == contract
+
+
+def test_the_plain_services_have_the_methods_that_their_participants_perform() -> None:
+    for name, participant in SERVICES.items():
+        operations = participant(Database("", name))
+        service = shop_pb2.DESCRIPTOR.services_by_name[name.capitalize()]
+        assert set(service.methods_by_name) == {*operations.actions, *operations.compensations}
 
 
 def test_an_order_has_every_field_that_the_definition_refers_to() -> None:

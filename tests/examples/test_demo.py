@@ -19,10 +19,10 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 @contextmanager
-def demo(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def demo(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     path = os.pathsep.join([str(ROOT / "examples"), *filter(None, [os.environ.get("PYTHONPATH")])])
     with subprocess.Popen(
-        [sys.executable, "-m", "order_fulfilment.demo", "--dir", str(folder)],
+        [sys.executable, "-m", "order_fulfilment.demo", "--dir", str(folder), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -43,9 +43,14 @@ def is_alive(process: psutil.Process) -> bool:
 
 
 @pytest.mark.timeout(180)
-def test_the_demo_ends_with_consistent_books(postgres_folder: Path) -> None:
-    folder = postgres_folder / "demo"
-    with demo(folder) as process:
+@pytest.mark.parametrize(
+    ("shape", "stories"),
+    [("contract", "6"), ("plain", "4"), ("worker", "4")],
+    ids=["contract", "plain", "worker"],
+)
+def test_the_demo_ends_with_consistent_books(postgres_folder: Path, shape: str, stories: str) -> None:
+    folder = postgres_folder / f"demo-{shape}"
+    with demo(folder, "--participants", shape, "--stories", stories) as process:
         output, _ = process.communicate()
     assert output.splitlines()[-1] == "demo: consistent", output
     assert process.returncode == 0
@@ -72,14 +77,14 @@ def test_an_interrupted_demo_leaves_nothing(postgres_folder: Path, number: signa
     assert not folder.exists()
 
 
-def unreachable(_console: Console, folder: Path) -> list[str]:
+def unreachable(_console: Console, folder: Path, *_: object) -> list[str]:
     (folder / "coordinator.log").write_text("what happened\n")
     with grpc.insecure_channel(f"unix:{folder}/absent.sock") as channel:
         channel.unary_unary("/shop/Ask", lambda given: given, lambda given: given)(b"", timeout=10)
     return []
 
 
-def locked(_console: Console, folder: Path) -> list[str]:
+def locked(_console: Console, folder: Path, *_: object) -> list[str]:
     raise psycopg.OperationalError("the connection\nis lost")
 
 
@@ -89,7 +94,7 @@ def locked(_console: Console, folder: Path) -> list[str]:
     ids=["call", "statement"],
 )
 def test_a_demo_that_breaks_off_says_why_and_where_to_read_on(
-    play: Callable[[Console, Path], list[str]],
+    play: Callable[..., list[str]],
     said: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
