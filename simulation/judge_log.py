@@ -101,11 +101,10 @@ def _judge_shape(evidence: Evidence, each: Instance, record: Record) -> None:
     is_true = True
     match record.entry:
         case BlockOpened(items=items, branch=branch):
-            is_true = {
-                "for_each": lambda: list(items or ()) == evidence.plan.given["items"],
-                "switch": lambda: branch == branch_of(each),
-                "repeat": lambda: True,
-            }[each.kind]()
+            if each.kind == "for_each":
+                is_true = list(items or ()) == evidence.plan.given["items"]
+            elif each.kind == "switch":
+                is_true = branch == branch_of(each)
         case StepSkipped() | StepFailed():
             is_true = _is_skip_true(each, record)
         case _:

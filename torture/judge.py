@@ -23,6 +23,7 @@ _DECIDING = {
     "attempt_unknown",
     "attempt_unresolved",
     "attempt_pending",
+    "attempt_held",
     "nothing_to_undo",
 }
 _STATUS_BY_ENTRY = {
@@ -180,6 +181,9 @@ class _Case:
             for entry in self.log
             if entry.type == "attempt_started"
         }
+        held = {
+            (entry.step, entry.operation, entry.attempt) for entry in self.log if entry.type == "attempt_held"
+        }
         for call in self.calls:
             what = f"attempt {call.attempt} of {call.operation} {call.step}"
             key = f"{self.row.saga_id}/{call.step}/{call.operation}"
@@ -192,6 +196,8 @@ class _Case:
             committed_at = intents.get((call.step, call.operation, call.attempt))
             if committed_at is None or committed_at > call.arrived_wall + CLOCK_SECONDS:
                 yield "P6", f"{what} was called, and its intent was committed {committed_at}"
+            if (call.step, call.operation, call.attempt) in held:
+                yield "P6", f"{what} was called, and the log says that it was held and not made"
 
     def _of_order(self) -> Iterator[tuple[str, str]]:
         """By the participants' own records: forward along the dependencies, and backward against them (P3)."""

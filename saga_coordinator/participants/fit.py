@@ -116,7 +116,8 @@ def _field(
     for place, item, alone in elements:
         if message is not None and message.full_name not in SPECIAL:
             if isinstance(alone, dict) and alone is not item:  # in a map the key can be at fault, too
-                yield from _parsed({field.name: dict.fromkeys(alone, {})}, owner, pool, place, "key of this map")
+                keys: dict[str, Any] = {key: {} for key in alone}
+                yield from _parsed({field.name: keys}, owner, pool, place, "key of this map")
             yield from _message(item, message, pool, place)
         elif not _is_open(item):
             yield from _parsed({field.name: alone}, owner, pool, place, _type_name(field))

@@ -46,7 +46,9 @@ def test_reflection_lists_the_services(coordinator: Serving, reflection: str) ->
         "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
         "saga.v1.DefinitionService",
+        "saga.v1.DirectoryService",
         "saga.v1.SagaService",
+        "saga.v1.WorkerService",
     ]
     methods = curl("--list-methods", url, reflection=reflection).split()
     assert "saga.v1.SagaService/ReportOutcome" in methods

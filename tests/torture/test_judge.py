@@ -173,6 +173,13 @@ def _compensate_in_flight(books: Books) -> None:
     log[place] = replace(log[place], type="attempt_unresolved", body=body)
 
 
+def _say_held(books: Books) -> None:
+    """A call was made, and the log says that it was not."""
+    log = books.logs[DONE]
+    place = next(at for at, entry in enumerate(log) if entry.type == "attempt_succeeded")
+    log[place] = replace(log[place], type="attempt_held")
+
+
 def _swap_compensations(books: Books) -> None:
     """`take` was undone before `pay` was."""
     calls = books.calls[UNDONE]
@@ -200,6 +207,7 @@ TAMPERED: tuple[tuple[str, str, Callable[[Books], None]], ...] = (
     ("the wrong action is undone", "P5", _call(UNDONE, 3, action_key=f"{UNDONE}/take/action")),
     ("a call without an intent", "P6", _call(DONE, 0, attempt=7)),
     ("a call before its intent", "P6", _call(DONE, 0, arrived_wall=1.0)),
+    ("a call that was held", "P6", _say_held),
     ("a gap in the log", "P8", _forget_entry),
     ("forward out of order", "P3", _effect(DONE, 2, applied_at=1.0)),
     ("backward out of order", "P3", _swap_compensations),

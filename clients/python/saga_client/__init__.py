@@ -1,7 +1,7 @@
 """The contract `saga.v1` as typed Python stubs, generated from the coordinator's `proto/saga/v1/`.
 
-Nothing is added to what was generated: no wrapper, no retry, no hidden connection; but for `saga_client.worker`, a participant that
-dials the coordinator and takes its tasks from a stream. In `saga_client.v1`:
+Nothing is added to what was generated: no wrapper, no retry, no hidden connection; but for `saga_client.worker`, a participant
+that dials the coordinator and takes its tasks from a stream. In `saga_client.v1`:
 
     participant_service_pb2_grpc   ParticipantServiceServicer: implement it to take part in sagas
     participant_service_pb2        ExecuteRequest, ExecuteResponse, CompensateRequest, CompensateResponse
