@@ -38,8 +38,7 @@ def position_of(request: Message, token: str) -> str | None:
         position = raw[_DIGEST_BYTES:].decode()
     except (binascii.Error, UnicodeError, ValueError):
         position = ""
-        raw = b""
-    if not position or raw[:_DIGEST_BYTES] != _digest(request, position):
+    if not position or token != page_token(request, position):
         raise InvalidRequest.at(
             "page_token",
             "is not one that this list gave for this filter; repeat that page's filter, or begin again without a token",

@@ -40,7 +40,7 @@ class Engine:
         self.sagas = Sagas(self.database)
         self.definitions = Definitions(self.database)
         self.stores = Stores.of(self.database, self.coordinator_id, address=f"{name}:7242", version="0")
-        self.coordinator = Coordinator(self.stores, participants, settings, random.Random(7))
+        self.coordinator = Coordinator(self.stores, participants, settings, random.Random(name))
         self._keys = itertools.count(1)
         self._name = name
         self.is_running = False

@@ -315,9 +315,12 @@ class World:
             self._deliver(event)
 
     def _look(self, name: str, correlation: str) -> None:
+        """The first one that the saga has not got yet; it looks again if more steps wait for the like of it."""
         for event in self._published:
-            if (event.name, event.correlation) == (name, correlation):
+            is_meant = (event.name, event.correlation) == (name, correlation)
+            if is_meant and self.state and event.event_id not in self.state.event_ids:
                 self._deliver(event)
+                return
 
     def _begin_wait(self, leaf: Leaf) -> None:
         if "await_event" in leaf.source:
