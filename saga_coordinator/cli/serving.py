@@ -17,15 +17,13 @@ from typing import Any, Never
 import click
 
 import saga_coordinator
-from saga_coordinator import app
-from saga_coordinator.api.server import check_addresses
 from saga_coordinator.cli import supervisor
 from saga_coordinator.cli.options import Failure, setting_flags, settings_of
 from saga_coordinator.saga.errors import Unavailable
-from saga_coordinator.store import schema
 from saga_coordinator.store.embedded import EmbeddedPostgres
 
 ALIVE_POLL_SECONDS = 0.5
+DATABASE_POLL_SECONDS = 0.5
 
 _postgres_bin = click.option(
     "--postgres-bin",
@@ -56,6 +54,8 @@ def serve(one_of_many: bool, **flags: Any) -> None:
         supervisor.end_with_supervisor()
     elif settings.processes > 1:
         sys.exit(supervisor.supervise(settings, sys.argv[1:]))
+    from saga_coordinator import app  # noqa: PLC0415  # half a second, which help, a faulty flag and a supervisor need not take
+
     app.run(settings, shares_port=one_of_many)
 
 
@@ -72,6 +72,10 @@ def serve(one_of_many: bool, **flags: Any) -> None:
 @setting_flags(without=("database_url", "database_wait_seconds", "processes"))
 def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **flags: Any) -> None:
     """Run a coordinator for trying things out, with a PostgreSQL of its own that needs no server."""
+    from saga_coordinator import app  # noqa: PLC0415  # as in `serve`
+    from saga_coordinator.api.server import check_addresses  # noqa: PLC0415
+    from saga_coordinator.store import schema  # noqa: PLC0415
+
     ends_with_terminal = _ends_with_terminal()
     check_addresses(settings_of(flags, database_url="postgresql://checked-before-it-is-started/").addresses)
     _make_folder(data_dir)
@@ -134,6 +138,8 @@ def migrate(**flags: Any) -> None:
 
 
 def _upgrade(database_url: str, wait_seconds: float) -> tuple[str, str]:
+    from saga_coordinator.store import schema  # noqa: PLC0415  # as in `serve`
+
     give_up_at = time.monotonic() + wait_seconds
     is_awaited = False
     while True:
@@ -145,7 +151,7 @@ def _upgrade(database_url: str, wait_seconds: float) -> tuple[str, str]:
             if not is_awaited:
                 click.echo(f"waiting for the database: {' '.join(str(error).split())}", err=True)
             is_awaited = True
-            time.sleep(app.DATABASE_POLL_SECONDS)
+            time.sleep(DATABASE_POLL_SECONDS)
 
 
 @click.command()

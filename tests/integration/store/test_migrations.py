@@ -14,7 +14,7 @@ from saga_coordinator.store.database import driver_url
 from saga_coordinator.store.schema import SchemaMismatch
 from saga_coordinator.store.tables import SCHEMA, metadata
 
-HEAD = schema._head()
+HEAD = schema._REVISIONS[-1]
 
 CATALOG = {
     "columns": """
@@ -101,7 +101,8 @@ def test_a_database_without_schema_is_refused_and_told_to_migrate(empty_database
 def test_an_older_schema_is_refused_and_told_to_migrate(
     database_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schema, "_head", lambda: "9999")  # as a later version of the program would say
+    later = [*schema._REVISIONS, "9999"]  # of a later version of the program
+    monkeypatch.setattr(schema, "_REVISIONS", later)
     with pytest.raises(SchemaMismatch) as refused:
         schema.check(database_dsn)
     assert str(refused.value) == (
