@@ -17,7 +17,7 @@ from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.state import SETTLED, SagaStatus
 from saga_coordinator.store import journal
 from simulation.database import EPOCH, Rates, Row, SimulatedDatabase, register
-from simulation.definitions import random_definition
+from simulation.definitions import Focus, random_definition
 from simulation.history import History, Start
 from simulation.loop import SimulatedLoop
 from simulation.nemesis import Cluster, Nemesis, Violence
@@ -31,6 +31,7 @@ CALM_AT_SECONDS = 18.0
 _PATIENCE_SECONDS = 600.0
 """How long after the last fault everything may take to settle. Backoffs and waits for reports are part of it."""
 _DEFINITIONS = 6
+_EVERYTHING = Focus()
 _STALLED_SECONDS = 100.0
 """Longer than any delay, deadline or patience of those a saga may wait for."""
 _OF_STALLED = frozenset({"attempt_pending", "saga_adopted"})
@@ -64,7 +65,7 @@ class Batch:
         yield from map(str, self.history.approvals.values())
 
 
-def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH) -> Batch:
+def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH, focus: Focus = _EVERYTHING) -> Batch:
     """Runs until everything has settled, or `_PATIENCE_SECONDS` after the last fault."""
     dice = random.Random(seed)
     random.seed(seed)  # the journal's pauses
@@ -92,8 +93,8 @@ def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH) -> Batch:
     )
     for _ in range(dice.choice((2, 3, 3, 4))):
         cluster.boot()
-    _make_definitions(database, dice)
-    _plan_starts(sagas, loop, dice, clients, visitors, history)
+    _make_definitions(database, dice, focus.kinds)
+    _plan_starts(sagas, loop, dice, clients, visitors, history, focus.sharing)
 
     def is_over() -> bool:
         return (
@@ -125,11 +126,11 @@ def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH) -> Batch:
     return Batch(seed, history, database, loop.steps)
 
 
-def _make_definitions(database: SimulatedDatabase, dice: random.Random) -> None:
+def _make_definitions(database: SimulatedDatabase, dice: random.Random, focus: tuple[str, ...]) -> None:
     """Each may run those made before it as sagas of its own."""
     names: list[str] = []
     for number in range(_DEFINITIONS):
-        spec = random_definition(f"definition-{number}", dice, tuple(names[-2:]))
+        spec = random_definition(f"definition-{number}", dice, tuple(names[-2:]), focus)
         register(database, parse_definition(spec), spec)
         names.append(spec["name"])
 
@@ -203,13 +204,14 @@ def _plan_starts(
     clients: Clients,
     visitors: Visitors,
     history: History,
+    sharing: float,
 ) -> None:
     for number in range(sagas):
         values: dict[str, Any] = {
             "n": number,
             "flag": dice.random() < 0.5,
             "items": ["a", "b", "c", "d"][: dice.choice((0, 1, 2, 3, 4))],
-            "order": f"order-{number - (dice.random() < 0.15)}",
+            "order": f"order-{number - (dice.random() < sharing)}",
             "at": EPOCH + dice.uniform(0, 20),
         }
         if dice.random() < 0.9:

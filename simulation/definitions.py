@@ -19,13 +19,25 @@ APPROVERS = ("ann", "bob")
 _DEPTH_MAX = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """What a batch is mostly about, where a rare fault is sought.
+
+    `kinds` of steps are most of them, and a saga shares its order with the one before with the probability `sharing`.
+    """
+
+    kinds: tuple[str, ...] = ()
+    sharing: float = 0.15
+
+
 @dataclass(slots=True)
 class _Sketch:
-    """A definition in the making. `children` may be run as sagas of their own."""
+    """A definition in the making. `children` may be run as sagas of their own; steps are mostly of the `focus`."""
 
     dice: random.Random
     children: Sequence[str] = ()
     is_flat: bool = True
+    focus: tuple[str, ...] = ()
     names: int = 0
     plain: set[str] = field(default_factory=set)
     """Steps that are sure to have an output once they are over."""
@@ -35,9 +47,11 @@ class _Sketch:
         return f"s{self.names - 1}"
 
 
-def random_definition(name: str, dice: random.Random, children: Sequence[str] = ()) -> dict[str, Any]:
+def random_definition(
+    name: str, dice: random.Random, children: Sequence[str] = (), focus: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """The canonical JSON form of a definition, valid whatever the dice say."""
-    sketch = _Sketch(dice, children, is_flat=dice.random() < 0.5)
+    sketch = _Sketch(dice, children, is_flat=dice.random() < 0.5 and not focus, focus=focus)
     count = dice.choice((1, 2, 2, 3, 3, 3, 4, 4, 5, 6))
     pivot = dice.randrange(count) if dice.random() < 0.45 else None
     definition: dict[str, Any] = {
@@ -115,6 +129,8 @@ def _step(
             if depth < _DEPTH_MAX:
                 kinds += ["switch", "for_each", "repeat"]
         kind = dice.choice(kinds)
+        if sought := [each for each in sketch.focus if each in kinds]:
+            kind = dice.choice((kind, *sought * 2))
     match kind:
         case "call":
             step = _call(sketch, name, readable, is_pivot=is_pivot, is_late=is_late, variables=variables)

@@ -7,34 +7,43 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 from unittest.mock import patch
 
+from saga_coordinator.engine import children
 from saga_coordinator.engine.advance import Advance
+from saga_coordinator.engine.children import Children
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.drive import Drive
+from saga_coordinator.engine.events import Publishing
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ownership import Claiming
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga import decide, proceed, state
+from saga_coordinator.saga import decide, forward, proceed, state, undo
 from saga_coordinator.saga.draft import Draft
 from saga_coordinator.saga.entries import (
     AttemptRefused,
     AttemptUnknown,
+    EventReceived,
     NothingToUndo,
     OutcomeLate,
     SagaAdopted,
+    WaitStarted,
 )
+from saga_coordinator.saga.errors import SagaError, Unavailable
 from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.inputs import OwnershipGained
+from saga_coordinator.saga.inputs import EventArrived, OwnershipGained
 from saga_coordinator.saga.outcome import Refused, Succeeded, Unknown
-from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepState, StepStatus, needs_compensation
+from saga_coordinator.saga.place import places_in
+from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepState, StepStatus
 from saga_coordinator.store.journal import Journal
+from simulation import database as simulated
 from simulation.batch import run_batch
 from simulation.checker import Verdict, judge
 from simulation.database import SimulatedDatabase
+from simulation.definitions import Focus
 from simulation.loop import node_of_context
 from simulation.run import seed_of
 
@@ -46,11 +55,12 @@ _SAGAS = 60
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`breaks` are the promises of which the checker must find at least one broken."""
+    """`breaks` are the promises of which the checker must find at least one broken, in batches about `focus`."""
 
     name: str
     breaks: tuple[str, ...]
     patches: Callable[[], Patches]
+    focus: Focus
 
     @contextmanager
     def alive(self) -> Iterator[None]:
@@ -64,9 +74,12 @@ class Mutant:
 MUTANTS: list[Mutant] = []
 
 
-def _mutant(*breaks: str) -> Callable[[Callable[[], Patches]], Callable[[], Patches]]:
+def _mutant(
+    *breaks: str, about: tuple[str, ...] = (), sharing: float = 0.15
+) -> Callable[[Callable[[], Patches]], Callable[[], Patches]]:
     def enlist(patches: Callable[[], Patches]) -> Callable[[], Patches]:
-        MUTANTS.append(Mutant(patches.__name__.strip("_"), breaks, patches))
+        focus = Focus(about, sharing)
+        MUTANTS.append(Mutant(patches.__name__.strip("_"), breaks, patches, focus))
         return patches
 
     return enlist
@@ -76,7 +89,7 @@ def hunt(mutant: Mutant, batches_max: int) -> Verdict | None:
     """The first verdict that finds a broken promise of those that the mutant breaks; None when none does."""
     with mutant.alive():
         for number in range(batches_max):
-            verdict = judge(run_batch(seed_of(_SEED, number), _SAGAS))
+            verdict = judge(run_batch(seed_of(_SEED, number), _SAGAS, mutant.focus))
             if any(violation.promise in mutant.breaks for violation in verdict.violations):
                 return verdict
     return None
@@ -87,11 +100,7 @@ def hunt(mutant: Mutant, batches_max: int) -> Verdict | None:
 
 @_mutant("P3")
 def undoes_in_any_order() -> Patches:
-    def may_be_undone(_: Draft, step: Any, at: StepState) -> bool:
-        is_open = at.is_in_flight or at.operation is not OperationKind.ACTION
-        return not is_open and needs_compensation(step, at)
-
-    yield proceed, "_may_be_undone", may_be_undone
+    yield undo, "_is_unfinished", lambda *_: False
 
 
 @_mutant("P4")
@@ -116,12 +125,17 @@ def undoes_what_is_in_flight() -> Patches:
 
 @_mutant("P4")
 def undoes_what_may_be_in_flight_elsewhere() -> Patches:
-    yield proceed, "_is_held", lambda *_: False
+    def undoable(self: Any) -> Any:
+        return (each._replace(held_until=0.0) for each in find(self))
+
+    find = undo._Walk.undoable
+    yield undo._Walk, "undoable", undoable
 
 
 @_mutant("P2")
 def goes_back_after_the_pivot() -> Patches:
-    yield decide, "is_pivot_attempted", lambda *_: False
+    yield decide, "is_past_return", lambda *_: False
+    yield forward, "is_past_return", lambda *_: False
 
 
 # Keys.
@@ -183,7 +197,8 @@ def takes_not_found_for_undone() -> Patches:
 
 @_mutant("P2")
 def leaves_out_what_remains() -> Patches:
-    yield proceed, "remaining_effects", lambda *_: ()
+    yield undo, "remaining_effects", lambda *_: ()
+    yield forward, "remaining_effects", lambda *_: ()
 
 
 @_mutant("P12", "P2")
@@ -342,8 +357,8 @@ def drops_timers() -> Patches:
 def never_wakes_sleepers() -> Patches:
     wake_at = Advance._wake_at
 
-    def oversleep(self: Advance, *given: Any) -> float | None:
-        due_at = wake_at(self, *given)
+    def oversleep(self: Advance, *given: Any, **more: Any) -> float | None:
+        due_at = wake_at(self, *given, **more)
         return None if due_at is None else due_at + 1e6
 
     yield Advance, "_wake_at", oversleep
@@ -351,17 +366,22 @@ def never_wakes_sleepers() -> Patches:
 
 @_mutant("P1")
 def waits_for_reports_forever() -> Patches:
-    yield proceed, "_give_up_overdue_reports", lambda _: None
+    def end_waits(draft: Draft) -> None:
+        for key, at in tuple(draft.state.steps.items()):
+            if at.wait is not None and at.is_open:
+                forward.end_wait(draft, key)
+
+    yield proceed, "_end_waits", end_waits
 
 
 @_mutant("P10")
 def retries_before_its_time() -> Patches:
-    yield proceed, "_is_retry_due", lambda _, at: at.retry_at is not None
+    yield undo, "_is_retry_due", lambda _, at: at.retry_at is not None
 
 
 @_mutant("P10")
 def ignores_deadlines() -> Patches:
-    yield proceed, "_is_overdue", lambda _: False
+    yield forward, "is_overdue", lambda _: False
 
 
 @_mutant("P12")
@@ -421,3 +441,209 @@ def refuses_reports_on_an_old_state() -> Patches:
         return decision if decision.refusal is not None else await ask(self, run, happened)
 
     yield Drive, "ask", hasty
+
+
+# Events and people.
+
+
+@_mutant("P1", about=("event",))
+def never_looks_for_events() -> Patches:
+    async def look(*_: Any) -> None:
+        return None
+
+    yield Publishing, "look", look
+
+
+@_mutant("P1", about=("event",))
+def tells_of_events_it_does_not_keep() -> Patches:
+    publish = Publishing.publish
+
+    async def publish_only(self: Publishing, event: Any) -> Any:
+        published = await publish(self, event)
+        if not published.sagas:
+            self._events._database.events.pop(event.event_id, None)  # type: ignore[attr-defined]
+        return published
+
+    yield Publishing, "publish", publish_only
+
+
+@_mutant("P1", about=("event",))
+def looks_for_events_before_it_waits() -> Patches:
+    append = Journal.append
+
+    async def append_later(self: Journal, what: Any) -> float | None:
+        waits = [entry for entry in what.entries if isinstance(entry, WaitStarted) and entry.correlation]
+        if what.start is None and what.move is None and waits:
+            asyncio.get_running_loop().create_task(_in_a_moment(append(self, what)))
+            return None
+        return await append(self, what)
+
+    yield Journal, "append", append_later
+
+
+async def _in_a_moment(work: Any, seconds: float = 1.0) -> None:
+    await asyncio.sleep(seconds)
+    with suppress(SagaError):
+        await work
+
+
+@_mutant("P9", about=("event",), sharing=0.7)
+def gives_a_kept_event_to_everybody() -> Patches:
+    take = SimulatedDatabase.take_event
+
+    def take_and_leave(self: SimulatedDatabase, *wanted: str) -> Any:
+        event = take(self, *wanted)
+        if event is not None:
+            self.events[event.event_id].taken_at = self.events[event.event_id].taken_by = None
+        return event
+
+    yield SimulatedDatabase, "take_event", take_and_leave
+
+
+@_mutant("P9", about=("event",))
+def counts_an_event_each_time_it_is_told() -> Patches:
+    def count(draft: Draft, happened: EventArrived) -> None:
+        draft.record(EventReceived(happened.event_id, happened.name, happened.correlation, happened.payload))
+
+    yield decide, "HANDLERS", {**decide.HANDLERS, (SagaStatus.RUNNING, EventArrived): count}
+
+
+@_mutant("P9", about=("event",))
+def ends_many_waits_with_one_event() -> Patches:
+    yield state, "_without", lambda events, _: events
+
+
+@_mutant("P1")
+def promises_decisions_it_forgets() -> Patches:
+    async def decide_approval(*_: Any, **__: Any) -> bool:
+        return True
+
+    yield Coordinator, "decide_approval", decide_approval
+
+
+@_mutant("P12")
+def ends_waits_before_their_time() -> Patches:
+    end_wait = forward.end_wait
+
+    def end_early(draft: Draft, key: str) -> bool:
+        draft.now += 0.5
+        try:
+            return end_wait(draft, key)
+        finally:
+            draft.now -= 0.5
+
+    yield proceed, "end_wait", end_early
+    yield forward, "end_wait", end_early
+
+
+# Blocks.
+
+
+@_mutant("P2")
+def takes_every_condition_for_true() -> Patches:
+    yield forward, "evaluate_condition", lambda *_: True
+
+
+@_mutant("P3", about=("repeat",))
+def undoes_the_oldest_pass_first() -> Patches:
+    yield undo, "places_in", lambda node, at: places_in(node, at)[::-1]
+
+
+@_mutant("P11")
+def starts_without_minding_room() -> Patches:
+    yield forward, "has_room", lambda _: True
+
+
+# Sagas of sagas.
+
+
+@_mutant("P5", about=("saga",))
+def starts_a_child_for_each_attempt() -> Patches:
+    key = children._start_key
+    yield children, "_start_key", lambda call: f"{key(call)}/{call.attempt}"
+
+
+@_mutant("P2", about=("saga",))
+def forgets_to_recall_children() -> Patches:
+    async def undo_nothing(*_: Any) -> Succeeded:
+        return Succeeded()
+
+    yield Children, "_undo", undo_nothing
+
+
+@_mutant("P2", about=("saga",))
+def leaves_no_tombstone() -> Patches:
+    undo_child = Children._undo
+
+    async def undo_what_is_there(self: Children, call: Any) -> Any:
+        if await self._front.id_of(children._start_key(call)) is None:
+            return Succeeded()
+        return await undo_child(self, call)
+
+    yield Children, "_undo", undo_what_is_there
+    yield Coordinator, "start_saga", _start_children_late(Coordinator.start_saga)
+
+
+def _start_children_late(start_saga: Any) -> Any:
+    """Nothing is broken by this alone: the database hangs, and commits a start long after everyone has given it up."""
+
+    async def start_late(self: Coordinator, request: StartSaga) -> Any:
+        is_awaited = request.parent is None or request.recalled_for is not None
+        if is_awaited or self._dice.random() > 0.5:
+            return await start_saga(self, request)
+        asyncio.get_running_loop().create_task(_in_a_moment(start_saga(self, request), 4.0))
+        raise Unavailable("nothing was heard of the database for a while")
+
+    return start_late
+
+
+@_mutant("P1", about=("saga",))
+def never_hears_what_it_polls_for() -> Patches:
+    async def poll(*_: Any) -> None:
+        return None
+
+    yield Drive, "_poll", poll
+
+
+# What the simulation found there.
+
+
+@_mutant("P1", about=("event",))
+def sleeps_while_it_asks() -> Patches:
+    wake_at = Advance._wake_at
+
+    def fall_asleep(self: Advance, *given: Any, **_: Any) -> float | None:
+        return wake_at(self, *given)
+
+    yield Advance, "_wake_at", fall_asleep
+    look = Publishing.look
+
+    async def look_slowly(self: Publishing, wanted: Any) -> Any:  # which alone breaks nothing
+        event = await look(self, wanted)
+        await asyncio.sleep(1.0)
+        return event
+
+    yield Publishing, "look", look_slowly
+
+
+@_mutant("P1", about=("event",), sharing=0.7)
+def tells_nobody_of_an_event_that_was_taken() -> Patches:
+    keep = simulated.Events.keep
+
+    async def keep_untaken(self: simulated.Events, event: Any) -> bool:
+        is_first = event.event_id not in self._database.events
+        is_news = await keep(self, event)
+        if is_first:  # which alone breaks nothing
+            raise Unavailable("the connection broke")
+        return is_news and self._database.events[event.event_id].taken_at is None
+
+    yield simulated.Events, "keep", keep_untaken
+
+
+@_mutant("P13", about=("saga",))
+def keeps_the_row_of_a_recalled_child_as_it_was() -> Patches:
+    moves = {
+        (SagaStatus.COMPLETED, SagaStatus.COMPENSATING),
+        (SagaStatus.NEEDS_ATTENTION, SagaStatus.NEEDS_ATTENTION),
+    }
+    yield simulated, "_may_move_settled", lambda *move: move in moves
