@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -28,7 +28,7 @@ from saga_client.v1.saga_service_pb2_grpc import SagaServiceStub
 
 from order_fulfilment.books import Books, find_faults, read_books
 from order_fulfilment.processes import DemoError, Processes, wait_until
-from order_fulfilment.scenarios import STORIES, Stage
+from order_fulfilment.scenarios import CROWD, STORIES, Stage
 from order_fulfilment.service import SHAPES
 from order_fulfilment.timeline import STATUS_STYLES
 
@@ -45,11 +45,18 @@ def main() -> int:
     )
     parser.add_argument(
         "--stories",
+        type=_numbers,
+        default=range(1, len(STORIES) + 1),
+        metavar="1,2",
+        help=f"which of the stories 1 to {len(STORIES)} to tell; default: all",
+    )
+    parser.add_argument(
+        "--orders",
         type=int,
-        choices=range(1, len(STORIES) + 1),
-        default=len(STORIES),
-        metavar=f"1-{len(STORIES)}",
-        help="how many to tell, from the first; default: all",
+        choices=range(1, CROWD + 1),
+        default=CROWD,
+        metavar=f"1-{CROWD}",
+        help="how many there are on the busy day; default: %(default)s",
     )
     arguments = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -57,7 +64,7 @@ def main() -> int:
     console = Console(highlight=False, soft_wrap=True)
     try:
         with _folder(arguments.dir.resolve()) as folder, _in_words(folder):
-            faults = _run(console, folder, arguments.participants, arguments.stories)
+            faults = _run(console, folder, arguments.participants, arguments.stories, arguments.orders)
             if faults:
                 raise DemoError("the books are wrong:\n" + _in_lines(faults) + f"\nThe logs are in {folder}")
     except DemoError as error:
@@ -85,8 +92,16 @@ def _in_words(folder: Path) -> Iterator[None]:
     raise DemoError(f"{' '.join(said.split())}; the logs are in {folder}")
 
 
-def _run(console: Console, folder: Path, shape: str, stories: int) -> list[str]:
-    """Plays all stories and returns what is wrong with the books; nothing is left running, whatever happens."""
+def _numbers(said: str) -> list[int]:
+    """Of stories, as in `1,2,6`; a ValueError is wrong usage to argparse."""
+    numbers = sorted({int(number) for number in said.split(",")})
+    if not 1 <= numbers[0] <= numbers[-1] <= len(STORIES):
+        raise ValueError
+    return numbers
+
+
+def _run(console: Console, folder: Path, shape: str, stories: Sequence[int], orders: int) -> list[str]:
+    """Plays the stories of these numbers and returns what is wrong with the books; nothing is left running, whatever happens."""
     began = time.monotonic()
     processes = Processes(folder, shape)
     try:
@@ -94,8 +109,10 @@ def _run(console: Console, folder: Path, shape: str, stories: int) -> list[str]:
         processes.start_all()
         console.print(f"   all are up after {time.monotonic() - began:.1f} s")
         with psycopg.connect(processes.shop_url, autocommit=True) as shop:
-            stage = Stage(processes, console, SagaServiceStub(processes.channels["coordinator"]), shop)
-            for number, (title, story) in enumerate(STORIES[:stories], start=1):
+            sagas = SagaServiceStub(processes.channels["coordinator"])
+            stage = Stage(processes, console, sagas, shop, crowd=orders)
+            for number in stories:
+                title, story = STORIES[number - 1]
                 console.print(f"\n[bold]{number}. {title}[/bold]")
                 story(stage)
             statuses, books = stage.statuses(), read_books(shop)

@@ -43,6 +43,7 @@ class Stage:
     console: Console
     sagas: SagaServiceStub
     shop: Connection
+    crowd: int = CROWD
     orders: dict[str, Order] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
@@ -168,9 +169,9 @@ def the_coordinator_is_killed(stage: Stage) -> None:
 
 
 def a_crowd_comes(stage: Stage) -> None:
-    orders = list(many_orders(CROWD, seed=round(time.time())))
+    orders = list(many_orders(stage.crowd, seed=round(time.time())))
     declined = [order.order_id for order in orders if order.card == DECLINED_CARD]
-    stage.say(f"{CROWD} orders at once; {len(declined)} cards are declined, one bank in five is slow.")
+    stage.say(f"{stage.crowd} orders at once; {len(declined)} cards are declined, one bank in five is slow.")
     began = time.monotonic()
     calls = []
     for order in orders:
@@ -181,14 +182,14 @@ def a_crowd_comes(stage: Stage) -> None:
 
         def all_have_ended() -> bool:
             ended = sum(call.done() for call in calls)
-            status.update(f"{ended} of {CROWD} have ended")
-            return ended == CROWD
+            status.update(f"{ended} of {stage.crowd} have ended")
+            return ended == stage.crowd
 
-        wait_until(all_have_ended, f"{CROWD} orders to end", CROWD_SECONDS)
+        wait_until(all_have_ended, f"{stage.crowd} orders to end", CROWD_SECONDS)
     seconds = time.monotonic() - began
     ends = Counter(status_name(call.result().saga.status) for call in calls)
     told = ", ".join(f"[{STATUS_STYLES.get(end, 'bold red')}]{n} {end}[/]" for end, n in ends.most_common())
-    stage.console.print(f"   {told} in {seconds:.1f} s, {CROWD / seconds:.0f} orders a second")
+    stage.console.print(f"   {told} in {seconds:.1f} s, {stage.crowd / seconds:.0f} orders a second")
     ended = {call.result().saga.start_key: status_name(call.result().saga.status) for call in calls}
     for order_id in declined:
         stage.expect(ended.get(order_id) == "COMPENSATED", f"order {order_id} ended {ended.get(order_id)}")

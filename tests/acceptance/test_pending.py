@@ -25,7 +25,7 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
 )
 from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Shop, StartServing
 
-SAGAS, ITEMS = 100, 10
+SAGAS = 1000
 CALLERS = 16
 
 
@@ -62,15 +62,16 @@ def report(client: Client, token: str) -> saga_service_pb2.ReportOutcomeResponse
 def test_a_thousand_pending_steps_outlive_their_coordinator(
     serving: StartServing, participants_file: Path, shop: Shop, connect: Callable[[str], Client]
 ) -> None:
-    first = serving("--participants", participants_file)
+    flags = ("--participants", participants_file, "--lease-seconds", "1")
+    first = serving(*flags)
     client = connect(first.address)
     register(client)
     with ThreadPoolExecutor(CALLERS) as callers:
-        saga_ids = list(callers.map(lambda number: start(client, f"s{number}", ITEMS), range(SAGAS)))
-        calls = [shop.called.get(timeout=PATIENCE_SECONDS) for _ in range(SAGAS * ITEMS)]
+        saga_ids = list(callers.map(lambda number: start(client, f"s{number}", 1), range(SAGAS)))
+        calls = [shop.called.get(timeout=PATIENCE_SECONDS) for _ in range(SAGAS)]
         first.send(signal.SIGKILL)
         first.wait()
-        second = connect(serving("--participants", participants_file).address)
+        second = connect(serving(*flags).address)
         answers = list(callers.map(lambda call: report(second, call.token), calls))
         assert {answer.result for answer in answers} == {saga_service_pb2.REPORT_RESULT_APPLIED}
         settled = list(

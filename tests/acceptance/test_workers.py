@@ -184,7 +184,11 @@ async def dial(coordinator: Serving) -> AsyncIterator[Dial]:
     ("hello", "code", "words"),
     [
         ({"participant": "bnak"}, grpc.StatusCode.NOT_FOUND, "add it to the participants file"),
-        ({"participant": "bank"}, grpc.StatusCode.FAILED_PRECONDITION, "have the participants file say `worker: true`"),
+        (
+            {"participant": "bank"},
+            grpc.StatusCode.FAILED_PRECONDITION,
+            "have the participants file say `worker: true`",
+        ),
         ({"credits": 0}, grpc.StatusCode.INVALID_ARGUMENT, "hello.credits: is 0; it must be 1 to 10000"),
         ({"worker_id": ""}, grpc.StatusCode.INVALID_ARGUMENT, "hello.worker_id: is required"),
         ({"methods": ["take", ""]}, grpc.StatusCode.INVALID_ARGUMENT, "hello.methods[1]: is required"),

@@ -148,13 +148,15 @@ async def test_an_attempt_that_no_worker_had_room_for_was_none(
 ) -> None:
     """It is held, as often as it takes, and burns no attempt: this operation has but one."""
     here = start_coordinator()
+    worker = Dialled(connect(here.address))
+    await worker.greet()
+    await worker.say(credits=0)
     customer = Customer(connect(here.address))
     await customer.register("order", "take", timeout="0.4s", retry={"maxAttempts": 1})
     saga = await customer.run("order", wait=False)
     while "attempt_held step_0 1" not in await customer.log(saga.saga_id):
         pass
-    worker = Dialled(connect(here.address))
-    await worker.greet()
+    await worker.say(credits=1)
     async with performing(worker):
         finished = await customer.settled(saga.saga_id)
     assert finished.status == saga_pb2.SAGA_STATUS_COMPLETED

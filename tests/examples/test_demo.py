@@ -45,20 +45,19 @@ def is_alive(process: psutil.Process) -> bool:
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
     ("shape", "stories"),
-    [("contract", "6"), ("plain", "4"), ("worker", "4")],
+    [("contract", "1,2,3,4,5,6"), ("plain", "1,2,6"), ("worker", "1,2,6")],
     ids=["contract", "plain", "worker"],
 )
 def test_the_demo_ends_with_consistent_books(postgres_folder: Path, shape: str, stories: str) -> None:
     folder = postgres_folder / f"demo-{shape}"
-    with demo(folder, "--participants", shape, "--stories", stories) as process:
+    with demo(folder, "--participants", shape, "--stories", stories, "--orders", "40") as process:
         output, _ = process.communicate()
     assert output.splitlines()[-1] == "demo: consistent", output
     assert process.returncode == 0
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_demo_leaves_nothing(postgres_folder: Path, number: signal.Signals) -> None:
+def test_an_interrupted_demo_leaves_nothing(postgres_folder: Path) -> None:
     folder = postgres_folder / "interrupted"
     with demo(folder) as process:
         assert process.stdout is not None
@@ -67,7 +66,7 @@ def test_an_interrupted_demo_leaves_nothing(postgres_folder: Path, number: signa
                 break
         started = psutil.Process(process.pid).children(recursive=True)
         names = " ".join(argument for each in started for argument in each.cmdline())
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
         assert process.wait(timeout=60) == 130, rest
     for service in ("inventory", "payments", "shipping", "postgres", "serve"):
@@ -75,6 +74,33 @@ def test_an_interrupted_demo_leaves_nothing(postgres_folder: Path, number: signa
     assert rest.splitlines()[-1] == "demo: stopped"
     assert not [each for each in started if is_alive(each)]
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_other_signals_are_as_good_as_ctrl_c(
+    number: signal.Signals,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr(sys, "argv", ["demo", "--dir", str(tmp_path / "demo")])
+    monkeypatch.setattr("order_fulfilment.demo._run", lambda *_: signal.raise_signal(number))
+    try:
+        assert main() == 130
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert capsys.readouterr().out == "demo: stopped\n"
+    assert not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize("said", ["0", "7", "1,x", ""])
+def test_a_story_that_there_is_not_is_wrong_usage(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["demo", "--stories", said])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
 
 
 def unreachable(_console: Console, folder: Path, *_: object) -> list[str]:
