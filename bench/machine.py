@@ -1,0 +1,46 @@
+"""What the figures were taken on and with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from saga_coordinator.store.embedded.binaries import find_binaries
+
+
+def machine() -> dict[str, Any]:
+    """Processor, memory, versions; `load` is the machine's load average of the last minute, before anything was started."""
+    packages = ("saga-coordinator", "grpcio", "protobuf", "psycopg", "uvloop")
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in packages},
+        "postgres": _postgres(),
+        "fsync": "on",
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _postgres() -> str:
+    answer = subprocess.run(
+        [find_binaries() / "postgres", "--version"], capture_output=True, text=True, check=True
+    )
+    return answer.stdout.strip()
