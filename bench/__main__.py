@@ -10,6 +10,7 @@ What is measured is printed and kept in bench/results/latest.json, section by se
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ import uvloop
 from bench.comparison import Comparison, print_table
 from bench.machine import machine
 from bench.ours import WAYS, BareRelay, Coordinators, Ours
+from bench.peer_systems import PythonPeer, RestatePeer
 from bench.record import Record, Shape, write_section
 from bench.system import Site, System
 
@@ -51,7 +53,9 @@ def _shapes(extent: Extent) -> list[Shape]:
         Shape("success", 2, 64),
         Shape("success", 2, 256),
         Shape("rollback", 2, 32),
+        Shape("success", 3, 1),
         Shape("success", 3, 64),
+        Shape("rollback", 3, 32),
     ]
 
 
@@ -60,6 +64,11 @@ async def _systems(site: Site, extent: Extent) -> list[Record]:
     for processes in (1, 2, 4) if extent.is_full else (1,):
         group = Coordinators(site, f"ours-{processes}", processes=processes)
         systems += [Ours(group, way) for way in WAYS]
+    systems += [
+        PythonPeer(site, "DBOS 3.4", "dbos_saga.py"),
+        PythonPeer(site, "Absurd 0.5", "absurd_saga.py"),
+        RestatePeer(site),
+    ]
     records = await Comparison(systems, _shapes(extent)).run(seconds=extent.seconds, rounds=extent.rounds)
     print_table(records)
     return records
@@ -98,6 +107,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="how long each figure is taken [1.5; full: 4]")
     parser.add_argument("--rounds", type=int, help="how often [3; full: 5]")
     given = parser.parse_args()
+    # So that whatever ends us leaves no process behind.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     extent = Extent(
         given.seconds or (4.0 if given.full else 1.5), given.rounds or (5 if given.full else 3), given.full
     )

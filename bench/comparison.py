@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
 
 from bench.processes import BenchError
 from bench.record import RELAY, Record, Sample, Shape, not_measured, summarise
 from bench.system import System
 
+_PATIENCE: Final = 4
+_GRACE_SECONDS: Final = 30.0
 _HEADER = (
     f"{'system':30} {'shape':22} {'sagas/s':>8} {'lowest-highest':>15} {'p50 ms':>8} {'p99 ms':>8} "
     f"{'of relay':>8}  us a saga"
@@ -55,9 +59,12 @@ class Comparison:
         if not system.takes(shape) or key in self._reasons:
             return
         try:
-            self._samples.setdefault(key, []).append(await system.run(shape, seconds))
+            async with asyncio.timeout(_PATIENCE * seconds + _GRACE_SECONDS):
+                self._samples.setdefault(key, []).append(await system.run(shape, seconds))
         except BenchError as error:
             self._reasons[key] = str(error)
+        except TimeoutError:
+            self._reasons[key] = "did not end within the time that it was given"
 
     def _records(self, shape: Shape) -> Iterator[Record]:
         relay = self._samples.get((RELAY, shape))
