@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -77,12 +77,23 @@ class _Peer:
     left_alone_until: float = 0.0
 
 
-class Peers:
-    """Knows the other coordinators and forwards tasks to them."""
+def _dial(address: str) -> grpc.aio.Channel:
+    return grpc.aio.insecure_channel(address, _OPTIONS)
 
-    def __init__(self, whereabouts: Whereabouts, *, payload_bytes_max: int) -> None:
+
+class Peers:
+    """Knows the other coordinators and forwards tasks to them. `dial` makes the channel to an address."""
+
+    def __init__(
+        self,
+        whereabouts: Whereabouts,
+        *,
+        payload_bytes_max: int,
+        dial: Callable[[str], grpc.aio.Channel] = _dial,
+    ) -> None:
         self._whereabouts = whereabouts
         self._payload_bytes_max = payload_bytes_max
+        self._dial = dial
         self._places: Sequence[Place] = ()
         self._known_until = float("-inf")
         self._refreshing: asyncio.Task[None] | None = None
@@ -111,14 +122,19 @@ class Peers:
         return found[0] if found else None
 
     async def forward(
-        self, coordinator_id: str, participant: str, task: Task, timeout_seconds: float
+        self, coordinator_id: str, participant: str, task: Task, ends_at: float
     ) -> Outcome | None:
-        """What came of the task there; None when it did not get there, so that it can be tried in another way.
+        """What came of the task there by `ends_at` of the loop's clock; None when it did not get there, so that it can be tried
+        in another way. To find and to reach the other may take long, which is not the attempt's time any more (P4).
 
         A connection that breaks while it is under way leaves open what happened.
         """
         peer = self._peers.get(coordinator_id)
-        if peer is None or not await self._is_connected(peer, timeout_seconds):
+        loop = asyncio.get_running_loop()
+        if peer is None or not await self._is_connected(peer, ends_at - loop.time()):
+            return None
+        timeout_seconds = ends_at - loop.time()
+        if timeout_seconds <= 0:
             return None
         request = ForwardRequest(coordinator_id=coordinator_id, participant=participant, task=task)
         nanos = int(max(0.0, timeout_seconds) * 1e9)
@@ -191,7 +207,7 @@ class Peers:
             self._close_soon(self._peers.pop(coordinator_id))
         for coordinator_id, address in addresses.items():
             if coordinator_id not in self._peers:
-                channel = grpc.aio.insecure_channel(address, _OPTIONS)
+                channel = self._dial(address)
                 self._peers[coordinator_id] = _Peer(address, channel, channel.unary_unary(FORWARD))
         self._places = places
 

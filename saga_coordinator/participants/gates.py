@@ -42,6 +42,8 @@ class Gate:
             answer = await self._wait(answer, patience)
             # The saga goes by when the attempt was begun, so what was waited is not the call's any more (P4).
             left = call.timeout_seconds - (self._loop.time() - now)
+            if isinstance(answer, Permit) and left < call.timeout_seconds / 2:
+                answer = self._not_made(answer)  # the process stood still, and who drives the saga now may have gone on
             call = replace(call, timeout_seconds=left)
         if isinstance(answer, Held):
             return answer
@@ -88,6 +90,13 @@ class Gate:
             raise
         finally:
             alarm.cancel()
+
+    def _not_made(self, permit: Permit) -> Held:
+        """Gives back a permit that came too late to be used."""
+        now = self._loop.time()
+        self._bulkhead.ended(permit, None, now)
+        self._look()
+        return self._bulkhead.hold(now)
 
     def _hold(self, waiting: Waiting) -> None:
         if waiting.is_open:

@@ -295,6 +295,8 @@ class Stream:
             self._rejections = []
         room = BATCH_BYTES_MAX
         for assignment in self._pool.take(self):
+            if assignment.ends_at <= now:
+                continue  # the process stood still; that it was not handed out is what whoever waits is about to be told
             parts.append(self._give(assignment, now))
             room -= len(parts[-1])
             if room <= 0:

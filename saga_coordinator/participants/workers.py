@@ -56,9 +56,9 @@ class Forwarder(Protocol):
         """The identity of a coordinator that has a worker for this."""
 
     async def forward(
-        self, coordinator_id: str, participant: str, task: Task, timeout_seconds: float
+        self, coordinator_id: str, participant: str, task: Task, ends_at: float
     ) -> Outcome | None:
-        """What came of the task there; None when it did not get there."""
+        """What came of the task there by `ends_at` of the loop's clock; None when it did not get there."""
 
     async def close(self) -> None:
         """Lets go of them."""
@@ -123,15 +123,13 @@ class Workers:
         except PayloadError as error:  # nothing was sent, and nothing will be different next time
             return Refused(Cause(CauseCode.INPUT_INVALID, clip(f"the input cannot be sent: {error}")))
         pool = self._pool(call.participant)
-        timeout_seconds = call.timeout_seconds
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + call.timeout_seconds
         if not pool.serves(call.method) and self._forwarder is not None:
-            loop = asyncio.get_running_loop()
-            began = loop.time()
-            outcome = await self._elsewhere(self._forwarder, pool, task, timeout_seconds)
+            outcome = await self._elsewhere(self._forwarder, pool, task, ends_at)
             if outcome is not None:
                 return outcome
-            timeout_seconds -= loop.time() - began
-        return await self._hand_out(pool, task, timeout_seconds)
+        return await self._hand_out(pool, task, ends_at - loop.time())
 
     async def invoke_here(self, participant: str, task: Task, timeout_seconds: float) -> Outcome:
         """Makes an attempt of a saga that another coordinator drives; held when no worker here has room in time."""
@@ -183,12 +181,12 @@ class Workers:
     # Other coordinators
 
     async def _elsewhere(
-        self, forwarder: Forwarder, pool: Pool, task: Task, timeout_seconds: float
+        self, forwarder: Forwarder, pool: Pool, task: Task, ends_at: float
     ) -> Outcome | None:
         coordinator_id = await forwarder.find(pool.participant, task.method)
         if coordinator_id is None:
             return None
-        return await forwarder.forward(coordinator_id, pool.participant, task, timeout_seconds)
+        return await forwarder.forward(coordinator_id, pool.participant, task, ends_at)
 
     def _look_elsewhere(self, pool: Pool) -> None:
         if self._forwarder is not None and pool.participant not in self._looking:
@@ -208,7 +206,7 @@ class Workers:
     async def _forward_queued(self, forwarder: Forwarder, pool: Pool, assignment: Assignment) -> None:
         assignment.is_given = True
         left = assignment.ends_at - asyncio.get_running_loop().time()
-        outcome = await self._elsewhere(forwarder, pool, assignment.task, left)
+        outcome = await self._elsewhere(forwarder, pool, assignment.task, assignment.ends_at)
         if outcome is not None:
             assignment.settle(outcome)
         elif not assignment.outcome.done():
