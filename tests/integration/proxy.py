@@ -72,21 +72,23 @@ class Proxy:
         await seen.wait()
         await self.shut()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
-        try:
-            await self._forward(reader, writer)
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            self._connections.discard(task)
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Not a coroutine, so that a connection that is cut before anything is forwarded is known and closed, too."""
+
+        def end(forwarding: asyncio.Task[None]) -> None:
+            self._connections.discard(forwarding)
             writer.transport.abort()
+
+        forwarding = asyncio.create_task(self._forward(reader, writer))
+        self._connections.add(forwarding)
+        forwarding.add_done_callback(end)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         host, port = self._target.host, self._target.port
-        far_reader, far_writer = await asyncio.open_connection(host, port)
+        try:
+            far_reader, far_writer = await asyncio.open_connection(host, port)
+        except OSError:
+            return
         ways = (
             asyncio.create_task(self._pass_on(reader, far_writer, is_answer=False)),
             asyncio.create_task(self._pass_on(far_reader, writer, is_answer=True)),
@@ -94,10 +96,10 @@ class Proxy:
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            far_writer.transport.abort()
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-            far_writer.transport.abort()
 
     async def _pass_on(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool
