@@ -22,6 +22,8 @@ def proceed(draft: Draft) -> None:
         go_forward(draft)
     if draft.state.status is SagaStatus.COMPENSATING:
         go_back(draft)
+    if draft.state.status in _MOVING and draft.may_call:
+        _poll(draft)
 
 
 def next_due(definition: Definition, state: SagaState, now: float) -> float | None:
@@ -44,7 +46,7 @@ def next_due(definition: Definition, state: SagaState, now: float) -> float | No
 
 
 def _end_waits(draft: Draft) -> None:
-    """Ends the waits that are over, gives up reports that are overdue, and asks about operations that are pending."""
+    """Ends the waits that are over, and gives up reports that are overdue."""
     for key, state in tuple(draft.state.steps.items()):
         if state.wait is not None and state.is_open:
             end_wait(draft, key)
@@ -52,7 +54,12 @@ def _end_waits(draft: Draft) -> None:
             draft.settle(key, Unknown(_cause_of_giving_up(draft, key, state)))
         elif state.heartbeat_until is not None and state.heartbeat_until <= draft.now:
             draft.settle(key, Unknown(_cause_of_silence(draft, key, state)))
-        elif state.poll_at is not None and state.poll_at <= draft.now and draft.may_call:
+
+
+def _poll(draft: Draft) -> None:
+    """Asks about operations that are pending. Last of all, because nobody is asked about what is undone from now on."""
+    for key, state in tuple(draft.state.steps.items()):
+        if state.poll_at is not None and state.poll_at <= draft.now:
             draft.poll(node_of(draft.definition, draft.state, key))
 
 

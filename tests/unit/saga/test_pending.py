@@ -260,6 +260,15 @@ def test_polls_and_heartbeats_do_not_disturb_each_other() -> None:
     assert (state.polls, state.poll_at, state.heartbeat_until) == (2, 60, 110)
 
 
+def test_nobody_is_asked_about_what_the_same_moment_undoes() -> None:
+    story = Story(ASKED, deadline_seconds=20)
+    story.ends("pay", PENDING)
+    story.timer_fires()
+    assert story.now == story.state.deadline_at == 20
+    assert story.calls == ["pay compensation 1"]
+    assert "attempt_pending" not in story.recorded
+
+
 @pytest.mark.parametrize(
     ("answer", "is_decisive"),
     [
