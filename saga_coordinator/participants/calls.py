@@ -235,7 +235,7 @@ class Participants:
 
 
 def _unknown_participant(how_to_add: str) -> Unknown:
-    return Unknown(Cause(CauseCode.NO_SUCH_PARTICIPANT, how_to_add))
+    return Unknown(Cause(CauseCode.NO_SUCH_PARTICIPANT, how_to_add), was_sent=False)
 
 
 def _no_answer(call: Invoke) -> Refused | Unknown:

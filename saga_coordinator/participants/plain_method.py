@@ -71,14 +71,14 @@ class PlainMethods:
             async with asyncio.timeout_at(ends_at):
                 method, request = await self._prepare(call)
         except NotDescribed as error:
-            return Unknown(Cause(error.code, clip(f"{call.participant}: {error}")))
+            return Unknown(Cause(error.code, clip(f"{call.participant}: {error}")), was_sent=False)
         except PayloadError as error:  # nothing was sent, and nothing will be different next time
             return Refused(Cause(CauseCode.INPUT_INVALID, clip(f"the input does not fit: {error}")))
         except TimeoutError:
             message = (
                 f"{call.participant} did not say within {call.timeout_seconds:g} s what {call.method} takes"
             )
-            return Unknown(Cause("DEADLINE_EXCEEDED", clip(message)))
+            return Unknown(Cause("DEADLINE_EXCEEDED", clip(message)), was_sent=False)
         if method.streams:
             message = f"{call.method} is {method.streams}; a step calls a unary method"
             return Refused(Cause(CauseCode.NO_SUCH_METHOD, clip(message)))
@@ -217,10 +217,11 @@ def outcome_told(status: str, message: str, trailers: Trailers | None) -> Outcom
         case "pending":
             return Pending()
         case "refused":
-            return Refused(Cause(status, clip(message or f"refused by the trailer {OUTCOME_TRAILER}")))
+            said_why = clip(message or f"refused by the trailer {OUTCOME_TRAILER}")
+            return Refused(Cause(status, said_why), is_explicit=True)
         case "retry":
             said_why = clip(message or f"to be tried again, by the trailer {OUTCOME_TRAILER}")
-            return Unknown(Cause(status, said_why), retry_after_seconds)
+            return Unknown(Cause(status, said_why), retry_after_seconds, is_explicit=True)
         case None:
             outcome = None if status == "OK" else outcome_of_failure(status, message)
             return Unknown(outcome.cause, retry_after_seconds) if isinstance(outcome, Unknown) else outcome

@@ -259,14 +259,17 @@ class Draft:
                 )
                 self.record(AttemptUnresolved(name, kind, number, cause))
             case Unknown(cause, retry_after_seconds):
+                was_sent = None if outcome.was_sent else False
                 failures = state.failures + 1
                 backoff = operation.retry.backoff_seconds(failures, self.jitter)
                 delay = max(backoff, retry_after_seconds)
                 is_in_time = kind is _COMPENSATION or _is_before(self.now + delay, state.deadline_at)
                 if may_go_on and is_in_time and failures < operation.retry.max_attempts:
-                    self.record(AttemptUnknown(name, kind, number, cause, delay, self.now + delay))
+                    self.record(
+                        AttemptUnknown(name, kind, number, cause, delay, self.now + delay, None, was_sent)
+                    )
                 else:
-                    self.record(AttemptUnresolved(name, kind, number, cause))
+                    self.record(AttemptUnresolved(name, kind, number, cause, None, was_sent))
             case Held(cause, delay):
                 self.record(AttemptHeld(name, kind, number, cause, delay, self.now + delay))
                 if not may_go_on:

@@ -95,7 +95,8 @@ class AttemptRefused:
 class AttemptUnknown:
     """It may have happened, and will be tried again at `retry_at`, after the drawn delay.
 
-    `settles_at` is set when the attempt was another coordinator's: until then it may still be in flight (P4).
+    `settles_at` is set when the attempt was another coordinator's: until then it may still be in flight (P4). `was_sent` is False
+    where nothing was, so that it cannot have happened by this attempt; else None.
     """
 
     step: str
@@ -105,17 +106,22 @@ class AttemptUnknown:
     retry_delay_seconds: float
     retry_at: float
     settles_at: float | None = None
+    was_sent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptUnresolved:
-    """It may have happened, and will not be tried again: the budget is spent, or the saga has turned."""
+    """It may have happened, and will not be tried again: the budget is spent, or the saga has turned.
+
+    `was_sent` as in `AttemptUnknown`.
+    """
 
     step: str
     operation: OperationKind
     attempt: int
     cause: Cause
     settles_at: float | None = None
+    was_sent: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

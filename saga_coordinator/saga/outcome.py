@@ -49,6 +49,11 @@ class Cause:
     step: str = ""
     requested_by: str = ""
 
+    def __post_init__(self) -> None:
+        # Inputs are computed from it, and a payload holds no members of an enum.
+        if type(self.code) is not str:
+            object.__setattr__(self, "code", str(self.code))
+
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
@@ -59,17 +64,23 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The participant decided no; this attempt had no effect."""
+    """The participant decided no; this attempt had no effect. `is_explicit`: it said so in words that no status can mean."""
 
     cause: Cause
+    is_explicit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """It may have happened; effect POSSIBLE. `retry_after_seconds`: the participant asked to be left alone for so long."""
+    """It may have happened; effect POSSIBLE, unless it never `was_sent`.
+
+    `retry_after_seconds`: the participant asked to be left alone for so long. `is_explicit` as in `Refused`.
+    """
 
     cause: Cause
     retry_after_seconds: float = 0.0
+    is_explicit: bool = False
+    was_sent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +131,11 @@ def is_decisive_status(outcome: Outcome) -> bool:
 
 
 def reclassified(outcome: Outcome, outcomes: Mapping[str, OutcomeKind]) -> Outcome:
-    """The outcome under a definition's own table, which has precedence over the default one."""
-    if not outcomes or not isinstance(outcome, Refused | Unknown):
+    """The outcome under a definition's own table of statuses, which has precedence over the default one.
+
+    Over what the participant said in so many words it has none.
+    """
+    if not outcomes or not isinstance(outcome, Refused | Unknown) or outcome.is_explicit:
         return outcome
     match outcomes.get(outcome.cause.code):
         case OutcomeKind.SUCCEEDED:

@@ -473,7 +473,7 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
             attempt -= 1  # it was never made
         case _:  # the others do not come here
             pass
-    if is_action and isinstance(entry, _LEAVING_DOUBT):
+    if is_action and isinstance(entry, _LEAVING_DOUBT) and getattr(entry, "was_sent", None) is not False:
         effect = max(effect, EffectKnown.POSSIBLE)
     if is_action and isinstance(entry, _MAY_BE_UNSEEN) and entry.settles_at is not None:
         settles_at = max(settles_at or entry.settles_at, entry.settles_at)

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
 from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
-from saga_coordinator.pb.saga.v1.saga_pb2 import OperationKind, SagaStatus
+from saga_coordinator.pb.saga.v1.saga_pb2 import Effect, OperationKind, SagaStatus, StepStatus
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     GetSagaRequest,
     ReportOutcomeRequest,
@@ -117,6 +117,25 @@ def test_the_stock_health_service_takes_part_in_a_saga(
     assert refused["status"] == SagaStatus.Name(SagaStatus.SAGA_STATUS_COMPENSATED)
     assert refused["failure"]["code"] == "NOT_FOUND"
     assert refused["failure"]["step"] == "look"
+
+
+def test_what_could_not_be_sent_is_not_undone(coordinator: Serving, connect: Callable[[str], Client]) -> None:
+    client = connect(coordinator.address)
+    check = {"participant": "stock", "method": "grpc.health.v1.Health/Check"}
+    misspelt = {
+        **check,
+        "method": "grpc.health.v1.Health/Chekc",
+        "retry": {"max_attempts": 2, "initial_backoff": "0.01s"},
+    }
+    register(
+        client, {"name": "misspelt", "steps": [{"name": "look", "action": misspelt, "compensation": check}]}
+    )
+    start = StartSagaRequest(definition="misspelt", start_key="1", wait=True)
+    saga = client.sagas.StartSaga(start, timeout=30).saga
+    assert saga.status == SagaStatus.SAGA_STATUS_COMPENSATED
+    (step,) = saga.steps
+    assert (step.attempt, step.status, step.effect) == (2, StepStatus.STEP_STATUS_FAILED, Effect.EFFECT_NONE)
+    assert step.cause.code == "NO_SUCH_METHOD"
 
 
 CHANGING = {

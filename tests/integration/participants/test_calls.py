@@ -151,6 +151,7 @@ async def test_an_unknown_participant_is_unknown_with_the_remedy(connect: Connec
     outcome = await connect().invoke(invoke(participant="billing"))
     assert isinstance(outcome, Unknown)
     assert outcome.cause.code == CauseCode.NO_SUCH_PARTICIPANT
+    assert not outcome.was_sent
     assert "`billing`" in outcome.cause.message
     assert "participants file" in outcome.cause.message
 

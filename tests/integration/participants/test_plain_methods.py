@@ -174,6 +174,7 @@ async def test_trailers_override_the_status(
     else:
         assert isinstance(outcome, Refused if told == "refused" else Unknown)
         assert outcome.cause.code == status.name
+        assert outcome.is_explicit, "what was said in words is not judged by its status"
     if told == "retry":
         assert isinstance(outcome, Unknown)
         assert outcome.retry_after_seconds == 2.5
@@ -301,6 +302,7 @@ async def test_an_unknown_service_names_those_that_there_are(
     outcome = await connect(inventory=running.target).invoke(plain("shop.v1.Inventories/Reserve"))
     assert isinstance(outcome, Unknown)
     assert outcome.cause.code == CauseCode.NO_SUCH_METHOD
+    assert not outcome.was_sent
     assert (
         "inventory: there is no service `shop.v1.Inventories`; there are: shop.v1.Inventory"
         in outcome.cause.message
@@ -312,6 +314,7 @@ async def test_without_reflection_the_remedies_are_said(serve_plain: ServePlain,
     outcome = await connect(inventory=running.target).invoke(plain())
     assert isinstance(outcome, Unknown)
     assert outcome.cause.code == CauseCode.NO_DESCRIPTORS
+    assert not outcome.was_sent
     assert "descriptor_set" in outcome.cause.message
 
 
@@ -347,7 +350,8 @@ async def test_reflection_that_hangs_costs_no_more_than_the_attempt(
     running = await serve_plain({"Reserve": reserve}, describe=hang)
     outcome = await connect(inventory=running.target).invoke(plain(timeout_seconds=0.2))
     assert outcome == Unknown(
-        Cause("DEADLINE_EXCEEDED", "inventory did not say within 0.2 s what shop.v1.Inventory/Reserve takes")
+        Cause("DEADLINE_EXCEEDED", "inventory did not say within 0.2 s what shop.v1.Inventory/Reserve takes"),
+        was_sent=False,
     )
 
 

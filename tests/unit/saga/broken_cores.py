@@ -167,6 +167,26 @@ def unknown_counts_as_nothing_happened(patch: pytest.MonkeyPatch) -> None:
 
 
 @broken
+def what_was_never_sent_may_have_happened(patch: pytest.MonkeyPatch) -> None:
+    def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
+        sent = replace(outcome, was_sent=True) if isinstance(outcome, Unknown) else outcome
+        _settle(self, name, sent, is_call_over=is_call_over)
+
+    patch.setattr(Draft, "settle", settle)
+
+
+@broken
+def what_is_about_to_be_undone_is_asked_about(patch: pytest.MonkeyPatch) -> None:
+    end_waits, poll = proceed._end_waits, proceed._poll
+
+    def end_waits_and_poll(draft_: Draft) -> None:
+        end_waits(draft_)
+        poll(draft_)
+
+    patch.setattr(proceed, "_end_waits", end_waits_and_poll)
+
+
+@broken
 def late_success_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(state, "_late", lambda step, entry: replace(_late(step, entry), effect=step.effect))
 

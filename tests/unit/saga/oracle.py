@@ -50,6 +50,7 @@ class Heard:
     started: int = 0
     lost: int = 0
     burnt: int = 0
+    unsent: int = 0
     succeeded: int = 0
     refused: int = 0
     not_found: int = 0
@@ -58,7 +59,7 @@ class Heard:
 
     @property
     def may_have_happened(self) -> bool:
-        return self.succeeded + self.lost + self.burnt > 0
+        return self.succeeded + self.lost + self.burnt > self.unsent
 
 
 class Oracle(Witness):
@@ -172,8 +173,9 @@ class Oracle(Witness):
             case Pending():
                 heard.pending += 1
                 heard.is_awaited |= is_news
-            case Unknown() if isinstance(happened, AttemptEnded):
+            case Unknown(was_sent=was_sent) if isinstance(happened, AttemptEnded):
                 heard.burnt += is_news
+                heard.unsent += is_news and not was_sent
             case Held():
                 pass
             case Unknown():
@@ -216,6 +218,13 @@ class Oracle(Witness):
         }
         polls = {(call.step, call.operation, call.attempt) for call in calls if call.is_poll}
         check(polls <= looked, f"P6: {polls - looked} are asked about, and the log does not say so")
+        for step, operation, attempt in polls:
+            asked = decision.state.step(step)
+            is_awaited = asked.is_waiting_for_report and (asked.operation, asked.attempt) == (
+                operation,
+                attempt,
+            )
+            check(is_awaited, f"{step} is asked about, and nobody waits for it any more")
 
     def _check_inputs(self, before: SagaState | None, happened: Input, decision: Decision) -> None:
         failed = [entry for entry in decision.entries if isinstance(entry, log.SagaFailed)]
@@ -283,7 +292,7 @@ class Oracle(Witness):
                     )
                 if self.pivot is not None:
                     heard = self.heard[self.pivot, ACTION]
-                    is_clear = heard.refused > 0 and not heard.may_have_happened
+                    is_clear = heard.refused + heard.unsent > 0 and not heard.may_have_happened
                     check(not heard.started or is_clear, "nothing goes back once the pivot may have happened")
                 if entry.cause.code == "DEADLINE":
                     assert before is not None

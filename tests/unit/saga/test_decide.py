@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from saga_coordinator.saga.decide import OutcomeReported
+from saga_coordinator.saga.entries import decode, encode
 from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Unknown
-from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepStatus
+from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepStatus, fold
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, NOT_FOUND, PENDING, Story, ok
 
@@ -43,6 +44,36 @@ def test_participant_that_asks_for_a_rest_gets_it() -> None:
     story = Story(definition(step("reserve", action=TWICE), step("charge")))
     story.ends("reserve", Unknown(Cause("RESOURCE_EXHAUSTED", "busy"), retry_after_seconds=0.1))
     assert story.timer == 1  # never sooner than its own backoff
+
+
+NOT_SENT = Unknown(Cause("NO_DESCRIPTORS", "nobody says what it takes"), was_sent=False)
+
+
+def test_what_was_never_sent_spends_an_attempt_and_needs_no_undoing() -> None:
+    story = Story(definition(step("reserve"), step("charge", action=TWICE)))
+    story.ends("reserve", ok())
+    story.ends("charge", NOT_SENT)
+    assert (story.step("charge").effect, story.timer) == (EffectKnown.NONE, 1)
+    story.timer_fires()
+    story.ends("charge", NOT_SENT)
+    assert story.step("charge").effect is EffectKnown.NONE
+    assert story.calls == ["reserve compensation 1"]
+    assert fold("saga", map(decode, map(encode, story.log))) == story.state
+
+
+def test_what_was_sent_once_may_have_happened_whatever_was_not_sent_after_it() -> None:
+    story = Story(definition(step("charge", action=TWICE)))
+    story.ends("charge", MAYBE)
+    story.timer_fires()
+    story.ends("charge", NOT_SENT)
+    assert story.calls == ["charge compensation 1"]
+
+
+def test_a_pivot_that_was_never_sent_leaves_no_doubt() -> None:
+    story = Story(definition(step("reserve"), step("charge", pivot=True, action=ONCE)))
+    story.ends("reserve", ok())
+    story.ends("charge", NOT_SENT)
+    assert story.calls == ["reserve compensation 1"]
 
 
 def test_report_that_meets_its_timeout_wins() -> None:

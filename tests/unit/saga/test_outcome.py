@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import grpc
 import pytest
 from hypothesis import given
@@ -11,8 +13,10 @@ from saga_coordinator.saga.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.outcome import (
     TEXT_BYTES_MAX,
     Cause,
+    CauseCode,
     OutcomeKind,
     Refused,
+    Succeeded,
     Unknown,
     clip,
     outcome_of_failure,
@@ -26,6 +30,12 @@ UNKNOWN = {
     *("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "ABORTED"),
     *("RESOURCE_EXHAUSTED", "DATA_LOSS", "UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"),
 }
+
+
+def test_a_cause_holds_plain_text_however_it_was_given() -> None:
+    """Inputs of compensations are computed from it, and what a participant is sent may hold no member of an enum."""
+    assert type(Cause(CauseCode.CANCELLED, "why").code) is str
+    assert Cause(CauseCode.CANCELLED, "why") == Cause("CANCELLED", "why")
 
 
 def test_table_names_every_status_of_grpc() -> None:
@@ -88,6 +98,18 @@ def test_pause_is_capped_and_never_overflows(
 def test_pause_grows_by_the_multiplier_up_to_the_cap() -> None:
     policy = RetryPolicy(5, 0.5, 2.0, 3.0)
     assert [policy.backoff_seconds(failures, 1.0) for failures in range(1, 6)] == [0.5, 1.0, 2.0, 3.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [Refused(Cause("ABORTED", "no"), is_explicit=True), Unknown(Cause("ABORTED", "?"), is_explicit=True)],
+)
+def test_what_was_said_in_words_is_not_judged_by_its_status(said: Refused | Unknown) -> None:
+    for meaning in OutcomeKind:
+        assert reclassified(said, {"ABORTED": meaning}) == said
+        assert (
+            reclassified(replace(said, is_explicit=False), {"ABORTED": OutcomeKind.SUCCEEDED}) == Succeeded()
+        )
 
 
 def test_a_rest_that_was_asked_for_outlives_the_definitions_own_table() -> None:

@@ -365,7 +365,9 @@ class World:
             call.ends_at = self.now
             call.answer = Held(Cause("HELD", "no room"), self.random.choice([0.1, self.random.uniform(0, 3)]))
         elif chance < self.habits.unknown / 2:
-            call.answer = Unknown(Cause("UNAVAILABLE", "connection refused"))  # it never arrives
+            # It never arrives; sometimes it is known that it was not even sent.
+            was_sent = chance >= self.habits.unknown / 8
+            call.answer = Unknown(Cause("UNAVAILABLE", "connection refused"), was_sent=was_sent)
         else:
             is_answer_lost = chance < self.habits.unknown
             self.at(arrives_at, lambda: self._arrive(call, is_heard=is_heard and not is_answer_lost))
