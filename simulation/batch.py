@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from saga_coordinator.api import worker_service
 from saga_coordinator.engine import coordinator, drive, lease, ownership, requests
+from saga_coordinator.participants import forwarding, gates, workers
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.state import SETTLED, SagaStatus
 from saga_coordinator.store import journal
@@ -20,9 +22,13 @@ from simulation.database import EPOCH, Rates, Row, SimulatedDatabase, register
 from simulation.definitions import Focus, random_definition
 from simulation.history import History, Start
 from simulation.loop import SimulatedLoop
-from simulation.nemesis import Cluster, Nemesis, Violence
+from simulation.nemesis import Cluster, Nemesis, Surroundings, Violence
 from simulation.participants import Participants, Weather
+from simulation.peers import Exchange
+from simulation.streams import Network
 from simulation.visitors import Visitors
+from simulation.wire import Wire
+from simulation.workers import Crew
 from simulation.workload import Clients
 
 SAGAS_PER_BATCH = 100
@@ -76,23 +82,25 @@ def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH, focus: Focus = _EVERYTHIN
     clients = Clients(loop, random.Random(dice.random()), database, history)
     visitors = Visitors(loop, random.Random(dice.random()), database, history, clients)
     participants = Participants(
-        loop, random.Random(dice.random()), database, history, Weather(), clients.report
+        loop, random.Random(dice.random()), database, history, Weather(), clients.report, clients.beat
     )
+    surroundings = _surround(loop, dice, database, participants)
     room = dice.choice((10_000, 10_000, 30, 10))
-    cluster = Cluster(loop, random.Random(dice.random()), database, participants, clients, history, room)
+    cluster = Cluster(loop, random.Random(dice.random()), database, surroundings, clients, history, room)
     violence = _climate(dice, database, participants)
     Nemesis(
         loop,
         random.Random(dice.random()),
         cluster,
         database,
-        participants,
+        surroundings,
         history,
         violence,
         CALM_AT_SECONDS,
     )
     for _ in range(dice.choice((2, 3, 3, 4))):
         cluster.boot()
+    surroundings.crew.hire()
     _make_definitions(database, dice, focus.kinds)
     _plan_starts(sagas, loop, dice, clients, visitors, history, focus.sharing)
 
@@ -124,6 +132,15 @@ def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH, focus: Focus = _EVERYTHIN
         history.defects = [*history.defects, *loop.failures]
         loop.close()
     return Batch(seed, history, database, loop.steps)
+
+
+def _surround(
+    loop: SimulatedLoop, dice: random.Random, database: SimulatedDatabase, participants: Participants
+) -> Surroundings:
+    wire = Wire(loop, random.Random(dice.random()), database, participants.history, participants)
+    network = Network(loop, random.Random(dice.random()), wire)
+    exchange = Exchange(loop, random.Random(dice.random()), wire)
+    return Surroundings(wire, network, exchange, Crew(network, participants, random.Random(dice.random())))
 
 
 def _make_definitions(database: SimulatedDatabase, dice: random.Random, focus: tuple[str, ...]) -> None:
@@ -178,7 +195,14 @@ def _climate(dice: random.Random, database: SimulatedDatabase, participants: Par
         refuses=often(0.06),
         refuses_to_undo=often(0.03),
         forgets=often(0.02),
-        holds=often(0.03),
+        heart_stops=often(0.2),
+        gives_up=often(0.1),
+        misreported=often(0.1),
+        task_returned=often(0.04),
+        task_slow=often(0.04),
+        task_told_twice=often(0.05),
+        task_made_up=often(0.01),
+        forward_lost=often(0.03),
     )
     return Violence(
         crash=pause(8.0),
@@ -190,6 +214,12 @@ def _climate(dice: random.Random, database: SimulatedDatabase, participants: Par
         deaf=pause(10.0),
         sick=pause(10.0),
         mute=pause(15.0),
+        worker_crash=pause(6.0),
+        worker_hang=pause(8.0),
+        worker_goodbye=pause(8.0),
+        stream_loss=pause(6.0),
+        force=pause(12.0),
+        limits=pause(12.0),
         crash_at_commit=often(0.002),
         freeze_at_commit=often(0.002),
         crash_at_call=often(0.001),
@@ -247,7 +277,11 @@ class _Log:
     def info(self, event: str, **_: Any) -> None:
         pass
 
-    debug = warning = error = info
+    debug = warning = info
+
+    def error(self, event: str, exc_info: Any = None, **bound: Any) -> None:
+        if isinstance(exc_info, BaseException):
+            self._defects.append(f"{event} {bound or ''}: {exc_info!r}")
 
     def exception(self, event: str, exc_info: Any = True, **bound: Any) -> None:
         error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
@@ -257,12 +291,14 @@ class _Log:
 @contextmanager
 def _quiet(defects: list[str]) -> Iterator[None]:
     """No log lines; no garbage collection while nodes lie dead, because it would run their `finally`s on other nodes."""
-    modules: list[Any] = [coordinator, drive, lease, ownership, requests, journal]
+    modules: list[Any] = [coordinator, drive, lease, ownership, requests, journal, gates, workers, forwarding]
     logs = [module._log for module in modules]
+    service_log = worker_service.log
     was_enabled, hook = gc.isenabled(), sys.unraisablehook
     gc.disable()
     for module in modules:
         module._log = _Log(defects)
+    worker_service.log = _Log(defects)  # type: ignore[assignment]
     sys.unraisablehook = lambda _: None
     try:
         with warnings.catch_warnings():
@@ -273,5 +309,6 @@ def _quiet(defects: list[str]) -> Iterator[None]:
         sys.unraisablehook = hook
         for module, log in zip(modules, logs, strict=True):
             module._log = log
+        worker_service.log = service_log
         if was_enabled:
             gc.enable()

@@ -118,6 +118,8 @@ class SimulatedDatabase:
         self.leases: dict[str, float] = {}
         self.requests: dict[str, tuple[str, bytes, bytes | None]] = {}
         self.definitions: dict[str, RegisteredDefinition] = {}
+        self.workers: dict[str, dict[str, frozenset[str]]] = {}
+        """By coordinator, which methods of which participants are performed there."""
         self.events: dict[str, KeptEvent] = {}
         self.waits: dict[tuple[str, str], dict[str, float]] = {}
         """By an event's name and correlation, the sagas that wait or have waited for it, since when: an index of the log."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from simulation.conditions import ANYWHERE, IN_FOR_EACH, UNTILS
-from simulation.participants import GUARDED, UNGUARDED
+from simulation.directory import GUARDED, STATUS_METHOD, UNGUARDED, WORKER_METHODS, WORKERS
 
 EVENTS = ("paid", "packed")
 APPROVERS = ("ann", "bob")
@@ -203,7 +203,15 @@ def _call(
 
 def _operation(participant: str, given: dict[str, Any], dice: random.Random, patience: int) -> dict[str, Any]:
     initial = dice.choice((0.01, 0.1, 0.1, 1, 8))
+    more: dict[str, Any] = {}
+    if participant in WORKERS:
+        more["method"] = dice.choice(WORKER_METHODS)
+    if dice.random() < 0.2:
+        more["status"] = {"method": STATUS_METHOD, "interval": f"{dice.choice((1, 3))}s"}
+    if dice.random() < 0.3:
+        more["heartbeat_timeout"] = f"{dice.choice((1, 3, 8))}s"
     return {
+        **more,
         "participant": participant,
         "input": given,
         "timeout": f"{dice.choice((0.05, 0.2, 0.5, 1, 3))}s",

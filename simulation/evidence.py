@@ -19,8 +19,8 @@ from saga_coordinator.saga.entries import (
 from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded
 from saga_coordinator.saga.state import SETTLED, SagaStatus
 from simulation.database import EPOCH, LogRow, Row
+from simulation.directory import UNGUARDED
 from simulation.history import Call, History, Report, Start
-from simulation.participants import UNGUARDED
 from simulation.plan import Instance, Plan
 
 ACTION, COMPENSATION = "action", "compensation"

@@ -11,11 +11,15 @@ from saga_coordinator.saga.outcome import Outcome
 CallKey = tuple[str, str, str]
 """A saga, a step and an operation."""
 
+AttemptKey = tuple[str, str, str, int]
+"""The same, and the attempt's number."""
+
 
 @dataclass(slots=True)
 class Call:
     """One attempt on the wire. `answered_at`: when the caller had an answer, gave up or hung up. `lease_until`, `intent_by` and
-    `intent_at` are what the database said when the call was sent: the caller's lease, and who had committed the intent when.
+    `intent_at` are what the database said at `asked_at`, when the engine asked for the attempt: the caller's lease, and who had
+    committed the intent when. Between that and `sent_at` it waited for its turn, or for a worker; at `over_by` it has ended.
     """
 
     saga_id: str
@@ -30,6 +34,8 @@ class Call:
     lease_until: float
     intent_by: str | None
     intent_at: float
+    asked_at: float = 0.0
+    over_by: float = float("inf")
     answered_at: float | None = None
     outcome: Outcome | None = None
     was_cut_off: bool = False
@@ -43,14 +49,37 @@ class Call:
 
 @dataclass(slots=True)
 class Report:
-    """An outcome that a participant reported. `answers`: for each telling, whether it moved something; None: refused."""
+    """An outcome that a participant reported, of `attempt`, or of 0 where it does not say of which one.
+
+    `answers`: for each telling, whether it moved something; None: refused. There are none of what was told in another way.
+    """
 
     saga_id: str
     step: str
     operation: str
     outcome: Outcome
     made_at: float
+    attempt: int = 0
     answers: list[bool | None] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Beat:
+    """A sign of life of a pending attempt. `is_awaited` is the answer; None while there is none."""
+
+    attempt: int
+    asked_at: float
+    is_awaited: bool | None = None
+    answered_at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Handed:
+    """A task that was given to a worker's stream by `node`."""
+
+    node: str
+    stream: int
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +181,13 @@ class History:
     """By saga."""
     approvals: dict[str, list[Approval]] = field(default_factory=dict)
     """By saga."""
-    held: set[tuple[str, str, str, int]] = field(default_factory=set)
-    """Saga, step, operation and attempt of what was not attempted for want of room."""
+    held: set[AttemptKey] = field(default_factory=set)
+    """What was not attempted for want of room, of workers or of health."""
+    performed: set[AttemptKey] = field(default_factory=set)
+    """What a participant began with."""
+    handed: dict[AttemptKey, list[Handed]] = field(default_factory=dict)
+    """To which workers tasks were given."""
+    beats: dict[CallKey, list[Beat]] = field(default_factory=dict)
     waits: list[tuple[str, float, bool]] = field(default_factory=list)
     """For each wait that was answered with `settled`: the saga, when, and whether its log said so then."""
     books: dict[tuple[str, str], Entry] = field(default_factory=dict)

@@ -53,8 +53,12 @@ def _judge_intent(evidence: Evidence, call: Call) -> None:
         evidence.broken("P6", f"{name} was made before it was committed")
     elif call.intent_by != call.node:
         evidence.broken("P8", f"{name} was decided by {call.intent_by} and made by {call.node}")
-    if call.lease_until + _TOLERANCE_SECONDS < EPOCH + call.sent_at:
-        evidence.broken("P8", f"{name} was made by {call.node} at {call.sent_at:.3f} without a lease")
+    if call.lease_until + _TOLERANCE_SECONDS < EPOCH + call.asked_at:
+        evidence.broken("P8", f"{name} was begun by {call.node} at {call.asked_at:.3f} without a lease")
+    if call.sent_at > call.over_by + _TOLERANCE_SECONDS:
+        evidence.broken(
+            "P4", f"{name} was made at {call.sent_at:.3f}, and was to be over at {call.over_by:.3f}"
+        )
 
 
 def _judge_forward(evidence: Evidence, course: Course, each: Instance, call: Call) -> None:

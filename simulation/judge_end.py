@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from saga_coordinator.saga.state import SagaStatus
 from simulation.course import Course
+from simulation.directory import GUARDED
 from simulation.evidence import ACTION, COMPENSATION, FINAL, Evidence
 from simulation.history import Entry
-from simulation.participants import GUARDED
 from simulation.plan import Instance
 
 _FOREVER = float("inf")

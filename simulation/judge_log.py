@@ -19,12 +19,13 @@ from saga_coordinator.saga.entries import (
     StepFailed,
     StepSkipped,
 )
-from saga_coordinator.saga.outcome import Outcome, Pending, Refused, Succeeded
+from saga_coordinator.saga.outcome import Outcome, Pending, Refused, Succeeded, Unknown
 from saga_coordinator.saga.state import fold
 from simulation.conditions import holds
 from simulation.course import Course, branch_of
 from simulation.evidence import ACTION, COMPENSATION, LATE_REFUSAL, LATE_SUCCESS, Evidence, Record
-from simulation.participants import output_of
+from simulation.history import Call, Report
+from simulation.participants import GAVE_UP, STRAY, output_of
 from simulation.plan import Instance, Run
 
 TOLERANCE_SECONDS = 0.01
@@ -40,7 +41,9 @@ _ENDS_OF_ATTEMPTS = (
     "input_invalid",
     "step_failed",
 )
-_NOT_OF_PARTICIPANTS = frozenset({"COORDINATOR_LOST", "PENDING_TIMEOUT", "PENDING", "STEP_DEADLINE"})
+_NOT_OF_PARTICIPANTS = frozenset(
+    {"COORDINATOR_LOST", "PENDING_TIMEOUT", "HEARTBEAT_TIMEOUT", "PENDING", "STEP_DEADLINE"}
+)
 
 
 def judge_log(evidence: Evidence) -> None:
@@ -152,11 +155,8 @@ def _judge_operation(evidence: Evidence, each: Instance, record: Record) -> None
         case OutcomeLate(outcome=outcome):
             kind = Succeeded if outcome == LATE_SUCCESS else Refused
             is_true = any(isinstance(told, kind) for told in heard)
-        case AttemptUnknown(cause=cause) | AttemptUnresolved(cause=cause):
-            is_true = cause.code in _NOT_OF_PARTICIPANTS or not any(
-                isinstance(call.outcome, Succeeded | Refused) and call.node == row.recorded_by
-                for call in of_call
-            )
+        case AttemptUnknown() | AttemptUnresolved():
+            is_true = _is_doubt_true(evidence, each, record, of_call)
         case InputInvalid():
             is_true = "maybe" not in evidence.plan.given
         case StepSkipped() | StepFailed():
@@ -165,6 +165,26 @@ def _judge_operation(evidence: Evidence, each: Instance, record: Record) -> None
             pass
     if not is_true:
         evidence.broken("P12", f"entry {record.sequence} says what nobody said: {record.entry}")
+
+
+def _is_doubt_true(evidence: Evidence, each: Instance, record: Record, of_call: list[Call]) -> bool:
+    """Whether somebody said that they do not know, or nobody said anything."""
+    row, entry = record.row, record.entry
+    assert isinstance(entry, AttemptUnknown | AttemptUnresolved)
+    assert row.operation is not None
+    if entry.cause.code in (GAVE_UP, STRAY):
+        return any(
+            report.attempt == row.attempt
+            and report.outcome == Unknown(entry.cause)
+            and report.made_at <= record.at
+            for report in evidence.reports(each.key, row.operation)
+        )
+    if entry.cause.code in _NOT_OF_PARTICIPANTS:
+        return True
+    was_held = (evidence.saga_id, each.key, row.operation, row.attempt) in evidence.history.held
+    return not was_held and not any(
+        isinstance(call.outcome, Succeeded | Refused) and call.node == row.recorded_by for call in of_call
+    )
 
 
 def _is_child_refused(heard: list[Outcome], code: str) -> bool:
@@ -195,6 +215,9 @@ def _judge_reports(evidence: Evidence, step: str, operation: str) -> None:
     for report in evidence.reports(step, operation):
         if None in report.answers:
             evidence.broken("P9", f"a report on the {operation} of {step} was refused")
+        if isinstance(report.outcome, Unknown):
+            _judge_unknown_report(evidence, report)
+            continue
         is_success = isinstance(report.outcome, Succeeded)
         types = ("attempt_succeeded",) if is_success else ("attempt_refused", "nothing_to_undo")
         late = LATE_SUCCESS if is_success else LATE_REFUSAL
@@ -204,6 +227,24 @@ def _judge_reports(evidence: Evidence, step: str, operation: str) -> None:
         )
         if report.answers and not is_recorded:
             evidence.broken("P1", f"a report on the {operation} of {step} was taken and lost")
+
+
+def _judge_unknown_report(evidence: Evidence, report: Report) -> None:
+    """What is reported as unknown moves only the attempt that it is about, and that one only while it is pending."""
+    assert isinstance(report.outcome, Unknown)
+    places = evidence.records(report.step, report.operation, "attempt_unknown", "attempt_unresolved")
+    meant = [
+        record
+        for record in places
+        if isinstance(record.entry, AttemptUnknown | AttemptUnresolved)
+        and record.entry.cause == report.outcome.cause
+        and record.row.attempt == report.attempt
+    ]
+    if True in report.answers and not meant:
+        evidence.broken(
+            "P9",
+            f"a report on attempt {report.attempt} of the {report.operation} of {report.step} moved another one, or nothing",
+        )
 
 
 def _judge_budget(evidence: Evidence, each: Instance, operation: str) -> None:

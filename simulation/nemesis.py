@@ -5,16 +5,28 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
+from saga_coordinator.api.peer_server import ForwardService
+from saga_coordinator.api.worker_service import WorkerService
 from saga_coordinator.engine.coordinator import Coordinator, Stores
 from saga_coordinator.engine.ownership import EngineSettings
+from saga_coordinator.participants.breaker import Forced
+from saga_coordinator.participants.forwarding import Peers
+from saga_coordinator.participants.workers import Workers
 from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.store.declared_steps import DeclaredSteps
 from saga_coordinator.store.journal import Journal
 from simulation import database as simulated
 from simulation.database import Rates, SimulatedDatabase
+from simulation.directory import NAMES, WORKERS, random_directory
 from simulation.history import History
 from simulation.loop import Node, SimulatedLoop
-from simulation.participants import NAMES, Participants, Weather
+from simulation.participants import Participants, Weather
+from simulation.peers import Exchange, Whereabouts
+from simulation.streams import Network
+from simulation.wire import PAYLOAD_BYTES_MAX, Room, Wire
+from simulation.workers import Crew
 from simulation.workload import Clients
 
 _STOP_SECONDS_MAX = 60.0
@@ -33,10 +45,26 @@ class Violence:
     deaf: float = 10.0
     sick: float = 10.0
     mute: float = 15.0
+    worker_crash: float = 6.0
+    worker_hang: float = 8.0
+    worker_goodbye: float = 8.0
+    stream_loss: float = 6.0
+    force: float = 12.0
+    limits: float = 12.0
     crash_at_commit: float = 0.002
     freeze_at_commit: float = 0.002
     crash_at_call: float = 0.001
     freeze_at_call: float = 0.001
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What coordinators reach beside the database, and what reaches them."""
+
+    wire: Wire
+    network: Network
+    exchange: Exchange
+    crew: Crew
 
 
 class Cluster:
@@ -47,16 +75,20 @@ class Cluster:
         loop: SimulatedLoop,
         dice: random.Random,
         database: SimulatedDatabase,
-        participants: Participants,
+        surroundings: Surroundings,
         clients: Clients,
         history: History,
         sagas_in_memory_max: int,
     ) -> None:
         self.nodes: list[Node] = []
+        self.directory = random_directory(dice)
+        self.forced: dict[str, Forced] = {}
+        self._rooms: dict[str, tuple[Room, Workers, WorkerService]] = {}
+        """By coordinator, what it has beside its engine."""
         self._loop = loop
         self._dice = dice
         self._database = database
-        self._participants = participants
+        self._surroundings = surroundings
         self._clients = clients
         self._history = history
         self._settings = EngineSettings(sagas_in_memory_max=sagas_in_memory_max)
@@ -83,27 +115,58 @@ class Cluster:
             listener=simulated.Ears(database),
             events=simulated.Events(database),
         )
+        room, workers = self._make_room(node)
         coordinator = Coordinator(
-            stores, self._participants, self._settings, random.Random(dice.random()), clock=node.clock
+            stores, room, self._settings, random.Random(dice.random()), clock=node.clock
         )
+        service = WorkerService(
+            coordinator,
+            room,
+            workers,
+            declared_steps=cast("DeclaredSteps", None),  # nothing is declared here
+            coordinator_id=node.id,
+            payload_bytes_max=PAYLOAD_BYTES_MAX,
+        )
+        self._rooms[node.id] = (room, workers, service)
         self._kept.append(coordinator)
         self.nodes.append(node)
         node.spawn(self._begin(node, coordinator))
 
+    def _make_room(self, node: Node) -> tuple[Room, Workers]:
+        exchange = self._surroundings.exchange
+        peers = Peers(
+            Whereabouts(self._database, node.id), payload_bytes_max=PAYLOAD_BYTES_MAX, dial=exchange.dial
+        )
+        workers = Workers(peers)
+        exchange.servers[node.id] = (node, ForwardService(workers, node.id))
+        return Room(node, self.directory, workers, self._surroundings.wire), workers
+
     async def _begin(self, node: Node, coordinator: Coordinator) -> None:
+        """As `app.App.start`."""
+        room, workers, service = self._rooms[node.id]
+        room.gates.force(self.forced)
         try:
             await coordinator.start()
         except Unavailable:
             self.crash(node)
         else:
+            workers.start()
             self._note(f"{node.id} serves")
             self._clients.nodes.append((node, coordinator))
+            self._surroundings.network.serving.append((node, service))
+
+    def tell_all(self, tell: Callable[[Room], None]) -> None:
+        """Has every coordinator that lives hear of something about participants."""
+        for node in self.nodes:
+            if node.is_alive:
+                self._loop.call_soon(tell, self._rooms[node.id][0], context=node.context.copy())
 
     def crash(self, node: Node) -> None:
         """The process is gone, and replaced after a while."""
         if node.is_alive:
             self._note(f"{node.id} is gone")
             node.crash()
+            self._surroundings.network.forget(node)
             self._loop.later(0.05 + 4 * self._dice.random() ** 2, self._replace, node)
 
     def _replace(self, node: Node) -> None:
@@ -126,9 +189,18 @@ class Cluster:
             return
         self._stopping.append(node)
         self._note(f"{node.id} is told to stop")
-        task = node.spawn(found[0].stop(self._dice.choice((0.0, 0.5, 5.0))))
+        self._surroundings.network.forget(node)
+        task = node.spawn(self._stop(node, found[0], self._dice.choice((0.0, 0.5, 5.0))))
         task.add_done_callback(lambda _: self.crash(node), context=node.context.copy())
         self._loop.later(_STOP_SECONDS_MAX, self._must_have_stopped, node)
+
+    async def _stop(self, node: Node, coordinator: Coordinator, grace_seconds: float) -> None:
+        """As `app.App.stop`."""
+        room, workers, service = self._rooms[node.id]
+        service.stop()
+        await coordinator.stop(grace_seconds)
+        await room.close(0)
+        await workers.close()
 
     def _note(self, what: str) -> None:
         self._history.events.append((self._loop.now, what))
@@ -147,7 +219,7 @@ class Nemesis:
         dice: random.Random,
         cluster: Cluster,
         database: SimulatedDatabase,
-        participants: Participants,
+        surroundings: Surroundings,
         history: History,
         violence: Violence,
         calm_at: float,
@@ -156,7 +228,9 @@ class Nemesis:
         self._dice = dice
         self._cluster = cluster
         self._database = database
-        self._participants = participants
+        self._participants: Participants = surroundings.wire.participants
+        self._network = surroundings.network
+        self._crew = surroundings.crew
         self._faults = history.faults
         self._events = history.events
         self._violence = violence
@@ -171,12 +245,18 @@ class Nemesis:
             (violence.deaf, self._deafen),
             (violence.sick, self._sicken),
             (violence.mute, self._silence),
+            (violence.worker_crash, self._crash_worker),
+            (violence.worker_hang, self._hang_worker),
+            (violence.worker_goodbye, self._leave),
+            (violence.stream_loss, self._lose_stream),
+            (violence.force, self._force),
+            (violence.limits, self._change_limits),
         ):
             self._again(pause, act)
         database.on_commit = lambda node: self._strike(
             node, violence.crash_at_commit, violence.freeze_at_commit
         )
-        participants.on_sent = lambda node: self._strike(
+        surroundings.wire.on_sent = lambda node: self._strike(
             node, violence.crash_at_call, violence.freeze_at_call
         )
         loop.later(calm_at, self._calm)
@@ -259,12 +339,54 @@ class Nemesis:
 
     def _silence(self) -> None:
         self._faults["participant_mute_period"] += 1
-        name = self._dice.choice(sorted(NAMES))
+        name = self._dice.choice(sorted(NAMES - set(WORKERS)))
         self._participants.mute.add(name)
         self._loop.later(0.5 + 4 * self._dice.random(), self._participants.mute.discard, name)
 
+    def _crash_worker(self) -> None:
+        self._faults["worker_crash"] += 1
+        self._crew.any().crash()
+
+    def _hang_worker(self) -> None:
+        self._faults["worker_hang"] += 1
+        self._crew.any().hang(self._dice.choice((0.5, 3.0, 40.0)))
+
+    def _leave(self) -> None:
+        self._faults["worker_goodbye"] += 1
+        self._crew.any().take_leave()
+
+    def _lose_stream(self) -> None:
+        if self._network.streams:
+            self._faults["stream_lost"] += 1
+            self._dice.choice(self._network.streams).lose()
+
+    def _force(self) -> None:
+        """An operator sets a breaker by hand, and takes that back after a while."""
+        self._faults["breaker_forced"] += 1
+        name = self._dice.choice(sorted(NAMES))
+        self._cluster.forced[name] = self._dice.choice((Forced.OPEN, Forced.OPEN, Forced.CLOSED))
+        self._tell_forced()
+        self._loop.later(0.5 + 6 * self._dice.random(), self._end_force, name)
+
+    def _end_force(self, name: str) -> None:
+        self._cluster.forced.pop(name, None)
+        self._tell_forced()
+
+    def _tell_forced(self) -> None:
+        forced = dict(self._cluster.forced)
+        self._cluster.tell_all(lambda room: room.gates.force(forced))
+
+    def _change_limits(self) -> None:
+        self._faults["limits_changed"] += 1
+        directory = self._cluster.directory = random_directory(self._dice)
+        self._cluster.tell_all(lambda room: room.replace(directory))
+
     def _calm(self) -> None:
         """From now on everything works. What participants decide is still theirs."""
+        self._cluster.forced.clear()
+        self._tell_forced()
+        for program in self._crew.programs:
+            program.recover()
         self._end_outage()
         self._end_disk_full()
         self._database.rates = Rates()

@@ -1,4 +1,4 @@
-"""Services behind a network that loses, repeats, delays and reorders.
+"""What services do once a request has reached them, over whatever way.
 
 Guarded participants keep what `saga.v1.ParticipantService` asks for: one effect per key, nothing to undo is no error, and an
 action that arrives after its compensation is refused. Unguarded ones answer anything, each time anew.
@@ -6,7 +6,6 @@ action that arrives after its compensation is refused. Unguarded ones answer any
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -16,7 +15,6 @@ from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import (
     Cause,
-    Held,
     Outcome,
     Pending,
     Refused,
@@ -25,17 +23,18 @@ from saga_coordinator.saga.outcome import (
     outcome_of_failure,
 )
 from simulation.database import SimulatedDatabase
-from simulation.history import Call, Entry, History, Report
-from simulation.loop import SimulatedLoop, node_of_context
+from simulation.directory import GUARDED
+from simulation.history import AttemptKey, Beat, Entry, History, Report
+from simulation.loop import SimulatedLoop
 
-GUARDED = ("ledger", "stock", "courier")
-UNGUARDED = ("legacy", "oracle")
-NAMES = frozenset(GUARDED + UNGUARDED)
+_BEATS_FOR_SECONDS = 40.0
+GAVE_UP, STRAY = "GAVE_UP", "STRAY"
+"""What is reported of an attempt that was accepted and then given up, and of one that somebody is mistaken about."""
 
 
 @dataclass(slots=True)
 class Weather:
-    """How often things go wrong, as probabilities of one request."""
+    """How often things go wrong, as probabilities of one request or task."""
 
     request_lost: float = 0.0
     reply_lost: float = 0.0
@@ -47,10 +46,17 @@ class Weather:
     fails_after: float = 0.0
     pending: float = 0.0
     never_reported: float = 0.0
+    heart_stops: float = 0.0
+    gives_up: float = 0.0
+    misreported: float = 0.0
     refuses: float = 0.0
     refuses_to_undo: float = 0.0
     forgets: float = 0.0
-    holds: float = 0.0
+    task_returned: float = 0.0
+    task_slow: float = 0.0
+    task_told_twice: float = 0.0
+    task_made_up: float = 0.0
+    forward_lost: float = 0.0
 
 
 @dataclass(slots=True)
@@ -63,7 +69,10 @@ class Memory:
 
 @dataclass(slots=True)
 class Participants:
-    """All services. `tell` reports an outcome to the coordinators; `sick` are those that answer UNAVAILABLE, `mute` nothing."""
+    """All services. `tell` reports an outcome to the coordinators, `beat` a sign of life.
+
+    `sick` are those that answer UNAVAILABLE, `mute` nothing.
+    """
 
     loop: SimulatedLoop
     dice: random.Random
@@ -71,118 +80,29 @@ class Participants:
     history: History
     weather: Weather
     tell: Callable[[Report], None]
+    beat: Callable[[AttemptKey, Beat], None]
     sick: set[str] = field(default_factory=set)
     mute: set[str] = field(default_factory=set)
-    on_sent: Callable[[str], None] = lambda node: None
     deliveries: int = 0
-    """Requests and reports that are still on their way."""
+    """Requests, tasks and reports that are still on their way."""
     _memories: dict[str, Memory] = field(default_factory=dict)
 
-    @property
-    def names(self) -> frozenset[str]:
-        return NAMES
-
-    # The wire.
-
-    async def invoke(self, invoke: Invoke) -> Outcome:
-        node = node_of_context()
-        if self._happens("holds"):
-            self.history.held.add((invoke.saga_id, invoke.step, str(invoke.operation), invoke.attempt))
-            return Held(Cause("RESOURCE_EXHAUSTED", "no room"), self.dice.choice((0.05, 0.5, 3.0)))
-        answered: asyncio.Future[Outcome] = self.loop.create_future()
-        call = self._sent(invoke, node.id)
-        self.loop.later(invoke.timeout_seconds, self._time_out, answered)
-        self._send(invoke, answered)
-        self.on_sent(node.id)
-        try:
-            call.outcome = await answered
-        except asyncio.CancelledError:
-            call.was_cut_off = True
-            raise
-        finally:
-            call.answered_at = self.loop.now
-        return call.outcome
-
-    def _sent(self, invoke: Invoke, node: str) -> Call:
-        database = self.database
-        intent_by, intent_at = None, 0.0
-        for row in reversed(database.logs.get(invoke.saga_id, ())):
-            if (row.type, row.step, row.operation, row.attempt) == (
-                "attempt_started",
-                invoke.step,
-                invoke.operation,
-                invoke.attempt,
-            ):
-                intent_by, intent_at = row.recorded_by, row.recorded_at
-                break
-        call = Call(
-            invoke.saga_id,
-            invoke.step,
-            str(invoke.operation),
-            invoke.attempt,
-            invoke.idempotency_key,
-            invoke.input,
-            node,
-            self.loop.now,
-            invoke.timeout_seconds,
-            database.leases.get(node, 0.0),
-            intent_by,
-            intent_at,
-        )
-        self.history.calls.setdefault((call.saga_id, call.step, call.operation), []).append(call)
-        return call
-
-    def _send(self, invoke: Invoke, answered: asyncio.Future[Outcome]) -> None:
-        weather, draw, faults = self.weather, self.dice.random, self.history.faults
-        delay = 0.0005 + 0.004 * draw()
-        if draw() < weather.slow:
-            faults["request_slow"] += 1
-            delay += 2.5 * draw() * invoke.timeout_seconds
-        fate = draw()
-        if fate < weather.request_lost:
-            faults["request_lost"] += 1
-            return
-        if (fate := fate - weather.request_lost) < weather.broken:
-            faults["connection_broken"] += 1
-            self.loop.later(delay, _answer, answered, outcome_of_failure("UNAVAILABLE", "connection reset"))
-            if draw() < 0.5:
-                return
-        if (fate := fate - weather.broken) < weather.very_late:
-            faults["request_very_late"] += 1
-            delay += 30 * draw()
-        self._deliver_in(delay, invoke, answered)
-        if draw() < weather.repeated:
-            faults["request_repeated"] += 1
-            self._deliver_in(delay + 8 * draw() ** 3, invoke, None)
-
-    def _deliver_in(self, delay: float, invoke: Invoke, answered: asyncio.Future[Outcome] | None) -> None:
-        self.deliveries += 1
-        self.loop.later(delay, self._deliver, invoke, answered)
-
-    def _deliver(self, invoke: Invoke, answered: asyncio.Future[Outcome] | None) -> None:
-        self.deliveries -= 1
-        faults, draw = self.history.faults, self.dice.random
-        if invoke.participant in self.mute:
-            faults["participant_mute"] += 1
-            return
+    def perform(self, invoke: Invoke) -> Outcome:
+        """A request or a task has arrived."""
         if invoke.participant in self.sick:
-            faults["participant_sick"] += 1
-            answer: Outcome = outcome_of_failure("UNAVAILABLE", "no backend is healthy")
-        elif invoke.participant in GUARDED:
-            answer = self._guarded(invoke)
-        else:
-            answer = self._unguarded(invoke)
-        if answered is None:
-            return
-        if draw() < self.weather.reply_lost:
-            faults["reply_lost"] += 1
-            return
-        self.loop.later(0.0005 + 0.002 * draw(), _answer, answered, answer)
+            self.history.faults["participant_sick"] += 1
+            return outcome_of_failure("UNAVAILABLE", "no backend is healthy")
+        if invoke.is_poll:
+            return self._look_up(invoke)
+        self.history.performed.add(attempt_of(invoke))
+        return self._guarded(invoke) if invoke.participant in GUARDED else self._unguarded(invoke)
 
-    @staticmethod
-    def _time_out(answered: asyncio.Future[Outcome]) -> None:
-        if not answered.done():
-            _answer(answered, outcome_of_failure("DEADLINE_EXCEEDED", "no answer in time"))
+    def _look_up(self, invoke: Invoke) -> Outcome:
+        """What became of an operation that was accepted before."""
+        memory = self._memories.get(invoke.idempotency_key)
+        if memory is None:
+            return outcome_of_failure("NOT_FOUND", "nothing is known of that key")
+        return Pending() if memory.answer is None else memory.answer
 
     # Guarded participants.
 
@@ -197,19 +117,19 @@ class Participants:
         if is_action and entry.is_tombstone:
             memory.answer = _refusal("the action was compensated before it arrived")
             return memory.answer
-        if self._happens("fails_before"):
+        if self.happens("fails_before"):
             return outcome_of_failure("INTERNAL", "a bug")
         if not is_action and entry.applied and self._may_forget(invoke):
             entry.lied = True
             memory.answer = outcome_of_failure("NOT_FOUND", "no such record")
             return memory.answer
-        if self._happens("refuses" if is_action else "refuses_to_undo"):
+        if self.happens("refuses" if is_action else "refuses_to_undo"):
             memory.answer = _refusal("the rules forbid it")
             return memory.answer
-        if self._happens("pending"):
+        if self.happens("pending"):
             return self._accept(invoke, memory, entry)
         memory.answer = self._do(invoke, entry)
-        if self._happens("fails_after"):
+        if self.happens("fails_after"):
             return outcome_of_failure("UNKNOWN", "a bug after the deed")
         return memory.answer
 
@@ -220,15 +140,22 @@ class Participants:
             and row.operation == "action"
             and (row.type == "attempt_succeeded" or (row.type == "outcome_late" and b"SUCCEEDED" in row.body))
             for row in self.database.logs[invoke.saga_id]
-        ) and self._happens("forgets")
+        ) and self.happens("forgets")
 
     def _accept(self, invoke: Invoke, memory: Memory, entry: Entry) -> Outcome:
         draw = self.dice.random
-        if self._happens("never_reported"):
+        self._misreport(invoke)
+        if self.happens("never_reported"):
             memory.done_at = float("inf")
+            self._begin_to_beat(invoke, self.loop.now + _BEATS_FOR_SECONDS)
             return Pending()
         delay = 0.02 * draw() if draw() < 0.3 else 12 * draw() ** 2
         memory.done_at = self.loop.now + delay
+        self._begin_to_beat(invoke, memory.done_at)
+        if self.happens("gives_up"):
+            self._report_in(
+                0.1 + delay * draw(), invoke, Unknown(Cause(GAVE_UP, "somebody else will have to"))
+            )
         self.deliveries += 1
         self.loop.later(delay, self._work, invoke, memory, entry)
         return Pending()
@@ -238,7 +165,7 @@ class Participants:
         is_action = invoke.operation is OperationKind.ACTION
         if is_action and entry.is_tombstone:
             memory.answer = _refusal("compensated before it was done")
-        elif is_action and self._happens("refuses"):
+        elif is_action and self.happens("refuses"):
             memory.answer = _refusal("on reflection, no")
         else:
             memory.answer = self._do(invoke, entry)
@@ -258,23 +185,78 @@ class Participants:
             return Succeeded(None)
         return outcome_of_failure("NOT_FOUND", "nothing to undo")
 
-    def _happens(self, what: str) -> bool:
+    def happens(self, what: str) -> bool:
+        """Whether something goes wrong this time."""
         rate: float = getattr(self.weather, what)
         if rate and self.dice.random() < rate:
             self.history.faults[what] += 1
             return True
         return False
 
-    def _report(self, invoke: Invoke, outcome: Outcome) -> None:
-        report = Report(invoke.saga_id, invoke.step, str(invoke.operation), outcome, self.loop.now)
-        self.history.reports.setdefault((invoke.saga_id, invoke.step, str(invoke.operation)), []).append(
-            report
-        )
+    # What comes later.
+
+    def _begin_to_beat(self, invoke: Invoke, until: float) -> None:
+        """Signs of life until the work is done, if the definition asks for any."""
+        definition = self.database.definitions[self.database.sagas[invoke.saga_id].definition].definition
+        timeout = definition.step(invoke.step).operation(invoke.operation).heartbeat_seconds
+        if timeout is None:
+            return
+        if self.happens("heart_stops"):
+            until = self.loop.now + timeout * self.dice.random()
+        self.deliveries += 1
+        self._beat_in(timeout * self.dice.uniform(0.1, 0.7), invoke, timeout, until)
+
+    def _beat_in(self, delay: float, invoke: Invoke, timeout: float, until: float) -> None:
+        if self.loop.now + delay > until:
+            self.deliveries -= 1
+        else:
+            self.loop.later(delay, self._beat, invoke, timeout, until)
+
+    def _beat(self, invoke: Invoke, timeout: float, until: float) -> None:
+        beat = Beat(invoke.attempt, self.loop.now)
+        place = (invoke.saga_id, invoke.step, str(invoke.operation))
+        self.history.beats.setdefault(place, []).append(beat)
+        self.history.faults["heartbeat"] += 1
+        self.beat(attempt_of(invoke), beat)
+        self._beat_in(timeout * self.dice.uniform(0.3, 0.8), invoke, timeout, until)
+
+    def _misreport(self, invoke: Invoke) -> None:
+        """Somebody is mistaken about which attempt it was that they do not know the end of."""
+        if self.happens("misreported"):
+            attempt = max(1, invoke.attempt + self.dice.choice((-2, -1, 1, 2)))
+            if attempt == invoke.attempt:
+                attempt += 1
+            outcome = Unknown(Cause(STRAY, "it is not known what became of it"))
+            self._report_in(3 * self.dice.random(), invoke, outcome, attempt)
+
+    def _report_in(self, delay: float, invoke: Invoke, outcome: Outcome, attempt: int | None = None) -> None:
+        self.deliveries += 1
+        self.loop.later(delay, self._deliver_report, invoke, outcome, attempt)
+
+    def _deliver_report(self, invoke: Invoke, outcome: Outcome, attempt: int | None) -> None:
+        self.deliveries -= 1
+        self._report(invoke, outcome, invoke.attempt if attempt is None else attempt)
+
+    def report(self, invoke: Invoke, outcome: Outcome) -> None:
+        """Tells what became of it, by the token that came with it."""
+        self._report(invoke, outcome, invoke.attempt)
+
+    def _report(self, invoke: Invoke, outcome: Outcome, attempt: int | None = None) -> None:
+        if attempt is None:
+            attempt = invoke.attempt if self.dice.random() < 0.5 else 0
+        report = self.told(invoke, outcome, attempt)
         self.tell(report)
         if self.dice.random() < 0.25:
             self.history.faults["report_repeated"] += 1
             self.deliveries += 1
             self.loop.later(10 * self.dice.random() ** 2, self._repeat, report)
+
+    def told(self, invoke: Invoke, outcome: Outcome, attempt: int = 0) -> Report:
+        """Takes down that an outcome is being told."""
+        place = (invoke.saga_id, invoke.step, str(invoke.operation))
+        report = Report(*place, outcome, self.loop.now, attempt)
+        self.history.reports.setdefault(place, []).append(report)
+        return report
 
     def _repeat(self, report: Report) -> None:
         self.deliveries -= 1
@@ -284,15 +266,15 @@ class Participants:
 
     def _unguarded(self, invoke: Invoke) -> Outcome:
         is_action = invoke.operation is OperationKind.ACTION
-        if self._happens("fails_before") or self._happens("fails_after"):
+        if self.happens("fails_before") or self.happens("fails_after"):
             return outcome_of_failure("INTERNAL", "a bug")
-        if self._happens("refuses" if is_action else "refuses_to_undo"):
+        if self.happens("refuses" if is_action else "refuses_to_undo"):
             return _refusal("not now")
-        if not is_action and self._happens("forgets"):
+        if not is_action and self.happens("forgets"):
             return outcome_of_failure("NOT_FOUND", "never heard of it")
         outcome = Succeeded(output_of(invoke.saga_id, invoke.step) if is_action else None)
-        if self._happens("pending"):
-            if self._happens("never_reported"):
+        if self.happens("pending"):
+            if self.happens("never_reported"):
                 return Pending()
             self.deliveries += 1
             later = _refusal("thought better of it") if self.dice.random() < 0.2 else outcome
@@ -318,9 +300,6 @@ def _refusal(why: str) -> Refused:
     return Refused(Cause("FAILED_PRECONDITION", why))
 
 
-def _answer(answered: asyncio.Future[Outcome], outcome: Outcome) -> None:
-    if not answered.done():
-        answered.set_result(outcome)
-
-
-__all__ = ["GUARDED", "NAMES", "UNGUARDED", "Memory", "Participants", "Unknown", "Weather", "output_of"]
+def attempt_of(invoke: Invoke) -> AttemptKey:
+    """Which attempt a call is."""
+    return invoke.saga_id, invoke.step, str(invoke.operation), invoke.attempt

@@ -11,12 +11,14 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from saga_coordinator.engine.coordinator import Coordinator
+from saga_coordinator.engine.heartbeats import Heartbeat
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow, Unavailable
 from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.inputs import HeartbeatReceived, OutcomeReported
 from simulation.database import SimulatedDatabase
 from simulation.evidence import FINAL
-from simulation.history import Cancel, History, Report, Start, StartAnswer
+from simulation.history import AttemptKey, Beat, Cancel, History, Report, Start, StartAnswer
 from simulation.loop import Node, SimulatedLoop
 
 Ask = Callable[[Coordinator], Coroutine[Any, Any, Any]]
@@ -121,8 +123,10 @@ class Clients:
         """Tells some coordinator until one has taken it down."""
         operation = OperationKind(report.operation)
 
+        reported = OutcomeReported(report.step, operation, report.outcome, report.attempt)
+
         async def ask(coordinator: Coordinator) -> bool:
-            return await coordinator.report_outcome(report.saga_id, report.step, operation, report.outcome)
+            return (await coordinator.report(report.saga_id, reported)).is_applied
 
         def answered(answer: Any) -> bool:
             match answer:
@@ -137,6 +141,24 @@ class Clients:
             return False
 
         self.ask(ask, answered, patience=25.0)
+
+    def beat(self, attempt: AttemptKey, beat: Beat) -> None:
+        """Tells some coordinator, once, that somebody is still at a pending attempt."""
+        saga_id, step, operation, number = attempt
+        received = HeartbeatReceived(step, OperationKind(operation), number)
+
+        def answered(answer: Any) -> bool:
+            match answer:
+                case Heartbeat(is_awaited):
+                    beat.is_awaited = is_awaited
+                    beat.answered_at = self._loop.now
+                case Unavailable() | None:
+                    pass
+                case _:
+                    self.surprise("heartbeat", answer)
+            return False
+
+        self.ask(lambda coordinator: coordinator.heartbeat(saga_id, received), answered)
 
     # How to ask.
 

@@ -42,10 +42,10 @@ class Desk:
         self.streams.append(stream)
         return stream
 
-    def put(self, method: str = "charge", size: int = 0) -> Assignment:
+    def put(self, method: str = "charge", size: int = 0, ends_at: float = 10.0) -> Assignment:
         task = Task(idempotency_key=f"key {len(self.assignments)}", method=method, step="x" * size)
         outcome: asyncio.Future[Outcome] = self.loop.create_future()
-        self.assignments.append(Assignment(task, outcome, ends_at=10.0))
+        self.assignments.append(Assignment(task, outcome, ends_at))
         self.pool.put(self.assignments[-1])
         return self.assignments[-1]
 
@@ -92,6 +92,16 @@ def test_a_message_is_closed_once_it_is_large(desk: Desk) -> None:
     for _ in range(3):
         desk.put(size=BATCH_BYTES_MAX // 2 + 1)
     assert [len(message.tasks) for _, message in desk.flush()] == [2, 1]
+
+
+def test_p4_a_task_whose_time_has_passed_is_not_handed_out(desk: Desk) -> None:
+    """The process stood still, so that no timer has taken it out of the queue."""
+    worker = desk.connect(3)
+    desk.put(ends_at=1.0)
+    timely = desk.put(ends_at=1.5)
+    ((_, message),) = desk.flush()
+    assert [task.idempotency_key for task in message.tasks] == [timely.task.idempotency_key]
+    assert list(worker.given.values()) == [timely]
 
 
 def test_idle_workers_share_what_comes_at_once(desk: Desk) -> None:
