@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import structlog
@@ -42,6 +43,8 @@ LOOK_SECONDS = 0.5
 
 _PUBLISH_AGAIN_SECONDS = 0.05
 _PUBLISH_AFTER_FAILURE_SECONDS = 1.0
+_PUBLISH_EVERY_SECONDS = 30.0
+"""What was told is told again: a statement that was given up here may be carried out later, and undo what was told after it."""
 
 _log = structlog.get_logger(__name__)
 
@@ -218,8 +221,8 @@ class Workers:
                 assignment.settle(self._without_room(pool, assignment))
 
     async def _publish(self, forwarder: Forwarder) -> None:
+        await self._changed.wait()
         while True:
-            await self._changed.wait()
             self._changed.clear()
             served = {name: pool.methods for name, pool in self._pools.items() if pool.methods is not None}
             try:
@@ -229,6 +232,9 @@ class Workers:
                 self._changed.set()  # what is performed here has still to be told
                 await asyncio.sleep(_PUBLISH_AFTER_FAILURE_SECONDS)
             await asyncio.sleep(_PUBLISH_AGAIN_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PUBLISH_EVERY_SECONDS):
+                    await self._changed.wait()
 
     async def _drop_silent(self) -> None:
         """A worker whose program hangs keeps its connection."""

@@ -6,19 +6,24 @@ Each took one or two of a hundred thousand sagas. What it found more often is ke
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from saga_coordinator.engine.lease import Lease
+from saga_coordinator.participants.worker_stream import Greeting
+from saga_coordinator.participants.workers import Workers
+from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.decide import AttemptEnded, Invoke, SetTimer, StartRequested, decide
 from saga_coordinator.saga.entries import AttemptPending, AttemptStarted, Entry, StoredEntry, encode
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Pending, Refused, Succeeded
+from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.store.journal import Append, Conflict, Journal
+from simulation.loop import Node, SimulatedLoop
 
 STARTED = AttemptStarted("pay", OperationKind.ACTION, 2)
 PENDING = AttemptPending("pay", OperationKind.ACTION, 1, 12.5)
@@ -161,3 +166,51 @@ def test_a_compensation_may_be_pending_after_the_deadline_of_its_steps_action() 
         ended = AttemptEnded(step, operation, 1, outcome)
         decision = decide(definition, decision.state, ended, 10.0, 0.5)
     assert [effect.due_at for effect in decision.effects if isinstance(effect, SetTimer)] == [70.0]
+
+
+class SlowTable:
+    """Where workers are: the first statement is given up after a moment and carried out seconds later."""
+
+    def __init__(self, loop: SimulatedLoop) -> None:
+        self.told: Mapping[str, frozenset[str]] = {}
+        self._loop = loop
+        self._statements = 0
+
+    async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
+        self._statements += 1
+        if self._statements == 1:
+            self._loop.later(5.0, setattr, self, "told", served)
+            raise Unavailable("nothing was heard of the database for a while")
+        self.told = served
+
+    async def find(self, participant: str, method: str) -> str | None:
+        return None
+
+    async def forward(
+        self, coordinator_id: str, participant: str, task: Task, ends_at: float
+    ) -> Outcome | None:
+        return None
+
+    async def close(self) -> None:
+        pass
+
+
+def test_p1_where_workers_are_is_known_though_a_statement_of_long_ago_is_carried_out_last() -> None:
+    """Nobody else would ever have sent a task there."""
+    loop = SimulatedLoop(random.Random(1), is_fifo=True)
+    node = Node(loop, "coordinator", offset=0.0, pace=1.0)
+    table = SlowTable(loop)
+
+    async def serve() -> None:
+        workers = Workers(table)
+        workers.start()
+        for participant in ("depot", "kiosk"):
+            workers.admit(workers.connect(Greeting(participant, frozenset(), 1, "w", ""), lambda: None))
+            await asyncio.sleep(0.5)
+
+    node.spawn(serve())
+    loop.run(lambda: loop.now > 6.0, 6.0)
+    assert set(table.told) == {"depot"}
+    loop.run(lambda: loop.now > 60.0, 60.0)
+    assert set(table.told) == {"depot", "kiosk"}
+    loop.close()
