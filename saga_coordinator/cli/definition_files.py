@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from saga_coordinator.cli.options import Failure
 from saga_coordinator.config import Document, FileFaulty, read_documents
 from saga_coordinator.pb.saga.v1 import definition_pb2
+from saga_coordinator.saga.declared import used_steps
 from saga_coordinator.saga.errors import InvalidDefinition
 from saga_coordinator.saga.parsing import parse_definition
 
@@ -23,14 +24,22 @@ TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Valid:
-    """A definition that was read from a file, and has no faults."""
+    """A definition that was read from a file, and has no faults as far as that can be known here."""
 
     document: Document
     message: definition_pb2.Definition
 
+    @property
+    def needs_coordinator(self) -> bool:
+        """Whether only a coordinator knows it whole, by the steps that participants have declared."""
+        return bool(used_steps(self.document.content))
 
-def read_definitions(files: Sequence[Path]) -> list[Valid]:
-    """Every definition of every file. Raises Failure with all faults of all of them."""
+
+def read_definitions(files: Sequence[Path], *, may_use: bool = False) -> list[Valid]:
+    """Every definition of every file. Raises Failure with all faults of all of them.
+
+    With `may_use`, those that use declared steps are left for a coordinator to check; without, they are faults.
+    """
     valid: list[Valid] = []
     faults: list[str] = []
     for file in files:
@@ -41,7 +50,8 @@ def read_definitions(files: Sequence[Path]) -> list[Valid]:
             continue
         for document in documents:
             try:
-                parse_definition(document.content)
+                if not (may_use and used_steps(document.content)):
+                    parse_definition(document.content)
                 message = json_format.ParseDict(document.content, definition_pb2.Definition())
             except InvalidDefinition as error:
                 faults += [f"{document.locate(fault.path)}: {fault}" for fault in error.faults]

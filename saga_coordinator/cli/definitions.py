@@ -38,28 +38,27 @@ def definition() -> None:
 @address_flag
 def validate(files: tuple[Path, ...], live: bool, address: str) -> None:
     """Check the definitions in FILES; exit with 1 when any has a fault. No coordinator is needed unless --live."""
-    read = read_definitions(files)
+    read = read_definitions(files, may_use=live)
     if live:
-        _check_live(read, address)
+        with grpc.insecure_channel(address) as channel:
+            _check(read, DefinitionServiceStub(channel), address, live=True)
     for valid in read:
         click.echo(f"{valid.document.source}: {valid.message.name} is valid")
 
 
-def _check_live(read: Sequence[Valid], address: str) -> None:
-    """Raises Failure with all faults of all definitions."""
+def _check(read: Sequence[Valid], stub: DefinitionServiceStub, address: str, *, live: bool) -> None:
+    """Raises Failure with all faults that the coordinator finds in any of the definitions."""
     faults: list[str] = []
-    with grpc.insecure_channel(address) as channel:
-        stub = DefinitionServiceStub(channel)
-        for valid in read:
-            request = definition_service_pb2.ValidateDefinitionRequest(definition=valid.message, live=True)
-            try:
-                response = stub.ValidateDefinition(request, timeout=LIVE_TIMEOUT_SECONDS)
-            except grpc.RpcError as error:
-                raise refusal(error, address, valid.document) from None
-            faults += [
-                f"{valid.document.locate(fault.path)}: {fault.path}: {fault.description}"
-                for fault in response.faults
-            ]
+    for valid in read:
+        request = definition_service_pb2.ValidateDefinitionRequest(definition=valid.message, live=live)
+        try:
+            response = stub.ValidateDefinition(request, timeout=LIVE_TIMEOUT_SECONDS)
+        except grpc.RpcError as error:
+            raise refusal(error, address, valid.document) from None
+        faults += [
+            f"{valid.document.locate(fault.path)}: {fault.path}: {fault.description}"
+            for fault in response.faults
+        ]
     if faults:
         raise Failure(*faults)
 
@@ -72,9 +71,10 @@ def apply(files: tuple[Path, ...], address: str) -> None:
 
     A definition whose content has not changed keeps its version; a changed one gets the next.
     """
-    read = read_definitions(files)
+    read = read_definitions(files, may_use=True)
     with grpc.insecure_channel(address) as channel:
         stub = DefinitionServiceStub(channel)
+        _check([valid for valid in read if valid.needs_coordinator], stub, address, live=False)
         for valid in read:
             request = definition_service_pb2.RegisterDefinitionRequest(definition=valid.message)
             try:

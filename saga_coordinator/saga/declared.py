@@ -6,11 +6,12 @@ then on it says everything itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, TypeGuard
 
 from saga_coordinator.saga.errors import Fault, InvalidDefinition
 from saga_coordinator.saga.input_schema import compile_schema
+from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.schema_diff import compare_schemas
 
@@ -70,11 +71,13 @@ def used_steps(spec: Any) -> frozenset[str]:
     return frozenset(step["use"] for _, step in _steps(spec, "") if _is_use(step.get("use")))
 
 
-def expanded(spec: Mapping[str, Any], declarations: Declarations) -> dict[str, Any]:
+def expanded(
+    spec: Mapping[str, Any], declarations: Declarations, limits: Limits = DEFAULT_LIMITS
+) -> dict[str, Any]:
     """The definition, in its canonical JSON form, with every `use` replaced by what was declared.
 
     Raises:
-        InvalidDefinition: it uses what nobody has declared, or in a way that does not fit; with every such fault.
+        InvalidDefinition: it uses what nobody has declared, or in a way that does not fit; with every other fault that it has.
     """
     copied: dict[str, Any] = _copied(spec)
     faults: list[Fault] = []
@@ -96,8 +99,16 @@ def expanded(spec: Mapping[str, Any], declarations: Declarations) -> dict[str, A
         else:
             _expand(step, path, declared, faults)
     if faults:
-        raise InvalidDefinition(faults)
+        raise InvalidDefinition([*faults, *_other_faults(copied, limits, {fault.path for fault in faults})])
     return copied
+
+
+def _other_faults(spec: Mapping[str, Any], limits: Limits, told: Set[str]) -> list[Fault]:
+    try:
+        parse_definition(spec, limits)
+    except InvalidDefinition as error:
+        return [fault for fault in error.faults if fault.path not in told]
+    return []
 
 
 def _is_use(use: object) -> TypeGuard[str]:

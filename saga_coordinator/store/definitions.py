@@ -99,7 +99,7 @@ class Definitions:
         """The definition as it would be stored. Raises InvalidDefinition for what nobody has declared, and Unavailable."""
         if not used_steps(spec):
             return spec
-        return expanded(spec, await self.declared.used_by(spec))
+        return expanded(spec, await self.declared.used_by(spec), self._limits)
 
     async def get(self, name: str, version: int = 0) -> RegisteredDefinition:
         """The content of a version, deleted or not; for 0, of what a start would get, or the newest if all are deprecated.

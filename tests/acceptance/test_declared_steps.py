@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest
 from saga_coordinator.pb.saga.v1.worker_service_pb2_grpc import WorkerServiceStub
-from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Shop
+from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Serving, Shop, run_here
 from tests.acceptance.test_rpc import Refused
 
 QUICK: dict[str, Any] = {
@@ -133,3 +134,37 @@ def test_faults(client: Client, declare: Any) -> None:
     )
     (fault,) = client.definitions.ValidateDefinition(request, timeout=PATIENCE_SECONDS).faults
     assert fault.path == "steps[0].use"
+
+
+FILE = """name: filed
+steps:
+  - name: sell
+    use: shop.sell
+    action: {input: {thing: "${input.thing}"}}
+"""
+
+
+def test_files_that_use_declared_steps_are_applied_checked_and_printed(
+    client: Client, coordinator: Serving, declare: Any, tmp_path: Path
+) -> None:
+    declare(QUICK)
+    right, wrong, stored = tmp_path / "right.yaml", tmp_path / "wrong.yaml", tmp_path / "stored.yaml"
+    right.write_text(FILE)
+    wrong.write_text(FILE.replace("filed", "wrong").replace("shop.sell", "shop.lend") + "max_parallel: -1\n")
+    at = ("--address", coordinator.address)
+    faulty = run_here("definition", "apply", *at, right, wrong)
+    assert faulty.returncode == 1
+    assert [line.removeprefix(f"error: {wrong}:").split(": ")[:2] for line in faulty.stderr.splitlines()] == [
+        ["4", "steps[0].use"],
+        ["6", "max_parallel"],
+    ]
+    assert run_here("definition", "list", *at, "filed").stdout == "", (
+        "one with a fault keeps all from being applied"
+    )
+
+    assert run_here("definition", "validate", "--live", *at, right).returncode == 0
+    assert run_here("definition", "apply", *at, right).stdout == "filed version 1 (created)\n"
+    assert run_here("definition", "apply", *at, right).stdout == "filed version 1 (unchanged)\n"
+    assert "have one check" in run_here("definition", "simulate", right).stderr
+    stored.write_text(run_here("definition", "get", *at, "filed").stdout)
+    assert run_here("definition", "simulate", stored).returncode == 0

@@ -58,6 +58,10 @@ class Warehouse:
         database.close()
         return found
 
+    def run(self, *arguments: str) -> str:
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True).stdout
+
     def close(self) -> None:
         self.process.terminate()
         self.process.communicate(timeout=30)
@@ -80,8 +84,8 @@ def test_the_warehouse_takes_part_in_sagas(
         assert done.returncode == 0, done.stderr
     client = connect(program.address)
 
-    def send(order: str, books: int) -> dict[str, Any]:
-        start = StartSagaRequest(definition="parcel", start_key=order)
+    def send(order: str, books: int, definition: str = "parcel") -> dict[str, Any]:
+        start = StartSagaRequest(definition=definition, start_key=order)
         start.input.struct_value.update({"order_id": order, "books": books})
         saga_id = client.sagas.StartSaga(start, timeout=10).saga.saga_id
         client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=30)
@@ -97,6 +101,15 @@ def test_the_warehouse_takes_part_in_sagas(
     second = send("o-2", 2)
     assert second["status"] == "SAGA_STATUS_COMPENSATED"
     assert second["failure"]["message"] == "not enough of ribbon"
+    assert warehouse.stock() == {"book": 7, "ribbon": 0}
+
+    for said in ("declared\n", "declared before\n"):
+        assert warehouse.run("declare.py", program.address) == said
+    apply = ("definition", "apply", "--address", program.address)
+    assert run_here(*apply, warehouse.folder / "gift.yaml").returncode == 0
+    gift = send("o-3", 0, "gift")
+    assert (gift["status"], gift["failure"]["step"]) == ("SAGA_STATUS_COMPENSATED", "ribbon")
+    assert [step["status"] for step in gift["steps"]] == ["STEP_STATUS_COMPENSATED", "STEP_STATUS_FAILED"]
     assert warehouse.stock() == {"book": 7, "ribbon": 0}
 
 
