@@ -3,6 +3,11 @@
 Real processes, a real Postgres that syncs every commit, every step durable, and every part on this machine's cores. Sections:
 
     systems    sagas a second and latency: ours, the bare relay, and peers, taking turns
+    floors     commits alone, the journal alone
+    costs      round trips, statements, and the coordinator's time by room
+    growth     beside ended and sleeping sagas, and started beside unfinished ones
+    scenario   a shop's hours in compressed time: spikes, a gateway that fails and is slow at times
+    faults     one of three coordinators killed; a participant that hangs
 
 What is measured is printed and kept in bench/results/latest.json, section by section.
 """
@@ -22,10 +27,15 @@ from typing import Any, Final
 import uvloop
 
 from bench.comparison import Comparison, print_table
+from bench.costs import costs
+from bench.faults import faults
+from bench.floors import floors
+from bench.growth import growth
 from bench.machine import machine
 from bench.ours import WAYS, BareRelay, Coordinators, Ours
 from bench.peer_systems import PythonPeer, RestatePeer
 from bench.record import Record, Shape, write_section
+from bench.scenario import scenario
 from bench.system import Site, System
 
 
@@ -74,8 +84,42 @@ async def _systems(site: Site, extent: Extent) -> list[Record]:
     return records
 
 
+async def _floors(site: Site, extent: Extent) -> Any:
+    return await floors(site, extent.seconds, extent.rounds)
+
+
+async def _costs(site: Site, extent: Extent) -> Any:
+    return await costs(site, extent.seconds)
+
+
+async def _growth(site: Site, extent: Extent) -> Any:
+    return await growth(
+        site,
+        ended=(0, 1_000_000, 10_000_000) if extent.is_full else (0, 100_000),
+        sleeping=1_000_000 if extent.is_full else 100_000,
+        unfinished=(1, 1000, 10_000, 50_000) if extent.is_full else (1, 1000),
+        seconds=extent.seconds,
+        rounds=extent.rounds,
+    )
+
+
+async def _scenario(site: Site, extent: Extent) -> Any:
+    return await scenario(site, 6 if extent.is_full else 1)
+
+
+async def _faults(site: Site, extent: Extent) -> Any:
+    return await faults(site, 2 * extent.seconds, extent.rounds if extent.is_full else 1)
+
+
 Section = Callable[[Site, Extent], Awaitable[Any]]
-SECTIONS: Final[Mapping[str, Section]] = {"systems": _systems}
+SECTIONS: Final[Mapping[str, Section]] = {
+    "systems": _systems,
+    "floors": _floors,
+    "costs": _costs,
+    "growth": _growth,
+    "scenario": _scenario,
+    "faults": _faults,
+}
 
 
 @contextmanager
@@ -94,7 +138,7 @@ async def _measure(names: list[str], extent: Extent) -> None:
         # Each section on a Postgres of its own: what one leaves to be vacuumed is not the next one's.
         with _folder() as folder:
             async with Site(folder) as site:
-                print(f"\n{name}")
+                print(f"\n{name}", flush=True)
                 write_section(name, await SECTIONS[name](site, extent), settings)
 
 

@@ -19,16 +19,21 @@ from saga_client.v1 import participant_service_pb2 as participant
 from saga_client.v1 import participant_service_pb2_grpc as participant_grpc
 
 HANG_SECONDS = 600.0
+SLOW_SECONDS = 0.5
 
 
 class Participant(participant_grpc.ParticipantServiceServicer):
-    """Refuses the action of the step that the saga's input names in `refuse`; hangs where the method is `hang`."""
+    """Refuses the action of the step that the input names in `refuse`. A method `hang`, `slow` or `away` does as it says."""
 
     async def Execute(  # noqa: N802  # the RPC's name
         self, request: participant.ExecuteRequest, context: Any
     ) -> participant.ExecuteResponse:
         if request.method == "hang":
             await asyncio.sleep(HANG_SECONDS)
+        if request.method == "slow":
+            await asyncio.sleep(SLOW_SECONDS)
+        if request.method == "away":
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "as asked")
         if request.input.struct_value.fields["refuse"].string_value == request.step:
             await context.abort(grpc.StatusCode.FAILED_PRECONDITION, "as asked")
         return participant.ExecuteResponse()

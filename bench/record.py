@@ -146,9 +146,15 @@ def read(path: Path = LATEST) -> dict[str, Any]:
 def write_section(name: str, content: Any, settings: Mapping[str, Any], path: Path = LATEST) -> None:
     """Puts a section into the file in place of its last version, stamped; the others stay as they were."""
     found = read(path)
-    if isinstance(content, list):
-        content = [asdict(each) if isinstance(each, Record) else each for each in content]
     taken_at = datetime.now(UTC).isoformat(timespec="seconds")
-    found[name] = {"taken_at": taken_at, "settings": dict(settings), "measured": content}
+    found[name] = {"taken_at": taken_at, "settings": dict(settings), "measured": _plain(content)}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, Record):
+        return asdict(content)
+    if isinstance(content, dict):
+        return {name: _plain(value) for name, value in content.items()}
+    return [_plain(each) for each in content] if isinstance(content, list) else content

@@ -52,6 +52,7 @@ class Site:
             self._stack.enter_context(self.postgres)
         if self.has_statements:
             self.ask("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+            self.count_statements("none")
         for name, port in self.participant_ports.items():
             log = self.folder / f"{name}.log"
             popen = self._stack.enter_context(
@@ -72,6 +73,11 @@ class Site:
             cursor = connection.execute(query.encode())
             return cursor.fetchall() if cursor.description else []
 
+    def count_statements(self, which: str) -> None:
+        """`top` where round trips are counted, else `none`, so that no other figure bears its cost."""
+        self.ask(f"ALTER SYSTEM SET pg_stat_statements.track = '{which}'")
+        self.ask("SELECT pg_reload_conf()")
+
     def make_database(self, name: str) -> str:
         """Makes it anew; returns its URL."""
         self.ask(f'DROP DATABASE IF EXISTS "{name}"')
@@ -83,8 +89,6 @@ _POSTGRES = (
     "shared_buffers=512MB",
     "max_wal_size=4GB",
     "max_connections=200",
-    # Switched on where round trips are counted, so that no other figure bears its cost.
-    "pg_stat_statements.track=none",
 )
 
 
