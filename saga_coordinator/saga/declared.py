@@ -6,7 +6,7 @@ then on it says everything itself.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeGuard
 
 from saga_coordinator.saga.errors import Fault, InvalidDefinition
@@ -103,7 +103,7 @@ def expanded(
     return copied
 
 
-def _other_faults(spec: Mapping[str, Any], limits: Limits, told: Set[str]) -> list[Fault]:
+def _other_faults(spec: Mapping[str, Any], limits: Limits, told: set[str]) -> list[Fault]:
     try:
         parse_definition(spec, limits)
     except InvalidDefinition as error:
