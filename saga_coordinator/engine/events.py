@@ -15,7 +15,8 @@ from saga_coordinator.store.events import Event
 DELIVERIES_AT_ONCE = 32
 
 Tell = Callable[[str, EventArrived], Awaitable[bool]]
-"""Has a saga told of an event; whether it counted there. Raises NotPossibleNow when no step waits for events any more."""
+"""Has a saga told of an event; whether it counted there, False where it had come before. Raises NotPossibleNow when no step waits
+for events any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +44,20 @@ class Publishing:
             return Published(0)
         limit = asyncio.Semaphore(DELIVERIES_AT_ONCE)
 
-        async def tell(saga_id: str) -> bool:
+        async def tell(saga_id: str) -> bool | None:
             async with limit:
                 try:
                     return await self._tell(saga_id, _arrived(event))
                 except (NotFound, NotPossibleNow):  # it has ended meanwhile
-                    return False
+                    return None
 
         waiting = await self._events.waiting(event.event_id)
-        counted = sum(await asyncio.gather(*(tell(saga_id) for saga_id in waiting)))
-        if counted:
+        told = await asyncio.gather(*(tell(saga_id) for saga_id in waiting))
+        if any(
+            answer is not None for answer in told
+        ):  # who has it may have been told twice by its coordinator
             await self._events.matched(event.event_id)
-        return Published(counted)
+        return Published(sum(answer is True for answer in told))
 
     async def look(self, wanted: LookForEvent) -> EventArrived | None:
         """An event that came before the saga waited for it. Raises Unavailable."""

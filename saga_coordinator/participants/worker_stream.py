@@ -51,6 +51,10 @@ class Assignment:
         self.stream: Stream | None = None
         self.timer: asyncio.TimerHandle | None = None
 
+    def may_be_given(self, now: float) -> bool:
+        """Whether somebody waits for it still, and in time. Who was told that it was not made may have it made anew."""
+        return not self.outcome.done() and now < self.ends_at
+
     def settle(self, outcome: Outcome) -> None:
         """Tells whoever waits; nothing happens when nobody does."""
         if self.timer is not None:
@@ -295,8 +299,8 @@ class Stream:
             self._rejections = []
         room = BATCH_BYTES_MAX
         for assignment in self._pool.take(self):
-            if assignment.ends_at <= now:
-                continue  # the process stood still; that it was not handed out is what whoever waits is about to be told
+            if not assignment.may_be_given(now):
+                continue
             parts.append(self._give(assignment, now))
             room -= len(parts[-1])
             if room <= 0:

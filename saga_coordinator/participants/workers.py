@@ -207,8 +207,11 @@ class Workers:
             self._looking.discard(pool.participant)
 
     async def _forward_queued(self, forwarder: Forwarder, pool: Pool, assignment: Assignment) -> None:
+        now = asyncio.get_running_loop().time()
+        if not assignment.may_be_given(now):
+            return
         assignment.is_given = True
-        left = assignment.ends_at - asyncio.get_running_loop().time()
+        left = assignment.ends_at - now
         outcome = await self._elsewhere(forwarder, pool, assignment.task, assignment.ends_at)
         if outcome is not None:
             assignment.settle(outcome)

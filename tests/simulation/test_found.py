@@ -12,16 +12,19 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from saga_coordinator.engine.events import Publishing
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.participants.worker_stream import Greeting
 from saga_coordinator.participants.workers import Workers
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.decide import AttemptEnded, Invoke, SetTimer, StartRequested, decide
 from saga_coordinator.saga.entries import AttemptPending, AttemptStarted, Entry, StoredEntry, encode
-from saga_coordinator.saga.errors import OwnershipLost, Unavailable
+from saga_coordinator.saga.errors import NotPossibleNow, OwnershipLost, Unavailable
 from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.inputs import EventArrived
 from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded
 from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import Append, Conflict, Journal
 from simulation.loop import Node, SimulatedLoop
 
@@ -214,3 +217,43 @@ def test_p1_where_workers_are_is_known_though_a_statement_of_long_ago_is_carried
     loop.run(lambda: loop.now > 60.0, 60.0)
     assert set(table.told) == {"depot", "kiosk"}
     loop.close()
+
+
+class OneEvent:
+    """Keeps one event; `taken` once nobody else is to get it."""
+
+    def __init__(self) -> None:
+        self.taken = False
+
+    async def keep(self, event: Event) -> bool:
+        return not self.taken
+
+    async def waiting(self, event_id: str) -> list[str]:
+        return ["saga"]
+
+    async def matched(self, event_id: str) -> None:
+        self.taken = True
+
+    async def take(self, saga_id: str, name: str, correlation: str) -> Event | None:
+        raise AssertionError("nobody looks for it here")
+
+    async def tidy(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_taken"), [(True, True), (False, True), (NotPossibleNow("over"), False)]
+)
+async def test_p9_an_event_that_its_saga_says_it_had_before_is_not_kept_for_another(
+    answer: bool | NotPossibleNow, *, is_taken: bool
+) -> None:
+    """Its coordinator took the letter up twice, and the answer to the first time got lost."""
+    events = OneEvent()
+
+    async def tell(saga_id: str, event: EventArrived) -> bool:
+        if isinstance(answer, NotPossibleNow):
+            raise answer
+        return answer
+
+    published = await Publishing(events, tell).publish(Event("e", "paid", "order-1", None))
+    assert (published.sagas, events.taken) == (int(answer is True), is_taken)

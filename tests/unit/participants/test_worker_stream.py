@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from saga_coordinator.participants.worker_stream import BATCH_BYTES_MAX, Assignment, Greeting, Pool, Stream
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task, WorkResponse
-from saga_coordinator.saga.outcome import Cause, Outcome, Succeeded, Unknown
+from saga_coordinator.saga.outcome import Cause, Held, Outcome, Succeeded, Unknown
 
 METHODS = ("charge", "refund")
 
@@ -102,6 +102,14 @@ def test_p4_a_task_whose_time_has_passed_is_not_handed_out(desk: Desk) -> None:
     ((_, message),) = desk.flush()
     assert [task.idempotency_key for task in message.tasks] == [timely.task.idempotency_key]
     assert list(worker.given.values()) == [timely]
+
+
+def test_p2_a_task_that_was_told_to_be_held_is_not_handed_out(desk: Desk) -> None:
+    """Whoever waited has not yet taken it out of the queue; nobody would undo what is done of it."""
+    desk.put().settle(Held(Cause("UNAVAILABLE", "no worker"), 6.0))
+    worker = desk.connect(3)
+    assert desk.flush() == []
+    assert worker.given == {}
 
 
 def test_idle_workers_share_what_comes_at_once(desk: Desk) -> None:
