@@ -101,7 +101,7 @@ def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH, focus: Focus = _EVERYTHIN
     for _ in range(dice.choice((2, 3, 3, 4))):
         cluster.boot()
     surroundings.crew.hire()
-    _make_definitions(database, dice, focus.kinds)
+    _make_definitions(database, dice, focus)
     _plan_starts(sagas, loop, dice, clients, visitors, history, focus.sharing)
 
     def is_over() -> bool:
@@ -143,7 +143,7 @@ def _surround(
     return Surroundings(wire, network, exchange, Crew(network, participants, random.Random(dice.random())))
 
 
-def _make_definitions(database: SimulatedDatabase, dice: random.Random, focus: tuple[str, ...]) -> None:
+def _make_definitions(database: SimulatedDatabase, dice: random.Random, focus: Focus) -> None:
     """Each may run those made before it as sagas of its own."""
     names: list[str] = []
     for number in range(_DEFINITIONS):

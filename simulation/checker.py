@@ -25,6 +25,7 @@ from simulation.judge_calls import judge_calls
 from simulation.judge_end import judge_end
 from simulation.judge_family import judge_family
 from simulation.judge_log import judge_log
+from simulation.judge_rooms import judge_beats, judge_rooms
 from simulation.judge_waits import judge_published, judge_waits
 
 
@@ -35,6 +36,7 @@ class Verdict:
     seed: int
     sagas: int
     faults: Counter[str]
+    met: Counter[str]
     violations: list[Violation] = field(default_factory=list)
     rows_seen: set[str] = field(default_factory=set)
     ends: Counter[str] = field(default_factory=Counter)
@@ -49,7 +51,7 @@ ALL_ROWS = frozenset(
 def judge(batch: Batch) -> Verdict:
     """Everything that is wrong with a batch."""
     history, database = batch.history, batch.database
-    verdict = Verdict(batch.seed, len(database.sagas), history.faults)
+    verdict = Verdict(batch.seed, len(database.sagas), history.faults, history.met)
     verdict.violations += [Violation("defect", "", what) for what in history.defects]
     verdict.violations += [Violation("P1", saga_id, "it never settled") for saga_id in history.unsettled]
     evidences = _evidences(batch)
@@ -60,6 +62,7 @@ def judge(batch: Batch) -> Verdict:
         ] += 1
         verdict.violations += _judge_saga(evidence, evidences, verdict.rows_seen)
     verdict.violations += judge_published(history, evidences, CALM_AT_SECONDS)
+    verdict.violations += judge_rooms(history)
     _judge_starts(batch, verdict)
     _judge_cancels(batch, evidences, verdict)
     for saga_id, at, has_ended in history.waits:
@@ -99,6 +102,7 @@ def _judge_saga(evidence: Evidence, evidences: dict[str, Evidence], rows_seen: s
         judge_log(evidence)
         judge_waits(evidence)
         judge_calls(evidence)
+        judge_beats(evidence, CALM_AT_SECONDS)
         judge_family(evidence, evidences)
         judge_end(evidence)
     except (ArithmeticError, AssertionError, AttributeError, LookupError, StopIteration) as error:

@@ -23,11 +23,16 @@ _DEPTH_MAX = 2
 class Focus:
     """What a batch is mostly about, where a rare fault is sought.
 
-    `kinds` of steps are most of them, and a saga shares its order with the one before with the probability `sharing`.
+    `kinds` of steps are most of them, calls go to `participants`, and a saga shares its order with the one before with the
+    probability `sharing`.
     """
 
     kinds: tuple[str, ...] = ()
+    participants: tuple[str, ...] = ()
     sharing: float = 0.15
+
+
+_EVERYTHING = Focus()
 
 
 @dataclass(slots=True)
@@ -37,7 +42,7 @@ class _Sketch:
     dice: random.Random
     children: Sequence[str] = ()
     is_flat: bool = True
-    focus: tuple[str, ...] = ()
+    focus: Focus = _EVERYTHING
     names: int = 0
     plain: set[str] = field(default_factory=set)
     """Steps that are sure to have an output once they are over."""
@@ -48,10 +53,10 @@ class _Sketch:
 
 
 def random_definition(
-    name: str, dice: random.Random, children: Sequence[str] = (), focus: tuple[str, ...] = ()
+    name: str, dice: random.Random, children: Sequence[str] = (), focus: Focus = _EVERYTHING
 ) -> dict[str, Any]:
     """The canonical JSON form of a definition, valid whatever the dice say."""
-    sketch = _Sketch(dice, children, is_flat=dice.random() < 0.5 and not focus, focus=focus)
+    sketch = _Sketch(dice, children, is_flat=dice.random() < 0.5 and not focus.kinds, focus=focus)
     count = dice.choice((1, 2, 2, 3, 3, 3, 4, 4, 5, 6))
     pivot = dice.randrange(count) if dice.random() < 0.45 else None
     definition: dict[str, Any] = {
@@ -129,7 +134,7 @@ def _step(
             if depth < _DEPTH_MAX:
                 kinds += ["switch", "for_each", "repeat"]
         kind = dice.choice(kinds)
-        if sought := [each for each in sketch.focus if each in kinds]:
+        if sought := [each for each in sketch.focus.kinds if each in kinds]:
             kind = dice.choice((kind, *sought * 2))
     match kind:
         case "call":
@@ -178,6 +183,8 @@ def _call(
     if dice.random() < 0.1:
         given["maybe"] = "${input.maybe}"
     participant = dice.choice(GUARDED) if dice.random() < 0.8 else dice.choice(UNGUARDED)
+    if sketch.focus.participants:
+        participant = dice.choice(sketch.focus.participants)
     step: dict[str, Any] = {"name": name, "action": _operation(participant, given, dice, patience=1)}
     if is_pivot:
         step["pivot"] = True

@@ -193,6 +193,10 @@ class History:
     books: dict[tuple[str, str], Entry] = field(default_factory=dict)
     """(saga, step) -> what its guarded participant did."""
     faults: Counter[str] = field(default_factory=Counter)
+    met: Counter[str] = field(default_factory=Counter)
+    """How often coordinators had to do what is done only now and then: hold an attempt, hand out a task, forward it."""
+    crowded: list[tuple[str, str]] = field(default_factory=list)
+    """Sagas for which somebody was asked to do more than they take, or called against an operator's will, and how."""
     defects: list[str] = field(default_factory=list)
     """What no program should do, whatever the history: unhandled exceptions, violated constraints."""
     ended_at: float = 0.0

@@ -78,7 +78,7 @@ def _mutant(
     *breaks: str, about: tuple[str, ...] = (), sharing: float = 0.15
 ) -> Callable[[Callable[[], Patches]], Callable[[], Patches]]:
     def enlist(patches: Callable[[], Patches]) -> Callable[[], Patches]:
-        focus = Focus(about, sharing)
+        focus = Focus(about, (), sharing)
         MUTANTS.append(Mutant(patches.__name__.strip("_"), breaks, patches, focus))
         return patches
 

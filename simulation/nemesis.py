@@ -144,7 +144,7 @@ class Cluster:
     async def _begin(self, node: Node, coordinator: Coordinator) -> None:
         """As `app.App.start`."""
         room, workers, service = self._rooms[node.id]
-        room.gates.force(self.forced)
+        room.force(self.forced)
         try:
             await coordinator.start()
         except Unavailable:
@@ -374,7 +374,7 @@ class Nemesis:
 
     def _tell_forced(self) -> None:
         forced = dict(self._cluster.forced)
-        self._cluster.tell_all(lambda room: room.gates.force(forced))
+        self._cluster.tell_all(lambda room: room.force(forced))
 
     def _change_limits(self) -> None:
         self._faults["limits_changed"] += 1

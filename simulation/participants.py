@@ -216,7 +216,7 @@ class Participants:
         beat = Beat(invoke.attempt, self.loop.now)
         place = (invoke.saga_id, invoke.step, str(invoke.operation))
         self.history.beats.setdefault(place, []).append(beat)
-        self.history.faults["heartbeat"] += 1
+        self.history.met["heartbeat"] += 1
         self.beat(attempt_of(invoke), beat)
         self._beat_in(timeout * self.dice.uniform(0.3, 0.8), invoke, timeout, until)
 

@@ -29,6 +29,7 @@ class Summary:
     batches: int = 0
     sagas: int = 0
     faults: Counter[str] = field(default_factory=Counter)
+    met: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     rows_seen: set[str] = field(default_factory=set)
     broken: dict[int, list[Violation]] = field(default_factory=dict)
@@ -41,6 +42,7 @@ class Summary:
         self.batches += 1
         self.sagas += verdict.sagas
         self.faults += verdict.faults
+        self.met += verdict.met
         self.ends += verdict.ends
         self.rows_seen |= verdict.rows_seen
         if verdict.violations:
@@ -51,6 +53,7 @@ class Summary:
         yield "faults:"
         for kind, count in self.faults.most_common():
             yield f"  {count:8d} {kind}"
+        yield "met: " + ", ".join(f"{count} {what}" for what, count in self.met.most_common())
         reachable = ALL_ROWS - _UNREACHABLE
         seen = self.rows_seen & reachable
         yield f"coverage: {len(seen)} of {len(reachable)} rows of the transition tables"

@@ -133,8 +133,8 @@ class Connection:
             self.tasks[task.task_id] = wire.questions[key]
         else:
             self.tasks[task.task_id], call = wire.asked[key]
-            wire.history.faults["task_handed_out"] += 1
-            wire.history.faults["task_forwarded"] += call.node != self.node.id
+            wire.history.met["task_handed_out"] += 1
+            wire.history.met["task_forwarded"] += call.node != self.node.id
             handed = Handed(self.node.id, self.number, self._loop.now)
             wire.history.handed.setdefault(key, []).append(handed)
             if call.node == self.node.id:  # else it was sent when it was forwarded

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from saga_coordinator.participants import calls
+from saga_coordinator.participants.breaker import Forced
 from saga_coordinator.participants.directory import Directory
 from saga_coordinator.participants.workers import Workers
 from saga_coordinator.saga.decide import Invoke
@@ -23,6 +25,8 @@ from simulation.loop import Node, SimulatedLoop, node_of_context
 from simulation.participants import Participants, attempt_of
 
 PAYLOAD_BYTES_MAX = 1 << 20
+_MOMENT_SECONDS = 0.1
+"""A call that had been let through goes on."""
 
 
 @dataclass(slots=True)
@@ -146,6 +150,26 @@ class Room(calls.Participants):
         super().__init__(directory, payload_bytes_max=PAYLOAD_BYTES_MAX, workers=workers)
         self._node = node
         self._wire = wire
+        self._limits = dict.fromkeys(directory.names, 0.0)
+        self._in_flight: Counter[str] = Counter()
+        self._forbidden: dict[str, float] = {}
+        """Who is not to be called, and since when."""
+        self.replace(directory)
+
+    def replace(self, directory: Directory) -> None:
+        super().replace(directory)
+        for name, limit in self._limits.items():  # what was begun under wider limits goes on
+            participant = directory.get(name)
+            now = participant.limits.concurrency if participant else None
+            self._limits[name] = max(limit, float("inf") if now is None else now)
+
+    def force(self, forced: Mapping[str, Forced]) -> None:
+        """As operators want the breakers."""
+        self.gates.force(forced)
+        now = self._wire.loop.now
+        self._forbidden = {
+            name: self._forbidden.get(name, now) for name, how in forced.items() if how is Forced.OPEN
+        }
 
     async def invoke(self, call: Invoke) -> Outcome:
         if call.is_poll:
@@ -166,7 +190,7 @@ class Room(calls.Participants):
         return outcome
 
     async def _inquire(self, call: Invoke) -> Outcome:
-        self._wire.history.faults["asked_about_pending"] += 1
+        self._wire.history.met["asked_about_pending"] += 1
         self._wire.questions[attempt_of(call)] = call
         outcome = await super().invoke(call)
         if is_decisive_status(outcome):
@@ -178,15 +202,22 @@ class Room(calls.Participants):
         history = self._wire.history
         history.held.add(attempt_of(call))
         is_back = call.participant in WORKERS and held.cause.code == "UNAVAILABLE"
-        history.faults["held_for_a_worker" if is_back else f"held_{held.cause.code.lower()}"] += 1
+        history.met["held_for_a_worker" if is_back else f"held_{held.cause.code.lower()}"] += 1
         made = history.calls.get((call.saga_id, call.step, str(call.operation)), [])
         if asked in made and call.participant in WORKERS:
             made.remove(asked)
 
     async def _attempt(self, call: Invoke) -> Outcome:
-        if call.participant in WORKERS:
-            return await super()._attempt(call)
-        return await self._wire.invoke(call)
+        name, crowded = call.participant, self._wire.history.crowded
+        self._in_flight[name] += 1
+        if self._in_flight[name] > self._limits[name]:
+            crowded.append((call.saga_id, f"{name} takes {self._limits[name]} calls, and got one more"))
+        if self._forbidden.get(name, float("inf")) + _MOMENT_SECONDS < self._wire.loop.now:
+            crowded.append((call.saga_id, f"{name} was called, and an operator had it left alone"))
+        try:
+            return await (super()._attempt(call) if name in WORKERS else self._wire.invoke(call))
+        finally:
+            self._in_flight[name] -= 1
 
 
 def _answer(answered: asyncio.Future[Any], outcome: Outcome) -> None:

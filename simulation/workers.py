@@ -56,6 +56,7 @@ class WorkerProgram:
         self._jobs: list[Job] = []
         self._outbox: list[TaskOutcome] = []
         self._made_up: set[int] = set()
+        self._credits = 0
         self._is_leaving = False
         self._dial_in(dice.random())
 
@@ -82,6 +83,7 @@ class WorkerProgram:
             credits=self._dice.choice(_CREDITS),
             worker_id=self._id,
         )
+        self._credits = hello.credits
         self.connection.send(WorkRequest(hello=hello))
         self._loop.later(_HEARTBEAT_SECONDS, self._beat, self.connection)
 
@@ -102,11 +104,16 @@ class WorkerProgram:
         assert connection is not None
         for rejection in message.rejections:
             if rejection.task_id in self._made_up:
-                self._participants.history.faults["task_rejected"] += 1
+                self._participants.history.met["task_rejected"] += 1
             else:
                 self._participants.history.defects.append(
                     f"{self._id} was given what is rejected: {rejection}"
                 )
+        has = sum(job.connection is connection for job in self._jobs) + len(message.tasks)
+        if message.tasks and has > self._credits:
+            self._participants.history.crowded.append(
+                (message.tasks[0].saga_id, f"{self._id} takes {self._credits} tasks, and has {has}")
+            )
         for task in message.tasks:
             invoke = connection.tasks[task.task_id]
             job = Job(task.task_id, invoke, connection, seconds_of(task.timeout))
@@ -158,7 +165,7 @@ class WorkerProgram:
         elif (
             isinstance(outcome, Succeeded | Refused) and not job.invoke.is_poll and self._dice.random() < 0.6
         ):
-            self._participants.history.faults["told_by_token"] += 1
+            self._participants.history.met["told_by_token"] += 1
             self._participants.report(job.invoke, outcome)
 
     def _end(self, job: Job) -> None:
@@ -186,6 +193,7 @@ class WorkerProgram:
         request = WorkRequest(outcomes=said)
         if self._dice.random() < 0.03:
             request.credits = self._dice.choice(_CREDITS)
+            self._credits = max(self._credits, request.credits)  # what it was given before it may keep
         connection.send(request)
         self._maybe_finish()
 

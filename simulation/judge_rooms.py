@@ -1,0 +1,61 @@
+"""Held attempts, tasks of workers, limits and signs of life (P8, P10, P11, P12)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from saga_coordinator.saga.entries import AttemptUnknown, AttemptUnresolved
+from simulation.evidence import ACTION, COMPENSATION, Evidence, Violation
+from simulation.history import History
+from simulation.judge_log import CLOCK_BEHIND_SECONDS, TOLERANCE_SECONDS
+from simulation.plan import Instance
+
+_SETTLED_SECONDS = 5.0
+"""So long after the last fault every coordinator has renewed its lease without trouble, and knows what time it is."""
+
+
+def judge_rooms(history: History) -> Iterator[Violation]:
+    """For all sagas together: what was held was not made, a task goes to one worker, and nobody gets more than they take."""
+    made = {(*place, call.attempt): call for place, calls in history.calls.items() for call in calls}
+    for key in history.held:
+        saga_id, step, operation, attempt = key
+        if key in history.performed or key in made:
+            what = f"attempt {attempt} of the {operation} of {step} was made, and told to be held"
+            yield Violation("P12", saga_id, what)
+    for (saga_id, step, operation, attempt), handed in history.handed.items():
+        if len(handed) > 1:
+            what = (
+                f"attempt {attempt} of the {operation} of {step} was handed out {len(handed)} times: {handed}"
+            )
+            yield Violation("P8", saga_id, what)
+    for saga_id, what in history.crowded:
+        yield Violation("P11", saga_id, what)
+
+
+def judge_beats(evidence: Evidence, calm_at: float) -> None:
+    """P10: who was told that its outcome is awaited is not given up before it has been silent for as long as it may be."""
+    for each in evidence.plan.calls:
+        for operation in (ACTION, COMPENSATION):
+            _judge_silence(evidence, each, operation, calm_at)
+
+
+def _judge_silence(evidence: Evidence, each: Instance, operation: str, calm_at: float) -> None:
+    for record in evidence.records(each.key, operation, "attempt_unknown", "attempt_unresolved"):
+        entry = record.entry
+        assert isinstance(entry, AttemptUnknown | AttemptUnresolved)
+        if entry.cause.code != "HEARTBEAT_TIMEOUT":
+            continue
+        silence = float(each.operation(operation)["heartbeat_timeout"][:-1])
+        is_calm = record.at > calm_at + _SETTLED_SECONDS
+        tolerance = TOLERANCE_SECONDS if is_calm else CLOCK_BEHIND_SECONDS
+        beats = evidence.history.beats.get((evidence.saga_id, each.key, operation), ())
+        heard = [
+            beat.asked_at
+            for beat in beats
+            if beat.is_awaited and beat.attempt == record.row.attempt and beat.answered_at <= record.at
+        ]
+        if heard and max(heard) + silence > record.at + tolerance:
+            evidence.broken(
+                "P10",
+                f"the {operation} of {each.key} was given up at {record.at:.3f}, and heard of at {max(heard):.3f}",
+            )
