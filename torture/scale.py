@@ -5,6 +5,7 @@
     python -m torture.scale hanging      40 sagas on a participant that hangs, beside 40 healthy ones that each need a retry
     python -m torture.scale sick         40 healthy sagas at a time, beside one that hangs and one that fails half its calls
     python -m torture.scale crowd        5,000 sagas at once on a participant that takes 64 calls at a time
+    python -m torture.scale dialling     10,000 workers that dial one coordinator in the same instant, each on its own connection
     python -m torture.scale adding       throughput with one coordinator, with a second one, and without it again
     python -m torture.scale sleeping     a million sleeping sagas: memory, plan, start and waking
 
@@ -30,6 +31,7 @@ import uvloop
 
 from saga_coordinator.store import ownership
 from torture.definitions import HANGING, SECOND_TIME, SLOW, STEADY
+from torture.dialling import dialling
 from torture.measuring import (
     RETRYING,
     Fault,
@@ -299,6 +301,7 @@ MEASURES: Final[Mapping[str, Callable[[], Awaitable[list[Fault]]]]] = {
     "hanging": hanging,
     "sick": sick,
     "crowd": crowd,
+    "dialling": dialling,
     "adding": adding,
     "burst": burst,
     "sleeping": sleeping,
