@@ -76,7 +76,7 @@ def _beside(address: str, until: Path) -> list[float]:
     seconds: list[float] = []
     with grpc.insecure_channel(address) as channel:
         stub: Any = SagaServiceStub(channel)
-        while not until.exists():
+        while not (seconds and until.exists()):
             request = StartSagaRequest(definition="near", start_key=f"near-{len(seconds)}", wait=True)
             began_at = time.monotonic()
             stub.StartSaga(request, timeout=CALL_SECONDS)
