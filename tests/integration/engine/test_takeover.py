@@ -93,12 +93,20 @@ async def test_p1_another_coordinator_takes_over_what_a_crash_left(
     assert {entry.recorded_by for entry in log[4:]} == {other.coordinator_id}
 
 
-async def test_p5_the_key_is_the_same_from_whichever_coordinator(
+HEADERS = {
+    "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    "tracestate": "vendor=1",
+    "baggage": "tier=gold",
+    "x-tenant": "acme",
+}
+
+
+async def test_p5_the_key_and_the_starters_headers_are_the_same_from_whichever_coordinator(
     engine: Engine, start_engine: StartEngine, participants: Participants
 ) -> None:
     gate = Gate()
     participants.on("charge", gate)
-    saga_id = await engine.start()
+    saga_id = await engine.start(headers=HEADERS)
     await in_flight(gate)
     await engine.kill()
     gate.open()
@@ -107,6 +115,7 @@ async def test_p5_the_key_is_the_same_from_whichever_coordinator(
     assert [each.coordinator for each in seen] == ["here", "there"]
     assert {each.call.idempotency_key for each in seen} == {idempotency_key(saga_id, "charge", ACTION)}
     assert participants.books.applied[idempotency_key(saga_id, "charge", ACTION)] == 1
+    assert all(each.call.headers == HEADERS for each in participants.seen)
 
 
 async def test_p4_what_a_crash_left_in_flight_is_not_undone_before_it_must_be_over(
