@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # More arguments for the tests, as in: make test PYTEST="-k embedded -x"
 PYTEST ?=
+# How the demo's services take part in sagas: contract, plain or worker
+SHAPE ?= contract
 # How long to torture, and by which seed, as in: make torture SECONDS=120 SEED=7
 SECONDS ?= 60
 SEED ?= 1
@@ -19,14 +21,14 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check simulate torture scale generate clean bench
+.PHONY: help demo test check simulate torture scale generate clean bench bench-full bench-guard
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 # The programs are exec'ed, so that Ctrl-C and SIGTERM reach them and not only a shell in between.
 demo: $(ready) ## Run the main job for real: Postgres, the coordinator and three services, in under a minute
-	@exec $(bin)/saga-coordinator demo
+	@exec $(bin)/saga-coordinator demo --participants $(SHAPE)
 
 test: $(ready) ## Run the tests, on an embedded Postgres
 	@exec $(bin)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST)
@@ -58,8 +60,17 @@ generate: $(ready) ## Write the code generated from proto/, and the drawings and
 	$(bin)/python -m tools.list_settings
 	$(bin)/python -m tools.simulate_examples
 
-bench: $(ready) ## Measure sagas a second and latency, in a minute, on an otherwise idle machine
+bench: $(ready) ## Measure sagas a second, latency and costs against floors and peers; minutes, on an otherwise idle machine
 	@exec $(bin)/python -m bench
+
+bench-full: $(ready) ## Measure everything at every size, and write docs/performance.md and its plots; takes hours
+	@$(bin)/python -c 'import matplotlib' 2>/dev/null || $(bin)/python -m pip install --quiet --editable '.[bench]'
+	$(bin)/python -m bench --full
+	$(bin)/python -m bench.document
+	$(bin)/python -m bench.plot
+
+bench-guard: $(ready) ## Fail where a change made sagas dearer than the baseline; holds on a busy machine
+	@exec $(bin)/python -m bench.guard
 
 clean: ## Remove everything that these verbs made
 	rm -rf .venv .cache .saga .saga-demo .hypothesis build dist

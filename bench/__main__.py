@@ -17,11 +17,8 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-import tempfile
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -34,6 +31,7 @@ from bench.growth import growth
 from bench.machine import machine
 from bench.ours import WAYS, BareRelay, Coordinators, Ours
 from bench.peer_systems import PythonPeer, RestatePeer
+from bench.processes import scratch_folder
 from bench.record import Record, Shape, write_section
 from bench.scenario import scenario
 from bench.system import Site, System
@@ -65,7 +63,6 @@ def _shapes(extent: Extent) -> list[Shape]:
         Shape("rollback", 2, 32),
         Shape("success", 3, 1),
         Shape("success", 3, 64),
-        Shape("rollback", 3, 32),
     ]
 
 
@@ -121,13 +118,8 @@ SECTIONS: Final[Mapping[str, Section]] = {
     "faults": _faults,
 }
 
-
-@contextmanager
-def _folder() -> Iterator[Path]:
-    cache = Path(".cache").absolute()
-    cache.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=cache, prefix="bench-") as folder:
-        yield Path(folder)
+SHORT: Final = ("systems", "floors", "costs")
+"""What is measured unless all is asked for: enough to see what a change has done."""
 
 
 async def _measure(names: list[str], extent: Extent) -> None:
@@ -136,7 +128,7 @@ async def _measure(names: list[str], extent: Extent) -> None:
         print(f"{name:12} {value}")
     for name in names:
         # Each section on a Postgres of its own: what one leaves to be vacuumed is not the next one's.
-        with _folder() as folder:
+        with scratch_folder() as folder:
             async with Site(folder) as site:
                 print(f"\n{name}", flush=True)
                 write_section(name, await SECTIONS[name](site, extent), settings)
@@ -146,17 +138,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], help="default: all")
+    parser.add_argument(
+        "sections", nargs="*", choices=[[], *SECTIONS], help="default: all with --full, else those of minutes"
+    )
     parser.add_argument("--full", action="store_true", help="every shape, every system, every size")
-    parser.add_argument("--seconds", type=float, help="how long each figure is taken [1.5; full: 4]")
-    parser.add_argument("--rounds", type=int, help="how often [3; full: 5]")
+    parser.add_argument("--seconds", type=float, help="how long each figure is taken [1; full: 3]")
+    parser.add_argument("--rounds", type=int, help="how often [2; full: 3]")
     given = parser.parse_args()
     # So that whatever ends us leaves no process behind.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     extent = Extent(
-        given.seconds or (4.0 if given.full else 1.5), given.rounds or (5 if given.full else 3), given.full
+        given.seconds or (3.0 if given.full else 1.0), given.rounds or (3 if given.full else 2), given.full
     )
-    uvloop.run(_measure(given.sections or list(SECTIONS), extent))
+    uvloop.run(_measure(given.sections or list(SECTIONS if given.full else SHORT), extent))
     return 0
 
 

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,6 +28,15 @@ _POLL_SECONDS: Final = 0.02
 
 class BenchError(Exception):
     """It cannot go on; the message says what to look at."""
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for one run, under .cache/, so that it is on the disk that the project is on; removed afterwards."""
+    cache = ROOT / ".cache"
+    cache.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix="bench-") as folder:
+        yield Path(folder)
 
 
 def free_port() -> int:
