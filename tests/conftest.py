@@ -33,6 +33,11 @@ SETTINGS = (
 )
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: tests of real processes and timers spend a part of their time waiting."""
+    return (os.cpu_count() or 1) + 1
+
+
 def _postgres_bin() -> Path | None:
     if named := os.environ.get("SAGA_TEST_POSTGRES_BIN"):
         return Path(named)
