@@ -203,7 +203,7 @@ class Peers:
             places = self._places
         self._known_until = asyncio.get_running_loop().time() + KNOWN_SECONDS
         addresses = {place.coordinator_id: place.address for place in places}
-        for coordinator_id in self._peers.keys() - addresses.keys():
+        for coordinator_id in sorted(self._peers.keys() - addresses.keys()):
             self._close_soon(self._peers.pop(coordinator_id))
         for coordinator_id, address in addresses.items():
             if coordinator_id not in self._peers:

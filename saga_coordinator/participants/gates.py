@@ -43,7 +43,8 @@ class Gate:
             # The saga goes by when the attempt was begun, so what was waited is not the call's any more (P4).
             left = call.timeout_seconds - (self._loop.time() - now)
             if isinstance(answer, Permit) and left < call.timeout_seconds / 2:
-                answer = self._not_made(answer)  # the process stood still, and who drives the saga now may have gone on
+                # The process stood still, and who drives the saga now may have gone on.
+                answer = self._not_made(answer)
             call = replace(call, timeout_seconds=left)
         if isinstance(answer, Held):
             return answer
@@ -158,7 +159,7 @@ class Gates:
 
     def force(self, forced: Mapping[str, Forced]) -> None:
         """What operators have decided: of those that are not named, nothing."""
-        for name in {*self._forced, *forced}:
+        for name in sorted({*self._forced, *forced}):
             if (gate := self._gates.get(name)) is not None:
                 gate.force(forced.get(name, Forced.AUTOMATIC))
         self._forced = dict(forced)

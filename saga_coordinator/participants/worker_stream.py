@@ -69,7 +69,7 @@ class Pool:
 
     def __init__(self, participant: str, on_changed: Callable[[], None]) -> None:
         self.participant = participant
-        self.streams: set[Stream] = set()
+        self.streams: dict[Stream, None] = {}  # in the order in which they came, as everything is walked here
         self._on_changed = on_changed
         self._queues: dict[str, OrderedDict[int, Assignment]] = {}
         self._numbers = 0
@@ -95,7 +95,7 @@ class Pool:
     def enter(self, stream: Stream) -> None:
         """From now on the worker gets tasks."""
         before = self.methods
-        self.streams.add(stream)
+        self.streams[stream] = None
         if stream.methods:
             self._served.update(stream.methods)
         else:
@@ -108,7 +108,7 @@ class Pool:
         """It gets no more; nothing happens when it has left before."""
         if stream not in self.streams:
             return
-        self.streams.discard(stream)
+        del self.streams[stream]
         self._idle.pop(stream, None)
         if stream.methods:
             self._served.subtract(stream.methods)

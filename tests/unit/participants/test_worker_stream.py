@@ -324,7 +324,7 @@ class Streams(RuleBasedStateMachine):
         pool = self.desk.pool
         assert pool._queued == sum(map(len, pool._queues.values()))
         assert pool._woken == sum(stream.is_woken for stream in self.alive)
-        assert set(pool._idle) <= pool.streams
+        assert pool._idle.keys() <= pool.streams.keys()
 
 
 TestStreams = Streams.TestCase
