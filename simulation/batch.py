@@ -9,8 +9,10 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import orjson
 
 from saga_coordinator.api import worker_service
 from saga_coordinator.engine import coordinator, drive, lease, ownership, requests
@@ -20,7 +22,7 @@ from saga_coordinator.saga.state import SETTLED, SagaStatus
 from saga_coordinator.store import journal
 from simulation.database import EPOCH, Rates, Row, SimulatedDatabase, register
 from simulation.definitions import Focus, random_definition
-from simulation.history import History, Start
+from simulation.history import Call, History, Start
 from simulation.loop import SimulatedLoop
 from simulation.nemesis import Cluster, Nemesis, Surroundings, Violence
 from simulation.participants import Participants, Weather
@@ -63,12 +65,19 @@ class Batch:
             for row in log:
                 yield f"{saga_id} {row}"
         for calls in self.history.calls.values():
-            yield from map(str, calls)
+            yield from map(_told, calls)
         yield from map(str, self.history.starts)
         yield from map(str, self.history.cancels)
         yield from map(str, self.history.published.values())
         yield from map(str, self.history.signals.values())
         yield from map(str, self.history.approvals.values())
+
+
+def _told(call: Call) -> str:
+    """A call in words; the keys of what was answered have no order on the wire."""
+    answer = None if call.outcome is None else asdict(call.outcome)
+    kind = type(call.outcome).__name__
+    return f"{replace(call, outcome=None)} {kind} {orjson.dumps(answer, option=orjson.OPT_SORT_KEYS)!r}"
 
 
 def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH, focus: Focus = _EVERYTHING) -> Batch:
@@ -88,6 +97,8 @@ def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH, focus: Focus = _EVERYTHIN
     room = dice.choice((10_000, 10_000, 30, 10))
     cluster = Cluster(loop, random.Random(dice.random()), database, surroundings, clients, history, room)
     violence = _climate(dice, database, participants)
+    if focus.pending is not None:
+        participants.weather.pending = focus.pending
     Nemesis(
         loop,
         random.Random(dice.random()),

@@ -24,12 +24,13 @@ class Focus:
     """What a batch is mostly about, where a rare fault is sought.
 
     `kinds` of steps are most of them, calls go to `participants`, and a saga shares its order with the one before with the
-    probability `sharing`.
+    probability `sharing`. As many of the calls are `pending` as that says, or as the climate has it.
     """
 
     kinds: tuple[str, ...] = ()
     participants: tuple[str, ...] = ()
     sharing: float = 0.15
+    pending: float | None = None
 
 
 _EVERYTHING = Focus()
@@ -216,9 +217,9 @@ def _operation(participant: str, given: dict[str, Any], dice: random.Random, pat
     if dice.random() < 0.2:
         more["status"] = {"method": STATUS_METHOD, "interval": f"{dice.choice((1, 3))}s"}
     if dice.random() < 0.3:
+        more["pending_timeout"] = f"{dice.choice((4, 15, 15))}s"
         more["heartbeat_timeout"] = f"{dice.choice((1, 3, 8))}s"
     return {
-        **more,
         "participant": participant,
         "input": given,
         "timeout": f"{dice.choice((0.05, 0.2, 0.5, 1, 3))}s",
@@ -228,6 +229,7 @@ def _operation(participant: str, given: dict[str, Any], dice: random.Random, pat
             "initial_backoff": f"{initial}s",
             "max_backoff": f"{max(initial, dice.choice((0.5, 2, 12)))}s",
         },
+        **more,
     }
 
 

@@ -6,9 +6,9 @@ A mutant is a context manager that patches the program while a batch runs.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -40,70 +40,19 @@ from saga_coordinator.saga.place import places_in
 from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepState, StepStatus
 from saga_coordinator.store.journal import Journal
 from simulation import database as simulated
-from simulation.batch import run_batch
-from simulation.checker import Verdict, judge
 from simulation.database import SimulatedDatabase
-from simulation.definitions import Focus
 from simulation.loop import node_of_context
-from simulation.run import seed_of
-
-Patches = Iterator[tuple[object, str, Any]]
-
-_SEED = 11
-_SAGAS = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """`breaks` are the promises of which the checker must find at least one broken, in batches about `focus`."""
-
-    name: str
-    breaks: tuple[str, ...]
-    patches: Callable[[], Patches]
-    focus: Focus
-
-    @contextmanager
-    def alive(self) -> Iterator[None]:
-        """The program is broken inside."""
-        with ExitStack() as stack:
-            for target, name, broken in self.patches():
-                stack.enter_context(patch.object(target, name, broken))
-            yield
-
-
-MUTANTS: list[Mutant] = []
-
-
-def _mutant(
-    *breaks: str, about: tuple[str, ...] = (), sharing: float = 0.15
-) -> Callable[[Callable[[], Patches]], Callable[[], Patches]]:
-    def enlist(patches: Callable[[], Patches]) -> Callable[[], Patches]:
-        focus = Focus(about, (), sharing)
-        MUTANTS.append(Mutant(patches.__name__.strip("_"), breaks, patches, focus))
-        return patches
-
-    return enlist
-
-
-def hunt(mutant: Mutant, batches_max: int) -> Verdict | None:
-    """The first verdict that finds a broken promise of those that the mutant breaks; None when none does."""
-    with mutant.alive():
-        for number in range(batches_max):
-            verdict = judge(run_batch(seed_of(_SEED, number), _SAGAS, mutant.focus))
-            if any(violation.promise in mutant.breaks for violation in verdict.violations):
-                return verdict
-    return None
-
+from simulation.mutant import Patches, mutant
 
 # The order and the moment of what is undone.
 
 
-@_mutant("P3")
+@mutant("P3")
 def undoes_in_any_order() -> Patches:
     yield undo, "_is_unfinished", lambda *_: False
 
 
-@_mutant("P4")
+@mutant("P4")
 def undoes_what_is_in_flight() -> Patches:
     turn = state._turn
 
@@ -123,7 +72,7 @@ def undoes_what_is_in_flight() -> Patches:
     yield state, "_turn", turn_at_once
 
 
-@_mutant("P4")
+@mutant("P4")
 def undoes_what_may_be_in_flight_elsewhere() -> Patches:
     def undoable(self: Any) -> Any:
         return (each._replace(held_until=0.0) for each in find(self))
@@ -132,7 +81,7 @@ def undoes_what_may_be_in_flight_elsewhere() -> Patches:
     yield undo._Walk, "undoable", undoable
 
 
-@_mutant("P2")
+@mutant("P2")
 def goes_back_after_the_pivot() -> Patches:
     yield decide, "is_past_return", lambda *_: False
     yield forward, "is_past_return", lambda *_: False
@@ -150,17 +99,17 @@ def _with_key(key: Callable[[Any], str]) -> Patches:
     yield Drive, "_call", call_with_key
 
 
-@_mutant("P5")
+@mutant("P5")
 def puts_the_attempt_into_the_key() -> Patches:
     return _with_key(lambda call: f"{call.idempotency_key}/{call.attempt}")
 
 
-@_mutant("P5")
+@mutant("P5")
 def puts_the_coordinator_into_the_key() -> Patches:
     return _with_key(lambda call: f"{call.idempotency_key}/{node_of_context().id}")
 
 
-@_mutant("P5")
+@mutant("P5")
 def uses_one_key_for_both_operations() -> Patches:
     return _with_key(lambda call: f"{call.saga_id}/{call.step}")
 
@@ -168,7 +117,7 @@ def uses_one_key_for_both_operations() -> Patches:
 # What is known.
 
 
-@_mutant("P2")
+@mutant("P2")
 def forgets_doubt_when_refused() -> Patches:
     moved = state._moved
 
@@ -180,7 +129,7 @@ def forgets_doubt_when_refused() -> Patches:
     yield state, "_moved", forget
 
 
-@_mutant("P2")
+@mutant("P2")
 def takes_not_found_for_undone() -> Patches:
     settle = Draft.settle
 
@@ -195,13 +144,13 @@ def takes_not_found_for_undone() -> Patches:
     yield Draft, "settle", gullible
 
 
-@_mutant("P2")
+@mutant("P2")
 def leaves_out_what_remains() -> Patches:
     yield undo, "remaining_effects", lambda *_: ()
     yield forward, "remaining_effects", lambda *_: ()
 
 
-@_mutant("P12", "P2")
+@mutant("P12", "P2")
 def takes_unknown_for_success() -> Patches:
     settle = Draft.settle
 
@@ -211,7 +160,7 @@ def takes_unknown_for_success() -> Patches:
     yield Draft, "settle", optimistic
 
 
-@_mutant("P9")
+@mutant("P9")
 def records_what_it_was_told_again() -> Patches:
     learn = decide._learn
 
@@ -227,7 +176,7 @@ def records_what_it_was_told_again() -> Patches:
 # Commit, then act.
 
 
-@_mutant("P6")
+@mutant("P6")
 def acts_before_it_commits() -> Patches:
     append = Journal.append
 
@@ -242,7 +191,7 @@ def acts_before_it_commits() -> Patches:
     yield Journal, "append", append_later
 
 
-@_mutant("P6", "P7", "P8")
+@mutant("P6", "P7", "P8")
 def writes_without_a_fence() -> Patches:
     async def no_loss(*_: Any) -> None:
         return None
@@ -250,7 +199,7 @@ def writes_without_a_fence() -> Patches:
     yield Journal, "_loss", no_loss
 
 
-@_mutant("P6", "P7", "P8")
+@mutant("P6", "P7", "P8")
 def takes_every_doubtful_append_for_its_own() -> Patches:
     loss = Journal._loss
 
@@ -260,7 +209,7 @@ def takes_every_doubtful_append_for_its_own() -> Patches:
     yield Journal, "_loss", own
 
 
-@_mutant("P1", "P6", "P7", "defect")
+@mutant("P1", "P6", "P7", "defect")
 def loses_what_waits_when_the_database_leaves() -> Patches:
     begin_outage = Journal._begin_outage
 
@@ -277,17 +226,17 @@ def loses_what_waits_when_the_database_leaves() -> Patches:
 # Whose saga it is.
 
 
-@_mutant("P8")
+@mutant("P8")
 def ignores_its_lease() -> Patches:
     yield Lease, "may_act", property(lambda _: True)
 
 
-@_mutant("P1")
+@mutant("P1")
 def never_claims_orphans() -> Patches:
     yield SimulatedDatabase, "claim_orphaned", lambda *_: []
 
 
-@_mutant("P1")
+@mutant("P1")
 def never_looks_over_what_is_its_own() -> Patches:
     async def reconcile(_: Claiming) -> None:
         return None
@@ -295,7 +244,7 @@ def never_looks_over_what_is_its_own() -> Patches:
     yield Claiming, "reconcile", reconcile
 
 
-@_mutant("P1", "defect")
+@mutant("P1", "defect")
 def adopts_without_minding_calls_in_flight() -> Patches:
     def adopt(sketch: Draft, happened: OwnershipGained) -> None:
         if happened.previous_owner is not None:
@@ -309,7 +258,7 @@ def adopts_without_minding_calls_in_flight() -> Patches:
     yield decide, "HANDLERS", handlers
 
 
-@_mutant("P4", "P8")
+@mutant("P4", "P8")
 def calls_for_sagas_it_has_lost() -> Patches:
     async def call_anyway(self: Drive, run: Any, call: Any) -> None:
         outcome = await self._caller.invoke(call)
@@ -322,7 +271,7 @@ def calls_for_sagas_it_has_lost() -> Patches:
 # What the simulation found in the engine, and what would be back without its mending.
 
 
-@_mutant("P7", "P2")
+@mutant("P7", "P2")
 def keeps_the_row_of_a_parked_saga_as_it_was() -> Patches:
     moved = SimulatedDatabase._moved
 
@@ -334,7 +283,7 @@ def keeps_the_row_of_a_parked_saga_as_it_was() -> Patches:
     yield SimulatedDatabase, "_moved", only_what_is_owned
 
 
-@_mutant("P4", "P8", "P3")
+@mutant("P4", "P8", "P3")
 def acts_on_a_regained_lease_at_once() -> Patches:
     renew = Lease._renew
 
@@ -348,12 +297,12 @@ def acts_on_a_regained_lease_at_once() -> Patches:
 # Time.
 
 
-@_mutant("P1")
+@mutant("P1")
 def drops_timers() -> Patches:
     yield decide, "next_due", lambda *_: None
 
 
-@_mutant("P1")
+@mutant("P1")
 def never_wakes_sleepers() -> Patches:
     wake_at = Advance._wake_at
 
@@ -364,7 +313,7 @@ def never_wakes_sleepers() -> Patches:
     yield Advance, "_wake_at", oversleep
 
 
-@_mutant("P1")
+@mutant("P1")
 def waits_for_reports_forever() -> Patches:
     def end_waits(draft: Draft) -> None:
         for key, at in tuple(draft.state.steps.items()):
@@ -374,17 +323,17 @@ def waits_for_reports_forever() -> Patches:
     yield proceed, "_end_waits", end_waits
 
 
-@_mutant("P10")
+@mutant("P10")
 def retries_before_its_time() -> Patches:
     yield undo, "_is_retry_due", lambda _, at: at.retry_at is not None
 
 
-@_mutant("P10")
+@mutant("P10")
 def ignores_deadlines() -> Patches:
     yield forward, "is_overdue", lambda _: False
 
 
-@_mutant("P12")
+@mutant("P12")
 def never_spends_its_attempts() -> Patches:
     moved = state._moved
 
@@ -398,7 +347,7 @@ def never_spends_its_attempts() -> Patches:
 # What clients are told.
 
 
-@_mutant("P9")
+@mutant("P9")
 def starts_once_per_request() -> Patches:
     start = Advance.start
 
@@ -410,12 +359,12 @@ def starts_once_per_request() -> Patches:
     yield Advance, "start", start_again
 
 
-@_mutant("P9")
+@mutant("P9")
 def gives_a_key_to_any_request() -> Patches:
     yield StartSaga, "digest", lambda _: b"the same"
 
 
-@_mutant("P1")
+@mutant("P1")
 def promises_cancels_it_forgets() -> Patches:
     async def cancel(*_: Any) -> None:
         return None
@@ -423,7 +372,7 @@ def promises_cancels_it_forgets() -> Patches:
     yield Coordinator, "cancel", cancel
 
 
-@_mutant("P1")
+@mutant("P1")
 def takes_reports_it_forgets() -> Patches:
     async def report_outcome(*_: Any) -> bool:
         return True
@@ -431,7 +380,7 @@ def takes_reports_it_forgets() -> Patches:
     yield Coordinator, "report_outcome", report_outcome
 
 
-@_mutant("P9")
+@mutant("P9")
 def refuses_reports_on_an_old_state() -> Patches:
     ask = Drive.ask
 
@@ -446,7 +395,7 @@ def refuses_reports_on_an_old_state() -> Patches:
 # Events and people.
 
 
-@_mutant("P1", about=("event",))
+@mutant("P1", about=("event",))
 def never_looks_for_events() -> Patches:
     async def look(*_: Any) -> None:
         return None
@@ -454,7 +403,7 @@ def never_looks_for_events() -> Patches:
     yield Publishing, "look", look
 
 
-@_mutant("P1", about=("event",))
+@mutant("P1", about=("event",))
 def tells_of_events_it_does_not_keep() -> Patches:
     publish = Publishing.publish
 
@@ -467,7 +416,7 @@ def tells_of_events_it_does_not_keep() -> Patches:
     yield Publishing, "publish", publish_only
 
 
-@_mutant("P1", about=("event",))
+@mutant("P1", about=("event",))
 def looks_for_events_before_it_waits() -> Patches:
     append = Journal.append
 
@@ -487,7 +436,7 @@ async def _in_a_moment(work: Any, seconds: float = 1.0) -> None:
         await work
 
 
-@_mutant("P9", about=("event",), sharing=0.7)
+@mutant("P9", about=("event",), sharing=0.7)
 def gives_a_kept_event_to_everybody() -> Patches:
     take = SimulatedDatabase.take_event
 
@@ -500,7 +449,7 @@ def gives_a_kept_event_to_everybody() -> Patches:
     yield SimulatedDatabase, "take_event", take_and_leave
 
 
-@_mutant("P9", about=("event",))
+@mutant("P9", about=("event",))
 def counts_an_event_each_time_it_is_told() -> Patches:
     def count(draft: Draft, happened: EventArrived) -> None:
         draft.record(EventReceived(happened.event_id, happened.name, happened.correlation, happened.payload))
@@ -508,12 +457,12 @@ def counts_an_event_each_time_it_is_told() -> Patches:
     yield decide, "HANDLERS", {**decide.HANDLERS, (SagaStatus.RUNNING, EventArrived): count}
 
 
-@_mutant("P9", about=("event",))
+@mutant("P9", about=("event",))
 def ends_many_waits_with_one_event() -> Patches:
     yield state, "_without", lambda events, _: events
 
 
-@_mutant("P1")
+@mutant("P1")
 def promises_decisions_it_forgets() -> Patches:
     async def decide_approval(*_: Any, **__: Any) -> bool:
         return True
@@ -521,7 +470,7 @@ def promises_decisions_it_forgets() -> Patches:
     yield Coordinator, "decide_approval", decide_approval
 
 
-@_mutant("P12")
+@mutant("P12")
 def ends_waits_before_their_time() -> Patches:
     end_wait = forward.end_wait
 
@@ -539,17 +488,17 @@ def ends_waits_before_their_time() -> Patches:
 # Blocks.
 
 
-@_mutant("P2")
+@mutant("P2")
 def takes_every_condition_for_true() -> Patches:
     yield forward, "evaluate_condition", lambda *_: True
 
 
-@_mutant("P3", about=("repeat",))
+@mutant("P3", about=("repeat",))
 def undoes_the_oldest_pass_first() -> Patches:
     yield undo, "places_in", lambda node, at: places_in(node, at)[::-1]
 
 
-@_mutant("P11")
+@mutant("P11")
 def starts_without_minding_room() -> Patches:
     yield forward, "has_room", lambda _: True
 
@@ -557,13 +506,13 @@ def starts_without_minding_room() -> Patches:
 # Sagas of sagas.
 
 
-@_mutant("P5", about=("saga",))
+@mutant("P5", about=("saga",))
 def starts_a_child_for_each_attempt() -> Patches:
     key = children._start_key
     yield children, "_start_key", lambda call: f"{key(call)}/{call.attempt}"
 
 
-@_mutant("P2", about=("saga",))
+@mutant("P2", about=("saga",))
 def forgets_to_recall_children() -> Patches:
     async def undo_nothing(*_: Any) -> Succeeded:
         return Succeeded()
@@ -571,7 +520,7 @@ def forgets_to_recall_children() -> Patches:
     yield Children, "_undo", undo_nothing
 
 
-@_mutant("P2", about=("saga",))
+@mutant("P2", about=("saga",))
 def leaves_no_tombstone() -> Patches:
     undo_child = Children._undo
 
@@ -597,7 +546,7 @@ def _start_children_late(start_saga: Any) -> Any:
     return start_late
 
 
-@_mutant("P1", about=("saga",))
+@mutant("P1", about=("saga",))
 def never_hears_what_it_polls_for() -> Patches:
     async def poll(*_: Any) -> None:
         return None
@@ -608,7 +557,7 @@ def never_hears_what_it_polls_for() -> Patches:
 # What the simulation found there.
 
 
-@_mutant("P1", about=("event",))
+@mutant("P1", about=("event",))
 def sleeps_while_it_asks() -> Patches:
     wake_at = Advance._wake_at
 
@@ -626,7 +575,7 @@ def sleeps_while_it_asks() -> Patches:
     yield Publishing, "look", look_slowly
 
 
-@_mutant("P1", about=("event",), sharing=0.7)
+@mutant("P1", about=("event",), sharing=0.7)
 def tells_nobody_of_an_event_that_was_taken() -> Patches:
     keep = simulated.Events.keep
 
@@ -640,7 +589,7 @@ def tells_nobody_of_an_event_that_was_taken() -> Patches:
     yield simulated.Events, "keep", keep_untaken
 
 
-@_mutant("P13", about=("saga",))
+@mutant("P13", about=("saga",))
 def keeps_the_row_of_a_recalled_child_as_it_was() -> Patches:
     moves = {
         (SagaStatus.COMPLETED, SagaStatus.COMPENSATING),

@@ -2,11 +2,17 @@
 
 import pytest
 
-from simulation.mutants import MUTANTS, Mutant, hunt
+from simulation import mutants, mutants_rooms
+from simulation.mutant import MUTANTS, Mutant, hunt
 
 BATCHES_MAX = 30
+ENLISTED_BY = (mutants.__name__, mutants_rooms.__name__)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
 def test_a_broken_engine_is_caught(mutant: Mutant) -> None:
     assert hunt(mutant, BATCHES_MAX) is not None, f"{mutant.name} breaks {mutant.breaks} and is not noticed"
+
+
+def test_every_way_of_breaking_it_is_enlisted() -> None:
+    assert {mutant.patches.__module__ for mutant in MUTANTS} == set(ENLISTED_BY)
