@@ -127,7 +127,8 @@ class Peers:
         """What came of the task there by `ends_at` of the loop's clock; None when it did not get there, so that it can be tried
         in another way. To find and to reach the other may take long, which is not the attempt's time any more (P4).
 
-        A connection that breaks while it is under way leaves open what happened.
+        A connection that breaks while it is under way leaves open what happened. As the worker may still be at it, that is told
+        when the attempt's time is over.
         """
         peer = self._peers.get(coordinator_id)
         loop = asyncio.get_running_loop()
@@ -148,6 +149,7 @@ class Peers:
             if error.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED):
                 self._leave_alone(peer, f"it is not {coordinator_id}: {error.details()}")
                 return None
+            await asyncio.sleep(ends_at - loop.time())
             return _lost(peer, f"{error.code().name}: {error.details()}")
         except TimeoutError:
             return _lost(peer, "it did not answer in time")

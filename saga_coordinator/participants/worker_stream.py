@@ -36,10 +36,11 @@ class Greeting:
 class Assignment:
     """A task and whoever waits for its outcome, until `ends_at` of the loop's clock.
 
-    It is queued until it `is_given` to a worker, or on its way to one; `outcome` is done when nobody waits any more.
+    It is queued until it `is_given` to a worker, or on its way to one; `outcome` is done when nobody waits any more. `lost_by` is
+    the worker whose stream broke: it may still be at it, so nobody else gets the task before `ends_at`.
     """
 
-    __slots__ = ("ends_at", "given_at", "is_given", "number", "outcome", "stream", "task", "timer")
+    __slots__ = ("ends_at", "given_at", "is_given", "lost_by", "number", "outcome", "stream", "task", "timer")
 
     def __init__(self, task: Task, outcome: asyncio.Future[Outcome], ends_at: float) -> None:
         self.task = task
@@ -49,6 +50,7 @@ class Assignment:
         self.is_given = False
         self.given_at = 0.0
         self.stream: Stream | None = None
+        self.lost_by = ""
         self.timer: asyncio.TimerHandle | None = None
 
     def may_be_given(self, now: float) -> bool:
@@ -217,6 +219,7 @@ class Stream:
     """
 
     __slots__ = (
+        "_has_taken_leave",
         "_is_saying_goodbye",
         "_pool",
         "_rejections",
@@ -250,6 +253,7 @@ class Stream:
         self._said: list[bytes] = []
         self._rejections: list[Rejection] = []
         self._is_saying_goodbye = False
+        self._has_taken_leave = False
         self._was_silent_too_long = False
 
     @property
@@ -366,6 +370,7 @@ class Stream:
 
     def take_no_more(self) -> None:
         """The worker takes its leave."""
+        self._has_taken_leave = True
         self._pool.leave(self)
 
     def say_goodbye(self) -> None:
@@ -376,15 +381,20 @@ class Stream:
         self.settled()
 
     def end(self) -> None:
-        """The stream is over; whatever the worker had may have been done."""
+        """The stream is over; whatever the worker had may have been done, and is still being done unless it took its leave."""
         self._pool.leave(self)
         if self.is_woken:
             self.is_woken = False
             self._pool.woken_in_vain()
         self.is_busy = True  # nobody is to come for more
         given, self.given = self.given, {}
-        if given:
-            message = f"the stream of worker {self.worker_id} ended before it told the outcome"
-            lost = Unknown(Cause("UNAVAILABLE", clip(message)))
-            for assignment in given.values():
-                assignment.settle(lost)
+        for assignment in given.values():
+            assignment.lost_by = self.worker_id
+            if self._has_taken_leave:
+                assignment.settle(outcome_of_lost(assignment))
+
+
+def outcome_of_lost(assignment: Assignment) -> Unknown:
+    """What is known of a task whose stream ended first."""
+    message = f"the stream of worker {assignment.lost_by} ended before it told the outcome"
+    return Unknown(Cause("UNAVAILABLE", clip(message)))

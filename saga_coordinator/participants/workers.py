@@ -15,7 +15,7 @@ import structlog
 
 from saga_coordinator.participants.payload import PayloadError
 from saga_coordinator.participants.tasks import task_of
-from saga_coordinator.participants.worker_stream import Assignment, Greeting, Pool, Stream
+from saga_coordinator.participants.worker_stream import Assignment, Greeting, Pool, Stream, outcome_of_lost
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.errors import Unavailable
@@ -267,6 +267,9 @@ class Workers:
 
 def _over(assignment: Assignment, timeout_seconds: float) -> None:
     """The worker keeps its credit until it comes back from this; what it says then is late."""
+    if assignment.lost_by:
+        assignment.settle(outcome_of_lost(assignment))
+        return
     assignment.settle(outcome_of_failure("DEADLINE_EXCEEDED", f"no outcome within {timeout_seconds:g} s"))
     assignment.task.ClearField("input")
     if assignment.stream is not None:

@@ -237,21 +237,46 @@ async def test_an_outcome_of_a_task_that_was_not_given_changes_nothing_and_is_lo
     assert not answer.rejections, "what is told twice is accepted twice (P9)"
 
 
-async def test_p4_a_task_is_unknown_once_its_stream_breaks_and_goes_to_another_with_the_same_key(
-    customer: Customer, dial: Dial
+@pytest.mark.parametrize("says_goodbye", [False, True])
+async def test_p4_a_task_whose_stream_breaks_goes_to_another_once_the_first_cannot_be_at_it_any_more(
+    customer: Customer, dial: Dial, says_goodbye: bool
 ) -> None:
-    await customer.register("order", "take", retry={"initialBackoff": "0.01s", "maxAttempts": 2})
+    """After its time; or at once, when the worker had taken its leave and so has stopped."""
+    timeout = "30s" if says_goodbye else "1s"
+    await customer.register(
+        "order", "take", timeout=timeout, retry={"initialBackoff": "0.01s", "maxAttempts": 2}
+    )
     broken = await dial()
     saga = await customer.run("order", wait=False)
     first = await broken.next_task()
+    began = asyncio.get_running_loop().time()
     survivor = await dial()
+    if says_goodbye:
+        await broken.say(goodbye=True, heartbeat=True)
+        assert (await broken.heard()).heartbeat
     broken.call.cancel()
     second = await survivor.next_task()
+    assert (asyncio.get_running_loop().time() - began > 0.5) is not says_goodbye
     assert (first.attempt, second.attempt) == (1, 2)
     assert first.idempotency_key == second.idempotency_key
     await survivor.tell(second, succeeded=DONE)
     assert (await customer.settled(saga.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
     assert "attempt_unknown step_0 1" in await customer.log(saga.saga_id)
+
+
+async def test_who_lost_its_stream_and_goes_on_reports_and_nobody_is_asked_again(
+    customer: Customer, dial: Dial
+) -> None:
+    await customer.register("order", "take", timeout="30s")
+    broken = await dial()
+    saga = await customer.run("order", wait=False)
+    task = await broken.next_task()
+    broken.call.cancel()
+    report = saga_service_pb2.ReportOutcomeRequest(token=task.token, succeeded=DONE)
+    answer = await customer.sagas.ReportOutcome(report, timeout=PATIENCE_SECONDS)
+    assert answer.result == saga_service_pb2.REPORT_RESULT_APPLIED
+    assert (await customer.settled(saga.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
+    assert "attempt_started step_0 2" not in await customer.log(saga.saga_id)
 
 
 async def test_p4_a_task_stays_with_its_worker_until_its_time_is_over(customer: Customer, dial: Dial) -> None:
@@ -374,7 +399,7 @@ async def test_workers_get_only_the_methods_that_they_perform(customer: Customer
 async def test_a_worker_that_is_killed_leaves_its_task_to_the_next(
     coordinator: Serving, customer: Customer, open_shop: OpenShop
 ) -> None:
-    await customer.register("order", "hang", retry={"initialBackoff": "0.01s"})
+    await customer.register("order", "hang", timeout="2s", retry={"initialBackoff": "0.01s"})
     doomed = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",

@@ -129,7 +129,7 @@ async def test_p4_what_was_forwarded_is_unknown_when_the_way_breaks(
     far = Dialled(connect(there.address))
     await far.greet()
     customer = Customer(connect(here.address))
-    await customer.register("order", "take", retry={"initialBackoff": "0.01s"})
+    await customer.register("order", "take", timeout="2s", retry={"initialBackoff": "0.01s"})
     saga = await customer.run("order", wait=False)
     first = await far.next_task()
     near = Dialled(connect(here.address))

@@ -221,6 +221,7 @@ class Streams(RuleBasedStateMachine):
         super().__init__()
         self.desk = Desk()
         self.gone: set[Stream] = set()
+        self.left: set[Stream] = set()
         self.given_up: set[int] = set()
 
     def teardown(self) -> None:
@@ -276,6 +277,7 @@ class Streams(RuleBasedStateMachine):
     @rule(data=st.data())
     def says_goodbye(self, data: st.DataObject) -> None:
         stream = self.pick(data)
+        self.left.add(stream)
         stream.take_no_more()
         stream.settled()
 
@@ -284,9 +286,11 @@ class Streams(RuleBasedStateMachine):
     def breaks(self, data: st.DataObject) -> None:
         stream = self.pick(data)
         had = list(stream.given.values())
+        awaited = [each for each in had if not each.outcome.done()]
         stream.end()
         self.gone.add(stream)
-        assert all(each.outcome.done() for each in had)
+        assert all(each.lost_by == stream.worker_id for each in had)
+        assert all(each.outcome.done() is (stream in self.left) for each in awaited)
 
     @precondition(lambda self: any(not each.outcome.done() for each in self.desk.assignments))
     @rule(data=st.data())
@@ -299,8 +303,9 @@ class Streams(RuleBasedStateMachine):
             assignment.outcome.cancel()
         else:
             assignment.settle(Unknown(Cause("DEADLINE_EXCEEDED", "no outcome")))
-            assignment.stream.is_overdue(assignment.given_at)
-            assignment.stream.settled()
+            if not assignment.lost_by:
+                assignment.stream.is_overdue(assignment.given_at)
+                assignment.stream.settled()
 
     @rule()  # and in the end
     def nobody_waits_while_there_is_room(self) -> None:

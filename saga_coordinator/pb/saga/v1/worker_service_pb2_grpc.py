@@ -65,8 +65,9 @@ class WorkerServiceServicer:
 
     def Work(self, request_iterator, context):
         """One stream is one worker. Its first message has `hello`; the coordinator answers with `welcome`, then sends tasks, as many at
-        once as the worker has credits. A task is the worker's until its timeout is over, or until the stream ends; both leave it
-        unknown what became of it, and it is attempted again with the same key. Outcomes that come later than that are learned, too.
+        once as the worker has credits. A task is the worker's until its timeout is over, also when the stream breaks; after a goodbye,
+        until the stream ends. Then it is unknown what became of it, and it is attempted again with the same key. Outcomes that come
+        later than that are learned, too.
 
         Errors that end the stream: INVALID_ARGUMENT, a message that breaks these rules; NOT_FOUND, no such participant;
         FAILED_PRECONDITION, the participant is no worker; UNAVAILABLE, the stream was silent for too long, or the coordinator stops.

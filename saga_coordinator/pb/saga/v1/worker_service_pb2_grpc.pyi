@@ -40,8 +40,9 @@ class WorkerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> WorkerServiceAsyncStub: ...
     Work: _grpc.StreamStreamMultiCallable[_worker_service_pb2.WorkRequest, _worker_service_pb2.WorkResponse]
     """One stream is one worker. Its first message has `hello`; the coordinator answers with `welcome`, then sends tasks, as many at
-    once as the worker has credits. A task is the worker's until its timeout is over, or until the stream ends; both leave it
-    unknown what became of it, and it is attempted again with the same key. Outcomes that come later than that are learned, too.
+    once as the worker has credits. A task is the worker's until its timeout is over, also when the stream breaks; after a goodbye,
+    until the stream ends. Then it is unknown what became of it, and it is attempted again with the same key. Outcomes that come
+    later than that are learned, too.
 
     Errors that end the stream: INVALID_ARGUMENT, a message that breaks these rules; NOT_FOUND, no such participant;
     FAILED_PRECONDITION, the participant is no worker; UNAVAILABLE, the stream was silent for too long, or the coordinator stops.
@@ -68,8 +69,9 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Work: _aio.StreamStreamMultiCallable[_worker_service_pb2.WorkRequest, _worker_service_pb2.WorkResponse]  # type: ignore[assignment]
     """One stream is one worker. Its first message has `hello`; the coordinator answers with `welcome`, then sends tasks, as many at
-    once as the worker has credits. A task is the worker's until its timeout is over, or until the stream ends; both leave it
-    unknown what became of it, and it is attempted again with the same key. Outcomes that come later than that are learned, too.
+    once as the worker has credits. A task is the worker's until its timeout is over, also when the stream breaks; after a goodbye,
+    until the stream ends. Then it is unknown what became of it, and it is attempted again with the same key. Outcomes that come
+    later than that are learned, too.
 
     Errors that end the stream: INVALID_ARGUMENT, a message that breaks these rules; NOT_FOUND, no such participant;
     FAILED_PRECONDITION, the participant is no worker; UNAVAILABLE, the stream was silent for too long, or the coordinator stops.
@@ -99,8 +101,9 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_worker_service_pb2.WorkResponse], _abc.AsyncIterator[_worker_service_pb2.WorkResponse]]:
         """One stream is one worker. Its first message has `hello`; the coordinator answers with `welcome`, then sends tasks, as many at
-        once as the worker has credits. A task is the worker's until its timeout is over, or until the stream ends; both leave it
-        unknown what became of it, and it is attempted again with the same key. Outcomes that come later than that are learned, too.
+        once as the worker has credits. A task is the worker's until its timeout is over, also when the stream breaks; after a goodbye,
+        until the stream ends. Then it is unknown what became of it, and it is attempted again with the same key. Outcomes that come
+        later than that are learned, too.
 
         Errors that end the stream: INVALID_ARGUMENT, a message that breaks these rules; NOT_FOUND, no such participant;
         FAILED_PRECONDITION, the participant is no worker; UNAVAILABLE, the stream was silent for too long, or the coordinator stops.
