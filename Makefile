@@ -66,8 +66,8 @@ bench: $(ready) ## Measure sagas a second, latency and costs against floors and 
 bench-full: $(ready) ## Measure everything at every size, and write docs/performance.md and its plots; takes hours
 	@$(bin)/python -c 'import matplotlib' 2>/dev/null || $(bin)/python -m pip install --quiet --editable '.[bench]'
 	$(bin)/python -m bench --full
-	$(bin)/python -m bench.document
 	$(bin)/python -m bench.plot
+	$(bin)/python -m bench.document
 
 bench-guard: $(ready) ## Fail where a change made sagas dearer than the baseline; holds on a busy machine
 	@exec $(bin)/python -m bench.guard

@@ -3,6 +3,7 @@
 Real processes, a real Postgres that syncs every commit, every step durable, and every part on this machine's cores. Sections:
 
     systems    sagas a second and latency: ours, the bare relay, and peers, taking turns
+    processes  ours with one, two and four processes
     floors     commits alone, the journal alone
     costs      round trips, statements, and the coordinator's time by room
     growth     beside ended and sleeping sagas, and started beside unfinished ones
@@ -67,16 +68,28 @@ def _shapes(extent: Extent) -> list[Shape]:
 
 
 async def _systems(site: Site, extent: Extent) -> list[Record]:
-    systems: list[System] = [BareRelay(site)]
-    for processes in (1, 2, 4) if extent.is_full else (1,):
-        group = Coordinators(site, f"ours-{processes}", processes=processes)
-        systems += [Ours(group, way) for way in WAYS]
+    group = Coordinators(site, "ours")
+    systems: list[System] = [BareRelay(site), *(Ours(group, way) for way in WAYS)]
     systems += [
         PythonPeer(site, "DBOS 3.4", "dbos_saga.py"),
         PythonPeer(site, "Absurd 0.5", "absurd_saga.py"),
         RestatePeer(site),
     ]
-    records = await Comparison(systems, _shapes(extent)).run(seconds=extent.seconds, rounds=extent.rounds)
+    return await _compared(systems, _shapes(extent), extent)
+
+
+async def _processes(site: Site, extent: Extent) -> list[Record]:
+    """With one process among them, so that what several are compared with was measured beside them."""
+    systems: list[System] = [BareRelay(site)]
+    for processes in (1, 2, 4):
+        group = Coordinators(site, f"ours-{processes}", processes=processes)
+        systems += [Ours(group, way) for way in WAYS]
+    successes = (Shape("success", 2, concurrency) for concurrency in (16, 64, 256))
+    return await _compared(systems, [*successes, Shape("rollback", 2, 32)], extent)
+
+
+async def _compared(systems: list[System], shapes: list[Shape], extent: Extent) -> list[Record]:
+    records = await Comparison(systems, shapes).run(seconds=extent.seconds, rounds=extent.rounds)
     print_table(records)
     return records
 
@@ -111,6 +124,7 @@ async def _faults(site: Site, extent: Extent) -> Any:
 Section = Callable[[Site, Extent], Awaitable[Any]]
 SECTIONS: Final[Mapping[str, Section]] = {
     "systems": _systems,
+    "processes": _processes,
     "floors": _floors,
     "costs": _costs,
     "growth": _growth,

@@ -53,11 +53,14 @@ class Comparison:
             await system.start()
         except BenchError as error:
             self._reasons |= {(system.name, shape): str(error) for shape in self._shapes}
+        else:
+            system.rest()
 
     async def _take(self, system: System, shape: Shape, seconds: float) -> None:
         key = (system.name, shape)
         if not system.takes(shape) or key in self._reasons:
             return
+        system.wake()
         try:
             async with asyncio.timeout(_PATIENCE * seconds + _GRACE_SECONDS):
                 self._samples.setdefault(key, []).append(await system.run(shape, seconds))
@@ -65,6 +68,8 @@ class Comparison:
             self._reasons[key] = str(error)
         except TimeoutError:
             self._reasons[key] = "did not end within the time that it was given"
+        finally:
+            system.rest()
 
     def _records(self, shape: Shape) -> Iterator[Record]:
         relay = self._samples.get((RELAY, shape))

@@ -15,7 +15,10 @@ from typing import Any, Final
 from bench.record import RELAY, read
 
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
+IMAGES: Final = PAGE.parent / "images"
 NOT_YET: Final = "_Not measured yet: `make bench-full` fills this in._"
+_LOAD_MAX: Final = 0.7
+"""Of what else the machine does, on average, before a run: more, and its figures are those of a busy machine."""
 _MARKED: Final = re.compile(r"(<!-- bench ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 Found = Mapping[str, Any]
@@ -44,10 +47,14 @@ def machine(found: Found) -> str:
                 given["load"],
             )
         )
-    return table(
-        ("section", "taken at", "machine", "Postgres", "versions", "extent", "load before"),
-        rows,
+    header = ("section", "taken at", "machine", "Postgres", "versions", "extent", "load before")
+    busy = [str(row[0]) for row in rows if float(str(row[-1])) > _LOAD_MAX]
+    warning = (
+        f"\n\n**Taken while the machine had other work, and to be taken again: {', '.join(busy)}.**"
+        if busy
+        else ""
     )
+    return table(header, rows) + warning
 
 
 def _records(found: Found, section: str = "systems") -> list[Mapping[str, Any]]:
@@ -81,16 +88,27 @@ def latency_cell(each: Mapping[str, Any]) -> str:
     return "" if each["p50_ms"] is None else f"{each['p50_ms']:.1f} / {each['p99_ms']:.1f}"
 
 
-def systems(found: Found) -> str:
-    records = _records(found)
+def plots(found: Found) -> str:
+    """Links to what `bench.plot` has drawn."""
+    names = sorted(path.name for path in IMAGES.glob("performance-*.svg"))
+    titles = (name.removeprefix("performance-").removesuffix(".svg").replace("-", " ") for name in names)
+    return "\n".join(f"![{title}]({IMAGES.name}/{name})" for title, name in zip(titles, names, strict=True))
+
+
+def systems(found: Found, section: str = "systems") -> str:
+    records = _records(found, section)
     parts = []
     for steps, outcome in sorted({(each["steps"], each["shape"]) for each in records}):
         chosen = [each for each in records if (each["steps"], each["shape"]) == (steps, outcome)]
         ending = "the last one refused" if outcome == "rollback" else "success"
-        parts.append(f"### {steps} steps, {ending}\n")
+        parts.append(f"**{steps} steps, {ending}**\n")
         parts.append(_pivot(chosen, throughput_cell, "sagas a second: median (lowest-highest)") + "\n")
         parts.append(_pivot(chosen, latency_cell, "p50 / p99, ms") + "\n")
     return "\n".join(parts).rstrip()
+
+
+def processes(found: Found) -> str:
+    return systems(found, "processes")
 
 
 def _one(found: Found, system: str, outcome: str, concurrency: int, steps: int = 2) -> Mapping[str, Any]:
@@ -283,10 +301,11 @@ def scenario(found: Found) -> str:
         for each in latencies
     )
     ends = ", ".join(f"{count} {status}" for status, count in measured["ends"].items())
+    effects = ", ".join(f"{count} {step}" for step, count in measured["effects"].items())
     lost = "nothing was lost" if measured["is_nothing_lost"] else "**the books do not agree**"
     return (
         f"{measured['orders']} orders of {measured['minutes']} minutes, {measured['compression']} times as fast; ended: {ends}; "
-        f"effects in the participants' books: {measured['effects']}; {lost}. Unfinished at once: "
+        f"effects in the participants' books: {effects}; {lost}. Unfinished at once: "
         f"{measured['unfinished_median']} usually, {measured['unfinished_max']} at most.\n\n{table(header, rows)}"
     )
 
@@ -360,6 +379,8 @@ WRITERS: Final[Mapping[str, tuple[str, Callable[[Found], str]]]] = {
     "machine": ("", machine),
     "targets": ("systems", targets),
     "systems": ("systems", systems),
+    "plots": ("systems", plots),
+    "processes": ("processes", processes),
     "parts": ("systems", parts),
     "sizing": ("systems", sizing),
     "floors": ("floors", floors),

@@ -142,6 +142,12 @@ class Ours:
     def takes(self, shape: Shape) -> bool:
         return True
 
+    def rest(self) -> None:
+        """Idle, it uses about a hundredth of a core; stopped, it would lose its lease."""
+
+    def wake(self) -> None:
+        pass
+
     async def start(self) -> None:
         group = self._coordinators
         specs = [definition_of(self._way, steps) for steps in (2, 3)]
@@ -190,6 +196,12 @@ class BareRelay:
 
     def takes(self, shape: Shape) -> bool:
         return True
+
+    def rest(self) -> None:
+        """Idle, it does nothing."""
+
+    def wake(self) -> None:
+        pass
 
     async def start(self) -> None:
         log = self._site.folder / "relay.log"

@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -152,7 +154,16 @@ class PythonPeer:
             raise BenchError(str(answer["error"]))
         return answer
 
+    def rest(self) -> None:
+        if self._popen is not None:
+            self._popen.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        if self._popen is not None:
+            self._popen.send_signal(signal.SIGCONT)
+
     async def stop(self) -> None:
+        self.wake()
         if self._popen is not None and self._popen.stdin is not None:
             self._popen.stdin.close()
         self._stack.close()
@@ -242,7 +253,16 @@ class RestatePeer:
         except (CallFailed, OSError, asyncio.IncompleteReadError) as error:
             raise BenchError(f"a call failed: {error}") from error
 
+    def rest(self) -> None:
+        for pid in self._pids.values():
+            os.kill(pid, signal.SIGSTOP)
+
+    def wake(self) -> None:
+        for pid in self._pids.values():
+            os.kill(pid, signal.SIGCONT)
+
     async def stop(self) -> None:
+        self.wake()
         self._stack.close()
 
 

@@ -10,7 +10,6 @@ from typing import Any, Final
 from bench.record import RELAY, read
 
 FOLDER: Final = Path(__file__).resolve().parent.parent / "docs" / "images"
-_TICKS: Final = (1, 16, 32, 64, 256)
 _SIZE: Final = (7.2, 4.0)
 
 
@@ -26,22 +25,33 @@ def curves(
 
 
 def _draw(
-    name: str, title: str, lines: Mapping[str, list[tuple[float, float]]], labels: tuple[str, str]
+    name: str, title: str, lines: Mapping[str, list[tuple[float, float]]], *, is_growth: bool = False
 ) -> None:
+    """Against concurrency, both axes logarithmic; as growth, against the rows beside, from nothing."""
     from matplotlib import pyplot as plt  # noqa: PLC0415  # an extra that measuring does without
 
     figure, axes = plt.subplots(figsize=_SIZE, layout="constrained")
     for system, points in lines.items():
-        style = "--" if system == RELAY or system.endswith("p99") else "-"
+        style = "--" if system == RELAY else "-"
         axes.plot(
             [x for x, _ in points], [y for _, y in points], style, marker="o", markersize=3, label=system
         )
-    axes.set(title=title, xlabel=labels[0], ylabel=labels[1], yscale="log")
-    axes.set_xscale("symlog" if "sagas" in labels[0] else "log", base=10 if "sagas" in labels[0] else 2)
+    axes.set_title(title)
+    if is_growth:
+        axes.set_xlabel("ended sagas beside")
+        axes.set_xscale("symlog", linthresh=100_000)
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+    else:
+        axes.set_xlabel("in flight")
+        axes.set_xscale("log", base=2)
+        axes.set_yscale("log")
+        axes.yaxis.set_minor_formatter(_short)
     ticks = sorted({x for points in lines.values() for x, _ in points})
     axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
-    axes.minorticks_off()
+    axes.xaxis.minorticks_off()
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.tick_params(axis="y", which="minor", labelsize=6)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize=7, ncols=2)
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -51,12 +61,16 @@ def _draw(
     print(f"written: {FOLDER / name}.svg")
 
 
+def _short(value: float, _: float) -> str:
+    """Only 2 and 5 among the minor ticks: the others would lie upon each other."""
+    return f"{value:g}" if f"{value:e}"[0] in "25" else ""
+
+
 def draw(found: Mapping[str, Any]) -> None:
     import matplotlib as mpl  # noqa: PLC0415
 
     mpl.use("svg")
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "bench", "font.size": 9})
-    labels = ("sagas in flight", "")
     for steps in (2, 3) if "systems" in found else ():
         for figure, what in (
             ("sagas_per_second", "sagas a second"),
@@ -65,9 +79,12 @@ def draw(found: Mapping[str, Any]) -> None:
         ):
             lines = curves(found, steps, "success", figure)
             name = f"performance-{steps}-steps-{figure.replace('_', '-')}"
-            _draw(name, f"{steps}-step sagas: {what}", _floats(lines), ("in flight", what))
+            _draw(name, f"{steps}-step sagas: {what}", _floats(lines))
     if "growth" in found:
-        _draw("performance-growth", "beside so many sagas of the past", growth(found), (labels[0], "ms"))
+        lines_of = growth(found)
+        rates = {"sagas a second": lines_of.pop("sagas a second", [])}
+        _draw("performance-growth-rate", "sagas a second at 64 in flight", rates, is_growth=True)
+        _draw("performance-growth-latency", "latency at 64 in flight, ms", lines_of, is_growth=True)
 
 
 def _floats(lines: Mapping[str, list[tuple[int, float]]]) -> dict[str, list[tuple[float, float]]]:

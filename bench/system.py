@@ -17,7 +17,11 @@ from saga_coordinator.store.embedded import EmbeddedPostgres
 
 
 class System(Protocol):
-    """`name` is the table's. A system that cannot be started raises BenchError, and the table says so."""
+    """`name` is the table's. A system that cannot be started raises BenchError, and the table says so.
+
+    Between its turns it is told to `rest`, so that what it does when idle is not taken from the others; before each, to
+    `wake`.
+    """
 
     name: str
 
@@ -26,6 +30,10 @@ class System(Protocol):
     async def start(self) -> None: ...
 
     async def run(self, shape: Shape, seconds: float) -> Sample: ...
+
+    def rest(self) -> None: ...
+
+    def wake(self) -> None: ...
 
     async def stop(self) -> None: ...
 

@@ -32,7 +32,7 @@ def found() -> dict[str, Any]:
 def test_only_what_is_between_markers_is_replaced() -> None:
     page = "before\n<!-- bench systems -->\nold\n<!-- end -->\nbetween\n<!-- bench floors -->\n<!-- end -->\nafter\n"
     filled = fill(page, found())
-    assert filled.startswith("before\n<!-- bench systems -->\n\n### 2 steps, success")
+    assert filled.startswith("before\n<!-- bench systems -->\n\n**2 steps, success**")
     assert "old" not in filled
     assert f"<!-- bench floors -->\n\n{NOT_YET}\n\n<!-- end -->\nafter\n" in filled
     assert fill(filled, found()) == filled

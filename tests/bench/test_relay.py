@@ -50,6 +50,12 @@ class Absent:
     async def run(self, shape: Shape, seconds: float) -> Sample:
         raise AssertionError("it was never started")
 
+    def rest(self) -> None:
+        raise AssertionError("it was never started")
+
+    def wake(self) -> None:
+        raise AssertionError("it was never started")
+
     async def stop(self) -> None:
         pass
 
