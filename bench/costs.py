@@ -32,12 +32,18 @@ _PLACES: Final = (
     ("saga_coordinator/api/", "api"),
     ("saga_coordinator/telemetry", "telemetry"),
     ("saga_coordinator/pb", "protobuf"),
-    ("psycopg", "psycopg and SQLAlchemy"),
-    ("sqlalchemy", "psycopg and SQLAlchemy"),
-    ("grpc/", "gRPC"),
     ("google/protobuf", "protobuf"),
+    ("_message.abi3", "protobuf"),
+    ("grpc/", "gRPC"),
+    ("cygrpc", "gRPC"),
+    ("psycopg", "psycopg and SQLAlchemy"),
+    ("libpq", "psycopg and SQLAlchemy"),
+    ("sqlalchemy", "psycopg and SQLAlchemy"),
+    ("gc_collect_main", "garbage collection"),
 )
-_OTHER: Final = "event loop, C libraries, interpreter"
+# A thread that waits is sampled too; libc's waits that have no name of their own are shown by address.
+_WAITING: Final = ("epoll_wait", "epoll_pwait", "poll", "0x")
+_OTHER: Final = "event loop and interpreter"
 
 
 async def costs(site: Site, seconds: float) -> dict[str, Any]:
@@ -105,7 +111,17 @@ async def _profile(site: Site, group: Coordinators, system: Ours, seconds: float
     if not program.exists():
         return {**described, "reason": "py-spy is not installed"}
     output = site.folder / "profile.txt"
-    command = [str(program), "record", "--pid", str(group.pid), "--rate", "200", "--format", "raw"]
+    command = [
+        str(program),
+        "record",
+        "--native",
+        "--pid",
+        str(group.pid),
+        "--rate",
+        "100",
+        "--format",
+        "raw",
+    ]
     command += ["--duration", str(max(1, round(seconds))), "--output", str(output)]
     driving = asyncio.create_task(system.run(PROFILED, seconds * 1.5 + 1))
     done = await asyncio.to_thread(
@@ -119,11 +135,13 @@ async def _profile(site: Site, group: Coordinators, system: Ours, seconds: float
 
 
 def shares_of(lines: Iterable[str]) -> dict[str, float]:
-    """From py-spy's raw lines, `frame (file:line);frame ... COUNT`: the share of each room, largest first."""
+    """From py-spy's raw lines, `frame (file:line);frame ... COUNT`: the share of each room in what was not waiting."""
     counts: Counter[str] = Counter()
     for line in lines:
         stack, _, count = line.rpartition(" ")
-        counts[_place_of(stack.split(";"))] += int(count)
+        frames = stack.split(";")
+        if not ("libc" in frames[-1] and frames[-1].startswith(_WAITING)):
+            counts[_place_of(frames)] += int(count)
     total = sum(counts.values()) or 1
     return {place: round(count / total, 3) for place, count in counts.most_common()}
 
