@@ -244,7 +244,9 @@ class SimulatedDatabase:
             stored = encode(entry)
             if (sequence == 1) != (stored.type == "saga_started"):
                 raise CheckViolated("log_begins_with_start")
-            body = orjson.dumps(stored.body, option=orjson.OPT_SORT_KEYS)  # jsonb keeps no order of keys either
+            body = orjson.dumps(
+                stored.body, option=orjson.OPT_SORT_KEYS
+            )  # jsonb keeps no order of keys either
             row = LogRow(
                 stored.type, stored.step, stored.operation, stored.attempt, body, self.now, coordinator_id
             )

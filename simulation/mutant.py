@@ -27,6 +27,8 @@ class Mutant:
     breaks: tuple[str, ...]
     patches: Callable[[], Patches]
     focus: Focus
+    first: int
+    """The batch with which the search begins: one of the first that show it, as things are."""
 
     @contextmanager
     def alive(self) -> Iterator[None]:
@@ -46,12 +48,13 @@ def mutant(
     participants: tuple[str, ...] = (),
     sharing: float = 0.15,
     pending: float | None = None,
+    first: int = 0,
 ) -> Callable[[Callable[[], Patches]], Callable[[], Patches]]:
     """Enlists a function that says what to put in the place of what: targets, names and the broken versions."""
 
     def enlist(patches: Callable[[], Patches]) -> Callable[[], Patches]:
         focus = Focus(about, participants, sharing, pending)
-        MUTANTS.append(Mutant(patches.__name__.strip("_"), breaks, patches, focus))
+        MUTANTS.append(Mutant(patches.__name__.strip("_"), breaks, patches, focus, first))
         return patches
 
     return enlist
@@ -60,7 +63,7 @@ def mutant(
 def hunt(broken: Mutant, batches_max: int) -> Verdict | None:
     """The first verdict that finds a broken promise of those that the mutant breaks; None when none does."""
     with broken.alive():
-        for number in range(batches_max):
+        for number in range(broken.first, broken.first + batches_max):
             verdict = judge(run_batch(seed_of(_SEED, number), _SAGAS, broken.focus))
             if any(violation.promise in broken.breaks for violation in verdict.violations):
                 return verdict

@@ -20,6 +20,7 @@ from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.events import Publishing
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ownership import Claiming
+from saga_coordinator.engine.requests import Answer
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga import decide, forward, proceed, state, undo
 from saga_coordinator.saga.draft import Draft
@@ -52,7 +53,7 @@ def undoes_in_any_order() -> Patches:
     yield undo, "_is_unfinished", lambda *_: False
 
 
-@mutant("P4")
+@mutant("P4", first=3)
 def undoes_what_is_in_flight() -> Patches:
     turn = state._turn
 
@@ -81,7 +82,7 @@ def undoes_what_may_be_in_flight_elsewhere() -> Patches:
     yield undo._Walk, "undoable", undoable
 
 
-@mutant("P2")
+@mutant("P2", first=6)
 def goes_back_after_the_pivot() -> Patches:
     yield decide, "is_past_return", lambda *_: False
     yield forward, "is_past_return", lambda *_: False
@@ -117,7 +118,7 @@ def uses_one_key_for_both_operations() -> Patches:
 # What is known.
 
 
-@mutant("P2")
+@mutant("P2", first=4)
 def forgets_doubt_when_refused() -> Patches:
     moved = state._moved
 
@@ -258,7 +259,7 @@ def adopts_without_minding_calls_in_flight() -> Patches:
     yield decide, "HANDLERS", handlers
 
 
-@mutant("P4", "P8")
+@mutant("P4", "P8", first=3)
 def calls_for_sagas_it_has_lost() -> Patches:
     async def call_anyway(self: Drive, run: Any, call: Any) -> None:
         outcome = await self._caller.invoke(call)
@@ -283,7 +284,7 @@ def keeps_the_row_of_a_parked_saga_as_it_was() -> Patches:
     yield SimulatedDatabase, "_moved", only_what_is_owned
 
 
-@mutant("P4", "P8", "P3")
+@mutant("P4", "P8", "P3", first=22)
 def acts_on_a_regained_lease_at_once() -> Patches:
     renew = Lease._renew
 
@@ -313,7 +314,7 @@ def never_wakes_sleepers() -> Patches:
     yield Advance, "_wake_at", oversleep
 
 
-@mutant("P1")
+@mutant("P1", first=7)
 def waits_for_reports_forever() -> Patches:
     def end_waits(draft: Draft) -> None:
         for key, at in tuple(draft.state.steps.items()):
@@ -372,15 +373,15 @@ def promises_cancels_it_forgets() -> Patches:
     yield Coordinator, "cancel", cancel
 
 
-@mutant("P1")
+@mutant("P1", pending=0.6)
 def takes_reports_it_forgets() -> Patches:
-    async def report_outcome(*_: Any) -> bool:
-        return True
+    async def report(*_: Any) -> Answer:
+        return Answer(None, is_applied=True)
 
-    yield Coordinator, "report_outcome", report_outcome
+    yield Coordinator, "report", report
 
 
-@mutant("P9")
+@mutant("P9", pending=0.6, first=6)
 def refuses_reports_on_an_old_state() -> Patches:
     ask = Drive.ask
 
@@ -498,7 +499,7 @@ def undoes_the_oldest_pass_first() -> Patches:
     yield undo, "places_in", lambda node, at: places_in(node, at)[::-1]
 
 
-@mutant("P11")
+@mutant("P11", first=14)
 def starts_without_minding_room() -> Patches:
     yield forward, "has_room", lambda _: True
 
@@ -557,7 +558,7 @@ def never_hears_what_it_polls_for() -> Patches:
 # What the simulation found there.
 
 
-@mutant("P1", about=("event",))
+@mutant("P1", about=("event",), first=13)
 def sleeps_while_it_asks() -> Patches:
     wake_at = Advance._wake_at
 

@@ -84,6 +84,8 @@ def minds_no_credits() -> Patches:
 
 # Tasks of workers.
 
+_TAKEN_TWICE = 1_000_000
+
 
 @mutant("P8", participants=WORKERS)
 def hands_a_task_to_two() -> Patches:
@@ -92,8 +94,9 @@ def hands_a_task_to_two() -> Patches:
     def take_and_leave(self: Pool, stream: Stream) -> Iterator[Assignment]:
         for assignment in take(self, stream):
             yield assignment
-            if len(self.streams) > 1:
+            if assignment.number < _TAKEN_TWICE:
                 self.put(assignment)
+                assignment.number += _TAKEN_TWICE
 
     yield Pool, "take", take_and_leave
 
@@ -137,7 +140,7 @@ def never_returns_what_a_stream_took_along() -> Patches:
     yield Stream, "end", end_without_a_word
 
 
-@mutant("P4", participants=WORKERS)
+@mutant("P4", participants=WORKERS, first=12)
 def forwards_with_all_of_the_time_again() -> Patches:
     elsewhere = Workers._elsewhere
 
@@ -162,7 +165,7 @@ def hears_heartbeats_and_forgets_them() -> Patches:
     yield Coordinator, "heartbeat", listen
 
 
-@mutant("P9", "P12")
+@mutant("P9", "P12", pending=0.7)
 def takes_reports_on_any_attempt() -> Patches:
     take = decide._on_outcome_reported
 

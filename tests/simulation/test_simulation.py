@@ -17,6 +17,7 @@ from simulation.story import story
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = (
     "answer_lost",
+    "breaker_forced",
     "cancel",
     "connection_broken",
     "crash",
@@ -26,8 +27,13 @@ KINDS = (
     "disk_full",
     "fails_after",
     "fails_before",
+    "forward_lost",
     "freeze",
     "freeze_at_the_worst_moment",
+    "gives_up",
+    "heart_stops",
+    "limits_changed",
+    "misreported",
     "never_reported",
     "outage",
     "participant_mute",
@@ -48,6 +54,24 @@ KINDS = (
     "statement_refused",
     "statement_slow",
     "stop",
+    "stream_lost",
+    "task_returned",
+    "task_slow",
+    "task_told_twice",
+    "worker_crash",
+    "worker_goodbye",
+    "worker_hang",
+)
+MET = (
+    "asked_about_pending",
+    "heartbeat",
+    "held_circuit_open",
+    "held_for_a_worker",
+    "held_participant_busy",
+    "held_rate_limited",
+    "task_forwarded",
+    "task_handed_out",
+    "told_by_token",
 )
 
 
@@ -56,6 +80,7 @@ def test_p1_to_p10_hold_for_hundreds_of_sagas_under_faults_of_every_kind() -> No
     assert not summary.broken
     assert summary.sagas > 550
     assert {kind for kind in KINDS if summary.faults[kind] < 2} == set()
+    assert {what for what in MET if not summary.met[what]} == set()
     assert len(summary.rows_seen) > 35
     assert min(summary.ends[end] for end in ("COMPLETED", "COMPENSATED", "NEEDS_ATTENTION")) > 20
 
