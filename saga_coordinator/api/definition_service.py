@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from saga_coordinator.api import requests
 from saga_coordinator.api.convert import registered_message
@@ -15,6 +16,7 @@ from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
 from saga_coordinator.saga.errors import Fault, InvalidDefinition
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.participant_defaults import with_defaults
 from saga_coordinator.store.definitions import Definitions
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["DefinitionService"]
@@ -45,16 +47,22 @@ class DefinitionService:
     async def RegisterDefinition(  # noqa: N802  # the RPC's name
         self, request: pb.RegisterDefinitionRequest, context: Context
     ) -> pb.RegisterDefinitionResponse:
-        spec = requests.definition_spec(request, request.definition)
-        registered, created = await self._definitions.register(spec)
+        registered, created = await self._definitions.register(await self._whole(request))
         return pb.RegisterDefinitionResponse(registered=registered_message(registered), created=created)
+
+    async def _whole(
+        self, request: pb.RegisterDefinitionRequest | pb.ValidateDefinitionRequest
+    ) -> dict[str, Any]:
+        """The definition with what participants have declared, and what the directory has as their usual timeouts and retries."""
+        spec = await self._definitions.expanded(requests.definition_spec(request, request.definition))
+        return with_defaults(spec, self._participants.defaults)
 
     async def ValidateDefinition(  # noqa: N802
         self, request: pb.ValidateDefinitionRequest, context: Context
     ) -> pb.ValidateDefinitionResponse:
         response = pb.ValidateDefinitionResponse()
         try:
-            spec = await self._definitions.expanded(requests.definition_spec(request, request.definition))
+            spec = await self._whole(request)
             parse_definition(spec, self._limits)
             faults: Sequence[Fault] = await live_faults(spec, self._participants) if request.live else ()
         except InvalidDefinition as error:

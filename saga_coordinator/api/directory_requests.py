@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
 from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX
 from saga_coordinator.participants.breaker import Forced
@@ -42,7 +43,9 @@ def put_participant(request: pb.PutParticipantRequest) -> tuple[str, dict[str, A
         # What a later contract may add is no name here, and told to be none.
         spec["load_balancing"] = _LOAD_BALANCING.get(given.load_balancing, str(given.load_balancing))
     if given.HasField("limits"):
-        spec["limits"] = _limits(given.limits, faults)
+        spec["limits"] = _as_in_file(given.limits, "limits", faults)
+    if given.HasField("defaults"):
+        spec["defaults"] = _as_in_file(given.defaults, "defaults", faults)
     read_put(given.name, spec, given.descriptor_set or None, "participant", faults)
     _done(faults)
     return given.name, spec, given.descriptor_set or None
@@ -81,12 +84,12 @@ def set_breaker(request: pb.SetBreakerRequest) -> tuple[str, Forced, str, str]:
     return request.participant, control, request.requested_by, request.reason
 
 
-def _limits(limits: pb.ParticipantLimits, faults: list[Fault]) -> Any:
-    """As a directory file has them: durations are texts there."""
+def _as_in_file(given: Message, field: str, faults: list[Fault]) -> Any:
+    """As a directory file has it: durations are texts there."""
     try:
-        return json_format.MessageToDict(limits, preserving_proto_field_name=True)
+        return json_format.MessageToDict(given, preserving_proto_field_name=True)
     except ValueError as error:  # a duration that is none
-        faults.append(Fault("participant.limits.breaker", f"has a duration that is none: {error}"))
+        faults.append(Fault(f"participant.{field}", f"has a duration that is none: {error}"))
         return {}
 
 

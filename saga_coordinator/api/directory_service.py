@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 
-from google.protobuf import duration_pb2, timestamp_pb2
+from google.protobuf import duration_pb2, json_format, timestamp_pb2
 
 from saga_coordinator.api import directory_requests as requests
 from saga_coordinator.api.convert import cause_message
@@ -108,6 +108,8 @@ def _participant_message(entry: Entry) -> pb.Participant:
     )
     if not participant.is_worker:
         message.load_balancing = _LOAD_BALANCING[participant.load_balancing]
+    if participant.defaults:
+        json_format.ParseDict(dict(participant.defaults), message.defaults)
     if participant.tls is not None:
         given = (entry.spec or {}).get("tls") or {"server_name": participant.tls.server_name}
         message.tls.CopyFrom(pb.ParticipantTls(**given))

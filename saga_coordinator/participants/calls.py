@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -63,6 +65,12 @@ class Participants:
     def names(self) -> frozenset[str]:
         """The participants that the directory knows."""
         return self._names
+
+    @property
+    def defaults(self) -> dict[str, Mapping[str, Any]]:
+        """The timeouts and retries of participants that have their own."""
+        known = self._directory.participants.values()
+        return {each.name: each.defaults for each in known if each.defaults}
 
     def check_known(self, name: str) -> None:
         """Raises NotFound when the directory has no such participant."""

@@ -8,12 +8,14 @@
       shipping: {target: "unix:shipping.sock", tls: true}
       invoicing: {worker: true}
       ledger: {target: "dns:///ledger:50051", load_balancing: round_robin, limits: {concurrency: 64}}
+      mail: {target: "mail:50051", defaults: {timeout: 2s, retry: {max_attempts: 3}}}
 
 `worker: true`: it dials us and takes its tasks from a stream (`saga.v1.WorkerService`), so it has neither target nor TLS of ours.
 `tls` absent or false: plaintext; true or empty: TLS with the system's roots. `descriptor_set: inventory.binpb` names a file, made
 by `protoc --include_imports --descriptor_set_out`, that says what the participant's methods take, where it does not say so itself
 by server reflection. `load_balancing`: pick_first (the default) or round_robin over all addresses that the target has. `limits`:
-see `limits.py`. Relative file names, of sockets too, start at the directory file's folder.
+see `limits.py`. `defaults`: what its operations have in definitions registered from now on that do not say otherwise. Relative file
+names, of sockets too, start at the directory file's folder.
 """
 
 from __future__ import annotations
@@ -33,14 +35,15 @@ from saga_coordinator.participants.fields import read_fields
 from saga_coordinator.participants.limits import WORKER_LIMITS, Limits, read_limits
 from saga_coordinator.participants.tls import Tls, read_tls
 from saga_coordinator.saga.errors import Fault, InvalidRequest
+from saga_coordinator.saga.participant_defaults import check_defaults
 
 _NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
 _HOST_AND_PORT = re.compile(
     r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?):(?P<port>\d{1,5})"
 )
 _TARGET_FORMS = "host:port, dns:///host:port, ipv4:address:port, ipv6:[address]:port or unix:path"
-_FIELDS = ("target", "tls", "worker", "descriptor_set", "load_balancing", "limits")
-_WORKER_FIELDS = ("worker", "limits")
+_FIELDS = ("target", "tls", "worker", "descriptor_set", "load_balancing", "limits", "defaults")
+_WORKER_FIELDS = ("worker", "limits", "defaults")
 _SOCKET_PATH_BYTES_MAX = 107  # sun_path in unix(7), less its NUL
 
 
@@ -55,7 +58,8 @@ class InvalidDirectory(InvalidRequest):
 class Participant:
     """A named service. `target` is a gRPC target; `tls` is None for plaintext. One that `is_worker` dials us and has neither.
 
-    `descriptor_set` is None where its methods are known by server reflection. `load_balancing` is a policy of gRPC.
+    `descriptor_set` is None where its methods are known by server reflection. `load_balancing` is a policy of gRPC. `defaults` is
+    the JSON form of `saga.v1.ParticipantDefaults`.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Participant:
     is_worker: bool = False
     load_balancing: str = LOAD_BALANCING[0]
     given_limits: Limits | None = None
+    defaults: Mapping[str, Any] | None = None
 
     @property
     def limits(self) -> Limits:
@@ -161,8 +166,11 @@ def read_participant(
         if "limits" in fields
         else None
     )
+    defaults = fields.get("defaults")
+    if defaults is not None:
+        check_defaults(defaults, f"{place}.defaults", faults)
     if is_worker:
-        return Participant(name, "", is_worker=True, given_limits=limits)
+        return Participant(name, "", is_worker=True, given_limits=limits, defaults=defaults)
     target = _target(fields.get("target"), f"{place}.target", folder, faults)
     tls = read_tls(fields["tls"], f"{place}.tls", folder, faults) if "tls" in fields else None
     described = None
@@ -171,7 +179,15 @@ def read_participant(
     balancing = fields.get("load_balancing", LOAD_BALANCING[0])
     if balancing not in LOAD_BALANCING:
         faults.append(Fault(f"{place}.load_balancing", f"must be one of {', '.join(LOAD_BALANCING)}"))
-    return Participant(name, target, tls, described, load_balancing=str(balancing), given_limits=limits)
+    return Participant(
+        name,
+        target,
+        tls,
+        described,
+        load_balancing=str(balancing),
+        given_limits=limits,
+        defaults=defaults,
+    )
 
 
 def _descriptor_set(source: Any, place: str, folder: Path, faults: list[Fault]) -> DescriptorSet | None:

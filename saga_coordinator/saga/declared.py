@@ -68,7 +68,7 @@ def _as_definition_faults(participant: str, declared: Mapping[str, Any], path: s
 
 def used_steps(spec: Any) -> frozenset[str]:
     """What the steps of a definition use, those in blocks included; `spec` need not be valid."""
-    return frozenset(step["use"] for _, step in _steps(spec, "") if _is_use(step.get("use")))
+    return frozenset(step["use"] for _, step in steps_within(spec, "") if _is_use(step.get("use")))
 
 
 def expanded(
@@ -81,7 +81,7 @@ def expanded(
     """
     copied: dict[str, Any] = _copied(spec)
     faults: list[Fault] = []
-    for path, step in _steps(copied, ""):
+    for path, step in steps_within(copied, ""):
         use = step.get("use")
         if not _is_use(use):
             continue
@@ -121,8 +121,8 @@ def _copied(value: Any) -> Any:
     return [_copied(each) for each in value] if isinstance(value, list) else value
 
 
-def _steps(holder: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each step of a definition or a block with its path, and those in its blocks."""
+def steps_within(holder: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each step of a definition or a block with its path, and those in its blocks; `holder` need not be valid."""
     steps = holder.get("steps") if isinstance(holder, Mapping) else None
     for index, step in enumerate(steps if isinstance(steps, list) else ()):
         if not isinstance(step, dict):
@@ -130,13 +130,13 @@ def _steps(holder: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
         at = f"{path}steps[{index}]"
         yield at, step
         for kind in ("for_each", "repeat"):
-            yield from _steps(step.get(kind), f"{at}.{kind}.")
+            yield from steps_within(step.get(kind), f"{at}.{kind}.")
         switch = step.get("switch")
         if isinstance(switch, Mapping):
             cases = switch.get("cases")
             for number, case in enumerate(cases if isinstance(cases, list) else ()):
-                yield from _steps(case, f"{at}.switch.cases[{number}].")
-            yield from _steps(switch.get("otherwise"), f"{at}.switch.otherwise.")
+                yield from steps_within(case, f"{at}.switch.cases[{number}].")
+            yield from steps_within(switch.get("otherwise"), f"{at}.switch.otherwise.")
 
 
 def _expand(step: dict[str, Any], path: str, declared: Mapping[str, Any], faults: list[Fault]) -> None:

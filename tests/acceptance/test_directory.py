@@ -109,6 +109,25 @@ def test_what_is_put_at_one_coordinator_is_used_by_all(
     assert faults(lambda: directory.get("shop")).startswith("NOT_FOUND: no participant `shop`")
 
 
+def test_the_usual_timeouts_and_retries_are_those_of_what_is_registered_from_then_on(
+    serving: StartServing, connect: Connect, shop: Shop, shop_server: tuple[Shop, str]
+) -> None:
+    client = connect(serving().address)
+    directory = Directory(client)
+    told = faults(lambda: directory.put("shop", target=shop_server[1], defaults={"timeout": "9999s"}))
+    assert "participant.defaults.timeout: " in told
+    usual = {"timeout": "3s", "retry": {"max_attempts": 2, "initial_backoff": "0.010s"}}
+    directory.put("shop", target=shop_server[1], defaults=usual)
+    assert directory.get("shop")["participant"]["defaults"] == usual
+    client.register("orders", "away")
+    directory.put("shop", target=shop_server[1], defaults={"retry": {"max_attempts": 1}})
+    assert saga(client, start(client, "orders", "a"))["steps"][0]["attempt"] == 1  # of its compensation
+    assert [call.attempt for call in list(shop.called.queue)] == [1, 2, 1]
+    client.register("orders", "away")
+    start(client, "orders", "b")
+    assert [call.attempt for call in list(shop.called.queue)][3:] == [1, 1]
+
+
 def names(directory: Directory) -> list[str]:
     answer = directory.stub.ListParticipants(ListParticipantsRequest(), timeout=SECONDS)
     return [status.participant.name for status in answer.statuses]

@@ -25,56 +25,59 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from saga_client.v1 import definition_pb2 as saga_dot_v1_dot_definition__pb2
 from saga_client.v1 import saga_pb2 as saga_dot_v1_dot_saga__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsaga/v1/directory_service.proto\x12\x07saga.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12saga/v1/saga.proto\"\x96\x02\n\x0bParticipant\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06target\x18\x02 \x01(\tR\x06target\x12)\n\x03tls\x18\x03 \x01(\x0b\x32\x17.saga.v1.ParticipantTlsR\x03tls\x12\x16\n\x06worker\x18\x04 \x01(\x08R\x06worker\x12=\n\x0eload_balancing\x18\x05 \x01(\x0e\x32\x16.saga.v1.LoadBalancingR\rloadBalancing\x12\x32\n\x06limits\x18\x06 \x01(\x0b\x32\x1a.saga.v1.ParticipantLimitsR\x06limits\x12%\n\x0e\x64\x65scriptor_set\x18\x07 \x01(\x0cR\rdescriptorSet\"\x82\x01\n\x0eParticipantTls\x12\x17\n\x07\x63\x61_file\x18\x01 \x01(\tR\x06\x63\x61\x46ile\x12\x1b\n\tcert_file\x18\x02 \x01(\tR\x08\x63\x65rtFile\x12\x19\n\x08key_file\x18\x03 \x01(\tR\x07keyFile\x12\x1f\n\x0bserver_name\x18\x04 \x01(\tR\nserverName\"\xad\x01\n\x11ParticipantLimits\x12 \n\x0b\x63oncurrency\x18\x01 \x01(\x05R\x0b\x63oncurrency\x12\x1a\n\x08\x61\x64\x61ptive\x18\x02 \x01(\x08R\x08\x61\x64\x61ptive\x12\x12\n\x04rate\x18\x03 \x01(\x01R\x04rate\x12\x14\n\x05\x62urst\x18\x04 \x01(\x05R\x05\x62urst\x12\x30\n\x07\x62reaker\x18\x05 \x01(\x0b\x32\x16.saga.v1.BreakerPolicyR\x07\x62reaker\"\xea\x02\n\rBreakerPolicy\x12\x10\n\x03off\x18\x01 \x01(\x08R\x03off\x12\x31\n\x06window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06window\x12\x1b\n\tcalls_min\x18\x03 \x01(\x05R\x08\x63\x61llsMin\x12#\n\rfailure_ratio\x18\x04 \x01(\x01R\x0c\x66\x61ilureRatio\x12\x36\n\tslow_call\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08slowCall\x12\x1d\n\nslow_ratio\x18\x06 \x01(\x01R\tslowRatio\x12-\n\x04rest\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x04rest\x12\x34\n\x08rest_max\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07restMax\x12\x16\n\x06probes\x18\t \x01(\x05R\x06probes\"\xa1\x06\n\x11ParticipantStatus\x12\x36\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x14.saga.v1.ParticipantR\x0bparticipant\x12\x32\n\x06source\x18\x02 \x01(\x0e\x32\x1a.saga.v1.ParticipantSourceR\x06source\x12\x39\n\nupdated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12/\n\x07\x62reaker\x18\x04 \x01(\x0e\x32\x15.saga.v1.BreakerStateR\x07\x62reaker\x12@\n\x0f\x62reaker_setting\x18\x05 \x01(\x0b\x32\x17.saga.v1.BreakerSettingR\x0e\x62reakerSetting\x12\x36\n\trest_left\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08restLeft\x12&\n\x0f\x63\x61lls_in_window\x18\x07 \x01(\x05R\rcallsInWindow\x12#\n\rfailure_ratio\x18\x08 \x01(\x01R\x0c\x66\x61ilureRatio\x12\x1b\n\tin_flight\x18\t \x01(\x05R\x08inFlight\x12\"\n\rin_flight_max\x18\n \x01(\x05R\x0binFlightMax\x12\x16\n\x06queued\x18\x0b \x01(\x05R\x06queued\x12\x12\n\x04held\x18\x0c \x01(\x03R\x04held\x12\"\n\x0c\x63onnectivity\x18\r \x01(\tR\x0c\x63onnectivity\x12!\n\x0clast_outcome\x18\x0e \x01(\tR\x0blastOutcome\x12\x42\n\x0flast_outcome_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rlastOutcomeAt\x12\x31\n\x0clast_failure\x18\x10 \x01(\x0b\x32\x0e.saga.v1.CauseR\x0blastFailure\x12\x42\n\x0flast_failure_at\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rlastFailureAt\"\xb1\x01\n\x0e\x42reakerSetting\x12\x31\n\x07\x63ontrol\x18\x01 \x01(\x0e\x32\x17.saga.v1.BreakerControlR\x07\x63ontrol\x12!\n\x0crequested_by\x18\x02 \x01(\tR\x0brequestedBy\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x31\n\x06set_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05setAt\"O\n\x15PutParticipantRequest\x12\x36\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x14.saga.v1.ParticipantR\x0bparticipant\"2\n\x16PutParticipantResponse\x12\x18\n\x07\x63reated\x18\x01 \x01(\x08R\x07\x63reated\"+\n\x15GetParticipantRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"L\n\x16GetParticipantResponse\x12\x32\n\x06status\x18\x01 \x01(\x0b\x32\x1a.saga.v1.ParticipantStatusR\x06status\"U\n\x17ListParticipantsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"z\n\x18ListParticipantsResponse\x12\x36\n\x08statuses\x18\x01 \x03(\x0b\x32\x1a.saga.v1.ParticipantStatusR\x08statuses\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\".\n\x18\x44\x65leteParticipantRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"\x1b\n\x19\x44\x65leteParticipantResponse\"\xa3\x01\n\x11SetBreakerRequest\x12 \n\x0bparticipant\x18\x01 \x01(\tR\x0bparticipant\x12\x31\n\x07\x63ontrol\x18\x02 \x01(\x0e\x32\x17.saga.v1.BreakerControlR\x07\x63ontrol\x12!\n\x0crequested_by\x18\x03 \x01(\tR\x0brequestedBy\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\"G\n\x12SetBreakerResponse\x12\x31\n\x07setting\x18\x01 \x01(\x0b\x32\x17.saga.v1.BreakerSettingR\x07setting*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03*\x86\x01\n\x0e\x42reakerControl\x12\x1f\n\x1b\x42REAKER_CONTROL_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x42REAKER_CONTROL_AUTOMATIC\x10\x01\x12\x18\n\x14\x42REAKER_CONTROL_OPEN\x10\x02\x12\x1a\n\x16\x42REAKER_CONTROL_CLOSED\x10\x03*n\n\rLoadBalancing\x12\x1e\n\x1aLOAD_BALANCING_UNSPECIFIED\x10\x00\x12\x1d\n\x19LOAD_BALANCING_PICK_FIRST\x10\x01\x12\x1e\n\x1aLOAD_BALANCING_ROUND_ROBIN\x10\x02*p\n\x11ParticipantSource\x12\"\n\x1ePARTICIPANT_SOURCE_UNSPECIFIED\x10\x00\x12\x1b\n\x17PARTICIPANT_SOURCE_FILE\x10\x01\x12\x1a\n\x16PARTICIPANT_SOURCE_API\x10\x02\x32\xb4\x03\n\x10\x44irectoryService\x12Q\n\x0ePutParticipant\x12\x1e.saga.v1.PutParticipantRequest\x1a\x1f.saga.v1.PutParticipantResponse\x12Q\n\x0eGetParticipant\x12\x1e.saga.v1.GetParticipantRequest\x1a\x1f.saga.v1.GetParticipantResponse\x12W\n\x10ListParticipants\x12 .saga.v1.ListParticipantsRequest\x1a!.saga.v1.ListParticipantsResponse\x12Z\n\x11\x44\x65leteParticipant\x12!.saga.v1.DeleteParticipantRequest\x1a\".saga.v1.DeleteParticipantResponse\x12\x45\n\nSetBreaker\x12\x1a.saga.v1.SetBreakerRequest\x1a\x1b.saga.v1.SetBreakerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fsaga/v1/directory_service.proto\x12\x07saga.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18saga/v1/definition.proto\x1a\x12saga/v1/saga.proto\"\xd0\x02\n\x0bParticipant\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n\x06target\x18\x02 \x01(\tR\x06target\x12)\n\x03tls\x18\x03 \x01(\x0b\x32\x17.saga.v1.ParticipantTlsR\x03tls\x12\x16\n\x06worker\x18\x04 \x01(\x08R\x06worker\x12=\n\x0eload_balancing\x18\x05 \x01(\x0e\x32\x16.saga.v1.LoadBalancingR\rloadBalancing\x12\x32\n\x06limits\x18\x06 \x01(\x0b\x32\x1a.saga.v1.ParticipantLimitsR\x06limits\x12%\n\x0e\x64\x65scriptor_set\x18\x07 \x01(\x0cR\rdescriptorSet\x12\x38\n\x08\x64\x65\x66\x61ults\x18\x08 \x01(\x0b\x32\x1c.saga.v1.ParticipantDefaultsR\x08\x64\x65\x66\x61ults\"\xbb\x01\n\x13ParticipantDefaults\x12\x33\n\x07timeout\x18\x01 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12*\n\x05retry\x18\x02 \x01(\x0b\x32\x14.saga.v1.RetryPolicyR\x05retry\x12\x43\n\x12\x63ompensation_retry\x18\x03 \x01(\x0b\x32\x14.saga.v1.RetryPolicyR\x11\x63ompensationRetry\"\x82\x01\n\x0eParticipantTls\x12\x17\n\x07\x63\x61_file\x18\x01 \x01(\tR\x06\x63\x61\x46ile\x12\x1b\n\tcert_file\x18\x02 \x01(\tR\x08\x63\x65rtFile\x12\x19\n\x08key_file\x18\x03 \x01(\tR\x07keyFile\x12\x1f\n\x0bserver_name\x18\x04 \x01(\tR\nserverName\"\xad\x01\n\x11ParticipantLimits\x12 \n\x0b\x63oncurrency\x18\x01 \x01(\x05R\x0b\x63oncurrency\x12\x1a\n\x08\x61\x64\x61ptive\x18\x02 \x01(\x08R\x08\x61\x64\x61ptive\x12\x12\n\x04rate\x18\x03 \x01(\x01R\x04rate\x12\x14\n\x05\x62urst\x18\x04 \x01(\x05R\x05\x62urst\x12\x30\n\x07\x62reaker\x18\x05 \x01(\x0b\x32\x16.saga.v1.BreakerPolicyR\x07\x62reaker\"\xea\x02\n\rBreakerPolicy\x12\x10\n\x03off\x18\x01 \x01(\x08R\x03off\x12\x31\n\x06window\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x06window\x12\x1b\n\tcalls_min\x18\x03 \x01(\x05R\x08\x63\x61llsMin\x12#\n\rfailure_ratio\x18\x04 \x01(\x01R\x0c\x66\x61ilureRatio\x12\x36\n\tslow_call\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08slowCall\x12\x1d\n\nslow_ratio\x18\x06 \x01(\x01R\tslowRatio\x12-\n\x04rest\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationR\x04rest\x12\x34\n\x08rest_max\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationR\x07restMax\x12\x16\n\x06probes\x18\t \x01(\x05R\x06probes\"\xa1\x06\n\x11ParticipantStatus\x12\x36\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x14.saga.v1.ParticipantR\x0bparticipant\x12\x32\n\x06source\x18\x02 \x01(\x0e\x32\x1a.saga.v1.ParticipantSourceR\x06source\x12\x39\n\nupdated_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\tupdatedAt\x12/\n\x07\x62reaker\x18\x04 \x01(\x0e\x32\x15.saga.v1.BreakerStateR\x07\x62reaker\x12@\n\x0f\x62reaker_setting\x18\x05 \x01(\x0b\x32\x17.saga.v1.BreakerSettingR\x0e\x62reakerSetting\x12\x36\n\trest_left\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationR\x08restLeft\x12&\n\x0f\x63\x61lls_in_window\x18\x07 \x01(\x05R\rcallsInWindow\x12#\n\rfailure_ratio\x18\x08 \x01(\x01R\x0c\x66\x61ilureRatio\x12\x1b\n\tin_flight\x18\t \x01(\x05R\x08inFlight\x12\"\n\rin_flight_max\x18\n \x01(\x05R\x0binFlightMax\x12\x16\n\x06queued\x18\x0b \x01(\x05R\x06queued\x12\x12\n\x04held\x18\x0c \x01(\x03R\x04held\x12\"\n\x0c\x63onnectivity\x18\r \x01(\tR\x0c\x63onnectivity\x12!\n\x0clast_outcome\x18\x0e \x01(\tR\x0blastOutcome\x12\x42\n\x0flast_outcome_at\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rlastOutcomeAt\x12\x31\n\x0clast_failure\x18\x10 \x01(\x0b\x32\x0e.saga.v1.CauseR\x0blastFailure\x12\x42\n\x0flast_failure_at\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\rlastFailureAt\"\xb1\x01\n\x0e\x42reakerSetting\x12\x31\n\x07\x63ontrol\x18\x01 \x01(\x0e\x32\x17.saga.v1.BreakerControlR\x07\x63ontrol\x12!\n\x0crequested_by\x18\x02 \x01(\tR\x0brequestedBy\x12\x16\n\x06reason\x18\x03 \x01(\tR\x06reason\x12\x31\n\x06set_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x05setAt\"O\n\x15PutParticipantRequest\x12\x36\n\x0bparticipant\x18\x01 \x01(\x0b\x32\x14.saga.v1.ParticipantR\x0bparticipant\"2\n\x16PutParticipantResponse\x12\x18\n\x07\x63reated\x18\x01 \x01(\x08R\x07\x63reated\"+\n\x15GetParticipantRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"L\n\x16GetParticipantResponse\x12\x32\n\x06status\x18\x01 \x01(\x0b\x32\x1a.saga.v1.ParticipantStatusR\x06status\"U\n\x17ListParticipantsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\"z\n\x18ListParticipantsResponse\x12\x36\n\x08statuses\x18\x01 \x03(\x0b\x32\x1a.saga.v1.ParticipantStatusR\x08statuses\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\".\n\x18\x44\x65leteParticipantRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\"\x1b\n\x19\x44\x65leteParticipantResponse\"\xa3\x01\n\x11SetBreakerRequest\x12 \n\x0bparticipant\x18\x01 \x01(\tR\x0bparticipant\x12\x31\n\x07\x63ontrol\x18\x02 \x01(\x0e\x32\x17.saga.v1.BreakerControlR\x07\x63ontrol\x12!\n\x0crequested_by\x18\x03 \x01(\tR\x0brequestedBy\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\"G\n\x12SetBreakerResponse\x12\x31\n\x07setting\x18\x01 \x01(\x0b\x32\x17.saga.v1.BreakerSettingR\x07setting*|\n\x0c\x42reakerState\x12\x1d\n\x19\x42REAKER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x42REAKER_STATE_CLOSED\x10\x01\x12\x16\n\x12\x42REAKER_STATE_OPEN\x10\x02\x12\x1b\n\x17\x42REAKER_STATE_HALF_OPEN\x10\x03*\x86\x01\n\x0e\x42reakerControl\x12\x1f\n\x1b\x42REAKER_CONTROL_UNSPECIFIED\x10\x00\x12\x1d\n\x19\x42REAKER_CONTROL_AUTOMATIC\x10\x01\x12\x18\n\x14\x42REAKER_CONTROL_OPEN\x10\x02\x12\x1a\n\x16\x42REAKER_CONTROL_CLOSED\x10\x03*n\n\rLoadBalancing\x12\x1e\n\x1aLOAD_BALANCING_UNSPECIFIED\x10\x00\x12\x1d\n\x19LOAD_BALANCING_PICK_FIRST\x10\x01\x12\x1e\n\x1aLOAD_BALANCING_ROUND_ROBIN\x10\x02*p\n\x11ParticipantSource\x12\"\n\x1ePARTICIPANT_SOURCE_UNSPECIFIED\x10\x00\x12\x1b\n\x17PARTICIPANT_SOURCE_FILE\x10\x01\x12\x1a\n\x16PARTICIPANT_SOURCE_API\x10\x02\x32\xb4\x03\n\x10\x44irectoryService\x12Q\n\x0ePutParticipant\x12\x1e.saga.v1.PutParticipantRequest\x1a\x1f.saga.v1.PutParticipantResponse\x12Q\n\x0eGetParticipant\x12\x1e.saga.v1.GetParticipantRequest\x1a\x1f.saga.v1.GetParticipantResponse\x12W\n\x10ListParticipants\x12 .saga.v1.ListParticipantsRequest\x1a!.saga.v1.ListParticipantsResponse\x12Z\n\x11\x44\x65leteParticipant\x12!.saga.v1.DeleteParticipantRequest\x1a\".saga.v1.DeleteParticipantResponse\x12\x45\n\nSetBreaker\x12\x1a.saga.v1.SetBreakerRequest\x1a\x1b.saga.v1.SetBreakerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'saga_client.v1.directory_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BREAKERSTATE']._serialized_start=2851
-  _globals['_BREAKERSTATE']._serialized_end=2975
-  _globals['_BREAKERCONTROL']._serialized_start=2978
-  _globals['_BREAKERCONTROL']._serialized_end=3112
-  _globals['_LOADBALANCING']._serialized_start=3114
-  _globals['_LOADBALANCING']._serialized_end=3224
-  _globals['_PARTICIPANTSOURCE']._serialized_start=3226
-  _globals['_PARTICIPANTSOURCE']._serialized_end=3338
-  _globals['_PARTICIPANT']._serialized_start=130
-  _globals['_PARTICIPANT']._serialized_end=408
-  _globals['_PARTICIPANTTLS']._serialized_start=411
-  _globals['_PARTICIPANTTLS']._serialized_end=541
-  _globals['_PARTICIPANTLIMITS']._serialized_start=544
-  _globals['_PARTICIPANTLIMITS']._serialized_end=717
-  _globals['_BREAKERPOLICY']._serialized_start=720
-  _globals['_BREAKERPOLICY']._serialized_end=1082
-  _globals['_PARTICIPANTSTATUS']._serialized_start=1085
-  _globals['_PARTICIPANTSTATUS']._serialized_end=1886
-  _globals['_BREAKERSETTING']._serialized_start=1889
-  _globals['_BREAKERSETTING']._serialized_end=2066
-  _globals['_PUTPARTICIPANTREQUEST']._serialized_start=2068
-  _globals['_PUTPARTICIPANTREQUEST']._serialized_end=2147
-  _globals['_PUTPARTICIPANTRESPONSE']._serialized_start=2149
-  _globals['_PUTPARTICIPANTRESPONSE']._serialized_end=2199
-  _globals['_GETPARTICIPANTREQUEST']._serialized_start=2201
-  _globals['_GETPARTICIPANTREQUEST']._serialized_end=2244
-  _globals['_GETPARTICIPANTRESPONSE']._serialized_start=2246
-  _globals['_GETPARTICIPANTRESPONSE']._serialized_end=2322
-  _globals['_LISTPARTICIPANTSREQUEST']._serialized_start=2324
-  _globals['_LISTPARTICIPANTSREQUEST']._serialized_end=2409
-  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_start=2411
-  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_end=2533
-  _globals['_DELETEPARTICIPANTREQUEST']._serialized_start=2535
-  _globals['_DELETEPARTICIPANTREQUEST']._serialized_end=2581
-  _globals['_DELETEPARTICIPANTRESPONSE']._serialized_start=2583
-  _globals['_DELETEPARTICIPANTRESPONSE']._serialized_end=2610
-  _globals['_SETBREAKERREQUEST']._serialized_start=2613
-  _globals['_SETBREAKERREQUEST']._serialized_end=2776
-  _globals['_SETBREAKERRESPONSE']._serialized_start=2778
-  _globals['_SETBREAKERRESPONSE']._serialized_end=2849
-  _globals['_DIRECTORYSERVICE']._serialized_start=3341
-  _globals['_DIRECTORYSERVICE']._serialized_end=3777
+  _globals['_BREAKERSTATE']._serialized_start=3125
+  _globals['_BREAKERSTATE']._serialized_end=3249
+  _globals['_BREAKERCONTROL']._serialized_start=3252
+  _globals['_BREAKERCONTROL']._serialized_end=3386
+  _globals['_LOADBALANCING']._serialized_start=3388
+  _globals['_LOADBALANCING']._serialized_end=3498
+  _globals['_PARTICIPANTSOURCE']._serialized_start=3500
+  _globals['_PARTICIPANTSOURCE']._serialized_end=3612
+  _globals['_PARTICIPANT']._serialized_start=156
+  _globals['_PARTICIPANT']._serialized_end=492
+  _globals['_PARTICIPANTDEFAULTS']._serialized_start=495
+  _globals['_PARTICIPANTDEFAULTS']._serialized_end=682
+  _globals['_PARTICIPANTTLS']._serialized_start=685
+  _globals['_PARTICIPANTTLS']._serialized_end=815
+  _globals['_PARTICIPANTLIMITS']._serialized_start=818
+  _globals['_PARTICIPANTLIMITS']._serialized_end=991
+  _globals['_BREAKERPOLICY']._serialized_start=994
+  _globals['_BREAKERPOLICY']._serialized_end=1356
+  _globals['_PARTICIPANTSTATUS']._serialized_start=1359
+  _globals['_PARTICIPANTSTATUS']._serialized_end=2160
+  _globals['_BREAKERSETTING']._serialized_start=2163
+  _globals['_BREAKERSETTING']._serialized_end=2340
+  _globals['_PUTPARTICIPANTREQUEST']._serialized_start=2342
+  _globals['_PUTPARTICIPANTREQUEST']._serialized_end=2421
+  _globals['_PUTPARTICIPANTRESPONSE']._serialized_start=2423
+  _globals['_PUTPARTICIPANTRESPONSE']._serialized_end=2473
+  _globals['_GETPARTICIPANTREQUEST']._serialized_start=2475
+  _globals['_GETPARTICIPANTREQUEST']._serialized_end=2518
+  _globals['_GETPARTICIPANTRESPONSE']._serialized_start=2520
+  _globals['_GETPARTICIPANTRESPONSE']._serialized_end=2596
+  _globals['_LISTPARTICIPANTSREQUEST']._serialized_start=2598
+  _globals['_LISTPARTICIPANTSREQUEST']._serialized_end=2683
+  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_start=2685
+  _globals['_LISTPARTICIPANTSRESPONSE']._serialized_end=2807
+  _globals['_DELETEPARTICIPANTREQUEST']._serialized_start=2809
+  _globals['_DELETEPARTICIPANTREQUEST']._serialized_end=2855
+  _globals['_DELETEPARTICIPANTRESPONSE']._serialized_start=2857
+  _globals['_DELETEPARTICIPANTRESPONSE']._serialized_end=2884
+  _globals['_SETBREAKERREQUEST']._serialized_start=2887
+  _globals['_SETBREAKERREQUEST']._serialized_end=3050
+  _globals['_SETBREAKERRESPONSE']._serialized_start=3052
+  _globals['_SETBREAKERRESPONSE']._serialized_end=3123
+  _globals['_DIRECTORYSERVICE']._serialized_start=3615
+  _globals['_DIRECTORYSERVICE']._serialized_end=4051
 # @@protoc_insertion_point(module_scope)

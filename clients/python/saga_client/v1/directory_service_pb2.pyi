@@ -11,6 +11,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from saga_client.v1 import definition_pb2 as _definition_pb2
 from saga_client.v1 import saga_pb2 as _saga_pb2
 import builtins as _builtins
 import sys
@@ -126,6 +127,7 @@ class Participant(_message.Message):
     LOAD_BALANCING_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     DESCRIPTOR_SET_FIELD_NUMBER: _builtins.int
+    DEFAULTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """As definitions name it: a lower-case letter, then letters, digits, `_`, `.` and `-`, 100 at most."""
     target: _builtins.str
@@ -145,6 +147,12 @@ class Participant(_message.Message):
 
     @_builtins.property
     def limits(self) -> Global___ParticipantLimits: ...
+    @_builtins.property
+    def defaults(self) -> Global___ParticipantDefaults:
+        """For its operations in definitions that do not say otherwise. They are written into a definition when it is registered, so a
+        change counts for what is registered from then on.
+        """
+
     def __init__(
         self,
         *,
@@ -155,14 +163,51 @@ class Participant(_message.Message):
         load_balancing: Global___LoadBalancing.ValueType = ...,
         limits: Global___ParticipantLimits | None = ...,
         descriptor_set: _builtins.bytes = ...,
+        defaults: Global___ParticipantDefaults | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "tls", b"tls"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "limits", b"limits", "tls", b"tls"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["descriptor_set", b"descriptor_set", "limits", b"limits", "load_balancing", b"load_balancing", "name", b"name", "target", b"target", "tls", b"tls", "worker", b"worker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["defaults", b"defaults", "descriptor_set", b"descriptor_set", "limits", b"limits", "load_balancing", b"load_balancing", "name", b"name", "target", b"target", "tls", b"tls", "worker", b"worker"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Participant: _TypeAlias = Participant  # noqa: Y015
+
+@_typing.final
+class ParticipantDefaults(_message.Message):
+    """What the operations of a participant have where neither they nor the definition's own defaults say it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    RETRY_FIELD_NUMBER: _builtins.int
+    COMPENSATION_RETRY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """Of one attempt."""
+
+    @_builtins.property
+    def retry(self) -> _definition_pb2.RetryPolicy:
+        """Of actions."""
+
+    @_builtins.property
+    def compensation_retry(self) -> _definition_pb2.RetryPolicy:
+        """Of compensations."""
+
+    def __init__(
+        self,
+        *,
+        timeout: _duration_pb2.Duration | None = ...,
+        retry: _definition_pb2.RetryPolicy | None = ...,
+        compensation_retry: _definition_pb2.RetryPolicy | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["compensation_retry", b"compensation_retry", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compensation_retry", b"compensation_retry", "retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ParticipantDefaults: _TypeAlias = ParticipantDefaults  # noqa: Y015
 
 @_typing.final
 class ParticipantTls(_message.Message):
