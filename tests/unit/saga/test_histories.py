@@ -34,7 +34,9 @@ from tools.record_histories import HISTORIES, main
 
 SAGA = "01890a5d-ac96-774b-bcce-b302099a8057"
 NO = Refused(Cause("FAILED_PRECONDITION", "no"))
-INPUTS_MAX = 2500  # a child is asked a thousand times, with a pause between
+INPUTS_MAX = (
+    4500  # a child is asked a thousand times to act and a thousand times to undo, with a pause before each
+)
 
 PATHS = sorted(HISTORIES.glob("*/*.json"))
 each_history = pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parent.name}/{path.stem}")
