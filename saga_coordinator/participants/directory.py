@@ -14,8 +14,8 @@
 `tls` absent or false: plaintext; true or empty: TLS with the system's roots. `descriptor_set: inventory.binpb` names a file, made
 by `protoc --include_imports --descriptor_set_out`, that says what the participant's methods take, where it does not say so itself
 by server reflection. `load_balancing`: pick_first (the default) or round_robin over all addresses that the target has. `limits`:
-see `limits.py`. `defaults`: what its operations have in definitions registered from now on that do not say otherwise. Relative file
-names, of sockets too, start at the directory file's folder.
+see `limits.py`. `defaults`: what its operations have in definitions registered from now on that do not say otherwise. Relative
+file names, of sockets too, start at the directory file's folder.
 """
 
 from __future__ import annotations

@@ -80,6 +80,8 @@ class Pool:
         self._idle: OrderedDict[Stream, None] = OrderedDict()
         self._served: Counter[str] = Counter()
         self._serving_all = 0
+        self.stuck: set[str] = set()
+        """Methods for which an attempt was held because no worker here had room, since when none has had any."""
 
     # What is served
 
@@ -157,6 +159,7 @@ class Pool:
                 return
             _, assignment = queue.popitem(last=False)
             self._queued -= 1
+            self.stuck.discard(assignment.task.method)
             if not queue:
                 del self._queues[assignment.task.method]
             yield assignment
@@ -182,6 +185,7 @@ class Pool:
             stream.wake()
         else:
             self._idle[stream] = None
+            self.stuck -= stream.methods or frozenset(self.stuck)
 
     def is_occupied(self, stream: Stream) -> None:
         """The worker is being told something; it looks for tasks by itself afterwards."""

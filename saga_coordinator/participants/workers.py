@@ -1,7 +1,8 @@
 """Participants that dial us: who is connected, and which of them an attempt goes to.
 
 An attempt goes to a worker that is connected here, else to a coordinator that has one, else it waits for up to half of its time:
-the worker is to have the other half. One that nobody had room for was not attempted, and is held.
+the worker is to have the other half. One that nobody had room for was not attempted, and is held; those after it are tried at
+another coordinator first, until a worker here has room again.
 """
 
 from __future__ import annotations
@@ -128,7 +129,8 @@ class Workers:
         pool = self._pool(call.participant)
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + call.timeout_seconds
-        if not pool.serves(call.method) and self._forwarder is not None:
+        is_elsewhere = not pool.serves(call.method) or call.method in pool.stuck
+        if is_elsewhere and self._forwarder is not None:
             outcome = await self._elsewhere(self._forwarder, pool, task, ends_at)
             if outcome is not None:
                 return outcome
@@ -178,6 +180,7 @@ class Workers:
         who = f"no worker of `{pool.participant}`" + (f" for method `{method}`" if method else "")
         waited = "in half of the attempt's timeout, after which it is not handed out any more"
         if pool.serves(method):
+            pool.stuck.add(method)
             return _held(f"{who} had room {waited}", NO_ROOM_SECONDS)
         return _held(f"{who} was connected {waited}", NO_WORKER_SECONDS)
 

@@ -146,18 +146,19 @@ async def test_p4_what_was_forwarded_is_unknown_when_the_way_breaks(
 async def test_an_attempt_that_no_worker_had_room_for_was_none(
     start_coordinator: StartCoordinator, connect: Connect
 ) -> None:
-    """It is held, as often as it takes, and burns no attempt: this operation has but one."""
-    here = start_coordinator()
-    worker = Dialled(connect(here.address))
-    await worker.greet()
-    await worker.say(credits=0)
+    """It is held, as often as it takes, and burns no attempt: this operation has but one. Then it goes to where there is room."""
+    here, there = start_coordinator(), start_coordinator()
+    busy = Dialled(connect(here.address))
+    await busy.greet()
+    await busy.say(credits=0)
     customer = Customer(connect(here.address))
     await customer.register("order", "take", timeout="0.4s", retry={"maxAttempts": 1})
     saga = await customer.run("order", wait=False)
     while "attempt_held step_0 1" not in await customer.log(saga.saga_id):
         pass
-    await worker.say(credits=1)
-    async with performing(worker):
+    idle = Dialled(connect(there.address))
+    await idle.greet()
+    async with performing(idle):
         finished = await customer.settled(saga.saga_id)
     assert finished.status == saga_pb2.SAGA_STATUS_COMPLETED
     assert not any("unknown" in entry for entry in await customer.log(saga.saga_id))

@@ -214,6 +214,24 @@ def test_who_was_silent_on_an_overdue_task_gets_no_more_until_it_is_heard_of(des
     assert [to for to, _ in desk.flush()] == [silent]
 
 
+def test_what_was_stuck_is_so_until_who_performs_it_has_room(desk: Desk) -> None:
+    busy, other = desk.connect(1, frozenset({"charge"})), desk.connect(1, frozenset({"refund"}))
+    first = desk.put()
+    desk.flush()
+    other.change_credits(0)
+    desk.pool.stuck = {"charge", "refund"}
+    other.change_credits(1)
+    other.settled()
+    assert desk.pool.stuck == {"charge"}
+    busy.settle(first.task.task_id, Succeeded())
+    busy.settled()
+    assert not desk.pool.stuck
+    desk.put()
+    desk.pool.stuck = {"charge"}
+    desk.flush()
+    assert not desk.pool.stuck, "one was handed out"
+
+
 class Streams(RuleBasedStateMachine):
     """Any order of acts; now and then everything woken has its turn."""
 
