@@ -39,12 +39,14 @@ class Call:
     answered_at: float | None = None
     outcome: Outcome | None = None
     was_cut_off: bool = False
+    is_lost: bool = False
+    """Whether a worker has it, as far as anybody knows, who will not be heard of it any more: its stream broke."""
 
     @property
     def over_at(self) -> float:
         """From when on it cannot be in flight any more, as far as its sender is concerned."""
         limit = self.sent_at + self.timeout_seconds
-        return limit if self.answered_at is None else min(limit, self.answered_at)
+        return limit if self.answered_at is None or self.is_lost else min(limit, self.answered_at)
 
 
 @dataclass(slots=True)
@@ -187,6 +189,10 @@ class History:
     """What a participant began with."""
     handed: dict[AttemptKey, list[Handed]] = field(default_factory=dict)
     """To which workers tasks were given."""
+    answered: set[AttemptKey] = field(default_factory=set)
+    """Of which tasks workers told anything in their streams."""
+    left: set[int] = field(default_factory=set)
+    """Streams whose workers had said goodbye: they do nothing any more once these are over."""
     beats: dict[CallKey, list[Beat]] = field(default_factory=dict)
     waits: list[tuple[str, float, bool]] = field(default_factory=list)
     """For each wait that was answered with `settled`: the saga, when, and whether its log said so then."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 from saga_coordinator.saga.entries import AttemptUnknown, AttemptUnresolved
 from simulation.evidence import ACTION, COMPENSATION, Evidence, Violation
-from simulation.history import History
+from simulation.history import Call, History
 from simulation.judge_log import CLOCK_BEHIND_SECONDS, TOLERANCE_SECONDS
 from simulation.plan import Instance
 
@@ -28,8 +29,22 @@ def judge_rooms(history: History) -> Iterator[Violation]:
                 f"attempt {attempt} of the {operation} of {step} was handed out {len(handed)} times: {handed}"
             )
             yield Violation("P8", saga_id, what)
+    for calls in history.calls.values():
+        yield from _handed_on(calls)
     for saga_id, what in history.crowded:
         yield Violation("P11", saga_id, what)
+
+
+def _handed_on(calls: list[Call]) -> Iterator[Violation]:
+    """Who has lost a worker that may still be at it makes the next attempt only when the time of this one is over."""
+    for call, following in pairwise(calls):
+        if (
+            call.is_lost
+            and call.node == following.node
+            and following.sent_at + TOLERANCE_SECONDS < call.over_at
+        ):
+            what = f"the {call.operation} of {call.step} was attempted again at {following.sent_at:.3f}, and a worker had it"
+            yield Violation("P8", call.saga_id, what)
 
 
 def judge_beats(evidence: Evidence, calm_at: float) -> None:

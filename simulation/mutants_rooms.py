@@ -101,6 +101,18 @@ def hands_a_task_to_two() -> Patches:
     yield Pool, "take", take_and_leave
 
 
+@mutant("P8", "P4", participants=WORKERS, first=8)
+def gives_what_a_lost_stream_took_along_to_others_at_once() -> Patches:
+    end = Stream.end
+
+    def end_and_tell(self: Stream) -> None:
+        for assignment in self.given.values():
+            assignment.settle(Unknown(Cause("UNAVAILABLE", "the stream broke")))
+        end(self)
+
+    yield Stream, "end", end_and_tell
+
+
 @mutant("P8", participants=WORKERS)
 def hands_out_what_it_has_forwarded() -> Patches:
     elsewhere = Workers._elsewhere
@@ -126,7 +138,7 @@ def hands_out_what_it_has_told_to_be_held() -> Patches:
     yield Pool, "forget", forget_late
 
 
-@mutant("P1", participants=WORKERS)
+@mutant("P1", participants=WORKERS, first=18)
 def never_returns_what_a_stream_took_along() -> Patches:
     end = Stream.end
 

@@ -23,6 +23,7 @@ from saga_coordinator.saga.outcome import Refused, Succeeded
 from simulation.directory import STATUS_METHOD
 from simulation.history import Handed
 from simulation.loop import Node, SimulatedLoop
+from simulation.participants import attempt_of
 from simulation.wire import PAYLOAD_BYTES_MAX, Wire
 
 _UNREAD_MAX = 4
@@ -197,6 +198,8 @@ class Connection:
     def _arrive_here(self, request: WorkRequest) -> None:
         if self.is_broken:
             return
+        if request.goodbye:
+            self._network.wire.history.left.add(self.number)
         for told in request.outcomes:
             self._is_told(told)
         self._inbox.append(request)
@@ -204,7 +207,10 @@ class Connection:
 
     def _is_told(self, told: TaskOutcome) -> None:
         invoke, outcome = self.tasks.get(told.task_id), outcome_of(told, PAYLOAD_BYTES_MAX)
-        if invoke is not None and not invoke.is_poll and isinstance(outcome, Succeeded | Refused):
+        if invoke is None or invoke.is_poll:
+            return
+        self._network.wire.history.answered.add(attempt_of(invoke))
+        if isinstance(outcome, Succeeded | Refused):
             self._network.wire.participants.told(invoke, outcome)
 
     def _end_of_requests(self) -> None:

@@ -187,7 +187,13 @@ class Room(calls.Participants):
             self._is_held(call, asked, outcome)
         else:
             asked.outcome = outcome
+            asked.is_lost = self._is_lost(attempt_of(call))
         return outcome
+
+    def _is_lost(self, attempt: AttemptKey) -> bool:
+        history = self._wire.history
+        handed = history.handed.get(attempt, ())
+        return attempt not in history.answered and any(each.stream not in history.left for each in handed)
 
     async def _inquire(self, call: Invoke) -> Outcome:
         self._wire.history.met["asked_about_pending"] += 1
