@@ -18,7 +18,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -29,10 +29,12 @@ from bench.costs import costs
 from bench.faults import faults
 from bench.floors import floors
 from bench.growth import growth
+from bench.http2 import CallFailed
+from bench.load import WrongAnswer
 from bench.machine import machine
 from bench.ours import WAYS, BareRelay, Coordinators, Ours
 from bench.peer_systems import PythonPeer, RestatePeer
-from bench.processes import scratch_folder
+from bench.processes import BenchError, scratch_folder
 from bench.record import Record, Shape, write_section
 from bench.scenario import scenario
 from bench.system import Site, System
@@ -136,7 +138,9 @@ SHORT: Final = ("systems", "floors", "costs")
 """What is measured unless all is asked for: enough to see what a change has done."""
 
 
-async def _measure(names: list[str], extent: Extent) -> None:
+async def _measure(names: Sequence[str], extent: Extent) -> list[str]:
+    """Returns why sections could not be taken; the others are, and are kept."""
+    faults: list[str] = []
     settings = machine() | {"seconds": extent.seconds, "rounds": extent.rounds, "full": extent.is_full}
     for name, value in settings.items():
         print(f"{name:12} {value}")
@@ -145,7 +149,11 @@ async def _measure(names: list[str], extent: Extent) -> None:
         with scratch_folder() as folder:
             async with Site(folder) as site:
                 print(f"\n{name}", flush=True)
-                write_section(name, await SECTIONS[name](site, extent), settings)
+                try:
+                    write_section(name, await SECTIONS[name](site, extent), settings)
+                except (BenchError, CallFailed, WrongAnswer) as error:
+                    faults.append(f"{name}: {type(error).__name__}: {error}")
+    return faults
 
 
 def main() -> int:
@@ -164,8 +172,10 @@ def main() -> int:
     extent = Extent(
         given.seconds or (3.0 if given.full else 1.0), given.rounds or (3 if given.full else 2), given.full
     )
-    uvloop.run(_measure(given.sections or list(SECTIONS if given.full else SHORT), extent))
-    return 0
+    told = uvloop.run(_measure(given.sections or list(SECTIONS if given.full else SHORT), extent))
+    for fault in told:
+        print(fault, file=sys.stderr)
+    return 1 if told else 0
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from bench.system import Site, System
 SHAPES: Final = (Shape("success", 2, 1), Shape("success", 2, 64))
 _BATCH: Final = 100_000
 _POLL_SECONDS: Final = 0.05
-_WAIT_SECONDS: Final = 300.0
+_WAIT_SECONDS: Final = 900.0
 _SLEEPING: Final = {
     "name": "sleeping",
     "steps": [

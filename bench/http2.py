@@ -1,4 +1,4 @@
-"""Unary gRPC calls over HTTP/2 at a tenth of what gRPC for Python costs, so that the load is not what is measured.
+"""Unary gRPC calls over HTTP/2 at a third of what gRPC for Python costs, so that the load is not what is measured.
 
 It speaks as much of RFC 9113 as a load needs: requests with the same few headers, never compressed with what came before; a
 receive window that is opened once for good; settings and pings answered. Responses' headers are not read: an answer without

@@ -74,8 +74,8 @@ def definition() -> dict[str, Any]:
 
 
 @dataclass(slots=True)
-class _Orders:
-    """What became of them. Latencies are in seconds from when an order was due to arrive, by the kind of its minute."""
+class Orders:
+    """What became of the customers' orders. Latencies are in seconds from when an order was due to arrive, by the kind of its minute."""
 
     latencies: dict[str, list[float]] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
@@ -119,15 +119,15 @@ async def scenario(site: Site, repeats: int) -> dict[str, Any]:
             statuses = dict(site.ask(query, group.name))
         finally:
             group.stop()
-    found = _report(orders, depths, books, statuses, 10 * repeats)
+    found = report(orders, depths, books, statuses, 10 * repeats)
     _print(found)
     return found
 
 
 async def _replay(
     site: Site, group: Coordinators, starter: SagaStarter, gateway: Any, minutes: Sequence[Minute]
-) -> tuple[_Orders, list[int]]:
-    orders, depths = _Orders(), list[int]()
+) -> tuple[Orders, list[int]]:
+    orders, depths = Orders(), list[int]()
     watching = asyncio.create_task(_watch(site, group, depths))
     dice = random.Random(1)
     due = began = time.perf_counter()
@@ -157,9 +157,12 @@ async def _watch(site: Site, group: Coordinators, depths: list[int]) -> None:
         await asyncio.sleep(_SAMPLE_SECONDS)
 
 
-def _report(
-    orders: _Orders, depths: list[int], books: dict[str, Any], statuses: dict[str, int], minutes: int
+def report(
+    orders: Orders, depths: list[int], books: dict[str, Any], statuses: dict[str, int], minutes: int
 ) -> dict[str, Any]:
+    """What is kept of a replay. Nothing is lost when all that was asked has ended, as the answers said, and the participants'
+    books (effects by step) show each step's effect for every completed order and for no other.
+    """
     kinds = {**orders.latencies, "all": [each for kind in orders.latencies.values() for each in kind]}
     count = len(kinds["all"])
     completed = statuses.get("COMPLETED", 0)
