@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable
 from concurrent import futures
@@ -10,8 +11,13 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf import struct_pb2
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.json_format import MessageToDict, ParseDict
 
+from saga_coordinator.pb.saga.v1 import participant_service_pb2, saga_pb2
+from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
+from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
 from saga_coordinator.pb.saga.v1.directory_service_pb2 import (
     DeleteParticipantRequest,
     GetParticipantRequest,
@@ -26,6 +32,27 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSa
 from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Shop, StartServing
 
 SECONDS = 20
+DESCRIBED = FileDescriptorSet()
+for each in (struct_pb2.DESCRIPTOR, saga_pb2.DESCRIPTOR, participant_service_pb2.DESCRIPTOR):
+    each.CopyToProto(DESCRIBED.file.add())
+"""What the shop serves, which does not say so itself."""
+PLAIN = ParseDict(
+    {
+        "name": "plain",
+        "steps": [
+            {
+                "name": "call",
+                "read_only": True,
+                "action": {
+                    "participant": "described",
+                    "method": "saga.v1.ParticipantService/Execute",
+                    "input": {"method": "quick", "step": "by hand"},
+                },
+            }
+        ],
+    },
+    Definition(),
+)
 Connect = Callable[[str], Client]
 
 
@@ -104,6 +131,11 @@ def test_what_is_put_at_one_coordinator_is_used_by_all(
     assert (status["last_outcome"], status["calls_in_window"]) == ("SUCCEEDED", 1)
 
     assert not directory.put("shop", target=address)
+    directory.put("described", target=address, descriptor_set=base64.b64encode(DESCRIBED.SerializeToString()))
+    eventually(lambda: "described" in names(other), "the participant with a descriptor set")
+    there.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=PLAIN), timeout=SECONDS)
+    assert saga(there, start(there, "plain", "c"))["steps"][0]["output"]["output"] == {"done": "by hand"}
+
     other.stub.DeleteParticipant(DeleteParticipantRequest(name="shop"), timeout=SECONDS)
     eventually(lambda: "shop" not in names(directory), "the deletion")
     assert faults(lambda: directory.get("shop")).startswith("NOT_FOUND: no participant `shop`")

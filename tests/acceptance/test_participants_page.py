@@ -16,6 +16,13 @@ from google.protobuf.json_format import MessageToDict
 from grpc_tools import protoc
 
 from saga_coordinator.participants.descriptors import DescriptorSet, Method, build_service
+from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
+    CompensateRequest,
+    CompensateResponse,
+    ExecuteRequest,
+    ExecuteResponse,
+)
+from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import ParticipantServiceStub
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSagaRequest, WaitSagaRequest
 from saga_coordinator.saga.effects import NotApplied
 from saga_coordinator.saga.outcome import CauseCode
@@ -44,17 +51,28 @@ class Warehouse:
             )
             == 0
         )
-        self.process = subprocess.Popen(
-            [sys.executable, "warehouse.py", "127.0.0.1:0"], cwd=folder, stdout=subprocess.PIPE, text=True
-        )
-        assert self.process.stdout is not None
-        self.target = f"127.0.0.1:{self.process.stdout.readline().split()[-1]}"
+        self.processes: list[subprocess.Popen[str]] = []
+        self.target, self.courier = self._start("warehouse.py"), self._start("courier.py")
         listed = folder / "participants.yaml"
-        listed.write_text(listed.read_text().replace("127.0.0.1:7311", self.target))
+        text = listed.read_text().replace("127.0.0.1:7311", self.target)
+        listed.write_text(text.replace("127.0.0.1:7312", self.courier))
+
+    def _start(self, program: str) -> str:
+        command = [sys.executable, program, "127.0.0.1:0"]
+        process = subprocess.Popen(command, cwd=self.folder, stdout=subprocess.PIPE, text=True)
+        self.processes.append(process)
+        assert process.stdout is not None
+        return f"127.0.0.1:{process.stdout.readline().split()[-1]}"
 
     def stock(self) -> dict[str, int]:
         with sqlite3.connect(self.folder / "warehouse.db") as database:
             found = dict(database.execute("SELECT sku, quantity FROM stock"))
+        database.close()
+        return found
+
+    def parcels(self) -> list[str]:
+        with sqlite3.connect(self.folder / "courier.db") as database:
+            found = [state for (state,) in database.execute("SELECT state FROM parcels")]
         database.close()
         return found
 
@@ -63,8 +81,9 @@ class Warehouse:
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=True).stdout
 
     def close(self) -> None:
-        self.process.terminate()
-        self.process.communicate(timeout=30)
+        for process in self.processes:
+            process.terminate()
+            process.communicate(timeout=30)
 
 
 @pytest.fixture
@@ -107,6 +126,10 @@ def test_the_warehouse_takes_part_in_sagas(
         assert warehouse.run("declare.py", program.address) == said
     apply = ("definition", "apply", "--address", program.address)
     assert run_here(*apply, warehouse.folder / "gift.yaml").returncode == 0
+    assert run_here(*apply, warehouse.folder / "delivery.yaml").returncode == 0
+    delivery = send("o-4", 0, "delivery")
+    assert (delivery["status"], delivery["failure"]["step"]) == ("SAGA_STATUS_COMPENSATED", "ribbon")
+    assert warehouse.parcels() == ["CANCELLED"]
     gift = send("o-3", 0, "gift")
     assert (gift["status"], gift["failure"]["step"]) == ("SAGA_STATUS_COMPENSATED", "ribbon")
     assert [step["status"] for step in gift["steps"]] == ["STEP_STATUS_COMPENSATED", "STEP_STATUS_FAILED"]
@@ -139,6 +162,29 @@ def test_the_warehouse_keeps_the_three_promises(warehouse: Warehouse) -> None:
             late = call("Reserve", key, order_id=order, sku="book", quantity=4)
             assert late is grpc.StatusCode.FAILED_PRECONDITION
         assert warehouse.stock()["book"] == 10
+
+
+def test_the_courier_keeps_the_three_promises(warehouse: Warehouse) -> None:
+    with grpc.insecure_channel(warehouse.courier) as channel:
+        stub = ParticipantServiceStub(channel)
+
+        def book(key: str) -> ExecuteResponse | grpc.StatusCode:
+            request = ExecuteRequest(method="Book", idempotency_key=key)
+            request.input.struct_value["order_id"] = "o-1"
+            try:
+                return stub.Execute(request, timeout=10)
+            except grpc.RpcError as error:
+                return error.code()
+
+        def cancel(key: str) -> CompensateResponse:
+            return stub.Compensate(CompensateRequest(action_idempotency_key=key), timeout=10)
+
+        assert book("a") == book("a")
+        assert warehouse.parcels() == ["BOOKED"]
+        for key in ("a", "a", "b"):
+            assert cancel(key) == CompensateResponse()
+        assert book("a") is book("b") is grpc.StatusCode.FAILED_PRECONDITION
+        assert warehouse.parcels() == ["CANCELLED", "CANCELLED"]
 
 
 def _compile(folder: Path, *outputs: str) -> None:
