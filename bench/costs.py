@@ -122,8 +122,9 @@ async def _profile(site: Site, group: Coordinators, system: Ours, seconds: float
         "--format",
         "raw",
     ]
-    command += ["--duration", str(max(1, round(seconds))), "--output", str(output)]
-    driving = asyncio.create_task(system.run(PROFILED, seconds * 1.5 + 1))
+    duration = max(3, round(3 * seconds))
+    command += ["--duration", str(duration), "--output", str(output)]
+    driving = asyncio.create_task(system.run(PROFILED, duration + 1.0))
     done = await asyncio.to_thread(
         lambda: subprocess.run(command, check=False, capture_output=True, text=True)
     )

@@ -243,6 +243,11 @@ def floors(found: Found) -> str:
 
 def costs(found: Found) -> str:
     measured = found["costs"]["measured"]
+    lacking = (
+        ""
+        if measured["statements"]
+        else "Round trips not measured: this Postgres has no pg_stat_statements.\n\n"
+    )
     trips = table(
         ("system", "shape", "round trips", "commits", "bytes of WAL"),
         (
@@ -277,7 +282,7 @@ def costs(found: Found) -> str:
             for each in measured["profile"]
         ),
     )
-    return f"{trips}\n\n{statements}\n\n{profile}"
+    return f"{lacking}{trips}\n\n{statements}\n\n{profile}"
 
 
 def growth(found: Found) -> str:

@@ -75,7 +75,7 @@ def definition() -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Orders:
-    """What became of the customers' orders. Latencies are in seconds from when an order was due to arrive, by the kind of its minute."""
+    """What became of the customers' orders. Latencies are in seconds from when an order was due, by the kind of its minute."""
 
     latencies: dict[str, list[float]] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
