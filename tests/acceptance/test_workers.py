@@ -482,6 +482,9 @@ async def test_the_worker_of_the_documentation_works(serving: StartServing, tmp_
             declined = await customer.run("pay", amount_cents=200_000)
             assert declined.status == saga_pb2.SAGA_STATUS_COMPENSATED
             assert declined.failure.message == "card declined: over the limit"
+        worker.terminate()
+        assert await worker.wait() == 0
     finally:
-        worker.kill()
+        with contextlib.suppress(ProcessLookupError):
+            worker.kill()
         await worker.wait()
