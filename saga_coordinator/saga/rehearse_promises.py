@@ -105,9 +105,8 @@ class _Judge:
             instance = self._instance(call.step)
             told = heard(self._definition, call)
             if call.is_action:
-                if (
-                    not call.invoke.is_poll
-                ):  # a poll only asks, and cannot bring about what the first call did not
+                # A poll only asks, and cannot bring about what the first call did not.
+                if not call.invoke.is_poll:
                     instance.actions.append(call)
                 instance.told.append((call.ended_at, told))
             else:
