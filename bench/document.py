@@ -331,6 +331,7 @@ def faults(found: Found) -> str:
             (
                 f"run {number}",
                 run["sagas_per_second_before"],
+                run["sagas_per_second_within_lease"],
                 run["sagas_per_second_lowest"],
                 run["back_after_seconds"],
                 run["adopted_sagas"],

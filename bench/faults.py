@@ -22,6 +22,8 @@ from bench.system import Site
 IN_FLIGHT: Final = 48
 BUCKET_SECONDS: Final = 0.25
 RESUMED_SHARE: Final = 0.9
+LEASE_SECONDS: Final = 3.0
+"""The program's default: for so long the dead one's sagas stand still."""
 HUNG: Final = 64
 _AGAIN_SECONDS: Final = 0.05
 
@@ -116,7 +118,8 @@ async def killed(site: Site, seconds: float) -> dict[str, Any]:
 
 
 def throughput_around(ended: list[float]) -> dict[str, float | None]:
-    """From the seconds at which sagas ended, the fault at 0: the rate before, the lowest after, and when it was back.
+    """From the seconds at which sagas ended, the fault at 0: the rate before, until the lease is over, the lowest in a
+    quarter of a second, and when it was back.
 
     Back is the end of the last quarter of a second below nine tenths of the rate before, in a row from the fault on.
     """
@@ -130,6 +133,9 @@ def throughput_around(ended: list[float]) -> dict[str, float | None]:
     low = list(itertools.takewhile(lambda count: count < RESUMED_SHARE * usual, after))
     return {
         "sagas_per_second_before": round(usual / BUCKET_SECONDS, 1),
+        "sagas_per_second_within_lease": round(
+            sum(0 <= at < LEASE_SECONDS for at in ended) / LEASE_SECONDS, 1
+        ),
         "sagas_per_second_lowest": round(min(after, default=0) / BUCKET_SECONDS, 1),
         "back_after_seconds": len(low) * BUCKET_SECONDS if len(low) < len(after) else None,
     }

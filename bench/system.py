@@ -88,7 +88,7 @@ class Site:
 
     def make_database(self, name: str) -> str:
         """Makes it anew; returns its URL."""
-        self.ask(f'DROP DATABASE IF EXISTS "{name}"')
+        self.ask(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
         self.ask(f'CREATE DATABASE "{name}"')
         return self.postgres.dsn_for(name)
 

@@ -91,6 +91,7 @@ def test_a_dip_is_measured_from_the_fault_until_the_rate_is_back() -> None:
     around = throughput_around(ended)
     assert around["sagas_per_second_before"] == 100.0
     assert around["sagas_per_second_lowest"] == 4.0
+    assert around["sagas_per_second_within_lease"] == 84.0  # 2 and 250 in 3 s
     assert around["back_after_seconds"] == 0.5
 
 
