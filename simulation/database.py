@@ -359,8 +359,14 @@ class SimulatedDatabase:
         return sorted(
             saga_id
             for saga_id, began_at in waits.items()
-            if began_at <= kept.published_at and self.sagas[saga_id].status is SagaStatus.RUNNING
+            if began_at <= kept.published_at <= self._ended_at(saga_id)
         )
+
+    def _ended_at(self, saga_id: str) -> float:
+        if self.sagas[saga_id].status not in (SagaStatus.COMPLETED, SagaStatus.COMPENSATED):
+            return float("inf")
+        ends = ("saga_completed", "saga_compensated")
+        return next(row.recorded_at for row in reversed(self.logs[saga_id]) if row.type in ends)
 
     def match_event(self, event_id: str) -> None:
         kept = self.events.get(event_id)

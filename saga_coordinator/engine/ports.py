@@ -77,7 +77,7 @@ class Events(Protocol):
         """Makes a published event durable; False when all who waited got it. AlreadyExists for a different one's identity."""
 
     async def waiting(self, event_id: str) -> list[str]:
-        """The sagas that waited, or had waited, for such an event when it was published."""
+        """The sagas that waited, or had waited, for such an event when it was published, and had not ended."""
 
     async def matched(self, event_id: str) -> None:
         """Sagas that waited have got the event, so none that waits later will."""

@@ -239,14 +239,18 @@ def _on_event(draft: Draft, happened: EventArrived) -> None:
 
 
 def _look_on(draft: Draft, happened: EventArrived) -> None:
-    """Several steps may wait for the like of an event, and have found the same one: who still waits looks for the next."""
-    if any(
+    """Several steps may wait for the like of an event, and have found the same one: who still waits looks for the next.
+
+    Once: what is found is this saga's, and what it has no use for would be nobody's.
+    """
+    wanted = LookForEvent(draft.state.saga_id, happened.name, happened.correlation)
+    if wanted not in draft.lookups and any(
         step.wait is not None
         and step.is_open
         and (step.wait.event, step.wait.correlation) == (happened.name, happened.correlation)
         for step in draft.state.steps.values()
     ):
-        draft.lookups.append(LookForEvent(draft.state.saga_id, happened.name, happened.correlation))
+        draft.lookups.append(wanted)
 
 
 def _refuse_event(draft: Draft, happened: EventArrived) -> None:

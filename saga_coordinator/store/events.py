@@ -39,7 +39,8 @@ _KEPT = select(
     events.c.payload,
     (events.c.taken_at.is_not(None) & events.c.taken_by.is_(None)).label("is_told"),
 ).where(events.c.event_id == bindparam("event_id"))
-# Who began to wait later looks for the event itself, and it may have been given to another by then.
+# Who began to wait later looks for the event itself, and it may have been given to another by then. Who has ended since it was
+# published may have got it, and then it is nobody else's.
 _WAITING = text("""
 SELECT DISTINCT log.saga_id::text
 FROM saga.events
@@ -47,7 +48,7 @@ FROM saga.events
         AND (log.body ->> 'event') = events.name AND (log.body ->> 'correlation') = events.correlation
         AND log.recorded_at <= events.published_at
     JOIN saga.sagas USING (saga_id)
-WHERE events.event_id = :event_id AND sagas.status = 'RUNNING'
+WHERE events.event_id = :event_id AND coalesce(sagas.ended_at, 'infinity') >= events.published_at
 """)
 _MATCHED = text("UPDATE saga.events SET taken_at = now() WHERE event_id = :event_id AND taken_at IS NULL")
 _TAKE = text("""

@@ -106,6 +106,23 @@ async def test_a_saga_that_waited_gets_an_event_whose_publisher_went_away_and_th
     assert (await payment.coordinator.publish(received("H"))).sagas == 0
 
 
+async def test_an_event_is_nobody_elses_though_the_saga_that_got_it_has_ended_before_its_publisher_knew(
+    payment: Engine,
+) -> None:
+    first = await payment.start("payment", input={"order": "J"})
+    await waits(payment, first, "paid")
+    assert await payment.stores.events.keep(received("J"))
+    told = received("J")
+    assert await payment.coordinator.signal(
+        first, EventArrived(told.event_id, told.name, told.correlation, told.payload)
+    )
+    assert (await payment.settled(first)).status is COMPLETED  # and here the publisher's coordinator ends
+    assert (await payment.coordinator.publish(told)).sagas == 0
+    second = await payment.start("payment", input={"order": "J"})
+    await waits(payment, second, "paid")
+    assert await payment.stores.events.take(second, "payment.received", "J") is None
+
+
 async def test_events_that_were_taken_and_never_counted_are_found_by_the_next_owner(
     start_engine: StartEngine, participants: Participants
 ) -> None:
