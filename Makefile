@@ -63,7 +63,7 @@ generate: $(ready) ## Write the code generated from proto/, and the drawings and
 bench: $(ready) ## Measure sagas a second, latency and costs against floors and peers; minutes, on an otherwise idle machine
 	@exec $(bin)/python -m bench
 
-bench-full: $(ready) ## Measure everything at every size, and write docs/performance.md and its plots; takes hours
+bench-full: $(ready) ## Measure everything at every size, and write docs/performance.md and its plots; takes an hour or so
 	@$(bin)/python -c 'import matplotlib' 2>/dev/null || $(bin)/python -m pip install --quiet --editable '.[bench]'
 	$(bin)/python -m bench --full
 	$(bin)/python -m bench.plot
