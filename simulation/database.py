@@ -378,7 +378,7 @@ class SimulatedDatabase:
             kept
             for kept in self.events.values()
             if (kept.event.name, kept.event.correlation) == (name, correlation)
-            and (kept.taken_at is None or kept.taken_by == saga_id)
+            and (kept.taken_at is None or kept.taken_by == saga_id or self._is_left(kept))
             and (saga_id, kept.event.event_id) not in self.received
         ]
         if not found:
@@ -389,6 +389,15 @@ class SimulatedDatabase:
         kept.taken_at = self.now if kept.taken_at is None else kept.taken_at
         kept.taken_by = saga_id
         return kept.event
+
+    def _is_left(self, kept: KeptEvent) -> bool:
+        """Whether it was taken for a saga that ended before it was told of it."""
+        by = kept.taken_by
+        return (
+            by is not None
+            and self.sagas[by].status in SETTLED
+            and (by, kept.event.event_id) not in self.received
+        )
 
     # Requests.
 

@@ -22,7 +22,7 @@ from saga_coordinator.saga.errors import SagaError
 from saga_coordinator.store.workers import WorkersElsewhere
 from simulation.database import SimulatedDatabase
 from simulation.directory import STATUS_METHOD
-from simulation.loop import Node, SimulatedLoop
+from simulation.loop import Node, SimulatedLoop, node_of_context
 from simulation.streams import seconds_of
 from simulation.wire import Wire
 
@@ -74,7 +74,11 @@ class Exchange:
         """A task leaves the coordinator that drives its saga."""
         if task.method != STATUS_METHOD:
             key = (task.saga_id, task.step, str(operation_of(task)), task.attempt)
-            self.wire.sent(self.wire.asked[key][1], seconds_of(task.timeout))
+            call = self.wire.asked[key][1]
+            if (
+                call.node == node_of_context().id
+            ):  # else it has been forwarded before, and may be late as any request
+                self.wire.sent(call, seconds_of(task.timeout))
 
 
 class _Channel:

@@ -3,7 +3,8 @@
 A publisher writes the event and then looks for waits; a saga writes its wait and then looks for events. Whichever of the two
 comes second sees the other, so none is missed; a saga that is told of an event twice counts it once.
 
-`taken_by` is the saga that looked for an event and got it; without it, `taken_at` is when all who waited had been told.
+`taken_by` is the saga that looked for an event and got it; without it, `taken_at` is when all who waited had been told. A saga
+that ended before it was told of what it had got leaves it to the next.
 """
 
 from __future__ import annotations
@@ -55,7 +56,17 @@ _TAKE = text("""
 UPDATE saga.events SET taken_at = coalesce(taken_at, now()), taken_by = :saga_id
 WHERE event_id = (
     SELECT event_id FROM saga.events
-    WHERE name = :name AND correlation = :correlation AND (taken_at IS NULL OR taken_by = :saga_id)
+    WHERE name = :name AND correlation = :correlation
+        AND (
+            taken_at IS NULL OR taken_by = :saga_id OR EXISTS (
+                SELECT FROM saga.sagas
+                WHERE sagas.saga_id = CAST(taken_by AS uuid) AND status NOT IN ('RUNNING', 'COMPENSATING')
+                    AND NOT EXISTS (
+                        SELECT FROM saga.log WHERE log.saga_id = sagas.saga_id AND log.type = 'event_received'
+                            AND log.body ->> 'event_id' = events.event_id
+                    )
+            )
+        )
         AND NOT EXISTS (
             SELECT FROM saga.log WHERE log.saga_id = CAST(:saga_id AS uuid) AND log.type = 'event_received'
                 AND log.body ->> 'event_id' = events.event_id

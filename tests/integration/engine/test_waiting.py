@@ -123,6 +123,23 @@ async def test_an_event_is_nobody_elses_though_the_saga_that_got_it_has_ended_be
     assert await payment.stores.events.take(second, "payment.received", "J") is None
 
 
+async def test_an_event_that_was_taken_for_a_saga_that_ended_without_it_is_the_next_ones(
+    payment: Engine,
+) -> None:
+    first = await payment.start("payment", input={"order": "K"})
+    await waits(payment, first, "paid")
+    kept = received("K", "e2")
+    assert await payment.stores.events.keep(kept)
+    assert await payment.stores.events.take(first, "payment.received", "K") == kept
+    second = await payment.start("payment", input={"order": "K"})
+    await waits(payment, second, "paid")
+    assert await payment.stores.events.take(second, "payment.received", "K") is None
+    await payment.coordinator.cancel(first, "changed my mind", "me")
+    assert (await payment.settled(first)).status is COMPENSATED
+    assert await payment.stores.events.take(second, "payment.received", "K") == kept
+    assert await payment.stores.events.take(first, "payment.received", "K") is None
+
+
 async def test_events_that_were_taken_and_never_counted_are_found_by_the_next_owner(
     start_engine: StartEngine, participants: Participants
 ) -> None:
