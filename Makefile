@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check simulate torture scale generate clean bench bench-full bench-guard
+.PHONY: help demo test prove check simulate torture scale generate clean bench bench-full bench-guard
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -31,7 +31,10 @@ demo: $(ready) ## Run the main job for real: Postgres, the coordinator and three
 	@exec $(bin)/saga-coordinator demo --participants $(SHAPE)
 
 test: $(ready) ## Run the tests, on an embedded Postgres
-	@exec $(bin)/python -m pytest --numprocesses auto --dist worksteal $(PYTEST)
+	@exec $(bin)/python -m pytest --numprocesses auto --dist worksteal -m "not proof" $(PYTEST)
+
+prove: $(ready) ## Run the longer tests: the simulation and its broken variants, torture, kills, clocks that lie
+	@exec $(bin)/python -m pytest --numprocesses auto --dist worksteal -m proof $(PYTEST)
 
 check: $(ready) ## Prove formatting, types, architecture, the contract's style and that generated files are fresh
 	$(bin)/ruff check --quiet

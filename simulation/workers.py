@@ -18,6 +18,8 @@ from simulation.streams import Connection, Network, seconds_of
 _HEARTBEAT_SECONDS = 10.0
 _BATCH_SECONDS = 0.004
 _CREDITS = (1, 2, 5, 50)
+_WORK_SECONDS = (0.3, 0.3, 3.0)
+"""Some work is long enough for its stream to be lost meanwhile: its outcome is then told by its token."""
 
 
 @dataclass(eq=False, slots=True)
@@ -146,7 +148,7 @@ class WorkerProgram:
             return
         job.is_begun = True
         outcome = self._participants.perform(job.invoke)
-        self._loop.later(0.3 * self._dice.random() ** 4, self._tell, job, outcome)
+        self._loop.later(self._dice.choice(_WORK_SECONDS) * self._dice.random() ** 4, self._tell, job, outcome)
 
     def _tell(self, job: Job, outcome: Outcome | None) -> None:
         """Says what came of it: by its stream, else, where that is over, by its token or not at all. None: given back."""

@@ -16,6 +16,8 @@ from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitio
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, WaitSagaRequest
 from tests.acceptance.conftest import ROOT, Client, Shop, StartServing
 
+pytestmark = pytest.mark.proof
+
 Environment = dict[str, str]
 Connect = Callable[[str], Client]
 

@@ -32,6 +32,8 @@ from order_fulfilment.books import find_faults, read_books  # isort: skip  # exa
 from order_fulfilment.orders import GOOD_CARD, one_order  # isort: skip
 from order_fulfilment.payments import DECLINED_CARD  # isort: skip
 
+pytestmark = pytest.mark.proof
+
 LEASE_SECONDS = "0.5"
 
 FORWARD = (

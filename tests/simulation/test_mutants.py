@@ -5,6 +5,8 @@ import pytest
 from simulation import mutants, mutants_rooms
 from simulation.mutant import MUTANTS, Mutant, hunt
 
+pytestmark = pytest.mark.proof
+
 BATCHES_MAX = 30
 ENLISTED_BY = (mutants.__name__, mutants_rooms.__name__)
 

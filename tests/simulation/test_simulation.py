@@ -14,6 +14,8 @@ from simulation.history import Cancel
 from simulation.run import run, seed_of
 from simulation.story import story
 
+pytestmark = pytest.mark.proof
+
 ROOT = Path(__file__).resolve().parents[2]
 KINDS = (
     "answer_lost",
@@ -76,10 +78,10 @@ MET = (
 
 
 def test_p1_to_p10_hold_for_hundreds_of_sagas_under_faults_of_every_kind() -> None:
-    summary = run(sagas=600, seed=20, processes=1)
+    summary = run(sagas=1500, seed=20, processes=1)
     assert not summary.broken
-    assert summary.sagas > 550
-    assert {kind for kind in KINDS if summary.faults[kind] < 2} == set()
+    assert summary.sagas > 1400
+    assert {kind for kind in KINDS if not summary.faults[kind]} == set()
     assert {what for what in MET if not summary.met[what]} == set()
     assert len(summary.rows_seen) > 35
     assert min(summary.ends[end] for end in ("COMPLETED", "COMPENSATED", "NEEDS_ATTENTION")) > 20

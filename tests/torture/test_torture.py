@@ -9,6 +9,8 @@ import pytest
 from torture.plan import Kind
 from torture.run import Settings, torture
 
+pytestmark = pytest.mark.proof
+
 SECONDS = 20.0
 
 

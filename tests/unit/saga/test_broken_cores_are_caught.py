@@ -11,6 +11,8 @@ from tests.unit.saga.broken_blocks import BROKEN_BLOCKS
 from tests.unit.saga.broken_cores import BROKEN_CORES, Break
 from tests.unit.saga.oracle import play
 
+pytestmark = pytest.mark.proof
+
 SEEDS = range(3000)
 """At most so many stories until the fault must have shown; most take ten."""
 
