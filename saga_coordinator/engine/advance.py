@@ -31,6 +31,9 @@ from saga_coordinator.store.journal import Append, Journal, Move, Start
 SLEEP_AFTER_SECONDS = 5.0
 """A saga that has nothing to do for longer than this is let go: it holds no memory and no owner until it is due."""
 
+LOOK_OVER_AFTER_SECONDS = 86_400.0
+"""A saga that waits for what no clock brings, an event or a person without a timeout, is looked over now and then all the same."""
+
 _AT_ONCE = (Invoke, LookForEvent)
 """Effects whose end brings the next decision: a saga is not let go before."""
 
@@ -195,7 +198,8 @@ class Advance:
             return now
         if is_asking or any(isinstance(effect, _AT_ONCE) for effect in effects):
             return None
-        due_at = next((effect.due_at for effect in effects if isinstance(effect, SetTimer)), now)
+        nothing_due = now + LOOK_OVER_AFTER_SECONDS
+        due_at = next((effect.due_at for effect in effects if isinstance(effect, SetTimer)), nothing_due)
         return due_at if due_at - now > SLEEP_AFTER_SECONDS else None
 
 

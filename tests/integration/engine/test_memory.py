@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -32,6 +33,23 @@ async def test_a_saga_that_sleeps_holds_no_memory_and_no_owner(
     assert not engine.coordinator._drive._moves
     assert await engine.coordinator.report_outcome(saga_id, "charge", ACTION, Succeeded())
     assert (await engine.settled(saga_id)).status is SagaStatus.COMPLETED
+
+
+@pytest.mark.parametrize(
+    "wait", [{"await_event": {"event": "paid"}}, {"approval": {}}], ids=["for an event", "for a person"]
+)
+async def test_a_wait_without_end_holds_no_memory_and_no_owner_either(
+    wait: dict[str, Any], engine: Engine, participants: Participants, query: Query
+) -> None:
+    await engine.definitions.register(a_definition({"name": "decision", **wait}, name="patient"))
+    saga_id = await engine.start("patient")
+
+    async def sleeps() -> bool:
+        ((owner, seconds),) = await query(ROW, saga_id)
+        return owner is None and seconds > 3600
+
+    await eventually(sleeps, "the saga to sleep")
+    assert not engine.drives
 
 
 async def test_a_saga_that_sleeps_wakes_when_it_is_due(

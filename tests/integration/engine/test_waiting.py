@@ -60,6 +60,12 @@ async def payment(engine: Engine) -> Engine:
     return engine
 
 
+async def has_looked(engine: Engine, query: Query, saga_id: str, step: str = "paid") -> None:
+    """It waits, and has looked for events that came before: what comes from now on it has to be told of."""
+    await waits(engine, saga_id, step)
+    await sleeps(query, saga_id)
+
+
 def received(order: str, event_id: str = "e1", amount: int = 5) -> Event:
     return Event(event_id, "payment.received", order, {"amount": amount})
 
@@ -79,23 +85,23 @@ async def test_a_published_event_wakes_the_sagas_that_wait_for_it_and_no_others(
 
 
 async def test_an_event_that_came_before_anybody_waited_is_kept_and_counts_for_the_first(
-    payment: Engine,
+    payment: Engine, query: Query
 ) -> None:
     assert (await payment.coordinator.publish(received("C"))).sagas == 0
     first = await payment.run("payment", input={"order": "C"})
     assert first.status is COMPLETED
     second = await payment.start("payment", input={"order": "C"})
-    await waits(payment, second, "paid")
+    await has_looked(payment, query, second)
     assert (await payment.coordinator.publish(received("C"))).sagas == 0
     assert (await payment.coordinator.publish(received("C", "e2"))).sagas == 1
     assert (await payment.settled(second)).status is COMPLETED
 
 
 async def test_a_saga_that_waited_gets_an_event_whose_publisher_went_away_and_that_another_took_since(
-    payment: Engine,
+    payment: Engine, query: Query
 ) -> None:
     waiting = await payment.start("payment", input={"order": "H"})
-    await waits(payment, waiting, "paid")
+    await has_looked(payment, query, waiting)
     assert await payment.stores.events.keep(received("H"))  # here the publisher's coordinator ends
     later = await payment.run("payment", input={"order": "H"})
     assert later.status is COMPLETED
@@ -107,10 +113,10 @@ async def test_a_saga_that_waited_gets_an_event_whose_publisher_went_away_and_th
 
 
 async def test_an_event_is_nobody_elses_though_the_saga_that_got_it_has_ended_before_its_publisher_knew(
-    payment: Engine,
+    payment: Engine, query: Query
 ) -> None:
     first = await payment.start("payment", input={"order": "J"})
-    await waits(payment, first, "paid")
+    await has_looked(payment, query, first)
     assert await payment.stores.events.keep(received("J"))
     told = received("J")
     assert await payment.coordinator.signal(
@@ -124,10 +130,10 @@ async def test_an_event_is_nobody_elses_though_the_saga_that_got_it_has_ended_be
 
 
 async def test_an_event_that_was_taken_for_a_saga_that_ended_without_it_is_the_next_ones(
-    payment: Engine,
+    payment: Engine, query: Query
 ) -> None:
     first = await payment.start("payment", input={"order": "K"})
-    await waits(payment, first, "paid")
+    await has_looked(payment, query, first)
     kept = received("K", "e2")
     assert await payment.stores.events.keep(kept)
     assert await payment.stores.events.take(first, "payment.received", "K") == kept
@@ -141,7 +147,7 @@ async def test_an_event_that_was_taken_for_a_saga_that_ended_without_it_is_the_n
 
 
 async def test_events_that_were_taken_and_never_counted_are_found_by_the_next_owner(
-    start_engine: StartEngine, participants: Participants
+    start_engine: StartEngine, participants: Participants, query: Query
 ) -> None:
     """The first owner had them in its hands when it ended."""
     paid = {"name": "paid", "await_event": {"event": "payment.received", "correlation": "${input.order}"}}
@@ -149,7 +155,7 @@ async def test_events_that_were_taken_and_never_counted_are_found_by_the_next_ow
     first = await start_engine("first")
     await first.definitions.register(a_definition(loop, name="parts"))
     saga_id = await first.start("parts", input={"order": "I", "parts": [1, 2, 3]})
-    await waits(first, saga_id, "all[2].paid")
+    await has_looked(first, query, saga_id, "all[2].paid")
     assert (await first.coordinator.publish(received("I"))).sagas == 1
     await first.kill()
     for event_id in ("e2", "e3"):
@@ -157,13 +163,15 @@ async def test_events_that_were_taken_and_never_counted_are_found_by_the_next_ow
         taken = await first.stores.events.take(saga_id, "payment.received", "I")
         assert taken is not None
         assert taken.event_id == event_id
+    owned = "UPDATE saga.sagas SET owner = %s, wake_at = NULL WHERE saga_id = %s"
+    await query(owned, first.coordinator_id, saga_id)
     second = await start_engine("second")
     assert (await second.settled(saga_id)).status is COMPLETED
 
 
-async def test_an_event_counts_once_however_often_it_is_published(payment: Engine) -> None:
+async def test_an_event_counts_once_however_often_it_is_published(payment: Engine, query: Query) -> None:
     saga_id = await payment.start("payment", input={"order": "D"})
-    await waits(payment, saga_id, "paid")
+    await has_looked(payment, query, saga_id)
     published = await asyncio.gather(*(payment.coordinator.publish(received("D")) for _ in range(5)))
     assert sum(each.sagas for each in published) == 1
     await payment.settled(saga_id)
@@ -200,12 +208,12 @@ async def test_an_event_that_never_comes_is_a_refusal(engine: Engine, participan
 
 
 async def test_an_event_is_found_by_the_owner_who_comes_after_a_crash(
-    start_engine: StartEngine, participants: Participants
+    start_engine: StartEngine, participants: Participants, query: Query
 ) -> None:
     first = await start_engine("first")
     await first.definitions.register(PAYMENT)
     saga_id = await first.start("payment", input={"order": "F"})
-    await waits(first, saga_id, "paid")
+    await has_looked(first, query, saga_id)
     await first.kill()
     second = await start_engine("second")
     assert (await second.coordinator.publish(received("F"))).sagas == 1
@@ -213,14 +221,14 @@ async def test_an_event_is_found_by_the_owner_who_comes_after_a_crash(
 
 
 async def test_an_event_reaches_a_saga_that_another_coordinator_drives(
-    start_engine: StartEngine, participants: Participants
+    start_engine: StartEngine, participants: Participants, query: Query
 ) -> None:
     here, there = await start_engine("here"), await start_engine("there")
     await here.definitions.register(PAYMENT)
     gate = Gate()
     participants.on("ship", gate)
     saga_id = await here.start("payment", input={"order": "G"})
-    await waits(here, saga_id, "paid")
+    await has_looked(here, query, saga_id)
     assert (await there.coordinator.publish(received("G"))).sagas == 1
     gate.open()
     assert (await there.settled(saga_id)).status is COMPLETED

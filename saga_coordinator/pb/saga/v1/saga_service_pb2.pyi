@@ -692,7 +692,9 @@ class PublishEventResponse(_message.Message):
 
     SAGAS_FIELD_NUMBER: _builtins.int
     sagas: _builtins.int
-    """How many sagas it counted for now. When 0, it is kept for the first that will await it, unless it counted before."""
+    """How many sagas it counted for now; not those that found it by themselves in the same moment. When 0, it is kept for the
+    first that will await it, unless it counted before.
+    """
     def __init__(
         self,
         *,
