@@ -148,7 +148,9 @@ class WorkerProgram:
             return
         job.is_begun = True
         outcome = self._participants.perform(job.invoke)
-        self._loop.later(self._dice.choice(_WORK_SECONDS) * self._dice.random() ** 4, self._tell, job, outcome)
+        self._loop.later(
+            self._dice.choice(_WORK_SECONDS) * self._dice.random() ** 4, self._tell, job, outcome
+        )
 
     def _tell(self, job: Job, outcome: Outcome | None) -> None:
         """Says what came of it: by its stream, else, where that is over, by its token or not at all. None: given back."""

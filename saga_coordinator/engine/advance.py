@@ -32,7 +32,7 @@ SLEEP_AFTER_SECONDS = 5.0
 """A saga that has nothing to do for longer than this is let go: it holds no memory and no owner until it is due."""
 
 LOOK_OVER_AFTER_SECONDS = 86_400.0
-"""A saga that waits for what no clock brings, an event or a person without a timeout, is looked over now and then all the same."""
+"""A saga that waits for what no clock brings, an event or a person without a timeout, is looked over this often all the same."""
 
 _AT_ONCE = (Invoke, LookForEvent)
 """Effects whose end brings the next decision: a saga is not let go before."""
