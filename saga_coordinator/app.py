@@ -7,6 +7,7 @@ participants file again, or stops what is not to outlive its terminal.
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -40,6 +41,8 @@ from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.sagas import Sagas
 
 DATABASE_POLL_SECONDS = 0.5
+_COLLECT_AFTER = 10_000
+"""New objects; of Python's 700 a handful of sagas is made, which then outlive a collection that could free nothing."""
 
 log = telemetry.logger()
 
@@ -96,6 +99,7 @@ async def _serve(app: App, announce: Announce | None, *, ends_with_terminal: boo
         await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             addresses = starting.result()
+            _spare_the_collector()
             if announce is not None:
                 announce(addresses)
             await stopped
@@ -105,6 +109,13 @@ async def _serve(app: App, announce: Announce | None, *, ends_with_terminal: boo
         await asyncio.gather(starting, stopped, return_exceptions=True)
         await _stop_after(sys.exception(), app)
     log.info("stopped")
+
+
+def _spare_the_collector() -> None:
+    """What there is by now stays to the end: to look it over again and again cost a coordinator under load 6 % of its time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER, 20, 50)
 
 
 async def _stop_after(cause: BaseException | None, app: App) -> None:

@@ -48,6 +48,10 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
     # TCP_USER_TIMEOUT to the time given here (else the kernel takes a quarter of an hour).
     ("grpc.keepalive_time_ms", 310_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    # gRPC would measure each connection by a ping for every few replies, a tenth of what a call costs, to find a window by. This
+    # one lets a reply of the default limit through in one piece.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 1024 * 1024),
     # A long error message must not hide the status that it comes with: the defaults of 8 and 16 KiB turn any into
     # RESOURCE_EXHAUSTED. Equal, because between the two limits gRPC draws lots.
     ("grpc.max_metadata_size", 4 * 1024 * 1024),
