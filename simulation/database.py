@@ -217,6 +217,8 @@ class SimulatedDatabase:
                 self.start_keys[append.start.start_key] = (append.saga_id, append.start.request_digest)
             if row is not None:
                 sagas[append.saga_id] = row
+            elif append.entries:
+                self.wake([append.saga_id])
         for append, rows in zip(appends, recorded, strict=True):
             if rows:
                 log = logs.setdefault(append.saga_id, [])
@@ -332,6 +334,12 @@ class SimulatedDatabase:
                 row.owner, row.wake_at = None, self.now + after_seconds
                 check(row)
 
+    def wake(self, saga_ids: Collection[str]) -> None:
+        for saga_id in saga_ids:
+            row = self.sagas.get(saga_id)
+            if row is not None and row.owner is None and row.wake_at is not None:
+                row.wake_at = min(row.wake_at, self.now)
+
     def retire(self, coordinator_id: str) -> int:
         mine = self.owned(coordinator_id)
         self.release(coordinator_id, mine, 0.0)
@@ -396,7 +404,7 @@ class SimulatedDatabase:
         return (
             by is not None
             and self.sagas[by].status in SETTLED
-            and (by, kept.event.event_id) not in self.received
+            and not any(event_id == kept.event.event_id for _, event_id in self.received)
         )
 
     # Requests.
@@ -449,7 +457,8 @@ def _failure(move: Move) -> dict[str, str] | None:
 
 def _may_move_settled(before: SagaStatus, after: SagaStatus) -> bool:
     """Whether a row that nobody owns may be moved so: a parked saga's list gets shorter, a completed saga is recalled."""
-    is_recalled = before is SagaStatus.COMPLETED and after is not SagaStatus.COMPLETED
+    recalled = (SagaStatus.COMPENSATING, SagaStatus.COMPENSATED, SagaStatus.NEEDS_ATTENTION)
+    is_recalled = before is SagaStatus.COMPLETED and after in recalled
     return is_recalled or before is after is SagaStatus.NEEDS_ATTENTION
 
 
@@ -546,6 +555,9 @@ class Ownership:
         await self._database.ask(
             lambda: self._database.release(self._id, saga_ids, after_seconds), is_write=True
         )
+
+    async def wake(self, saga_ids: list[str]) -> None:
+        await self._database.ask(lambda: self._database.wake(saga_ids), is_write=True)
 
     async def retire(self) -> int:
         return await self._database.ask(lambda: self._database.retire(self._id), is_write=True)

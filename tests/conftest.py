@@ -86,10 +86,84 @@ def template_database(postgres_server: EmbeddedPostgres) -> str:
     return TEMPLATE
 
 
+@pytest.fixture(scope="session")
+def emptied_databases() -> list[tuple[str, str]]:
+    """Names of databases that tests have done with, each with what it was like when it was made."""
+    return []
+
+
 @pytest.fixture
-def database_dsn(postgres_server: EmbeddedPostgres, template_database: str) -> Iterator[str]:
-    """The connection URL of a migrated database that only this test uses."""
-    yield from _database(postgres_server, template_database)
+def database_dsn(
+    postgres_server: EmbeddedPostgres, template_database: str, emptied_databases: list[tuple[str, str]]
+) -> Iterator[str]:
+    """The connection URL of a migrated database without rows that only this test uses.
+
+    An earlier test's, emptied, unless that test has changed more than rows: to copy the template takes many times longer.
+    """
+    if emptied_databases:
+        name, shape = emptied_databases.pop()
+    else:
+        name = f"test_{os.urandom(6).hex()}"
+        with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+            create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+            connection.execute(create.format(sql.Identifier(name), sql.Identifier(template_database)))
+        with psycopg.connect(postgres_server.dsn_for(name)) as connection:
+            shape = _shape(connection)
+    yield postgres_server.dsn_for(name)
+    with psycopg.connect(postgres_server.dsn_for(name), autocommit=True) as connection:
+        # A test of crashes leaves connections behind.
+        connection.execute("""
+            SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+            WHERE datname = current_database() AND pid <> pg_backend_pid()
+        """)
+        is_as_it_was = _shape(connection) == shape
+        if is_as_it_was:
+            _empty(connection)
+    if is_as_it_was:
+        emptied_databases.append((name, shape))
+    else:
+        with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _shape(connection: psycopg.Connection) -> str:
+    """Changes with every change of the schema, of privileges and of settings, and not with rows."""
+    row = connection.execute("""
+        SELECT jsonb_build_array(
+            (SELECT array_agg(version_num) FROM saga.schema_version),
+            (SELECT xmin::text FROM pg_database WHERE datname = current_database()),
+            (SELECT array_agg(s.xmin::text) FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = setdatabase
+                WHERE datname = current_database()),
+            (SELECT array_agg(oid || ' ' || xmin::text ORDER BY oid) FROM pg_namespace),
+            (SELECT array_agg(oid || ' ' || xmin::text ORDER BY oid) FROM pg_proc WHERE oid >= 16384),
+            (SELECT array_agg(oid || ' ' || xmin::text ORDER BY oid) FROM pg_trigger WHERE oid >= 16384),
+            (SELECT array_agg(oid || ' ' || xmin::text ORDER BY oid) FROM pg_constraint WHERE oid >= 16384),
+            (SELECT array_agg(attrelid || ' ' || attname || ' ' || xmin::text ORDER BY attrelid, attname)
+                FROM pg_attribute WHERE attrelid >= 16384),
+            (SELECT array_agg(concat_ws(' ', oid, relname, relowner, relacl, reloptions, relrowsecurity) ORDER BY oid)
+                FROM pg_class WHERE oid >= 16384)
+        )::text
+    """).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def _empty(connection: psycopg.Connection) -> None:
+    tables = [
+        sql.Identifier("saga", name)
+        for (name,) in connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'saga' AND tablename <> 'schema_version'"
+        )
+    ]
+    with_rows = [
+        table
+        for table in tables
+        if connection.execute(sql.SQL("SELECT FROM {} LIMIT 1").format(table)).fetchone() is not None
+    ]
+    if with_rows:
+        connection.execute(
+            sql.SQL("TRUNCATE {} RESTART IDENTITY CASCADE").format(sql.SQL(", ").join(with_rows))
+        )
 
 
 @pytest.fixture

@@ -150,6 +150,7 @@ class Coordinator:
             self._inbox,
             self._lease,
             settings,
+            stores.coordinator_id,
         )
         self._claiming.on_tidy = stores.events.tidy
         self._journal.on_recovered = self._claiming.reconcile_soon
@@ -369,10 +370,11 @@ class Coordinator:
             NotPossibleNow: no such step, or the operation was never attempted.
             Unavailable: the database is away, or the coordinator that drives the saga did not answer.
         """
-        if remembered := self._heartbeats.remembered(saga_id, heartbeat, self._lease.now()):
+        now = self._lease.now()
+        if remembered := self._heartbeats.remembered(saga_id, heartbeat, now):
             return remembered
         answer = await self._deliver(saga_id, heartbeat)
-        return self._heartbeats.taken(saga_id, heartbeat, answer, self._lease.now())
+        return self._heartbeats.taken(saga_id, heartbeat, answer, now)
 
     async def signal(self, saga_id: str, event: EventArrived) -> bool:
         """Sends an event to one saga, durably; False when it had come before.

@@ -40,7 +40,7 @@ class Heartbeats:
         return answer if now < until else None
 
     def taken(self, saga_id: str, received: HeartbeatReceived, answer: Answer, now: float) -> Heartbeat:
-        """What the saga's answer means; it is remembered while it holds."""
+        """What the saga's answer means; it is remembered while it holds. `now`: when the saga was asked."""
         told = answer.heartbeat
         heartbeat = Heartbeat(answer.is_applied, told.timeout_seconds if told else None)
         key = _key(saga_id, received)

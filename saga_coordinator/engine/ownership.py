@@ -60,6 +60,7 @@ class Claiming:
         inbox: Inbox,
         lease: Lease,
         settings: EngineSettings,
+        coordinator_id: str,
     ) -> None:
         self._ownership = ownership
         self._sagas = sagas
@@ -68,6 +69,7 @@ class Claiming:
         self._inbox = inbox
         self._lease = lease
         self._settings = settings
+        self._coordinator_id = coordinator_id
         self.on_tidy: Callable[[], Awaitable[None]] | None = None
         """Is called once in a while, for what has grown old elsewhere."""
         self._wakeup = asyncio.Event()
@@ -139,18 +141,25 @@ class Claiming:
         return claim is not None
 
     async def reconcile(self) -> None:
-        """Drops what has been taken from us, and takes up what is ours but was lost from memory. Raises Unavailable."""
+        """Drops what has been taken from us, and takes up what is ours but was lost from memory. Raises Unavailable.
+
+        Both come of statements whose answers got lost, and which may take effect at any time. So what is dropped must not be
+        asleep, and what is taken up is fenced against what we ourselves may have sent before (P8).
+        """
         known = dict(self._drive.runs)
         owned = await self._ownership.owned()
-        for saga_id, run in known.items():
-            if saga_id not in owned and not run.is_dropped:
-                _log.info("ownership_lost", saga_id=saga_id, reason="another coordinator has claimed it")
-                self._drive.drop(run)
+        lost = [run for saga_id, run in known.items() if saga_id not in owned and not run.is_dropped]
+        for run in lost:
+            _log.info("ownership_lost", saga_id=run.saga_id, reason="it is not this coordinator's any more")
+            self._drive.drop(run)
+        if lost:
+            await self._ownership.wake([run.saga_id for run in lost])
         forgotten = sorted(
             owned - known.keys() - self._drive.runs.keys() - self._starting.keys() - self._adopting
         )
         for first in range(0, len(forgotten), CLAIMS_AT_ONCE):
-            await self._adopt([Claim(saga_id, None) for saga_id in forgotten[first : first + CLAIMS_AT_ONCE]])
+            batch = forgotten[first : first + CLAIMS_AT_ONCE]
+            await self._adopt([Claim(saga_id, self._coordinator_id) for saga_id in batch])
 
     async def _keep(self) -> None:
         while True:

@@ -47,6 +47,9 @@ class Ownership(Protocol):
     async def release(self, saga_ids: list[str], after_seconds: float) -> None:
         """Lets sagas go, to be claimed by anybody after a while."""
 
+    async def wake(self, saga_ids: list[str]) -> None:
+        """Has those that sleep looked at by whoever has room."""
+
     async def retire(self) -> int:
         """Lets every saga go at once and ends the lease; returns how many these were."""
 

@@ -37,16 +37,31 @@ class Assignment:
     """A task and whoever waits for its outcome, until `ends_at` of the loop's clock.
 
     It is queued until it `is_given` to a worker, or on its way to one; `outcome` is done when nobody waits any more. `lost_by` is
-    the worker whose stream broke: it may still be at it, so nobody else gets the task before `ends_at`.
+    the worker whose stream broke: it may still be at it, so nobody else gets the task before `ends_at`. What `is_forwarded` came
+    from another coordinator, which decides where else it may go.
     """
 
-    __slots__ = ("ends_at", "given_at", "is_given", "lost_by", "number", "outcome", "stream", "task", "timer")
+    __slots__ = (
+        "ends_at",
+        "given_at",
+        "is_forwarded",
+        "is_given",
+        "lost_by",
+        "number",
+        "outcome",
+        "stream",
+        "task",
+        "timer",
+    )
 
-    def __init__(self, task: Task, outcome: asyncio.Future[Outcome], ends_at: float) -> None:
+    def __init__(
+        self, task: Task, outcome: asyncio.Future[Outcome], ends_at: float, *, is_forwarded: bool = False
+    ) -> None:
         self.task = task
         self.outcome = outcome
         self.ends_at = ends_at
         self.number = 0
+        self.is_forwarded = is_forwarded
         self.is_given = False
         self.given_at = 0.0
         self.stream: Stream | None = None

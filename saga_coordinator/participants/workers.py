@@ -134,6 +134,8 @@ class Workers:
             outcome = await self._elsewhere(self._forwarder, pool, task, ends_at)
             if outcome is not None:
                 return outcome
+            if ends_at - loop.time() < call.timeout_seconds / 2:  # to find out took too long
+                return self._without_room(pool, task.method)
         return await self._hand_out(pool, task, ends_at - loop.time())
 
     async def invoke_here(self, participant: str, task: Task, timeout_seconds: float) -> Outcome:
@@ -141,7 +143,7 @@ class Workers:
         pool = self._pool(participant)
         if not pool.serves(task.method):
             return _held(f"no worker of `{participant}` is connected any more", 0.0)
-        return await self._hand_out(pool, task, timeout_seconds)
+        return await self._hand_out(pool, task, timeout_seconds, is_forwarded=True)
 
     def _pool(self, participant: str) -> Pool:
         pool = self._pools.get(participant)
@@ -149,11 +151,14 @@ class Workers:
             pool = self._pools[participant] = Pool(participant, self._changed.set)
         return pool
 
-    async def _hand_out(self, pool: Pool, task: Task, timeout_seconds: float) -> Outcome:
+    async def _hand_out(
+        self, pool: Pool, task: Task, timeout_seconds: float, *, is_forwarded: bool = False
+    ) -> Outcome:
         if self._is_stopping:
             return _held("the coordinator is stopping", 0.0)
         loop = asyncio.get_running_loop()
-        assignment = Assignment(task, loop.create_future(), loop.time() + timeout_seconds)
+        ends_at = loop.time() + timeout_seconds
+        assignment = Assignment(task, loop.create_future(), ends_at, is_forwarded=is_forwarded)
         assignment.timer = loop.call_later(
             timeout_seconds / 2, self._half_over, pool, assignment, timeout_seconds
         )
@@ -173,10 +178,9 @@ class Workers:
             loop = asyncio.get_running_loop()
             assignment.timer = loop.call_at(assignment.ends_at, _over, assignment, timeout_seconds)
         else:
-            assignment.settle(self._without_room(pool, assignment))
+            assignment.settle(self._without_room(pool, assignment.task.method))
 
-    def _without_room(self, pool: Pool, assignment: Assignment) -> Held:
-        method = assignment.task.method
+    def _without_room(self, pool: Pool, method: str) -> Held:
         who = f"no worker of `{pool.participant}`" + (f" for method `{method}`" if method else "")
         waited = "in half of the attempt's timeout, after which it is not handed out any more"
         if pool.serves(method):
@@ -213,6 +217,9 @@ class Workers:
         now = asyncio.get_running_loop().time()
         if not assignment.may_be_given(now):
             return
+        if assignment.is_forwarded:
+            assignment.settle(_held(f"no worker of `{pool.participant}` is connected here any more", 0.0))
+            return
         assignment.is_given = True
         left = assignment.ends_at - now
         outcome = await self._elsewhere(forwarder, pool, assignment.task, assignment.ends_at)
@@ -224,7 +231,7 @@ class Workers:
                 pool.put(assignment)
                 self._look_elsewhere(pool)
             else:
-                assignment.settle(self._without_room(pool, assignment))
+                assignment.settle(self._without_room(pool, assignment.task.method))
 
     async def _publish(self, forwarder: Forwarder) -> None:
         await self._changed.wait()

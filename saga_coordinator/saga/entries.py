@@ -43,7 +43,7 @@ class SagaStarted:
 
 @dataclass(frozen=True, slots=True)
 class SagaAdopted:
-    """A coordinator took the saga over from one whose lease had ended.
+    """A coordinator took the saga over from one whose lease had ended, or found again what was its own and it did not know of.
 
     Being an entry, it takes the sequence at which the previous owner, should it still be alive, would append next (P8).
     """

@@ -4,7 +4,7 @@ A publisher writes the event and then looks for waits; a saga writes its wait an
 comes second sees the other, so none is missed; a saga that is told of an event twice counts it once.
 
 `taken_by` is the saga that looked for an event and got it; without it, `taken_at` is when all who waited had been told. A saga
-that ended before it was told of what it had got leaves it to the next.
+that ended before it was told of what it had got leaves it to the next, unless others who waited have got it, too.
 """
 
 from __future__ import annotations
@@ -61,10 +61,12 @@ WHERE event_id = (
             taken_at IS NULL OR taken_by = :saga_id OR EXISTS (
                 SELECT FROM saga.sagas
                 WHERE sagas.saga_id = CAST(taken_by AS uuid) AND status NOT IN ('RUNNING', 'COMPENSATING')
-                    AND NOT EXISTS (
-                        SELECT FROM saga.log WHERE log.saga_id = sagas.saga_id AND log.type = 'event_received'
-                            AND log.body ->> 'event_id' = events.event_id
-                    )
+            ) AND NOT EXISTS (
+                SELECT FROM saga.log AS wait
+                    JOIN saga.log AS got ON got.saga_id = wait.saga_id AND got.type = 'event_received'
+                        AND got.body ->> 'event_id' = events.event_id
+                WHERE wait.type = 'wait_started' AND (wait.body ->> 'correlation') IS NOT NULL
+                    AND (wait.body ->> 'event') = events.name AND (wait.body ->> 'correlation') = events.correlation
             )
         )
         AND NOT EXISTS (

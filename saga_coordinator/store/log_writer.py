@@ -118,6 +118,11 @@ WITH claimed AS (
         OR (sagas.status = 'NEEDS_ATTENTION' AND m.status = 'NEEDS_ATTENTION')
         OR (sagas.status = 'COMPLETED' AND m.status IN ('COMPENSATING', 'COMPENSATED', 'NEEDS_ATTENTION'))
     )
+), rung AS (
+    -- Who appends to a saga that it does not own had it before. If the saga sleeps by now, whoever let it go may not have known
+    -- of this, and it has to be looked at.
+    UPDATE saga.sagas SET wake_at = now()
+    WHERE saga_id = ANY($24::text[]::uuid[]) AND owner IS NULL AND wake_at > now()
 ), logged AS (
     INSERT INTO saga.log (saga_id, sequence, type, step, operation, attempt, body, recorded_by)
     SELECT e.saga_id, e.sequence, e.type, e.step, e.operation, e.attempt, e.body::jsonb, $2::uuid

@@ -80,6 +80,10 @@ _RELEASE = text("""
     UPDATE saga.sagas SET owner = NULL, wake_at = now() + :after_seconds * interval '1 second'
     WHERE saga_id = ANY (CAST(:saga_ids AS uuid[])) AND owner = :coordinator_id
 """)
+_WAKE = text("""
+    UPDATE saga.sagas SET wake_at = now()
+    WHERE saga_id = ANY (CAST(:saga_ids AS uuid[])) AND owner IS NULL AND wake_at > now()
+""")
 _RETIRE = text("""
     WITH released AS (
         UPDATE saga.sagas SET owner = NULL, wake_at = now() WHERE owner = :coordinator_id RETURNING saga_id
@@ -143,6 +147,10 @@ class Ownership:
         await self._execute(
             _RELEASE, coordinator_id=self._coordinator_id, saga_ids=saga_ids, after_seconds=after_seconds
         )
+
+    async def wake(self, saga_ids: list[str]) -> None:
+        """Has those that sleep looked at by whoever has room."""
+        await self._execute(_WAKE, saga_ids=saga_ids)
 
     async def retire(self) -> int:
         """Lets every saga go at once and ends the lease; returns how many these were."""

@@ -41,6 +41,10 @@ class Proxy:
         if self._server is not None:
             self._server.close()
             self._server = None
+        for _ in range(3):
+            await asyncio.sleep(
+                0
+            )  # what has just been accepted is served, and so known, a few turns of the loop later
         for connection in tuple(self._connections):
             connection.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)

@@ -9,6 +9,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -22,7 +23,7 @@ from saga_coordinator.saga.entries import AttemptPending, AttemptStarted, Entry,
 from saga_coordinator.saga.errors import NotPossibleNow, OwnershipLost, Unavailable
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import EventArrived
-from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded
+from saga_coordinator.saga.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import Append, Conflict, Journal
@@ -216,6 +217,78 @@ def test_p1_where_workers_are_is_known_though_a_statement_of_long_ago_is_carried
     assert set(table.told) == {"depot"}
     loop.run(lambda: loop.now > 60.0, 60.0)
     assert set(table.told) == {"depot", "kiosk"}
+    loop.close()
+
+
+class Search(SlowTable):
+    """Finds nobody, after a while, and the next time whom it is told to; what it is asked to forward it takes down."""
+
+    def __init__(self, loop: SimulatedLoop, seconds: float, found: str | None = None) -> None:
+        super().__init__(loop)
+        self._seconds = seconds
+        self._found = [None, found]
+        self.forwarded: list[str] = []
+
+    async def find(self, participant: str, method: str) -> str | None:
+        await asyncio.sleep(self._seconds)
+        return self._found.pop(0) if len(self._found) > 1 else self._found[0]
+
+    async def forward(
+        self, coordinator_id: str, participant: str, task: Task, ends_at: float
+    ) -> Outcome | None:
+        self.forwarded.append(task.step)
+        return Succeeded()
+
+
+def a_call(step: str) -> Invoke:
+    return Invoke("saga", step, OperationKind.ACTION, 1, "key", "depot", "pack", {}, 1.0, None)
+
+
+def test_p4_an_attempt_whose_way_was_looked_for_too_long_is_not_made_any_more() -> None:
+    """A worker had come meanwhile, and got it with no time left."""
+    loop = SimulatedLoop(random.Random(1), is_fifo=True)
+    node = Node(loop, "coordinator", offset=0.0, pace=1.0)
+    came: list[Outcome] = []
+    woken: list[float] = []
+
+    async def serve() -> None:
+        workers = Workers(Search(loop, 0.75))
+        made = asyncio.create_task(workers.invoke(a_call("pack")))
+        await asyncio.sleep(0.5)
+        greeting = Greeting("depot", frozenset(), 1, "w", "")
+        workers.admit(workers.connect(greeting, lambda: woken.append(loop.now)))
+        came.append(await made)
+
+    node.spawn(serve())
+    loop.run(lambda: bool(came), 10.0)
+    assert [type(outcome) for outcome in came] == [Held]
+    assert not woken
+    loop.close()
+
+
+def test_p4_what_another_coordinator_forwarded_is_not_forwarded_again() -> None:
+    """They sent it to and fro when the worker had just left, each time with all of its time before it."""
+    loop = SimulatedLoop(random.Random(1), is_fifo=True)
+    node = Node(loop, "coordinator", offset=0.0, pace=1.0)
+    came: dict[str, Outcome] = {}
+    search = Search(loop, 0.0, found="coordinator-2")
+
+    async def serve() -> None:
+        workers = Workers(search)
+        leaving = workers.connect(Greeting("depot", frozenset(), 1, "w", ""), lambda: None)
+        workers.admit(leaving)
+        task = Task(saga_id="saga", step="theirs", method="pack")
+        theirs = asyncio.create_task(workers.invoke_here("depot", task, 60.0))
+        ours = asyncio.create_task(workers.invoke(replace(a_call("ours"), timeout_seconds=60.0)))
+        await asyncio.sleep(0)
+        leaving.end()
+        another = asyncio.create_task(workers.invoke(replace(a_call("another"), timeout_seconds=60.0)))
+        came.update(theirs=await theirs, ours=await ours, another=await another)
+
+    node.spawn(serve())
+    loop.run(lambda: len(came) == 3, 10.0)
+    assert isinstance(came["theirs"], Held)
+    assert sorted(search.forwarded) == ["another", "ours"]
     loop.close()
 
 

@@ -260,6 +260,7 @@ async def test_p8_a_zombie_loses_and_drops_only_what_it_has_lost(
     for saga_id in (taken, kept):
         assert participants.books.effects[saga_id] == WHOLE
     assert {seen.coordinator for seen in participants.seen if seen.call.saga_id == kept} == {"here"}
+    assert (await other.story(taken)).count("saga_adopted") == 1, "or the zombie could still append"
     shipped = [seen.coordinator for seen in participants.seen if seen.what == ("ship", "action")]
     assert sorted(shipped) == ["here", "there"]
     await eventually(lambda: not engine.drives | other.drives, "both to be done")
@@ -287,6 +288,22 @@ async def test_p8_who_sleeps_through_its_lease_wakes_to_find_its_sagas_taken(
     renewal.let()
     await eventually(lambda: not engine.drives, "the sleeper to have dropped them")
     assert (await engine.run()).status is COMPLETED
+
+
+async def test_p1_a_saga_that_was_put_to_sleep_behind_its_owners_back_is_taken_up_again(
+    engine: Engine, participants: Participants, query: Query
+) -> None:
+    """By a statement that it had given up long ago, whose server was only slow."""
+    gate = Gate()
+    participants.on("charge", gate)
+    saga_id = await engine.start()
+    await in_flight(gate)
+    await query("UPDATE saga.sagas SET owner = NULL, wake_at = now() + interval '1 day'")
+    engine.coordinator._claiming.reconcile_soon()
+    await eventually(lambda: len(gate.waiting) == 2, "the charge to be attempted again")
+    gate.open()
+    assert (await engine.settled(saga_id)).status is COMPLETED
+    assert participants.books.effects[saga_id] == WHOLE
 
 
 async def test_p8_who_claims_and_then_loses_to_the_former_owner_finishes_its_row(

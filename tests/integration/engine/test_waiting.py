@@ -146,6 +146,24 @@ async def test_an_event_that_was_taken_for_a_saga_that_ended_without_it_is_the_n
     assert await payment.stores.events.take(first, "payment.received", "K") is None
 
 
+async def test_what_a_saga_took_and_never_received_is_not_left_to_the_next_when_another_had_it(
+    payment: Engine, query: Query
+) -> None:
+    first, other = [await payment.start("payment", input={"order": "L"}) for _ in range(2)]
+    for saga_id in (first, other):
+        await has_looked(payment, query, saga_id)
+    kept = received("L", "e3")
+    assert await payment.stores.events.keep(kept)
+    assert await payment.stores.events.take(first, "payment.received", "L") == kept
+    arrived = EventArrived(kept.event_id, kept.name, kept.correlation, kept.payload)
+    assert await payment.coordinator.signal(other, arrived)
+    await payment.coordinator.cancel(first, "changed my mind", "me")
+    assert (await payment.settled(first)).status is COMPENSATED
+    third = await payment.start("payment", input={"order": "L"})
+    await has_looked(payment, query, third)
+    assert await payment.stores.events.take(third, "payment.received", "L") is None
+
+
 async def test_events_that_were_taken_and_never_counted_are_found_by_the_next_owner(
     start_engine: StartEngine, participants: Participants, query: Query
 ) -> None:

@@ -14,7 +14,7 @@ from saga_coordinator.saga.state import SagaStatus
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.ownership import Claim, Ownership
 from tests.integration.eventually import eventually
-from tests.integration.store.appends import HERE, THERE, a_start, an_end, saga_id
+from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
 from tests.integration.store.conftest import Query, StartJournal
 
 Of = Callable[[str], Ownership]
@@ -272,6 +272,24 @@ async def test_p1_what_a_retired_coordinator_still_writes_is_claimed(
     await here.retire()
     await journal.append(a_start(saga_id(1)))
     assert await there.claim(10) == [Claim(saga_id(1), HERE)]
+
+
+async def test_p1_a_saga_that_sleeps_is_looked_at_once_a_former_owner_has_written_to_it(
+    here: Ownership, there: Ownership, start_journal: StartJournal, query: Query
+) -> None:
+    """Who let it go had not seen the entry, and a day may be too late."""
+    journal, theirs = await start_journal(), await start_journal(THERE)
+    for number in (1, 2):
+        await journal.append(a_start(saga_id(number)))
+    await query("UPDATE saga.sagas SET owner = NULL, wake_at = now() + interval '1 day'")
+    await theirs.append(a_start(saga_id(3)))
+    for number in (1, 3):
+        await journal.append(an_attempt(saga_id(number), 2))
+    assert await here.claim(10) == [Claim(saga_id(1), None)]
+    assert (await owners(query))[saga_id(3)] == THERE
+    await here.wake([saga_id(2), saga_id(3)])
+    assert await here.claim(10) == [Claim(saga_id(2), None)]
+    assert (await owners(query))[saga_id(3)] == THERE
 
 
 async def test_all_that_is_owned_is_known(here: Ownership, journal: Journal, query: Query) -> None:
