@@ -284,17 +284,6 @@ def keeps_the_row_of_a_parked_saga_as_it_was() -> Patches:
     yield SimulatedDatabase, "_moved", only_what_is_owned
 
 
-@mutant("P4", "P8", "P3", first=22)
-def acts_on_a_regained_lease_at_once() -> Patches:
-    renew = Lease._renew
-
-    async def renew_at_once(self: Lease) -> float:
-        self._until = await renew(self)
-        return self._until
-
-    yield Lease, "_renew", renew_at_once
-
-
 # Time.
 
 
