@@ -1,7 +1,7 @@
 """The one write path to the log: appends of all sagas in this process, merged into one transaction per flush.
 
 Group commit: while a flush is under way appends gather, and the next flush takes them all. Alone, an append costs one round trip
-and one commit, at once; under load many share both, and a flush of many is not followed by the next one within milliseconds.
+and one commit, at once; under load many share both, and the journal rests for as long as a flush of many took, so that more do.
 
 A flush is one statement, so it commits or fails as a whole. When it fails because somebody else wrote to a saga (P8) or took
 a start key, it is repeated without what is there already, so that only the loser is told. When the database is away, appends
@@ -29,10 +29,10 @@ from saga_coordinator.saga.state import SagaStatus
 
 APPENDS_PER_FLUSH_MAX = 500
 _MANY = 8
-_FLUSHES_APART_SECONDS = 0.008
-"""From the beginning of a flush of `_MANY` appends to that of the next. Where so many sagas are under way, there is other work to
-do meanwhile, and what fewer commits save of Postgres' and our time is worth a fifth of the throughput at 64 sagas in flight,
-and shorter times as well. With fewer in flight nothing waits: the processors would."""
+_REST_SECONDS_MAX = 0.008
+"""After a flush of `_MANY` appends the next one begins only after as long as it took, or this. Where so many sagas are under way
+there is other work to do meanwhile, and half as many commits are worth a tenth of the throughput, and better tails: see
+decision 0003. With fewer under way nothing rests: the processors would."""
 _STOP_SECONDS = 5.0
 """How long a stop waits for a database that hangs; one that refuses is given up at once."""
 _RETRY_SECONDS = (0.1, 0.5)
@@ -156,7 +156,6 @@ class Journal:
         self._flusher: asyncio.Task[None] | None = None
         self._is_closing = False
         self._failures = 0
-        self._next_flush_at = 0.0
 
     @property
     def is_available(self) -> bool:
@@ -215,20 +214,19 @@ class Journal:
             self._end_outage()
         while True:
             while self._waiting:
-                await self._pace()
-                await self._flush(session, self._waiting[:APPENDS_PER_FLUSH_MAX])
-                self._end_outage()
+                await self._flush_and_rest(session, self._waiting[:APPENDS_PER_FLUSH_MAX])
             if self._is_closing:
                 return
             self._wakeup.clear()
             await self._wakeup.wait()
 
-    async def _pace(self) -> None:
-        """Waits until the next flush may begin, which is almost always now."""
+    async def _flush_and_rest(self, session: LogSession, batch: Sequence[_Waiting]) -> None:
         clock = asyncio.get_running_loop().time
-        if (early := self._next_flush_at - clock()) > 0:
-            await asyncio.sleep(early)
-        self._next_flush_at = clock() + _FLUSHES_APART_SECONDS if len(self._waiting) >= _MANY else 0.0
+        began = clock()
+        await self._flush(session, batch)
+        self._end_outage()
+        if len(batch) >= _MANY and not self._is_closing:
+            await asyncio.sleep(min(clock() - began, _REST_SECONDS_MAX))
 
     def _begin_outage(self, error: Exception) -> None:
         """Refuses what nobody has been promised anything about; the rest stays and is tried again."""
