@@ -149,11 +149,14 @@ class Claiming:
         known = dict(self._drive.runs)
         owned = await self._ownership.owned()
         lost = [run for saga_id, run in known.items() if saga_id not in owned and not run.is_dropped]
-        for run in lost:
-            _log.info("ownership_lost", saga_id=run.saga_id, reason="it is not this coordinator's any more")
-            self._drive.drop(run)
-        if lost:
+        if lost:  # first of all: should this fail, they are still known, and found again
             await self._ownership.wake([run.saga_id for run in lost])
+        for run in lost:
+            if not run.is_dropped:
+                _log.info(
+                    "ownership_lost", saga_id=run.saga_id, reason="it is not this coordinator's any more"
+                )
+                self._drive.drop(run)
         forgotten = sorted(
             owned - known.keys() - self._drive.runs.keys() - self._starting.keys() - self._adopting
         )

@@ -293,11 +293,19 @@ async def test_p8_who_sleeps_through_its_lease_wakes_to_find_its_sagas_taken(
 async def test_p1_a_saga_that_was_put_to_sleep_behind_its_owners_back_is_taken_up_again(
     engine: Engine, participants: Participants, query: Query
 ) -> None:
-    """By a statement that it had given up long ago, whose server was only slow."""
+    """By a statement that it had given up long ago, whose server was only slow; and the first attempt to wake it fails."""
     gate = Gate()
     participants.on("charge", gate)
     saga_id = await engine.start()
     await in_flight(gate)
+    wake, failures = engine.stores.ownership.wake, [Unavailable("the connection broke")]
+
+    async def fail_at_first(saga_ids: list[str]) -> None:
+        if failures:
+            raise failures.pop()
+        await wake(saga_ids)
+
+    setattr(engine.stores.ownership, "wake", fail_at_first)  # noqa: B010
     await query("UPDATE saga.sagas SET owner = NULL, wake_at = now() + interval '1 day'")
     engine.coordinator._claiming.reconcile_soon()
     await eventually(lambda: len(gate.waiting) == 2, "the charge to be attempted again")
