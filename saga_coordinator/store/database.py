@@ -191,15 +191,15 @@ class Database:
 
     @asynccontextmanager
     async def driver_connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
-        """The driver's own connection, for statements whose cost counts; thrown away if it was broken meanwhile."""
+        """The driver's own connection, for who keeps it and may change it; closed in the end."""
         async with self._engine.connect() as connection:
             driver = (await connection.get_raw_connection()).driver_connection
             assert isinstance(driver, psycopg.AsyncConnection)
             try:
                 yield driver
             finally:
-                if driver.closed or driver.broken:
-                    await connection.invalidate()
+                await driver.close()
+                await connection.invalidate()
 
 
 class _Hosts:

@@ -1,7 +1,7 @@
 """The one write path to the log: appends of all sagas in this process, merged into one transaction per flush.
 
 Group commit: while a flush is under way appends gather, and the next flush takes them all. Alone, an append costs one round trip
-and one commit, at once; under load many share both, and the journal rests for as long as a flush of many took, so that more do.
+and one commit, at once; under load many share both, and the journal rests after a flush of many, so that more do.
 
 A flush is one statement, so it commits or fails as a whole. When it fails because somebody else wrote to a saga (P8) or took
 a start key, it is repeated without what is there already, so that only the loser is told. When the database is away, appends
@@ -30,9 +30,9 @@ from saga_coordinator.saga.state import SagaStatus
 APPENDS_PER_FLUSH_MAX = 500
 _MANY = 8
 _REST_SECONDS_MAX = 0.008
-"""After a flush of `_MANY` appends the next one begins only after as long as it took, or this. Where so many sagas are under way
-there is other work to do meanwhile, and half as many commits are worth a tenth of the throughput, and better tails: see
-decision 0003. With fewer under way nothing rests: the processors would."""
+"""After a flush of `_MANY` appends the next one begins only after as long as it took, after one of twice as many after twice as
+long, but never longer than this. Where so many sagas are under way there is other work to do meanwhile, and fewer commits are
+worth a third of the throughput: see decision 0003. With fewer under way nothing rests: the processors would."""
 _STOP_SECONDS = 5.0
 """How long a stop waits for a database that hangs; one that refuses is given up at once."""
 _RETRY_SECONDS = (0.1, 0.5)
@@ -226,7 +226,8 @@ class Journal:
         await self._flush(session, batch)
         self._end_outage()
         if len(batch) >= _MANY and not self._is_closing:
-            await asyncio.sleep(min(clock() - began, _REST_SECONDS_MAX))
+            rest = (clock() - began) * len(batch) / _MANY
+            await asyncio.sleep(min(rest, _REST_SECONDS_MAX))
 
     def _begin_outage(self, error: Exception) -> None:
         """Refuses what nobody has been promised anything about; the rest stays and is tried again."""

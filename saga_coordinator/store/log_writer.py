@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import psycopg
 from psycopg import errors
-from psycopg.types.array import ListBinaryDumper
+from psycopg.types.json import Jsonb
 
 from saga_coordinator.saga.entries import StoredEntry, encode
 from saga_coordinator.saga.state import ENDS
@@ -31,13 +31,24 @@ class PostgresLog:
         """Raises Unavailable when there is no connection to be had."""
         try:
             async with self._database.driver_connection() as connection:
-                yield PostgresLogSession(
-                    connection, self._coordinator_id, prepares=self._database.prepared_statements
-                )
+                prepares = self._database.prepared_statements
+                if prepares:
+                    await plan_by_keys(connection, connection.info.backend_pid)
+                yield PostgresLogSession(connection, self._coordinator_id, prepares=prepares)
         except Exception as error:
             if is_outage(error):
                 raise unavailable(error) from error
             raise
+
+
+async def plan_by_keys(connection: psycopg.AsyncConnection, backend_pid: int) -> None:
+    """Has the connection's statements planned once, by their keys, if `backend_pid` is what it is connected with.
+
+    Otherwise the plan that is kept may be one for tables as small as they were when it was made, which reads them from end to
+    end, until they are next analyzed. Behind a pooler, where the number is another, nothing is set: it would stay with whoever
+    is given that backend next.
+    """
+    await psycopg.AsyncRawCursor(connection).execute(_SETTINGS, (backend_pid,))
 
 
 class PostgresLogSession:
@@ -46,8 +57,6 @@ class PostgresLogSession:
     def __init__(self, connection: psycopg.AsyncConnection, coordinator_id: str, *, prepares: bool) -> None:
         self._prepares = prepares
         self._cursor: psycopg.AsyncRawCursor[tuple[Any, ...]] = psycopg.AsyncRawCursor(connection)
-        # As text, an array has each quotation mark of its JSON escaped: 150 ms for a megabyte, in which nothing else runs.
-        self._cursor.adapters.register_dumper(list, ListBinaryDumper)
         self._coordinator_id = coordinator_id
 
     async def write(self, appends: Sequence[Append]) -> float | None:
@@ -87,47 +96,56 @@ class PostgresLogSession:
             raise
 
 
+_SETTINGS = """
+SELECT set_config(name, value, false)
+FROM (VALUES
+    ('plan_cache_mode', 'force_generic_plan'),
+    ('enable_seqscan', 'off'), ('enable_hashjoin', 'off'), ('enable_mergejoin', 'off'), ('enable_material', 'off')
+) AS setting (name, value)
+WHERE pg_backend_pid() = $1
+"""
+# What is not a key stands within CASE: an index on it might be read from end to end as well.
 _APPEND = """
 WITH claimed AS (
     INSERT INTO saga.start_keys (namespace, start_key, saga_id, request_digest)
-    SELECT $1, * FROM unnest($3::text[], $4::text[]::uuid[], $5::bytea[])
+    SELECT $1::text, s.start_key, s.saga_id, decode(s.request_digest, 'hex')
+    FROM jsonb_to_recordset($3::jsonb) AS s (start_key text, saga_id uuid, request_digest text)
 ), born AS (
     INSERT INTO saga.sagas (saga_id, start_key, definition, version, input, labels, deadline_at,
         status, failure, remaining, owner, wake_at, ended_at)
-    SELECT s.saga_id, s.start_key, s.definition, s.version, s.input::jsonb, s.labels::jsonb, to_timestamp(s.deadline_at),
-        s.status, s.failure::jsonb, ARRAY(SELECT jsonb_array_elements_text(s.remaining::jsonb)),
+    SELECT s.saga_id, s.start_key, s.definition, s.version, coalesce(s.input, 'null'), s.labels, to_timestamp(s.deadline_at),
+        s.status, s.failure, s.remaining,
         CASE WHEN s.is_owned THEN $2::uuid END, to_timestamp(s.wake_at), CASE WHEN s.is_ended THEN now() END
-    FROM unnest($4::text[]::uuid[], $3::text[], $6::text[], $7::int4[], $8::text[], $9::text[], $10::float8[],
-            $11::text[], $12::text[], $13::text[], $14::bool[], $15::float8[], $16::bool[])
-        AS s (saga_id, start_key, definition, version, input, labels, deadline_at,
-            status, failure, remaining, is_owned, wake_at, is_ended)
+    FROM jsonb_to_recordset($3::jsonb) AS s (
+        saga_id uuid, start_key text, definition text, version int4, input jsonb, labels jsonb, deadline_at float8,
+        status text, failure jsonb, remaining text[], is_owned bool, wake_at float8, is_ended bool)
 ), moved AS (
     UPDATE saga.sagas SET
         status = m.status,
-        failure = m.failure::jsonb,
-        remaining = ARRAY(SELECT jsonb_array_elements_text(m.remaining::jsonb)),
+        failure = m.failure,
+        remaining = m.remaining,
         owner = CASE WHEN m.is_owned THEN owner END,
         wake_at = to_timestamp(m.wake_at),
         ended_at = CASE WHEN m.is_ended THEN now() END
-    FROM unnest($17::text[]::uuid[], $18::text[], $19::text[], $20::text[], $21::bool[], $22::float8[], $23::bool[])
-        AS m (saga_id, status, failure, remaining, is_owned, wake_at, is_ended)
+    FROM jsonb_to_recordset($4::jsonb) AS m (
+        saga_id uuid, status text, failure jsonb, remaining text[], is_owned bool, wake_at float8, is_ended bool)
     -- A settled saga has no owner: whoever appends to a parked one may shorten its list of remaining effects, and whoever
     -- turns a completed one has recalled it, and perhaps found at once that nothing is to be undone, or nothing can be.
-    WHERE sagas.saga_id = m.saga_id AND (
-        sagas.owner = $2::uuid
-        OR (sagas.status = 'NEEDS_ATTENTION' AND m.status = 'NEEDS_ATTENTION')
-        OR (sagas.status = 'COMPLETED' AND m.status IN ('COMPENSATING', 'COMPENSATED', 'NEEDS_ATTENTION'))
-    )
+    WHERE sagas.saga_id = m.saga_id AND CASE
+        WHEN sagas.owner = $2::uuid THEN true
+        WHEN sagas.status = 'NEEDS_ATTENTION' THEN m.status = 'NEEDS_ATTENTION'
+        WHEN sagas.status = 'COMPLETED' THEN m.status IN ('COMPENSATING', 'COMPENSATED', 'NEEDS_ATTENTION')
+    END
 ), rung AS (
     -- Who appends to a saga that it does not own had it before. If the saga sleeps by now, whoever let it go may not have known
     -- of this, and it has to be looked at.
     UPDATE saga.sagas SET wake_at = now()
-    WHERE saga_id = ANY($24::text[]::uuid[]) AND owner IS NULL AND wake_at > now()
+    WHERE saga_id = ANY($6::text[]::uuid[]) AND CASE WHEN owner IS NULL THEN wake_at > now() END
 ), logged AS (
     INSERT INTO saga.log (saga_id, sequence, type, step, operation, attempt, body, recorded_by)
-    SELECT e.saga_id, e.sequence, e.type, e.step, e.operation, e.attempt, e.body::jsonb, $2::uuid
-    FROM unnest($24::text[]::uuid[], $25::int4[], $26::text[], $27::text[], $28::text[], $29::int4[], $30::text[])
-        AS e (saga_id, sequence, type, step, operation, attempt, body)
+    SELECT e.saga_id, e.sequence, e.type, e.step, e.operation, e.attempt, coalesce(e.body, 'null'), $2::uuid
+    FROM jsonb_to_recordset($5::jsonb) AS e (
+        saga_id uuid, sequence int4, type text, step text, operation text, attempt int4, body jsonb)
 )
 SELECT extract(epoch FROM now())
 """
@@ -148,40 +166,61 @@ WHERE saga_id = $1::uuid AND sequence >= $2 ORDER BY sequence LIMIT $3
 
 
 def _parameters(appends: Sequence[Append], coordinator_id: str) -> tuple[Any, ...]:
-    """The statement's arrays, column by column: one item per start, per move and per entry."""
-    starts: list[tuple[Any, ...]] = []
-    moves: list[tuple[Any, ...]] = []
-    entries: list[tuple[Any, ...]] = []
+    """The statement's starts, moves and entries, and the sagas that there were before."""
+    starts: list[dict[str, Any]] = []
+    moves: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
+    known: list[str] = []
     for append in appends:
         if start := append.start:
             assert append.move is not None, "a new saga's row needs its status"
-            known = (start.start_key, append.saga_id, start.request_digest, start.definition, start.version)
-            given = (_json(start.input), _json(start.labels), start.deadline_at)
-            starts.append((*known, *given, *_moved(append.move)))
-        elif append.move is not None:
-            moves.append((append.saga_id, *_moved(append.move)))
+            starts.append(
+                {
+                    "saga_id": append.saga_id,
+                    "start_key": start.start_key,
+                    "request_digest": start.request_digest.hex(),
+                    "definition": start.definition,
+                    "version": start.version,
+                    "input": start.input,
+                    "labels": start.labels,
+                    "deadline_at": start.deadline_at,
+                    **_moved(append.move),
+                }
+            )
+        else:
+            known.append(append.saga_id)
+            if append.move is not None:
+                moves.append({"saga_id": append.saga_id, **_moved(append.move)})
         for sequence, entry in enumerate(append.entries, append.sequence):
             stored = encode(entry)
-            place = (append.saga_id, sequence, stored.type, stored.step, stored.operation, stored.attempt)
-            entries.append((*place, _json(stored.body)))
-    return (
-        NAMESPACE,
-        coordinator_id,
-        *_columns(starts, 14),
-        *_columns(moves, 7),
-        *_columns(entries, 7),
-    )
+            entries.append(
+                {
+                    "saga_id": append.saga_id,
+                    "sequence": sequence,
+                    "type": stored.type,
+                    "step": stored.step,
+                    "operation": stored.operation,
+                    "attempt": stored.attempt,
+                    "body": stored.body,
+                }
+            )
+    return NAMESPACE, coordinator_id, _json(starts), _json(moves), _json(entries), known
 
 
-def _moved(move: Move) -> tuple[Any, ...]:
-    failure = None if move.failure is None else _json(asdict(move.failure))
-    remaining = _json(move.remaining)
-    return (move.status.value, failure, remaining, move.is_owned, move.wake_at, move.status in ENDS)
+def _moved(move: Move) -> dict[str, Any]:
+    return {
+        "status": move.status.value,
+        "failure": None if move.failure is None else asdict(move.failure),
+        "remaining": move.remaining,
+        "is_owned": move.is_owned,
+        "wake_at": move.wake_at,
+        "is_ended": move.status in ENDS,
+    }
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> Sequence[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
-def _json(value: Any) -> str:
-    return orjson.dumps(value).decode()
+def _json(value: Any) -> Jsonb:
+    return Jsonb(value, orjson.dumps)

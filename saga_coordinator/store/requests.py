@@ -97,12 +97,9 @@ class Listener:
         try:
             async with self._database.driver_connection() as connection:
                 await connection.execute(f"LISTEN {CHANNEL}")
-                try:
-                    async for notification in connection.notifies():
-                        if notification.payload == owner:
-                            on_request()
-                finally:
-                    await connection.close()  # whoever got it next would hear of requests too
+                async for notification in connection.notifies():
+                    if notification.payload == owner:
+                        on_request()
         except Exception as error:
             if is_outage(error):
                 raise unavailable(error) from error

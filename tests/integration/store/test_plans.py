@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -13,10 +14,12 @@ from sqlalchemy import event
 from saga_coordinator.saga.state import SagaStatus
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.embedded import EmbeddedPostgres
+from saga_coordinator.store.log_writer import PostgresLog, plan_by_keys
 from saga_coordinator.store.ownership import Ownership
 from saga_coordinator.store.requests import Request, Requests
 from saga_coordinator.store.sagas import SagaFilter, Sagas
-from tests.integration.store.appends import HERE, THERE, saga_id
+from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
+from tests.integration.store.conftest import Query
 
 SAGAS = 50_000
 FILL = """
@@ -183,3 +186,39 @@ async def test_requests_are_found_without_reading_every_saga(plan: Plan, full: D
         plans = await plan(work)
         assert len(plans) == 1
         assert "sagas" not in whole_tables(plans), json.dumps(plans, indent=1)
+
+
+async def test_appends_are_planned_by_keys_while_the_tables_are_still_small(
+    database: Database, query: Query
+) -> None:
+    """Such a plan is kept while they grow: one that reads what is there costs more with each saga, until the next ANALYZE."""
+    sagas = 20
+    counts = (
+        "SELECT n_tup_ins, seq_scan FROM pg_stat_user_tables WHERE schemaname = 'saga' AND relname = 'sagas'"
+    )
+    ((inserted, scanned),) = await query(counts)
+    async with PostgresLog(database, HERE).session() as session:
+        for _ in range(sagas):
+            saga = saga_id()
+            for append in (a_start(saga), an_attempt(saga, 2), an_end(saga, 3)):
+                await session.write([append])
+    while True:
+        ((now_inserted, now_scanned),) = await query(counts)
+        if now_inserted == inserted + sagas:  # told when the session has ended
+            break
+        await asyncio.sleep(0.01)
+    assert now_scanned == scanned
+
+
+async def test_a_pooled_connection_is_left_as_it_was(database: Database) -> None:
+    """Its settings would go to whoever is given it next. That it is pooled shows in the number of its backend."""
+    async with database.driver_connection() as connection:
+        await plan_by_keys(connection, connection.info.backend_pid + 1)
+        cursor = await connection.execute("SHOW enable_seqscan")
+        assert await cursor.fetchone() == ("on",)
+        await plan_by_keys(connection, connection.info.backend_pid)
+        cursor = await connection.execute("SHOW enable_seqscan")
+        assert await cursor.fetchone() == ("off",)
+    async with database.driver_connection() as connection:
+        cursor = await connection.execute("SHOW enable_seqscan")
+        assert await cursor.fetchone() == ("on",)
