@@ -31,7 +31,7 @@ from bench.floors import floors
 from bench.growth import growth
 from bench.http2 import CallFailed
 from bench.load import WrongAnswer
-from bench.machine import machine
+from bench.machine import busy_share, machine
 from bench.ours import WAYS, BareRelay, Coordinators, Ours
 from bench.peer_systems import PythonPeer, RestatePeer
 from bench.processes import BenchError, scratch_folder
@@ -145,6 +145,7 @@ async def _measure(names: Sequence[str], extent: Extent) -> list[str]:
     for name, value in settings.items():
         print(f"{name:12} {value}")
     for name in names:
+        settings["busy"] = busy_share()
         # Each section on a Postgres of its own: what one leaves to be vacuumed is not the next one's.
         with scratch_folder() as folder:
             async with Site(folder) as site:
@@ -167,7 +168,8 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="how long each figure is taken [1; full: 3]")
     parser.add_argument("--rounds", type=int, help="how often [2; full: 3]")
     given = parser.parse_args()
-    # So that whatever ends us leaves no process behind.
+    # So that whatever ends us leaves no process behind; in the background SIGINT may have come to us as ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     extent = Extent(
         given.seconds or (3.0 if given.full else 1.0), given.rounds or (3 if given.full else 2), given.full

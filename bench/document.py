@@ -17,8 +17,8 @@ from bench.record import RELAY, read
 PAGE: Final = Path(__file__).resolve().parent.parent / "docs" / "performance.md"
 IMAGES: Final = PAGE.parent / "images"
 NOT_YET: Final = "_Not measured yet: `make bench-full` fills this in._"
-_LOAD_MAX: Final = 0.7
-"""Of what else the machine does, on average, before a run: more, and its figures are those of a busy machine."""
+_BUSY_MAX: Final = 0.1
+"""Of the processors' time before a section: more, and its figures are those of a busy machine."""
 _MARKED: Final = re.compile(r"(<!-- bench ([a-z-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 Found = Mapping[str, Any]
@@ -44,11 +44,11 @@ def machine(found: Found) -> str:
                 f"{given['postgres'].removeprefix('postgres (PostgreSQL) ')}, fsync {given['fsync']}",
                 f"Python {given['python']}, {packages}",
                 f"{given['rounds']} rounds of {given['seconds']:g} s",
-                given["load"],
+                f"{given['busy']:.0%}",
             )
         )
-    header = ("section", "taken at", "machine", "Postgres", "versions", "extent", "load before")
-    busy = [str(row[0]) for row in rows if float(str(row[-1])) > _LOAD_MAX]
+    header = ("section", "taken at", "machine", "Postgres", "versions", "extent", "busy before")
+    busy = [name for name, section in found.items() if section["settings"]["busy"] > _BUSY_MAX]
     warning = (
         f"\n\n**Taken while the machine had other work, and to be taken again: {', '.join(busy)}.**"
         if busy

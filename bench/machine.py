@@ -15,7 +15,7 @@ from saga_coordinator.store.embedded.binaries import find_binaries
 
 
 def machine() -> dict[str, Any]:
-    """Processor, memory, versions; `load` is the machine's load average of the last minute, before anything was started."""
+    """Processor, memory, versions."""
     packages = ("saga-coordinator", "grpcio", "protobuf", "psycopg", "uvloop")
     return {
         "processor": _processor(),
@@ -26,8 +26,12 @@ def machine() -> dict[str, Any]:
         "packages": {name: version(name) for name in packages},
         "postgres": _postgres(),
         "fsync": "on",
-        "load": round(os.getloadavg()[0], 2),
     }
+
+
+def busy_share() -> float:
+    """Of the processors' time, during the second that this takes: what others use, while nothing of ours runs."""
+    return round(psutil.cpu_percent(interval=1.0) / 100, 2)
 
 
 def _processor() -> str:
