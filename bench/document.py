@@ -27,7 +27,9 @@ Found = Mapping[str, Any]
 
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     lines = [f"| {' | '.join(header)} |", f"|{'---|' * len(header)}"]
-    lines += [f"| {' | '.join('' if cell is None else str(cell) for cell in row)} |" for row in rows]
+    for row in rows:
+        assert len(row) == len(header), f"{len(row)} cells under {len(header)} headings: {row}"
+        lines.append(f"| {' | '.join('' if cell is None else str(cell) for cell in row)} |")
     return "\n".join(lines)
 
 
@@ -321,6 +323,7 @@ def faults(found: Found) -> str:
         (
             "killed",
             "before /s",
+            "until the lease is over /s",
             "lowest /s",
             "back to 90 % after, s",
             "sagas adopted",
