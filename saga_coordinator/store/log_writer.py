@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -166,7 +165,7 @@ WHERE saga_id = $1::uuid AND sequence >= $2 ORDER BY sequence LIMIT $3
 
 
 def _parameters(appends: Sequence[Append], coordinator_id: str) -> tuple[Any, ...]:
-    """The statement's starts, moves and entries, and the sagas that there were before."""
+    """The statement's starts, moves and entries, and the older sagas that have entries among these."""
     starts: list[dict[str, Any]] = []
     moves: list[dict[str, Any]] = []
     entries: list[dict[str, Any]] = []
@@ -188,9 +187,10 @@ def _parameters(appends: Sequence[Append], coordinator_id: str) -> tuple[Any, ..
                 }
             )
         else:
-            known.append(append.saga_id)
             if append.move is not None:
                 moves.append({"saga_id": append.saga_id, **_moved(append.move)})
+            if append.entries:  # who only lets it go to sleep has told it nothing
+                known.append(append.saga_id)
         for sequence, entry in enumerate(append.entries, append.sequence):
             stored = encode(entry)
             entries.append(
@@ -210,7 +210,7 @@ def _parameters(appends: Sequence[Append], coordinator_id: str) -> tuple[Any, ..
 def _moved(move: Move) -> dict[str, Any]:
     return {
         "status": move.status.value,
-        "failure": None if move.failure is None else asdict(move.failure),
+        "failure": move.failure,
         "remaining": move.remaining,
         "is_owned": move.is_owned,
         "wake_at": move.wake_at,

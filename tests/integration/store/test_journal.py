@@ -129,8 +129,9 @@ async def test_a_saga_that_sleeps_has_no_owner_but_a_time_to_wake(journal: Journ
     asleep = "SELECT owner, extract(epoch FROM wake_at)::float8 FROM saga.sagas"
     assert await query(asleep) == [(None, 2_000_000_000.5)]
     await query("UPDATE saga.sagas SET owner = %s, wake_at = NULL", HERE)
-    await journal.append(Append(saga, 2, (), move=a_move(SagaStatus.RUNNING, 2_100_000_000.0)))
-    assert await query(asleep) == [(None, 2_100_000_000.0)]
+    for _ in range(2):  # and it sleeps on when that is repeated, as after a lost answer: it says nothing new
+        await journal.append(Append(saga, 2, (), move=a_move(SagaStatus.RUNNING, 2_100_000_000.0)))
+        assert await query(asleep) == [(None, 2_100_000_000.0)]
     assert await written(query, saga) == [(1, "saga_started", HERE)]
 
 

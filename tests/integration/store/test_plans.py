@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from saga_coordinator.store.log_writer import PostgresLog, plan_by_keys
 from saga_coordinator.store.ownership import Ownership
 from saga_coordinator.store.requests import Request, Requests
 from saga_coordinator.store.sagas import SagaFilter, Sagas
+from tests.integration.eventually import eventually
 from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
 from tests.integration.store.conftest import Query
 
@@ -202,12 +202,11 @@ async def test_appends_are_planned_by_keys_while_the_tables_are_still_small(
             saga = saga_id()
             for append in (a_start(saga), an_attempt(saga, 2), an_end(saga, 3)):
                 await session.write([append])
-    while True:
-        ((now_inserted, now_scanned),) = await query(counts)
-        if now_inserted == inserted + sagas:  # told when the session has ended
-            break
-        await asyncio.sleep(0.01)
-    assert now_scanned == scanned
+    found = await eventually(
+        lambda: query(f"{counts} AND n_tup_ins = %s", inserted + sagas),
+        "the server to count what the session has done, which it does when that ends",
+    )
+    assert found == [(inserted + sagas, scanned)]
 
 
 async def test_a_pooled_connection_is_left_as_it_was(database: Database) -> None:
