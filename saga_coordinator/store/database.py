@@ -160,6 +160,8 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=5,
+            # Where idle sessions are ended (idle_session_timeout, a firewall), whatever lay in the pool is dead at once.
+            pool_pre_ping=True,
             isolation_level="AUTOCOMMIT",
             connect_args={} if prepared_statements else {"prepare_threshold": None},
         )

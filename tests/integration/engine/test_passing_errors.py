@@ -134,11 +134,11 @@ async def test_timeouts_given_in_the_url_hold_and_are_waited_out(
 async def test_sessions_ended_for_idleness_are_opened_again(
     database_dsn: str, start_engine: StartEngine, query: Query
 ) -> None:
-    engine = await start_engine(dsn=with_options(database_dsn, "idle_session_timeout=100ms"))
+    engine = await start_engine(dsn=with_options(database_dsn, "idle_session_timeout=300ms"))
     await engine.definitions.register(ORDER)
     for _ in range(3):
         assert (await engine.run()).status is SagaStatus.COMPLETED
-        await asyncio.sleep(0.3)  # longer than a session may be idle
+        await asyncio.sleep(0.6)  # longer than a session may be idle; a busy moment is not
     assert engine.coordinator.is_accepting
 
 

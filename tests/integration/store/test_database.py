@@ -13,6 +13,7 @@ from saga_coordinator.saga.errors import InvalidRequest, Unavailable
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database, driver_url
 from tests.integration.proxy import Proxy
+from tests.integration.store.conftest import Query
 
 
 def with_parts(dsn: str, **parts: Any) -> str:
@@ -116,6 +117,21 @@ async def test_a_connection_that_was_lost_is_replaced(fragile: Database, proxy: 
         await fragile.ping()
     await proxy.open()
     await fragile.ping()
+
+
+async def test_connections_that_died_in_the_pool_are_given_to_nobody(
+    database: Database, query: Query
+) -> None:
+    async with database.connection(), database.connection():
+        pass  # and now both lie in the pool, where Postgres ends them as it ends idle ones
+    ended = await query(
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    )
+    assert ended == [(True,), (True,)]
+    async with database.driver_connection() as kept:
+        await kept.execute("SELECT 1")
+    await database.ping()
 
 
 async def test_a_wrong_statement_is_no_outage(database: Database) -> None:
