@@ -341,10 +341,10 @@ def never_spends_its_attempts() -> Patches:
 def starts_once_per_request() -> Patches:
     start = Advance.start
 
-    async def start_again(
+    def start_again(
         self: Advance, definition: Any, request: Any, start_key: str, *more: Any, **others: Any
     ) -> Any:
-        return await start(self, definition, request, f"{start_key}/{request.saga_id}", *more, **others)
+        return start(self, definition, request, f"{start_key}/{request.saga_id}", *more, **others)
 
     yield Advance, "start", start_again
 

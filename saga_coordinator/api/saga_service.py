@@ -62,7 +62,7 @@ class SagaService:
         self._sagas = sagas
         self._payload_bytes_max = payload_bytes_max
         self._forward_headers = forward_headers
-        self._waits: set[asyncio.Future[Any]] = set()
+        self._waits: set[asyncio.Task[Any]] = set()
         self._stopping = asyncio.Event()
 
     def resource(self, request: object) -> Resource | None:
@@ -234,17 +234,17 @@ class SagaService:
         if self._stopping.is_set():
             waiting.close()
             return None
-        wait: asyncio.Future[_T] = asyncio.ensure_future(waiting)
-        self._waits.add(wait)
+        task = asyncio.current_task()
+        assert task is not None, "an RPC is answered in a task"
+        self._waits.add(task)
         try:
-            return await wait
+            return await waiting
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if not self._stopping.is_set() or (task is not None and task.cancelling()):
-                raise
+            if not self._stopping.is_set() or task.uncancel():
+                raise  # the caller hung up
             return None
         finally:
-            self._waits.discard(wait)
+            self._waits.discard(task)
 
     async def _saga(self, saga_id: str) -> saga_pb2.Saga:
         record = await self._sagas.get(saga_id)

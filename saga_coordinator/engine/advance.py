@@ -10,7 +10,6 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.saga.decide import (
@@ -25,6 +24,7 @@ from saga_coordinator.saga.decide import (
 )
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.entries import Entry
+from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.state import SETTLED, SagaState
 from saga_coordinator.store.journal import Append, Journal, Move, Start
 
@@ -86,13 +86,22 @@ class Run:
         return any(step.is_in_flight for step in self.state.steps.values())
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Advanced:
     """What came of some inputs: a decision for each, the effects to perform, and whether the saga was let go to sleep."""
 
     decisions: tuple[Decision, ...]
     effects: tuple[Effect, ...]
     is_asleep: bool = False
+
+
+@immutable
+class Starting:
+    """A new saga on its way to the log, and what is to be done once it is there; `committed` becomes its `recorded_at`."""
+
+    run: Run
+    advanced: Advanced
+    committed: asyncio.Future[float | None]
 
 
 class Advance:
@@ -104,7 +113,7 @@ class Advance:
         self._dice = dice
         self.may_call = True
 
-    async def start(
+    def start(
         self,
         definition: Definition,
         request: StartRequested,
@@ -112,10 +121,10 @@ class Advance:
         request_digest: bytes,
         *,
         may_call: bool,
-    ) -> tuple[Run, Advanced]:
-        """Makes a new saga durable; queued for whoever has room when it may not be called for here.
+    ) -> Starting:
+        """Has a new saga made durable; queued for whoever has room when it may not be called for here.
 
-        Raises:
+        Raises, here or from what is `committed`:
             StartKeyTaken: the key belongs to another saga.
             Unavailable: the database is away; the start may have become durable all the same.
         """
@@ -136,9 +145,8 @@ class Advance:
         )
         wake_at = self._wake_at(decision.effects, state, may_call)
         move = _move(state, wake_at)
-        run.started_at = await self._journal.append(Append(run.saga_id, 1, decision.entries, start, move))
-        run.settled_at = run.started_at if state.status in SETTLED else None
-        return run, Advanced((decision,), decision.effects, wake_at is not None)
+        committed = self._journal.submit(Append(run.saga_id, 1, decision.entries, start, move))
+        return Starting(run, Advanced((decision,), decision.effects, wake_at is not None), committed)
 
     async def advance(self, run: Run, inputs: Sequence[Input], *, may_call: bool = True) -> Advanced:
         """What follows from `inputs`, committed. `run.state` is the new state when this returns.

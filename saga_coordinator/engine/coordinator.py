@@ -6,10 +6,11 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
-from saga_coordinator.engine.advance import Advance, Run
+from saga_coordinator.engine.advance import Advance, Run, Starting
 from saga_coordinator.engine.children import Children
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.events import Published, Publishing
@@ -155,7 +156,7 @@ class Coordinator:
         self._claiming.on_tidy = stores.events.tidy
         self._journal.on_recovered = self._claiming.reconcile_soon
         self._drive.on_lost = self._claiming.reconcile_soon
-        self._starts: set[asyncio.Task[tuple[str, bool]]] = set()
+        self._starts: set[asyncio.Future[float | None]] = set()
         self._messages: set[asyncio.Task[None]] = set()
         self._is_stopping = False
 
@@ -229,11 +230,7 @@ class Coordinator:
             if started is None or started[1] != request.digest():
                 raise
             return started[0], False
-        # Once handed to the journal a start may become durable, so it is seen through even if the caller goes away.
-        task = asyncio.create_task(self._start(registered, request))
-        self._starts.add(task)
-        task.add_done_callback(self._start_ended)
-        return await asyncio.shield(task)
+        return await self._start(registered, request)
 
     async def _allowed(self, request: StartSaga) -> RegisteredDefinition:
         """The definition to start with. Raises as `start_saga`."""
@@ -253,11 +250,6 @@ class Coordinator:
             raise InvalidRequest(faults)
         return registered
 
-    def _start_ended(self, task: asyncio.Task[tuple[str, bool]]) -> None:
-        self._starts.discard(task)
-        if not task.cancelled():
-            task.exception()  # who asked may have gone away, and nobody else needs to know
-
     async def _start(self, registered: RegisteredDefinition, request: StartSaga) -> tuple[str, bool]:
         saga_id = new_saga_id(self._lease.now(), self._dice)
         labels = request.labels or {}
@@ -276,21 +268,35 @@ class Coordinator:
         has_room = self._claiming.has_room_for(registered.name)
         if not has_room:
             self._claiming.count_queued()
-        digest, term = request.digest(), self._lease.term
+        digest = request.digest()
         try:
-            with self._claiming.starting(saga_id, registered.name):
-                run, advanced = await self._advance.start(
-                    registered.definition, started, request.start_key, digest, may_call=has_room
-                )
-                if self._lease.term == term:
-                    self._drive.take(run, advanced)
-                else:  # the lease ran out while this was on its way, so somebody may have claimed it
-                    self._claiming.reconcile_soon()
+            starting = self._advance.start(
+                registered.definition, started, request.start_key, digest, may_call=has_room
+            )
+            self._claiming.keep_room(saga_id, registered.name)
+            self._starts.add(starting.committed)
+            # Handed to the journal a start may become durable, so it is seen through even if the caller goes away. This comes
+            # before what the caller is told.
+            starting.committed.add_done_callback(partial(self._start_ended, starting, self._lease.term))
+            await asyncio.shield(starting.committed)
         except StartKeyTaken as taken:
             if taken.request_digest != digest:
                 raise AlreadyExists(str(taken)) from None
             return taken.saga_id, False
         return saga_id, True
+
+    def _start_ended(self, starting: Starting, term: int, committed: asyncio.Future[float | None]) -> None:
+        self._starts.discard(committed)
+        self._claiming.give_room_back(starting.run.saga_id)
+        if committed.cancelled() or committed.exception() is not None:
+            return
+        run = starting.run
+        run.started_at = committed.result()
+        run.settled_at = run.started_at if run.state.status in SETTLED else None
+        if self._lease.term == term:
+            self._drive.take(run, starting.advanced)
+        else:  # the lease ran out while this was on its way, so somebody may have claimed it
+            self._claiming.reconcile_soon()
 
     def version_of(self, saga_id: str) -> int | None:
         """The version of a saga in this coordinator's memory; None when it is not there."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
@@ -94,16 +94,14 @@ class Claiming:
     def _held(self, definition: str) -> int:
         return self._drive.sagas_of[definition] + self._starting_of[definition]
 
-    @contextmanager
-    def starting(self, saga_id: str, definition: str) -> Iterator[None]:
-        """Keeps room for a saga whose start is on its way, and keeps it from being taken for a forgotten one."""
+    def keep_room(self, saga_id: str, definition: str) -> None:
+        """For a saga whose start is on its way; also keeps it from being taken for a forgotten one."""
         self._starting[saga_id] = definition
         self._starting_of[definition] += 1
-        try:
-            yield
-        finally:
-            del self._starting[saga_id]
-            self._starting_of[definition] -= 1
+
+    def give_room_back(self, saga_id: str) -> None:
+        """The start has ended."""
+        self._starting_of[self._starting.pop(saga_id)] -= 1
 
     def count_queued(self) -> None:
         """Counts a start that there is no room for. Raises Overloaded when too many wait already."""

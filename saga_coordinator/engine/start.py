@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
 from saga_coordinator.saga.entries import Parent
+from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class StartSaga:
     """A request to start a saga; `version` 0 is the default, `deadline_seconds` None the definition's.
 

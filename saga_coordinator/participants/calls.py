@@ -34,6 +34,7 @@ from saga_coordinator.saga.outcome import (
     clip,
     outcome_of_failure,
 )
+from saga_coordinator.saga.token import token_of
 
 _OVERDUE_SECONDS = 2.0
 """How long after its deadline a call that did not come back is given up here."""
@@ -116,8 +117,9 @@ class Participants:
         if connection is None:
             return _unknown_participant(self._how_to_add(call.participant))
         is_plain = "/" in call.method
+        token = token_of(call.saga_id, call.step, call.operation, call.attempt)
         try:
-            request = b"" if is_plain else encode_request(call)
+            request = b"" if is_plain else encode_request(call, token)
         except PayloadError as error:  # nothing was sent, and nothing will be different next time
             return Refused(Cause(CauseCode.INPUT_INVALID, clip(f"the input cannot be sent: {error}")))
         connection.calls_in_flight += 1
@@ -127,7 +129,7 @@ class Participants:
                 if is_plain:
                     return await self._plain_methods(call.participant, connection).attempt(call)
                 reply = await connection.methods[call.operation](
-                    request, timeout=call.timeout_seconds, metadata=metadata_of(call)
+                    request, timeout=call.timeout_seconds, metadata=metadata_of(call, token)
                 )
         except grpc.aio.AioRpcError as error:
             told = (

@@ -14,14 +14,13 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
 from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.outcome import Cause, CauseCode, Pending, Succeeded, Unknown, clip
-from saga_coordinator.saga.token import token_of
 
 EXECUTE = "/saga.v1.ParticipantService/Execute"
 COMPENSATE = "/saga.v1.ParticipantService/Compensate"
 
 
-def encode_request(call: Invoke) -> bytes:
-    """The serialized request of one attempt.
+def encode_request(call: Invoke, token: str) -> bytes:
+    """The serialized request of one attempt, which `token` names.
 
     Raises:
         PayloadError: the input cannot be sent.
@@ -44,12 +43,12 @@ def encode_request(call: Invoke) -> bytes:
     request.step = call.step
     request.method = call.method
     request.attempt = call.attempt
-    request.token = token_of(call.saga_id, call.step, call.operation, call.attempt)
+    request.token = token
     fill(request.input, call.input)
     return request.SerializeToString()
 
 
-def metadata_of(call: Invoke) -> tuple[tuple[str, str], ...]:
+def metadata_of(call: Invoke, token: str) -> tuple[tuple[str, str], ...]:
     """What accompanies every attempt, for participants and proxies that do not read the message (DESIGN.md section 9)."""
     return (
         ("idempotency-key", call.idempotency_key),
@@ -57,7 +56,7 @@ def metadata_of(call: Invoke) -> tuple[tuple[str, str], ...]:
         ("saga-step", call.step),
         ("saga-operation", call.operation),
         ("saga-attempt", str(call.attempt)),
-        ("saga-token", token_of(call.saga_id, call.step, call.operation, call.attempt)),
+        ("saga-token", token),
         *call.headers.items(),
     )
 

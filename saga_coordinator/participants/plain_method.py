@@ -39,6 +39,7 @@ from saga_coordinator.saga.outcome import (
     clip,
     outcome_of_failure,
 )
+from saga_coordinator.saga.token import token_of
 
 OUTCOME_TRAILER = "saga-outcome"
 RETRY_AFTER_TRAILER = "saga-retry-after"
@@ -123,10 +124,11 @@ class PlainMethods:
 
 def _metadata(call: Invoke) -> tuple[tuple[str, str], ...]:
     """As in the contract; a compensation also gets, as its request does there, the key of what it undoes."""
+    metadata = metadata_of(call, token_of(call.saga_id, call.step, call.operation, call.attempt))
     if call.operation is OperationKind.ACTION:
-        return metadata_of(call)
+        return metadata
     action = idempotency_key(call.saga_id, call.step, OperationKind.ACTION)
-    return (*metadata_of(call), ("action-idempotency-key", action))
+    return (*metadata, ("action-idempotency-key", action))
 
 
 def encode_plain_request(method: Method, payload: Any) -> bytes:

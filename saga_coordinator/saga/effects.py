@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Any
 
@@ -38,7 +38,7 @@ class Invoke:
     depth: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class LookForEvent:
     """See whether an event that a step now waits for was published before; come back with EventArrived if so."""
 
@@ -47,14 +47,14 @@ class LookForEvent:
     correlation: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SetTimer:
     """Come back with TimerFired at `due_at`; replaces the timer set before. A decision without it leaves no timer."""
 
     due_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Finish:
     """Nothing more moves by itself."""
 
@@ -73,7 +73,7 @@ class NotApplied(StrEnum):
     OTHER_ATTEMPT = "OTHER_ATTEMPT"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class HeartbeatTaken:
     """The operation's heartbeat timeout, and for how long from now further heartbeats would change nothing."""
 
@@ -81,7 +81,7 @@ class HeartbeatTaken:
     fresh_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Decision:
     """`entries` are committed first, then `effects` performed.
 

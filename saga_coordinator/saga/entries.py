@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, field, fields
 from typing import Any, ClassVar
 
 from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Parent:
     """The step of another saga that runs this one. `depth` counts the sagas above: 1 for a child, 2 for its child."""
 
@@ -24,7 +25,7 @@ class Parent:
     depth: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SagaStarted:
     """Always the first entry. `deadline_at` is None where there is no deadline.
 
@@ -41,7 +42,7 @@ class SagaStarted:
     parent: Parent | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SagaAdopted:
     """A coordinator took the saga over from one whose lease had ended, or found again what was its own and it did not know of.
 
@@ -51,7 +52,7 @@ class SagaAdopted:
     previous_owner: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AttemptStarted:
     """The intent to call; committed before the call is made (P6).
 
@@ -64,7 +65,7 @@ class AttemptStarted:
     deadline_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AttemptSucceeded:
     """It took effect.
 
@@ -80,7 +81,7 @@ class AttemptSucceeded:
     event_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AttemptRefused:
     """The participant decided no: this attempt had no effect. `settles_at` as in `AttemptSucceeded`."""
 
@@ -91,7 +92,7 @@ class AttemptRefused:
     settles_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AttemptUnknown:
     """It may have happened, and will be tried again at `retry_at`, after the drawn delay.
 
@@ -109,7 +110,7 @@ class AttemptUnknown:
     was_sent: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AttemptUnresolved:
     """It may have happened, and will not be tried again: the budget is spent, or the saga has turned.
 
@@ -124,7 +125,7 @@ class AttemptUnresolved:
     was_sent: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AttemptPending:
     """Accepted; unless an outcome is reported before `pending_until`, it is unknown. At `poll_at` it is asked about again.
 
@@ -140,7 +141,7 @@ class AttemptPending:
     details: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AttemptHeld:
     """Not made after all, for want of room or because the participant rests; due again at `retry_at`. Burns no attempt."""
 
@@ -152,7 +153,7 @@ class AttemptHeld:
     retry_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class NothingToUndo:
     """The participant knows of no effect to compensate, and none was certain: done (DESIGN.md section 5)."""
 
@@ -162,7 +163,7 @@ class NothingToUndo:
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class InputInvalid:
     """The operation's input could not be computed, so it was not attempted."""
 
@@ -172,7 +173,7 @@ class InputInvalid:
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class OutcomeLate:
     """An outcome that came after the operation was decided: kept for the story, moves nothing.
 
@@ -188,7 +189,7 @@ class OutcomeLate:
     cause: Cause | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class StepSkipped:
     """Its condition did not hold, or no branch's did."""
 
@@ -197,7 +198,7 @@ class StepSkipped:
     attempt: ClassVar[int] = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class StepFailed:
     """It failed without an attempt: an expression, a limit, or a condition never reached."""
 
@@ -207,7 +208,7 @@ class StepFailed:
     attempt: ClassVar[int] = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class WaitStarted:
     """It waits until `until`, for ever if None, or for an event or a person before; for an event only if `event` is set."""
 
@@ -220,7 +221,7 @@ class WaitStarted:
     attempt: ClassVar[int] = 1
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class BlockOpened:
     """A block of steps begins: for each of the `items`, or the `branch` of that index, or one more pass after the `previous`."""
 
@@ -232,7 +233,7 @@ class BlockOpened:
     attempt: ClassVar[int] = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class BlockClosed:
     """All steps of the block, for every item and in the last pass, are done."""
 
@@ -242,7 +243,7 @@ class BlockClosed:
     attempt: ClassVar[int] = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class EventReceived:
     """An event reached the saga; it is kept until a wait for it takes it. An identity counts once."""
 
@@ -252,14 +253,14 @@ class EventReceived:
     payload: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SagaFailed:
     """The turn: no action starts any more, and what took effect is undone."""
 
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SagaCompleted:
     """Every step took effect. `output_problem` says why the output could not be computed: what is done is done all the same."""
 
@@ -267,19 +268,19 @@ class SagaCompleted:
     output_problem: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SagaRecalled:
     """A completed child goes back, because the saga that it is a step of failed."""
 
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SagaCompensated:
     """Every effect was undone; nothing remains."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class SagaParked:
     """It needs a person. `remaining` names the steps whose effect stands or may stand."""
 
@@ -343,7 +344,7 @@ ENTRY_TYPES: tuple[type[Entry], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class StoredEntry:
     """An entry as the store keeps it. `step` and `operation` are None, `attempt` is 0 for entries about the whole saga."""
 

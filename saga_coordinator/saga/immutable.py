@@ -14,4 +14,4 @@ def immutable(made: type[_Made]) -> type[_Made]:
 
     `frozen=True` would make each instance several times as slow to make, and these are made with every entry of every saga.
     """
-    return dataclass(slots=True)(made)
+    return dataclass(slots=True, unsafe_hash=True)(made)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from saga_coordinator.saga.entries import Parent
 from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause, Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class StartRequested:
     """Only this comes when there is no state yet. `deadline_seconds` is the starter's, if shorter than the definition's."""
 
@@ -27,7 +27,7 @@ class StartRequested:
     late finds it so."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class AttemptEnded:
     """A call that this coordinator made has ended."""
 
@@ -37,7 +37,7 @@ class AttemptEnded:
     outcome: Outcome
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class OutcomeReported:
     """A participant reported how an operation ended that it had accepted; `attempt` is 0 where it did not say of which one."""
 
@@ -47,7 +47,7 @@ class OutcomeReported:
     attempt: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class HeartbeatReceived:
     """A participant is still at an operation that it had accepted; `attempt` as in `OutcomeReported`."""
 
@@ -57,12 +57,12 @@ class HeartbeatReceived:
     details: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class TimerFired:
     """Something of this saga is due at `now`; the state says what."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class EventArrived:
     """Something happened elsewhere. An empty correlation is that of an event sent to this very saga."""
 
@@ -72,7 +72,7 @@ class EventArrived:
     payload: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ApprovalDecided:
     """A person said yes or no to a waiting step."""
 
@@ -82,20 +82,20 @@ class ApprovalDecided:
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RecallAsked:
     """The saga that this one is a step of failed: undo what was done, even if this one has completed."""
 
     cause: Cause
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class CancelAsked:
     reason: str
     requested_by: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class OwnershipGained:
     """This coordinator drives the saga from now on. `previous_owner` is set when its lease had ended before it let go."""
 

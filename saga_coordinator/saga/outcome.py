@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+
+from saga_coordinator.saga.immutable import immutable
 
 TEXT_BYTES_MAX = 4096
 """Longest text of a participant or a caller that is kept; longer text is cut with a mark."""
@@ -40,7 +41,7 @@ class CauseCode(StrEnum):
     CIRCUIT_OPEN = "CIRCUIT_OPEN"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Cause:
     """Why something did not succeed. `step` and `requested_by` are empty where they mean nothing."""
 
@@ -55,14 +56,14 @@ class Cause:
             object.__setattr__(self, "code", str(self.code))
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Succeeded:
     """It took effect; effect CERTAIN."""
 
     output: Any = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Refused:
     """The participant decided no; this attempt had no effect. `is_explicit`: it said so in words that no status can mean."""
 
@@ -70,7 +71,7 @@ class Refused:
     is_explicit: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Unknown:
     """It may have happened; effect POSSIBLE, unless it never `was_sent`.
 
@@ -83,12 +84,12 @@ class Unknown:
     was_sent: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Pending:
     """Accepted; the outcome will be reported later. Effect POSSIBLE."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Held:
     """Not attempted, for want of room or because the participant is given a rest: try again after the delay. Counts nothing."""
 

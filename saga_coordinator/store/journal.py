@@ -24,11 +24,12 @@ import structlog
 
 from saga_coordinator.saga.entries import Entry, StoredEntry, encode
 from saga_coordinator.saga.errors import AlreadyExists, OwnershipLost, Unavailable
+from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.state import SagaStatus
 
 APPENDS_PER_FLUSH_MAX = 500
-_MANY = 8
+_MANY = 4
 _REST_SECONDS_MAX = 0.008
 """After a flush of `_MANY` appends the next one begins only after as long as it took, after one of twice as many after twice as
 long, but never longer than this. Where so many sagas are under way there is other work to do meanwhile, and fewer commits are
@@ -41,7 +42,7 @@ _RETRY_SECONDS = (0.1, 0.5)
 _log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Start:
     """A new saga's row and its start key. Instants are seconds since the epoch by the database's clock."""
 
@@ -54,7 +55,7 @@ class Start:
     deadline_at: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Move:
     """What the saga's row becomes, where these entries change it. `wake_at` is set when the saga is let go to sleep."""
 
@@ -65,7 +66,7 @@ class Move:
     wake_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Append:
     """Entries of one saga, the first at `sequence`. `start` for a new saga; `move` where its row changes with them."""
 
@@ -177,9 +178,13 @@ class Journal:
             each.end(Unavailable("the coordinator has stopped, and the database does not answer"))
 
     async def append(self, append: Append) -> float | None:
-        """Returns once the entries are committed: their `recorded_at`, where it is known.
+        """Returns once the entries are committed: their `recorded_at`, where it is known. Raises as `submit`."""
+        return await self.submit(append)
 
-        Raises:
+    def submit(self, append: Append) -> asyncio.Future[float | None]:
+        """Has the entries committed, also if nobody waits for that.
+
+        Raises, here or from the future:
             OwnershipLost: another coordinator has written to the saga (P8).
             StartKeyTaken: another saga has the start key.
             Unavailable: for a start, the database is away; it may have been committed all the same. For everything else only
@@ -192,7 +197,7 @@ class Journal:
         waiting = _Waiting(append, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._wakeup.set()
-        return await waiting.committed
+        return waiting.committed
 
     async def _run(self) -> None:
         while self._waiting or not self._is_closing:
