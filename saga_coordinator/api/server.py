@@ -143,6 +143,9 @@ def _options(payload_bytes_max: int, shares_port: bool) -> list[tuple[str, int]]
         # Clients may keep idle connections alive through proxies that would drop them.
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
+        # As for the calls made: no pings to measure each connection by, and a window that most messages fit in.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", 1024 * 1024),
     ]
 
 
