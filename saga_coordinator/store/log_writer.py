@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import psycopg
 from psycopg import errors
-from psycopg.types.json import Jsonb
+from psycopg.generators import execute
+from psycopg.pq import ExecStatus
+from psycopg.pq.abc import PGresult
 
 from saga_coordinator.saga.entries import StoredEntry, encode
 from saga_coordinator.saga.state import ENDS
 from saga_coordinator.store.database import Database, is_outage, is_useless_after, unavailable
 from saga_coordinator.store.journal import Append, Conflict, Move
 from saga_coordinator.store.tables import NAMESPACE
+
+_T = TypeVar("_T")
 
 
 class PostgresLog:
@@ -55,16 +59,17 @@ class PostgresLogSession:
 
     def __init__(self, connection: psycopg.AsyncConnection, coordinator_id: str, *, prepares: bool) -> None:
         self._prepares = prepares
+        self._is_prepared = False
+        self._connection = connection
         self._cursor: psycopg.AsyncRawCursor[tuple[Any, ...]] = psycopg.AsyncRawCursor(connection)
         self._coordinator_id = coordinator_id
 
     async def write(self, appends: Sequence[Append]) -> float | None:
         try:
-            await self._execute(_APPEND, _parameters(appends, self._coordinator_id))
+            recorded_at = await self._translated(self._append(_parameters(appends, self._coordinator_id)))
         except errors.UniqueViolation as error:
             raise Conflict(str(error)) from error
-        row = await self._cursor.fetchone()
-        return None if row is None else float(row[0])
+        return None if recorded_at is None else float(recorded_at)
 
     async def start_key_holder(self, start_key: str) -> tuple[str, bytes] | None:
         await self._execute(_START_KEY, (NAMESPACE, start_key))
@@ -84,12 +89,35 @@ class PostgresLogSession:
     async def ping(self) -> None:
         await self._execute("SELECT 1", ())
 
+    async def _append(self, parameters: Sequence[bytes]) -> bytes | None:
+        """Past the cursor, whose part in flushes of one append is 8 % of an unloaded saga's latency."""
+        libpq = self._connection.pgconn
+        if self._prepares and not self._is_prepared:
+            libpq.send_prepare(_APPEND_NAME, _APPEND)
+            await self._answer()
+            self._is_prepared = True
+        if self._prepares:
+            libpq.send_query_prepared(_APPEND_NAME, parameters)
+        else:
+            libpq.send_query_params(_APPEND, parameters)
+        return (await self._answer()).get_value(0, 0)
+
+    async def _answer(self) -> PGresult:
+        """To what was sent last. Raises psycopg.Error."""
+        answer: PGresult = (await self._connection.wait(execute(self._connection.pgconn)))[0]
+        if answer.status == ExecStatus.FATAL_ERROR:
+            raise errors.error_from_result(answer)
+        return answer
+
     async def _execute(self, statement: str, parameters: tuple[Any, ...]) -> None:
+        await self._translated(self._cursor.execute(statement, parameters, prepare=self._prepares))
+
+    async def _translated(self, work: Awaitable[_T]) -> _T:
         try:
-            await self._cursor.execute(statement, parameters, prepare=self._prepares)
+            return await work
         except Exception as error:
             if is_useless_after(error):
-                await self._cursor.connection.close()
+                await self._connection.close()
             if is_outage(error):
                 raise unavailable(error) from error
             raise
@@ -104,7 +132,8 @@ FROM (VALUES
 WHERE pg_backend_pid() = $1
 """
 # What is not a key stands within CASE: an index on it might be read from end to end as well.
-_APPEND = """
+_APPEND_NAME = b"saga_append"
+_APPEND = b"""
 WITH claimed AS (
     INSERT INTO saga.start_keys (namespace, start_key, saga_id, request_digest)
     SELECT $1::text, s.start_key, s.saga_id, decode(s.request_digest, 'hex')
@@ -164,7 +193,7 @@ WHERE saga_id = $1::uuid AND sequence >= $2 ORDER BY sequence LIMIT $3
 """
 
 
-def _parameters(appends: Sequence[Append], coordinator_id: str) -> tuple[Any, ...]:
+def _parameters(appends: Sequence[Append], coordinator_id: str) -> Sequence[bytes]:
     """The statement's starts, moves and entries, and the older sagas that have entries among these."""
     starts: list[dict[str, Any]] = []
     moves: list[dict[str, Any]] = []
@@ -204,7 +233,8 @@ def _parameters(appends: Sequence[Append], coordinator_id: str) -> tuple[Any, ..
                     "body": stored.body,
                 }
             )
-    return NAMESPACE, coordinator_id, _json(starts), _json(moves), _json(entries), known
+    documents = map(orjson.dumps, (starts, moves, entries))
+    return NAMESPACE.encode(), coordinator_id.encode(), *documents, f"{{{','.join(known)}}}".encode()
 
 
 def _moved(move: Move) -> dict[str, Any]:
@@ -220,7 +250,3 @@ def _moved(move: Move) -> dict[str, Any]:
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> Sequence[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
-
-
-def _json(value: Any) -> Jsonb:
-    return Jsonb(value, orjson.dumps)
