@@ -31,7 +31,7 @@ from bench.floors import floors
 from bench.growth import growth
 from bench.http2 import CallFailed
 from bench.load import WrongAnswer
-from bench.machine import busy_share, machine
+from bench.machine import busy_share, machine, yardstick_us
 from bench.ours import WAYS, BareRelay, Coordinators, Ours
 from bench.peer_systems import PythonPeer, RestatePeer
 from bench.processes import BenchError, scratch_folder
@@ -145,7 +145,7 @@ async def _measure(names: Sequence[str], extent: Extent) -> list[str]:
     for name, value in settings.items():
         print(f"{name:12} {value}")
     for name in names:
-        settings["busy"] = busy_share()
+        settings |= {"busy": busy_share(), "yardstick_us": yardstick_us()}
         # Each section on a Postgres of its own: what one leaves to be vacuumed is not the next one's.
         with scratch_folder() as folder:
             async with Site(folder) as site:

@@ -47,9 +47,19 @@ def machine(found: Found) -> str:
                 f"Python {given['python']}, {packages}",
                 f"{given['rounds']} rounds of {given['seconds']:g} s",
                 f"{given['busy']:.0%}",
+                given.get("yardstick_us"),
             )
         )
-    header = ("section", "taken at", "machine", "Postgres", "versions", "extent", "busy before")
+    header = (
+        "section",
+        "taken at",
+        "machine",
+        "Postgres",
+        "versions",
+        "extent",
+        "busy before",
+        "yardstick, us",
+    )
     busy = [name for name, section in found.items() if section["settings"]["busy"] > _BUSY_MAX]
     warning = (
         f"\n\n**Taken while the machine had other work, and to be taken again: {', '.join(busy)}.**"

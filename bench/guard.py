@@ -30,6 +30,7 @@ from psycopg.types.array import ListBinaryDumper
 
 from bench.floors import COORDINATOR, appends_of_saga, with_number
 from bench.load import STEPS
+from bench.machine import yardstick
 from bench.ours import BareRelay, Coordinators, Ours
 from bench.processes import scratch_folder
 from bench.record import Shape
@@ -79,11 +80,11 @@ def core() -> dict[str, float]:
 
 def _over_yardstick(work: Callable[[], None]) -> float:
     """The least processor time of either in trials in which they take turns, short enough that some are not disturbed."""
-    ours = yardstick = float("inf")
+    ours = measure = float("inf")
     for _ in range(_TRIALS):
-        yardstick = min(yardstick, _spent(_yardstick, 3))
+        measure = min(measure, _spent(yardstick, 3))
         ours = min(ours, _spent(work, 20))
-    return ours / yardstick
+    return ours / measure
 
 
 def _spent(work: Callable[[], None], times: int) -> float:
@@ -91,15 +92,6 @@ def _spent(work: Callable[[], None], times: int) -> float:
     for _ in range(times):
         work()
     return (time.process_time() - began) / times
-
-
-def _yardstick() -> None:
-    """What Python programs do: small objects, dicts, strings, calls. Never to be changed."""
-    seen: dict[str, tuple[int, str]] = {}
-    for number in range(300):
-        key = f"key-{number % 37}"
-        seen[key] = (number, seen.get(key, (0, ""))[1][-8:] + str(number))
-    assert sum(sorted(first for first, _ in seen.values())) > 0
 
 
 async def journal(site: Site) -> dict[str, float]:
@@ -110,14 +102,14 @@ async def journal(site: Site) -> dict[str, float]:
     templates = appends_of_saga(0)
     numbers = itertools.count(1)
     database = Database(url)
-    ours = yardstick = float("inf")
+    ours = alone = float("inf")
     connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
     try:
         async with PostgresLog(database, COORDINATOR).session() as session:
             for _ in range(_FLUSHES):
                 began = time.process_time()
                 await _send_yardstick(connection)
-                yardstick = min(yardstick, time.process_time() - began)
+                alone = min(alone, time.process_time() - began)
                 batch = [with_number(templates, next(numbers))[0] for _ in range(_APPENDS)]
                 began = time.process_time()
                 await session.write(batch)
@@ -125,7 +117,7 @@ async def journal(site: Site) -> dict[str, float]:
     finally:
         await connection.close()
         await database.close()
-    return {"journal": ours / yardstick}
+    return {"journal": ours / alone}
 
 
 async def _send_yardstick(connection: psycopg.AsyncConnection) -> None:

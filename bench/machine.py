@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import platform
+import statistics
 import subprocess
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from typing import Any
 import psutil
 
 from saga_coordinator.store.embedded.binaries import find_binaries
+
+_YARDSTICK_TRIALS = 500
 
 
 def machine() -> dict[str, Any]:
@@ -32,6 +36,26 @@ def machine() -> dict[str, Any]:
 def busy_share() -> float:
     """Of the processors' time, during the second that this takes: what others use, while nothing of ours runs."""
     return round(psutil.cpu_percent(interval=1.0) / 100, 2)
+
+
+def yardstick() -> None:
+    """What Python programs do: small objects, dicts, strings, calls. Never to be changed."""
+    seen: dict[str, tuple[int, str]] = {}
+    for number in range(300):
+        key = f"key-{number % 37}"
+        seen[key] = (number, seen.get(key, (0, ""))[1][-8:] + str(number))
+    assert sum(sorted(first for first, _ in seen.values())) > 0
+
+
+def yardstick_us() -> float:
+    """Its processor time, in the middle of many: one machine has slower hours than others, and interpreters are built better or
+    worse."""
+    spent = []
+    for _ in range(_YARDSTICK_TRIALS):
+        began = time.process_time()
+        yardstick()
+        spent.append(1e6 * (time.process_time() - began))
+    return round(statistics.median(spent))
 
 
 def _processor() -> str:
