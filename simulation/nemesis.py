@@ -107,7 +107,8 @@ class Cluster:
         )
         stores = Stores(
             coordinator_id=node.id,
-            journal=Journal(simulated.LogWriter(database, node.id), node.id),
+            # Simulated threads are always busy: whether a rest is cut short must not hang on the real processor.
+            journal=Journal(simulated.LogWriter(database, node.id), node.id, thread_time=self._loop.time),
             ownership=simulated.Ownership(database, node.id),
             sagas=simulated.Sagas(database),
             definitions=simulated.Definitions(database),

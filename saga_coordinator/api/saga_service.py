@@ -89,8 +89,8 @@ class SagaService:
     def stop_waiting(self) -> None:
         """Callers who wait are told now how far their sagas have come; they would hold the stop up."""
         self._stopping.set()
-        for wait in self._waits:
-            wait.cancel()
+        while self._waits:
+            self._waits.pop().cancel()
 
     async def StartSaga(self, request: pb.StartSagaRequest, context: Context) -> pb.StartSagaResponse:  # noqa: N802  # the RPC's name
         asked = requests.start_saga(

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
@@ -32,8 +33,11 @@ APPENDS_PER_FLUSH_MAX = 500
 _MANY = 4
 _REST_SECONDS_MAX = 0.008
 """After a flush of `_MANY` appends the next one begins only after as long as it took, after one of twice as many after twice as
-long, but never longer than this. Where so many sagas are under way there is other work to do meanwhile, and fewer commits are
-worth a third of the throughput: see decision 0003. With fewer under way nothing rests: the processors would."""
+long, but never longer than this: fewer commits leave the processors to the sagas."""
+_LOOK_SECONDS = 0.001
+_BUSY_SHARE = 0.5
+"""A rest ends when the event loop's thread has worked for less than this share of the time since the last look: then the
+processors would rest too. See decision 0003."""
 _STOP_SECONDS = 5.0
 """How long a stop waits for a database that hangs; one that refuses is given up at once."""
 _RETRY_SECONDS = (0.1, 0.5)
@@ -145,10 +149,14 @@ def _as_stored(entry: Entry) -> StoredEntry:
 class Journal:
     """Appends entries; see the module's text. One per process, whose identity `coordinator_id` marks what it writes.
 
-    `on_recovered` is called when the database answers again after an outage.
+    `on_recovered` is called when the database answers again after an outage. `thread_time` counts the seconds that the event
+    loop's thread has worked.
     """
 
-    def __init__(self, writer: LogWriter, coordinator_id: str) -> None:
+    def __init__(
+        self, writer: LogWriter, coordinator_id: str, *, thread_time: Callable[[], float] = time.thread_time
+    ) -> None:
+        self._thread_time = thread_time
         self._writer = writer
         self._coordinator_id = coordinator_id
         self.on_recovered: Callable[[], None] = lambda: None
@@ -231,8 +239,16 @@ class Journal:
         await self._flush(session, batch)
         self._end_outage()
         if len(batch) >= _MANY and not self._is_closing:
-            rest = (clock() - began) * len(batch) / _MANY
-            await asyncio.sleep(min(rest, _REST_SECONDS_MAX))
+            await self._rest(min((clock() - began) * len(batch) / _MANY, _REST_SECONDS_MAX))
+
+    async def _rest(self, seconds: float) -> None:
+        clock = asyncio.get_running_loop().time
+        until = clock() + seconds
+        while (left := until - clock()) > 0:
+            looked_at, worked = clock(), self._thread_time()
+            await asyncio.sleep(min(left, _LOOK_SECONDS))
+            if self._thread_time() - worked < _BUSY_SHARE * (clock() - looked_at):
+                return
 
     def _begin_outage(self, error: Exception) -> None:
         """Refuses what nobody has been promised anything about; the rest stays and is tried again."""
