@@ -111,8 +111,10 @@ class Workers:
         return Stream(self._pool(greeting.participant), greeting, on_wake, asyncio.get_running_loop().time())
 
     def admit(self, stream: Stream) -> None:
-        """The worker has been welcomed."""
-        if not self._is_stopping:
+        """The worker has been welcomed; the stop that came meanwhile did not know of it yet."""
+        if self._is_stopping:
+            stream.say_goodbye()
+        else:
             stream.enter()
 
     # Attempts
