@@ -110,17 +110,23 @@ def set_trap(point: str, passage: int, disarmed_by: str) -> None:
     if point not in POINTS:
         raise SystemExit(f"no such point: {point!r}")
     trap = Trap(point, passage, disarmed_by)
-    append, write, invoke = Journal.append, PostgresLogSession.write, Participants.invoke
+    submit, write, invoke = Journal.submit, PostgresLogSession.write, Participants.invoke
 
     def commits(appends: Sequence[Any]) -> set[str]:
         return {f"commit of {each}" for one in appends for each in writes_of(one.entries)}
 
-    async def appending(self: Journal, one: Any) -> None:
+    def submitting(self: Journal, one: Any) -> asyncio.Future[float | None]:
         if trap.passes("before", commits([one])):
             trap.spring()
-        await append(self, one)
-        if trap.passes("after", commits([one])):
-            trap.spring()
+
+        def after(committed: asyncio.Future[float | None]) -> None:
+            is_committed = not committed.cancelled() and committed.exception() is None
+            if is_committed and trap.passes("after", commits([one])):
+                trap.spring()
+
+        committed = submit(self, one)
+        committed.add_done_callback(after)  # the first, so that nobody has heard of it yet
+        return committed
 
     async def writing(self: PostgresLogSession, appends: Sequence[Any]) -> None:
         if trap.passes("during", commits(appends)):
@@ -138,7 +144,7 @@ def set_trap(point: str, passage: int, disarmed_by: str) -> None:
         return outcome
 
     for room, name, trapped in (
-        (Journal, "append", appending),
+        (Journal, "submit", submitting),
         (PostgresLogSession, "write", writing),
         (Participants, "invoke", invoking),
     ):
