@@ -14,9 +14,10 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from saga_coordinator.engine.coordinator import Coordinator, Stores
+from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.engine.start import StartSaga
+from saga_coordinator.engine.stores import Stores
 from saga_coordinator.saga.entries import Entry, decode
 from saga_coordinator.saga.errors import Unavailable
 from saga_coordinator.store.database import Database

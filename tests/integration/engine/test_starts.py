@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import psycopg
 import pytest
 
 from saga_coordinator.engine.start import StartSaga
@@ -62,11 +63,16 @@ async def test_p9_many_starts_at_once_on_two_coordinators_make_one_saga(
     assert [call.step for call in participants.calls()] == ["reserve", "charge", "ship"]
 
 
-async def test_who_stops_waiting_for_a_start_has_started_it_all_the_same(engine: Engine) -> None:
-    starting = asyncio.create_task(engine.coordinator.start_saga(FIRST))
-    await eventually(lambda: engine.coordinator._starts, "the start to be on its way")
-    starting.cancel()
-    await asyncio.gather(starting, return_exceptions=True)
+async def test_who_stops_waiting_for_a_start_has_started_it_all_the_same(
+    engine: Engine, database_dsn: str
+) -> None:
+    async with await psycopg.AsyncConnection.connect(database_dsn) as lock:
+        await lock.execute("LOCK TABLE saga.sagas IN SHARE MODE")
+        starting = asyncio.create_task(engine.coordinator.start_saga(FIRST))
+        await eventually(lambda: engine.coordinator._starts, "the start to be on its way")
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
     saga_id, is_new = await engine.coordinator.start_saga(FIRST)
     assert not is_new
     assert (await engine.settled(saga_id)).status is SagaStatus.COMPLETED
