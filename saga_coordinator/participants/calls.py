@@ -127,7 +127,7 @@ class Participants:
         try:
             async with asyncio.timeout(call.timeout_seconds + _OVERDUE_SECONDS):
                 if is_plain:
-                    return await self._plain_methods(call.participant, connection).attempt(call)
+                    return await self._plain_methods(call.participant, connection).attempt(call, token)
                 reply = await connection.methods[call.operation](
                     request, timeout=call.timeout_seconds, metadata=metadata_of(call, token)
                 )

@@ -39,7 +39,6 @@ from saga_coordinator.saga.outcome import (
     clip,
     outcome_of_failure,
 )
-from saga_coordinator.saga.token import token_of
 
 OUTCOME_TRAILER = "saga-outcome"
 RETRY_AFTER_TRAILER = "saga-retry-after"
@@ -59,8 +58,8 @@ class PlainMethods:
         self._reply_bytes_max = reply_bytes_max
         self._rpcs: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
 
-    async def attempt(self, call: Invoke) -> Outcome:
-        """Makes one attempt.
+    async def attempt(self, call: Invoke, token: str) -> Outcome:
+        """Makes one attempt, which `token` names.
 
         Raises:
             grpc.aio.AioRpcError: it ended with another status than OK.
@@ -84,7 +83,7 @@ class PlainMethods:
             message = f"{call.method} is {method.streams}; a step calls a unary method"
             return Refused(Cause(CauseCode.NO_SUCH_METHOD, clip(message)))
         remaining = max(0.001, ends_at - asyncio.get_running_loop().time())
-        rpc = self._rpc(method.path)(request, timeout=remaining, metadata=_metadata(call))
+        rpc = self._rpc(method.path)(request, timeout=remaining, metadata=_metadata(call, token))
         try:
             reply = await rpc
         except grpc.aio.AioRpcError as error:
@@ -122,9 +121,9 @@ class PlainMethods:
         return rpc
 
 
-def _metadata(call: Invoke) -> tuple[tuple[str, str], ...]:
+def _metadata(call: Invoke, token: str) -> tuple[tuple[str, str], ...]:
     """As in the contract; a compensation also gets, as its request does there, the key of what it undoes."""
-    metadata = metadata_of(call, token_of(call.saga_id, call.step, call.operation, call.attempt))
+    metadata = metadata_of(call, token)
     if call.operation is OperationKind.ACTION:
         return metadata
     action = idempotency_key(call.saga_id, call.step, OperationKind.ACTION)

@@ -131,8 +131,8 @@ FROM (VALUES
 ) AS setting (name, value)
 WHERE pg_backend_pid() = $1
 """
-# What is not a key stands within CASE: an index on it might be read from end to end as well.
 _APPEND_NAME = b"saga_append"
+# What is not a key stands within CASE: an index on it might be read from end to end as well.
 _APPEND = b"""
 WITH claimed AS (
     INSERT INTO saga.start_keys (namespace, start_key, saga_id, request_digest)
