@@ -24,8 +24,9 @@ from saga_coordinator.api.saga_service import SagaService
 from saga_coordinator.api.server import Server
 from saga_coordinator.api.worker_service import WorkerService
 from saga_coordinator.config import Settings, masked_url
-from saga_coordinator.engine.coordinator import Coordinator, Stores
+from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
+from saga_coordinator.engine.stores import Stores
 from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.directory import Directory
 from saga_coordinator.participants.forwarding import Peers

@@ -9,8 +9,9 @@ from typing import cast
 
 from saga_coordinator.api.peer_server import ForwardService
 from saga_coordinator.api.worker_service import WorkerService
-from saga_coordinator.engine.coordinator import Coordinator, Stores
+from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
+from saga_coordinator.engine.stores import Stores
 from saga_coordinator.participants.breaker import Forced
 from saga_coordinator.participants.forwarding import Peers
 from saga_coordinator.participants.workers import Workers

@@ -17,17 +17,10 @@ from saga_coordinator.engine.events import Published, Publishing
 from saga_coordinator.engine.heartbeats import Heartbeat, Heartbeats
 from saga_coordinator.engine.lease import Lease, boot_seconds
 from saga_coordinator.engine.ownership import Claiming, EngineSettings
-from saga_coordinator.engine.ports import (
-    Definitions,
-    Events,
-    Listener,
-    Ownership,
-    Participants,
-    Requests,
-    Sagas,
-)
+from saga_coordinator.engine.ports import Participants
 from saga_coordinator.engine.requests import Answer, Asked, Inbox, answer_of
 from saga_coordinator.engine.start import StartSaga
+from saga_coordinator.engine.stores import Stores
 from saga_coordinator.engine.tasks import end
 from saga_coordinator.saga.decide import (
     ApprovalDecided,
@@ -56,12 +49,9 @@ from saga_coordinator.saga.labelling import labels_of
 from saga_coordinator.saga.outcome import Cause, Outcome
 from saga_coordinator.saga.preview import Preview, preview_compensation
 from saga_coordinator.saga.state import SETTLED, SagaState, fold
-from saga_coordinator.store import definitions, events, ownership, requests, sagas
-from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import RegisteredDefinition
 from saga_coordinator.store.events import Event
-from saga_coordinator.store.journal import Journal, StartKeyTaken
-from saga_coordinator.store.log_writer import PostgresLog
+from saga_coordinator.store.journal import StartKeyTaken
 from saga_coordinator.store.requests import Request
 
 _POLL_SECONDS = (0.02, 0.5)
@@ -77,34 +67,6 @@ class Settled:
     """A saga has ended or needs attention. `run` is what is known of it here, if this coordinator drove it there."""
 
     run: Run | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Stores:
-    """What a coordinator keeps its sagas in, and the identity in whose name it writes: new for every process."""
-
-    coordinator_id: str
-    journal: Journal
-    ownership: Ownership
-    sagas: Sagas
-    definitions: Definitions
-    requests: Requests
-    listener: Listener
-    events: Events
-
-    @classmethod
-    def of(cls, database: Database, coordinator_id: str, *, address: str, version: str) -> Stores:
-        """Those in a database. `address` and `version` tell operators which coordinator this is."""
-        return cls(
-            coordinator_id=coordinator_id,
-            journal=Journal(PostgresLog(database, coordinator_id), coordinator_id),
-            ownership=ownership.Ownership(database, coordinator_id, address=address, version=version),
-            sagas=sagas.Sagas(database),
-            definitions=definitions.Definitions(database),
-            requests=requests.Requests(database),
-            listener=requests.Listener(database),
-            events=events.Events(database),
-        )
 
 
 def new_saga_id(now: float, dice: random.Random) -> str:
