@@ -8,6 +8,7 @@
 import importlib.util
 import os
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,14 @@ def _postgres_bin() -> Path | None:
     if wheel is None or wheel.origin is None:
         return None
     return Path(wheel.origin).parent / "pginstall" / "bin"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _programs_hear_signals() -> None:
+    """A run in the background or under `nohup` ignores signals, and what it starts would too; handlers are not inherited."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")
