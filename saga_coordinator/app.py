@@ -181,14 +181,7 @@ class App:
         )
         addresses = server.listen(settings.addresses)
         coordinator_id = str(uuid.uuid4())
-        peers = Peers(
-            whereabouts.Workers(database, coordinator_id), payload_bytes_max=settings.payload_bytes_max
-        )
-        self._workers = workers = Workers(peers)
-        self._participants = participants = Participants(
-            directory, payload_bytes_max=settings.payload_bytes_max, workers=workers
-        )
-        self._directory = live = LiveDirectory(participants, directory, register.Participants(database))
+        participants, workers, live = self._open_participants(database, directory, coordinator_id)
         self._peer_server = PeerServer(workers, coordinator_id)
         peer_address = await self._peer_server.start(settings.peer_address)
         stores = Stores.of(database, coordinator_id, address=peer_address, version=__version__)
@@ -198,11 +191,7 @@ class App:
         coordinator = Coordinator(
             replace(stores, definitions=definitions, sagas=sagas),
             participants,
-            EngineSettings(
-                lease_seconds=settings.lease_seconds,
-                sagas_in_memory_max=settings.sagas_in_memory_max,
-                backlog_max=settings.backlog_max,
-            ),
+            _engine_settings(settings),
             random.Random(),  # noqa: S311  # nothing that it draws guards anything
         )
         self._coordinator = coordinator
@@ -210,7 +199,7 @@ class App:
         await coordinator.start()
         workers.start()
         await server.start(
-            DefinitionService(definitions, self._participants, limits),
+            DefinitionService(definitions, participants, limits),
             SagaService(
                 coordinator,
                 definitions,
@@ -239,6 +228,19 @@ class App:
             version=__version__,
         )
         return addresses
+
+    def _open_participants(
+        self, database: Database, directory: Directory, coordinator_id: str
+    ) -> tuple[Participants, Workers, LiveDirectory]:
+        """Those that are called, those that ask for work, and where they are."""
+        payload_bytes_max = self._settings.payload_bytes_max
+        peers = Peers(whereabouts.Workers(database, coordinator_id), payload_bytes_max=payload_bytes_max)
+        self._workers = workers = Workers(peers)
+        self._participants = participants = Participants(
+            directory, payload_bytes_max=payload_bytes_max, workers=workers
+        )
+        self._directory = live = LiveDirectory(participants, directory, register.Participants(database))
+        return participants, workers, live
 
     async def stop(self) -> None:
         """Takes no more work, lets what is under way end within the grace, commits it, and lets go of everything."""
@@ -294,6 +296,14 @@ class App:
                     raise
                 log.warning("database_awaited", reason=str(error))
                 await asyncio.sleep(DATABASE_POLL_SECONDS)
+
+
+def _engine_settings(settings: Settings) -> EngineSettings:
+    return EngineSettings(
+        lease_seconds=settings.lease_seconds,
+        sagas_in_memory_max=settings.sagas_in_memory_max,
+        backlog_max=settings.backlog_max,
+    )
 
 
 def _limits(settings: Settings) -> Limits:

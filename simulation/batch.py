@@ -18,7 +18,7 @@ from saga_coordinator.api import worker_service
 from saga_coordinator.engine import coordinator, drive, lease, ownership, requests
 from saga_coordinator.participants import forwarding, gates, workers
 from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.state import SETTLED, SagaStatus
+from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 from saga_coordinator.store import journal
 from simulation.database import EPOCH, Rates, Row, SimulatedDatabase, register
 from simulation.definitions import Focus, random_definition

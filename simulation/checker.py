@@ -11,13 +11,8 @@ from dataclasses import dataclass, field
 
 from saga_coordinator.saga.entries import Entry, SagaEntry
 from saga_coordinator.saga.errors import ImpossibleTransition
-from saga_coordinator.saga.state import (
-    SAGA_TRANSITIONS,
-    STEP_TRANSITIONS,
-    SagaState,
-    SagaStatus,
-    apply,
-)
+from saga_coordinator.saga.state import SagaState, apply
+from saga_coordinator.saga.transitions import SAGA_TRANSITIONS, STEP_TRANSITIONS, SagaStatus
 from simulation.batch import CALM_AT_SECONDS, Batch
 from simulation.evidence import FINAL, Evidence, Record, Violation, link, records_of
 from simulation.history import Start

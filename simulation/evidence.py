@@ -17,7 +17,7 @@ from saga_coordinator.saga.entries import (
     SagaStarted,
 )
 from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded
-from saga_coordinator.saga.state import SETTLED, SagaStatus
+from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 from simulation.database import EPOCH, LogRow, Row
 from simulation.directory import UNGUARDED
 from simulation.history import Call, History, Report, Start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from simulation.course import Course
 from simulation.directory import GUARDED
 from simulation.evidence import ACTION, COMPENSATION, FINAL, Evidence

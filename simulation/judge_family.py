@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from saga_coordinator.saga.state import SETTLED, SagaStatus
+from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 from simulation.evidence import ACTION, COMPENSATION, Evidence
 
 

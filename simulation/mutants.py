@@ -38,9 +38,10 @@ from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import EventArrived, OwnershipGained
 from saga_coordinator.saga.outcome import Refused, Succeeded, Unknown
 from saga_coordinator.saga.place import places_in
-from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepState, StepStatus
+from saga_coordinator.saga.state import EffectKnown, StepState
+from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 from saga_coordinator.store.journal import Journal
-from simulation import database as simulated
+from simulation import stores as simulated
 from simulation.database import SimulatedDatabase
 from simulation.loop import node_of_context
 from simulation.mutant import Patches, mutant

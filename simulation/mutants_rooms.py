@@ -18,7 +18,7 @@ from saga_coordinator.saga import decide
 from saga_coordinator.saga.draft import Draft
 from saga_coordinator.saga.inputs import OutcomeReported
 from saga_coordinator.saga.outcome import Cause, Held, Unknown
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from simulation.directory import WORKERS
 from simulation.mutant import Patches, mutant
 

@@ -18,7 +18,7 @@ from saga_coordinator.participants.workers import Workers
 from saga_coordinator.saga.errors import Unavailable
 from saga_coordinator.store.declared_steps import DeclaredSteps
 from saga_coordinator.store.journal import Journal
-from simulation import database as simulated
+from simulation import stores as simulated
 from simulation.database import Rates, SimulatedDatabase
 from simulation.directory import NAMES, WORKERS, random_directory
 from simulation.history import History

@@ -14,7 +14,7 @@ from saga_coordinator.engine.events import Published
 from saga_coordinator.saga.definition import Approval as ApprovalAction
 from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow, Unavailable
 from saga_coordinator.saga.inputs import EventArrived
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.events import Event
 from simulation.database import SimulatedDatabase
 from simulation.definitions import APPROVERS, EVENTS

@@ -28,7 +28,7 @@ from saga_coordinator.saga.outcome import (
     outcome_of_failure,
 )
 from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.state import (
+from saga_coordinator.saga.transitions import (
     ENDS,
     OPERATION_ALLOWED,
     SAGA_TRANSITIONS,

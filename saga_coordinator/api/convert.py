@@ -20,7 +20,8 @@ from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.place import nodes
 from saga_coordinator.saga.preview import Preview
-from saga_coordinator.saga.state import ENDS, EffectKnown, SagaState, SagaStatus, StepState, StepStatus, fold
+from saga_coordinator.saga.state import EffectKnown, SagaState, StepState, fold
+from saga_coordinator.saga.transitions import ENDS, SagaStatus, StepStatus
 from saga_coordinator.store.definitions import RegisteredDefinition
 from saga_coordinator.store.sagas import LogEntry, SagaRecord
 

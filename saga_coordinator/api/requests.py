@@ -6,17 +6,16 @@ A fault's path is the name of the field in the contract; its description says wh
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from google.protobuf import duration_pb2, json_format, struct_pb2
+from google.protobuf import json_format, struct_pb2
 from google.protobuf.message import Message
 
 from saga_coordinator.api.convert import OPERATION_KINDS, SAGA_STATUSES
-from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX
+from saga_coordinator.api.faults import Faults
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.participants.payload import PayloadError, check_size, from_value
+from saga_coordinator.participants.payload import PayloadError, from_value
 from saga_coordinator.participants.worker_stream import Greeting
 from saga_coordinator.pb.saga.v1 import (
     definition_pb2,
@@ -28,9 +27,8 @@ from saga_coordinator.pb.saga.v1 import (
 from saga_coordinator.saga.declared import declaration_faults
 from saga_coordinator.saga.errors import Fault, InvalidDefinition, InvalidRequest
 from saga_coordinator.saga.inputs import EventArrived, HeartbeatReceived, OutcomeReported
-from saga_coordinator.saga.outcome import TEXT_BYTES_MAX, Cause, Outcome, Refused, Succeeded, Unknown, clip
+from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.parsing_actions import DEADLINE_SECONDS_MAX
 from saga_coordinator.saga.token import AttemptNamed, parse_token
 from saga_coordinator.store.declared_steps import Declared
 from saga_coordinator.store.events import Event
@@ -46,10 +44,6 @@ METHOD_CHARACTERS_MAX = 200
 METHODS_MAX = 1000
 DECLARED_STEPS_MAX = 200
 WORKER_ID_CHARACTERS_MAX = 200
-CREDITS_MAX = 10_000
-LABELS_MAX = 32
-LABEL_KEY_CHARACTERS_MAX = 63
-LABEL_VALUE_CHARACTERS_MAX = 255
 
 HEADERS_SENT_ON: Mapping[str, int] = {"traceparent": 55, "tracestate": 512, "baggage": 8192}
 """Metadata of a start that every call of the saga carries on, and how long each may be (W3C Trace Context and Baggage)."""
@@ -59,104 +53,7 @@ FORWARDED_CHARACTERS_MAX = 1024
 
 Metadata = Iterable[tuple[str, str | bytes]] | None
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_SAGA_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CAUSE_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
-
-
-class _Faults:
-    """Collects what is wrong with one request."""
-
-    def __init__(self) -> None:
-        self.found: list[Fault] = []
-
-    def add(self, path: str, description: str) -> None:
-        self.found.append(Fault(path, description))
-
-    def line(self, path: str, value: str, characters_max: int, *, is_required: bool = False) -> str:
-        """A text of one line, such as a name or a key."""
-        if not value:
-            if is_required:
-                self.add(path, "is required")
-        elif len(value) > characters_max:
-            self.add(path, f"has {len(value)} characters; {characters_max} is the limit")
-        elif found := _CONTROL.search(value):
-            name = unicodedata.name(found[0], f"U+{ord(found[0]):04X}")
-            self.add(
-                path, f"must not contain control characters; it has {name} at position {found.start() + 1}"
-            )
-        return value
-
-    def text(self, path: str, value: str, *, is_required: bool = False) -> str:
-        """A text for people, of several lines perhaps."""
-        if not value.strip():
-            if is_required:
-                self.add(path, "is required")
-        elif "\0" in value:
-            self.add(path, "must not contain NUL characters")
-        elif (size := len(value.encode())) > TEXT_BYTES_MAX:
-            self.add(path, f"has {size} bytes; {TEXT_BYTES_MAX} is the limit")
-        return value
-
-    def saga_id(self, value: str) -> str:
-        saga_id = value.lower()
-        if not value:
-            self.add("saga_id", "is required")
-        elif not _SAGA_ID.fullmatch(saga_id):
-            self.add("saga_id", "must be a UUID, as StartSaga returned it")
-        return saga_id
-
-    def version(self, value: int) -> int:
-        if value < 0:
-            self.add("version", "must be 1 or more, or 0 for the newest")
-        return value
-
-    def payload(self, path: str, value: struct_pb2.Value, bytes_max: int) -> Any:
-        try:
-            payload = from_value(value)
-            check_size(payload, bytes_max)
-        except PayloadError as error:
-            self.found.extend(error.inside(path).faults)
-            return None
-        return payload
-
-    def seconds(self, path: str, value: duration_pb2.Duration, *, may_be_zero: bool = False) -> float:
-        seconds = value.seconds + value.nanos / 1e9
-        has_one_sign = (value.seconds >= 0) == (value.nanos >= 0) or not (value.seconds and value.nanos)
-        if not has_one_sign or abs(value.nanos) > 999_999_999 or seconds > DEADLINE_SECONDS_MAX:
-            self.add(path, f"is no duration of at most {DEADLINE_SECONDS_MAX:.0f} s")
-        elif seconds < 0 or (seconds == 0 and not may_be_zero):
-            self.add(path, f"is {seconds:g} s; it must be {'0 or more' if may_be_zero else 'more than 0'}")
-        return seconds
-
-    def labels(self, labels: Mapping[str, str]) -> dict[str, str]:
-        if len(labels) > LABELS_MAX:
-            self.add("labels", f"has {len(labels)} labels; {LABELS_MAX} is the limit")
-            return {}
-        for key, value in labels.items():
-            if not key:
-                self.add("labels", "has a label without a key")
-            self.line(f"labels[{key[:LABEL_KEY_CHARACTERS_MAX]!r}]", key, LABEL_KEY_CHARACTERS_MAX)
-            self.line(f"labels[{key[:LABEL_KEY_CHARACTERS_MAX]!r}]", value, LABEL_VALUE_CHARACTERS_MAX)
-        return dict(labels)
-
-    def page_size(self, value: int) -> int:
-        if not 0 <= value <= PAGE_SIZE_MAX:
-            self.add(
-                "page_size", f"is {value}; it must be 1 to {PAGE_SIZE_MAX}, or 0 for {DEFAULT_PAGE_SIZE}"
-            )
-        return value or DEFAULT_PAGE_SIZE
-
-    def credits(self, path: str, value: int, *, may_be_zero: bool = False) -> None:
-        least = 0 if may_be_zero else 1
-        if not least <= value <= CREDITS_MAX:
-            self.add(
-                path, f"is {value}; it must be {least} to {CREDITS_MAX}, the number of tasks taken at once"
-            )
-
-    def done(self) -> None:
-        if self.found:
-            raise InvalidRequest(self.found)
 
 
 def start_saga(
@@ -166,7 +63,7 @@ def start_saga(
     forwarded: Collection[str] = (),
 ) -> StartSaga:
     """What is asked for; `forwarded` names the metadata that is sent on beside `HEADERS_SENT_ON`."""
-    faults = _Faults()
+    faults = Faults()
     asked = StartSaga(
         definition=faults.line("definition", request.definition, NAME_CHARACTERS_MAX, is_required=True),
         version=faults.version(request.version),
@@ -182,9 +79,7 @@ def start_saga(
     return asked
 
 
-def _headers_sent_on(
-    faults: _Faults, metadata: Metadata, forwarded: Collection[str]
-) -> dict[str, str] | None:
+def _headers_sent_on(faults: Faults, metadata: Metadata, forwarded: Collection[str]) -> dict[str, str] | None:
     """The trace context of the caller; what is not fit to be sent on is left out, as the W3C asks of those who pass it on.
 
     What is `forwarded` may decide what a participant does, so it is not left out but refused.
@@ -204,7 +99,7 @@ def _headers_sent_on(
 
 def which_saga(request: saga_service_pb2.GetSagaRequest) -> tuple[str, str]:
     """The saga's id, or its start key; the other is empty."""
-    faults = _Faults()
+    faults = Faults()
     asked = ("", "")
     if bool(request.saga_id) == bool(request.start_key):
         faults.add("saga_id", "give either saga_id or start_key")
@@ -220,7 +115,7 @@ def which_saga(request: saga_service_pb2.GetSagaRequest) -> tuple[str, str]:
 
 def wait_saga(request: saga_service_pb2.WaitSagaRequest) -> tuple[str, float | None]:
     """The saga's id, and the seconds to wait at most, where the request says so."""
-    faults = _Faults()
+    faults = Faults()
     found = faults.saga_id(request.saga_id)
     seconds = (
         faults.seconds("timeout", request.timeout, may_be_zero=True) if request.HasField("timeout") else None
@@ -231,7 +126,7 @@ def wait_saga(request: saga_service_pb2.WaitSagaRequest) -> tuple[str, float | N
 
 def watch_saga(request: saga_service_pb2.WatchSagaRequest) -> tuple[str, int]:
     """The saga's id, and the sequence behind which to begin."""
-    faults = _Faults()
+    faults = Faults()
     found = faults.saga_id(request.saga_id)
     if request.after_sequence < 0:
         faults.add("after_sequence", "must be 0 or more")
@@ -241,7 +136,7 @@ def watch_saga(request: saga_service_pb2.WatchSagaRequest) -> tuple[str, int]:
 
 def cancel_saga(request: saga_service_pb2.CancelSagaRequest) -> tuple[str, str, str]:
     """The saga's id, the reason, and who asks."""
-    faults = _Faults()
+    faults = Faults()
     found = faults.saga_id(request.saga_id)
     reason = faults.text("reason", request.reason, is_required=True)
     requested_by = faults.text("requested_by", request.requested_by)
@@ -253,7 +148,7 @@ def report_outcome(
     request: saga_service_pb2.ReportOutcomeRequest, payload_bytes_max: int
 ) -> tuple[str, OutcomeReported]:
     """The saga's id, and what became of which operation of it."""
-    faults = _Faults()
+    faults = Faults()
     named = _attempt(faults, request)
     outcome: Outcome | None = None
     match request.WhichOneof("outcome"):
@@ -273,7 +168,7 @@ def report_outcome(
 
 def heartbeat(request: saga_service_pb2.HeartbeatRequest) -> tuple[str, HeartbeatReceived]:
     """The saga's id, and who is still at which operation of it."""
-    faults = _Faults()
+    faults = Faults()
     named = _attempt(faults, request)
     details = faults.text("details", request.details)
     faults.done()
@@ -282,7 +177,7 @@ def heartbeat(request: saga_service_pb2.HeartbeatRequest) -> tuple[str, Heartbea
 
 
 def _attempt(
-    faults: _Faults, request: saga_service_pb2.ReportOutcomeRequest | saga_service_pb2.HeartbeatRequest
+    faults: Faults, request: saga_service_pb2.ReportOutcomeRequest | saga_service_pb2.HeartbeatRequest
 ) -> AttemptNamed | None:
     """Whose operation is meant, by the token or by three fields, which leave the attempt open."""
     if request.token:
@@ -315,7 +210,7 @@ def signal_saga(
     request: saga_service_pb2.SignalSagaRequest, payload_bytes_max: int
 ) -> tuple[str, EventArrived]:
     """The saga's id, and the event."""
-    faults = _Faults()
+    faults = Faults()
     found = faults.saga_id(request.saga_id)
     event = _event(faults, request.event, payload_bytes_max, is_correlated=False)
     faults.done()
@@ -323,14 +218,14 @@ def signal_saga(
 
 
 def publish_event(request: saga_service_pb2.PublishEventRequest, payload_bytes_max: int) -> Event:
-    faults = _Faults()
+    faults = Faults()
     event = _event(faults, request.event, payload_bytes_max, is_correlated=True)
     faults.done()
     return Event(event.event_id, event.name, event.correlation, event.payload)
 
 
 def _event(
-    faults: _Faults, event: saga_service_pb2.Event, payload_bytes_max: int, *, is_correlated: bool
+    faults: Faults, event: saga_service_pb2.Event, payload_bytes_max: int, *, is_correlated: bool
 ) -> EventArrived:
     correlation = faults.line(
         "event.correlation", event.correlation, CORRELATION_CHARACTERS_MAX, is_required=is_correlated
@@ -347,7 +242,7 @@ def _event(
 
 def decide_approval(request: saga_service_pb2.DecideApprovalRequest) -> tuple[str, str, str, str]:
     """The saga's id, the step, who decides, and their comment."""
-    faults = _Faults()
+    faults = Faults()
     found = faults.saga_id(request.saga_id)
     step = faults.line("step", request.step, STEP_KEY_CHARACTERS_MAX, is_required=True)
     decided_by = faults.line("decided_by", request.decided_by, PERSON_CHARACTERS_MAX, is_required=True)
@@ -357,13 +252,13 @@ def decide_approval(request: saga_service_pb2.DecideApprovalRequest) -> tuple[st
 
 
 def preview_compensation(request: saga_service_pb2.PreviewCompensationRequest) -> str:
-    faults = _Faults()
+    faults = Faults()
     found = faults.saga_id(request.saga_id)
     faults.done()
     return found
 
 
-def _cause(faults: _Faults, path: str, cause: saga_pb2.Cause, default_code: str) -> Cause:
+def _cause(faults: Faults, path: str, cause: saga_pb2.Cause, default_code: str) -> Cause:
     """What a participant says; long messages are cut, as those of its answers are."""
     code = cause.code or default_code
     if not _CAUSE_CODE.fullmatch(code):
@@ -375,7 +270,7 @@ def greeting(request: worker_service_pb2.WorkRequest) -> Greeting:
     """What a worker says of itself in its first message."""
     if not request.HasField("hello"):
         raise InvalidRequest.at("hello", "is required in the first message")
-    faults = _Faults()
+    faults = Faults()
     hello = request.hello
     if len(hello.methods) > METHODS_MAX:
         faults.add("hello.methods", f"has {len(hello.methods)} methods; {METHODS_MAX} is the limit")
@@ -398,7 +293,7 @@ def greeting(request: worker_service_pb2.WorkRequest) -> Greeting:
 
 def credits_of(request: worker_service_pb2.WorkRequest) -> int:
     """How many tasks a worker takes at once from now on."""
-    faults = _Faults()
+    faults = Faults()
     faults.credits("credits", request.credits, may_be_zero=True)
     faults.done()
     return request.credits
@@ -406,7 +301,7 @@ def credits_of(request: worker_service_pb2.WorkRequest) -> int:
 
 def declared_steps(request: worker_service_pb2.RegisterStepsRequest) -> tuple[str, Declared]:
     """The participant, and what it offers."""
-    faults = _Faults()
+    faults = Faults()
     participant = faults.line("participant", request.participant, NAME_CHARACTERS_MAX, is_required=True)
     version = faults.line("version", request.version, NAME_CHARACTERS_MAX)
     if len(request.steps) > DECLARED_STEPS_MAX:
@@ -421,7 +316,7 @@ def declared_steps(request: worker_service_pb2.RegisterStepsRequest) -> tuple[st
 
 
 def which_participant(request: worker_service_pb2.ListDeclaredStepsRequest) -> str:
-    faults = _Faults()
+    faults = Faults()
     participant = faults.line("participant", request.participant, NAME_CHARACTERS_MAX, is_required=True)
     faults.done()
     return participant
@@ -429,7 +324,7 @@ def which_participant(request: worker_service_pb2.ListDeclaredStepsRequest) -> s
 
 def saga_filter(request: saga_service_pb2.ListSagasRequest) -> tuple[SagaFilter, int]:
     """The filter, and how many sagas to list."""
-    faults = _Faults()
+    faults = Faults()
     for index, status in enumerate(request.statuses):
         if status not in SAGA_STATUSES:
             faults.add(f"statuses[{index}]", f"is {status}, which is no status of a saga")
@@ -444,7 +339,7 @@ def saga_filter(request: saga_service_pb2.ListSagasRequest) -> tuple[SagaFilter,
 
 
 def which_definition(name: str, version: int, *, is_version_required: bool = False) -> tuple[str, int]:
-    faults = _Faults()
+    faults = Faults()
     asked = (faults.line("name", name, NAME_CHARACTERS_MAX, is_required=True), faults.version(version))
     if is_version_required and not version:
         faults.add("version", "is required")
@@ -454,7 +349,7 @@ def which_definition(name: str, version: int, *, is_version_required: bool = Fal
 
 def definition_list(request: definition_service_pb2.ListDefinitionsRequest) -> tuple[str, int]:
     """The definition whose versions are asked for, empty for all definitions; and how many to list."""
-    faults = _Faults()
+    faults = Faults()
     asked = (faults.line("name", request.name, NAME_CHARACTERS_MAX), faults.page_size(request.page_size))
     faults.done()
     return asked

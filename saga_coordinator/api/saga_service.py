@@ -24,7 +24,7 @@ from saga_coordinator.engine import coordinator as engine
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.errors import Unavailable
-from saga_coordinator.saga.state import SETTLED
+from saga_coordinator.saga.transitions import SETTLED
 from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.sagas import LogEntry, SagaRecord, Sagas
 

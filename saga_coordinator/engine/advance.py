@@ -25,7 +25,8 @@ from saga_coordinator.saga.decide import (
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.entries import Entry
 from saga_coordinator.saga.immutable import immutable
-from saga_coordinator.saga.state import SETTLED, SagaState
+from saga_coordinator.saga.state import SagaState
+from saga_coordinator.saga.transitions import SETTLED
 from saga_coordinator.store.journal import Append, Journal, Move, Start
 
 SLEEP_AFTER_SECONDS = 5.0

@@ -25,7 +25,8 @@ from saga_coordinator.saga.outcome import (
     Unknown,
     clip,
 )
-from saga_coordinator.saga.state import SagaState, SagaStatus
+from saga_coordinator.saga.state import SagaState
+from saga_coordinator.saga.transitions import SagaStatus
 
 DEPTH_MAX = 8
 """Sagas above the deepest child."""

@@ -48,7 +48,8 @@ from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.labelling import labels_of
 from saga_coordinator.saga.outcome import Cause, Outcome
 from saga_coordinator.saga.preview import Preview, preview_compensation
-from saga_coordinator.saga.state import SETTLED, SagaState, fold
+from saga_coordinator.saga.state import SagaState, fold
+from saga_coordinator.saga.transitions import SETTLED
 from saga_coordinator.store.definitions import RegisteredDefinition
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import StartKeyTaken

@@ -36,7 +36,7 @@ from saga_coordinator.saga.outcome import (
     clip,
     is_decisive_status,
 )
-from saga_coordinator.saga.state import SETTLED, SagaStatus
+from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 
 _log = structlog.get_logger(__name__)
 

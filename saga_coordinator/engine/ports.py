@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.entries import StoredEntry
 from saga_coordinator.saga.outcome import Outcome
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.definitions import RegisteredDefinition
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.ownership import Claim

@@ -49,17 +49,8 @@ from saga_coordinator.saga.inputs import (
 )
 from saga_coordinator.saga.outcome import Cause, CauseCode, Outcome, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.proceed import next_due, proceed
-from saga_coordinator.saga.state import (
-    OPERATION_ALLOWED,
-    REFUSED,
-    SETTLED,
-    SUCCEEDED,
-    SagaState,
-    SagaStatus,
-    StepState,
-    StepStatus,
-    apply,
-)
+from saga_coordinator.saga.state import REFUSED, SUCCEEDED, SagaState, StepState, apply
+from saga_coordinator.saga.transitions import OPERATION_ALLOWED, SETTLED, SagaStatus, StepStatus
 
 __all__ = [
     "HANDLERS",

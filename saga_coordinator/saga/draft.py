@@ -36,7 +36,8 @@ from saga_coordinator.saga.outcome import (
     reclassified,
 )
 from saga_coordinator.saga.place import Node, Place, nodes, scope
-from saga_coordinator.saga.state import OPERATION_ALLOWED, UNTOUCHED, EffectKnown, SagaState, StepState, apply
+from saga_coordinator.saga.state import UNTOUCHED, EffectKnown, SagaState, StepState, apply
+from saga_coordinator.saga.transitions import OPERATION_ALLOWED
 
 _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 _TIMEOUT_SECONDS_MIN = 0.001

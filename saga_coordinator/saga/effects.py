@@ -11,7 +11,8 @@ from saga_coordinator.saga.entries import Entry
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.state import SagaState, SagaStatus
+from saga_coordinator.saga.state import SagaState
+from saga_coordinator.saga.transitions import SagaStatus
 
 
 @immutable

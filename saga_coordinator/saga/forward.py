@@ -36,7 +36,8 @@ from saga_coordinator.saga.expression import Template, as_text
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, CauseCode, clip
 from saga_coordinator.saga.place import Node, Place, outermost, places_in, remaining_effects
-from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepState, StepStatus
+from saga_coordinator.saga.state import EffectKnown, StepState
+from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 
 _ACTION = OperationKind.ACTION
 

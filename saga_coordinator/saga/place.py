@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 from saga_coordinator.saga.definition import Block, Definition, ForEach, Repeat, Step, Switch
 from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.state import SagaState, StepState, StepStatus, has_standing_effect
+from saga_coordinator.saga.state import SagaState, StepState, has_standing_effect
+from saga_coordinator.saga.transitions import StepStatus
 
 _NO_VARIABLES: Mapping[str, Any] = MappingProxyType({})
 

@@ -12,7 +12,8 @@ from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import AttemptEnded, CancelAsked, Input, OutcomeReported, TimerFired
 from saga_coordinator.saga.outcome import Cause, CauseCode, Succeeded, Unknown
 from saga_coordinator.saga.place import remaining_effects
-from saga_coordinator.saga.state import SETTLED, SagaState, SagaStatus
+from saga_coordinator.saga.state import SagaState
+from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 
 DECISIONS_MAX = 100_000
 

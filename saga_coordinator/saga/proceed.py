@@ -8,7 +8,8 @@ from saga_coordinator.saga.forward import end_wait, go_forward
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, CauseCode, Unknown
 from saga_coordinator.saga.place import node_of
-from saga_coordinator.saga.state import SagaState, SagaStatus, StepState
+from saga_coordinator.saga.state import SagaState, StepState
+from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.saga.undo import go_back
 
 _MOVING = frozenset({SagaStatus.RUNNING, SagaStatus.COMPENSATING})

@@ -29,7 +29,8 @@ from saga_coordinator.saga.inputs import (
     TimerFired,
 )
 from saga_coordinator.saga.outcome import Cause, Outcome, Unknown, reclassified
-from saga_coordinator.saga.state import SETTLED, SagaState, SagaStatus
+from saga_coordinator.saga.state import SagaState
+from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 
 STARTS_AT = 1_767_225_600.0
 """2026-01-01T00:00:00Z, in seconds since the epoch: when rehearsals begin if nobody says otherwise."""

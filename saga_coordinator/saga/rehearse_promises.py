@@ -14,7 +14,7 @@ from saga_coordinator.saga.definition import Block, Definition, OnFailure, Opera
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Outcome, Pending, Refused, Succeeded, Unknown
 from saga_coordinator.saga.rehearse import Call, Rehearsal, Report, heard
-from saga_coordinator.saga.state import SETTLED, SagaStatus
+from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 
 
 class Breach(NamedTuple):

@@ -10,7 +10,7 @@ from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succ
 from saga_coordinator.saga.rehearse import STARTS_AT, Call
 from saga_coordinator.saga.rehearse_answers import Answers
 from saga_coordinator.saga.rehearse_scenarios import WAITING, Fault, Simulation, Story
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 
 _ENDS = (
     SagaStatus.COMPLETED,

@@ -35,7 +35,8 @@ from saga_coordinator.saga.rehearse import (
 from saga_coordinator.saga.rehearse_answers import Answers
 from saga_coordinator.saga.rehearse_promises import Breach, breaches
 from saga_coordinator.saga.rehearse_variants import Variant, variants
-from saga_coordinator.saga.state import EffectKnown, SagaStatus
+from saga_coordinator.saga.state import EffectKnown
+from saga_coordinator.saga.transitions import SagaStatus
 
 WAITING = "WAITING"
 """The end of a scenario in which the saga waits for something that never comes, for ever."""

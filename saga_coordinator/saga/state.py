@@ -1,15 +1,14 @@
-"""A saga's state, and the tables that say how each entry moves it.
+"""A saga's state, and how each entry of its log moves it.
 
-`fold` is the only way to a state: it applies the entries of the log one by one (P7). What may follow what is data:
-`SAGA_TRANSITIONS` and `STEP_TRANSITIONS`. A pair that has no row is a defect and raises `ImpossibleTransition`.
-`docs/state_machine.md` is drawn from the same tables.
+`fold` is the only way to a state: it applies the entries of the log one by one (P7). What may follow what is data, in
+`transitions`. A pair that has no row there is a defect and raises `ImpossibleTransition`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field, replace
-from enum import IntEnum, StrEnum
+from enum import IntEnum
 from typing import Any, cast, get_args
 
 from saga_coordinator.saga.definition import Operation, Step
@@ -29,8 +28,6 @@ from saga_coordinator.saga.entries import (
     NothingToUndo,
     OutcomeLate,
     Parent,
-    SagaAdopted,
-    SagaCompensated,
     SagaCompleted,
     SagaEntry,
     SagaFailed,
@@ -47,34 +44,13 @@ from saga_coordinator.saga.errors import ImpossibleTransition
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
-
-
-class SagaStatus(StrEnum):
-    """Where a saga stands. Only COMPLETED is success (P13)."""
-
-    RUNNING = "RUNNING"
-    COMPENSATING = "COMPENSATING"
-    COMPLETED = "COMPLETED"
-    COMPENSATED = "COMPENSATED"
-    NEEDS_ATTENTION = "NEEDS_ATTENTION"
-    ABANDONED = "ABANDONED"
-
-
-ENDS = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED, SagaStatus.ABANDONED})
-SETTLED = ENDS | {SagaStatus.NEEDS_ATTENTION}
-"""Statuses in which nothing moves by itself."""
-
-
-class StepStatus(StrEnum):
-    PENDING = "PENDING"
-    RUNNING = "RUNNING"
-    WAITING = "WAITING"
-    SUCCEEDED = "SUCCEEDED"
-    SKIPPED = "SKIPPED"
-    FAILED = "FAILED"
-    COMPENSATING = "COMPENSATING"
-    COMPENSATED = "COMPENSATED"
-
+from saga_coordinator.saga.transitions import (
+    OPERATION_ALLOWED,
+    SAGA_TRANSITIONS,
+    STEP_TRANSITIONS,
+    SagaStatus,
+    StepStatus,
+)
 
 SUCCEEDED, REFUSED = "SUCCEEDED", "REFUSED"
 """The outcomes that decide an operation, by the names that `OutcomeLate.outcome` has for them."""
@@ -92,87 +68,6 @@ class EffectKnown(IntEnum):
 
 
 _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
-
-SAGA_TRANSITIONS: Mapping[tuple[SagaStatus | None, type[Entry]], SagaStatus] = {
-    (None, SagaStarted): SagaStatus.RUNNING,
-    (SagaStatus.RUNNING, SagaAdopted): SagaStatus.RUNNING,
-    (SagaStatus.RUNNING, EventReceived): SagaStatus.RUNNING,
-    (SagaStatus.RUNNING, SagaFailed): SagaStatus.COMPENSATING,
-    (SagaStatus.RUNNING, SagaCompleted): SagaStatus.COMPLETED,
-    (SagaStatus.RUNNING, SagaParked): SagaStatus.NEEDS_ATTENTION,
-    (SagaStatus.COMPENSATING, SagaAdopted): SagaStatus.COMPENSATING,
-    (SagaStatus.COMPENSATING, EventReceived): SagaStatus.COMPENSATING,
-    (SagaStatus.COMPENSATING, SagaCompensated): SagaStatus.COMPENSATED,
-    (SagaStatus.COMPENSATING, SagaParked): SagaStatus.NEEDS_ATTENTION,
-    (SagaStatus.COMPLETED, SagaRecalled): SagaStatus.COMPENSATING,
-}
-"""Entries about the saga as a whole: (status before, entry) -> status after."""
-
-OPERATION_ALLOWED: Mapping[SagaStatus, frozenset[OperationKind]] = {
-    SagaStatus.RUNNING: frozenset({_ACTION}),
-    SagaStatus.COMPENSATING: frozenset({_COMPENSATION}),
-}
-"""Which operations may be started in which status. Attempts that are in flight at the turn may still end after it."""
-
-STEP_TRANSITIONS: Mapping[tuple[StepStatus, OperationKind, type[StepEntry]], StepStatus] = {
-    (StepStatus.PENDING, _ACTION, AttemptStarted): StepStatus.RUNNING,
-    (StepStatus.PENDING, _ACTION, InputInvalid): StepStatus.FAILED,
-    (StepStatus.PENDING, _ACTION, StepSkipped): StepStatus.SKIPPED,
-    (StepStatus.PENDING, _ACTION, StepFailed): StepStatus.FAILED,
-    (StepStatus.PENDING, _ACTION, WaitStarted): StepStatus.WAITING,
-    (StepStatus.PENDING, _ACTION, BlockOpened): StepStatus.RUNNING,
-    (StepStatus.RUNNING, _ACTION, BlockOpened): StepStatus.RUNNING,
-    (StepStatus.RUNNING, _ACTION, BlockClosed): StepStatus.SUCCEEDED,
-    (StepStatus.RUNNING, _ACTION, StepFailed): StepStatus.FAILED,
-    (StepStatus.RUNNING, _ACTION, AttemptStarted): StepStatus.RUNNING,
-    (StepStatus.RUNNING, _ACTION, AttemptHeld): StepStatus.RUNNING,
-    (StepStatus.RUNNING, _ACTION, InputInvalid): StepStatus.FAILED,
-    (StepStatus.RUNNING, _ACTION, AttemptSucceeded): StepStatus.SUCCEEDED,
-    (StepStatus.RUNNING, _ACTION, AttemptRefused): StepStatus.FAILED,
-    (StepStatus.RUNNING, _ACTION, AttemptUnknown): StepStatus.RUNNING,
-    (StepStatus.RUNNING, _ACTION, AttemptUnresolved): StepStatus.FAILED,
-    (StepStatus.RUNNING, _ACTION, AttemptPending): StepStatus.WAITING,
-    (StepStatus.WAITING, _ACTION, AttemptPending): StepStatus.WAITING,
-    (StepStatus.WAITING, _ACTION, AttemptSucceeded): StepStatus.SUCCEEDED,
-    (StepStatus.WAITING, _ACTION, AttemptRefused): StepStatus.FAILED,
-    (StepStatus.WAITING, _ACTION, AttemptUnknown): StepStatus.RUNNING,
-    (StepStatus.WAITING, _ACTION, AttemptUnresolved): StepStatus.FAILED,
-    (StepStatus.SUCCEEDED, _COMPENSATION, AttemptStarted): StepStatus.COMPENSATING,
-    (StepStatus.SUCCEEDED, _COMPENSATION, InputInvalid): StepStatus.FAILED,
-    (StepStatus.FAILED, _COMPENSATION, AttemptStarted): StepStatus.COMPENSATING,
-    (StepStatus.FAILED, _COMPENSATION, InputInvalid): StepStatus.FAILED,
-    (StepStatus.FAILED, _COMPENSATION, AttemptSucceeded): StepStatus.COMPENSATED,
-    (StepStatus.FAILED, _COMPENSATION, NothingToUndo): StepStatus.COMPENSATED,
-    (StepStatus.COMPENSATING, _COMPENSATION, AttemptStarted): StepStatus.COMPENSATING,
-    (StepStatus.COMPENSATING, _COMPENSATION, AttemptHeld): StepStatus.COMPENSATING,
-    (StepStatus.COMPENSATING, _COMPENSATION, InputInvalid): StepStatus.FAILED,
-    (StepStatus.COMPENSATING, _COMPENSATION, AttemptSucceeded): StepStatus.COMPENSATED,
-    (StepStatus.COMPENSATING, _COMPENSATION, NothingToUndo): StepStatus.COMPENSATED,
-    (StepStatus.COMPENSATING, _COMPENSATION, AttemptRefused): StepStatus.FAILED,
-    (StepStatus.COMPENSATING, _COMPENSATION, AttemptUnknown): StepStatus.COMPENSATING,
-    (StepStatus.COMPENSATING, _COMPENSATION, AttemptUnresolved): StepStatus.FAILED,
-    (StepStatus.COMPENSATING, _COMPENSATION, AttemptPending): StepStatus.WAITING,
-    (StepStatus.WAITING, _COMPENSATION, AttemptPending): StepStatus.WAITING,
-    (StepStatus.WAITING, _COMPENSATION, AttemptSucceeded): StepStatus.COMPENSATED,
-    (StepStatus.WAITING, _COMPENSATION, NothingToUndo): StepStatus.COMPENSATED,
-    (StepStatus.WAITING, _COMPENSATION, AttemptRefused): StepStatus.FAILED,
-    (StepStatus.WAITING, _COMPENSATION, AttemptUnknown): StepStatus.COMPENSATING,
-    (StepStatus.WAITING, _COMPENSATION, AttemptUnresolved): StepStatus.FAILED,
-    # Outcomes that come after the operation was decided.
-    (StepStatus.SUCCEEDED, _ACTION, OutcomeLate): StepStatus.SUCCEEDED,
-    (StepStatus.FAILED, _ACTION, OutcomeLate): StepStatus.FAILED,
-    (StepStatus.COMPENSATING, _ACTION, OutcomeLate): StepStatus.COMPENSATING,
-    (StepStatus.WAITING, _ACTION, OutcomeLate): StepStatus.WAITING,
-    (StepStatus.COMPENSATED, _ACTION, OutcomeLate): StepStatus.COMPENSATED,
-    (StepStatus.FAILED, _COMPENSATION, OutcomeLate): StepStatus.FAILED,
-    (StepStatus.COMPENSATED, _COMPENSATION, OutcomeLate): StepStatus.COMPENSATED,
-}
-"""Entries about one operation: (step status before, operation, entry) -> step status after.
-
-Beside these rows: only AttemptStarted, InputInvalid and OutcomeLate may be about another operation than the step's present one,
-and the first two need the saga's leave (`OPERATION_ALLOWED`).
-"""
-
 
 _STEP_TYPES: frozenset[type[Entry]] = frozenset(get_args(StepEntry))
 _NEEDING_LEAVE: frozenset[type[Entry]] = frozenset(

@@ -13,7 +13,8 @@ from saga_coordinator.saga.forward import has_room, has_room_again
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, CauseCode, clip
 from saga_coordinator.saga.place import Node, Place, nodes_at, outermost, places_in, remaining_effects
-from saga_coordinator.saga.state import UNTOUCHED, StepState, StepStatus, needs_compensation
+from saga_coordinator.saga.state import UNTOUCHED, StepState, needs_compensation
+from saga_coordinator.saga.transitions import StepStatus
 
 _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 _LONG_AGO = float("-inf")

@@ -27,7 +27,7 @@ from saga_coordinator.saga.entries import Entry, StoredEntry, encode
 from saga_coordinator.saga.errors import AlreadyExists, OwnershipLost, Unavailable
 from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 
 APPENDS_PER_FLUSH_MAX = 500
 _MANY = 4

@@ -14,7 +14,7 @@ from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
 
 from saga_coordinator.saga.entries import StoredEntry, encode
-from saga_coordinator.saga.state import ENDS
+from saga_coordinator.saga.transitions import ENDS
 from saga_coordinator.store.database import Database, is_outage, is_useless_after, unavailable
 from saga_coordinator.store.journal import Append, Conflict, Move
 from saga_coordinator.store.tables import NAMESPACE

@@ -12,7 +12,7 @@ from sqlalchemy import Row, bindparam, func, select
 from saga_coordinator.saga.entries import StoredEntry
 from saga_coordinator.saga.errors import NotFound
 from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.tables import NAMESPACE, log, sagas, start_keys
 

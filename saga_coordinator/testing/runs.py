@@ -26,7 +26,8 @@ from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.rehearse import STARTS_AT, Rehearsal, Reply, Soon
 from saga_coordinator.saga.rehearse_promises import breaches
-from saga_coordinator.saga.state import SagaStatus, StepState, StepStatus
+from saga_coordinator.saga.state import StepState
+from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 from saga_coordinator.testing.faults import Failing, reported_outcome
 from saga_coordinator.testing.participants import Call, Fake, Participants, as_json
 

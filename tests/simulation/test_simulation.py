@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from simulation.batch import run_batch
 from simulation.checker import judge
 from simulation.history import Cancel

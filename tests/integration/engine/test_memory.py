@@ -10,7 +10,7 @@ import pytest
 from saga_coordinator.engine import advance
 from saga_coordinator.saga.errors import Overloaded
 from saga_coordinator.saga.outcome import Pending, Succeeded, Unknown
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, Gate, Participants, unknown
 from tests.integration.eventually import eventually

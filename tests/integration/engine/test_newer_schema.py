@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store import schema
 from saga_coordinator.store.sagas import SagaFilter
 from tests.integration.engine.conftest import ORDER, Query, StartEngine

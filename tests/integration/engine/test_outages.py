@@ -10,7 +10,7 @@ import pytest
 from saga_coordinator.engine import coordinator
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.errors import Unavailable
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store import journal
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine
 from tests.integration.engine.participants import Gate, Participants

@@ -13,7 +13,7 @@ from psycopg import errors
 
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.errors import Unavailable
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.database import Database, is_outage, unavailable
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine
 from tests.integration.engine.participants import Gate, Participants, refusing

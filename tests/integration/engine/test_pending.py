@@ -9,7 +9,7 @@ from saga_coordinator.saga.effects import NotApplied
 from saga_coordinator.saga.errors import NotFound, NotPossibleNow
 from saga_coordinator.saga.inputs import HeartbeatReceived, OutcomeReported
 from saga_coordinator.saga.outcome import Pending, Succeeded
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, Participants, refusing, unknown
 from tests.integration.engine.test_waiting import sleeps, waits

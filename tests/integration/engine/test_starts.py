@@ -10,7 +10,7 @@ import pytest
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.errors import AlreadyExists, NotFound, NotPossibleNow, Unavailable
 from saga_coordinator.saga.outcome import Pending, Succeeded
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, COMPENSATION, Gate, Participants, refusing
 from tests.integration.eventually import eventually

@@ -13,7 +13,8 @@ from saga_coordinator.saga.entries import SagaStarted
 from saga_coordinator.saga.errors import NotFound, NotPossibleNow
 from saga_coordinator.saga.identity import idempotency_key
 from saga_coordinator.saga.outcome import Outcome, Pending, Succeeded
-from saga_coordinator.saga.state import SagaStatus, fold
+from saga_coordinator.saga.state import fold
+from saga_coordinator.saga.transitions import SagaStatus
 from tests.integration.engine.conftest import (
     ORDER,
     Engine,

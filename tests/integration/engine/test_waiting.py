@@ -11,7 +11,7 @@ from saga_coordinator.saga.entries import EventReceived, SagaRecalled
 from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow
 from saga_coordinator.saga.inputs import EventArrived
 from saga_coordinator.saga.outcome import Succeeded
-from saga_coordinator.saga.state import SagaStatus, StepStatus
+from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 from saga_coordinator.store.events import Event
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import Gate, Participants, refusing, unknown

@@ -8,7 +8,7 @@ from typing import Any
 from saga_coordinator.saga.entries import AttemptStarted, AttemptSucceeded, Entry, SagaCompleted, SagaStarted
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.state import SETTLED, SagaStatus
+from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 from saga_coordinator.store.journal import Append, Move, Start
 
 HERE = "00000000-0000-7000-8000-000000000001"

@@ -13,7 +13,7 @@ from psycopg import errors
 from saga_coordinator.saga.entries import AttemptStarted, SagaFailed, SagaParked
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import APPENDS_PER_FLUSH_MAX, Append, Journal, Start, StartKeyTaken
 from tests.integration.proxy import Proxy

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.ownership import Claim, Ownership
 from tests.integration.eventually import eventually

@@ -10,7 +10,7 @@ import pytest
 
 from saga_coordinator.saga.entries import AttemptStarted, SagaAdopted, SagaStarted, decode
 from saga_coordinator.saga.errors import NotFound
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Append, Journal, Start
 from saga_coordinator.store.sagas import SagaFilter, Sagas

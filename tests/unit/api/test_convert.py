@@ -31,7 +31,8 @@ from saga_coordinator.saga.entries import (
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepStatus
+from saga_coordinator.saga.state import EffectKnown
+from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 from saga_coordinator.store.definitions import RegisteredDefinition
 from saga_coordinator.store.sagas import LogEntry, SagaRecord
 

@@ -29,8 +29,8 @@ from saga_coordinator.saga.errors import InvalidDefinition, InvalidRequest
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import HeartbeatReceived, OutcomeReported
 from saga_coordinator.saga.outcome import Cause, Refused, Succeeded, Unknown
-from saga_coordinator.saga.state import SagaStatus
 from saga_coordinator.saga.token import token_of
+from saga_coordinator.saga.transitions import SagaStatus
 
 SAGA_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 LIMIT = 1024

@@ -31,7 +31,8 @@ from saga_coordinator.saga.entries import (
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Held, Outcome
 from saga_coordinator.saga.place import Node, Place, places_in
-from saga_coordinator.saga.state import SagaState, SagaStatus, StepState, StepStatus
+from saga_coordinator.saga.state import SagaState, StepState
+from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 from tests.unit.saga.broken_cores import Break, fold_otherwise, handlers
 
 BROKEN_BLOCKS: list[Break] = []

@@ -29,7 +29,8 @@ from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
 from saga_coordinator.saga.place import Node, Place, remaining_effects
 from saga_coordinator.saga.retry import RetryPolicy
-from saga_coordinator.saga.state import EffectKnown, SagaState, SagaStatus, StepState, StepStatus
+from saga_coordinator.saga.state import EffectKnown, SagaState, StepState
+from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 
 Break = Callable[[pytest.MonkeyPatch], None]
 BROKEN_CORES: list[Break] = []

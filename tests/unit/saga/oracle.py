@@ -31,7 +31,8 @@ from saga_coordinator.saga.decide import (
 )
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Held, Pending, Refused, Succeeded, Unknown
-from saga_coordinator.saga.state import SETTLED, SagaState, SagaStatus
+from saga_coordinator.saga.state import SagaState
+from saga_coordinator.saga.transitions import SETTLED, SagaStatus, StepStatus
 from tests.unit.saga.breach import check
 from tests.unit.saga.definitions import random_source
 from tests.unit.saga.nested import random_nested_source
@@ -381,7 +382,7 @@ class Oracle(Witness):
             known = before.step(name).effect if before else 0
             is_pending_refused = (
                 before is not None
-                and before.step(name).status is states.StepStatus.WAITING
+                and before.step(name).status is StepStatus.WAITING
                 and isinstance(happened, AttemptEnded | OutcomeReported)
                 and isinstance(happened.outcome, Refused)
             )

@@ -21,7 +21,8 @@ from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.entries import Entry, entry_type
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
-from saga_coordinator.saga.state import SagaState, SagaStatus, StepState
+from saga_coordinator.saga.state import SagaState, StepState
+from saga_coordinator.saga.transitions import SagaStatus
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 

@@ -8,7 +8,7 @@ from saga_coordinator.saga.decide import EVENTS_MAX, EventArrived, Invoke, Recal
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.state import SagaStatus, StepStatus
+from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
 

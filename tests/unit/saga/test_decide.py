@@ -7,7 +7,8 @@ import pytest
 from saga_coordinator.saga.decide import OutcomeReported
 from saga_coordinator.saga.entries import decode, encode
 from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Unknown
-from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepStatus, fold
+from saga_coordinator.saga.state import EffectKnown, fold
+from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, NOT_FOUND, PENDING, Story, ok
 

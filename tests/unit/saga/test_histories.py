@@ -28,7 +28,8 @@ from saga_coordinator.saga.forward import is_over
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded
 from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.state import SETTLED, SagaState, SagaStatus, StepStatus, fold
+from saga_coordinator.saga.state import SagaState, fold
+from saga_coordinator.saga.transitions import SETTLED, SagaStatus, StepStatus
 from tests.unit.saga.story import MAYBE
 from tools.record_histories import HISTORIES, main
 

@@ -13,7 +13,7 @@ from saga_coordinator.saga.errors import InvalidDefinition
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.outcome import Succeeded
 from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 
 ACTION = {"participant": "p"}
 

@@ -13,8 +13,9 @@ from saga_coordinator.saga.entries import AttemptPending, decode, encode
 from saga_coordinator.saga.errors import InvalidDefinition
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded, Unknown, is_decisive_status
-from saga_coordinator.saga.state import EffectKnown, SagaStatus, StepStatus, fold
+from saga_coordinator.saga.state import EffectKnown, fold
 from saga_coordinator.saga.token import AttemptNamed, parse_token, token_of
+from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
 

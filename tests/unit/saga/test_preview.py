@@ -16,7 +16,7 @@ from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.preview import Preview, preview_compensation
 from saga_coordinator.saga.rehearse import Rehearsal, Reply, Soon
 from saga_coordinator.saga.rehearse_answers import make_answers
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.nested import random_nested_source
 

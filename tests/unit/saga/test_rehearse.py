@@ -22,7 +22,7 @@ from saga_coordinator.saga.rehearse_scenarios import (
     Story,
     simulate,
 )
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from tests.unit.saga.definitions import definition, random_source, step
 from tests.unit.saga.nested import random_nested_source
 from tests.unit.saga.test_preview import Obliging

@@ -16,7 +16,7 @@ from saga_coordinator.saga.rehearse_answers import make_answers
 from saga_coordinator.saga.rehearse_pattern import text_matching
 from saga_coordinator.saga.rehearse_scenarios import simulate
 from saga_coordinator.saga.rehearse_schema import sketch_of
-from saga_coordinator.saga.state import SagaStatus
+from saga_coordinator.saga.transitions import SagaStatus
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.nested import random_nested_source
 

@@ -41,16 +41,13 @@ from saga_coordinator.saga.entries import (
 from saga_coordinator.saga.errors import ImpossibleTransition
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.state import (
+from saga_coordinator.saga.state import SagaState, StepState, apply, fold
+from saga_coordinator.saga.transitions import (
     OPERATION_ALLOWED,
     SAGA_TRANSITIONS,
     STEP_TRANSITIONS,
-    SagaState,
     SagaStatus,
-    StepState,
     StepStatus,
-    apply,
-    fold,
 )
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, Story, ok

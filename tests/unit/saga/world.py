@@ -38,7 +38,8 @@ from saga_coordinator.saga.entries import Entry, WaitStarted
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded, Unknown
 from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.state import SETTLED, SagaState
+from saga_coordinator.saga.state import SagaState
+from saga_coordinator.saga.transitions import SETTLED
 from tests.unit.saga.plan import PAYLOAD, Leaf, Plan
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION

@@ -1,0 +1,121 @@
+"""Checks of single fields, which collect every fault of a request before it is refused."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import duration_pb2, struct_pb2
+
+from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX
+from saga_coordinator.participants.payload import PayloadError, check_size, from_value
+from saga_coordinator.saga.errors import Fault, InvalidRequest
+from saga_coordinator.saga.outcome import TEXT_BYTES_MAX
+from saga_coordinator.saga.parsing_actions import (
+    DEADLINE_SECONDS_MAX,
+    LABEL_NAME_CHARACTERS_MAX,
+    LABELS_MAX,
+)
+
+CREDITS_MAX = 10_000
+LABEL_VALUE_CHARACTERS_MAX = 255
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_SAGA_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class Faults:
+    """Collects what is wrong with one request."""
+
+    def __init__(self) -> None:
+        self.found: list[Fault] = []
+
+    def add(self, path: str, description: str) -> None:
+        self.found.append(Fault(path, description))
+
+    def line(self, path: str, value: str, characters_max: int, *, is_required: bool = False) -> str:
+        """A text of one line, such as a name or a key."""
+        if not value:
+            if is_required:
+                self.add(path, "is required")
+        elif len(value) > characters_max:
+            self.add(path, f"has {len(value)} characters; {characters_max} is the limit")
+        elif found := _CONTROL.search(value):
+            name = unicodedata.name(found[0], f"U+{ord(found[0]):04X}")
+            self.add(
+                path, f"must not contain control characters; it has {name} at position {found.start() + 1}"
+            )
+        return value
+
+    def text(self, path: str, value: str, *, is_required: bool = False) -> str:
+        """A text for people, of several lines perhaps."""
+        if not value.strip():
+            if is_required:
+                self.add(path, "is required")
+        elif "\0" in value:
+            self.add(path, "must not contain NUL characters")
+        elif (size := len(value.encode())) > TEXT_BYTES_MAX:
+            self.add(path, f"has {size} bytes; {TEXT_BYTES_MAX} is the limit")
+        return value
+
+    def saga_id(self, value: str) -> str:
+        saga_id = value.lower()
+        if not value:
+            self.add("saga_id", "is required")
+        elif not _SAGA_ID.fullmatch(saga_id):
+            self.add("saga_id", "must be a UUID, as StartSaga returned it")
+        return saga_id
+
+    def version(self, value: int) -> int:
+        if value < 0:
+            self.add("version", "must be 1 or more, or 0 for the newest")
+        return value
+
+    def payload(self, path: str, value: struct_pb2.Value, bytes_max: int) -> Any:
+        try:
+            payload = from_value(value)
+            check_size(payload, bytes_max)
+        except PayloadError as error:
+            self.found.extend(error.inside(path).faults)
+            return None
+        return payload
+
+    def seconds(self, path: str, value: duration_pb2.Duration, *, may_be_zero: bool = False) -> float:
+        seconds = value.seconds + value.nanos / 1e9
+        has_one_sign = (value.seconds >= 0) == (value.nanos >= 0) or not (value.seconds and value.nanos)
+        if not has_one_sign or abs(value.nanos) > 999_999_999 or seconds > DEADLINE_SECONDS_MAX:
+            self.add(path, f"is no duration of at most {DEADLINE_SECONDS_MAX:.0f} s")
+        elif seconds < 0 or (seconds == 0 and not may_be_zero):
+            self.add(path, f"is {seconds:g} s; it must be {'0 or more' if may_be_zero else 'more than 0'}")
+        return seconds
+
+    def labels(self, labels: Mapping[str, str]) -> dict[str, str]:
+        if len(labels) > LABELS_MAX:
+            self.add("labels", f"has {len(labels)} labels; {LABELS_MAX} is the limit")
+            return {}
+        for key, value in labels.items():
+            if not key:
+                self.add("labels", "has a label without a key")
+            self.line(f"labels[{key[:LABEL_NAME_CHARACTERS_MAX]!r}]", key, LABEL_NAME_CHARACTERS_MAX)
+            self.line(f"labels[{key[:LABEL_NAME_CHARACTERS_MAX]!r}]", value, LABEL_VALUE_CHARACTERS_MAX)
+        return dict(labels)
+
+    def page_size(self, value: int) -> int:
+        if not 0 <= value <= PAGE_SIZE_MAX:
+            self.add(
+                "page_size", f"is {value}; it must be 1 to {PAGE_SIZE_MAX}, or 0 for {DEFAULT_PAGE_SIZE}"
+            )
+        return value or DEFAULT_PAGE_SIZE
+
+    def credits(self, path: str, value: int, *, may_be_zero: bool = False) -> None:
+        least = 0 if may_be_zero else 1
+        if not least <= value <= CREDITS_MAX:
+            self.add(
+                path, f"is {value}; it must be {least} to {CREDITS_MAX}, the number of tasks taken at once"
+            )
+
+    def done(self) -> None:
+        if self.found:
+            raise InvalidRequest(self.found)
