@@ -8,5 +8,5 @@ simulated under one seed, so that a run with the same seed is the same run, even
 - `participants` are services behind a network that loses, repeats, delays and reorders.
 - `workload` makes definitions and clients; `nemesis` crashes, freezes and cuts off.
 - `batch` runs some sagas under one seed; `checker` judges their history without knowing the engine; `__main__` runs many.
-- `mutants` are broken engines, to prove that the checker would notice.
+- `mutants`, `mutants_waiting` and `mutants_rooms` are broken engines, to prove that the checker would notice.
 """

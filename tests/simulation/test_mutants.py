@@ -2,13 +2,13 @@
 
 import pytest
 
-from simulation import mutants, mutants_rooms
+from simulation import mutants, mutants_rooms, mutants_waiting
 from simulation.mutant import MUTANTS, Mutant, hunt
 
 pytestmark = pytest.mark.proof
 
 BATCHES_MAX = 30
-ENLISTED_BY = (mutants.__name__, mutants_rooms.__name__)
+ENLISTED_BY = tuple(module.__name__ for module in (mutants, mutants_rooms, mutants_waiting))
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)

@@ -1,0 +1,235 @@
+"""Engines that are broken where sagas wait for others: for events, for people, for their children, and in blocks."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from saga_coordinator.engine import children
+from saga_coordinator.engine.advance import Advance
+from saga_coordinator.engine.children import Children
+from saga_coordinator.engine.coordinator import Coordinator
+from saga_coordinator.engine.drive import Drive
+from saga_coordinator.engine.events import Publishing
+from saga_coordinator.engine.start import StartSaga
+from saga_coordinator.saga import decide, forward, proceed, state, undo
+from saga_coordinator.saga.draft import Draft
+from saga_coordinator.saga.entries import (
+    EventReceived,
+    WaitStarted,
+)
+from saga_coordinator.saga.errors import SagaError, Unavailable
+from saga_coordinator.saga.inputs import EventArrived
+from saga_coordinator.saga.outcome import Succeeded
+from saga_coordinator.saga.place import places_in
+from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.store.journal import Journal
+from simulation import stores as simulated
+from simulation.database import SimulatedDatabase
+from simulation.mutant import Patches, mutant
+
+# Events and people.
+
+
+@mutant("P1", about=("event",))
+def never_looks_for_events() -> Patches:
+    async def look(*_: Any) -> None:
+        return None
+
+    yield Publishing, "look", look
+
+
+@mutant("P1", about=("event",))
+def tells_of_events_it_does_not_keep() -> Patches:
+    publish = Publishing.publish
+
+    async def publish_only(self: Publishing, event: Any) -> Any:
+        published = await publish(self, event)
+        if not published.sagas:
+            self._events._database.events.pop(event.event_id, None)  # type: ignore[attr-defined]
+        return published
+
+    yield Publishing, "publish", publish_only
+
+
+@mutant("P1", about=("event",))
+def looks_for_events_before_it_waits() -> Patches:
+    append = Journal.append
+
+    async def append_later(self: Journal, what: Any) -> float | None:
+        waits = [entry for entry in what.entries if isinstance(entry, WaitStarted) and entry.correlation]
+        if what.start is None and what.move is None and waits:
+            asyncio.get_running_loop().create_task(_in_a_moment(append(self, what)))
+            return None
+        return await append(self, what)
+
+    yield Journal, "append", append_later
+
+
+async def _in_a_moment(work: Any, seconds: float = 1.0) -> None:
+    await asyncio.sleep(seconds)
+    with suppress(SagaError):
+        await work
+
+
+@mutant("P9", about=("event",), sharing=0.7)
+def gives_a_kept_event_to_everybody() -> Patches:
+    take = SimulatedDatabase.take_event
+
+    def take_and_leave(self: SimulatedDatabase, *wanted: str) -> Any:
+        event = take(self, *wanted)
+        if event is not None:
+            self.events[event.event_id].taken_at = self.events[event.event_id].taken_by = None
+        return event
+
+    yield SimulatedDatabase, "take_event", take_and_leave
+
+
+@mutant("P9", about=("event",))
+def counts_an_event_each_time_it_is_told() -> Patches:
+    def count(draft: Draft, happened: EventArrived) -> None:
+        draft.record(EventReceived(happened.event_id, happened.name, happened.correlation, happened.payload))
+
+    yield decide, "HANDLERS", {**decide.HANDLERS, (SagaStatus.RUNNING, EventArrived): count}
+
+
+@mutant("P9", about=("event",))
+def ends_many_waits_with_one_event() -> Patches:
+    yield state, "_without", lambda events, _: events
+
+
+@mutant("P1")
+def promises_decisions_it_forgets() -> Patches:
+    async def decide_approval(*_: Any, **__: Any) -> bool:
+        return True
+
+    yield Coordinator, "decide_approval", decide_approval
+
+
+@mutant("P12")
+def ends_waits_before_their_time() -> Patches:
+    end_wait = forward.end_wait
+
+    def end_early(draft: Draft, key: str) -> bool:
+        draft.now += 0.5
+        try:
+            return end_wait(draft, key)
+        finally:
+            draft.now -= 0.5
+
+    yield proceed, "end_wait", end_early
+    yield forward, "end_wait", end_early
+
+
+# Blocks.
+
+
+@mutant("P2")
+def takes_every_condition_for_true() -> Patches:
+    yield forward, "evaluate_condition", lambda *_: True
+
+
+@mutant("P3", about=("repeat",))
+def undoes_the_oldest_pass_first() -> Patches:
+    yield undo, "places_in", lambda node, at: places_in(node, at)[::-1]
+
+
+@mutant("P11", first=14)
+def starts_without_minding_room() -> Patches:
+    yield forward, "has_room", lambda _: True
+
+
+# Sagas of sagas.
+
+
+@mutant("P5", about=("saga",))
+def starts_a_child_for_each_attempt() -> Patches:
+    key = children._start_key
+    yield children, "_start_key", lambda call: f"{key(call)}/{call.attempt}"
+
+
+@mutant("P2", about=("saga",))
+def forgets_to_recall_children() -> Patches:
+    async def undo_nothing(*_: Any) -> Succeeded:
+        return Succeeded()
+
+    yield Children, "_undo", undo_nothing
+
+
+@mutant("P2", about=("saga",))
+def leaves_no_tombstone() -> Patches:
+    undo_child = Children._undo
+
+    async def undo_what_is_there(self: Children, call: Any) -> Any:
+        if await self._front.id_of(children._start_key(call)) is None:
+            return Succeeded()
+        return await undo_child(self, call)
+
+    yield Children, "_undo", undo_what_is_there
+    yield Coordinator, "start_saga", _start_children_late(Coordinator.start_saga)
+
+
+def _start_children_late(start_saga: Any) -> Any:
+    """Nothing is broken by this alone: the database hangs, and commits a start long after everyone has given it up."""
+
+    async def start_late(self: Coordinator, request: StartSaga) -> Any:
+        is_awaited = request.parent is None or request.recalled_for is not None
+        if is_awaited or self._dice.random() > 0.5:
+            return await start_saga(self, request)
+        asyncio.get_running_loop().create_task(_in_a_moment(start_saga(self, request), 4.0))
+        raise Unavailable("nothing was heard of the database for a while")
+
+    return start_late
+
+
+@mutant("P1", about=("saga",))
+def never_hears_what_it_polls_for() -> Patches:
+    async def poll(*_: Any) -> None:
+        return None
+
+    yield Drive, "_poll", poll
+
+
+# What the simulation found there.
+
+
+@mutant("P1", about=("event",), first=13)
+def sleeps_while_it_asks() -> Patches:
+    wake_at = Advance._wake_at
+
+    def fall_asleep(self: Advance, *given: Any, **_: Any) -> float | None:
+        return wake_at(self, *given)
+
+    yield Advance, "_wake_at", fall_asleep
+    look = Publishing.look
+
+    async def look_slowly(self: Publishing, wanted: Any) -> Any:  # which alone breaks nothing
+        event = await look(self, wanted)
+        await asyncio.sleep(1.0)
+        return event
+
+    yield Publishing, "look", look_slowly
+
+
+@mutant("P1", about=("event",), sharing=0.7)
+def tells_nobody_of_an_event_that_was_taken() -> Patches:
+    keep = simulated.Events.keep
+
+    async def keep_untaken(self: simulated.Events, event: Any) -> bool:
+        is_first = event.event_id not in self._database.events
+        is_news = await keep(self, event)
+        if is_first:  # which alone breaks nothing
+            raise Unavailable("the connection broke")
+        return is_news and self._database.events[event.event_id].taken_at is None
+
+    yield simulated.Events, "keep", keep_untaken
+
+
+@mutant("P13", about=("saga",))
+def keeps_the_row_of_a_recalled_child_as_it_was() -> Patches:
+    moves = {
+        (SagaStatus.COMPLETED, SagaStatus.COMPENSATING),
+        (SagaStatus.NEEDS_ATTENTION, SagaStatus.NEEDS_ATTENTION),
+    }
+    yield simulated, "_may_move_settled", lambda *move: move in moves
