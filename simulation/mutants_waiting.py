@@ -25,7 +25,7 @@ from saga_coordinator.saga.outcome import Succeeded
 from saga_coordinator.saga.place import places_in
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.journal import Journal
-from simulation import stores as simulated
+from simulation import database, stores
 from simulation.database import SimulatedDatabase
 from simulation.mutant import Patches, mutant
 
@@ -214,16 +214,16 @@ def sleeps_while_it_asks() -> Patches:
 
 @mutant("P1", about=("event",), sharing=0.7)
 def tells_nobody_of_an_event_that_was_taken() -> Patches:
-    keep = simulated.Events.keep
+    keep = stores.Events.keep
 
-    async def keep_untaken(self: simulated.Events, event: Any) -> bool:
+    async def keep_untaken(self: stores.Events, event: Any) -> bool:
         is_first = event.event_id not in self._database.events
         is_news = await keep(self, event)
         if is_first:  # which alone breaks nothing
             raise Unavailable("the connection broke")
         return is_news and self._database.events[event.event_id].taken_at is None
 
-    yield simulated.Events, "keep", keep_untaken
+    yield stores.Events, "keep", keep_untaken
 
 
 @mutant("P13", about=("saga",))
@@ -232,4 +232,4 @@ def keeps_the_row_of_a_recalled_child_as_it_was() -> Patches:
         (SagaStatus.COMPLETED, SagaStatus.COMPENSATING),
         (SagaStatus.NEEDS_ATTENTION, SagaStatus.NEEDS_ATTENTION),
     }
-    yield simulated, "_may_move_settled", lambda *move: move in moves
+    yield database, "_may_move_settled", lambda *move: move in moves
