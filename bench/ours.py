@@ -86,6 +86,11 @@ class Coordinators:
         self._popen: subprocess.Popen[bytes] | None = None
 
     @property
+    def connections(self) -> int:
+        """How many a customer or a worker has at least."""
+        return self.processes * _CONNECTIONS_PER_PROCESS if self.processes > 1 else 1
+
+    @property
     def popen(self) -> subprocess.Popen[bytes]:
         if self._popen is None:
             raise BenchError(f"{self.name} was not started")
@@ -157,7 +162,7 @@ class Ours:
             await group.start(*specs)
         if self._way == "worker":
             log = group.site.folder / f"{group.name}.worker.log"
-            popen = spawn_module("bench.worker", group.address, log=log)
+            popen = spawn_module("bench.worker", group.address, str(group.connections), log=log)
             self._stack.enter_context(running(popen))
             self._participant = popen.pid
         else:
@@ -167,8 +172,7 @@ class Ours:
 
     async def run(self, shape: Shape, seconds: float) -> Sample:
         group = self._coordinators
-        several = group.processes * _CONNECTIONS_PER_PROCESS if group.processes > 1 else 1
-        starter = await SagaStarter.open([group.address], shape.concurrency, several)
+        starter = await SagaStarter.open([group.address], shape.concurrency, group.connections)
         try:
             ask = starter.customer(definition_name(self._way, shape.steps), shape)
             await drive(ask, shape.concurrency, seconds / 4)  # warms up

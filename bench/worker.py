@@ -1,4 +1,4 @@
-"""The same as a worker: one that answers every task at once. It is not what is being measured."""
+"""The same as a worker: one that answers every task at once, over so many streams. It is not what is being measured."""
 
 from __future__ import annotations
 
@@ -15,10 +15,15 @@ async def perform(task: Task) -> None:
         raise Refused("as asked")
 
 
+async def work(address: str, streams: int) -> None:
+    workers = [Worker(address, "worker", credits=1024, worker_id=str(number)) for number in range(streams)]
+    for worker in workers:
+        worker.method("perform")(perform)
+    await asyncio.gather(*(worker.run() for worker in workers))
+
+
 def main() -> None:
-    worker = Worker(sys.argv[1], "worker", credits=1024)
-    worker.method("perform")(perform)
-    asyncio.run(worker.run())
+    asyncio.run(work(sys.argv[1], int(sys.argv[2])))
 
 
 if __name__ == "__main__":
