@@ -22,7 +22,7 @@ class JsonObject:
         self.path = path
         self.faults = faults
         self._fields: dict[str, Any] = {}
-        self._known: list[str] = []
+        self._known: set[str] = set()
         if not isinstance(source, Mapping):
             self.fault("", "must be an object")
             return
@@ -46,7 +46,7 @@ class JsonObject:
         self.faults.append(Fault(self.at(name), description))
 
     def raw(self, name: str) -> Any:
-        self._known.append(name)
+        self._known.add(name)
         return self._fields.get(name)
 
     def text(self, name: str, default: str = "") -> str:

@@ -283,6 +283,7 @@ def acting(**fields: Any) -> dict[str, Any]:
         (waiting(on_timeout="continue"), "await_event.on_timeout", "needs a timeout"),
         (waiting(timeout="5s", on_timeout="never"), "await_event.on_timeout", "must be fail or continue"),
         (waiting(correlations="x"), "await_event.correlations", "unknown field; known here: correlation, event"),
+        (waiting() | {"if": "true"}, "if", "unknown field; known here: action, after, approval, await_event, compens"),
         (asking(approvers="ann"), "approval.approvers", "must be a list"),
         (asking(approvers=["ann", ""]), "approval.approvers[1]", "must be a name of 1 to 200 characters"),
         (asking(approvers=["ann"] * (APPROVERS_MAX + 1)), "approval.approvers", "lists 101; at most 100"),
