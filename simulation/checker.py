@@ -78,12 +78,11 @@ def _evidences(batch: Batch) -> dict[str, Evidence]:
     starts = {start.start_key: start for start in batch.history.starts}
     evidences = {}
     for saga_id, row in database.sagas.items():
-        registered = database.definitions[row.definition]
+        definition = database.definitions[row.definition].definition
+        spec = database.specs[row.definition]
         log = records_of(database.logs[saga_id])
         start = starts.get(row.start_key)
-        evidences[saga_id] = Evidence(
-            saga_id, registered.definition, registered.spec, row, log, batch.history, start
-        )
+        evidences[saga_id] = Evidence(saga_id, definition, spec, row, log, batch.history, start)
     return evidences
 
 

@@ -28,7 +28,7 @@ from saga_coordinator.saga.entries import (
 )
 from saga_coordinator.saga.errors import NotFound, Unavailable
 from saga_coordinator.saga.transitions import SETTLED, SagaStatus
-from saga_coordinator.store.definitions import RegisteredDefinition
+from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import Append, Conflict, Move
 from saga_coordinator.store.ownership import Claim
@@ -115,7 +115,9 @@ class SimulatedDatabase:
         self.start_keys: dict[str, tuple[str, bytes]] = {}
         self.leases: dict[str, float] = {}
         self.requests: dict[str, tuple[str, bytes, bytes | None]] = {}
-        self.definitions: dict[str, RegisteredDefinition] = {}
+        self.definitions: dict[str, RunnableDefinition] = {}
+        self.specs: dict[str, dict[str, Any]] = {}
+        """The same as they were written."""
         self.workers: dict[str, dict[str, frozenset[str]]] = {}
         """By coordinator, which methods of which participants are performed there."""
         self.events: dict[str, KeptEvent] = {}
@@ -473,5 +475,5 @@ def check(row: Row) -> None:
 
 def register(database: SimulatedDatabase, definition: Definition, spec: dict[str, Any]) -> None:
     """Makes a definition known, as version 1."""
-    registered = RegisteredDefinition(definition.name, 1, "", spec, None, definition)  # type: ignore[arg-type]
-    database.definitions[definition.name] = registered
+    database.definitions[definition.name] = RunnableDefinition(1, definition)
+    database.specs[definition.name] = spec

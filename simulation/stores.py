@@ -13,7 +13,7 @@ from saga_coordinator.engine.ports import Listener
 from saga_coordinator.saga.entries import StoredEntry
 from saga_coordinator.saga.errors import AlreadyExists, NotFound
 from saga_coordinator.saga.transitions import SagaStatus
-from saga_coordinator.store.definitions import RegisteredDefinition
+from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import Append
 from saga_coordinator.store.ownership import Claim
@@ -172,10 +172,10 @@ class Definitions:
     def __init__(self, database: SimulatedDatabase) -> None:
         self._database = database
 
-    async def get(self, name: str, version: int) -> RegisteredDefinition:
+    async def get(self, name: str, version: int) -> RunnableDefinition:
         return self._database.definitions[name]
 
-    async def for_start(self, name: str, version: int) -> RegisteredDefinition:
+    async def for_start(self, name: str, version: int) -> RunnableDefinition:
         return self._database.definitions[name]
 
 

@@ -89,7 +89,7 @@ class WorkerService:
     async def RegisterSteps(  # noqa: N802
         self, request: pb.RegisterStepsRequest, context: Context
     ) -> pb.RegisterStepsResponse:
-        participant, declared = requests.declared_steps(request)
+        participant, declared = await asyncio.to_thread(requests.declared_steps, request)
         self._participants.check_known(participant)
         changed = await unhindered(self._declared_steps.replace(participant, declared, force=request.force))
         if changed:

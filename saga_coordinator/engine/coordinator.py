@@ -50,7 +50,7 @@ from saga_coordinator.saga.outcome import Cause, Outcome
 from saga_coordinator.saga.preview import Preview, preview_compensation
 from saga_coordinator.saga.state import SagaState, fold
 from saga_coordinator.saga.transitions import SETTLED
-from saga_coordinator.store.definitions import RegisteredDefinition
+from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import StartKeyTaken
 from saga_coordinator.store.requests import Request
@@ -195,7 +195,7 @@ class Coordinator:
             return started[0], False
         return await self._start(registered, request)
 
-    async def _allowed(self, request: StartSaga) -> RegisteredDefinition:
+    async def _allowed(self, request: StartSaga) -> RunnableDefinition:
         """The definition to start with. Raises as `start_saga`."""
         if (
             request.recalled_for is not None
@@ -206,18 +206,19 @@ class Coordinator:
         missing = sorted(definition.participants - self._participants.names)
         if missing:
             raise NotPossibleNow(
-                f"the participants file does not know {', '.join(missing)}, which definition `{registered.name}` calls; add "
+                f"the participants file does not know {', '.join(missing)}, which definition `{definition.name}` calls; add "
                 "them and reload (SIGHUP)"
             )
         if definition.input_schema is not None and (faults := definition.input_schema.faults(request.input)):
             raise InvalidRequest(faults)
         return registered
 
-    async def _start(self, registered: RegisteredDefinition, request: StartSaga) -> tuple[str, bool]:
+    async def _start(self, registered: RunnableDefinition, request: StartSaga) -> tuple[str, bool]:
         saga_id = new_saga_id(self._lease.now(), self._dice)
+        definition = registered.definition
         labels = request.labels or {}
         if request.recalled_for is None:
-            labels = labels_of(registered.definition, saga_id, request.input, labels)
+            labels = labels_of(definition, saga_id, request.input, labels)
         started = StartRequested(
             saga_id,
             registered.version,
@@ -228,15 +229,13 @@ class Coordinator:
             request.parent,
             request.recalled_for,
         )
-        has_room = self._claiming.has_room_for(registered.name)
+        has_room = self._claiming.has_room_for(definition.name)
         if not has_room:
             self._claiming.count_queued()
         digest = request.digest()
         try:
-            starting = self._advance.start(
-                registered.definition, started, request.start_key, digest, may_call=has_room
-            )
-            self._claiming.keep_room(saga_id, registered.name)
+            starting = self._advance.start(definition, started, request.start_key, digest, may_call=has_room)
+            self._claiming.keep_room(saga_id, definition.name)
             self._starts.add(starting.committed)
             # Handed to the journal a start may become durable, so it is seen through even if the caller goes away. This comes
             # before what the caller is told.

@@ -12,7 +12,7 @@ from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.entries import StoredEntry
 from saga_coordinator.saga.outcome import Outcome
 from saga_coordinator.saga.transitions import SagaStatus
-from saga_coordinator.store.definitions import RegisteredDefinition
+from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.ownership import Claim
 from saga_coordinator.store.requests import Request
@@ -93,13 +93,13 @@ class Events(Protocol):
 
 
 class Definitions(Protocol):
-    async def get(self, name: str, version: int) -> RegisteredDefinition:
+    async def get(self, name: str, version: int) -> RunnableDefinition:
         """The content of a version, whatever was decided about it; for 0, of the one that a start would get, or else the newest.
 
         Raises NotFound, and Unavailable when the database is away.
         """
 
-    async def for_start(self, name: str, version: int) -> RegisteredDefinition:
+    async def for_start(self, name: str, version: int) -> RunnableDefinition:
         """The version that a saga may start with. Raises NotFound, NotPossibleNow for a deprecated one, and Unavailable."""
 
 

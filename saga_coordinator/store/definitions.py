@@ -6,22 +6,23 @@ A coordinator keeps what it has read: the content of versions for good, since it
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from asyncio import sleep
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, func, insert, select, text, update
+from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, false, func, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from saga_coordinator.saga.declared import expanded, used_steps
 from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.errors import NotFound, NotPossibleNow, Unavailable
+from saga_coordinator.saga.errors import InvalidDefinition, NotFound, NotPossibleNow, Unavailable
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.store.database import Database
@@ -39,9 +40,8 @@ _CLOCKS_APART = timedelta(days=1)
 
 @dataclass(frozen=True)
 class RegisteredDefinition:
-    """A version of a definition. `spec` is its canonical JSON form, `definition` what that means.
-
-    `deprecated` and `is_default` are as they were when this was read, and false where nobody asked for them.
+    """A version of a definition as people see it. `spec` is its canonical JSON form, `deprecated` and `is_default` as they were
+    when this was read.
     """
 
     name: str
@@ -49,9 +49,16 @@ class RegisteredDefinition:
     digest: str
     spec: dict[str, Any]
     registered_at: datetime
-    definition: Definition
     deprecated: bool = False
     is_default: bool = False
+
+
+@dataclass(frozen=True)
+class RunnableDefinition:
+    """A version of a definition as sagas follow it."""
+
+    version: int
+    definition: Definition
 
 
 class Definitions:
@@ -61,8 +68,8 @@ class Definitions:
         self._database = database
         self._limits = limits
         self.declared = DeclaredSteps(database)
-        self._pinned: dict[tuple[str, int], RegisteredDefinition] = {}
-        self._started: dict[tuple[str, int], tuple[float, RegisteredDefinition]] = {}
+        self._runnable: dict[tuple[str, int], asyncio.Future[RunnableDefinition]] = {}
+        self._started: dict[tuple[str, int], tuple[float, RunnableDefinition]] = {}
 
     async def register(self, spec: dict[str, Any]) -> tuple[RegisteredDefinition, bool]:
         """Stores the definition, with what it uses of declared steps; gives the newest version again, and False, when its
@@ -73,13 +80,13 @@ class Definitions:
             Unavailable: the database is away.
         """
         spec = await self.expanded(spec)
-        definition = parse_definition(spec, self._limits)
+        definition = await asyncio.to_thread(parse_definition, spec, self._limits)
         digest = hashlib.sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()
         async with self._database.connection() as connection:
             for _ in range(_REGISTER_TRIES_MAX):
                 newest = (await connection.execute(_LAST, {"name": definition.name})).one_or_none()
                 if newest is not None and newest.digest == digest and newest.deleted_at is None:
-                    return self._seen(newest), False
+                    return _seen(newest), False
                 values = {
                     "namespace": NAMESPACE,
                     "name": definition.name,
@@ -88,20 +95,24 @@ class Definitions:
                     "spec": spec,
                 }
                 try:
-                    row = (await connection.execute(insert(table).values(values).returning(table))).one()
+                    row = (
+                        await connection.execute(
+                            insert(table).values(values).returning(table, _IS_NO_DEFAULT)
+                        )
+                    ).one()
                 except IntegrityError:
                     continue  # somebody registered that version at the same moment: look again
                 self._forget(definition.name)
-                return self._pin(row), True
+                return _seen(row), True
         raise Unavailable(f"definition {definition.name} is being registered by many at once; try again")
 
     async def expanded(self, spec: dict[str, Any]) -> dict[str, Any]:
         """The definition as it would be stored. Raises InvalidDefinition for what nobody has declared, and Unavailable."""
         if not used_steps(spec):
             return spec
-        return expanded(spec, await self.declared.used_by(spec), self._limits)
+        return await asyncio.to_thread(expanded, spec, await self.declared.used_by(spec), self._limits)
 
-    async def get(self, name: str, version: int = 0) -> RegisteredDefinition:
+    async def get(self, name: str, version: int = 0) -> RunnableDefinition:
         """The content of a version, deleted or not; for 0, of what a start would get, or the newest if all are deprecated.
 
         Raises:
@@ -112,16 +123,16 @@ class Definitions:
             try:
                 return await self.for_start(name)
             except NotPossibleNow:
-                return await self.look_up(name)
-        pinned = self._pinned.get((name, version))
-        if pinned is None:
-            row = await self._row(_SEEN.where(table.c.version == version), name)
-            if row is None:
-                raise _not_found(name, version)
-            pinned = self._pin(row)
-        return pinned
+                version = (await self.look_up(name)).version
+        reading = self._runnable.get((name, version))
+        if reading is not None:
+            return await asyncio.shield(reading)
+        row = await self._row(_SEEN.where(table.c.version == version), name)
+        if row is None:
+            raise _not_found(name, version)
+        return await self._read(row)
 
-    async def for_start(self, name: str, version: int = 0) -> RegisteredDefinition:
+    async def for_start(self, name: str, version: int = 0) -> RunnableDefinition:
         """The version that a saga may start with now: for 0 the default, else the newest that is not deprecated.
 
         Raises:
@@ -141,7 +152,7 @@ class Definitions:
             raise NotPossibleNow(
                 f"version {version} of definition `{name}` is deprecated, so no saga starts with it; {await self._instead(name)}"
             )
-        found = self._pin(row)
+        found = await self._read(row)
         self._started[name, version] = (now, found)
         return found
 
@@ -151,7 +162,7 @@ class Definitions:
         row = await self._row(wanted.where(_IS_LIVE), name)
         if row is None:
             raise _not_found(name, version)
-        return self._seen(row)
+        return _seen(row)
 
     async def page(self, after_name: str, limit: int) -> list[RegisteredDefinition]:
         """The newest version of each definition whose name sorts behind `after_name`, by name."""
@@ -215,7 +226,7 @@ class Definitions:
         row = await self._row(_FOR_START.where(_IS_LIVE), name)
         if row is None:
             raise await self._no_start(name, version)
-        return self._seen(row)
+        return _seen(row)
 
     async def delete(self, name: str, version: int) -> None:
         """Removes a version that no saga refers to.
@@ -286,7 +297,7 @@ class Definitions:
     ) -> list[RegisteredDefinition]:
         async with self._database.connection() as connection:
             rows: Sequence[Row[Any]] = (await connection.execute(query, parameters or {})).all()
-        return [self._seen(row) for row in rows]
+        return [_seen(row) for row in rows]
 
     async def _no_start(self, name: str, version: int) -> NotFound | NotPossibleNow:
         """Why there is nothing to start with."""
@@ -306,18 +317,27 @@ class Definitions:
         for key in [key for key in self._started if key[0] == name]:
             del self._started[key]
 
-    def _pin(self, row: Row[Any]) -> RegisteredDefinition:
-        pinned = self._pinned.get((row.name, row.version))
-        if pinned is None:
-            definition = parse_definition(row.spec, self._limits.for_registered())
-            pinned = RegisteredDefinition(
-                row.name, row.version, row.digest, row.spec, row.registered_at, definition
-            )
-            self._pinned[row.name, row.version] = pinned
-        return pinned
+    async def _read(self, row: Row[Any]) -> RunnableDefinition:
+        """Compiles its expressions, once for all who ask, in another thread: those of a large one may take seconds."""
+        key = (row.name, row.version)
+        if key not in self._runnable:
+            work = asyncio.to_thread(_runnable, row, self._limits.for_registered())
+            self._runnable[key] = asyncio.ensure_future(work)
+        try:
+            return await asyncio.shield(self._runnable[key])
+        except InvalidDefinition:
+            self._runnable.pop(key, None)
+            raise
 
-    def _seen(self, row: Row[Any]) -> RegisteredDefinition:
-        return replace(self._pin(row), deprecated=row.deprecated, is_default=row.is_default)
+
+def _runnable(row: Row[Any], limits: Limits) -> RunnableDefinition:
+    return RunnableDefinition(row.version, parse_definition(row.spec, limits))
+
+
+def _seen(row: Row[Any]) -> RegisteredDefinition:
+    return RegisteredDefinition(
+        row.name, row.version, row.digest, row.spec, row.registered_at, row.deprecated, row.is_default
+    )
 
 
 def _not_found(name: str, version: int) -> NotFound:
@@ -360,6 +380,7 @@ _LATEST_DEFAULT = (
 )
 _IS_DEFAULT_NOW = and_(table.c.default_since.is_not(None), table.c.default_since == _LATEST_DEFAULT)
 _IS_DEFAULT = _IS_DEFAULT_NOW.label("is_default")
+_IS_NO_DEFAULT = false().label("is_default")
 
 # Built once: building a statement costs as much as executing it.
 _SEEN = select(table, _IS_DEFAULT).where(table.c.namespace == NAMESPACE, table.c.name == bindparam("name"))

@@ -221,7 +221,7 @@ def test_the_deepest_payload_is_shown_in_its_entry() -> None:
 
 
 def test_a_definition_as_it_was_given() -> None:
-    registered = RegisteredDefinition("order", 3, "d" * 64, SPEC, AT, parse_definition(SPEC))
+    registered = RegisteredDefinition("order", 3, "d" * 64, SPEC, AT)
     message = registered_message(registered)
     assert (message.version, message.digest) == (3, "d" * 64)
     assert message.registered_at.ToDatetime(UTC) == AT
