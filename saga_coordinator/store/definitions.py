@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from saga_coordinator.saga.declared import expanded, used_steps
 from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.errors import InvalidDefinition, NotFound, NotPossibleNow, Unavailable
+from saga_coordinator.saga.errors import NotFound, NotPossibleNow, Unavailable
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.store.database import Database
@@ -70,6 +70,7 @@ class Definitions:
         self.declared = DeclaredSteps(database)
         self._runnable: dict[tuple[str, int], asyncio.Future[RunnableDefinition]] = {}
         self._started: dict[tuple[str, int], tuple[float, RunnableDefinition]] = {}
+        self._decisions = 0
 
     async def register(self, spec: dict[str, Any]) -> tuple[RegisteredDefinition, bool]:
         """Stores the definition, with what it uses of declared steps; gives the newest version again, and False, when its
@@ -94,12 +95,9 @@ class Definitions:
                     "digest": digest,
                     "spec": spec,
                 }
+                statement = insert(table).values(values).returning(table, _IS_NO_DEFAULT)
                 try:
-                    row = (
-                        await connection.execute(
-                            insert(table).values(values).returning(table, _IS_NO_DEFAULT)
-                        )
-                    ).one()
+                    row = (await connection.execute(statement)).one()
                 except IntegrityError:
                     continue  # somebody registered that version at the same moment: look again
                 self._forget(definition.name)
@@ -141,7 +139,10 @@ class Definitions:
             Unavailable: the database is away.
         """
         known_since, known = self._started.get((name, version), (0.0, None))
-        now = time.monotonic()  # before the question, so that it is the answer's age at least
+        now, decisions = (
+            time.monotonic(),
+            self._decisions,
+        )  # before the question: the answer is as old as that at least
         if known is not None and now < known_since + NEWEST_KEPT_SECONDS:
             return known
         wanted = _SEEN.where(table.c.version == version) if version else _FOR_START
@@ -153,7 +154,8 @@ class Definitions:
                 f"version {version} of definition `{name}` is deprecated, so no saga starts with it; {await self._instead(name)}"
             )
         found = await self._read(row)
-        self._started[name, version] = (now, found)
+        if decisions == self._decisions:
+            self._started[name, version] = (now, found)
         return found
 
     async def look_up(self, name: str, version: int = 0) -> RegisteredDefinition:
@@ -314,6 +316,7 @@ class Definitions:
 
     def _forget(self, name: str) -> None:
         """What starts have been told of the definition, so that at least this coordinator goes by what was decided."""
+        self._decisions += 1
         for key in [key for key in self._started if key[0] == name]:
             del self._started[key]
 
@@ -325,7 +328,7 @@ class Definitions:
             self._runnable[key] = asyncio.ensure_future(work)
         try:
             return await asyncio.shield(self._runnable[key])
-        except InvalidDefinition:
+        except Exception:
             self._runnable.pop(key, None)
             raise
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,7 +15,8 @@ from saga_coordinator.saga.errors import InvalidDefinition, NotFound, NotPossibl
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.store import definitions as module
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.definitions import Definitions
+from saga_coordinator.store.definitions import Definitions, RunnableDefinition
+from tests.integration.eventually import eventually
 from tests.integration.proxy import Proxy
 from tests.integration.store.conftest import Query
 
@@ -156,6 +158,25 @@ async def longest_standstill(work: Awaitable[object]) -> float:
     took = time.perf_counter() - began
     ticking.cancel()
     return max(gaps) / took
+
+
+async def test_a_start_that_is_looking_does_not_hide_what_is_decided_meanwhile(
+    definitions: Definitions, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await Definitions(database).register(spec())
+    read, may_read = module._runnable, threading.Event()
+
+    def read_slowly(*row: Any) -> RunnableDefinition:
+        may_read.wait(10)
+        return read(*row)
+
+    monkeypatch.setattr(module, "_runnable", read_slowly)
+    looking = asyncio.create_task(definitions.for_start("order"))
+    await eventually(lambda: definitions._runnable, "the first version to be read")
+    await definitions.register(spec(timeout="6s"))
+    may_read.set()
+    assert (await looking).version == 1
+    assert (await definitions.for_start("order")).version == 2
 
 
 async def test_the_newest_version_registered_elsewhere_is_seen_in_time(
