@@ -20,6 +20,9 @@ from psycopg import sql
 
 from saga_coordinator.store.embedded import EmbeddedPostgres
 
+# Read when gRPC is imported. Its handlers of forks abort or hang some of the children that are to become another user's program.
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 hypothesis.configuration.set_hypothesis_home_dir(CACHE / "hypothesis")
 

@@ -96,7 +96,10 @@ def pooled_dsn(database_dsn: str) -> Iterator[str]:
     try:
         give_up_at = time.monotonic() + PATIENCE_SECONDS
         while not _is_answering(port):
-            assert running.poll() is None, (folder / "pgbouncer.log").read_text()
+            assert running.poll() is None, [
+                running.returncode,
+                *(log.read_text() for log in folder.glob("*.log")),
+            ]
             assert time.monotonic() < give_up_at
             time.sleep(0.02)
         yield f"postgresql://anybody:secret@127.0.0.1:{port}/{target['dbname']}"
