@@ -71,6 +71,7 @@ def start(client: Client, definition: str) -> str:
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > give_up_at:
                 raise
+            time.sleep(0.05)
 
 
 def settled(client: Client, saga_id: str, seconds: int = 30) -> saga_pb2.Saga:
