@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 from unittest import mock
 
 import grpc
@@ -38,6 +39,8 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import (
 )
 from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
 from saga_coordinator.store.embedded import EmbeddedPostgres
+
+_T = TypeVar("_T")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_SECONDS = 30.0
@@ -291,6 +294,15 @@ def coordinator(module_dsn: str, participants_file: Path) -> Iterator[Serving]:
         assert program.wait() == 0
     finally:
         program.close()
+
+
+def eventually(ask: Callable[[], _T], what: str) -> _T:
+    """What `ask` returns once that is true; AssertionError when it is not in time."""
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while not (answer := ask()):
+        assert time.monotonic() < give_up_at, f"{what} did not come"
+        time.sleep(0.05)
+    return answer
 
 
 class Client:

@@ -15,7 +15,7 @@ from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
 from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, WaitSagaRequest
-from tests.acceptance.conftest import ROOT, Client, Shop, StartServing
+from tests.acceptance.conftest import ROOT, Client, Shop, StartServing, eventually
 
 pytestmark = pytest.mark.proof
 
@@ -64,14 +64,16 @@ def register(client: Client, name: str, action: dict[str, Any], **more: Any) -> 
 def start(client: Client, definition: str) -> str:
     """The saga's identity. Asks again while the coordinator is away, as callers do: on a busy machine its lease may run out."""
     request = StartSagaRequest(definition=definition, start_key=definition)
-    give_up_at = time.monotonic() + SLACK_SECONDS
-    while True:
+
+    def ask() -> str:
         try:
             return client.sagas.StartSaga(request, timeout=10).saga.saga_id
         except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > give_up_at:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
-            time.sleep(0.05)
+            return ""
+
+    return eventually(ask, "the start")
 
 
 def settled(client: Client, saga_id: str, seconds: int = 30) -> saga_pb2.Saga:

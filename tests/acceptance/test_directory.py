@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Callable
 from concurrent import futures
 from pathlib import Path
@@ -29,7 +28,7 @@ from saga_coordinator.pb.saga.v1.directory_service_pb2 import (
 from saga_coordinator.pb.saga.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import add_ParticipantServiceServicer_to_server
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSagaRequest
-from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Shop, StartServing
+from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Shop, StartServing, eventually
 
 SECONDS = 20
 DESCRIBED = FileDescriptorSet()
@@ -78,13 +77,6 @@ class Directory:
             "reason": "maintenance",
         }
         self.stub.SetBreaker(ParseDict(fields, SetBreakerRequest()), timeout=SECONDS)
-
-
-def eventually(ask: Callable[[], bool], what: str) -> None:
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while not ask():
-        assert time.monotonic() < give_up_at, f"{what} did not come"
-        time.sleep(0.05)
 
 
 def faults(call: Callable[[], object]) -> str:
