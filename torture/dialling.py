@@ -15,8 +15,7 @@ import grpc
 import grpc.aio
 import psutil
 from google.protobuf.json_format import ParseDict
-from google.protobuf.struct_pb2 import NULL_VALUE, Value
-from saga_client.v1 import directory_service_pb2, worker_service_pb2
+from saga_client.v1 import directory_service_pb2, saga_pb2, worker_service_pb2
 from saga_client.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from saga_client.v1.saga_service_pb2 import StartSagaRequest
 from saga_client.v1.saga_service_pb2_grpc import SagaServiceStub
@@ -61,7 +60,7 @@ class Caller:
         while (message := await stream.read()) is not grpc.aio.EOF:
             self.is_welcome.set()
             done = [
-                worker_service_pb2.TaskOutcome(task_id=task.task_id, succeeded=Value(null_value=NULL_VALUE))
+                worker_service_pb2.TaskOutcome(task_id=task.task_id, success=saga_pb2.Success())
                 for task in message.tasks
             ]
             if done:

@@ -341,7 +341,7 @@ class Reporter:
             saga_id=saga_id, step=step, operation=saga_pb2.OPERATION_KIND_ACTION
         )
         if status == "OK":
-            ParseDict({"receipt": receipt}, request.succeeded)
+            ParseDict({"receipt": receipt}, request.success.output)
         else:
             request.refused.code = status
             request.refused.message = "reported as it happens"

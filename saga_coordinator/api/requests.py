@@ -152,6 +152,9 @@ def report_outcome(
     named = _attempt(faults, request)
     outcome: Outcome | None = None
     match request.WhichOneof("outcome"):
+        case "success":
+            output = request.success.output
+            outcome = Succeeded(faults.payload("success.output", output, payload_bytes_max))
         case "succeeded":
             outcome = Succeeded(faults.payload("succeeded", request.succeeded, payload_bytes_max))
         case "refused":
@@ -159,7 +162,11 @@ def report_outcome(
         case "unknown":
             outcome = Unknown(_cause(faults, "unknown", request.unknown, "UNKNOWN"))
         case _:
-            faults.add("outcome", "is required: one of succeeded, refused and unknown")
+            faults.add(
+                "outcome",
+                "is required: one of success, refused and unknown. Without an output it is `success` with nothing in it; "
+                "`succeeded` with a null is no outcome at all in many languages",
+            )
     faults.done()
     assert named is not None
     assert outcome is not None

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 
 from google.protobuf import json_format
 
-from saga_coordinator import telemetry
+from saga_coordinator import __version__, telemetry
 from saga_coordinator.api import requests
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.status import Resource
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.participants.calls import Participants
-from saga_coordinator.participants.tasks import operation_of, outcome_of
+from saga_coordinator.participants.tasks import OutcomeNotTaken, operation_of, outcome_of
 from saga_coordinator.participants.worker_stream import Greeting, Stream
 from saga_coordinator.participants.workers import HEARTBEAT_SECONDS, Workers
 from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
@@ -44,7 +44,7 @@ class WorkerService:
         self._participants = participants
         self._workers = workers
         self._payload_bytes_max = payload_bytes_max
-        welcome = pb.WorkResponse(welcome=pb.Welcome(coordinator_id=coordinator_id))
+        welcome = pb.WorkResponse(welcome=pb.Welcome(coordinator_id=coordinator_id, version=__version__))
         welcome.welcome.heartbeat_interval.FromMilliseconds(round(1000 * HEARTBEAT_SECONDS))
         self._welcome = welcome.SerializeToString()
         self._reports: set[asyncio.Task[None]] = set()
@@ -115,7 +115,7 @@ class WorkerService:
         stream.heard(asyncio.get_running_loop().time())
         last_task_id = stream.last_task_id
         for told in request.outcomes:
-            outcome = outcome_of(told, self._payload_bytes_max)
+            outcome = self._outcome(greeting, stream, told)
             late = stream.settle(told.task_id, outcome)
             if late is not None:
                 self._report(late, outcome)
@@ -130,6 +130,23 @@ class WorkerService:
         if request.heartbeat:
             stream.say(pb.WorkResponse(heartbeat=True))
         stream.settled()
+
+    def _outcome(self, greeting: Greeting, stream: Stream, told: pb.TaskOutcome) -> Outcome:
+        """What the worker says of a task; one that cannot be taken is told back to it, and the attempt is made again."""
+        try:
+            return outcome_of(told, self._payload_bytes_max)
+        except OutcomeNotTaken as error:
+            if (given := stream.given.get(told.task_id)) is not None:
+                stream.reject(told.task_id, "INVALID_ARGUMENT", str(error))
+                about = {"saga_id": given.task.saga_id, "step": given.task.step}
+                log.warning(
+                    "outcome_not_taken",
+                    participant=greeting.participant,
+                    worker_id=greeting.worker_id,
+                    **about,
+                    reason=str(error),
+                )
+            return error.as_outcome
 
     def _report(self, task: pb.Task, outcome: Outcome) -> None:
         """Nobody waits for this attempt any more, but what it tells for certain may still be of use to the saga."""

@@ -69,7 +69,9 @@ def outcome_of_reply(
     A reply that cannot be read or kept leaves open what happened.
     """
     if reply is None:
-        return invalid_reply("status OK came without a reply")
+        return invalid_reply(
+            "status OK came without a reply, which says no outcome: answer with a message, an empty one if there is no output"
+        )
     response: ExecuteResponse | CompensateResponse
     response = ExecuteResponse() if operation is OperationKind.ACTION else CompensateResponse()
     try:

@@ -17,7 +17,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from saga_coordinator.participants.contract import invalid_reply
-from saga_coordinator.participants.tasks import outcome_of
+from saga_coordinator.participants.tasks import OutcomeNotTaken, outcome_of
 from saga_coordinator.pb.saga.internal.v1.forward_service_pb2 import ForwardRequest, ForwardResponse
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.errors import Unavailable
@@ -158,7 +158,10 @@ class Peers:
             response.ParseFromString(reply or b"")
         except DecodeError as error:
             return invalid_reply(f"the answer of the coordinator at {peer.address} does not parse: {error}")
-        outcome = outcome_of(response.outcome, self._payload_bytes_max)
+        try:
+            outcome = outcome_of(response.outcome, self._payload_bytes_max)
+        except OutcomeNotTaken as error:
+            return error.as_outcome
         if isinstance(outcome, Held):
             message = f"no worker of `{participant}` at the coordinator at {peer.address} began it"
             return Held(Cause("UNAVAILABLE", clip(message)), HELD_SECONDS)

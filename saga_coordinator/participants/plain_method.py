@@ -162,7 +162,9 @@ def outcome_of_plain_reply(
 ) -> Succeeded | Unknown:
     """What status OK with `reply` means. A reply that cannot be read or kept leaves open what happened."""
     if reply is None:
-        return invalid_reply("status OK came without a reply")
+        return invalid_reply(
+            "status OK came without a reply, which says no outcome: answer with a message, an empty one if there is no output"
+        )
     message = method.reply()
     try:
         message.ParseFromString(reply)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
+from google.protobuf import struct_pb2
+
 from saga_coordinator.participants.contract import invalid_reply
 from saga_coordinator.participants.payload import PayloadError, check_size, fill, from_value
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task, TaskOutcome
 from saga_coordinator.saga.decide import Invoke
+from saga_coordinator.saga.errors import SagaError
 from saga_coordinator.saga.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.token import token_of
@@ -58,16 +61,21 @@ def operation_of(task: Task) -> OperationKind:
     return OperationKind.ACTION if is_action else OperationKind.COMPENSATION
 
 
+class OutcomeNotTaken(SagaError):
+    """An outcome that says nothing, or what cannot be kept. It leaves open what happened: `as_outcome`."""
+
+    @property
+    def as_outcome(self) -> Unknown:
+        return invalid_reply(f"the outcome was not taken: {self}")
+
+
 def outcome_of(message: TaskOutcome, payload_bytes_max: int) -> Outcome:
-    """What a worker says became of a task. What cannot be read or kept leaves open what happened."""
+    """What a worker says became of a task. Raises OutcomeNotTaken."""
     match message.WhichOneof("outcome"):
+        case "success":
+            return _succeeded(message.success.output, "success.output", payload_bytes_max)
         case "succeeded":
-            try:
-                output = from_value(message.succeeded)
-                check_size(output, payload_bytes_max)
-            except PayloadError as error:
-                return invalid_reply(f"the outcome cannot be kept: succeeded: {error}")
-            return Succeeded(output)
+            return _succeeded(message.succeeded, "succeeded", payload_bytes_max)
         case "refused":
             return Refused(_cause(message.refused, "FAILED_PRECONDITION"))
         case "unknown":
@@ -77,16 +85,28 @@ def outcome_of(message: TaskOutcome, payload_bytes_max: int) -> Outcome:
         case "returned":
             return Held(Cause("UNAVAILABLE", "the worker gave the task back unbegun"), RETURNED_SECONDS)
         case _:
-            return invalid_reply(
-                "the outcome is none of succeeded, refused, unknown, pending and returned, which is required"
+            raise OutcomeNotTaken(
+                "outcome: is required, one of success, refused, unknown, pending and returned. A task that took effect without "
+                "an output is `success` with nothing in it; `succeeded` with a null is no outcome at all in many languages"
             )
+
+
+def _succeeded(value: struct_pb2.Value, path: str, payload_bytes_max: int) -> Succeeded:
+    try:
+        output = from_value(value)
+        check_size(output, payload_bytes_max)
+    except PayloadError as error:
+        raise OutcomeNotTaken(str(error.inside(path))) from None
+    return Succeeded(output)
 
 
 def outcome_message(outcome: Outcome) -> TaskOutcome:
     """What `outcome_of` reads as `outcome`. Raises PayloadError, though never for what that has read."""
     message = TaskOutcome()
     match outcome:
-        case Succeeded(output):
+        case Succeeded(
+            output
+        ):  # coordinators of an earlier version know no `success`; a null is written out here
             fill(message.succeeded, output)
         case Refused(cause):
             message.refused.CopyFrom(_cause_message(cause))

@@ -19,7 +19,9 @@ BATCH_BYTES_MAX = 512 * 1024
 """A message is closed once it is this large, so that a large one is not waited for by what could be begun with."""
 
 REJECTIONS_MAX = 1000
-"""What is rejected and not yet told about; a worker that goes on without listening is not served any more."""
+"""Outcomes of tasks never given that are not yet told about; a worker that goes on without listening is not served any more.
+
+Those of tasks that it was given are no more than its credits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +245,7 @@ class Stream:
         "_pool",
         "_rejections",
         "_said",
+        "_strange",
         "_was_silent_too_long",
         "credits",
         "given",
@@ -271,6 +274,7 @@ class Stream:
         self.is_woken = False
         self._said: list[bytes] = []
         self._rejections: list[Rejection] = []
+        self._strange = 0
         self._is_saying_goodbye = False
         self._has_taken_leave = False
         self._was_silent_too_long = False
@@ -320,6 +324,7 @@ class Stream:
         if self._rejections:
             parts.append(WorkResponse(rejections=self._rejections).SerializeToString())
             self._rejections = []
+            self._strange = 0
         room = BATCH_BYTES_MAX
         for assignment in self._pool.take(self):
             if not assignment.may_be_given(now):
@@ -350,29 +355,29 @@ class Stream:
         assignment = self.given.pop(task_id, None)
         if assignment is None:
             if not 0 < task_id <= self.last_task_id:
-                self._reject(task_id)
+                self._strange += 1
+                self.reject(
+                    task_id,
+                    "PERMISSION_DENIED",
+                    f"task {task_id} was never given to this stream: report the task_id of a task that it received, and what is "
+                    "left from an earlier stream by SagaService.ReportOutcome",
+                )
             return None  # told before (P9)
         if assignment.outcome.done():
             return assignment.task
         assignment.settle(outcome)
         return None
 
-    def _reject(self, task_id: int) -> None:
-        self._rejections.append(
-            Rejection(
-                task_id=task_id,
-                code="PERMISSION_DENIED",
-                message=f"task {task_id} was never given to this stream: report the task_id of a task that it received, "
-                "and what is left from an earlier stream by SagaService.ReportOutcome",
-            )
-        )
+    def reject(self, task_id: int, code: str, message: str) -> None:
+        """Tells the worker that an outcome was not taken; `code` is the name of a gRPC status."""
+        self._rejections.append(Rejection(task_id=task_id, code=code, message=message))
         self._pool.is_occupied(self)
         self._begin()
 
     @property
     def is_deaf(self) -> bool:
-        """Whether it goes on saying what is rejected and does not listen."""
-        return len(self._rejections) > REJECTIONS_MAX
+        """Whether it goes on about tasks that it was never given and does not listen."""
+        return self._strange > REJECTIONS_MAX
 
     def settled(self) -> None:
         """There may be room for more tasks, or nothing left that somebody waits for."""

@@ -22,6 +22,7 @@ from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
     ValidateDefinitionRequest,
 )
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
+    REPORT_RESULT_REPEATED,
     CancelSagaRequest,
     GetSagaRequest,
     ListSagasRequest,
@@ -509,6 +510,12 @@ def test_reporting_an_outcome(client: Client, start: Callable[..., StartSagaResp
     assert not answer.applied
     assert answer.saga.status == saga_pb2.SAGA_STATUS_COMPLETED
     assert MessageToDict(answer.saga.steps[0].output) == {"parcel": 9}
+    in_other_words = ReportOutcomeRequest(saga_id=saga_id, step="step_0", operation=step)
+    in_other_words.success.output.CopyFrom(value({"parcel": 9}))
+    repeated = client.sagas.ReportOutcome(in_other_words, timeout=SECONDS)
+    assert repeated.result == REPORT_RESULT_REPEATED
+    nothing = ReportOutcomeRequest(saga_id=saga_id, step="step_0", operation=step)
+    assert Refused(lambda: client.sagas.ReportOutcome(nothing)).paths == ["outcome"]
     unknown = ReportOutcomeRequest(saga_id=saga_id, step="none", operation=step, succeeded=value(None))
     assert Refused(lambda: client.sagas.ReportOutcome(unknown)).code == "FAILED_PRECONDITION"
     large = ReportOutcomeRequest(

@@ -237,6 +237,42 @@ async def test_an_outcome_of_a_task_that_was_not_given_changes_nothing_and_is_lo
     assert not answer.rejections, "what is told twice is accepted twice (P9)"
 
 
+async def test_an_outcome_that_says_nothing_is_rejected_and_the_attempt_is_made_again(
+    coordinator: Serving, customer: Customer, dial: Dial
+) -> None:
+    await customer.register("order", "take", retry={"initialBackoff": "0.01s", "maxAttempts": 2})
+    worker = await dial()
+    saga = await customer.run("order", wait=False)
+    task = await worker.next_task()
+    await worker.tell(task)  # what `succeeded: null` is in many languages
+    (rejection,) = (await worker.heard()).rejections
+    assert (rejection.task_id, rejection.code) == (task.task_id, "INVALID_ARGUMENT")
+    assert "`success`" in rejection.message, "it says what would be right"
+    assert coordinator.wait_for("outcome_not_taken")["saga_id"] == saga.saga_id
+
+    again = await worker.next_task()
+    assert (again.attempt, again.idempotency_key) == (2, task.idempotency_key)
+    await worker.tell(again, success=saga_pb2.Success())
+    settled = await customer.settled(saga.saga_id)
+    assert settled.status == saga_pb2.SAGA_STATUS_COMPLETED
+    assert outputs(settled) == [None]
+    assert "attempt_unknown step_0 1" in await customer.log(saga.saga_id)
+
+
+async def test_a_worker_may_be_wrong_about_all_that_it_was_given(customer: Customer, dial: Dial) -> None:
+    """Each is rejected, and no number of them ends the stream."""
+    await customer.register("order", "take", retry={"initialBackoff": "60s", "maxBackoff": "60s"})
+    worker = await dial(credits=3)
+    for _ in range(3):
+        await customer.run("order", wait=False)
+    tasks = [await worker.next_task() for _ in range(3)]
+    await worker.say(outcomes=[pb.TaskOutcome(task_id=task.task_id) for task in tasks], heartbeat=True)
+    rejected: list[int] = []
+    while len(rejected) < 3:
+        rejected += [rejection.task_id for rejection in (await worker.heard()).rejections]
+    assert sorted(rejected) == sorted(task.task_id for task in tasks)
+
+
 @pytest.mark.parametrize("says_goodbye", [False, True])
 async def test_p4_a_task_whose_stream_breaks_goes_to_another_once_the_first_cannot_be_at_it_any_more(
     customer: Customer, dial: Dial, says_goodbye: bool

@@ -233,7 +233,9 @@ class Worker:
             handler = self._handlers.get(message.method)
             if handler is None:
                 raise LookupError(f"this worker has no method {message.method!r}")
-            _to_value(outcome.succeeded, await self._call(handler, Task(message)))
+            output = await self._call(handler, Task(message))
+            outcome.success.SetInParent()  # a success without an output is a success
+            _to_value(outcome.success.output, output)
         except Refused as refused:
             outcome.refused.code, outcome.refused.message = refused.code, str(refused)
         except Pending:
@@ -273,6 +275,7 @@ class _Session:
         self._is_leaving = False
         self._is_over = False
         self._heartbeat_seconds: float | None = None
+        self._knows_success = False
         self.is_welcome = False
 
     async def run(self, channel: grpc.aio.Channel) -> None:
@@ -305,6 +308,7 @@ class _Session:
     def _take(self, response: pb.WorkResponse) -> None:
         if response.HasField("welcome"):
             self.is_welcome = True
+            self._knows_success = bool(response.welcome.version)
             interval = response.welcome.heartbeat_interval
             self._heartbeat_seconds = interval.seconds + interval.nanos / 1e9
             self._welcomed.set()
@@ -321,6 +325,8 @@ class _Session:
             log.error("outcome of task %d was not taken: %s", rejection.task_id, rejection.message)
 
     def _tell(self, message: pb.Task, outcome: pb.TaskOutcome) -> None:
+        if outcome.WhichOneof("outcome") == "success" and not self._knows_success:
+            outcome.succeeded.CopyFrom(outcome.success.output)
         self._outcomes.append((message, outcome))
         self._has_something.set()
 
@@ -397,6 +403,8 @@ def _report_of(message: pb.Task, outcome: pb.TaskOutcome) -> saga_service_pb2.Re
         saga_id=message.saga_id, step=message.step, operation=message.operation
     )
     match outcome.WhichOneof("outcome"):
+        case "success":
+            request.success.CopyFrom(outcome.success)
         case "succeeded":
             request.succeeded.CopyFrom(outcome.succeeded)
         case "refused":

@@ -20,6 +20,7 @@ class Coordinator(pb_grpc.WorkerServiceServicer):
     """Welcomes whoever dials, keeps what it hears, and says what it is told to say."""
 
     def __init__(self) -> None:
+        self.version = "1.0.0"
         self.heard: asyncio.Queue[pb.WorkRequest] = asyncio.Queue()
         self.to_say: asyncio.Queue[pb.WorkResponse | None] = asyncio.Queue()
         self.streams = 0
@@ -29,7 +30,9 @@ class Coordinator(pb_grpc.WorkerServiceServicer):
     async def Work(self, requests: AsyncIterator[pb.WorkRequest], context: Any) -> None:  # type: ignore[override]  # noqa: N802
         self.streams += 1
         interval = Duration(nanos=50_000_000)
-        await context.write(pb.WorkResponse(welcome=pb.Welcome(heartbeat_interval=interval)))
+        await context.write(
+            pb.WorkResponse(welcome=pb.Welcome(heartbeat_interval=interval, version=self.version))
+        )
         listening = asyncio.create_task(self._listen(requests))
         while (response := await self.to_say.get()) is not None:
             await context.write(response)
@@ -111,9 +114,9 @@ async def test_what_handlers_return_and_raise_are_outcomes(coordinator: Coordina
     given.tasks[0].input.struct_value["number"] = 4
     coordinator.to_say.put_nowait(given)
     doubled = await coordinator.next_outcome()
-    assert doubled.succeeded.struct_value["doubled"] == 8
+    assert doubled.success.output.struct_value["doubled"] == 8
     coordinator.to_say.put_nowait(a_task("block"))
-    told = (await coordinator.next_outcome()).succeeded.list_value
+    told = (await coordinator.next_outcome()).success.output.list_value
     assert [value.WhichOneof("kind") for value in told.values] == [
         "null_value",
         "bool_value",
@@ -124,6 +127,15 @@ async def test_what_handlers_return_and_raise_are_outcomes(coordinator: Coordina
     ]
     coordinator.to_say.put_nowait(a_task("refuse"))
     assert (await coordinator.next_outcome()).refused.code == "NOT_FOUND"
+
+
+async def test_success_is_told_in_the_old_way_to_a_coordinator_that_knows_no_other(
+    coordinator: Coordinator, worker: Worker
+) -> None:
+    coordinator.version = ""
+    coordinator.to_say.put_nowait(None)  # ends the stream, so that it dials again
+    coordinator.to_say.put_nowait(a_task("block"))
+    assert (await coordinator.next_outcome()).succeeded.list_value.values
 
 
 @pytest.mark.parametrize(

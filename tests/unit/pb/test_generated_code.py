@@ -37,3 +37,13 @@ def test_services_keep_their_names_on_the_wire(package: str, module: str, servic
     assert descriptor.services_by_name[service].full_name == f"saga.v1.{service}"
     assert hasattr(stubs, f"{service}Stub")
     assert hasattr(stubs, f"{service}Servicer")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_whatever_may_be_null_is_no_choice_by_itself(name: str) -> None:
+    """In many languages a Value of null, alone in a oneof, is the same as none: there is a message of its own beside it."""
+    described = importlib.import_module(f"saga_coordinator.pb.saga.v1.{name}").DESCRIPTOR
+    for message in described.message_types_by_name.values():
+        for oneof in message.oneofs:
+            types = {field.message_type.full_name for field in oneof.fields if field.message_type}
+            assert "google.protobuf.Value" not in types or "saga.v1.Success" in types, message.full_name

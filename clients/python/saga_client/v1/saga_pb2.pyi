@@ -178,6 +178,32 @@ class Cause(_message.Message):
 Global___Cause: _TypeAlias = Cause  # noqa: Y015
 
 @_typing.final
+class Success(_message.Message):
+    """It took effect. A message of its own, because many languages' libraries do not tell a `google.protobuf.Value` of null from one
+    that is not there: sent by itself, "no output" would be no outcome.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def output(self) -> _struct_pb2.Value:
+        """What the operation returned. Unset: null."""
+
+    def __init__(
+        self,
+        *,
+        output: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Success: _TypeAlias = Success  # noqa: Y015
+
+@_typing.final
 class StepState(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

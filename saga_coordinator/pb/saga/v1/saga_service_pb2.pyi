@@ -452,6 +452,7 @@ class ReportOutcomeRequest(_message.Message):
     SAGA_ID_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
+    SUCCESS_FIELD_NUMBER: _builtins.int
     SUCCEEDED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     UNKNOWN_FIELD_NUMBER: _builtins.int
@@ -466,8 +467,14 @@ class ReportOutcomeRequest(_message.Message):
     changed on the way. It is no credential.
     """
     @_builtins.property
+    def success(self) -> _saga_pb2.Success:
+        """It took effect."""
+
+    @_builtins.property
     def succeeded(self) -> _struct_pb2.Value:
-        """It took effect; the value is the operation's output."""
+        """The same; the value is the operation's output. Use `success` instead: a null that is given here is no outcome at all in many
+        languages.
+        """
 
     @_builtins.property
     def refused(self) -> _saga_pb2.Cause:
@@ -483,16 +490,17 @@ class ReportOutcomeRequest(_message.Message):
         saga_id: _builtins.str = ...,
         step: _builtins.str = ...,
         operation: _saga_pb2.OperationKind.ValueType = ...,
+        success: _saga_pb2.Success | None = ...,
         succeeded: _struct_pb2.Value | None = ...,
         refused: _saga_pb2.Cause | None = ...,
         unknown: _saga_pb2.Cause | None = ...,
         token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "refused", b"refused", "succeeded", b"succeeded", "unknown", b"unknown"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "refused", b"refused", "succeeded", b"succeeded", "success", b"success", "unknown", b"unknown"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation", "outcome", b"outcome", "refused", b"refused", "saga_id", b"saga_id", "step", b"step", "succeeded", b"succeeded", "token", b"token", "unknown", b"unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation", "outcome", b"outcome", "refused", b"refused", "saga_id", b"saga_id", "step", b"step", "succeeded", b"succeeded", "success", b"success", "token", b"token", "unknown", b"unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["succeeded", "refused", "unknown"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["success", "succeeded", "refused", "unknown"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 

@@ -310,8 +310,11 @@ class Welcome(_message.Message):
 
     COORDINATOR_ID_FIELD_NUMBER: _builtins.int
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
     coordinator_id: _builtins.str
     """The coordinator that this stream ended up at."""
+    version: _builtins.str
+    """The version of its program. Empty from one that does not know `TaskOutcome.success`."""
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
         """A worker that has had nothing to say for this long sends a heartbeat. One that is silent for three times as long is taken to
@@ -323,10 +326,11 @@ class Welcome(_message.Message):
         *,
         coordinator_id: _builtins.str = ...,
         heartbeat_interval: _duration_pb2.Duration | None = ...,
+        version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_id", b"coordinator_id", "heartbeat_interval", b"heartbeat_interval"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["coordinator_id", b"coordinator_id", "heartbeat_interval", b"heartbeat_interval", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -459,6 +463,7 @@ class TaskOutcome(_message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     TASK_ID_FIELD_NUMBER: _builtins.int
+    SUCCESS_FIELD_NUMBER: _builtins.int
     SUCCEEDED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     UNKNOWN_FIELD_NUMBER: _builtins.int
@@ -466,8 +471,14 @@ class TaskOutcome(_message.Message):
     RETURNED_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
     @_builtins.property
+    def success(self) -> _saga_pb2.Success:
+        """It took effect."""
+
+    @_builtins.property
     def succeeded(self) -> _struct_pb2.Value:
-        """It took effect; the value is the operation's output."""
+        """The same; the value is the operation's output. Use `success` instead: a null that is given here is no outcome at all in many
+        languages.
+        """
 
     @_builtins.property
     def refused(self) -> _saga_pb2.Cause:
@@ -489,17 +500,18 @@ class TaskOutcome(_message.Message):
         self,
         *,
         task_id: _builtins.int = ...,
+        success: _saga_pb2.Success | None = ...,
         succeeded: _struct_pb2.Value | None = ...,
         refused: _saga_pb2.Cause | None = ...,
         unknown: _saga_pb2.Cause | None = ...,
         pending: Global___TaskOutcome.Pending | None = ...,
         returned: Global___TaskOutcome.Returned | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "pending", b"pending", "refused", b"refused", "returned", b"returned", "succeeded", b"succeeded", "unknown", b"unknown"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "pending", b"pending", "refused", b"refused", "returned", b"returned", "succeeded", b"succeeded", "success", b"success", "unknown", b"unknown"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "pending", b"pending", "refused", b"refused", "returned", b"returned", "succeeded", b"succeeded", "task_id", b"task_id", "unknown", b"unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "pending", b"pending", "refused", b"refused", "returned", b"returned", "succeeded", b"succeeded", "success", b"success", "task_id", b"task_id", "unknown", b"unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["succeeded", "refused", "unknown", "pending", "returned"]  # noqa: Y015
+    _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["success", "succeeded", "refused", "unknown", "pending", "returned"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
@@ -507,7 +519,7 @@ Global___TaskOutcome: _TypeAlias = TaskOutcome  # noqa: Y015
 
 @_typing.final
 class Rejection(_message.Message):
-    """An outcome that was not taken. It changed nothing; the stream goes on."""
+    """An outcome that was not taken; the stream goes on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -516,7 +528,10 @@ class Rejection(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
     code: _builtins.str
-    """Name of a gRPC status: PERMISSION_DENIED, the task was never given to this stream."""
+    """Name of a gRPC status. PERMISSION_DENIED: the task was never given to this stream; nothing changed. INVALID_ARGUMENT: it says no
+    outcome, or one that cannot be kept, such as an output that is too large; the attempt counts as unknown and is made again, as
+    long as nothing else is reported by SagaService.ReportOutcome.
+    """
     message: _builtins.str
     def __init__(
         self,
