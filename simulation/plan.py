@@ -183,7 +183,14 @@ def _comes_after(later: Instance, earlier: Instance) -> bool:
     for one, other in zip(later.chain, earlier.chain, strict=False):
         if one.run is not other.run:
             assert one.run.owner is not None
-            return one.run.owner.kind == "repeat" and one.run.index > other.run.index
+            return _runs_in_turn(one.run.owner) and one.run.index > other.run.index
         if one is not other:
             return other.name in one.before
     return False
+
+
+def _runs_in_turn(loop: Instance) -> bool:
+    """Whether the loop's passes or items follow each other, rather than run at once."""
+    if loop.kind == "for_each":
+        return loop.spec["for_each"].get("max_parallel") == 1
+    return loop.kind == "repeat"

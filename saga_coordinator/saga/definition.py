@@ -207,6 +207,15 @@ class Step:
         return operation
 
     @property
+    def is_in_turn(self) -> bool:
+        """Whether it is a loop whose runs follow each other, so that each may be built on the one before."""
+        match self.action:
+            case ForEach(max_parallel=limit):
+                return limit == 1
+            case _:
+                return isinstance(self.action, Repeat)
+
+    @property
     def blocks(self) -> tuple[Block, ...]:
         """The blocks of further steps that it may run; none for a call or a wait."""
         return self.action.blocks if isinstance(self.action, _BLOCKS) else ()

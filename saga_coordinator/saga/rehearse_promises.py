@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from saga_coordinator.saga.definition import Block, Definition, OnFailure, Operation, Repeat, Step, Switch
+from saga_coordinator.saga.definition import Block, Definition, OnFailure, Operation, Step, Switch
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Outcome, Pending, Refused, Succeeded, Unknown
 from saga_coordinator.saga.rehearse import Call, Rehearsal, Report, heard
@@ -238,8 +238,7 @@ class _Ways:
             if one.step is not other.step:
                 return other.step.name in one.block.dependencies[one.step.name]
             if one.turn != other.turn:
-                is_ordered = isinstance(one.step.action, Repeat)
-                return is_ordered and (one.turn or 0) > (other.turn or 0)
+                return one.step.is_in_turn and (one.turn or 0) > (other.turn or 0)
         return False
 
     def _way(self, key: str) -> list[_Turn]:

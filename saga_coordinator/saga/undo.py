@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from typing import NamedTuple
 
-from saga_coordinator.saga.definition import ForEach, Repeat, Step
+from saga_coordinator.saga.definition import ForEach, Step
 from saga_coordinator.saga.draft import Draft
 from saga_coordinator.saga.entries import SagaCompensated, SagaParked
 from saga_coordinator.saga.forward import has_room, has_room_again
@@ -129,23 +129,33 @@ class _Walk:
     def _undoable_inside(self, node: Node, state: StepState, held_until: float) -> Iterator[Undoable]:
         places = places_in(node, state)
         match node.step.action:
-            case Repeat():
-                for place in reversed(places):  # the newest pass first, and the next only after all of it
-                    yield from self._undoable_at(place, held_until)
-                    inside = [self._subtree(place, step) for step in place.block.steps]
-                    if any(each.is_unfinished for each in inside):
-                        return
-                    held_until = max((held_until, *(each.unseen_until for each in inside)))
+            case _ if node.step.is_in_turn:
+                yield from self._undoable_in_turn(places, held_until)
             case ForEach(max_parallel=limit):
                 yield from self._undoable_items(places, limit or len(places), held_until)
             case _:
                 for place in places:
                     yield from self._undoable_at(place, held_until)
 
-    def _undoable_items(self, places: list[Place], limit: int, held_until: float) -> Iterator[Undoable]:
-        """What can be undone in at most so many items at once; one in which nothing more can takes no place."""
-        room = limit
+    def _undoable_in_turn(self, places: list[Place], held_until: float) -> Iterator[Undoable]:
+        """What ran one after the other is undone one after the other, the newest first: each was built on the one before (P3)."""
         unfinished = [place for place in places if self._is_unfinished_at(place)]
+        if any(self._rank(place) is _Rank.UNDER_WAY for place in unfinished[:-1]):
+            return  # a coordinator of version 0.1.0 undid items first to last: what it has begun ends first
+        for place in reversed(places):
+            yield from self._undoable_at(place, held_until)
+            inside = [self._subtree(place, step) for step in place.block.steps]
+            if any(each.is_unfinished for each in inside):
+                return
+            held_until = max((held_until, *(each.unseen_until for each in inside)))
+
+    def _undoable_items(self, places: list[Place], limit: int, held_until: float) -> Iterator[Undoable]:
+        """What can be undone in at most `limit` items at once, the newest first.
+
+        An item in which nothing more can be undone takes no place.
+        """
+        room = limit
+        unfinished = [place for place in reversed(places) if self._is_unfinished_at(place)]
         for place in sorted(unfinished, key=self._rank):
             if self._rank(place) is not _Rank.UNDER_WAY and room <= 0:
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -126,6 +127,17 @@ def loop_goes_on_after_its_last_pass(patch: pytest.MonkeyPatch) -> None:
 @broken
 def items_begin_all_at_once(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(forward, "_is_begun", lambda draft_, place_: True)
+
+
+@broken
+def items_that_ran_in_turn_are_undone_oldest_first(patch: pytest.MonkeyPatch) -> None:
+    in_turn = undo._Walk._undoable_in_turn
+
+    def oldest_first(self: undo._Walk, places: list[Place], held_until: float) -> Iterator[undo.Undoable]:
+        is_list = any("item" in each.variables for each in places)
+        return in_turn(self, places[::-1] if is_list else places, held_until)
+
+    patch.setattr(undo._Walk, "_undoable_in_turn", oldest_first)
 
 
 @broken

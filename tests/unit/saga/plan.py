@@ -178,11 +178,16 @@ class Plan:
         for (name, index), (other_name, other_index) in zip(leaf.path, other.path, strict=False):
             if name != other_name:
                 return other_name in self._above[name]
-            if index != other_index:  # passes follow each other, items do not
+            if index != other_index:
                 assert index is not None
                 assert other_index is not None
-                return "repeat" in self.by_name[name] and index > other_index
+                return self._is_in_turn(name) and index > other_index
         return False
+
+    def _is_in_turn(self, name: str) -> bool:
+        """Whether the loop's passes or items follow each other, rather than run at once."""
+        source = self.by_name[name]
+        return "repeat" in source or source["for_each"].get("max_parallel") == 1
 
 
 def _blocks(step: dict[str, Any]) -> Iterator[dict[str, Any]]:

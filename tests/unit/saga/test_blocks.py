@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from saga_coordinator.saga.decide import EVENTS_MAX, EventArrived, Invoke, RecallAsked, StartRequested, decide
+from saga_coordinator.saga.entries import AttemptRefused, AttemptStarted, AttemptSucceeded, SagaFailed
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.state import fold
 from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
@@ -36,14 +39,14 @@ def test_items_that_cannot_be_undone_leave_their_places_to_the_others() -> None:
     for index in range(3):
         story.ends(f"pay[{index}].transfer", ok())
     story.ends("book", NO)
-    assert story.calls == ["pay[0].transfer compensation 1", "pay[1].transfer compensation 1"]
-    story.ends("pay[0].transfer", MAYBE)
-    assert story.calls == ["pay[2].transfer compensation 1"]
+    assert story.calls == ["pay[2].transfer compensation 1", "pay[1].transfer compensation 1"]
+    story.ends("pay[2].transfer", MAYBE)
+    assert story.calls == ["pay[0].transfer compensation 1"]
     story.ends("pay[1].transfer", MAYBE)
-    story.ends("pay[2].transfer", ok())
+    story.ends("pay[0].transfer", ok())
     assert (story.status, story.state.remaining) == (
         SagaStatus.NEEDS_ATTENTION,
-        ("pay[0].transfer", "pay[1].transfer"),
+        ("pay[1].transfer", "pay[2].transfer"),
     )
 
 
@@ -55,9 +58,9 @@ def test_item_in_flight_at_the_turn_takes_a_place_until_it_is_over() -> None:
     story.ends("pay[1].transfer", ok())
     assert story.step("pay[2].transfer").is_in_flight
     story.cancelled()
-    assert story.calls == ["pay[0].transfer compensation 1"]
-    story.ends("pay[2].transfer", NO)
     assert story.calls == ["pay[1].transfer compensation 1"]
+    story.ends("pay[2].transfer", NO)
+    assert story.calls == ["pay[0].transfer compensation 1"]
 
 
 def test_steps_of_an_item_are_undone_in_reverse_while_other_items_are() -> None:
@@ -66,9 +69,83 @@ def test_steps_of_an_item_are_undone_in_reverse_while_other_items_are() -> None:
     for key in ("pay[0].transfer", "pay[1].transfer", "pay[0].note", "pay[1].note"):
         story.ends(key, ok())
     story.ends("book", NO)
-    assert story.calls == ["pay[0].note compensation 1", "pay[1].note compensation 1"]
+    assert story.calls == ["pay[1].note compensation 1", "pay[0].note compensation 1"]
     story.ends("pay[1].note", ok())
     assert story.calls == ["pay[1].transfer compensation 1"]
+
+
+def in_turn(**fields: Any) -> dict[str, Any]:
+    return pay_each(**fields, max_parallel=1)
+
+
+def undone(story: Story) -> list[str]:
+    """Plays the saga's undo to its end, each compensation succeeding; the keys in the order of the calls."""
+    keys: list[str] = []
+    while open_calls := [key for key, each in story.state.steps.items() if each.is_in_flight]:
+        assert len(open_calls) == 1, f"{open_calls} are undone at once"
+        keys += open_calls
+        story.ends(open_calls[0], ok())
+    return keys
+
+
+def test_p3_items_that_ran_one_after_the_other_are_undone_last_to_first() -> None:
+    story = Story(
+        definition(in_turn(steps=[step("transfer"), step("note")]), step("book")),
+        payload={"people": [1, 2, 3]},
+    )
+    for index in range(3):
+        story.ends(f"pay[{index}].transfer", ok())
+        story.ends(f"pay[{index}].note", ok())
+    story.ends("book", NO)
+    assert undone(story) == [f"pay[{index}].{name}" for index in (2, 1, 0) for name in ("note", "transfer")]
+    assert story.status is SagaStatus.COMPENSATED
+
+
+def test_p3_loops_in_loops_and_branches_in_loops_are_undone_last_to_first() -> None:
+    inner = block("twice", "for_each", items="input.people", max_parallel=1, steps=[step("note")])
+    branch = block("kind", "switch", cases=[{"when": "true", "steps": [step("check")]}])
+    story = Story(definition(in_turn(steps=[inner, branch]), step("book")), payload={"people": [1, 2]})
+    for index in range(2):
+        for other in range(2):
+            story.ends(f"pay[{index}].twice[{other}].note", ok())
+        story.ends(f"pay[{index}].check", ok())
+    story.ends("book", NO)
+    assert undone(story) == [
+        key
+        for index in (1, 0)
+        for key in (f"pay[{index}].check", f"pay[{index}].twice[1].note", f"pay[{index}].twice[0].note")
+    ]
+
+
+def test_p3_item_that_cannot_be_undone_holds_up_those_it_was_built_on() -> None:
+    steps = [step("transfer", compensation=ONCE)]
+    story = Story(definition(in_turn(steps=steps), step("book")), payload={"people": [1, 2, 3]})
+    for index in range(3):
+        story.ends(f"pay[{index}].transfer", ok())
+    story.ends("book", NO)
+    story.ends("pay[2].transfer", ok())
+    story.ends("pay[1].transfer", MAYBE)
+    assert (story.status, story.state.remaining) == (
+        SagaStatus.NEEDS_ATTENTION,
+        ("pay[0].transfer", "pay[1].transfer"),
+    )
+
+
+def test_undo_that_version_0_1_0_began_with_the_first_item_goes_on_with_the_last() -> None:
+    """What is under way ends first: two items of a loop that runs one at a time are not undone at once."""
+    story = Story(
+        definition(in_turn(steps=[step("transfer")]), step("book")), payload={"people": [1, 2, 3, 4]}
+    )
+    for index in range(4):
+        story.ends(f"pay[{index}].transfer", ok())
+    begun = [AttemptStarted("pay[0].transfer", COMPENSATION, 1), AttemptSucceeded("pay[0].transfer", COMPENSATION, 1),
+             AttemptStarted("pay[1].transfer", COMPENSATION, 1)]  # fmt: skip
+    log = [*story.log, AttemptRefused("book", ACTION, 1, NO.cause), SagaFailed(NO.cause), *begun]
+    story.last = replace(story.last, state=fold("saga", log))
+    story.adopted()
+    assert story.calls == ["pay[1].transfer compensation 2"]
+    assert undone(story) == ["pay[1].transfer", "pay[3].transfer", "pay[2].transfer"]
+    assert story.status is SagaStatus.COMPENSATED
 
 
 def test_loop_over_nothing_is_done_at_once() -> None:

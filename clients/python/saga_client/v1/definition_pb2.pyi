@@ -696,7 +696,9 @@ class ForEach(_message.Message):
     items: _builtins.str
     """An expression for a list of at most 1,000 items. Required."""
     max_parallel: _builtins.int
-    """How many items are under way at once, also when they are undone. 0, the default: all."""
+    """How many items are under way at once, also when they are undone. 0, the default: all. With 1 each item begins when the one
+    before is over, and the items are undone last to first.
+    """
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """At least one."""
