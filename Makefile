@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test prove check simulate torture scale generate clean bench bench-full bench-guard
+.PHONY: help demo test prove check stock-clients simulate torture scale generate clean bench bench-full bench-guard
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -30,7 +30,7 @@ help: ## Show this list
 demo: $(ready) ## Run the main job for real: Postgres, the coordinator and three services, in under a minute
 	@exec $(bin)/saga-coordinator demo --participants $(SHAPE)
 
-test: $(ready) ## Run the tests, on an embedded Postgres
+test: $(ready) stock-clients ## Run the tests, on an embedded Postgres
 	@exec $(bin)/python -m pytest --numprocesses auto --dist worksteal -m "not proof" $(PYTEST)
 
 prove: $(ready) ## Run the longer tests: the simulation and its broken variants, torture, kills, clocks that lie
@@ -74,6 +74,15 @@ bench-full: $(ready) ## Measure everything at every size, and write docs/perform
 
 bench-guard: $(ready) ## Fail where a change made sagas dearer than the baseline; holds on a busy machine
 	@exec $(bin)/python -m bench.guard
+
+# Clients that the acceptance tests speak with. Where there is no Go, these tests are skipped, but in CI they fail.
+stock-clients: .cache/bin/grpcurl .cache/bin/ghz ## Build the stock gRPC clients that the tests speak with; needs Go
+
+.cache/bin/grpcurl: module := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
+.cache/bin/ghz: module := github.com/bojand/ghz/cmd/ghz@v0.121.0
+.cache/bin/grpcurl .cache/bin/ghz:
+	@if command -v go >/dev/null; then GOBIN=$(CURDIR)/.cache/bin go install $(module); \
+	else echo "Going on without $(notdir $@): Go is not installed" >&2; fi
 
 clean: ## Remove everything that these verbs made
 	rm -rf .venv .cache .saga .saga-demo .hypothesis build dist

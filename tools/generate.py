@@ -27,7 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROTO = ROOT / "proto"
+MODULES = (ROOT / "proto", ROOT / "internal" / "proto")
+"""The contract, and what coordinators say to each other."""
 CACHE = ROOT / ".cache"
 # Runs with protobuf >= 5.29 and grpcio >= 1.71.2; clients/python/pyproject.toml promises the same floors.
 CLIENT_GRPCIO_TOOLS = "1.71.2"
@@ -106,7 +107,7 @@ def tools_folder(version: str) -> Path:
 
 def write_modules(descriptors: Path, grpcio_tools: str | None, folder: Path) -> None:
     """Lets protoc's plugins write `saga/v1/*_pb2*` and its like into `folder`."""
-    sources = sorted(path.relative_to(PROTO) for path in PROTO.rglob("*.proto"))
+    sources = sorted(path.relative_to(module) for module in MODULES for path in module.rglob("*.proto"))
     python_path = {"PYTHONPATH": str(tools_folder(grpcio_tools))} if grpcio_tools else {}
     protoc = [sys.executable, "-m", "grpc_tools.protoc", f"--descriptor_set_in={descriptors}"]
     run([*protoc, f"--python_out={folder}", f"--grpc_python_out={folder}", *sources], python_path)

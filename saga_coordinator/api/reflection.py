@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
@@ -23,7 +24,8 @@ ALPHA_SERVICE = f"{_ALPHA}.ServerReflection"
 def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     """Lets `server` describe `services`, health and reflection themselves."""
     _describe_v1()
-    servicer = ReflectionServicer([*services, V1_SERVICE, ALPHA_SERVICE])
+    names = [*services, V1_SERVICE, ALPHA_SERVICE]
+    servicer = ReflectionServicer(names, PublicPool(names))
     add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
     handler = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
@@ -32,6 +34,53 @@ def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
     )
     generic = grpc.method_handlers_generic_handler(V1_SERVICE, {"ServerReflectionInfo": handler})
     server.add_generic_rpc_handlers([generic])
+
+
+class PublicPool:
+    """The descriptors that callers may see: the files of the served services, and what these files import.
+
+    It has the methods of a `DescriptorPool` that the servicer uses. Python's own pool also holds what the coordinators say to
+    each other, and `FindFileContainingSymbol` there does not know methods, which stock clients ask about (`grpcurl describe
+    saga.v1.SagaService.StartSaga`, every call of `ghz`). Each method raises KeyError for what is not there.
+    """
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._pool = descriptor_pool.Default()
+        self._files: dict[str, FileDescriptor] = {}
+        for service in services:
+            self._add(self._pool.FindFileContainingSymbol(service))
+
+    def _add(self, file: FileDescriptor) -> None:
+        if file.name not in self._files:
+            self._files[file.name] = file
+            for dependency in file.dependencies:
+                self._add(dependency)
+
+    def FindFileByName(self, name: str) -> FileDescriptor:  # noqa: N802  # the pool's name
+        """The file of that path."""
+        return self._files[name]
+
+    def FindFileContainingSymbol(self, name: str) -> FileDescriptor:  # noqa: N802  # the pool's name
+        """The file that declares a service, method, message, field, oneof, enum or enum value of that full name."""
+        try:
+            found = self._pool.FindFileContainingSymbol(name)
+        except KeyError:
+            found = self._pool.FindMethodByName(name).containing_service.file
+        return self._files[found.name]
+
+    def FindMessageTypeByName(self, name: str) -> Descriptor:  # noqa: N802  # the pool's name
+        """The message of that full name."""
+        found = self._pool.FindMessageTypeByName(name)
+        self.FindFileByName(found.file.name)
+        return found
+
+    def FindExtensionByNumber(self, message: Descriptor, number: int) -> FieldDescriptor:  # noqa: N802  # the pool's name
+        """The extension of `message` with that field number."""
+        return self._pool.FindExtensionByNumber(message, number)
+
+    def FindAllExtensions(self, message: Descriptor) -> list[FieldDescriptor]:  # noqa: N802  # the pool's name
+        """All extensions of `message`."""
+        return self._pool.FindAllExtensions(message)
 
 
 def _describe_v1() -> None:

@@ -262,6 +262,19 @@ def test_health_of_a_coordinator(coordinator: Serving) -> None:
     assert line == f"error: {coordinator.address} serves no service named nope"
 
 
+def test_health_of_a_coordinator_costs_little_more_than_python_itself(coordinator: Serving) -> None:
+    # Containers ask every few seconds. Time is not measured here: what costs is what is imported.
+    program = (
+        "import sys, saga_coordinator.cli\n"
+        "try: saga_coordinator.cli.main()\n"
+        "finally: print(*({'grpc', 'click', 'saga_coordinator.config'} & sys.modules.keys()), file=sys.stderr)"
+    )
+    service = ["--service", "saga.v1.SagaService"]
+    command = [sys.executable, "-c", program, "health", "--address", coordinator.address, *service]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    assert (done.returncode, done.stdout, done.stderr.strip()) == (0, "SERVING\n", "")
+
+
 def test_health_asks_on_loopback_where_a_coordinator_listens_everywhere(coordinator: Serving) -> None:
     port = coordinator.address.rpartition(":")[2]
     done = run_here("health", environment={"SAGA_ADDRESSES": f"0.0.0.0:{port}"})

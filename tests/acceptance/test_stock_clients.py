@@ -1,7 +1,8 @@
-"""Clients that know nothing of this project: `buf curl` learns the contract by reflection and speaks it."""
+"""Clients that know nothing of this project: they learn the contract by reflection and speak it."""
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,58 @@ def test_errors_have_details(coordinator: Serving) -> None:
 def test_health(coordinator: Serving, client: Client) -> None:
     url = f"http://{coordinator.address}/grpc.health.v1.Health/Check"
     assert json.loads(curl(url, "-d", "{}")) == {"status": "SERVING"}
+
+
+def stock(name: str) -> str:
+    """The path of a stock client; `make stock-clients` builds them."""
+    found = shutil.which(name, path=os.pathsep.join([str(ROOT / ".cache" / "bin"), os.environ["PATH"]]))
+    if found is None and os.environ.get("CI"):
+        pytest.fail(f"{name} is not installed: make stock-clients")
+    if found is None:
+        pytest.skip(f"{name} is not installed: make stock-clients, which needs Go")
+    return found
+
+
+def run(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr + done.stdout
+    return done.stdout
+
+
+def grpcurl(*arguments: str) -> str:
+    return run(stock("grpcurl"), "-plaintext", *arguments)
+
+
+def test_grpcurl_describes_every_service_method_and_message(coordinator: Serving) -> None:
+    services = grpcurl(coordinator.address, "list").split()
+    assert "saga.v1.SagaService" in services
+    methods = [
+        method for service in services for method in grpcurl(coordinator.address, "list", service).split()
+    ]
+    assert len(methods) > 30
+    for method in ("saga.v1.SagaService.StartSaga", "grpc.health.v1.Health.Check"):
+        assert method in methods
+        assert "rpc " in grpcurl(coordinator.address, "describe", method)
+    assert "string start_key" in grpcurl(coordinator.address, "describe", "saga.v1.StartSagaRequest")
+    assert "SAGA_STATUS_COMPLETED" in grpcurl(coordinator.address, "describe", "saga.v1.SagaStatus")
+
+
+def test_grpcurl_calls(coordinator: Serving) -> None:
+    for method in ("grpc.health.v1.Health/Check", "saga.v1.DefinitionService/ListDefinitions"):
+        json.loads(grpcurl("-d", "{}", coordinator.address, method))
+
+
+def test_ghz_calls_by_reflection(coordinator: Serving) -> None:
+    report = json.loads(
+        run(
+            stock("ghz"),
+            "--insecure",
+            "--call=saga.v1.DefinitionService.ListDefinitions",
+            "--data={}",
+            "--total=20",
+            "--concurrency=2",
+            "--format=json",
+            coordinator.address,
+        )
+    )
+    assert report["statusCodeDistribution"] == {"OK": 20}
