@@ -1,7 +1,10 @@
 # syntax=docker/dockerfile:1
 
+# A release names it by digest: --build-arg BASE=python@sha256:...
+ARG BASE=python:3.12-slim
+
 # ---------------------------------------------------------------------------------------------------------------------
-FROM python:3.12-slim AS build
+FROM ${BASE} AS build
 
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_NO_CACHE_DIR=1
@@ -10,15 +13,22 @@ WORKDIR /src
 # Everything lands in one folder, which is all that the final stage copies.
 RUN python -m venv --without-pip /opt/saga-coordinator
 
+# Exact versions with their hashes: what is downloaded is what was tested, or the build fails.
+COPY deploy/locks/ deploy/locks/
+RUN python -m pip install --require-hashes --requirement deploy/locks/build.txt \
+    && python -m pip --python /opt/saga-coordinator/bin/python install --no-compile \
+        --require-hashes --requirement deploy/locks/server.txt
+
 COPY pyproject.toml README.md LICENSE ./
 COPY tools/wheel_examples.py tools/
 COPY examples/ examples/
 COPY saga_coordinator/ saga_coordinator/
-RUN python -m pip --python /opt/saga-coordinator/bin/python install --no-compile . \
+RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+    && python -m pip --python /opt/saga-coordinator/bin/python install --no-compile --no-deps /wheels/*.whl \
     && python -m compileall -q /opt/saga-coordinator
 
 # ---------------------------------------------------------------------------------------------------------------------
-FROM python:3.12-slim
+FROM ${BASE}
 
 LABEL org.opencontainers.image.title="saga-coordinator" \
       org.opencontainers.image.description="Carries business transactions across services and undoes them when a step fails" \
@@ -27,6 +37,8 @@ LABEL org.opencontainers.image.title="saga-coordinator" \
 COPY --from=build /opt/saga-coordinator /opt/saga-coordinator
 
 # A number, so that Kubernetes' runAsNonRoot can see that it is not root; it needs no entry in /etc/passwd.
+# Where a unix socket may be put; with a read-only root, mount a volume there.
+RUN install -d -o 10001 -g 10001 -m 2775 /run/saga
 USER 10001:10001
 WORKDIR /tmp
 

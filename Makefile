@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test prove check stock-clients simulate torture scale generate clean bench bench-full bench-guard
+.PHONY: help demo test prove check stock-clients lock simulate torture scale generate clean bench bench-full bench-guard
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -83,6 +83,10 @@ stock-clients: .cache/bin/grpcurl .cache/bin/ghz ## Build the stock gRPC clients
 .cache/bin/grpcurl .cache/bin/ghz:
 	@if command -v go >/dev/null; then GOBIN=$(CURDIR)/.cache/bin go install $(module); \
 	else echo "Going on without $(notdir $@): Go is not installed" >&2; fi
+
+lock: $(ready) ## Write the exact versions and hashes that the image is built with, newest first
+	@$(bin)/python -m uv --version >/dev/null 2>&1 || $(bin)/python -m pip install --quiet uv
+	$(bin)/python -m tools.lock
 
 clean: ## Remove everything that these verbs made
 	rm -rf .venv .cache .saga .saga-demo .hypothesis build dist

@@ -21,7 +21,7 @@ from saga_coordinator.api.definition_service import DefinitionService
 from saga_coordinator.api.directory_service import DirectoryService
 from saga_coordinator.api.peer_server import PeerServer
 from saga_coordinator.api.saga_service import SagaService
-from saga_coordinator.api.server import Server
+from saga_coordinator.api.server import Server, SocketRights
 from saga_coordinator.api.worker_service import WorkerService
 from saga_coordinator.config import Settings, masked_url
 from saga_coordinator.engine.coordinator import Coordinator
@@ -179,7 +179,9 @@ class App:
         self._server = server = Server(
             payload_bytes_max=settings.payload_bytes_max, shares_port=self._shares_port
         )
-        addresses = server.listen(settings.addresses)
+        addresses = server.listen(
+            settings.addresses, SocketRights(settings.socket_mode, settings.socket_group)
+        )
         coordinator_id = str(uuid.uuid4())
         participants, workers, live = self._open_participants(database, directory, coordinator_id)
         self._peer_server = PeerServer(workers, coordinator_id)

@@ -7,7 +7,8 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -38,6 +39,14 @@ class CannotListen(SagaError):
     """An address cannot be listened on; the message says why."""
 
 
+@dataclass(frozen=True, slots=True)
+class SocketRights:
+    """Who may connect to a unix socket: its mode, as for chmod, and its group; None: this process's own."""
+
+    mode: int = 0o600
+    group: int | None = None
+
+
 class Server:
     """Serves the RPCs. Health: the empty name says that the process lives, a service's that it would be served now."""
 
@@ -50,13 +59,13 @@ class Server:
         self._workers: worker_service.WorkerService | None = None
         self._readiness: asyncio.Task[None] | None = None
 
-    def listen(self, addresses: Sequence[str]) -> tuple[str, ...]:
-        """Takes all `addresses`; returns them with the ports that port 0 has become.
+    def listen(self, addresses: Sequence[str], rights: SocketRights) -> tuple[str, ...]:
+        """Takes all `addresses`, the unix sockets among them with `rights`; returns them with the ports that port 0 has become.
 
         Raises:
             CannotListen: on one of them.
         """
-        return tuple(listen(self._server, address) for address in addresses)
+        return tuple(listen(self._server, address, rights) for address in addresses)
 
     async def start(
         self,
@@ -149,18 +158,45 @@ def _options(payload_bytes_max: int, shares_port: bool) -> list[tuple[str, int]]
     ]
 
 
-def listen(server: grpc.aio.Server, address: str) -> str:
+def listen(server: grpc.aio.Server, address: str, rights: SocketRights | None = None) -> str:
     """Has `server` take `address`; returns it with the port that port 0 has become. Raises CannotListen."""
+    rights = rights or SocketRights()
     if address.startswith("unix:"):
         _make_way(Path(address.removeprefix("unix:")), address)
     try:
-        port = server.add_insecure_port(address)
+        with _created_with(rights.mode):
+            port = server.add_insecure_port(address)
     except RuntimeError:
         reason = _why_not(address) or "gRPC did not say why"
         raise CannotListen(f"cannot listen on {address}: {reason}") from None
     if address.startswith("unix:"):
+        _give_to(rights, address)
         return address
     return f"{address.rpartition(':')[0]}:{port}"
+
+
+@contextlib.contextmanager
+def _created_with(mode: int) -> Iterator[None]:
+    """A socket that gRPC makes meanwhile never lets in more than `mode` does, not even for a moment."""
+    before = os.umask(0o777 & ~mode)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def _give_to(rights: SocketRights, address: str) -> None:
+    """Sets the socket's group and mode, in this order: a change of the group may clear bits of the mode."""
+    path = Path(address.removeprefix("unix:"))
+    try:
+        if rights.group is not None:
+            os.chown(path, -1, rights.group)
+        path.chmod(rights.mode)
+    except OSError as error:
+        reason = f"its group or mode cannot be set: {error.strerror}"
+        if isinstance(error, PermissionError):
+            reason += "; only a member of the group, or root, may give the socket to it"
+        raise CannotListen(f"cannot listen on {address}: {reason}") from None
 
 
 def _make_way(path: Path, address: str) -> None:

@@ -10,6 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from saga_coordinator.config.addresses import (
+    addresses_of,
+    peer_address_of,
+    socket_group_of,
+    socket_mode_of,
+)
 from saga_coordinator.config.files import FileFaulty, read_documents
 
 ENVIRONMENT_PREFIX = "SAGA_"
@@ -32,9 +38,6 @@ _OWN_HEADERS = frozenset(
 )
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 
-UNIX_PATH_BYTES_MAX = 107
-"""The longest path of a unix socket that Linux takes (`sun_path`, with its NUL)."""
-
 
 class SettingsFaulty(Exception):
     """Settings with faults; each says where the value came from, what is wrong with it and what would do."""
@@ -50,6 +53,8 @@ class Settings:
 
     database_url: str = field(repr=False)
     addresses: tuple[str, ...]
+    socket_mode: int
+    socket_group: int | None
     peer_address: str
     participants: Path | None
     forward_headers: frozenset[str]
@@ -170,24 +175,6 @@ def _database_url(written: Any) -> str:
     return written
 
 
-def _addresses(written: Any) -> tuple[str, ...]:
-    items = written.split(",") if isinstance(written, str) else written
-    if not isinstance(items, list | tuple) or not items:
-        raise ValueError("must be a list of addresses: HOST:PORT or unix:PATH")
-    addresses = tuple(_address(item) for item in items)
-    for address in addresses:
-        if addresses.count(address) > 1 and not address.endswith(":0"):
-            raise ValueError(f"names {address} twice")
-    return addresses
-
-
-def _peer_address(written: Any) -> str:
-    address = _address(written)
-    if address.startswith("unix:"):
-        raise ValueError("must be HOST:PORT, as in 127.0.0.1:0 or 0.0.0.0:7243")
-    return address
-
-
 def _headers(written: Any) -> frozenset[str]:
     items = written.split(",") if isinstance(written, str) else written
     if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
@@ -209,23 +196,6 @@ def _headers(written: Any) -> frozenset[str]:
     return frozenset(names)
 
 
-def _address(written: Any) -> str:
-    address = written.strip() if isinstance(written, str) else ""
-    if address.startswith("unix:"):
-        path = address.removeprefix("unix:").removeprefix("//")
-        if not path or "\0" in path:
-            raise ValueError("must name the socket: unix:PATH")
-        if len(path.encode()) > UNIX_PATH_BYTES_MAX:
-            raise ValueError(
-                f"has a socket path of more than {UNIX_PATH_BYTES_MAX} bytes, which is the system's limit"
-            )
-        return f"unix:{path}"
-    found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[A-Za-z0-9._-]+):(\d{1,5})", address)
-    if found is None or int(found[2]) > 65535:
-        raise ValueError("must be HOST:PORT, as in 127.0.0.1:7242 or [::1]:7242, or unix:PATH")
-    return address
-
-
 OPTIONS: tuple[Option, ...] = (
     Option(
         "database_url",
@@ -240,9 +210,23 @@ OPTIONS: tuple[Option, ...] = (
         "addresses",
         "Where to listen: HOST:PORT or unix:PATH. Repeatable; in the environment, separated by commas.",
         "ADDRESS",
-        _addresses,
+        addresses_of,
         default="127.0.0.1:7242",
         singular="address",
+    ),
+    Option(
+        "socket_mode",
+        "Who may connect to the unix sockets among the addresses, in octal as for chmod: 0660 lets in the owner and the group, "
+        "0666 everybody who can reach the folder.",
+        "MODE",
+        socket_mode_of,
+        default="0600",
+    ),
+    Option(
+        "socket_group",
+        "The group of these sockets, by number or by name. Default: this process's own.",
+        "GROUP",
+        socket_group_of,
     ),
     Option(
         "peer_address",
@@ -250,7 +234,7 @@ OPTIONS: tuple[Option, ...] = (
         "HOST:PORT; port 0 takes a free one. On several machines, an address that the others can dial; 0.0.0.0 is told to them "
         "as the host's own name.",
         "ADDRESS",
-        _peer_address,
+        peer_address_of,
         default="127.0.0.1:0",
     ),
     Option(

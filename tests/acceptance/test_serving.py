@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -179,6 +180,33 @@ def test_a_unix_socket(
     program.send(signal.SIGTERM)
     assert program.wait() == 0
     assert not path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a client as another user")
+@pytest.mark.parametrize(
+    ("mode", "group", "is_let_in"), [(None, None, False), ("0660", "65533", True), ("0660", None, False)]
+)
+def test_who_may_connect_to_a_unix_socket(
+    serving: StartServing, mode: str | None, group: str | None, is_let_in: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        address = f"unix:{folder}/s.sock"
+        rights = [*(["--socket-mode", mode] if mode else []), *(["--socket-group", group] if group else [])]
+        serving("--address", address, *rights)
+        code = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1])"
+        program = ["/usr/bin/env", "python3", "-W", "ignore", "-c", code, address.removeprefix("unix:")]
+        done = subprocess.run(
+            program,
+            user=65534,
+            group=65534,
+            extra_groups=[65533],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode == 0) is is_let_in, done.stderr
+        assert is_let_in or "PermissionError" in done.stderr
 
 
 def test_a_file_where_the_socket_should_be(database_dsn: str, tmp_path: Path) -> None:

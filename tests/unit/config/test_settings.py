@@ -241,3 +241,22 @@ def test_headers_that_must_not_be_sent_on(written: str, said: str) -> None:
     (fault,) = faults_of({"forward_headers": written})
     assert fault.startswith("--forward-headers is ")
     assert said in fault
+
+
+@pytest.mark.parametrize(("written", "mode"), [("0660", 0o660), ("666", 0o666), ("0o600", 0o600)])
+def test_modes_of_sockets(written: str, mode: int) -> None:
+    assert load(socket_mode=written).socket_mode == mode
+
+
+@pytest.mark.parametrize("written", ["0888", "rw-rw----", "0", "06600", "-660", 432, ""])
+def test_no_modes_of_sockets(written: object) -> None:
+    with pytest.raises(SettingsFaulty, match="three octal digits"):
+        load(socket_mode=written)
+
+
+def test_groups_of_sockets() -> None:
+    assert load().socket_group is None
+    assert load(socket_group="10001").socket_group == 10001
+    assert load(socket_group="root").socket_group == 0
+    with pytest.raises(SettingsFaulty, match="give its number instead"):
+        load(socket_group="no such group")
