@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from saga_coordinator.saga.definition import Definition, Operation, Step
+from saga_coordinator.saga.definition import Definition, Operation
 from saga_coordinator.saga.effects import HeartbeatTaken, Invoke, LookForEvent, NotApplied
 from saga_coordinator.saga.entries import (
     AttemptHeld,
@@ -40,7 +40,6 @@ from saga_coordinator.saga.state import UNTOUCHED, EffectKnown, SagaState, StepS
 from saga_coordinator.saga.transitions import OPERATION_ALLOWED
 
 _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
-_TIMEOUT_SECONDS_MIN = 0.001
 _POLL_SECONDS_MAX = 3600.0
 _POLLS_DOUBLED_MAX = 30
 _POLLS_STEADY = 9
@@ -190,24 +189,13 @@ class Draft:
             participant=operation.participant,
             method=operation.method,
             input=self._render(node, kind),
-            timeout_seconds=self._timeout(node, operation, kind),
+            # Never less, however near a deadline is: what is in flight is awaited, not cut off.
+            timeout_seconds=operation.timeout_seconds,
             failure=saga.failure if kind is _COMPENSATION else None,
             headers=saga.headers,
             deadline_at=saga.deadline_at,
             depth=saga.parent.depth + 1 if saga.parent else 1,
         )
-
-    def _timeout(self, node: Node, operation: Operation, kind: OperationKind) -> float:
-        """An attempt gets no more time than its step and, as long as there is a way back, its saga have left."""
-        if kind is _COMPENSATION:
-            return operation.timeout_seconds
-        limits = [operation.timeout_seconds]
-        if node.step.deadline_seconds is not None:
-            deadline_at = self.state.step(node.key).deadline_at
-            limits.append(node.step.deadline_seconds if deadline_at is None else deadline_at - self.now)
-        if self.state.deadline_at is not None and not is_past_return(self.definition, self.state, node.step):
-            limits.append(self.state.deadline_at - self.now)
-        return max(_TIMEOUT_SECONDS_MIN, min(limits))
 
     def _render(self, node: Node, kind: OperationKind) -> Any:
         template = node.step.operation(kind).input
@@ -294,12 +282,10 @@ def _is_before(instant: float, deadline_at: float | None) -> bool:
     return deadline_at is None or instant < deadline_at
 
 
-def is_past_return(definition: Definition, state: SagaState, step: Step | None = None) -> bool:
-    """Whether there may be no way back: the pivot was attempted, or `step` is the pivot itself."""
+def is_past_return(definition: Definition, state: SagaState) -> bool:
+    """Whether there may be no way back: the pivot was attempted."""
     pivot = definition.pivot
-    if pivot is None:
-        return False
-    return step is pivot or state.step(pivot.name).attempts(_ACTION) > 0
+    return pivot is not None and state.step(pivot.name).attempts(_ACTION) > 0
 
 
 def is_undone(step: StepState, outcome: Outcome) -> bool:

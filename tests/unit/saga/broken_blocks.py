@@ -320,6 +320,21 @@ def deadline_of_a_step_is_forgotten(patch: pytest.MonkeyPatch) -> None:
 
 
 @broken
+def deadline_of_a_step_cuts_attempts_off(patch: pytest.MonkeyPatch) -> None:
+    attempt = draft.Draft.attempt
+
+    def cut_off(self: Draft, node: Node, kind: OperationKind) -> None:
+        attempt(self, node, kind)
+        deadline_at = self.state.step(node.key).deadline_at
+        if kind is ACTION and deadline_at is not None and self.invocations:
+            call = self.invocations[-1]
+            left = max(0.001, deadline_at - self.now)
+            self.invocations[-1] = replace(call, timeout_seconds=min(left, call.timeout_seconds))
+
+    patch.setattr(draft.Draft, "attempt", cut_off)
+
+
+@broken
 def deadline_of_a_step_does_not_count_between_attempts(patch: pytest.MonkeyPatch) -> None:
     def try_again(draft_: Draft, node: Node, known: StepState) -> bool:
         draft_.attempt(node, ACTION)

@@ -302,6 +302,18 @@ def deadline_passes_unnoticed(patch: pytest.MonkeyPatch) -> None:
 
 
 @broken
+def deadline_of_the_saga_cuts_attempts_off(patch: pytest.MonkeyPatch) -> None:
+    def attempt(self: Draft, node: Node, kind: OperationKind) -> None:
+        _attempt(self, node, kind)
+        if self.state.deadline_at is not None and self.invocations:
+            left = max(0.001, self.state.deadline_at - self.now)
+            call = self.invocations[-1]
+            self.invocations[-1] = replace(call, timeout_seconds=min(left, call.timeout_seconds))
+
+    patch.setattr(Draft, "attempt", attempt)
+
+
+@broken
 def deadline_counts_after_the_pivot(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(forward, "is_past_return", lambda definition, known: False)
 

@@ -220,12 +220,17 @@ def test_step_whose_deadline_passed_while_nobody_drove_the_saga_is_not_attempted
     assert story.calls == ["charge compensation 1"]  # it may have happened
 
 
-def test_last_attempts_are_given_what_is_left_of_the_deadline() -> None:
-    story = Story(definition(step("charge", action=TWICE, deadline="5s")))
+def test_attempt_that_began_before_the_deadline_has_its_whole_timeout() -> None:
+    story = Story(definition(step("reserve"), step("charge", action=TWICE, deadline="5s")))
+    story.ends("reserve", ok())
     story.now = 3
     story.ends("charge", MAYBE)
     story.timer_fires()
-    assert [effect.timeout_seconds for effect in story.last.effects if isinstance(effect, Invoke)] == [1]
+    assert story.now == 4
+    assert [effect.timeout_seconds for effect in story.last.effects if isinstance(effect, Invoke)] == [10]
+    story.now = 13
+    story.ends("charge", ok())
+    assert story.status is SagaStatus.COMPLETED
 
 
 # Children.

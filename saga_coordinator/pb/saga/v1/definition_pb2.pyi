@@ -227,7 +227,9 @@ class Step(_message.Message):
 
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
-        """Time allowed for all attempts of the action together, a PENDING one included, from the first. No attempt is given longer."""
+        """Counted from the first attempt of the action: later than this none begins, and no report is waited for. An attempt that has
+        begun has its whole `timeout`.
+        """
 
     @_builtins.property
     def delay(self) -> _duration_pb2.Duration:
