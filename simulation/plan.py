@@ -192,5 +192,5 @@ def _comes_after(later: Instance, earlier: Instance) -> bool:
 def _runs_in_turn(loop: Instance) -> bool:
     """Whether the loop's passes or items follow each other, rather than run at once."""
     if loop.kind == "for_each":
-        return loop.spec["for_each"].get("max_parallel") == 1
+        return bool(loop.spec["for_each"].get("max_parallel") == 1)
     return loop.kind == "repeat"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from saga_coordinator.saga.decide import EVENTS_MAX, EventArrived, Invoke, RecallAsked, StartRequested, decide
-from saga_coordinator.saga.entries import AttemptRefused, AttemptStarted, AttemptSucceeded, SagaFailed
+from saga_coordinator.saga.entries import AttemptRefused, AttemptStarted, AttemptSucceeded, Entry, SagaFailed
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.parsing import parse_definition
@@ -138,9 +138,12 @@ def test_undo_that_version_0_1_0_began_with_the_first_item_goes_on_with_the_last
     )
     for index in range(4):
         story.ends(f"pay[{index}].transfer", ok())
-    begun = [AttemptStarted("pay[0].transfer", COMPENSATION, 1), AttemptSucceeded("pay[0].transfer", COMPENSATION, 1),
-             AttemptStarted("pay[1].transfer", COMPENSATION, 1)]  # fmt: skip
-    log = [*story.log, AttemptRefused("book", ACTION, 1, NO.cause), SagaFailed(NO.cause), *begun]
+    begun: list[Entry] = [
+        AttemptStarted("pay[0].transfer", COMPENSATION, 1),
+        AttemptSucceeded("pay[0].transfer", COMPENSATION, 1),
+        AttemptStarted("pay[1].transfer", COMPENSATION, 1),
+    ]
+    log: list[Entry] = [*story.log, AttemptRefused("book", ACTION, 1, NO.cause), SagaFailed(NO.cause), *begun]
     story.last = replace(story.last, state=fold("saga", log))
     story.adopted()
     assert story.calls == ["pay[1].transfer compensation 2"]
