@@ -39,6 +39,7 @@ from saga_coordinator.store import schema
 from saga_coordinator.store import workers as whereabouts
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import Definitions
+from saga_coordinator.store.lists import AT_ONCE, Lists
 from saga_coordinator.store.sagas import Sagas
 
 DATABASE_POLL_SECONDS = 0.5
@@ -151,6 +152,7 @@ class App:
         self._settings = settings
         self._shares_port = shares_port
         self._database: Database | None = None
+        self._lists: Lists | None = None
         self._participants: Participants | None = None
         self._directory: LiveDirectory | None = None
         self._workers: Workers | None = None
@@ -190,6 +192,11 @@ class App:
         # One of each for engine and edge: what is registered at the edge is in the memory that starts look into first.
         limits = _limits(settings)
         definitions, sagas = Definitions(database, limits), Sagas(database)
+        self._lists = lists = Lists(
+            Database(
+                settings.database_url, pool_size=AT_ONCE, prepared_statements=settings.prepared_statements
+            )
+        )
         coordinator = Coordinator(
             replace(stores, definitions=definitions, sagas=sagas),
             participants,
@@ -201,11 +208,12 @@ class App:
         await coordinator.start()
         workers.start()
         await server.start(
-            DefinitionService(definitions, participants, limits),
+            DefinitionService(definitions, lists, participants, limits),
             SagaService(
                 coordinator,
                 definitions,
                 sagas,
+                lists,
                 payload_bytes_max=settings.payload_bytes_max,
                 forward_headers=settings.forward_headers,
             ),
@@ -214,6 +222,7 @@ class App:
                 participants,
                 workers,
                 declared_steps=definitions.declared,
+                lists=lists,
                 coordinator_id=coordinator_id,
                 payload_bytes_max=settings.payload_bytes_max,
             ),
@@ -263,6 +272,8 @@ class App:
             await self._workers.close()
         if self._peer_server is not None:
             await self._peer_server.stop()
+        if self._lists is not None:
+            await self._lists.close()
         if self._database is not None:
             await self._database.close()
         for failure in ended:

@@ -18,6 +18,7 @@ from saga_coordinator.participants.workers import Workers
 from saga_coordinator.saga.errors import Unavailable
 from saga_coordinator.store.declared_steps import DeclaredSteps
 from saga_coordinator.store.journal import Journal
+from saga_coordinator.store.lists import Lists
 from simulation import stores as simulated
 from simulation.database import Rates, SimulatedDatabase
 from simulation.directory import NAMES, WORKERS, random_directory
@@ -126,6 +127,7 @@ class Cluster:
             room,
             workers,
             declared_steps=cast("DeclaredSteps", None),  # nothing is declared here
+            lists=cast("Lists", None),  # nor listed
             coordinator_id=node.id,
             payload_bytes_max=PAYLOAD_BYTES_MAX,
         )

@@ -62,7 +62,18 @@ def saga_message(record: SagaRecord) -> saga_pb2.Saga:
         sequence=record.sequence,
         owner=record.owner or "",
     )
-    fill(message.input, record.input)
+    message.input_omitted = record.is_input_omitted
+    if not record.is_input_omitted:
+        fill(message.input, record.input)
+    return message
+
+
+def listed_message(record: SagaRecord) -> saga_pb2.Saga:
+    """A saga as lists show it: without its input where that would be an answer of its own."""
+    message = saga_message(record)
+    if message.ByteSize() > RESPONSE_BYTES_MAX:
+        message.ClearField("input")
+        message.input_omitted = True
     return message
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from saga_coordinator.api import requests
 from saga_coordinator.api.convert import registered_message
-from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, page_token, position_of
+from saga_coordinator.api.pages import fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.status import Resource
 from saga_coordinator.participants.calls import Participants
@@ -18,7 +18,9 @@ from saga_coordinator.saga.errors import Fault, InvalidDefinition
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.participant_defaults import with_defaults
-from saga_coordinator.store.definitions import Definitions
+from saga_coordinator.store.definitions import Definitions, RegisteredDefinition
+from saga_coordinator.store.lists import Lists
+from saga_coordinator.store.pages import Page
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["DefinitionService"]
 
@@ -27,10 +29,15 @@ class DefinitionService:
     """One method per RPC; the contract says what each does."""
 
     def __init__(
-        self, definitions: Definitions, participants: Participants, limits: Limits = DEFAULT_LIMITS
+        self,
+        definitions: Definitions,
+        lists: Lists,
+        participants: Participants,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._limits = limits
         self._definitions = definitions
+        self._lists = lists
         self._participants = participants
 
     def resource(self, request: object) -> Resource | None:
@@ -86,22 +93,22 @@ class DefinitionService:
     ) -> pb.ListDefinitionsResponse:
         name, page_size = requests.definition_list(request)
         after = position_of(request, request.page_token)
+
+        def answer(page: Page[RegisteredDefinition]) -> pb.ListDefinitionsResponse:
+            response = pb.ListDefinitionsResponse()
+            response.next_page_token = fill_page(
+                request,
+                page,
+                response.definitions,
+                registered_message,
+                lambda each: str(each.version) if name else each.name,
+            )
+            return response
+
         if name:
             before = int(after) if after else None
-            found = await self._definitions.versions(name, before, page_size + 1)
-        else:
-            found = await self._definitions.page(after or "", page_size + 1)
-        response = pb.ListDefinitionsResponse()
-        room = RESPONSE_BYTES_MAX
-        for count, registered in enumerate(found):
-            message = registered_message(registered)
-            room -= message.ByteSize()
-            if count == page_size or (room < 0 and count):
-                last = found[count - 1]
-                response.next_page_token = page_token(request, str(last.version) if name else last.name)
-                break
-            response.definitions.append(message)
-        return response
+            return await self._lists.versions(name, before, page_size, answer)
+        return await self._lists.definitions(after or "", page_size, answer)
 
     async def DeprecateDefinition(  # noqa: N802
         self, request: pb.DeprecateDefinitionRequest, context: Context

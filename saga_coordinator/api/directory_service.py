@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 
 from google.protobuf import duration_pb2, json_format, timestamp_pb2
 
 from saga_coordinator.api import directory_requests as requests
 from saga_coordinator.api.convert import cause_message
-from saga_coordinator.api.pages import page_token, position_of
+from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, page_token, position_of
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.status import Resource
 from saga_coordinator.participants.breaker import BreakerState, Forced
@@ -18,12 +19,16 @@ from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.limits import BreakerLimits, Limits
 from saga_coordinator.participants.live_directory import BreakerSetting, Entry, LiveDirectory
 from saga_coordinator.pb.saga.v1 import directory_service_pb2 as pb
+from saga_coordinator.saga.errors import NotFound
 from saga_coordinator.saga.outcome import Outcome
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["DirectoryService"]
 
 _STATES = {state: pb.BreakerState.Value(f"BREAKER_STATE_{state}") for state in BreakerState}
 _CONTROLS = {forced: pb.BreakerControl.Value(f"BREAKER_CONTROL_{forced}") for forced in Forced}
+STATUSES_AT_ONCE = 50
+"""How many participants of a page are looked at before others get their turn: some milliseconds."""
+
 _LOAD_BALANCING = {
     "pick_first": pb.LOAD_BALANCING_PICK_FIRST,
     "round_robin": pb.LOAD_BALANCING_ROUND_ROBIN,
@@ -61,11 +66,31 @@ class DirectoryService:
     ) -> pb.ListParticipantsResponse:
         page_size = requests.page_size(request)
         after = position_of(request, request.page_token) or ""
-        names = [name for name in self._directory.names if name > after][: page_size + 1]
-        response = pb.ListParticipantsResponse(statuses=[self._status(name) for name in names[:page_size]])
-        if len(names) > page_size:
-            response.next_page_token = page_token(request, names[page_size - 1])
+        all_names = self._directory.names
+        first = bisect_right(all_names, after)
+        names = all_names[first : first + page_size]
+        response = pb.ListParticipantsResponse()
+        room, listed, has_more = RESPONSE_BYTES_MAX, after, first + page_size < len(all_names)
+        for count, name in enumerate(names):
+            if count and not count % STATUSES_AT_ONCE:
+                await asyncio.sleep(0)
+            if (status := self._status_if_known(name)) is None:
+                continue
+            room -= status.ByteSize()
+            if room < 0 and response.statuses:
+                has_more = True
+                break
+            response.statuses.append(status)
+            listed = name
+        if has_more and listed:
+            response.next_page_token = page_token(request, listed)
         return response
+
+    def _status_if_known(self, name: str) -> pb.ParticipantStatus | None:
+        try:
+            return self._status(name)
+        except NotFound:  # deleted while the page was made
+            return None
 
     async def DeleteParticipant(  # noqa: N802
         self, request: pb.DeleteParticipantRequest, context: Context

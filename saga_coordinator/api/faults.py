@@ -102,12 +102,10 @@ class Faults:
             self.line(f"labels[{key[:LABEL_NAME_CHARACTERS_MAX]!r}]", value, LABEL_VALUE_CHARACTERS_MAX)
         return dict(labels)
 
-    def page_size(self, value: int) -> int:
+    def page_size(self, value: int, default: int = DEFAULT_PAGE_SIZE) -> int:
         if not 0 <= value <= PAGE_SIZE_MAX:
-            self.add(
-                "page_size", f"is {value}; it must be 1 to {PAGE_SIZE_MAX}, or 0 for {DEFAULT_PAGE_SIZE}"
-            )
-        return value or DEFAULT_PAGE_SIZE
+            self.add("page_size", f"is {value}; it must be 1 to {PAGE_SIZE_MAX}, or 0 for {default}")
+        return value or default
 
     def credits(self, path: str, value: int, *, may_be_zero: bool = False) -> None:
         least = 0 if may_be_zero else 1

@@ -5,18 +5,45 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Callable, MutableSequence
+from typing import TypeVar
 
 from google.protobuf.message import Message
 
 from saga_coordinator.saga.errors import InvalidRequest
+from saga_coordinator.store.pages import PAGE_BYTES_MAX, Page
 
 DEFAULT_PAGE_SIZE = 100
 PAGE_SIZE_MAX = 1000
 
-RESPONSE_BYTES_MAX = 3 * 1024 * 1024
+RESPONSE_BYTES_MAX = PAGE_BYTES_MAX
 """A page ends early rather than exceed what gRPC clients take by default (4 MiB); a single item may be larger."""
 
 _DIGEST_BYTES = 8
+
+_Item = TypeVar("_Item")
+_M = TypeVar("_M", bound=Message)
+
+
+def fill_page(
+    request: Message,
+    page: Page[_Item],
+    into: MutableSequence[_M],
+    to_message: Callable[[_Item], _M],
+    position: Callable[[_Item], str],
+) -> str:
+    """Puts as much `into` an answer as it may have; returns the token for what follows, empty when nothing does.
+
+    `page` was bounded by its size as JSON, and a message may be several times larger: a number of two digits takes eleven bytes.
+    """
+    room = RESPONSE_BYTES_MAX
+    for count, item in enumerate(page.items):
+        message = to_message(item)
+        room -= message.ByteSize()
+        if room < 0 and count:
+            return page_token(request, position(page.items[count - 1]))
+        into.append(message)
+    return page_token(request, position(page.items[-1])) if page.has_more else ""
 
 
 def page_token(request: Message, position: str) -> str:

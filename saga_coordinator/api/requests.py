@@ -322,11 +322,13 @@ def declared_steps(request: worker_service_pb2.RegisterStepsRequest) -> tuple[st
     return participant, Declared(version, {step["name"]: step for step in steps})
 
 
-def which_participant(request: worker_service_pb2.ListDeclaredStepsRequest) -> str:
+def declared_step_list(request: worker_service_pb2.ListDeclaredStepsRequest) -> tuple[str, int]:
+    """The participant, and how many of its steps to list."""
     faults = Faults()
     participant = faults.line("participant", request.participant, NAME_CHARACTERS_MAX, is_required=True)
+    page_size = faults.page_size(request.page_size, DECLARED_STEPS_MAX)
     faults.done()
-    return participant
+    return participant, page_size
 
 
 def saga_filter(request: saga_service_pb2.ListSagasRequest) -> tuple[SagaFilter, int]:

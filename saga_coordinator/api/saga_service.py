@@ -11,13 +11,14 @@ from saga_coordinator.api.convert import (
     add_progress,
     entry_message,
     folded,
+    listed_message,
     preview_message,
     report_result,
     saga_message,
     settled_message,
     started_message,
 )
-from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, page_token, position_of
+from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.status import Resource
 from saga_coordinator.engine import coordinator as engine
@@ -26,6 +27,8 @@ from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.errors import Unavailable
 from saga_coordinator.saga.transitions import SETTLED
 from saga_coordinator.store.definitions import Definitions
+from saga_coordinator.store.lists import Lists
+from saga_coordinator.store.pages import Page
 from saga_coordinator.store.sagas import LogEntry, SagaRecord, Sagas
 
 _T = TypeVar("_T")
@@ -53,6 +56,7 @@ class SagaService:
         coordinator: engine.Coordinator,
         definitions: Definitions,
         sagas: Sagas,
+        lists: Lists,
         *,
         payload_bytes_max: int,
         forward_headers: frozenset[str] = frozenset(),
@@ -60,6 +64,7 @@ class SagaService:
         self._coordinator = coordinator
         self._definitions = definitions
         self._sagas = sagas
+        self._lists = lists
         self._payload_bytes_max = payload_bytes_max
         self._forward_headers = forward_headers
         self._waits: set[asyncio.Task[Any]] = set()
@@ -130,17 +135,15 @@ class SagaService:
     async def ListSagas(self, request: pb.ListSagasRequest, context: Context) -> pb.ListSagasResponse:  # noqa: N802
         wanted, page_size = requests.saga_filter(request)
         before = position_of(request, request.page_token)
-        found = await self._sagas.page(wanted, before, page_size + 1)
-        response = pb.ListSagasResponse()
-        room = RESPONSE_BYTES_MAX
-        for count, record in enumerate(found):
-            message = saga_message(record)
-            room -= message.ByteSize()
-            if count == page_size or (room < 0 and count):
-                response.next_page_token = page_token(request, found[count - 1].saga_id)
-                break
-            response.sagas.append(message)
-        return response
+
+        def answer(page: Page[SagaRecord]) -> pb.ListSagasResponse:
+            response = pb.ListSagasResponse()
+            response.next_page_token = fill_page(
+                request, page, response.sagas, listed_message, lambda record: record.saga_id
+            )
+            return response
+
+        return await self._lists.sagas(wanted, before, page_size, answer)
 
     async def WaitSaga(self, request: pb.WaitSagaRequest, context: Context) -> pb.WaitSagaResponse:  # noqa: N802
         saga_id, seconds = requests.wait_saga(request)

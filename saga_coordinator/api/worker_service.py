@@ -9,6 +9,7 @@ from google.protobuf import json_format
 
 from saga_coordinator import __version__, telemetry
 from saga_coordinator.api import requests
+from saga_coordinator.api.pages import fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.status import Resource
 from saga_coordinator.engine.coordinator import Coordinator
@@ -20,6 +21,8 @@ from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
 from saga_coordinator.saga.errors import InvalidRequest, SagaError
 from saga_coordinator.saga.outcome import Outcome, Refused, Succeeded
 from saga_coordinator.store.declared_steps import DeclaredSteps
+from saga_coordinator.store.lists import DeclaredStep, Lists
+from saga_coordinator.store.pages import Page
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["WorkerService"]
 
@@ -36,11 +39,13 @@ class WorkerService:
         workers: Workers,
         *,
         declared_steps: DeclaredSteps,
+        lists: Lists,
         coordinator_id: str,
         payload_bytes_max: int,
     ) -> None:
         self._coordinator = coordinator
         self._declared_steps = declared_steps
+        self._lists = lists
         self._participants = participants
         self._workers = workers
         self._payload_bytes_max = payload_bytes_max
@@ -105,11 +110,17 @@ class WorkerService:
     async def ListDeclaredSteps(  # noqa: N802
         self, request: pb.ListDeclaredStepsRequest, context: Context
     ) -> pb.ListDeclaredStepsResponse:
-        declared = await self._declared_steps.of(requests.which_participant(request))
-        response = pb.ListDeclaredStepsResponse(version=declared.version)
-        for spec in declared.steps.values():
-            json_format.ParseDict(spec, response.steps.add())
-        return response
+        participant, page_size = requests.declared_step_list(request)
+        after = position_of(request, request.page_token) or ""
+
+        def answer(page: Page[DeclaredStep]) -> pb.ListDeclaredStepsResponse:
+            response = pb.ListDeclaredStepsResponse(version=page.items[0].version if page.items else "")
+            response.next_page_token = fill_page(
+                request, page, response.steps, _declared_message, lambda step: step.name
+            )
+            return response
+
+        return await self._lists.declared_steps(participant, after, page_size, answer)
 
     def _take(self, greeting: Greeting, stream: Stream, request: pb.WorkRequest) -> None:
         stream.heard(asyncio.get_running_loop().time())
@@ -165,6 +176,10 @@ class WorkerService:
             log.warning("late_outcome_not_learned", **about, reason=str(error))
         else:
             log.info("late_outcome", **about, applied=applied)
+
+
+def _declared_message(step: DeclaredStep) -> pb.DeclaredStep:
+    return json_format.ParseDict(step.spec, pb.DeclaredStep())
 
 
 class _Transport:

@@ -324,7 +324,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "pool_size",
-        "How many connections to Postgres to use at most.",
+        "How many connections to Postgres to use at most, beside the two that lists have.",
         "COUNT",
         _whole(5, 1000),
         default="8",

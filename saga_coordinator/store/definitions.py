@@ -10,7 +10,6 @@ import asyncio
 import hashlib
 import time
 from asyncio import sleep
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -146,7 +145,7 @@ class Definitions:
         if known is not None and now < known_since + NEWEST_KEPT_SECONDS:
             return known
         wanted = _SEEN.where(table.c.version == version) if version else _FOR_START
-        row = await self._row(wanted.where(_IS_LIVE), name)
+        row = await self._row(wanted.where(IS_LIVE), name)
         if row is None:
             raise await self._no_start(name, version)
         if row.deprecated:
@@ -161,35 +160,10 @@ class Definitions:
     async def look_up(self, name: str, version: int = 0) -> RegisteredDefinition:
         """A version, or the newest for 0, with what is decided about it at this moment. Raises NotFound and Unavailable."""
         wanted = _SEEN.where(table.c.version == version) if version else _NEWEST
-        row = await self._row(wanted.where(_IS_LIVE), name)
+        row = await self._row(wanted.where(IS_LIVE), name)
         if row is None:
             raise _not_found(name, version)
         return _seen(row)
-
-    async def page(self, after_name: str, limit: int) -> list[RegisteredDefinition]:
-        """The newest version of each definition whose name sorts behind `after_name`, by name."""
-        newest = (
-            select(table.c.name, func.max(table.c.version).label("version"))
-            .where(table.c.namespace == NAMESPACE, table.c.name > after_name, _IS_LIVE)
-            .group_by(table.c.name)
-            .order_by(table.c.name)
-            .limit(limit)
-            .subquery()
-        )
-        query = (
-            select(table, _IS_DEFAULT)
-            .join(newest, (table.c.name == newest.c.name) & (table.c.version == newest.c.version))
-            .where(table.c.namespace == NAMESPACE)
-            .order_by(table.c.name)
-        )
-        return await self._list(query)
-
-    async def versions(self, name: str, before_version: int | None, limit: int) -> list[RegisteredDefinition]:
-        """Versions of one definition, the newest first, below `before_version` where that is given. None is no error."""
-        query = _SEEN.where(_IS_LIVE).order_by(table.c.version.desc()).limit(limit)
-        if before_version is not None:
-            query = query.where(table.c.version < before_version)
-        return await self._list(query, {"name": name})
 
     async def deprecate(self, name: str, version: int, *, deprecated: bool) -> RegisteredDefinition:
         """Lets no more sagas start with the version, or lets them again.
@@ -225,7 +199,7 @@ class Definitions:
             raise NotPossibleNow(
                 f"version {version} of definition `{name}` is deprecated; take that back before making it the default"
             )
-        row = await self._row(_FOR_START.where(_IS_LIVE), name)
+        row = await self._row(_FOR_START.where(IS_LIVE), name)
         if row is None:
             raise await self._no_start(name, version)
         return _seen(row)
@@ -276,7 +250,7 @@ class Definitions:
         """Updates the version, in one conditional statement."""
         statement = _version(name, version).values(values)
         if is_live:
-            statement = statement.where(_IS_LIVE)
+            statement = statement.where(IS_LIVE)
         if unless is not None:
             statement = statement.where(~unless)
         async with self._database.connection() as connection:
@@ -294,16 +268,9 @@ class Definitions:
             row: Row[Any] | None = (await connection.execute(query, {"name": name})).one_or_none()
         return row
 
-    async def _list(
-        self, query: Select[Any], parameters: dict[str, Any] | None = None
-    ) -> list[RegisteredDefinition]:
-        async with self._database.connection() as connection:
-            rows: Sequence[Row[Any]] = (await connection.execute(query, parameters or {})).all()
-        return [_seen(row) for row in rows]
-
     async def _no_start(self, name: str, version: int) -> NotFound | NotPossibleNow:
         """Why there is nothing to start with."""
-        if not version and await self._row(_NEWEST.where(_IS_LIVE), name) is not None:
+        if not version and await self._row(_NEWEST.where(IS_LIVE), name) is not None:
             return NotPossibleNow(
                 f"every version of definition `{name}` is deprecated, so no saga starts with it; register a new one, or take one "
                 "back"
@@ -311,7 +278,7 @@ class Definitions:
         return _not_found(name, version)
 
     async def _instead(self, name: str) -> str:
-        row = await self._row(_FOR_START.where(_IS_LIVE), name)
+        row = await self._row(_FOR_START.where(IS_LIVE), name)
         return f"use version {row.version}" if row is not None else "register a new one"
 
     def _forget(self, name: str) -> None:
@@ -373,7 +340,7 @@ def _version(name: str, version: int) -> Any:
     )
 
 
-_IS_LIVE = table.c.deleted_at.is_(None)
+IS_LIVE = table.c.deleted_at.is_(None)
 _others = table.alias("others")
 _LATEST_DEFAULT = (
     select(func.max(_others.c.default_since))
@@ -382,11 +349,11 @@ _LATEST_DEFAULT = (
     .scalar_subquery()
 )
 _IS_DEFAULT_NOW = and_(table.c.default_since.is_not(None), table.c.default_since == _LATEST_DEFAULT)
-_IS_DEFAULT = _IS_DEFAULT_NOW.label("is_default")
+IS_DEFAULT = _IS_DEFAULT_NOW.label("is_default")
 _IS_NO_DEFAULT = false().label("is_default")
 
 # Built once: building a statement costs as much as executing it.
-_SEEN = select(table, _IS_DEFAULT).where(table.c.namespace == NAMESPACE, table.c.name == bindparam("name"))
+_SEEN = select(table, IS_DEFAULT).where(table.c.namespace == NAMESPACE, table.c.name == bindparam("name"))
 _NEWEST = _SEEN.order_by(table.c.version.desc()).limit(1)
 _FOR_START = (
     _SEEN.where(table.c.deprecated.is_(False))
@@ -397,14 +364,14 @@ _FOR_START = (
 _LAST = (
     select(
         table,
-        _IS_DEFAULT,
+        IS_DEFAULT,
         select(func.max(_others.c.version))
         .where(_others.c.namespace == NAMESPACE, _others.c.name == bindparam("name"))
         .scalar_subquery()
         .label("last_version"),
     )
     .where(table.c.namespace == NAMESPACE, table.c.name == bindparam("name"))
-    .order_by(_IS_LIVE.desc(), table.c.version.desc())
+    .order_by(IS_LIVE.desc(), table.c.version.desc())
     .limit(1)
 )
 _USED = (

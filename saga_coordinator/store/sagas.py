@@ -35,6 +35,8 @@ class SagaRecord:
     deadline_at: datetime | None
     sequence: int
     owner: str | None
+    is_input_omitted: bool = False
+    """In a list, of a saga whose input alone is larger than a page."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class SagaFilter:
     labels: dict[str, str] = field(default_factory=dict)
 
 
-_LENGTH = (
+LENGTH = (
     select(func.max(log.c.sequence))
     .where(log.c.saga_id == sagas.c.saga_id)
     .scalar_subquery()
@@ -64,9 +66,9 @@ _LENGTH = (
 )
 
 # Built once: building a statement costs as much as executing it.
-_GET = select(sagas, _LENGTH).where(sagas.c.saga_id == bindparam("saga_id"))
+_GET = select(sagas, LENGTH).where(sagas.c.saga_id == bindparam("saga_id"))
 _BY_START_KEY = (
-    select(sagas, _LENGTH)
+    select(sagas, LENGTH)
     .join(start_keys, start_keys.c.saga_id == sagas.c.saga_id)
     .where(start_keys.c.namespace == NAMESPACE, start_keys.c.start_key == bindparam("start_key"))
 )
@@ -94,7 +96,7 @@ class Sagas:
             row = (await connection.execute(_GET, {"saga_id": saga_id})).one_or_none()
         if row is None:
             raise NotFound(f"there is no saga {saga_id}")
-        return _record(row)
+        return record_of(row, row.input)
 
     async def by_start_key(self, start_key: str) -> SagaRecord:
         """Raises NotFound."""
@@ -102,7 +104,7 @@ class Sagas:
             row = (await connection.execute(_BY_START_KEY, {"start_key": start_key})).one_or_none()
         if row is None:
             raise NotFound(f"there is no saga with start key {start_key!r}")
-        return _record(row)
+        return record_of(row, row.input)
 
     async def log(self, saga_id: str, after: int = 0, limit: int = 1000) -> list[LogEntry]:
         """The entries behind sequence `after`, in order."""
@@ -110,21 +112,6 @@ class Sagas:
         async with self._database.connection() as connection:
             rows = (await connection.execute(_LOG, wanted)).all()
         return [LogEntry(row.sequence, _stored(row), row.recorded_at, row.recorded_by) for row in rows]
-
-    async def page(self, wanted: SagaFilter, before_saga_id: str | None, limit: int) -> list[SagaRecord]:
-        """Newest first: those that sort before `before_saga_id`, or from the newest on."""
-        query = select(sagas, _LENGTH).order_by(sagas.c.saga_id.desc()).limit(limit)
-        if wanted.statuses:
-            query = query.where(sagas.c.status.in_(wanted.statuses))
-        if wanted.definition:
-            query = query.where(sagas.c.definition == wanted.definition)
-        if wanted.labels:
-            # The second condition lets the planner use the partial index.
-            query = query.where(sagas.c.labels.contains(wanted.labels), sagas.c.labels != {})
-        if before_saga_id is not None:
-            query = query.where(sagas.c.saga_id < before_saga_id)
-        async with self._database.connection() as connection:
-            return [_record(row) for row in await connection.execute(query)]
 
     async def entries(self, saga_ids: Sequence[str]) -> dict[str, list[StoredEntry]]:
         """The whole logs of some sagas, to decode and fold; one that cannot be decoded is nobody else's trouble."""
@@ -154,14 +141,15 @@ def _stored(row: Row[Any]) -> StoredEntry:
     return StoredEntry(row.type, row.step, row.operation, row.attempt, row.body)
 
 
-def _record(row: Row[Any]) -> SagaRecord:
+def record_of(row: Row[Any], given: Any, *, is_input_omitted: bool = False) -> SagaRecord:
+    """The summary in a row, with `given` as its input."""
     return SagaRecord(
         saga_id=row.saga_id,
         definition=row.definition,
         version=row.version,
         status=SagaStatus(row.status),
         start_key=row.start_key,
-        input=row.input,
+        input=given,
         labels=row.labels,
         failure=Cause(**row.failure) if row.failure else None,
         remaining=tuple(row.remaining),
@@ -170,4 +158,5 @@ def _record(row: Row[Any]) -> SagaRecord:
         deadline_at=row.deadline_at,
         sequence=row.sequence,
         owner=row.owner,
+        is_input_omitted=is_input_omitted,
     )

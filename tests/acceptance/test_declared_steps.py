@@ -125,6 +125,23 @@ def test_what_was_declared_is_shown(client: Client, declare: Any) -> None:
     assert nothing == pb.ListDeclaredStepsResponse()
 
 
+def test_declared_steps_are_listed_in_pages(client: Client, declare: Any) -> None:
+    names = [f"sell_{number}" for number in range(5)]
+    declare(*({**QUICK, "name": name} for name in names))
+    stub: Any = WorkerServiceStub(client.channel)
+    request = pb.ListDeclaredStepsRequest(participant="shop", page_size=2)
+    pages: list[list[str]] = []
+    while not pages or request.page_token:
+        answer = stub.ListDeclaredSteps(request, timeout=PATIENCE_SECONDS)
+        pages.append([step.name for step in answer.steps])
+        request.page_token = answer.next_page_token
+    assert pages == [names[:2], names[2:4], names[4:]]
+    whole = stub.ListDeclaredSteps(pb.ListDeclaredStepsRequest(participant="shop"), timeout=PATIENCE_SECONDS)
+    assert ([step.name for step in whole.steps], whole.next_page_token) == (names, "")
+    bad = pb.ListDeclaredStepsRequest(participant="shop", page_size=-1)
+    assert Refused(lambda: stub.ListDeclaredSteps(bad)).paths == ["page_size"]
+
+
 def test_faults(client: Client, declare: Any) -> None:
     assert Refused(lambda: declare(QUICK, participant="nobody")).code == "NOT_FOUND"
     refused = Refused(lambda: declare({**QUICK, "name": "X"}, {**REFUSING, "action": {"timeout": "9999s"}}))

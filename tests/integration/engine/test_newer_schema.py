@@ -6,6 +6,7 @@ import asyncio
 
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store import schema
+from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.sagas import SagaFilter
 from tests.integration.engine.conftest import ORDER, Query, StartEngine
 from tests.integration.engine.participants import Gate, Participants, refusing
@@ -62,5 +63,6 @@ async def test_this_program_goes_on_when_a_later_version_migrates_under_it(
     await running.kill()
     held.open()
     assert (await started.settled(orphan)).status is SagaStatus.COMPENSATED
-    assert len(await started.sagas.page(SagaFilter(), None, 100)) == 8 + 1 + 2 + 1
+    listed = await Lists(started.database).sagas(SagaFilter(), None, 100, lambda page: len(page.items))
+    assert listed == 8 + 1 + 2 + 1
     assert set(participants.books.applied.values()) == {1}

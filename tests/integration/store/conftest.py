@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
 
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Journal
+from saga_coordinator.store.lists import AT_ONCE, Lists
 from saga_coordinator.store.log_writer import PostgresLog
 from saga_coordinator.store.ownership import Ownership
+from saga_coordinator.store.pages import Page
 from tests.integration.proxy import Proxy, proxy_to
 from tests.integration.store.appends import HERE
+
+_T = TypeVar("_T")
 
 Query = Callable[..., Awaitable[list[tuple[Any, ...]]]]
 StartJournal = Callable[..., Awaitable[Journal]]
@@ -24,6 +28,18 @@ async def database(database_dsn: str) -> AsyncIterator[Database]:
     opened = Database(database_dsn)
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def lists(database_dsn: str) -> AsyncIterator[Lists]:
+    opened = Lists(Database(database_dsn, pool_size=AT_ONCE))
+    yield opened
+    await opened.close()
+
+
+def items_of(page: Page[_T]) -> list[_T]:
+    """For lists that are wanted as they were read."""
+    return page.items
 
 
 @pytest.fixture

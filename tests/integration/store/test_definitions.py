@@ -16,9 +16,10 @@ from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.store import definitions as module
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import Definitions, RunnableDefinition
+from saga_coordinator.store.lists import Lists
 from tests.integration.eventually import eventually
 from tests.integration.proxy import Proxy
-from tests.integration.store.conftest import Query
+from tests.integration.store.conftest import Query, items_of
 
 
 def spec(name: str = "order", timeout: str = "5s") -> dict[str, Any]:
@@ -112,11 +113,11 @@ async def test_many_who_need_a_version_at_once_have_it_read_once(definitions: De
 
 
 async def test_a_version_that_this_program_cannot_read_is_listed_all_the_same(
-    definitions: Definitions, query: Query
+    definitions: Definitions, query: Query, lists: Lists
 ) -> None:
     await definitions.register(spec())
     await query("UPDATE saga.definitions SET spec = jsonb_set(spec, '{of_the_future}', 'true')")
-    (listed,) = await definitions.page("", 9)
+    (listed,) = await lists.definitions("", 9, items_of)
     assert (listed.version, listed.spec["of_the_future"]) == (1, True)
     for _ in range(2):
         with pytest.raises(InvalidDefinition, match="of_the_future"):
@@ -192,14 +193,14 @@ async def test_the_newest_version_registered_elsewhere_is_seen_in_time(
     assert (await here.get("order")).version == 2
 
 
-async def test_pages_list_the_newest_versions_by_name(definitions: Definitions) -> None:
+async def test_pages_list_the_newest_versions_by_name(definitions: Definitions, lists: Lists) -> None:
     for name in ("b", "d", "a", "c"):
         await definitions.register(spec(name))
     await definitions.register(spec("b", timeout="9s"))
-    page = await definitions.page("", 3)
+    page = await lists.definitions("", 3, items_of)
     assert [(each.name, each.version) for each in page] == [("a", 1), ("b", 2), ("c", 1)]
-    assert [each.name for each in await definitions.page("c", 3)] == ["d"]
-    assert await definitions.page("d", 3) == []
+    assert [each.name for each in await lists.definitions("c", 3, items_of)] == ["d"]
+    assert await lists.definitions("d", 3, items_of) == []
 
 
 # What people decide about versions.
@@ -251,11 +252,13 @@ async def test_a_start_without_version_passes_deprecated_ones_over(three: Defini
         await three.for_start("order", 1)
 
 
-async def test_the_default_version_is_used_until_it_is_the_newest_again(three: Definitions) -> None:
+async def test_the_default_version_is_used_until_it_is_the_newest_again(
+    three: Definitions, lists: Lists
+) -> None:
     for default in (2, 1):
         assert (await three.set_default("order", default)).version == default
         assert (await three.for_start("order")).version == default
-    assert [(each.version, each.is_default) for each in await three.versions("order", None, 9)] == [
+    assert [(each.version, each.is_default) for each in await lists.versions("order", None, 9, items_of)] == [
         (3, False),
         (2, False),
         (1, True),
@@ -293,12 +296,14 @@ async def test_the_database_refuses_a_default_that_cannot_be_started(
             await query(f"UPDATE saga.definitions SET {column} WHERE version = 2")
 
 
-async def test_many_who_choose_a_default_leave_one(database: Database, three: Definitions) -> None:
+async def test_many_who_choose_a_default_leave_one(
+    database: Database, three: Definitions, lists: Lists
+) -> None:
     coordinators = [Definitions(database) for _ in range(6)]
     await asyncio.gather(
         *(each.set_default("order", 1 + index % 3) for index, each in enumerate(coordinators))
     )
-    versions = await three.versions("order", None, 9)
+    versions = await lists.versions("order", None, 9, items_of)
     assert [each.is_default for each in versions].count(True) == 1
     used = await three.for_start("order")
     assert used.version == next(each.version for each in versions if each.is_default)
@@ -319,26 +324,28 @@ async def test_what_was_decided_elsewhere_is_noticed_in_time(
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(three: Definitions) -> None:
+async def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(
+    three: Definitions, lists: Lists
+) -> None:
     await three.delete("order", 3)
     for ask in (three.for_start, three.look_up):
         with pytest.raises(NotFound, match="there is no version 3"):
             await ask("order", 3)
         assert (await ask("order")).version == 2
-    assert [each.version for each in await three.versions("order", None, 9)] == [2, 1]
-    assert [each.version for each in await three.page("", 9)] == [2]
+    assert [each.version for each in await lists.versions("order", None, 9, items_of)] == [2, 1]
+    assert [each.version for each in await lists.definitions("", 9, items_of)] == [2]
     again, is_new = await three.register(spec(timeout="3s"))
     assert (again.version, is_new) == (4, True)
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_a_definition_whose_versions_are_all_deleted_is_gone(three: Definitions) -> None:
+async def test_a_definition_whose_versions_are_all_deleted_is_gone(three: Definitions, lists: Lists) -> None:
     for version in (1, 2, 3):
         await three.delete("order", version)
     for ask in (three.for_start, three.look_up, three.get):
         with pytest.raises(NotFound, match="there is no definition `order`"):
             await ask("order")
-    assert await three.page("", 9) == []
+    assert await lists.definitions("", 9, items_of) == []
     assert (await three.register(spec(timeout="3s")))[0].version == 4
 
 

@@ -13,13 +13,14 @@ from sqlalchemy import event
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.embedded import EmbeddedPostgres
+from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.log_writer import PostgresLog, plan_by_keys
 from saga_coordinator.store.ownership import Ownership
 from saga_coordinator.store.requests import Request, Requests
 from saga_coordinator.store.sagas import SagaFilter, Sagas
 from tests.integration.eventually import eventually
 from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
-from tests.integration.store.conftest import Query
+from tests.integration.store.conftest import Query, items_of
 
 SAGAS = 50_000
 FILL = """
@@ -157,7 +158,7 @@ async def test_what_an_owner_does_reads_no_whole_table(method: str, plan: Plan, 
 async def test_lists_read_no_whole_table(
     wanted: SagaFilter, after: str | None, plan: Plan, full: Database
 ) -> None:
-    plans = await plan(lambda: Sagas(full).page(wanted, after, 50))
+    plans = await plan(lambda: Lists(full).sagas(wanted, after, 50, items_of))
     assert len(plans) == 1
     assert not whole_tables(plans), json.dumps(plans, indent=1)
 

@@ -13,7 +13,9 @@ from saga_coordinator.saga.errors import NotFound
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Append, Journal, Start
-from saga_coordinator.store.sagas import SagaFilter, Sagas
+from saga_coordinator.store.lists import Lists
+from saga_coordinator.store.pages import Page
+from saga_coordinator.store.sagas import SagaFilter, SagaRecord, Sagas
 from tests.integration.store.appends import ACTION, HERE, a_move, a_start, an_attempt, an_end, saga_id
 
 RUNNING, COMPLETED, COMPENSATED, NEEDS_ATTENTION = (
@@ -122,15 +124,24 @@ async def five(journal: Journal) -> None:
     ],
 )
 async def test_lists_are_filtered_and_newest_first(
-    wanted: SagaFilter, expected: list[int], sagas: Sagas, five: None
+    wanted: SagaFilter, expected: list[int], lists: Lists, five: None
 ) -> None:
-    assert [record.saga_id for record in await sagas.page(wanted, None, 10)] == list(map(saga_id, expected))
+    whole = await lists.sagas(wanted, None, 10, _as_it_is)
+    assert [record.saga_id for record in whole.items] == list(map(saga_id, expected))
+    assert not whole.has_more
     # Page by page it is the same, and the sagas that begin meanwhile do not move what follows.
     seen: list[str] = []
-    while page := await sagas.page(wanted, seen[-1] if seen else None, 2):
-        assert len(page) <= 2
-        seen += [record.saga_id for record in page]
+    has_more = True
+    while has_more:
+        page = await lists.sagas(wanted, seen[-1] if seen else None, 2, _as_it_is)
+        assert len(page.items) <= 2
+        seen += [record.saga_id for record in page.items]
+        has_more = page.has_more
     assert seen == list(map(saga_id, expected))
+
+
+def _as_it_is(page: Page[SagaRecord]) -> Page[SagaRecord]:
+    return page
 
 
 async def test_a_summary_tells_what_the_log_has_settled(sagas: Sagas, five: None) -> None:

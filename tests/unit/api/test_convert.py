@@ -1,5 +1,6 @@
 """Records to messages: every status has its word on the wire, steps are folded from the log, and payloads come out as stored."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -11,6 +12,7 @@ from saga_coordinator.api.convert import (
     add_progress,
     entry_message,
     folded,
+    listed_message,
     registered_message,
     saga_message,
 )
@@ -103,6 +105,15 @@ def test_a_saga(status: SagaStatus) -> None:
         "deadline_at": "2026-01-31T10:00:00.250Z",
         "sequence": 2,
     }
+
+
+def test_a_saga_that_is_larger_than_a_page_as_a_message_is_listed_without_its_input() -> None:
+    """A number takes three bytes as JSON and eleven as a message."""
+    small, large = replace(record(), input=[0] * 100), replace(record(), input=[0] * 400_000)
+    assert listed_message(small) == saga_message(small)
+    assert len(saga_message(large).input.list_value.values) == 400_000
+    listed = listed_message(large)
+    assert (listed.saga_id, listed.HasField("input"), listed.input_omitted) == (large.saga_id, False, True)
 
 
 def test_an_input_of_null_is_told_from_none() -> None:

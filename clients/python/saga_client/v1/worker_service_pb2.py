@@ -29,7 +29,7 @@ from saga_client.v1 import definition_pb2 as saga_dot_v1_dot_definition__pb2
 from saga_client.v1 import saga_pb2 as saga_dot_v1_dot_saga__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csaga/v1/worker_service.proto\x12\x07saga.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x18saga/v1/definition.proto\x1a\x12saga/v1/saga.proto\"\x95\x01\n\x14RegisterStepsRequest\x12 \n\x0bparticipant\x18\x01 \x01(\tR\x0bparticipant\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12+\n\x05steps\x18\x03 \x03(\x0b\x32\x15.saga.v1.DeclaredStepR\x05steps\x12\x14\n\x05\x66orce\x18\x04 \x01(\x08R\x05\x66orce\"1\n\x15RegisterStepsResponse\x12\x18\n\x07\x63hanged\x18\x01 \x01(\x08R\x07\x63hanged\"<\n\x18ListDeclaredStepsRequest\x12 \n\x0bparticipant\x18\x01 \x01(\tR\x0bparticipant\"b\n\x19ListDeclaredStepsResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12+\n\x05steps\x18\x02 \x03(\x0b\x32\x15.saga.v1.DeclaredStepR\x05steps\"\xe3\x02\n\x0c\x44\x65\x63laredStep\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12*\n\x06\x61\x63tion\x18\x03 \x01(\x0b\x32\x12.saga.v1.OperationR\x06\x61\x63tion\x12\x36\n\x0c\x63ompensation\x18\x04 \x01(\x0b\x32\x12.saga.v1.OperationR\x0c\x63ompensation\x12\x1b\n\tread_only\x18\x05 \x01(\x08R\x08readOnly\x12\"\n\x0cirreversible\x18\x06 \x01(\x08R\x0cirreversible\x12:\n\x0cinput_schema\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructR\x0binputSchema\x12<\n\routput_schema\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructR\x0coutputSchema\"\xc8\x01\n\x0bWorkRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x0e.saga.v1.HelloR\x05hello\x12\x30\n\x08outcomes\x18\x02 \x03(\x0b\x32\x14.saga.v1.TaskOutcomeR\x08outcomes\x12\x1d\n\x07\x63redits\x18\x03 \x01(\x05H\x00R\x07\x63redits\x88\x01\x01\x12\x18\n\x07goodbye\x18\x04 \x01(\x08R\x07goodbye\x12\x1c\n\theartbeat\x18\x05 \x01(\x08R\theartbeatB\n\n\x08_credits\"\xcb\x01\n\x0cWorkResponse\x12*\n\x07welcome\x18\x01 \x01(\x0b\x32\x10.saga.v1.WelcomeR\x07welcome\x12#\n\x05tasks\x18\x02 \x03(\x0b\x32\r.saga.v1.TaskR\x05tasks\x12\x32\n\nrejections\x18\x03 \x03(\x0b\x32\x12.saga.v1.RejectionR\nrejections\x12\x18\n\x07goodbye\x18\x04 \x01(\x08R\x07goodbye\x12\x1c\n\theartbeat\x18\x05 \x01(\x08R\theartbeat\"\x94\x01\n\x05Hello\x12 \n\x0bparticipant\x18\x01 \x01(\tR\x0bparticipant\x12\x18\n\x07methods\x18\x02 \x03(\tR\x07methods\x12\x18\n\x07\x63redits\x18\x03 \x01(\x05R\x07\x63redits\x12\x1b\n\tworker_id\x18\x04 \x01(\tR\x08workerId\x12\x18\n\x07version\x18\x05 \x01(\tR\x07version\"\x94\x01\n\x07Welcome\x12%\n\x0e\x63oordinator_id\x18\x01 \x01(\tR\rcoordinatorId\x12H\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x11heartbeatInterval\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\"\xa8\x04\n\x04Task\x12\x17\n\x07task_id\x18\x01 \x01(\x03R\x06taskId\x12\'\n\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\x12\x17\n\x07saga_id\x18\x03 \x01(\tR\x06sagaId\x12\x12\n\x04step\x18\x04 \x01(\tR\x04step\x12\x34\n\toperation\x18\x05 \x01(\x0e\x32\x16.saga.v1.OperationKindR\toperation\x12\x16\n\x06method\x18\x06 \x01(\tR\x06method\x12\x18\n\x07\x61ttempt\x18\x07 \x01(\x05R\x07\x61ttempt\x12,\n\x05input\x18\x08 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05input\x12\x33\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12(\n\x07\x66\x61ilure\x18\n \x01(\x0b\x32\x0e.saga.v1.CauseR\x07\x66\x61ilure\x12\x34\n\x16\x61\x63tion_idempotency_key\x18\x0b \x01(\tR\x14\x61\x63tionIdempotencyKey\x12\x34\n\x07headers\x18\x0c \x03(\x0b\x32\x1a.saga.v1.Task.HeadersEntryR\x07headers\x12\x14\n\x05token\x18\r \x01(\tR\x05token\x1a:\n\x0cHeadersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xfd\x02\n\x0bTaskOutcome\x12\x17\n\x07task_id\x18\x01 \x01(\x03R\x06taskId\x12,\n\x07success\x18\x07 \x01(\x0b\x32\x10.saga.v1.SuccessH\x00R\x07success\x12\x36\n\tsucceeded\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00R\tsucceeded\x12*\n\x07refused\x18\x03 \x01(\x0b\x32\x0e.saga.v1.CauseH\x00R\x07refused\x12*\n\x07unknown\x18\x04 \x01(\x0b\x32\x0e.saga.v1.CauseH\x00R\x07unknown\x12\x38\n\x07pending\x18\x05 \x01(\x0b\x32\x1c.saga.v1.TaskOutcome.PendingH\x00R\x07pending\x12;\n\x08returned\x18\x06 \x01(\x0b\x32\x1d.saga.v1.TaskOutcome.ReturnedH\x00R\x08returned\x1a\t\n\x07Pending\x1a\n\n\x08ReturnedB\t\n\x07outcome\"R\n\tRejection\x12\x17\n\x07task_id\x18\x01 \x01(\x03R\x06taskId\x12\x12\n\x04\x63ode\x18\x02 \x01(\tR\x04\x63ode\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message2\xf4\x01\n\rWorkerService\x12\x37\n\x04Work\x12\x14.saga.v1.WorkRequest\x1a\x15.saga.v1.WorkResponse(\x01\x30\x01\x12N\n\rRegisterSteps\x12\x1d.saga.v1.RegisterStepsRequest\x1a\x1e.saga.v1.RegisterStepsResponse\x12Z\n\x11ListDeclaredSteps\x12!.saga.v1.ListDeclaredStepsRequest\x1a\".saga.v1.ListDeclaredStepsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csaga/v1/worker_service.proto\x12\x07saga.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x18saga/v1/definition.proto\x1a\x12saga/v1/saga.proto\"\x95\x01\n\x14RegisterStepsRequest\x12 \n\x0bparticipant\x18\x01 \x01(\tR\x0bparticipant\x12\x18\n\x07version\x18\x02 \x01(\tR\x07version\x12+\n\x05steps\x18\x03 \x03(\x0b\x32\x15.saga.v1.DeclaredStepR\x05steps\x12\x14\n\x05\x66orce\x18\x04 \x01(\x08R\x05\x66orce\"1\n\x15RegisterStepsResponse\x12\x18\n\x07\x63hanged\x18\x01 \x01(\x08R\x07\x63hanged\"x\n\x18ListDeclaredStepsRequest\x12 \n\x0bparticipant\x18\x01 \x01(\tR\x0bparticipant\x12\x1b\n\tpage_size\x18\x02 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x03 \x01(\tR\tpageToken\"\x8a\x01\n\x19ListDeclaredStepsResponse\x12\x18\n\x07version\x18\x01 \x01(\tR\x07version\x12+\n\x05steps\x18\x02 \x03(\x0b\x32\x15.saga.v1.DeclaredStepR\x05steps\x12&\n\x0fnext_page_token\x18\x03 \x01(\tR\rnextPageToken\"\xe3\x02\n\x0c\x44\x65\x63laredStep\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12*\n\x06\x61\x63tion\x18\x03 \x01(\x0b\x32\x12.saga.v1.OperationR\x06\x61\x63tion\x12\x36\n\x0c\x63ompensation\x18\x04 \x01(\x0b\x32\x12.saga.v1.OperationR\x0c\x63ompensation\x12\x1b\n\tread_only\x18\x05 \x01(\x08R\x08readOnly\x12\"\n\x0cirreversible\x18\x06 \x01(\x08R\x0cirreversible\x12:\n\x0cinput_schema\x18\x07 \x01(\x0b\x32\x17.google.protobuf.StructR\x0binputSchema\x12<\n\routput_schema\x18\x08 \x01(\x0b\x32\x17.google.protobuf.StructR\x0coutputSchema\"\xc8\x01\n\x0bWorkRequest\x12$\n\x05hello\x18\x01 \x01(\x0b\x32\x0e.saga.v1.HelloR\x05hello\x12\x30\n\x08outcomes\x18\x02 \x03(\x0b\x32\x14.saga.v1.TaskOutcomeR\x08outcomes\x12\x1d\n\x07\x63redits\x18\x03 \x01(\x05H\x00R\x07\x63redits\x88\x01\x01\x12\x18\n\x07goodbye\x18\x04 \x01(\x08R\x07goodbye\x12\x1c\n\theartbeat\x18\x05 \x01(\x08R\theartbeatB\n\n\x08_credits\"\xcb\x01\n\x0cWorkResponse\x12*\n\x07welcome\x18\x01 \x01(\x0b\x32\x10.saga.v1.WelcomeR\x07welcome\x12#\n\x05tasks\x18\x02 \x03(\x0b\x32\r.saga.v1.TaskR\x05tasks\x12\x32\n\nrejections\x18\x03 \x03(\x0b\x32\x12.saga.v1.RejectionR\nrejections\x12\x18\n\x07goodbye\x18\x04 \x01(\x08R\x07goodbye\x12\x1c\n\theartbeat\x18\x05 \x01(\x08R\theartbeat\"\x94\x01\n\x05Hello\x12 \n\x0bparticipant\x18\x01 \x01(\tR\x0bparticipant\x12\x18\n\x07methods\x18\x02 \x03(\tR\x07methods\x12\x18\n\x07\x63redits\x18\x03 \x01(\x05R\x07\x63redits\x12\x1b\n\tworker_id\x18\x04 \x01(\tR\x08workerId\x12\x18\n\x07version\x18\x05 \x01(\tR\x07version\"\x94\x01\n\x07Welcome\x12%\n\x0e\x63oordinator_id\x18\x01 \x01(\tR\rcoordinatorId\x12H\n\x12heartbeat_interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.DurationR\x11heartbeatInterval\x12\x18\n\x07version\x18\x03 \x01(\tR\x07version\"\xa8\x04\n\x04Task\x12\x17\n\x07task_id\x18\x01 \x01(\x03R\x06taskId\x12\'\n\x0fidempotency_key\x18\x02 \x01(\tR\x0eidempotencyKey\x12\x17\n\x07saga_id\x18\x03 \x01(\tR\x06sagaId\x12\x12\n\x04step\x18\x04 \x01(\tR\x04step\x12\x34\n\toperation\x18\x05 \x01(\x0e\x32\x16.saga.v1.OperationKindR\toperation\x12\x16\n\x06method\x18\x06 \x01(\tR\x06method\x12\x18\n\x07\x61ttempt\x18\x07 \x01(\x05R\x07\x61ttempt\x12,\n\x05input\x18\x08 \x01(\x0b\x32\x16.google.protobuf.ValueR\x05input\x12\x33\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.DurationR\x07timeout\x12(\n\x07\x66\x61ilure\x18\n \x01(\x0b\x32\x0e.saga.v1.CauseR\x07\x66\x61ilure\x12\x34\n\x16\x61\x63tion_idempotency_key\x18\x0b \x01(\tR\x14\x61\x63tionIdempotencyKey\x12\x34\n\x07headers\x18\x0c \x03(\x0b\x32\x1a.saga.v1.Task.HeadersEntryR\x07headers\x12\x14\n\x05token\x18\r \x01(\tR\x05token\x1a:\n\x0cHeadersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"\xfd\x02\n\x0bTaskOutcome\x12\x17\n\x07task_id\x18\x01 \x01(\x03R\x06taskId\x12,\n\x07success\x18\x07 \x01(\x0b\x32\x10.saga.v1.SuccessH\x00R\x07success\x12\x36\n\tsucceeded\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00R\tsucceeded\x12*\n\x07refused\x18\x03 \x01(\x0b\x32\x0e.saga.v1.CauseH\x00R\x07refused\x12*\n\x07unknown\x18\x04 \x01(\x0b\x32\x0e.saga.v1.CauseH\x00R\x07unknown\x12\x38\n\x07pending\x18\x05 \x01(\x0b\x32\x1c.saga.v1.TaskOutcome.PendingH\x00R\x07pending\x12;\n\x08returned\x18\x06 \x01(\x0b\x32\x1d.saga.v1.TaskOutcome.ReturnedH\x00R\x08returned\x1a\t\n\x07Pending\x1a\n\n\x08ReturnedB\t\n\x07outcome\"R\n\tRejection\x12\x17\n\x07task_id\x18\x01 \x01(\x03R\x06taskId\x12\x12\n\x04\x63ode\x18\x02 \x01(\tR\x04\x63ode\x12\x18\n\x07message\x18\x03 \x01(\tR\x07message2\xf4\x01\n\rWorkerService\x12\x37\n\x04Work\x12\x14.saga.v1.WorkRequest\x1a\x15.saga.v1.WorkResponse(\x01\x30\x01\x12N\n\rRegisterSteps\x12\x1d.saga.v1.RegisterStepsRequest\x1a\x1e.saga.v1.RegisterStepsResponse\x12Z\n\x11ListDeclaredSteps\x12!.saga.v1.ListDeclaredStepsRequest\x1a\".saga.v1.ListDeclaredStepsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,31 +43,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERSTEPSRESPONSE']._serialized_start=301
   _globals['_REGISTERSTEPSRESPONSE']._serialized_end=350
   _globals['_LISTDECLAREDSTEPSREQUEST']._serialized_start=352
-  _globals['_LISTDECLAREDSTEPSREQUEST']._serialized_end=412
-  _globals['_LISTDECLAREDSTEPSRESPONSE']._serialized_start=414
-  _globals['_LISTDECLAREDSTEPSRESPONSE']._serialized_end=512
-  _globals['_DECLAREDSTEP']._serialized_start=515
-  _globals['_DECLAREDSTEP']._serialized_end=870
-  _globals['_WORKREQUEST']._serialized_start=873
-  _globals['_WORKREQUEST']._serialized_end=1073
-  _globals['_WORKRESPONSE']._serialized_start=1076
-  _globals['_WORKRESPONSE']._serialized_end=1279
-  _globals['_HELLO']._serialized_start=1282
-  _globals['_HELLO']._serialized_end=1430
-  _globals['_WELCOME']._serialized_start=1433
-  _globals['_WELCOME']._serialized_end=1581
-  _globals['_TASK']._serialized_start=1584
-  _globals['_TASK']._serialized_end=2136
-  _globals['_TASK_HEADERSENTRY']._serialized_start=2078
-  _globals['_TASK_HEADERSENTRY']._serialized_end=2136
-  _globals['_TASKOUTCOME']._serialized_start=2139
-  _globals['_TASKOUTCOME']._serialized_end=2520
-  _globals['_TASKOUTCOME_PENDING']._serialized_start=2488
-  _globals['_TASKOUTCOME_PENDING']._serialized_end=2497
-  _globals['_TASKOUTCOME_RETURNED']._serialized_start=2499
-  _globals['_TASKOUTCOME_RETURNED']._serialized_end=2509
-  _globals['_REJECTION']._serialized_start=2522
-  _globals['_REJECTION']._serialized_end=2604
-  _globals['_WORKERSERVICE']._serialized_start=2607
-  _globals['_WORKERSERVICE']._serialized_end=2851
+  _globals['_LISTDECLAREDSTEPSREQUEST']._serialized_end=472
+  _globals['_LISTDECLAREDSTEPSRESPONSE']._serialized_start=475
+  _globals['_LISTDECLAREDSTEPSRESPONSE']._serialized_end=613
+  _globals['_DECLAREDSTEP']._serialized_start=616
+  _globals['_DECLAREDSTEP']._serialized_end=971
+  _globals['_WORKREQUEST']._serialized_start=974
+  _globals['_WORKREQUEST']._serialized_end=1174
+  _globals['_WORKRESPONSE']._serialized_start=1177
+  _globals['_WORKRESPONSE']._serialized_end=1380
+  _globals['_HELLO']._serialized_start=1383
+  _globals['_HELLO']._serialized_end=1531
+  _globals['_WELCOME']._serialized_start=1534
+  _globals['_WELCOME']._serialized_end=1682
+  _globals['_TASK']._serialized_start=1685
+  _globals['_TASK']._serialized_end=2237
+  _globals['_TASK_HEADERSENTRY']._serialized_start=2179
+  _globals['_TASK_HEADERSENTRY']._serialized_end=2237
+  _globals['_TASKOUTCOME']._serialized_start=2240
+  _globals['_TASKOUTCOME']._serialized_end=2621
+  _globals['_TASKOUTCOME_PENDING']._serialized_start=2589
+  _globals['_TASKOUTCOME_PENDING']._serialized_end=2598
+  _globals['_TASKOUTCOME_RETURNED']._serialized_start=2600
+  _globals['_TASKOUTCOME_RETURNED']._serialized_end=2610
+  _globals['_REJECTION']._serialized_start=2623
+  _globals['_REJECTION']._serialized_end=2705
+  _globals['_WORKERSERVICE']._serialized_start=2708
+  _globals['_WORKERSERVICE']._serialized_end=2952
 # @@protoc_insertion_point(module_scope)

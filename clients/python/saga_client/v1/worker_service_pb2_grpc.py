@@ -89,7 +89,7 @@ class WorkerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListDeclaredSteps(self, request, context):
-        """What a participant has declared; nothing is no error.
+        """What a participant has declared; nothing is no error. A page is shorter than asked for when it would exceed 3 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -373,6 +373,7 @@ class Saga(_message.Message):
     PARENT_SAGA_ID_FIELD_NUMBER: _builtins.int
     PARENT_STEP_FIELD_NUMBER: _builtins.int
     OUTPUTS_OMITTED_FIELD_NUMBER: _builtins.int
+    INPUT_OMITTED_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     """A UUIDv7: identities sort by time of start."""
     definition: _builtins.str
@@ -392,6 +393,8 @@ class Saga(_message.Message):
     parent_step: _builtins.str
     outputs_omitted: _builtins.bool
     """True when there are so many outputs of steps that they are left out here: an answer has at most 3 MiB. The log has them."""
+    input_omitted: _builtins.bool
+    """True in a list when the input alone is larger than a page, and so left out. GetSaga has it."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value: ...
     @_builtins.property
@@ -441,10 +444,11 @@ class Saga(_message.Message):
         parent_saga_id: _builtins.str = ...,
         parent_step: _builtins.str = ...,
         outputs_omitted: _builtins.bool = ...,
+        input_omitted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_at", b"deadline_at", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "output", b"output", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_at", b"deadline_at", "definition", b"definition", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "labels", b"labels", "output", b"output", "output_problem", b"output_problem", "outputs_omitted", b"outputs_omitted", "owner", b"owner", "parent_saga_id", b"parent_saga_id", "parent_step", b"parent_step", "remaining_effects", b"remaining_effects", "saga_id", b"saga_id", "sequence", b"sequence", "start_key", b"start_key", "started_at", b"started_at", "status", b"status", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_at", b"deadline_at", "definition", b"definition", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "input_omitted", b"input_omitted", "labels", b"labels", "output", b"output", "output_problem", b"output_problem", "outputs_omitted", b"outputs_omitted", "owner", b"owner", "parent_saga_id", b"parent_saga_id", "parent_step", b"parent_step", "remaining_effects", b"remaining_effects", "saga_id", b"saga_id", "sequence", b"sequence", "start_key", b"start_key", "started_at", b"started_at", "status", b"status", "steps", b"steps", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -122,7 +122,8 @@ class SagaServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListSagas(self, request, context):
-        """Newest first. A page is shorter than asked for when it would exceed 3 MiB.
+        """Newest first. A page is shorter than asked for when it would exceed 3 MiB. RESOURCE_EXHAUSTED, as of every list, when too many
+        lists are asked for at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

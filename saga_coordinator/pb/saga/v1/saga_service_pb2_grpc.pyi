@@ -45,7 +45,9 @@ class SagaServiceStub:
     GetSaga: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.GetSagaRequest, _saga_service_pb2.GetSagaResponse]
     """One saga with the state of each step and, when asked for, its log: as much of it as fits into an answer of 3 MiB."""
     ListSagas: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.ListSagasRequest, _saga_service_pb2.ListSagasResponse]
-    """Newest first. A page is shorter than asked for when it would exceed 3 MiB."""
+    """Newest first. A page is shorter than asked for when it would exceed 3 MiB. RESOURCE_EXHAUSTED, as of every list, when too many
+    lists are asked for at once.
+    """
     WaitSaga: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.WaitSagaRequest, _saga_service_pb2.WaitSagaResponse]
     """Answers when the saga has ended or needs attention, or with its present state just before the RPC's deadline or after
     `timeout`, whichever comes first.
@@ -100,7 +102,9 @@ class SagaServiceAsyncStub(SagaServiceStub):
     GetSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.GetSagaRequest, _saga_service_pb2.GetSagaResponse]  # type: ignore[assignment]
     """One saga with the state of each step and, when asked for, its log: as much of it as fits into an answer of 3 MiB."""
     ListSagas: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.ListSagasRequest, _saga_service_pb2.ListSagasResponse]  # type: ignore[assignment]
-    """Newest first. A page is shorter than asked for when it would exceed 3 MiB."""
+    """Newest first. A page is shorter than asked for when it would exceed 3 MiB. RESOURCE_EXHAUSTED, as of every list, when too many
+    lists are asked for at once.
+    """
     WaitSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.WaitSagaRequest, _saga_service_pb2.WaitSagaResponse]  # type: ignore[assignment]
     """Answers when the saga has ended or needs attention, or with its present state just before the RPC's deadline or after
     `timeout`, whichever comes first.
@@ -170,7 +174,9 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.ListSagasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.ListSagasResponse, _abc.Awaitable[_saga_service_pb2.ListSagasResponse]]:
-        """Newest first. A page is shorter than asked for when it would exceed 3 MiB."""
+        """Newest first. A page is shorter than asked for when it would exceed 3 MiB. RESOURCE_EXHAUSTED, as of every list, when too many
+        lists are asked for at once.
+        """
 
     @_abc_1.abstractmethod
     def WaitSaga(

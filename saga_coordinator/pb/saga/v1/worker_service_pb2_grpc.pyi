@@ -56,7 +56,7 @@ class WorkerServiceStub:
     versions of definitions that may still be started use it; the message lists them.
     """
     ListDeclaredSteps: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.ListDeclaredStepsRequest, _worker_service_pb2.ListDeclaredStepsResponse]
-    """What a participant has declared; nothing is no error."""
+    """What a participant has declared; nothing is no error. A page is shorter than asked for when it would exceed 3 MiB."""
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
@@ -85,7 +85,7 @@ class WorkerServiceAsyncStub(WorkerServiceStub):
     versions of definitions that may still be started use it; the message lists them.
     """
     ListDeclaredSteps: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.ListDeclaredStepsRequest, _worker_service_pb2.ListDeclaredStepsResponse]  # type: ignore[assignment]
-    """What a participant has declared; nothing is no error."""
+    """What a participant has declared; nothing is no error. A page is shorter than asked for when it would exceed 3 MiB."""
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Called by services that take part in sagas; the participants file has to say `worker: true` for them.
@@ -129,6 +129,6 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _worker_service_pb2.ListDeclaredStepsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_worker_service_pb2.ListDeclaredStepsResponse, _abc.Awaitable[_worker_service_pb2.ListDeclaredStepsResponse]]:
-        """What a participant has declared; nothing is no error."""
+        """What a participant has declared; nothing is no error. A page is shorter than asked for when it would exceed 3 MiB."""
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

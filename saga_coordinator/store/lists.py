@@ -1,0 +1,155 @@
+"""Lists: read on connections of their own and made into answers in threads of their own, so that no list delays a saga."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import orjson
+from sqlalchemy import Row, Select, func, select
+
+from saga_coordinator.store.database import Database
+from saga_coordinator.store.definitions import IS_DEFAULT, IS_LIVE, RegisteredDefinition
+from saga_coordinator.store.pages import Page, bounded, page_of, shown
+from saga_coordinator.store.sagas import LENGTH, SagaFilter, SagaRecord, record_of
+from saga_coordinator.store.tables import NAMESPACE, declared_steps, definitions, sagas
+from saga_coordinator.store.turns import Turns
+
+AT_ONCE = 2
+"""Lists that are read at the same time, each on a connection of its own: with what they make of it, some 50 MB."""
+WAITING_MAX = 32
+
+_T = TypeVar("_T")
+_Item = TypeVar("_Item")
+
+_OF_SAGA = [column for column in sagas.c if column.name != "input"]
+_INPUT = [shown(sagas.c.input).label("input"), sagas.c.input.is_not(None).label("has_input")]
+_OF_DEFINITION = [column for column in definitions.c if column.name != "spec"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredStep:
+    """A step that a participant offers: its canonical JSON form, and the version of the program that declared it."""
+
+    name: str
+    version: str
+    spec: dict[str, Any]
+
+
+class Lists:
+    """Each method has `make` turn the page into an answer, in a thread, and returns that.
+
+    Raises Unavailable when the database is away, and Overloaded when too many lists are asked for.
+    """
+
+    def __init__(self, database: Database) -> None:
+        """`database` is for lists alone, with `AT_ONCE` connections."""
+        self._database = database
+        self._turns = Turns("lists", at_once=AT_ONCE, waiting_max=WAITING_MAX)
+
+    async def close(self) -> None:
+        self._turns.close()
+        await self._database.close()
+
+    async def sagas(
+        self,
+        wanted: SagaFilter,
+        before_saga_id: str | None,
+        limit: int,
+        make: Callable[[Page[SagaRecord]], _T],
+    ) -> _T:
+        """Newest first: those that sort before `before_saga_id`, or from the newest on."""
+        keys = select(sagas.c.saga_id).order_by(sagas.c.saga_id.desc())
+        if wanted.statuses:
+            keys = keys.where(sagas.c.status.in_(wanted.statuses))
+        if wanted.definition:
+            keys = keys.where(sagas.c.definition == wanted.definition)
+        if wanted.labels:
+            # The second condition lets the planner use the partial index.
+            keys = keys.where(sagas.c.labels.contains(wanted.labels), sagas.c.labels != {})
+        if before_saga_id is not None:
+            keys = keys.where(sagas.c.saga_id < before_saga_id)
+        measured = [sagas.c.input, sagas.c.labels, sagas.c.failure, sagas.c.remaining]
+        query = bounded(keys, sagas, measured, [*_OF_SAGA, *_INPUT, LENGTH], limit)
+        return await self._answer(query, _listed_saga, make)
+
+    async def definitions(
+        self, after_name: str, limit: int, make: Callable[[Page[RegisteredDefinition]], _T]
+    ) -> _T:
+        """The newest version of each definition whose name sorts behind `after_name`, by name."""
+        keys = (
+            select(
+                definitions.c.namespace, definitions.c.name, func.max(definitions.c.version).label("version")
+            )
+            .where(definitions.c.namespace == NAMESPACE, definitions.c.name > after_name, IS_LIVE)
+            .group_by(definitions.c.namespace, definitions.c.name)
+            .order_by(definitions.c.name)
+        )
+        return await self._answer(_definitions(keys, limit), _listed_definition, make)
+
+    async def versions(
+        self,
+        name: str,
+        before_version: int | None,
+        limit: int,
+        make: Callable[[Page[RegisteredDefinition]], _T],
+    ) -> _T:
+        """Versions of one definition, the newest first, below `before_version` where that is given. None is no error."""
+        keys = (
+            select(definitions.c.namespace, definitions.c.name, definitions.c.version)
+            .where(definitions.c.namespace == NAMESPACE, definitions.c.name == name, IS_LIVE)
+            .order_by(definitions.c.version.desc())
+        )
+        if before_version is not None:
+            keys = keys.where(definitions.c.version < before_version)
+        return await self._answer(_definitions(keys, limit), _listed_definition, make)
+
+    async def declared_steps(
+        self,
+        participant: str,
+        after_name: str,
+        limit: int,
+        make: Callable[[Page[DeclaredStep]], _T],
+    ) -> _T:
+        """What a participant has declared last, by name; nothing if it never did."""
+        table = declared_steps
+        keys = (
+            select(table.c.participant, table.c.name)
+            .where(table.c.participant == participant, table.c.name > after_name)
+            .order_by(table.c.name)
+        )
+        columns = [table.c.name, table.c.version, shown(table.c.spec).label("spec")]
+        return await self._answer(bounded(keys, table, [table.c.spec], columns, limit), _declared_step, make)
+
+    async def _answer(
+        self, query: Select[Any], item: Callable[[Row[Any]], _Item], make: Callable[[Page[_Item]], _T]
+    ) -> _T:
+        async def read() -> Sequence[Row[Any]]:
+            async with self._database.connection() as connection:
+                rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
+                return rows
+
+        return await self._turns.run(read, lambda rows: make(page_of(rows, list(map(item, rows)))))
+
+
+def _declared_step(row: Row[Any]) -> DeclaredStep:
+    spec = {"name": row.name} if row.spec is None else orjson.loads(row.spec)
+    return DeclaredStep(row.name, row.version, spec)
+
+
+def _definitions(keys: Select[Any], limit: int) -> Select[Any]:
+    columns = [*_OF_DEFINITION, shown(definitions.c.spec).label("spec"), IS_DEFAULT]
+    return bounded(keys, definitions, [definitions.c.spec], columns, limit)
+
+
+def _listed_saga(row: Row[Any]) -> SagaRecord:
+    is_omitted = row.has_input and row.input is None
+    return record_of(row, None if row.input is None else orjson.loads(row.input), is_input_omitted=is_omitted)
+
+
+def _listed_definition(row: Row[Any]) -> RegisteredDefinition:
+    spec = {"name": row.name} if row.spec is None else orjson.loads(row.spec)
+    return RegisteredDefinition(
+        row.name, row.version, row.digest, spec, row.registered_at, row.deprecated, row.is_default
+    )
