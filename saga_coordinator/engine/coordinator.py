@@ -413,6 +413,8 @@ class Coordinator:
             await self._children.tell_parent(run)
         except SagaError as error:
             _log.info("parent_not_told", saga_id=run.saga_id, reason=f"it will ask: {error}")
+        except Exception:  # noqa: BLE001 - such as a commit of the parent's that was refused: it will ask
+            _log.exception("parent_not_told", saga_id=run.saga_id)
 
     async def _deliver(self, saga_id: str, asked: Asked) -> Answer:
         """Has something decided by whoever may: here if the saga is or can be ours or is settled, else by its owner."""

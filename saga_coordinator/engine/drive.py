@@ -181,6 +181,9 @@ class Drive:
         except (OwnershipLost, Unavailable) as error:
             _log.info("not_put_to_rest", saga_id=run.saga_id, reason=str(error))
             self.on_lost()
+        except Exception:  # noqa: BLE001 - such as a commit that was refused: have it tried again later
+            _log.exception("saga_stuck", saga_id=run.saga_id)
+            self.stuck.append(run.saga_id)
         self.drop(run)
 
     def _perform(self, run: Run, advanced: Advanced) -> None:

@@ -118,11 +118,18 @@ def is_outage(error: BaseException | None) -> bool:
         return True
     if isinstance(error, DBAPIError):
         return error.connection_invalidated or is_outage(error.orig)
+    if has_ended_the_session(error):
+        return True
     if isinstance(error, _LIMITS):
         return False
     # OperationalError covers lost connections, shutdown, a full disk, too many connections, serialization failures and
     # deadlocks: all of them pass. A primary that has become a standby is read-only until somebody points us elsewhere.
     return is_useless_after(error) or isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+
+
+def has_ended_the_session(error: BaseException | None) -> bool:
+    """Whether Postgres gave up the session or itself, whatever for: what was on its way may have been committed or not."""
+    return isinstance(error, psycopg.Error) and error.diag.severity_nonlocalized in {"FATAL", "PANIC"}
 
 
 def is_useless_after(error: BaseException | None) -> bool:

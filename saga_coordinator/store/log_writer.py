@@ -54,6 +54,25 @@ async def plan_by_keys(connection: psycopg.AsyncConnection, backend_pid: int) ->
     await psycopg.AsyncRawCursor(connection).execute(_SETTINGS, (backend_pid,))
 
 
+def the_only_result(results: Sequence[PGresult], expected: ExecStatus) -> PGresult:
+    """What one statement gave, once everything that Postgres said of it is known to be good.
+
+    Postgres says what a statement gave before it commits, so a COMMIT that fails is a second result behind a good one: a deferred
+    constraint, a serialization failure, a disk that is full when the log of the database is to be flushed.
+
+    Raises:
+        psycopg.Error: of the first result that is an error; InterfaceError, an outage, for an answer that makes no sense, since
+            nobody knows then what was committed.
+    """
+    for result in results:
+        if result.status == ExecStatus.FATAL_ERROR:
+            raise errors.error_from_result(result)
+    if [result.status for result in results] != [expected]:
+        said = ", ".join(ExecStatus(result.status).name for result in results) or "nothing"
+        raise psycopg.InterfaceError(f"the database answered {said} instead of {expected.name}")
+    return results[0]
+
+
 class PostgresLogSession:
     """`journal.LogSession` on one connection."""
 
@@ -94,20 +113,18 @@ class PostgresLogSession:
         libpq = self._connection.pgconn
         if self._prepares and not self._is_prepared:
             libpq.send_prepare(_APPEND_NAME, _APPEND)
-            await self._answer()
+            await self._answer(ExecStatus.COMMAND_OK)
             self._is_prepared = True
         if self._prepares:
             libpq.send_query_prepared(_APPEND_NAME, parameters)
         else:
             libpq.send_query_params(_APPEND, parameters)
-        return (await self._answer()).get_value(0, 0)
+        return (await self._answer(ExecStatus.TUPLES_OK)).get_value(0, 0)
 
-    async def _answer(self) -> PGresult:
+    async def _answer(self, expected: ExecStatus) -> PGresult:
         """To what was sent last. Raises psycopg.Error."""
-        answer: PGresult = (await self._connection.wait(execute(self._connection.pgconn)))[0]
-        if answer.status == ExecStatus.FATAL_ERROR:
-            raise errors.error_from_result(answer)
-        return answer
+        results = await self._connection.wait(execute(self._connection.pgconn))
+        return the_only_result(results, expected)
 
     async def _execute(self, statement: str, parameters: tuple[Any, ...]) -> None:
         await self._translated(self._cursor.execute(statement, parameters, prepare=self._prepares))
