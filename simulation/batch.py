@@ -20,6 +20,7 @@ from saga_coordinator.participants import forwarding, gates, workers
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 from saga_coordinator.store import journal
+from simulation.commits import CommitRefused, FailingCommits
 from simulation.database import EPOCH, Rates, Row, SimulatedDatabase, register
 from simulation.definitions import Focus, random_definition
 from simulation.history import Call, History, Start
@@ -86,7 +87,8 @@ def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH, focus: Focus = _EVERYTHIN
     random.seed(seed)  # the journal's pauses
     history = History()
     loop = SimulatedLoop(random.Random(dice.random()), is_fifo=dice.random() < 0.5)
-    database = SimulatedDatabase(loop, random.Random(dice.random()), history.faults)
+    commits = FailingCommits(random.Random(f"{seed} commits"), history.faults)
+    database = SimulatedDatabase(loop, random.Random(dice.random()), history.faults, commits)
     database.on_impossible = history.defects.append
     clients = Clients(loop, random.Random(dice.random()), database, history)
     visitors = Visitors(loop, random.Random(dice.random()), database, history, clients)
@@ -280,7 +282,7 @@ def _begin(clients: Clients, start: Start, is_patient: bool, body: int) -> None:
 
 
 class _Log:
-    """Nothing is printed; what would be logged with a traceback is a defect."""
+    """Nothing is printed; what would be logged with a traceback is a defect, unless the database gave reason for it."""
 
     def __init__(self, defects: list[str]) -> None:
         self._defects = defects
@@ -291,12 +293,13 @@ class _Log:
     debug = warning = info
 
     def error(self, event: str, exc_info: Any = None, **bound: Any) -> None:
-        if isinstance(exc_info, BaseException):
+        if isinstance(exc_info, BaseException) and not isinstance(exc_info, CommitRefused):
             self._defects.append(f"{event} {bound or ''}: {exc_info!r}")
 
     def exception(self, event: str, exc_info: Any = True, **bound: Any) -> None:
         error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
-        self._defects.append(f"{event} {bound or ''}: {error!r}")
+        if not isinstance(error, CommitRefused):
+            self._defects.append(f"{event} {bound or ''}: {error!r}")
 
 
 @contextmanager

@@ -33,6 +33,7 @@ from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import Append, Conflict, Move
 from saga_coordinator.store.ownership import Claim
 from saga_coordinator.store.requests import Request
+from simulation.commits import CommitFailed, CommitRefused, FailingCommits
 from simulation.loop import SimulatedLoop, node_of_context
 
 _T = TypeVar("_T")
@@ -103,7 +104,9 @@ class Rates:
 class SimulatedDatabase:
     """The tables, the clock and the faults. `is_down` and `is_full` are switched from outside."""
 
-    def __init__(self, loop: SimulatedLoop, dice: random.Random, faults: Counter[str]) -> None:
+    def __init__(
+        self, loop: SimulatedLoop, dice: random.Random, faults: Counter[str], commits: FailingCommits
+    ) -> None:
         self.loop = loop
         self.rates = Rates()
         self.is_down = False
@@ -131,6 +134,7 @@ class SimulatedDatabase:
         """Is told of each commit by a journal, while its answer is still on the way."""
         self.on_impossible: Callable[[str], None] = lambda what: None
         self.faults = faults
+        self.commits = commits
         self._dice = dice
 
     @property
@@ -184,7 +188,7 @@ class SimulatedDatabase:
         try:
             result = statement()
         except Exception as error:  # noqa: BLE001 - it travels to the one who asked
-            if not isinstance(error, Conflict | NotFound):
+            if not isinstance(error, Conflict | NotFound | CommitFailed | CommitRefused):
                 self.on_impossible(f"{type(error).__name__}: {error}")
             if back is not None:
                 self.loop.later(back, _raise, answered, error)
@@ -212,6 +216,7 @@ class SimulatedDatabase:
                 lengths[append.saga_id] = append.sequence + len(append.entries) - 1
         recorded = [self._encode(append, coordinator_id) for append in appends]
         moves = [(append, self._moved(append, coordinator_id)) for append in appends]
+        self.commits.commit()
         for append, row in moves:
             if append.start is not None:
                 self.start_keys[append.start.start_key] = (append.saga_id, append.start.request_digest)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
@@ -33,9 +34,11 @@ from saga_coordinator.saga.outcome import Refused, Succeeded, Unknown
 from saga_coordinator.saga.state import EffectKnown, StepState
 from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 from saga_coordinator.store.journal import Journal
+from simulation.commits import CommitFailed
 from simulation.database import SimulatedDatabase
 from simulation.loop import node_of_context
 from simulation.mutant import Patches, mutant
+from simulation.stores import LogSession
 
 # The order and the moment of what is undone.
 
@@ -324,6 +327,20 @@ def never_spends_its_attempts() -> Patches:
         return replace(after, failures=0) if isinstance(entry, AttemptUnknown) else after
 
     yield state, "_moved", forgive
+
+
+# What is written.
+
+
+@mutant("P1", "P6", "P7")
+def takes_a_failed_commit_for_success() -> Patches:
+    write = LogSession.write
+
+    async def hopeful(self: LogSession, appends: Any) -> None:
+        with suppress(CommitFailed):
+            await write(self, appends)
+
+    yield LogSession, "write", hopeful
 
 
 # What clients are told.

@@ -394,6 +394,7 @@ class Nemesis:
         self._end_outage()
         self._end_disk_full()
         self._database.rates = Rates()
+        self._database.commits.heal()
         self._database.cut_off.clear()
         self._participants.sick.clear()
         self._participants.mute.clear()

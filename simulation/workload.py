@@ -16,6 +16,7 @@ from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow, Unavailable
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import HeartbeatReceived, OutcomeReported
+from simulation.commits import CommitRefused
 from simulation.database import SimulatedDatabase
 from simulation.evidence import FINAL
 from simulation.history import AttemptKey, Beat, Cancel, History, Report, Start, StartAnswer
@@ -210,6 +211,8 @@ class _Question:
     async def _run(self, coordinator: Coordinator, number: int) -> None:
         try:
             answer: Any = await self._ask(coordinator)
+        except CommitRefused as error:  # INTERNAL, to them: they ask again
+            answer = Unavailable(str(error))
         except Exception as error:  # noqa: BLE001 - the answer is whatever it is
             answer = error
         self._loop.later(0.0005 + 0.001 * self._dice.random(), self._hear, answer, number)

@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 
+from torture import commits
 from torture.crashing import CRASHED
 from torture.plan import Births, Fault, Kind, faults
 from torture.processes import Coordinator, Participant, World, end, is_serving, lines_of
@@ -38,6 +39,7 @@ class Nemesis:
         self._harm: set[asyncio.Task[None]] = set()
         self._watching: set[asyncio.Task[None]] = set()
         self._postgres_back_at = 0.0
+        self._are_commits_failing = False
         self._is_over = False
         self._history = (world.folder / "faults.jsonl").open("a", encoding="utf-8")
         self.counts: Counter[str] = Counter()
@@ -103,6 +105,8 @@ class Nemesis:
                 return self._may_trouble(coordinator, fault.size)
             case Kind.POSTGRES_FAST | Kind.POSTGRES_IMMEDIATE:
                 return time.monotonic() > self._postgres_back_at
+            case Kind.COMMITS_FAIL:
+                return not self._are_commits_failing
             case Kind.KILL_PARTICIPANT | Kind.STOP_PARTICIPANT | Kind.FLAP_PARTICIPANT:
                 return participant.popen is not None and participant.popen.poll() is None
             case Kind.DATABASE_DELAY | Kind.DATABASE_HOLE:
@@ -149,6 +153,8 @@ class Nemesis:
             case Kind.POSTGRES_FAST | Kind.POSTGRES_IMMEDIATE:
                 is_fast = fault.kind is Kind.POSTGRES_FAST
                 await self._restart_postgres(is_fast=is_fast, away=2 * fault.seconds**2)
+            case Kind.COMMITS_FAIL:
+                await self._fail_commits(fault.size, 0.2 + 3 * fault.seconds)
             case Kind.DATABASE_CUT | Kind.DATABASE_DELAY | Kind.DATABASE_HOLE | Kind.DATABASE_ANSWER_LOST:
                 await self._harm_database(coordinator, fault)
             case _:
@@ -200,6 +206,19 @@ class Nemesis:
         await asyncio.to_thread(postgres.start)
         outage[1] = time.time()
         self._postgres_back_at = time.monotonic() + POSTGRES_PAUSE_SECONDS
+
+    async def _fail_commits(self, size: float, seconds: float) -> None:
+        """Some of all coordinators' commits fail for so long; none does any more once Postgres has heard that it is over."""
+        url = self._world.database_url
+        self._are_commits_failing = True
+        outage = [time.time(), float("inf")]
+        self._world.outages.append(outage)
+        if await asyncio.to_thread(commits.begin, url, size):
+            await asyncio.sleep(seconds)
+        while not await asyncio.to_thread(commits.end, url):  # noqa: ASYNC110  # Postgres tells nobody that it is back
+            await asyncio.sleep(5 * SUPERVISION_SECONDS)
+        outage[1] = time.time()
+        self._are_commits_failing = False
 
     async def _supervise(self) -> None:
         """Notices who has ended, and starts another in its place, at once or after a while."""

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     FLAP_PARTICIPANT = "a participant is unavailable"
     POSTGRES_FAST = "Postgres restarts, fast"
     POSTGRES_IMMEDIATE = "Postgres restarts, immediate"
+    COMMITS_FAIL = "commits in Postgres fail"
     DATABASE_CUT = "connections to Postgres are cut"
     DATABASE_DELAY = "connections to Postgres are slow"
     DATABASE_HOLE = "connections to Postgres are silent"
@@ -38,6 +39,7 @@ WEIGHTS: dict[Kind, int] = {
     Kind.FLAP_PARTICIPANT: 5,
     Kind.POSTGRES_FAST: 2,
     Kind.POSTGRES_IMMEDIATE: 2,
+    Kind.COMMITS_FAIL: 4,
     Kind.DATABASE_CUT: 6,
     Kind.DATABASE_DELAY: 4,
     Kind.DATABASE_HOLE: 4,

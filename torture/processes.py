@@ -25,7 +25,7 @@ from sqlalchemy import make_url
 
 from saga_coordinator.store import schema
 from saga_coordinator.store.embedded import EmbeddedPostgres
-from torture import definitions
+from torture import commits, definitions
 from torture.crashing import CRASHED
 from torture.proxy import HOST, Proxy
 
@@ -327,6 +327,7 @@ class World:
         """Starts everything, or only the first `coordinators`; returns when they serve and know the definitions."""
         await asyncio.to_thread(self.postgres.start)
         await asyncio.to_thread(schema.upgrade, self.database_url)
+        await asyncio.to_thread(commits.prepare, self.database_url)
         for participant in self.participants.values():
             self.start_participant(participant)
         started = self.coordinators[:coordinators]
