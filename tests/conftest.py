@@ -23,6 +23,8 @@ from saga_coordinator.store.embedded import EmbeddedPostgres
 # Read when gRPC is imported. Its handlers of forks abort or hang some of the children that are to become another user's program.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
+pytest_plugins = ["tests.time_limits"]
+
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
 hypothesis.configuration.set_hypothesis_home_dir(CACHE / "hypothesis")
 
