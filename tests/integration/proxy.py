@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 
 from sqlalchemy import make_url
+
+from tests.integration.listening import Listening
 
 _CHUNK = 65536
 _READY = b"Z\0\0\0\5"
@@ -17,9 +20,7 @@ class Proxy:
 
     def __init__(self, dsn: str) -> None:
         self._target = make_url(dsn)
-        self._server: asyncio.Server | None = None
-        self._port = 0
-        self._connections: set[asyncio.Task[None]] = set()
+        self._listening = Listening(self._forward)
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._must_cut: Callable[[bytes], bool] | None = None
@@ -28,26 +29,20 @@ class Proxy:
         """How often Postgres has said that it is ready for the next question: once in a round trip."""
 
     @property
-    def dsn(self) -> str:
-        return self._target.set(host="127.0.0.1", port=self._port).render_as_string(hide_password=False)
+    def port(self) -> int:
+        return self._listening.port
 
-    async def open(self) -> None:
+    @property
+    def dsn(self) -> str:
+        return self._target.set(host="127.0.0.1", port=self.port).render_as_string(hide_password=False)
+
+    def open(self) -> None:
         """Accepts connections, at the same port as before."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
-        self._port = self._server.sockets[0].getsockname()[1]
+        self._listening.open()
 
     async def shut(self) -> None:
         """Refuses connections and cuts those there are, as a database that was stopped does."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        for _ in range(3):
-            await asyncio.sleep(
-                0
-            )  # what has just been accepted is served, and so known, a few turns of the loop later
-        for connection in tuple(self._connections):
-            connection.cancel()
-        await asyncio.gather(*self._connections, return_exceptions=True)
+        await self._listening.shut()
 
     def freeze(self) -> None:
         """Passes nothing on any more, and says so to nobody, as a database that hangs does."""
@@ -67,8 +62,7 @@ class Proxy:
         def see(answer: bytes) -> bool:
             if not is_the_one(answer):
                 return False
-            assert self._server is not None
-            self._server.close()
+            self._listening.refuse()
             seen.set()
             return True
 
@@ -76,50 +70,34 @@ class Proxy:
         await seen.wait()
         await self.shut()
 
-    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Not a coroutine, so that a connection that is cut before anything is forwarded is known and closed, too."""
+    async def _forward(self, near: socket.socket) -> None:
+        with suppress(OSError), socket.socket() as far:
+            far.setblocking(False)
+            far.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await asyncio.get_running_loop().sock_connect(far, (self._target.host, self._target.port))
+            ways = (
+                asyncio.create_task(self._pass_on(near, far, is_answer=False)),
+                asyncio.create_task(self._pass_on(far, near, is_answer=True)),
+            )
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
 
-        def end(forwarding: asyncio.Task[None]) -> None:
-            self._connections.discard(forwarding)
-            writer.transport.abort()
-
-        forwarding = asyncio.create_task(self._forward(reader, writer))
-        self._connections.add(forwarding)
-        forwarding.add_done_callback(end)
-
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host, port = self._target.host, self._target.port
-        try:
-            far_reader, far_writer = await asyncio.open_connection(host, port)
-        except OSError:
-            return
-        ways = (
-            asyncio.create_task(self._pass_on(reader, far_writer, is_answer=False)),
-            asyncio.create_task(self._pass_on(far_reader, writer, is_answer=True)),
-        )
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            far_writer.transport.abort()
-            for way in ways:
-                way.cancel()
-            await asyncio.gather(*ways, return_exceptions=True)
-
-    async def _pass_on(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_answer: bool
-    ) -> None:
+    async def _pass_on(self, source: socket.socket, target: socket.socket, *, is_answer: bool) -> None:
+        loop = asyncio.get_running_loop()
         with suppress(OSError):
-            while chunk := await reader.read(
-                _CHUNK
-            ):  # an answer of Postgres's is one chunk, unless it is long
+            # An answer of Postgres's is one chunk, unless it is long.
+            while chunk := await loop.sock_recv(source, _CHUNK):
                 await self._flowing.wait()
                 self.answers += is_answer and chunk.count(_READY)
                 if is_answer and self._must_cut is not None and self._must_cut(chunk):
                     self._must_cut = None
                     self.cuts += 1
                     return
-                writer.write(chunk)
-                await writer.drain()
+                await loop.sock_sendall(target, chunk)
 
 
 def answers_append(answer: bytes) -> bool:
@@ -130,7 +108,7 @@ def answers_append(answer: bytes) -> bool:
 @asynccontextmanager
 async def proxy_to(dsn: str) -> AsyncIterator[Proxy]:
     proxy = Proxy(dsn)
-    await proxy.open()
+    proxy.open()
     try:
         yield proxy
     finally:

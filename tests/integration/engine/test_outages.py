@@ -46,7 +46,7 @@ async def test_p1_what_was_accepted_survives_an_outage_longer_than_the_lease(
     assert not participants.calls("charge")
     with pytest.raises(Unavailable):
         await engine.start()
-    await proxy.open()
+    proxy.open()
     for gate in gates.values():
         gate.open()
     for saga_id in sagas:
@@ -67,7 +67,7 @@ async def test_p1_a_start_in_doubt_is_driven_if_it_was_committed(
     await proxy.cut_and_shut_instead_of_answer(answers_append)
     with pytest.raises(Unavailable):
         await starting
-    await proxy.open()
+    proxy.open()
     await eventually(lambda: participants.calls("ship"), "the saga to be driven, though nobody asks")
     await eventually(lambda: engine.coordinator.is_accepting, "starts to be taken again")
     saga_id, is_new = await engine.coordinator.start_saga(request)
@@ -145,7 +145,7 @@ async def test_p1_an_outage_at_any_moment_loses_nothing(
             await proxy.shut()
         if outage % 3 == 0:
             await eventually(lambda: not engine.coordinator.is_accepting, "the outage to be noticed")
-        await proxy.open()
+        proxy.open()
     is_over = True
     await asyncio.gather(*clients)
     for saga_id in accepted:

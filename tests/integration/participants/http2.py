@@ -1,8 +1,11 @@
 """A participant that speaks HTTP/2 by hand (RFC 9113), to say what no gRPC library would let it say."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+
+from tests.integration.listening import Listening
 
 DATA, HEADERS, RST_STREAM, SETTINGS, PING, GOAWAY = 0x0, 0x1, 0x3, 0x4, 0x6, 0x7
 END_STREAM, ACK, END_HEADERS = 0x1, 0x1, 0x4
@@ -45,27 +48,23 @@ async def tcp_service(
     talk: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> AsyncIterator[str]:
     """Does `talk` on each connection, then closes it; yields the target."""
-    talks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        talks[task] = writer
+    async def serve(connection: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=connection)
         try:
-            await talk(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the client has gone
+            with suppress(asyncio.IncompleteReadError, ConnectionError):  # the client has gone
+                await talk(reader, writer)
+                writer.close()
+                await writer.wait_closed()
         finally:
-            writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for writer in talks.values():
             writer.transport.abort()
-        await asyncio.gather(*talks)
+
+    listening = Listening(serve)
+    listening.open()
+    try:
+        yield f"127.0.0.1:{listening.port}"
+    finally:
+        await listening.shut()
 
 
 def http2_service(

@@ -55,7 +55,7 @@ async def test_what_is_accepted_waits_for_the_database_and_what_is_not_is_refuse
     done, _ = await asyncio.wait([*waiting, late], timeout=0.3)
     assert not done
     assert not recovered.is_set()
-    await proxy.open()
+    proxy.open()
     await asyncio.gather(*waiting, late)
     assert recovered.is_set()
     assert journal.is_available
@@ -69,7 +69,7 @@ async def test_an_outage_ends_without_anything_to_write(journal: Journal, proxy:
     await proxy.shut()
     with pytest.raises(Unavailable):
         await journal.append(a_start(saga_id()))
-    await proxy.open()
+    proxy.open()
     await asyncio.wait_for(recovered.wait(), 10)
     assert journal.is_available
 
@@ -82,7 +82,7 @@ async def test_a_connection_lost_between_two_appends_is_nobodys_outage(
     await journal.append(a_start(saga_id()))
     for _ in range(3):
         await proxy.shut()
-        await proxy.open()
+        proxy.open()
         await journal.append(a_start(saga_id()))
     assert await query("SELECT count(*) FROM saga.sagas") == [(4,)]
     assert not outages
@@ -123,7 +123,7 @@ async def test_a_start_refused_in_doubt_may_stand_all_the_same(
     await proxy.cut_and_shut_instead_of_answer(answers_append)
     with pytest.raises(Unavailable):
         await starting
-    await proxy.open()
+    proxy.open()
     await eventually(lambda: journal.is_available, "the journal to recover")
     with pytest.raises(StartKeyTaken) as taken:
         await journal.append(a_start(saga_id(), key="order 7"))
@@ -155,7 +155,7 @@ async def test_p8_another_coordinators_entry_is_not_taken_for_ones_own(
     in_doubt = asyncio.create_task(journal.append(an_attempt(saga, 2)))
     await is_down(journal)
     await (await start_journal(THERE, database)).append(an_attempt(saga, 2))
-    await proxy.open()
+    proxy.open()
     with pytest.raises(OwnershipLost):
         await in_doubt
     assert await log_of(query, saga) == [(1, "saga_started", HERE), (2, "attempt_started", THERE)]
@@ -186,7 +186,7 @@ async def test_the_order_of_one_sagas_entries_survives_an_outage(
     for _ in range(3):
         await eventually(lambda: not journal._waiting or journal._failures == 0, "the journal to go on")
         await proxy.shut()
-        await proxy.open()
+        proxy.open()
     await lives
     misplaced = "SELECT count(*) FROM saga.log WHERE sequence > 1 AND attempt <> sequence"
     assert await query(misplaced) == [(0,)]
@@ -224,13 +224,13 @@ async def test_a_database_that_has_become_read_only_is_waited_out(
     name = psycopg.conninfo.conninfo_to_dict(database_dsn)["dbname"]
     await query(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     await proxy.shut()
-    await proxy.open()
+    proxy.open()
     waiting = asyncio.create_task(journal.append(an_attempt(saga, 2)))
     await is_down(journal)
     assert not waiting.done()
     await query(f"ALTER DATABASE {name} RESET default_transaction_read_only")
     await proxy.shut()
-    await proxy.open()
+    proxy.open()
     await waiting
 
 
