@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from saga_coordinator.api.convert import OPERATION_KINDS, SAGA_STATUSES
 from saga_coordinator.api.faults import Faults
 from saga_coordinator.engine.start import StartSaga
+from saga_coordinator.participants.not_before import duration_asked
 from saga_coordinator.participants.payload import PayloadError, from_value
 from saga_coordinator.participants.worker_stream import Greeting
 from saga_coordinator.pb.saga.v1 import (
@@ -158,9 +159,11 @@ def report_outcome(
         case "succeeded":
             outcome = Succeeded(faults.payload("succeeded", request.succeeded, payload_bytes_max))
         case "refused":
-            outcome = Refused(_cause(faults, "refused", request.refused, "FAILED_PRECONDITION"))
+            cause = _cause(faults, "refused", request.refused, "FAILED_PRECONDITION")
+            outcome = Refused(cause, retry_after_seconds=duration_asked(request.retry_after))
         case "unknown":
-            outcome = Unknown(_cause(faults, "unknown", request.unknown, "UNKNOWN"))
+            cause = _cause(faults, "unknown", request.unknown, "UNKNOWN")
+            outcome = Unknown(cause, duration_asked(request.retry_after))
         case _:
             faults.add(
                 "outcome",

@@ -122,10 +122,10 @@ def _encode_outcome(outcome: Outcome) -> dict[str, Any]:
     match outcome:
         case Succeeded(output):
             return {"outcome": "succeeded", "output": output}
-        case Refused(cause):
-            return {"outcome": "refused", "cause": asdict(cause)}
-        case Unknown(cause):
-            return {"outcome": "unknown", "cause": asdict(cause)}
+        case Refused(cause, retry_after_seconds=seconds):
+            return {"outcome": "refused", "cause": asdict(cause), "retry_after_seconds": seconds}
+        case Unknown(cause, seconds):
+            return {"outcome": "unknown", "cause": asdict(cause), "retry_after_seconds": seconds}
         case _:  # nobody reports that an operation is held
             return {"outcome": "pending"}
 
@@ -135,11 +135,16 @@ def _decode_outcome(body: dict[str, Any]) -> Outcome:
         case "succeeded":
             return Succeeded(body["output"])
         case "refused":
-            return Refused(Cause(**body["cause"]))
+            return Refused(Cause(**body["cause"]), retry_after_seconds=_pause(body))
         case "unknown":
-            return Unknown(Cause(**body["cause"]))
+            return Unknown(Cause(**body["cause"]), _pause(body))
         case _:
             return Pending()
+
+
+def _pause(body: dict[str, Any]) -> float:
+    """Coordinators of version 0.1.0 do not say it."""
+    return float(body.get("retry_after_seconds", 0.0))
 
 
 class Inbox:

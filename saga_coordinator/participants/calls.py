@@ -19,6 +19,7 @@ from saga_coordinator.participants.contract import (
 from saga_coordinator.participants.described import DescribedServices
 from saga_coordinator.participants.directory import Directory
 from saga_coordinator.participants.gates import Gates
+from saga_coordinator.participants.not_before import pause_asked
 from saga_coordinator.participants.payload import PayloadError
 from saga_coordinator.participants.plain_method import PlainMethods, outcome_told
 from saga_coordinator.participants.reflection import DESCRIPTORS_BYTES_MIN, Reflection
@@ -241,7 +242,7 @@ class Participants:
             return invalid_reply(
                 f"the reply is larger than the limit of {self._payload_bytes_max} bytes: {message}"
             )
-        return outcome_of_failure(code.name, message)
+        return outcome_of_failure(code.name, message, pause_asked(error.trailing_metadata()))
 
 
 def _unknown_participant(how_to_add: str) -> Unknown:

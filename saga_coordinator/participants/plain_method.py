@@ -25,6 +25,7 @@ from saga_coordinator.participants.contract import invalid_reply, metadata_of
 from saga_coordinator.participants.described import DescribedServices
 from saga_coordinator.participants.descriptors import Method, NotDescribed
 from saga_coordinator.participants.fit import CONVERSION_ERRORS, SPECIAL, misfits
+from saga_coordinator.participants.not_before import pause_asked
 from saga_coordinator.participants.payload import NESTING_MAX, PayloadError, check_size
 from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.identity import OperationKind, idempotency_key
@@ -37,12 +38,9 @@ from saga_coordinator.saga.outcome import (
     Succeeded,
     Unknown,
     clip,
-    outcome_of_failure,
 )
 
 OUTCOME_TRAILER = "saga-outcome"
-RETRY_AFTER_TRAILER = "saga-retry-after"
-RETRY_AFTER_SECONDS_MAX = 3600.0
 
 _READY = grpc.ChannelConnectivity.READY
 
@@ -209,12 +207,11 @@ def _check(payload: Any, room: int) -> None:
 
 
 def outcome_told(status: str, message: str, trailers: Trailers | None) -> Outcome | None:
-    """What the trailers say of an attempt that ended with the gRPC status of that name; None when they say nothing."""
-    said = {key: value for key, value in trailers or () if key in (OUTCOME_TRAILER, RETRY_AFTER_TRAILER)}
-    if not said:
-        return None
-    retry_after_seconds = _seconds(said.get(RETRY_AFTER_TRAILER))
-    match said.get(OUTCOME_TRAILER):
+    """What the trailer says of an attempt that ended with the gRPC status of that name; None when it says nothing."""
+    said = next((value for key, value in trailers or () if key == OUTCOME_TRAILER), None)
+    match said:
+        case None:
+            return None
         case "succeeded":
             return Succeeded()
         case "pending":
@@ -224,20 +221,9 @@ def outcome_told(status: str, message: str, trailers: Trailers | None) -> Outcom
             return Refused(Cause(status, said_why), is_explicit=True)
         case "retry":
             said_why = clip(message or f"to be tried again, by the trailer {OUTCOME_TRAILER}")
-            return Unknown(Cause(status, said_why), retry_after_seconds, is_explicit=True)
-        case None:
-            outcome = None if status == "OK" else outcome_of_failure(status, message)
-            return Unknown(outcome.cause, retry_after_seconds) if isinstance(outcome, Unknown) else outcome
+            return Unknown(Cause(status, said_why), pause_asked(trailers), is_explicit=True)
         case other:
             shown = other if isinstance(other, str) else repr(other)
             return invalid_reply(
                 f"the trailer {OUTCOME_TRAILER} is `{shown[:80]}`; it can be succeeded, refused, retry or pending"
             )
-
-
-def _seconds(trailer: str | bytes | None) -> float:
-    try:
-        seconds = float(trailer or 0)
-    except ValueError:
-        return 0.0
-    return min(seconds, RETRY_AFTER_SECONDS_MAX) if seconds > 0 else 0.0

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 from google.protobuf import struct_pb2
 
 from saga_coordinator.participants.contract import invalid_reply
+from saga_coordinator.participants.not_before import duration_asked
 from saga_coordinator.participants.payload import PayloadError, check_size, fill, from_value
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task, TaskOutcome
@@ -77,9 +79,10 @@ def outcome_of(message: TaskOutcome, payload_bytes_max: int) -> Outcome:
         case "succeeded":
             return _succeeded(message.succeeded, "succeeded", payload_bytes_max)
         case "refused":
-            return Refused(_cause(message.refused, "FAILED_PRECONDITION"))
+            pause = duration_asked(message.retry_after)
+            return Refused(_cause(message.refused, "FAILED_PRECONDITION"), retry_after_seconds=pause)
         case "unknown":
-            return Unknown(_cause(message.unknown, "UNKNOWN"))
+            return Unknown(_cause(message.unknown, "UNKNOWN"), duration_asked(message.retry_after))
         case "pending":
             return Pending()
         case "returned":
@@ -108,15 +111,22 @@ def outcome_message(outcome: Outcome) -> TaskOutcome:
             output
         ):  # coordinators of an earlier version know no `success`; a null is written out here
             fill(message.succeeded, output)
-        case Refused(cause):
+        case Refused(cause, retry_after_seconds=seconds):
             message.refused.CopyFrom(_cause_message(cause))
-        case Unknown(cause):
+            _fill_pause(message, seconds)
+        case Unknown(cause, seconds):
             message.unknown.CopyFrom(_cause_message(cause))
+            _fill_pause(message, seconds)
         case Pending():
             message.pending.SetInParent()
         case Held():
             message.returned.SetInParent()
     return message
+
+
+def _fill_pause(message: TaskOutcome, seconds: float) -> None:
+    if seconds:
+        message.retry_after.FromTimedelta(timedelta(seconds=seconds))
 
 
 def _cause(cause: saga_pb2.Cause, default_code: str) -> Cause:

@@ -65,10 +65,14 @@ class Succeeded:
 
 @immutable
 class Refused:
-    """The participant decided no; this attempt had no effect. `is_explicit`: it said so in words that no status can mean."""
+    """The participant decided no; this attempt had no effect. `is_explicit`: it said so in words that no status can mean.
+
+    `retry_after_seconds` counts where a definition takes the status for UNKNOWN.
+    """
 
     cause: Cause
     is_explicit: bool = False
+    retry_after_seconds: float = 0.0
 
 
 @immutable
@@ -118,10 +122,12 @@ _DECISIVE_REFUSALS = frozenset({"FAILED_PRECONDITION", "OK"})
 """Of a status method; OK is what a refusal by trailer has."""
 
 
-def outcome_of_failure(status: str, message: str) -> Refused | Unknown:
+def outcome_of_failure(status: str, message: str, retry_after_seconds: float = 0.0) -> Refused | Unknown:
     """The outcome of a call that ended with the gRPC status named `status` (never OK)."""
     cause = Cause(status, clip(message))
-    return Refused(cause) if status in REFUSING_STATUSES else Unknown(cause)
+    if status in REFUSING_STATUSES:
+        return Refused(cause, retry_after_seconds=retry_after_seconds)
+    return Unknown(cause, retry_after_seconds)
 
 
 def is_decisive_status(outcome: Outcome) -> bool:
@@ -144,7 +150,11 @@ def reclassified(outcome: Outcome, outcomes: Mapping[str, OutcomeKind]) -> Outco
         case OutcomeKind.REFUSED:
             return Refused(outcome.cause)
         case OutcomeKind.UNKNOWN:
-            return outcome if isinstance(outcome, Unknown) else Unknown(outcome.cause)
+            return (
+                outcome
+                if isinstance(outcome, Unknown)
+                else Unknown(outcome.cause, outcome.retry_after_seconds)
+            )
         case None:
             return outcome
 

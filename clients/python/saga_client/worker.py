@@ -30,6 +30,7 @@ import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from functools import cached_property
 from inspect import iscoroutinefunction
 from typing import Any
@@ -57,6 +58,15 @@ class Refused(Exception):
 
     def __init__(self, message: str, code: str = "FAILED_PRECONDITION") -> None:
         self.code = code
+        super().__init__(message)
+
+
+class Retry(Exception):
+    """Not known, or not now: the task is attempted again with the same key, after at least `after_seconds`."""
+
+    def __init__(self, message: str, after_seconds: float = 0.0, code: str = "UNAVAILABLE") -> None:
+        self.code = code
+        self.after_seconds = after_seconds
         super().__init__(message)
 
 
@@ -238,6 +248,9 @@ class Worker:
             _to_value(outcome.success.output, output)
         except Refused as refused:
             outcome.refused.code, outcome.refused.message = refused.code, str(refused)
+        except Retry as retry:
+            outcome.unknown.code, outcome.unknown.message = retry.code, str(retry)
+            outcome.retry_after.FromTimedelta(timedelta(seconds=retry.after_seconds))
         except Pending:
             outcome.pending.SetInParent()
         except asyncio.CancelledError:

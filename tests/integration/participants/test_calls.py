@@ -8,6 +8,10 @@ from urllib.parse import quote
 
 import grpc
 import pytest
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 
 from saga_coordinator import __version__
 from saga_coordinator.participants.payload import NESTING_MAX, from_value
@@ -25,6 +29,11 @@ from saga_coordinator.saga.outcome import (
     Unknown,
 )
 from tests.integration.participants.services import Connect, Context, Received, Serve, invoke, output
+
+_retry_info = AnyMessage()
+_retry_info.Pack(RetryInfo(retry_delay=Duration(seconds=2)))
+QUOTA = Status(code=8, message="quota", details=[_retry_info]).SerializeToString()
+"""The details of a status that says when to come again."""
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 SAGA_ID = "0198c2aa-1111-7222-8333-444455556666"
@@ -64,6 +73,21 @@ async def test_a_compensation_says_what_it_undoes_and_why(
     assert request.failure == CauseMessage(
         code="FAILED_PRECONDITION", message="card declined", step="charge", requested_by="somebody"
     )
+
+
+@pytest.mark.parametrize(
+    "trailer",
+    [("saga-retry-after", "2"), ("grpc-retry-pushback-ms", "2000"), ("grpc-status-details-bin", QUOTA)],
+)
+async def test_a_rest_may_be_asked_for_in_each_way_of_grpc(
+    serve: Serve, connect: Connect, trailer: tuple[str, str | bytes]
+) -> None:
+    async def busy(request: Any, context: Context) -> Any:
+        context.set_trailing_metadata((trailer,))
+        await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "quota")
+
+    outcome = await connect(inventory=await serve(busy)).invoke(invoke())
+    assert outcome == Unknown(Cause("RESOURCE_EXHAUSTED", "quota"), 2.0)
 
 
 async def test_metadata_and_deadline_accompany_each_call(

@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from saga_client.v1 import worker_service_pb2 as pb
 from saga_client.v1 import worker_service_pb2_grpc as pb_grpc
-from saga_client.worker import Refused, Task, Worker
+from saga_client.worker import Refused, Retry, Task, Worker
 
 PATIENCE_SECONDS = 20.0
 
@@ -84,6 +84,10 @@ async def worker(coordinator: Coordinator) -> AsyncIterator[Worker]:
     async def refuse(task: Task) -> None:
         raise Refused("no", "NOT_FOUND")
 
+    @connected.method("rest")
+    async def rest(task: Task) -> None:
+        raise Retry("too many at once", after_seconds=2.5, code="RESOURCE_EXHAUSTED")
+
     @connected.method("misbehave")
     async def misbehave(task: Task) -> Any:
         return {"not JSON": object()}
@@ -104,7 +108,7 @@ def a_task(method: str, **more: Any) -> pb.WorkResponse:
 async def test_it_greets_and_sends_signs_of_life(coordinator: Coordinator, worker: Worker) -> None:
     hello = (await coordinator.next_heard()).hello
     assert (hello.participant, hello.worker_id, hello.version, hello.credits) == ("shop", "the first", "7", 3)
-    assert list(hello.methods) == ["block", "double", "hang", "misbehave", "refuse"]
+    assert list(hello.methods) == ["block", "double", "hang", "misbehave", "refuse", "rest"]
     for _ in range(3):
         assert (await coordinator.next_heard()).heartbeat
 
@@ -127,6 +131,13 @@ async def test_what_handlers_return_and_raise_are_outcomes(coordinator: Coordina
     ]
     coordinator.to_say.put_nowait(a_task("refuse"))
     assert (await coordinator.next_outcome()).refused.code == "NOT_FOUND"
+
+
+async def test_a_handler_may_ask_for_a_rest(coordinator: Coordinator, worker: Worker) -> None:
+    coordinator.to_say.put_nowait(a_task("rest"))
+    outcome = await coordinator.next_outcome()
+    assert (outcome.unknown.code, outcome.unknown.message) == ("RESOURCE_EXHAUSTED", "too many at once")
+    assert outcome.retry_after == Duration(seconds=2, nanos=500_000_000)
 
 
 async def test_success_is_told_in_the_old_way_to_a_coordinator_that_knows_no_other(

@@ -456,6 +456,7 @@ class ReportOutcomeRequest(_message.Message):
     SUCCEEDED_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
     UNKNOWN_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     """Give these three, or `token` alone."""
@@ -484,6 +485,10 @@ class ReportOutcomeRequest(_message.Message):
     def unknown(self) -> _saga_pb2.Cause:
         """It cannot say; the operation is attempted again under its retry policy."""
 
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """Beside `unknown`, and `refused` where the definition takes that for unknown: not again before so long from now, at most an hour."""
+
     def __init__(
         self,
         *,
@@ -494,11 +499,12 @@ class ReportOutcomeRequest(_message.Message):
         succeeded: _struct_pb2.Value | None = ...,
         refused: _saga_pb2.Cause | None = ...,
         unknown: _saga_pb2.Cause | None = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
         token: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "refused", b"refused", "succeeded", b"succeeded", "success", b"success", "unknown", b"unknown"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "refused", b"refused", "retry_after", b"retry_after", "succeeded", b"succeeded", "success", b"success", "unknown", b"unknown"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation", "outcome", b"outcome", "refused", b"refused", "saga_id", b"saga_id", "step", b"step", "succeeded", b"succeeded", "success", b"success", "token", b"token", "unknown", b"unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["operation", b"operation", "outcome", b"outcome", "refused", b"refused", "retry_after", b"retry_after", "saga_id", b"saga_id", "step", b"step", "succeeded", b"succeeded", "success", b"success", "token", b"token", "unknown", b"unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["success", "succeeded", "refused", "unknown"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015

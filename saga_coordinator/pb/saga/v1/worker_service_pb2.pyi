@@ -481,6 +481,7 @@ class TaskOutcome(_message.Message):
     UNKNOWN_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
     RETURNED_FIELD_NUMBER: _builtins.int
+    RETRY_AFTER_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
     @_builtins.property
     def success(self) -> _saga_pb2.Success:
@@ -508,6 +509,10 @@ class TaskOutcome(_message.Message):
     def returned(self) -> Global___TaskOutcome.Returned:
         """Not begun: handed to another worker, without counting as an attempt that may have had an effect."""
 
+    @_builtins.property
+    def retry_after(self) -> _duration_pb2.Duration:
+        """Beside `unknown`, and `refused` where the definition takes that for unknown: not again before so long from now, at most an hour."""
+
     def __init__(
         self,
         *,
@@ -518,10 +523,11 @@ class TaskOutcome(_message.Message):
         unknown: _saga_pb2.Cause | None = ...,
         pending: Global___TaskOutcome.Pending | None = ...,
         returned: Global___TaskOutcome.Returned | None = ...,
+        retry_after: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "pending", b"pending", "refused", b"refused", "returned", b"returned", "succeeded", b"succeeded", "success", b"success", "unknown", b"unknown"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "pending", b"pending", "refused", b"refused", "retry_after", b"retry_after", "returned", b"returned", "succeeded", b"succeeded", "success", b"success", "unknown", b"unknown"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "pending", b"pending", "refused", b"refused", "returned", b"returned", "succeeded", b"succeeded", "success", b"success", "task_id", b"task_id", "unknown", b"unknown"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcome", b"outcome", "pending", b"pending", "refused", b"refused", "retry_after", b"retry_after", "returned", b"returned", "succeeded", b"succeeded", "success", b"success", "task_id", b"task_id", "unknown", b"unknown"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["success", "succeeded", "refused", "unknown", "pending", "returned"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
