@@ -20,7 +20,7 @@ def details(*messages: Message) -> bytes:
         packed = AnyMessage()
         packed.Pack(message)
         status.details.append(packed)
-    return status.SerializeToString()
+    return bytes(status.SerializeToString())
 
 
 def retry_in(seconds: int, nanos: int = 0) -> RetryInfo:
