@@ -15,6 +15,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 
 from saga_coordinator import __version__, telemetry
 from saga_coordinator.api.definition_service import DefinitionService
@@ -27,6 +28,7 @@ from saga_coordinator.config import Settings, masked_url
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.engine.stores import Stores
+from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.directory import Directory
 from saga_coordinator.participants.forwarding import Peers
@@ -95,8 +97,9 @@ async def _serve(app: App, announce: Announce | None, *, ends_with_terminal: boo
         loop.add_signal_handler(signal.SIGHUP, _hang_up, stopping)
     else:
         loop.add_signal_handler(signal.SIGHUP, app.reload_participants)
-    starting = asyncio.ensure_future(app.start())
-    stopped = asyncio.ensure_future(stopping.wait())
+    background = Background()
+    starting = background.begin("start", app.start())
+    stopped = background.begin("stop", stopping.wait())
     try:
         await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
@@ -106,9 +109,7 @@ async def _serve(app: App, announce: Announce | None, *, ends_with_terminal: boo
                 announce(addresses)
             await stopped
     finally:
-        for task in (starting, stopped):
-            task.cancel()
-        await asyncio.gather(starting, stopped, return_exceptions=True)
+        await background.stop(None)
         await _stop_after(sys.exception(), app)
     log.info("stopped")
 
@@ -159,7 +160,7 @@ class App:
         self._peer_server: PeerServer | None = None
         self._coordinator: Coordinator | None = None
         self._server: Server | None = None
-        self._reloading: asyncio.Task[None] | None = None
+        self._reloading = Background()
 
     async def start(self) -> tuple[str, ...]:
         """Returns the addresses that it serves.
@@ -227,7 +228,7 @@ class App:
                 payload_bytes_max=settings.payload_bytes_max,
             ),
             DirectoryService(live, participants),
-            is_ready=lambda: coordinator.is_accepting,
+            problems=lambda: chain(coordinator.problems, live.problems, workers.problems),
         )
         log.info(
             "serving",
@@ -256,8 +257,7 @@ class App:
     async def stop(self) -> None:
         """Takes no more work, lets what is under way end within the grace, commits it, and lets go of everything."""
         grace = self._settings.grace_seconds
-        if self._reloading is not None:
-            await asyncio.gather(self._reloading, return_exceptions=True)
+        await self._reloading.stop()
         ending = []
         if self._server is not None:
             ending.append(self._server.stop(grace))
@@ -282,7 +282,7 @@ class App:
 
     def reload_participants(self) -> None:
         """Reads the participants file again, soon; a faulty one is logged, and the one before stays in use."""
-        self._reloading = asyncio.ensure_future(self._reload_participants())
+        self._reloading.spawn("reloading of participants", self._reload_participants())
 
     async def _reload_participants(self) -> None:
         try:

@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from saga_coordinator import lifecycle
 from saga_coordinator.api import worker_service
 from saga_coordinator.engine import coordinator, drive, lease, ownership, requests
 from saga_coordinator.participants import forwarding, gates, workers
@@ -305,7 +306,18 @@ class _Log:
 @contextmanager
 def _quiet(defects: list[str]) -> Iterator[None]:
     """No log lines; no garbage collection while nodes lie dead, because it would run their `finally`s on other nodes."""
-    modules: list[Any] = [coordinator, drive, lease, ownership, requests, journal, gates, workers, forwarding]
+    modules: list[Any] = [
+        coordinator,
+        drive,
+        forwarding,
+        gates,
+        journal,
+        lease,
+        lifecycle,
+        ownership,
+        requests,
+        workers,
+    ]
     logs = [module._log for module in modules]
     service_log = worker_service.log
     was_enabled, hook = gc.isenabled(), sys.unraisablehook

@@ -13,6 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from saga_coordinator import telemetry
 from saga_coordinator.api.status import Resource, status_of
+from saga_coordinator.lifecycle import Background
 from saga_coordinator.saga.errors import InvalidRequest, SagaError
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -23,7 +24,7 @@ _T = TypeVar("_T")
 
 log = telemetry.logger()
 
-_unfinished: set[asyncio.Future[Any]] = set()
+_unfinished = Background()
 
 
 class Service(Protocol):
@@ -159,9 +160,7 @@ async def unhindered(work: Coroutine[Any, Any, _T]) -> _T:
 
     What a caller asked for and the coordinator began must not stop half-way: a start would be durable and yet not driven.
     """
-    task = asyncio.ensure_future(work)
-    _unfinished.add(task)  # the loop itself refers to tasks weakly
-    task.add_done_callback(_unfinished.discard)
+    task = _unfinished.begin("unhindered call", work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

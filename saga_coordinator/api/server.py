@@ -7,8 +7,9 @@ import contextlib
 import os
 import socket
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -20,6 +21,7 @@ from saga_coordinator import telemetry
 from saga_coordinator.api import definition_service, directory_service, saga_service, worker_service
 from saga_coordinator.api.reflection import add_reflection
 from saga_coordinator.api.rpc import CallsInFlight, Service, handler_of
+from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.saga.errors import SagaError
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -57,7 +59,8 @@ class Server:
         self._services: tuple[str, ...] = ()
         self._sagas: saga_service.SagaService | None = None
         self._workers: worker_service.WorkerService | None = None
-        self._readiness: asyncio.Task[None] | None = None
+        self._background = Background()
+        self._stopping = Background()
 
     def listen(self, addresses: Sequence[str], rights: SocketRights) -> tuple[str, ...]:
         """Takes all `addresses`, the unix sockets among them with `rights`; returns them with the ports that port 0 has become.
@@ -74,9 +77,9 @@ class Server:
         workers: worker_service.WorkerService,
         directory: directory_service.DirectoryService,
         *,
-        is_ready: Callable[[], bool],
+        problems: Callable[[], Iterable[str]],
     ) -> None:
-        """Serves at the addresses listened on."""
+        """Serves at the addresses listened on. `problems`: what keeps requests from being served at this moment."""
         self._sagas = sagas
         self._workers = workers
         served: tuple[tuple[ServiceDescriptor, Service], ...] = (
@@ -91,39 +94,43 @@ class Server:
         self._services = tuple(descriptor.full_name for descriptor, _ in served)
         add_HealthServicer_to_server(self._health, self._server)
         add_reflection(self._server, [*self._services, _HEALTH_SERVICE])
-        await self._set_readiness(is_ready())
+        reasons = _asked(problems)
+        await self._set_readiness(is_ready=not reasons)
         await self._server.start()
-        self._readiness = asyncio.create_task(self._watch_readiness(is_ready), name="readiness")
+        watch = partial(self._watch_readiness, problems, was_ready=not reasons)
+        self._background.keep("readiness", watch, turn_seconds_max=None)
 
     async def stop(self, grace_seconds: float) -> None:
         """Says NOT_SERVING, takes no more calls, answers those that wait, and gives the others `grace_seconds` to end."""
-        if self._readiness is not None:
-            self._readiness.cancel()
-            await asyncio.gather(self._readiness, return_exceptions=True)
+        await self._background.stop()
         await self._health.enter_graceful_shutdown()
         if self._sagas is not None:
             self._sagas.stop_waiting()
         if self._workers is not None:
             self._workers.stop()
-        stopping = asyncio.ensure_future(self._server.stop(grace_seconds))
-        answering = asyncio.ensure_future(self._calls.wait())
+        stopping = self._stopping.begin("stop", self._server.stop(grace_seconds))
+        answering = self._stopping.begin("last answers", self._calls.wait())
         await asyncio.wait([stopping, answering], return_when=asyncio.FIRST_COMPLETED)
         answering.cancel()
         # What is left are streams that watch the health, which would go on as long as they may, and answers being sent.
         await self._server.stop(min(grace_seconds, SENDING_SECONDS))
         await stopping
 
-    async def _watch_readiness(self, ask: Callable[[], bool]) -> None:
-        was_ready = ask()
+    async def _watch_readiness(
+        self, problems: Callable[[], Iterable[str]], kept: Kept, *, was_ready: bool
+    ) -> None:
         while True:
             await asyncio.sleep(READINESS_SECONDS)
-            is_ready = ask()
+            reasons = _asked(problems)
+            is_ready = not reasons
             if is_ready is not was_ready:
-                log.info("readiness_changed", is_ready=is_ready)
-                await self._set_readiness(is_ready)
+                tell = log.info if is_ready else log.warning
+                tell("readiness_changed", is_ready=is_ready, reasons=reasons)
+                await self._set_readiness(is_ready=is_ready)
                 was_ready = is_ready
+            kept.turned()
 
-    async def _set_readiness(self, is_ready: bool) -> None:
+    async def _set_readiness(self, *, is_ready: bool) -> None:
         for service in self._services:
             await self._health.set(service, SERVING if is_ready else NOT_SERVING)
 
@@ -139,6 +146,15 @@ def check_addresses(addresses: Sequence[str]) -> None:
             _make_way(Path(address.removeprefix("unix:")), address)
         elif (reason := _why_not(address)) is not None:
             raise CannotListen(f"cannot listen on {address}: {reason}")
+
+
+def _asked(problems: Callable[[], Iterable[str]]) -> list[str]:
+    """What is wrong now; that it cannot be told is wrong as well."""
+    try:
+        return list(problems())
+    except Exception as error:  # a defect, which must not leave an old answer standing
+        log.exception("readiness_unknown", exc_info=error)
+        return ["it cannot be told what is wrong"]
 
 
 def _options(payload_bytes_max: int, shares_port: bool) -> list[tuple[str, int]]:

@@ -13,6 +13,7 @@ from saga_coordinator.api.pages import fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.status import Resource
 from saga_coordinator.engine.coordinator import Coordinator
+from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.tasks import OutcomeNotTaken, operation_of, outcome_of
 from saga_coordinator.participants.worker_stream import Greeting, Stream
@@ -52,7 +53,7 @@ class WorkerService:
         welcome = pb.WorkResponse(welcome=pb.Welcome(coordinator_id=coordinator_id, version=__version__))
         welcome.welcome.heartbeat_interval.FromMilliseconds(round(1000 * HEARTBEAT_SECONDS))
         self._welcome = welcome.SerializeToString()
-        self._reports: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     def resource(self, request: object) -> Resource | None:
         return None
@@ -67,7 +68,7 @@ class WorkerService:
             return
         greeting = requests.greeting(first)
         self._participants.check_worker(greeting.participant)
-        transport = _Transport(context)
+        transport = _Transport(context, self._background)
         stream = transport.stream = self._workers.connect(greeting, transport.begin)
         stream.on_cut = transport.cut
         # Waited for, because gRPC cannot end a call whose first message is still being sent.
@@ -162,9 +163,7 @@ class WorkerService:
     def _report(self, task: pb.Task, outcome: Outcome) -> None:
         """Nobody waits for this attempt any more, but what it tells for certain may still be of use to the saga."""
         if isinstance(outcome, Succeeded | Refused):
-            report = asyncio.get_running_loop().create_task(self._report_late(task, outcome))
-            self._reports.add(report)
-            report.add_done_callback(self._reports.discard)
+            self._background.spawn("late outcome", self._report_late(task, outcome))
 
     async def _report_late(self, task: pb.Task, outcome: Outcome) -> None:
         about = {"saga_id": task.saga_id, "step": task.step, "attempt": task.attempt}
@@ -185,19 +184,19 @@ def _declared_message(step: DeclaredStep) -> pb.DeclaredStep:
 class _Transport:
     """One stream's way out, and its end from our side."""
 
-    __slots__ = ("_context", "_reader", "_writer", "is_cut", "stream", "verdict")
+    __slots__ = ("_background", "_context", "_reader", "is_cut", "stream", "verdict")
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, background: Background) -> None:
         self._context = context
+        self._background = background
         self._reader = asyncio.current_task()
-        self._writer: asyncio.Task[None] | None = None
         self.stream: Stream | None = None
         self.is_cut = False
         self.verdict: SagaError | None = None
 
     def begin(self) -> None:
         """Writes what there is to be said, soon."""
-        self._writer = asyncio.get_running_loop().create_task(self._write())
+        self._background.spawn("words to a worker", self._write())
 
     async def _write(self) -> None:
         loop, stream = asyncio.get_running_loop(), self.stream

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from types import FrameType
@@ -15,6 +14,7 @@ from types import FrameType
 from saga_coordinator import telemetry
 from saga_coordinator.cli.options import Failure
 from saga_coordinator.config import Settings
+from saga_coordinator.lifecycle import daemon
 
 ONE_OF_MANY = "--one-of-many"
 """The hidden flag by which a coordinator knows that it shares its port, and that it ends with its supervisor."""
@@ -51,10 +51,12 @@ def end_with_supervisor() -> None:
     """In a coordinator that is one of many: stops gracefully when the supervisor is gone, however it went."""
 
     def watch() -> None:
-        os.read(sys.stdin.fileno(), 1)  # nothing is ever sent: this returns when the other end is closed
-        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            os.read(sys.stdin.fileno(), 1)  # nothing is ever sent: this returns when the other end is closed
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-    threading.Thread(target=watch, name="supervisor", daemon=True).start()
+    daemon("the watch over the supervisor", watch)
 
 
 class _Supervisor:

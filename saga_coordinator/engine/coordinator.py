@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -21,7 +21,7 @@ from saga_coordinator.engine.ports import Participants
 from saga_coordinator.engine.requests import Answer, Asked, Inbox, answer_of
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.engine.stores import Stores
-from saga_coordinator.engine.tasks import end
+from saga_coordinator.lifecycle import Background
 from saga_coordinator.saga.decide import (
     ApprovalDecided,
     CancelAsked,
@@ -120,16 +120,25 @@ class Coordinator:
         self._journal.on_recovered = self._claiming.reconcile_soon
         self._drive.on_lost = self._claiming.reconcile_soon
         self._starts: set[asyncio.Future[float | None]] = set()
-        self._messages: set[asyncio.Task[None]] = set()
+        self._messages = Background()
+        self._retiring = Background()
         self._is_stopping = False
 
     async def _reconcile(self) -> None:
         await self._claiming.reconcile()
 
     @property
+    def problems(self) -> Iterator[str]:
+        """What keeps starts from being taken, or sagas from being driven, now."""
+        if self._is_stopping:
+            yield "the coordinator is stopping"
+        for part in (self._journal, self._lease, self._claiming, self._inbox):
+            yield from part.problems
+
+    @property
     def is_accepting(self) -> bool:
-        """Whether a start would be taken now."""
-        return not self._is_stopping and self._journal.is_available and self._lease.may_act
+        """Whether a start would be taken now, and its saga driven."""
+        return next(self.problems, None) is None
 
     async def start(self) -> None:
         """Takes the lease and begins to look for sagas to drive. Raises Unavailable."""
@@ -148,8 +157,7 @@ class Coordinator:
         if self._starts:
             await asyncio.wait(self._starts, timeout=grace_seconds)
         await self._drive.finish_calls(grace_seconds)
-        for message in tuple(self._messages):
-            await end(message)
+        await self._messages.stop()
         for run in tuple(self._drive.runs.values()):
             if not run.is_in_flight:
                 self._drive.drop(run)
@@ -158,9 +166,9 @@ class Coordinator:
         for run in tuple(self._drive.runs.values()):
             self._drive.drop(run)
         await self._lease.stop()
-        retiring = asyncio.ensure_future(self._retire())
-        await asyncio.wait({retiring}, timeout=_RETIRE_SECONDS)
-        await end(retiring)
+        self._retiring.spawn("retiring", self._retire())
+        await self._retiring.finish(_RETIRE_SECONDS)
+        await self._retiring.stop()
 
     async def _retire(self) -> None:
         try:
@@ -184,7 +192,7 @@ class Coordinator:
         if self._is_stopping:
             raise Unavailable("the coordinator is stopping")
         if not self._lease.may_act:
-            raise Unavailable("the coordinator's lease has run out; it cannot reach the database")
+            raise self._lease.run_out()
         try:
             registered = await self._allowed(request)
         except (InvalidRequest, NotPossibleNow):
@@ -404,9 +412,7 @@ class Coordinator:
 
     def _tell_parent(self, run: Run) -> None:
         if run.state.parent is not None:
-            message = asyncio.create_task(self._tell_parent_of(run))
-            self._messages.add(message)
-            message.add_done_callback(self._messages.discard)
+            self._messages.spawn("message to a parent", self._tell_parent_of(run))
 
     async def _tell_parent_of(self, run: Run) -> None:
         try:

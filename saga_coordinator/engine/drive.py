@@ -12,6 +12,7 @@ import structlog
 from saga_coordinator.engine.advance import Advance, Advanced, Run
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ports import Caller
+from saga_coordinator.lifecycle import Background
 from saga_coordinator.saga.decide import (
     AttemptEnded,
     Decision,
@@ -51,8 +52,8 @@ class Drive:
         self.look_for_event: Callable[[LookForEvent], Awaitable[EventArrived | None]] = _no_events
         self.on_settled: Callable[[Run], None] = lambda run: None
         """Is told of each saga that has ended here or needs attention."""
-        self._calls: set[asyncio.Task[None]] = set()
-        self._moves: set[asyncio.Task[None]] = set()
+        self._calls = Background()
+        self._moves = Background()
         self.runs: dict[str, Run] = {}
         self.sagas_of: Counter[str] = Counter()
         self.stuck: list[str] = []
@@ -74,7 +75,7 @@ class Drive:
             self.drop(before)
         self._keep(run)
         if run.state.status in SETTLED:
-            self._spawn(self._moves, self._put_to_rest(run))
+            self._moves.spawn("rest", self._put_to_rest(run))
         else:
             self.happened(run, OwnershipGained(previous_owner))
 
@@ -87,7 +88,7 @@ class Drive:
         run.inbox.append((happened, None))
         if not run.is_advancing:
             run.is_advancing = True
-            self._spawn(self._moves, self._move(run))
+            self._moves.spawn("move", self._move(run))
 
     async def ask(self, run: Run, happened: Input) -> Decision:
         """Advances the saga by an input; returns the decision, committed.
@@ -104,7 +105,7 @@ class Drive:
         run.inbox.append((happened, decided))
         if not run.is_advancing:
             run.is_advancing = True
-            self._spawn(self._moves, self._move(run))
+            self._moves.spawn("move", self._move(run))
         return await decided
 
     def drop(self, run: Run) -> None:
@@ -125,16 +126,12 @@ class Drive:
 
     async def finish_calls(self, grace_seconds: float) -> None:
         """Gives calls in flight their time, then cuts off those that remain; what they meant is then unknown."""
-        if self._calls:
-            await asyncio.wait(self._calls, timeout=grace_seconds)
-        for call in self._calls:
-            call.cancel()
-        await asyncio.gather(*self._calls, return_exceptions=True)
+        await self._calls.finish(grace_seconds)
+        await self._calls.stop(None)
 
     async def finish_moves(self) -> None:
         """Returns once everything that has happened so far is committed."""
-        while self._moves:
-            await asyncio.gather(*self._moves, return_exceptions=True)
+        await self._moves.finish()
 
     async def _move(self, run: Run) -> None:
         """Advances until the inbox is empty. Only one of these runs for a saga at a time."""
@@ -198,7 +195,7 @@ class Drive:
                 case Invoke(is_poll=True):
                     self._inquire(run, self._poll(run, effect))
                 case Invoke():
-                    self._spawn(self._calls, self._call(run, effect))
+                    self._calls.spawn("call", self._call(run, effect))
                 case LookForEvent():
                     self._inquire(run, self._look(run, effect))
                 case SetTimer(due_at):
@@ -229,7 +226,7 @@ class Drive:
     def _inquire(self, run: Run, question: Coroutine[Any, Any, Input | None]) -> None:
         """Asks something on behalf of the saga, which stays in memory until the answer has happened to it."""
         run.inquiries += 1
-        self._spawn(self._calls, self._hear(run, question))
+        self._calls.spawn("inquiry", self._hear(run, question))
 
     async def _hear(self, run: Run, question: Coroutine[Any, Any, Input | None]) -> None:
         try:
@@ -250,7 +247,7 @@ class Drive:
         """Sees whether an event that the saga now waits for had come before."""
         try:
             return await self.look_for_event(wanted)
-        except Unavailable as error:
+        except Exception as error:  # noqa: BLE001 - left as it is, the saga would wait for what is there already
             _log.warning("event_not_looked_for", saga_id=run.saga_id, reason=str(error))
             self._give_up(run, error, ())
             return None
@@ -261,11 +258,6 @@ class Drive:
         except Exception as error:  # noqa: BLE001 - a defect; but without an outcome the saga would wait for ever
             _log.exception("call_failed", saga_id=call.saga_id, step=call.step, attempt=call.attempt)
             return Unknown(Cause("INTERNAL", clip(f"the call could not be made: {error!r}")))
-
-    def _spawn(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
 
 
 async def _no_events(wanted: LookForEvent) -> EventArrived | None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Protocol
 
 import structlog
 
-from saga_coordinator.engine.tasks import end
+from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.saga.errors import Unavailable
 
 _log = structlog.get_logger(__name__)
@@ -54,7 +54,8 @@ class Lease:
         self._valid = asyncio.Event()
         self.term = 1
         """Grows whenever the lease had run out before it was renewed: what was ours before may be another's by now."""
-        self._task: asyncio.Task[None] | None = None
+        self._failure: Exception | None = None
+        self._background = Background()
 
     def now(self) -> float:
         """The database's time in seconds since the epoch, carried on from the last renewal by the local clock's pace (P10)."""
@@ -74,10 +75,22 @@ class Lease:
         """Takes the lease and keeps it. Raises Unavailable."""
         self._until = await self._renew()
         self._valid.set()
-        self._task = asyncio.create_task(self._keep(), name="lease")
+        self._background.keep("the lease", self._keep)
 
     async def stop(self) -> None:
-        await end(self._task)
+        await self._background.stop()
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What keeps this coordinator from acting."""
+        if not self.may_act:
+            yield str(self.run_out())
+        yield from self._background.problems
+
+    def run_out(self) -> Unavailable:
+        """What to tell those who want something that takes a lease."""
+        reason = f": {self._failure}" if self._failure is not None else ""
+        return Unavailable(f"the coordinator's lease has run out{reason}")
 
     async def _renew(self) -> float:
         """Returns until when the lease lasts, by the local clock."""
@@ -94,7 +107,7 @@ class Lease:
         self._database_ahead = max(self._seen_ahead)
         return asked_at + self._seconds
 
-    async def _keep(self) -> None:
+    async def _keep(self, kept: Kept) -> None:
         while True:
             await asyncio.sleep(self._seconds / RENEWALS_PER_LEASE)
             try:
@@ -106,7 +119,14 @@ class Lease:
                     await self._on_regained()
                     _log.info("lease_regained")
             except Unavailable as error:
+                self._failure = error
                 _log.warning("lease_not_renewed", error=str(error), may_act=self.may_act)
                 continue
+            except Exception as error:  # noqa: BLE001 - whatever the database has against it may pass, as an outage does
+                self._failure = error
+                _log.error("lease_not_renewed", may_act=self.may_act, exc_info=error)
+                continue
+            self._failure = None
             self._until = until
             self._valid.set()
+            kept.turned()

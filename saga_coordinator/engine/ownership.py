@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ports import Definitions, Ownership, Sagas
 from saga_coordinator.engine.requests import Inbox
-from saga_coordinator.engine.tasks import end
+from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.saga.entries import StoredEntry, decode
 from saga_coordinator.saga.errors import Overloaded, Unavailable
 from saga_coordinator.saga.state import fold
@@ -24,6 +24,8 @@ from saga_coordinator.store.ownership import Claim
 CLAIMS_AT_ONCE = 200
 STUCK_SECONDS = 30.0
 TIDY_SECONDS = 60.0
+ROUND_SECONDS_MAX = 60.0
+"""A look for work that takes longer hangs, and health says so."""
 RECONCILE_SECONDS = 10.0
 """A statement whose answer got lost may still take effect long after it was given up: what is ours is looked over this often."""
 
@@ -73,7 +75,7 @@ class Claiming:
         self.on_tidy: Callable[[], Awaitable[None]] | None = None
         """Is called once in a while, for what has grown old elsewhere."""
         self._wakeup = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
         self._reconcile_at = 0.0
         self._tidy_at = 0.0
         self._backlog = 0
@@ -112,10 +114,15 @@ class Claiming:
         self._backlog += 1
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self._keep(), name="claiming")
+        self._background.keep("claiming", self._keep, turn_seconds_max=ROUND_SECONDS_MAX)
 
     async def stop(self) -> None:
-        await end(self._task)
+        await self._background.stop()
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What keeps it from looking for work."""
+        return self._background.problems
 
     def look_now(self) -> None:
         self._wakeup.set()
@@ -128,7 +135,7 @@ class Claiming:
     async def claim_one(self, saga_id: str) -> bool:
         """Takes over a saga that nobody drives; False when it has an owner or is settled. Raises Unavailable."""
         if not self._lease.may_act:
-            raise Unavailable("the coordinator's lease has run out; it cannot reach the database")
+            raise self._lease.run_out()
         try:
             claim = await self._ownership.claim_one(saga_id)
         except Unavailable:
@@ -162,17 +169,21 @@ class Claiming:
             batch = forgotten[first : first + CLAIMS_AT_ONCE]
             await self._adopt([Claim(saga_id, self._coordinator_id) for saga_id in batch])
 
-    async def _keep(self) -> None:
+    async def _keep(self, kept: Kept) -> None:
         while True:
+            kept.rests()
             await self._lease.wait_until_valid()  # what is claimed without a lease is at once anybody's
+            kept.begins()
             has_more = False
             try:
                 has_more = await self._look()
             except Unavailable as error:
                 _log.warning("claiming_paused", reason=str(error))
                 self._reconcile_at = 0.0  # a claim may have succeeded without our hearing of it
-            except Exception:  # noqa: BLE001 - recovery must go on, whatever one round met
-                _log.exception("claiming_failed")
+            except Exception:
+                self._reconcile_at = 0.0
+                raise  # logged, and begun again
+            kept.turned()
             if not has_more:
                 # Not `wait_for`: before Python 3.12 it may swallow the cancellation by which `stop` ends this.
                 with suppress(TimeoutError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -17,7 +17,7 @@ import structlog
 
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.ports import Listener, Requests
-from saga_coordinator.engine.tasks import end
+from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.saga.decide import (
     ApprovalDecided,
     CancelAsked,
@@ -155,14 +155,23 @@ class Inbox:
         self._listener = listener
         self._drive = drive
         self._coordinator_id = coordinator_id
-        self._task: asyncio.Task[None] | None = None
+        self._background = Background()
 
     def start(self, on_request: Callable[[], None]) -> None:
         """Begins to hear of requests; `on_request` should have `serve` called soon."""
-        self._task = asyncio.create_task(self._keep_listening(on_request), name="inbox")
+
+        async def listen(kept: Kept) -> None:
+            await self._keep_listening(kept, on_request)
+
+        self._background.keep("the inbox", listen)
 
     async def stop(self) -> None:
-        await end(self._task)
+        await self._background.stop()
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What keeps it from hearing of requests."""
+        return self._background.problems
 
     async def serve(self) -> None:
         """Does what others ask of sagas that are driven here. Raises Unavailable.
@@ -216,8 +225,9 @@ class Inbox:
         with suppress(Unavailable):
             await self._requests.delete(request)
 
-    async def _keep_listening(self, on_request: Callable[[], None]) -> None:
+    async def _keep_listening(self, kept: Kept, on_request: Callable[[], None]) -> None:
         while True:
+            kept.rests()
             with suppress(Unavailable):
                 await self._listener.listen(self._coordinator_id, on_request)
             await asyncio.sleep(_LISTEN_AGAIN_SECONDS)

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.connection import Address, Connection
 from saga_coordinator.participants.contract import (
     encode_request,
@@ -59,7 +60,7 @@ class Participants:
         self._by_address: dict[Address, Connection] = {}
         self._plain: dict[str, PlainMethods] = {}
         self._open: set[Connection] = set()
-        self._closing: set[asyncio.Task[None]] = set()
+        self._closing = Background()
         self._calls_in_flight = 0
         self._last_ended: asyncio.Future[None] | None = None
 
@@ -190,8 +191,7 @@ class Participants:
         self._by_address.clear()
         while self._open:
             await self._open.pop().close()
-        if self._closing:
-            await asyncio.wait(self._closing)
+        await self._closing.finish()
 
     def _connect(self, name: str) -> Connection | None:
         participant = self._directory.get(name)
@@ -219,9 +219,7 @@ class Participants:
     def _went_idle(self, connection: Connection) -> None:
         if connection.is_retired and connection in self._open:
             self._open.discard(connection)
-            closing = asyncio.get_running_loop().create_task(connection.close())
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+            self._closing.spawn("closing of a connection", connection.close())
         if self._last_ended is not None and not self._calls_in_flight and not self._last_ended.done():
             self._last_ended.set_result(None)
 

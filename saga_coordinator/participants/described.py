@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.descriptors import (
     DescriptorSource,
     Method,
@@ -23,6 +24,7 @@ class DescribedServices:
         self._known: dict[str, Service] = {}
         self._suspected: set[str] = set()
         self._asking: dict[str, asyncio.Task[Service]] = {}
+        self._background = Background()
 
     def known(self, service: str) -> Service | None:
         """The service, where it is known and nothing speaks against that it still looks so."""
@@ -89,7 +91,7 @@ class DescribedServices:
     async def _ask(self, name: str, patience_seconds: float) -> Service:
         asking = self._asking.get(name)
         if asking is None:
-            asking = asyncio.get_running_loop().create_task(self._fetch(name))
+            asking = self._background.begin("descriptors", self._fetch(name))
             self._asking[name] = asking
             asking.add_done_callback(self._forget(name))
         try:

@@ -16,6 +16,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
+from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.contract import invalid_reply
 from saga_coordinator.participants.tasks import OutcomeNotTaken, outcome_of
 from saga_coordinator.pb.saga.internal.v1.forward_service_pb2 import ForwardRequest, ForwardResponse
@@ -98,7 +99,8 @@ class Peers:
         self._known_until = float("-inf")
         self._refreshing: asyncio.Task[None] | None = None
         self._peers: dict[str, _Peer] = {}
-        self._closing: set[asyncio.Task[None]] = set()
+        self._looks = Background()
+        self._closing = Background()
 
     async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
         """Lets the others know what is performed here. Raises Unavailable."""
@@ -169,14 +171,11 @@ class Peers:
 
     async def close(self) -> None:
         """Cancels what is under way."""
-        if self._refreshing is not None:
-            self._refreshing.cancel()
-            await asyncio.gather(self._refreshing, return_exceptions=True)
+        await self._looks.stop(None)
         for peer in self._peers.values():
             await peer.channel.close()
         self._peers.clear()
-        if self._closing:
-            await asyncio.wait(self._closing)
+        await self._closing.finish()
 
     async def _is_connected(self, peer: _Peer, timeout_seconds: float) -> bool:
         """Whether what is sent now gets there. A coordinator that was killed is known until its lease is over."""
@@ -197,7 +196,7 @@ class Peers:
     async def _refresh(self) -> None:
         """Looks again, once for all who ask meanwhile."""
         if self._refreshing is None or self._refreshing.done():
-            self._refreshing = asyncio.get_running_loop().create_task(self._look())
+            self._refreshing = self._looks.begin("look for workers elsewhere", self._look())
         await asyncio.shield(self._refreshing)
 
     async def _look(self) -> None:
@@ -205,6 +204,9 @@ class Peers:
             places = await self._whereabouts.elsewhere()
         except Unavailable as error:
             _log.warning("workers_elsewhere_not_known", reason=str(error))
+            places = self._places
+        except Exception as error:  # noqa: BLE001  # a defect; those who ask have calls to make, and who was known still is
+            _log.error("workers_elsewhere_not_known", exc_info=error)
             places = self._places
         self._known_until = asyncio.get_running_loop().time() + KNOWN_SECONDS
         addresses = {place.coordinator_id: place.address for place in places}
@@ -218,9 +220,11 @@ class Peers:
 
     def _close_soon(self, peer: _Peer) -> None:
         """Calls that are under way end first: they are waited for no longer than an attempt may take."""
-        closing = asyncio.get_running_loop().create_task(peer.channel.close(grace=60.0))
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        self._closing.spawn("closing of a channel", _close(peer.channel))
+
+
+async def _close(channel: grpc.aio.Channel) -> None:
+    await channel.close(grace=60.0)
 
 
 def _lost(peer: _Peer, reason: str) -> Unknown:

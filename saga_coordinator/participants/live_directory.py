@@ -7,7 +7,7 @@ database is looked at every half second, so that a change needs no restart of an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.participants.breaker import Forced
 from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.descriptors import DescriptorSet, NotDescribed
@@ -24,6 +25,9 @@ from saga_coordinator.saga.errors import Fault, NotFound, NotPossibleNow, Unavai
 
 LOOK_SECONDS = 0.5
 """How often it is looked for changes that were made through other coordinators."""
+
+LOOK_SECONDS_MAX = 60.0
+"""A look that takes longer hangs, and health says so."""
 
 DESCRIPTOR_SET_BYTES_MAX = 4 * 1024 * 1024
 
@@ -102,18 +106,24 @@ class LiveDirectory:
         self._put: dict[str, _Put] = {}
         self._settings: dict[str, BreakerSetting] = {}
         self._one_at_a_time = asyncio.Lock()
-        self._looking: asyncio.Task[None] | None = None
+        self._background = Background()
 
     async def start(self) -> None:
         """Knows what the database knows, if that can be reached, and goes on looking."""
-        await self._look_once()
-        self._looking = asyncio.get_running_loop().create_task(self._look(), name="directory")
+        try:
+            await self._look_once()
+        except Exception as error:  # noqa: BLE001  # a defect, which is no reason not to serve those of the file
+            _log.exception("directory_not_used", exc_info=error)
+        self._background.keep("the directory", self._look, turn_seconds_max=LOOK_SECONDS_MAX)
 
     async def stop(self) -> None:
         """Looks no more."""
-        if self._looking is not None:
-            self._looking.cancel()
-            await asyncio.gather(self._looking, return_exceptions=True)
+        await self._background.stop()
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What keeps it from hearing of changes."""
+        return self._background.problems
 
     def use_file(self, file: Directory) -> None:
         """Has this file instead of the one before."""
@@ -185,18 +195,17 @@ class LiveDirectory:
         await self._refresh()
         return setting
 
-    async def _look(self) -> None:
+    async def _look(self, kept: Kept) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             await self._look_once()
+            kept.turned()
 
     async def _look_once(self) -> None:
         try:
             await self._refresh()
         except Unavailable as error:
             _log.warning("directory_not_read", reason=str(error))
-        except Exception as error:  # noqa: BLE001  # a defect; what is in use stays so, and the next look may fare better
-            _log.exception("directory_not_used", exc_info=error)
 
     async def _refresh(self) -> None:
         async with self._one_at_a_time:

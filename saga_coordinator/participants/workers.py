@@ -8,12 +8,14 @@ another coordinator first, until a worker here has room again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from functools import partial
+from typing import Protocol
 
 import structlog
 
+from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.participants.payload import PayloadError
 from saga_coordinator.participants.tasks import task_of
 from saga_coordinator.participants.worker_stream import Assignment, Greeting, Pool, Stream, outcome_of_lost
@@ -74,16 +76,21 @@ class Workers:
     def __init__(self, forwarder: Forwarder | None = None) -> None:
         self._forwarder = forwarder
         self._pools: dict[str, Pool] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._looking: set[str] = set()
         self._changed = asyncio.Event()
         self._is_stopping = False
 
     def start(self) -> None:
         """Begins to look after streams, and to tell the other coordinators of them."""
-        self._spawn(self._drop_silent())
+        self._background.keep("the watch over workers", self._drop_silent, turn_seconds_max=SILENCE_SECONDS)
         if self._forwarder is not None:
-            self._spawn(self._publish(self._forwarder))
+            self._background.keep("the word of workers", partial(self._publish, self._forwarder))
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What keeps workers from being looked after."""
+        return self._background.problems
 
     def stop(self) -> None:
         """Hands out nothing more, and has every stream end as soon as its worker has told what it was given."""
@@ -96,9 +103,7 @@ class Workers:
 
     async def close(self) -> None:
         """Lets go of everything; what is still under way ends unheard."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.stop(None)
         if self._forwarder is not None:
             await self._forwarder.close()
 
@@ -203,7 +208,7 @@ class Workers:
     def _look_elsewhere(self, pool: Pool) -> None:
         if self._forwarder is not None and pool.participant not in self._looking:
             self._looking.add(pool.participant)
-            self._spawn(self._keep_looking(self._forwarder, pool))
+            self._background.spawn("look for workers elsewhere", self._keep_looking(self._forwarder, pool))
 
     async def _keep_looking(self, forwarder: Forwarder, pool: Pool) -> None:
         """As long as tasks wait for workers that are not here."""
@@ -211,7 +216,7 @@ class Workers:
             while pool.has_unserved:
                 await asyncio.sleep(LOOK_SECONDS)
                 for assignment in tuple(pool.take_unserved()):
-                    self._spawn(self._forward_queued(forwarder, pool, assignment))
+                    self._background.spawn("forwarding", self._forward_queued(forwarder, pool, assignment))
         finally:
             self._looking.discard(pool.participant)
 
@@ -235,23 +240,27 @@ class Workers:
             else:
                 assignment.settle(self._without_room(pool, assignment.task.method))
 
-    async def _publish(self, forwarder: Forwarder) -> None:
+    async def _publish(self, forwarder: Forwarder, kept: Kept) -> None:
         await self._changed.wait()
         while True:
             self._changed.clear()
             served = {name: pool.methods for name, pool in self._pools.items() if pool.methods is not None}
             try:
                 await forwarder.publish(served)
+                kept.turned()
             except Unavailable as error:
                 _log.warning("workers_not_published", reason=str(error))
                 self._changed.set()  # what is performed here has still to be told
                 await asyncio.sleep(_PUBLISH_AFTER_FAILURE_SECONDS)
+            except Exception:
+                self._changed.set()
+                raise  # logged, and begun again
             await asyncio.sleep(_PUBLISH_AGAIN_SECONDS)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PUBLISH_EVERY_SECONDS):
                     await self._changed.wait()
 
-    async def _drop_silent(self) -> None:
+    async def _drop_silent(self, kept: Kept) -> None:
         """A worker whose program hangs keeps its connection."""
         loop = asyncio.get_running_loop()
         while True:
@@ -265,16 +274,7 @@ class Workers:
                                 f"{HEARTBEAT_SECONDS:g} s"
                             )
                         )
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("workers_task_failed", exc_info=error)
+            kept.turned()
 
 
 def _over(assignment: Assignment, timeout_seconds: float) -> None:

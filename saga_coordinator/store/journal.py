@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import orjson
 import structlog
 
+from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.saga.entries import Entry, StoredEntry, encode
 from saga_coordinator.saga.errors import AlreadyExists, OwnershipLost, Unavailable
 from saga_coordinator.saga.immutable import immutable
@@ -38,6 +39,8 @@ _LOOK_SECONDS = 0.001
 _BUSY_SHARE = 0.5
 """A rest ends when the event loop's thread has worked for less than this share of the time since the last look: then the
 processors would rest too. See decision 0003."""
+FLUSH_SECONDS_MAX = 30.0
+"""A flush that takes longer hangs, and health says so."""
 _STOP_SECONDS = 5.0
 """How long a stop waits for a database that hangs; one that refuses is given up at once."""
 _RETRY_SECONDS = (0.1, 0.5)
@@ -162,7 +165,8 @@ class Journal:
         self.on_recovered: Callable[[], None] = lambda: None
         self._waiting: list[_Waiting] = []
         self._wakeup = asyncio.Event()
-        self._flusher: asyncio.Task[None] | None = None
+        self._background = Background()
+        self._flusher: Kept | None = None
         self._is_closing = False
         self._failures = 0
 
@@ -171,16 +175,23 @@ class Journal:
         """False while the database has failed more than once in a row."""
         return self._failures < 2
 
+    @property
+    def problems(self) -> Iterator[str]:
+        """What keeps appends from being committed."""
+        if not self.is_available:
+            yield "the database has failed more than once in a row"
+        yield from self._background.problems
+
     async def start(self) -> None:
-        self._flusher = asyncio.create_task(self._run(), name="journal")
+        self._flusher = self._background.keep("the journal", self._run, turn_seconds_max=FLUSH_SECONDS_MAX)
 
     async def stop(self) -> None:
         """Flushes what waits, if the database is there to take it, and ends in any case."""
         self._is_closing = True
         self._wakeup.set()
-        if self._flusher is not None:
-            await asyncio.wait({self._flusher}, timeout=_STOP_SECONDS)
-            self._flusher.cancel()
+        if self._flusher is not None and self._flusher.task is not None:
+            await asyncio.wait({self._flusher.task}, timeout=_STOP_SECONDS)
+        await self._background.stop(0.0)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             each.end(Unavailable("the coordinator has stopped, and the database does not answer"))
@@ -207,20 +218,21 @@ class Journal:
         self._wakeup.set()
         return waiting.committed
 
-    async def _run(self) -> None:
+    async def _run(self, kept: Kept) -> None:
         while self._waiting or not self._is_closing:
             try:
                 async with self._writer.session() as session:
-                    await self._serve(session)
+                    await self._serve(session, kept)
             except Exception as error:  # noqa: BLE001 - whatever happens here, what waits is tried again
                 if not isinstance(error, Unavailable):
                     _log.exception("journal_failed")
+                kept.turned()
                 self._failures += 1
                 if not self.is_available:
                     self._begin_outage(error)
                     await asyncio.sleep(random.uniform(*_RETRY_SECONDS))  # noqa: S311
 
-    async def _serve(self, session: LogSession) -> None:
+    async def _serve(self, session: LogSession, kept: Kept) -> None:
         """Flushes on one session until the journal is stopped or the session fails."""
         if not self.is_available and not self._waiting:
             await session.ping()
@@ -228,10 +240,13 @@ class Journal:
         while True:
             while self._waiting:
                 await self._flush_and_rest(session, self._waiting[:APPENDS_PER_FLUSH_MAX])
+                kept.turned()
             if self._is_closing:
                 return
             self._wakeup.clear()
+            kept.rests()
             await self._wakeup.wait()
+            kept.begins()
 
     async def _flush_and_rest(self, session: LogSession, batch: Sequence[_Waiting]) -> None:
         clock = asyncio.get_running_loop().time

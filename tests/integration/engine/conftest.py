@@ -108,13 +108,14 @@ class Engine:
             run.is_dropped = True
             if run.timer is not None:
                 run.timer.cancel()
-        named = (coordinator._lease._task, coordinator._claiming._task, coordinator._inbox._task)
-        tasks = {task for task in (*named, coordinator._journal._flusher) if task is not None}
-        tasks |= coordinator._drive._calls | coordinator._drive._moves
-        tasks |= coordinator._starts  # type: ignore[arg-type]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        parts = (coordinator._lease, coordinator._claiming, coordinator._inbox, coordinator._journal)
+        running = [part._background for part in parts] + [
+            coordinator._drive._calls,
+            coordinator._drive._moves,
+        ]
+        for start in coordinator._starts:
+            start.cancel()
+        await asyncio.gather(*(each.stop(None) for each in running))
         await self.expire()
         await self._close()
 
@@ -129,8 +130,6 @@ class Engine:
     async def _close(self) -> None:
         await self.database.close()
         # A connection whose making was cancelled is closed with the last memory of it; until then Postgres keeps its database.
-        for holder in (self.coordinator._lease, self.coordinator._claiming, self.coordinator._inbox):
-            holder._task = None
         gc.collect()
 
 

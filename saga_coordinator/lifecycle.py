@@ -1,0 +1,191 @@
+"""The one contract of everything that runs beside whoever asked for it: it has a name, somebody hears when it fails, and it ends.
+
+A loop that runs all the time is *kept*: when it fails, that is logged with its name, and it is begun again after pauses that
+grow; until it has turned once more it is among the `problems`, which health tells. Work that ends by itself is *spawned* when
+nobody waits for it, so that its failure is logged, or *begun* when somebody awaits the task and hears of it there.
+
+Tasks are made nowhere else (`tests/unit/test_lifecycle.py` walks the code): one made in passing dies in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from typing import Any, TypeVar
+
+import structlog
+
+RESTART_SECONDS = (0.1, 5.0)
+"""The first and the longest pause before a loop that failed is begun again."""
+
+SETTLED_SECONDS = 5.0
+"""A loop that has run for so long since it failed is taken to be well, also when a round of it takes longer."""
+
+MOMENT_SECONDS = 1.0
+"""How long a task may take to end that was told to. One that waits for a database that does not answer even that is left."""
+
+_T = TypeVar("_T")
+
+_log = structlog.get_logger(__name__)
+
+
+class Kept:
+    """A loop that runs for as long as its owner does.
+
+    The loop says `turned` after each round that went well, `rests` before it waits for something that may never come, and
+    `begins` once that has come. A round of more than `turn_seconds_max` is a problem; None: it may take any time.
+    """
+
+    def __init__(self, name: str, turn_seconds_max: float | None) -> None:
+        self.name = name
+        self._turn_seconds_max = turn_seconds_max
+        self._clock = asyncio.get_running_loop().time
+        self._since: float | None = self._clock()
+        self._begun_at = self._clock()
+        self._failures = 0
+        self._last: BaseException | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def turned(self) -> None:
+        """A round is over, and the next one begins."""
+        self._since = self._clock()
+        self._failures = 0
+        self._last = None
+
+    def begins(self) -> None:
+        """The rest is over."""
+        self._since = self._clock()
+
+    def rests(self) -> None:
+        """There is nothing to do, for any time."""
+        self._since = None
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps it from doing its work; None where nothing is known to."""
+        if self.task is not None and self.task.done():
+            return f"{self.name} has ended"
+        if self._last is not None and self._clock() < self._begun_at + SETTLED_SECONDS:
+            return f"{self.name} failed {self._failures} times in a row: {_said(self._last)}"
+        limit, since = self._turn_seconds_max, self._since
+        if limit is not None and since is not None and (age := self._clock() - since) > limit:
+            return f"{self.name} has not turned for {age:.0f} s"
+        return None
+
+    async def run(self, work: Callable[[Kept], Awaitable[None]]) -> None:
+        """Begins `work` again whenever it fails; returns when it does, or is cancelled."""
+        pause, pause_max = RESTART_SECONDS
+        while True:
+            try:
+                return await work(self)
+            except asyncio.CancelledError as error:
+                if _is_cancelled():
+                    raise
+                self._failed(
+                    error
+                )  # what it awaited was cancelled by somebody, which is no reason for it to end
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is logged, and must not end what is needed all the time
+                self._failed(error)
+            if self._failures == 1:
+                pause = RESTART_SECONDS[0]
+            self._begun_at = self._since = self._clock() + pause
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, pause_max)
+
+    def _failed(self, error: BaseException) -> None:
+        is_anew = self._clock() >= self._begun_at + SETTLED_SECONDS
+        self._failures = 1 if is_anew else self._failures + 1
+        self._last = error
+        _log.error("background_failed", task=self.name, failures=self._failures, exc_info=error)
+
+
+class Background:
+    """What one part of the program has running. Used from one event loop."""
+
+    def __init__(self) -> None:
+        self._kept: list[Kept] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def keep(
+        self,
+        name: str,
+        work: Callable[[Kept], Coroutine[Any, Any, None]],
+        *,
+        turn_seconds_max: float | None = None,
+    ) -> Kept:
+        """Runs a loop until `stop`; see `Kept`."""
+        kept = Kept(name, turn_seconds_max)
+        kept.task = asyncio.get_running_loop().create_task(kept.run(work), name=name)
+        self._kept.append(kept)
+        return kept
+
+    def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Runs what nobody waits for. When it fails, that is logged."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._spawned_ended)
+        return task
+
+    def begin(self, name: str, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        """Runs what somebody awaits, and who hears there how it ends."""
+        task = asyncio.get_running_loop().create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What is wrong with the loops that are kept."""
+        return (problem for kept in self._kept if (problem := kept.problem) is not None)
+
+    def __len__(self) -> int:
+        """How much of what was spawned or begun has not ended."""
+        return len(self._tasks)
+
+    async def finish(self, seconds: float | None = None) -> None:
+        """Returns when everything that was spawned or begun has ended, by itself, or after `seconds`."""
+        if seconds is not None:
+            if self._tasks:
+                await asyncio.wait(self._tasks, timeout=seconds)
+            return
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def stop(self, patience_seconds: float | None = MOMENT_SECONDS) -> None:
+        """Cancels everything. What has not ended after `patience_seconds` is left behind; None: it is waited for."""
+        tasks = [kept.task for kept in self._kept if kept.task is not None] + list(self._tasks)
+        self._kept.clear()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=patience_seconds)
+
+    def _spawned_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("background_failed", task=task.get_name(), exc_info=error)
+
+
+def daemon(name: str, work: Callable[[], None]) -> threading.Thread:
+    """Runs `work` in a thread that nothing waits for, not even the end of the program. When it fails, that is logged."""
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001  # of a thread nobody else hears
+            _log.error("background_failed", task=name, exc_info=error)
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    return thread
+
+
+def _is_cancelled() -> bool:
+    """Whether it is the running task itself that was told to end."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
