@@ -138,7 +138,7 @@ class Claiming:
             raise self._lease.run_out()
         try:
             claim = await self._ownership.claim_one(saga_id)
-        except Unavailable:
+        except Exception:
             self.reconcile_soon()  # it may be ours without our having heard of it
             raise
         if claim is not None:

@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, false, func,
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from saga_coordinator.lifecycle import Background
 from saga_coordinator.saga.declared import expanded, used_steps
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.errors import NotFound, NotPossibleNow, Unavailable
@@ -70,6 +71,7 @@ class Definitions:
         self._runnable: dict[tuple[str, int], asyncio.Future[RunnableDefinition]] = {}
         self._started: dict[tuple[str, int], tuple[float, RunnableDefinition]] = {}
         self._decisions = 0
+        self._background = Background()
 
     async def register(self, spec: dict[str, Any]) -> tuple[RegisteredDefinition, bool]:
         """Stores the definition, with what it uses of declared steps; gives the newest version again, and False, when its
@@ -292,7 +294,7 @@ class Definitions:
         key = (row.name, row.version)
         if key not in self._runnable:
             work = asyncio.to_thread(_runnable, row, self._limits.for_registered())
-            self._runnable[key] = asyncio.ensure_future(work)
+            self._runnable[key] = self._background.begin("definition", work)
         try:
             return await asyncio.shield(self._runnable[key])
         except Exception:

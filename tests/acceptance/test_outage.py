@@ -15,7 +15,7 @@ from psycopg import sql
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, WaitSagaRequest
 from saga_coordinator.store.embedded import EmbeddedPostgres
-from tests.acceptance.conftest import Client, Shop, StartServing
+from tests.acceptance.conftest import Client, Shop, StartServing, eventually
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -97,3 +97,38 @@ def test_stopping_during_an_outage(
     client = connect(serving("--participants", participants_file).address)
     saga = client.sagas.WaitSaga(WaitSagaRequest(saga_id=accepted.saga.saga_id), timeout=20).saga
     assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
+
+
+def test_what_is_no_outage_is_told_as_what_it_is(
+    serving: StartServing,
+    connect: Callable[[str], Client],
+    participants_file: str,
+    database_dsn: str,
+) -> None:
+    """A table that is away for a moment: nobody may go on saying SERVING, and nobody may stay dead when it is back."""
+    program = serving("--participants", participants_file, "--lease-seconds", "0.5", "--log-format", "json")
+    client = connect(program.address)
+    client.register("quick", "quick")
+    watch = client.channel.unary_stream(
+        "/grpc.health.v1.Health/Watch",
+        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+        response_deserializer=health_pb2.HealthCheckResponse.FromString,
+    )(health_pb2.HealthCheckRequest(service="saga.v1.SagaService"), timeout=60)
+    assert next(watch).status == SERVING
+    request = StartSagaRequest(definition="quick", start_key="one")
+    with psycopg.connect(database_dsn, autocommit=True) as connection:
+        connection.execute("ALTER TABLE saga.coordinators RENAME TO gone")
+        assert next(watch).status == NOT_SERVING
+        told = program.wait_for("readiness_changed")
+        assert told["is_ready"] is False
+        assert any("saga.coordinators" in reason for reason in told["reasons"])
+        with pytest.raises(grpc.RpcError) as refused:
+            eventually(lambda: client.sagas.StartSaga(request, timeout=10) and None, "a refusal")
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "cannot reach" not in (refused.value.details() or "")
+        connection.execute("ALTER TABLE saga.gone RENAME TO coordinators")
+    assert next(watch).status == SERVING
+    started = client.sagas.StartSaga(request, timeout=10)
+    saga = client.sagas.WaitSaga(WaitSagaRequest(saga_id=started.saga.saga_id), timeout=20).saga
+    assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
+    watch.cancel()
