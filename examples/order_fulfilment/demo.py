@@ -166,9 +166,12 @@ def _in_lines(faults: list[str]) -> str:
 @contextmanager
 def _folder(parent: Path) -> Iterator[Path]:
     """A new folder for this run. Only a run that failed leaves it behind, without the database."""
-    parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
-    (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix="run-", dir=parent))
+        (folder / ".gitignore").write_text("*\n", encoding="utf-8")
+    except OSError as error:
+        raise DemoError(f"--dir {parent}: {error.strerror}") from None
     try:
         yield folder
     except Exception:

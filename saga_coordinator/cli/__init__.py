@@ -4,8 +4,11 @@
 running one, `options` the flags that several share.
 """
 
+import contextlib
 import os
+import signal
 import sys
+from collections.abc import Iterator
 
 
 def main() -> None:
@@ -15,7 +18,8 @@ def main() -> None:
     if sys.argv[1:2] == ["health"] and _is_serving():
         sys.exit(0)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-    from saga_coordinator.cli.program import run  # noqa: PLC0415
+    with ended_quietly_by_ctrl_c():
+        from saga_coordinator.cli.program import run  # noqa: PLC0415
 
     run()
 
@@ -31,6 +35,23 @@ def _is_serving() -> bool:
     except OSError:  # nobody reads it: the command itself knows how to end then
         return False
     return True
+
+
+@contextlib.contextmanager
+def ended_quietly_by_ctrl_c() -> Iterator[None]:
+    """For imports that take a while: Ctrl-C ends the process there and then, as a shell expects, without a traceback.
+
+    As an exception it would come up in the middle of some module, which may turn it into another one.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:  # ignored, or somebody else's
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _open_standard_streams() -> None:

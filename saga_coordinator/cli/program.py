@@ -118,9 +118,16 @@ def _run() -> int:
     except (FileFaulty, SagaError) as error:
         return _fail([str(error)], 1)
     except OSError as error:
-        if error.filename is None and error.errno in _OUTPUT_LOST:
-            return _fail([f"the output cannot be written: {os.strerror(error.errno)}"], 1)
-        raise
+        return _fail([_of_file(error)], 1)
+
+
+def _of_file(error: OSError) -> str:
+    """What to say of a file or of the output; any other error of the system is a defect, and is raised again."""
+    if error.errno is not None and error.filename is not None:
+        return f"{os.fsdecode(error.filename)}: {os.strerror(error.errno)}"
+    if error.errno in _OUTPUT_LOST:
+        return f"the output cannot be written: {os.strerror(error.errno)}"
+    raise error
 
 
 def _wrong_usage(error: click.UsageError) -> int:

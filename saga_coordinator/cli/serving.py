@@ -17,10 +17,11 @@ from typing import Any, Never
 import click
 
 import saga_coordinator
-from saga_coordinator.cli import supervisor
+from saga_coordinator import telemetry
+from saga_coordinator.cli import ended_quietly_by_ctrl_c, supervisor
 from saga_coordinator.cli.options import Failure, setting_flags, settings_of
 from saga_coordinator.saga.errors import Unavailable
-from saga_coordinator.store.embedded import EmbeddedPostgres
+from saga_coordinator.store.embedded import EmbeddedPostgres, Watch
 
 ALIVE_POLL_SECONDS = 0.5
 DATABASE_POLL_SECONDS = 0.5
@@ -54,7 +55,9 @@ def serve(one_of_many: bool, **flags: Any) -> None:
         supervisor.end_with_supervisor()
     elif settings.processes > 1:
         sys.exit(supervisor.supervise(settings, sys.argv[1:]))
-    from saga_coordinator import app  # noqa: PLC0415  # half a second, which help, a faulty flag and a supervisor need not take
+    with ended_quietly_by_ctrl_c():
+        # Half a second, which help, a faulty flag and a supervisor need not take.
+        from saga_coordinator import app  # noqa: PLC0415
 
     app.run(settings, shares_port=one_of_many)
 
@@ -72,18 +75,24 @@ def serve(one_of_many: bool, **flags: Any) -> None:
 @setting_flags(without=("database_url", "database_wait_seconds", "processes"))
 def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **flags: Any) -> None:
     """Run a coordinator for trying things out, with a PostgreSQL of its own that needs no server."""
-    from saga_coordinator import app  # noqa: PLC0415  # as in `serve`
-    from saga_coordinator.api.server import check_addresses  # noqa: PLC0415
-    from saga_coordinator.store import schema  # noqa: PLC0415
+    with ended_quietly_by_ctrl_c():  # as in `serve`
+        from saga_coordinator import app  # noqa: PLC0415
+        from saga_coordinator.api.server import check_addresses  # noqa: PLC0415
+        from saga_coordinator.participants.directory import Directory  # noqa: PLC0415
+        from saga_coordinator.store import schema  # noqa: PLC0415
 
     ends_with_terminal = _ends_with_terminal()
-    check_addresses(settings_of(flags, database_url="postgresql://checked-before-it-is-started/").addresses)
+    # What is wrong with the settings is said before a database is made, which takes seconds.
+    checked = settings_of(flags, database_url="postgresql://checked-before-it-is-started/")
+    check_addresses(checked.addresses)
+    if checked.participants is not None:
+        Directory.load(checked.participants)
     _make_folder(data_dir)
     with _stopped_by_signals():
         database = EmbeddedPostgres(data_dir, postgres_bin=postgres_bin, port=postgres_port)
         if not database.is_made:
             click.echo(f"making a database in {data_dir}", err=True)
-        with database:
+        with Watch(database, _say_of_database):
             schema.upgrade(database.dsn)
             settings = settings_of(flags, database_url=database.dsn)
             app.run(
@@ -91,6 +100,10 @@ def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **
                 lambda addresses: _welcome(addresses, database, settings.participants),
                 ends_with_terminal=ends_with_terminal,
             )
+
+
+def _say_of_database(sentence: str) -> None:
+    telemetry.logger().error("embedded_postgres", reason=sentence)
 
 
 def _make_folder(data_dir: Path) -> None:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -331,6 +332,53 @@ def test_dev_with_a_setting_that_is_wrong_starts_nothing(tmp_path: Path) -> None
     assert done.returncode == 2
     assert "--pool-size is 'x'" in done.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_dev_with_a_faulty_participants_file_makes_no_database(tmp_path: Path) -> None:
+    file = tmp_path / "participants.yaml"
+    file.write_text("participants: {inventory: {target: 'nowhere://x'}}\n")
+    line = fails_with("dev", "--data-dir", tmp_path / "data", "--participants", file, run=run_here)
+    assert "inventory" in line
+    assert not (tmp_path / "data").exists()
+
+
+def test_dev_names_a_database_that_has_died_and_starts_it_again(
+    start_program: StartProgram, postgres_folder: Path
+) -> None:
+    data_dir = postgres_folder / "dev-died"
+    program = start_program("dev", "--data-dir", data_dir, "--address", "127.0.0.1:0", "--log-format", "json")
+    address = program.wait_for("serving")["addresses"][0]
+    os.kill(int((data_dir / "cluster" / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
+    said = program.wait_for("embedded_postgres")["reason"]
+    assert said.startswith("PostgreSQL has ended: ")
+    assert "server.log" in said
+    assert program.wait_for("embedded_postgres")["reason"] == "PostgreSQL is running again"
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while run_here("health", "--address", address, "--service", "saga.v1.SagaService").returncode:
+        assert time.monotonic() < give_up_at, "it did not serve again"
+    program.send(signal.SIGINT)
+    assert program.wait() == 0
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("definition", "explain", EXAMPLE, "--svg", "{folder}/missing/out.svg"),
+        ("definition", "simulate", EXAMPLE, "--json", "{folder}/missing/out.json"),
+        ("demo", "--dir", "{folder}/file/demo"),
+        ("postgres", "--data-dir", "{folder}/file/data"),
+        ("dev", "--data-dir", "{folder}/file/data", "--address", "127.0.0.1:0"),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_one_line(tmp_path: Path, command: tuple[str | Path, ...]) -> None:
+    (tmp_path / "file").write_text("no folder")
+    arguments = [str(argument).format(folder=tmp_path) for argument in command]
+    done = run_program(*arguments)
+    assert done.returncode == 1
+    said = (done.stderr + done.stdout).strip()
+    assert "Traceback" not in said
+    assert str(tmp_path) in said
+    assert "No such file or directory" in said or "Not a directory" in said
 
 
 def test_dev_on_an_occupied_port_makes_no_database(tmp_path: Path) -> None:

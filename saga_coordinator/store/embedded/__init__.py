@@ -15,5 +15,6 @@ A data directory holds `cluster/` (PostgreSQL's own), `server.log` (of the last 
 
 from saga_coordinator.store.embedded.binaries import EmbeddedPostgresError, find_binaries
 from saga_coordinator.store.embedded.server import EmbeddedPostgres
+from saga_coordinator.store.embedded.watch import Watch
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "find_binaries"]
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "Watch", "find_binaries"]

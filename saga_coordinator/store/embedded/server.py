@@ -109,6 +109,16 @@ class EmbeddedPostgres:
         return self._port
 
     @property
+    def is_running(self) -> bool:
+        """Whether the server that was started has not ended by itself."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def last_words(self) -> str:
+        """The end of what the server has written into its log, in one line."""
+        return _last_lines(self.log_path)
+
+    @property
     def pid(self) -> int:
         if self._process is None:
             raise EmbeddedPostgresError("the embedded PostgreSQL has not been started")
@@ -149,6 +159,15 @@ class EmbeddedPostgres:
         if run_as.user is not None and run_as.group is not None:
             give_away(self.data_dir, run_as.user, run_as.group)
         self._serve(binaries, run_as, lock)
+
+    def restart(self) -> None:
+        """Starts a server that has ended by itself, on the port that it had. Raises EmbeddedPostgresError."""
+        self.stop("immediate")
+        wanted, self._wanted_port = self._wanted_port, self._port
+        try:
+            self.start()
+        finally:
+            self._wanted_port = wanted
 
     def stop(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Ends the server: `fast` writes everything out, `immediate` leaves it to the next start."""

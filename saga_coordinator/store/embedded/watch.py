@@ -1,0 +1,59 @@
+"""Keeps an embedded PostgreSQL running under a program that needs it: one that has ended is named and started again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from saga_coordinator.store.embedded.binaries import EmbeddedPostgresError
+from saga_coordinator.store.embedded.server import EmbeddedPostgres
+
+_POLL_SECONDS = 0.2
+_PAUSE_SECONDS = (0.5, 10.0)
+"""Before it is started again, and before it is tried once more where that failed, ever longer up to the second."""
+
+Tell = Callable[[str], None]
+
+
+class Watch:
+    """Starts `server`, watches it in a thread of its own until the block ends, and then stops it.
+
+    `tell` is called from that thread with a sentence for each end and each start that failed: what PostgreSQL said last is in it.
+    """
+
+    def __init__(self, server: EmbeddedPostgres, tell: Tell) -> None:
+        self._server = server
+        self._tell = tell
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="embedded-postgres", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._is_over.set()
+        self._thread.join()
+        self._server.stop()
+
+    def _keep(self) -> None:
+        pause_seconds = _PAUSE_SECONDS[0]
+        while not self._is_over.wait(_POLL_SECONDS):
+            if self._server.is_running:
+                continue
+            self._tell(f"PostgreSQL has ended: {self._server.last_words} ({self._server.log_path})")
+            while not self._is_over.wait(pause_seconds):
+                try:
+                    self._server.restart()
+                except EmbeddedPostgresError as failed:
+                    self._tell(f"PostgreSQL cannot be started again: {failed}")
+                    pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS[1])
+                else:
+                    self._tell("PostgreSQL is running again")
+                    pause_seconds = _PAUSE_SECONDS[0]
+                    break
