@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+from saga_coordinator.lifecycle import daemon
 from saga_coordinator.store.embedded.binaries import EmbeddedPostgresError
 from saga_coordinator.store.embedded.server import EmbeddedPostgres
 
@@ -27,18 +28,19 @@ class Watch:
         self._server = server
         self._tell = tell
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="embedded-postgres", daemon=True)
+        self._thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         self._server.start()
-        self._thread.start()
+        self._thread = daemon("embedded-postgres", self._keep)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_over.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
         self._server.stop()
 
     def _keep(self) -> None:
