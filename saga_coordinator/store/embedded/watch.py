@@ -28,20 +28,25 @@ class Watch:
         self._server = server
         self._tell = tell
         self._is_over = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._has_ended = threading.Event()
 
     def __enter__(self) -> Self:
         self._server.start()
-        self._thread = daemon("embedded-postgres", self._keep)
+        daemon("embedded-postgres", self._run)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_over.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._has_ended.wait()
         self._server.stop()
+
+    def _run(self) -> None:
+        try:
+            self._keep()
+        finally:
+            self._has_ended.set()
 
     def _keep(self) -> None:
         pause_seconds = _PAUSE_SECONDS[0]
