@@ -108,13 +108,13 @@ class Connection:
     def __aiter__(self) -> Connection:
         return self
 
-    async def __anext__(self) -> WorkRequest:
+    async def __anext__(self) -> bytes:
         while not self._inbox:
             if self._is_read_out:
                 raise StopAsyncIteration
             self._reader = self._loop.create_future()
             await self._reader
-        return self._inbox.popleft()
+        return self._inbox.popleft().SerializeToString()
 
     async def write(self, message: bytes) -> None:
         """Returns once the message is on its way; a worker that does not read holds up what comes after."""

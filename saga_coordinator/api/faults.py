@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf import duration_pb2, struct_pb2
 
 from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX
-from saga_coordinator.participants.payload import PayloadError, check_size, from_value
+from saga_coordinator.participants.payload import PayloadError, payload_of
 from saga_coordinator.saga.errors import Fault, InvalidRequest
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX
 from saga_coordinator.saga.parsing_actions import (
@@ -75,12 +75,10 @@ class Faults:
 
     def payload(self, path: str, value: struct_pb2.Value, bytes_max: int) -> Any:
         try:
-            payload = from_value(value)
-            check_size(payload, bytes_max)
+            return payload_of(value, bytes_max)
         except PayloadError as error:
             self.found.extend(error.inside(path).faults)
             return None
-        return payload
 
     def seconds(self, path: str, value: duration_pb2.Duration, *, may_be_zero: bool = False) -> float:
         seconds = value.seconds + value.nanos / 1e9

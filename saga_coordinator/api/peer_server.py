@@ -12,10 +12,12 @@ import grpc
 from saga_coordinator.api.rpc import CallsInFlight, Context, handler_of
 from saga_coordinator.api.server import listen
 from saga_coordinator.api.status import Resource
+from saga_coordinator.participants.conversion import convert, size_of
 from saga_coordinator.participants.tasks import outcome_message
 from saga_coordinator.participants.workers import Workers
 from saga_coordinator.pb.saga.internal.v1 import forward_service_pb2 as pb
 from saga_coordinator.saga.errors import NotPossibleNow
+from saga_coordinator.saga.outcome import Succeeded
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["ForwardService"]
 
@@ -38,7 +40,8 @@ class ForwardService:
         task = request.task
         timeout_seconds = task.timeout.seconds + task.timeout.nanos / 1e9
         outcome = await self._workers.invoke_here(request.participant, task, timeout_seconds)
-        return pb.ForwardResponse(outcome=outcome_message(outcome))
+        size = size_of(outcome.output) if isinstance(outcome, Succeeded) else 0
+        return pb.ForwardResponse(outcome=await convert(size, outcome_message, outcome))
 
 
 class PeerServer:

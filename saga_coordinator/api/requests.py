@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2
@@ -14,9 +15,11 @@ from google.protobuf.message import Message
 
 from saga_coordinator.api.convert import OPERATION_KINDS, SAGA_STATUSES
 from saga_coordinator.api.faults import Faults
+from saga_coordinator.api.rpc import parsed
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.participants.not_before import duration_asked
-from saga_coordinator.participants.payload import PayloadError, from_value
+from saga_coordinator.participants.payload import PayloadError, from_value, too_large
+from saga_coordinator.participants.wire import fields, largest_payload, number_of
 from saga_coordinator.participants.worker_stream import Greeting
 from saga_coordinator.pb.saga.v1 import (
     definition_pb2,
@@ -45,6 +48,7 @@ METHOD_CHARACTERS_MAX = 200
 METHODS_MAX = 1000
 DECLARED_STEPS_MAX = 200
 WORKER_ID_CHARACTERS_MAX = 200
+WORKER_MESSAGE_BYTES_MIN = 64 * 1024
 
 HEADERS_SENT_ON: Mapping[str, int] = {"traceparent": 55, "tracestate": 512, "baggage": 8192}
 """Metadata of a start that every call of the saga carries on, and how long each may be (W3C Trace Context and Baggage)."""
@@ -52,9 +56,21 @@ HEADERS_SENT_ON: Mapping[str, int] = {"traceparent": 55, "tracestate": 512, "bag
 FORWARDED_CHARACTERS_MAX = 1024
 """How long the value of a header may be that is sent on because the settings say so."""
 
+_TASK_OUTCOME = worker_service_pb2.TaskOutcome.DESCRIPTOR
+_TASK_ID = _TASK_OUTCOME.fields_by_name["task_id"].number
+_OUTCOMES = worker_service_pb2.WorkRequest.DESCRIPTOR.fields_by_name["outcomes"].number
+
 Metadata = Iterable[tuple[str, str | bytes]] | None
 
 _CAUSE_CODE = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Oversized:
+    """An outcome whose output is too large: of which task, and why it is not taken."""
+
+    task_id: int
+    error: PayloadError
 
 
 def start_saga(
@@ -276,8 +292,8 @@ def _cause(faults: Faults, path: str, cause: saga_pb2.Cause, default_code: str) 
     return Cause(code, clip(cause.message))
 
 
-def greeting(request: worker_service_pb2.WorkRequest) -> Greeting:
-    """What a worker says of itself in its first message."""
+def greeting(request: worker_service_pb2.WorkRequest, message_bytes_max: int) -> Greeting:
+    """What a worker says of itself in its first message; `message_bytes_max` is what it receives where it does not say."""
     if not request.HasField("hello"):
         raise InvalidRequest.at("hello", "is required in the first message")
     faults = Faults()
@@ -288,6 +304,11 @@ def greeting(request: worker_service_pb2.WorkRequest) -> Greeting:
         for index, method in enumerate(hello.methods):
             faults.line(f"hello.methods[{index}]", method, METHOD_CHARACTERS_MAX, is_required=True)
     faults.credits("hello.credits", hello.credits)
+    if hello.message_bytes_max and hello.message_bytes_max < WORKER_MESSAGE_BYTES_MIN:
+        faults.add(
+            "hello.message_bytes_max",
+            f"must be {WORKER_MESSAGE_BYTES_MIN} or more, or 0 for {message_bytes_max}",
+        )
     welcomed = Greeting(
         participant=faults.line(
             "hello.participant", hello.participant, NAME_CHARACTERS_MAX, is_required=True
@@ -296,9 +317,27 @@ def greeting(request: worker_service_pb2.WorkRequest) -> Greeting:
         credits=hello.credits,
         worker_id=faults.line("hello.worker_id", hello.worker_id, WORKER_ID_CHARACTERS_MAX, is_required=True),
         version=faults.line("hello.version", hello.version, NAME_CHARACTERS_MAX),
+        message_bytes_max=hello.message_bytes_max or message_bytes_max,
     )
     faults.done()
     return welcomed
+
+
+def work(raw: bytes, payload_bytes_max: int) -> tuple[worker_service_pb2.WorkRequest, list[Oversized]]:
+    """What a worker says, but for the outcomes whose output is too large: no time is spent on those."""
+    if len(raw) <= payload_bytes_max:
+        return parsed(worker_service_pb2.WorkRequest, raw), []
+    kept: list[bytes] = []
+    oversized: list[Oversized] = []
+    for number, begin, content, after in fields(raw):
+        if number == _OUTCOMES:
+            path, size = largest_payload(_TASK_OUTCOME, raw, content, after)
+            if size > payload_bytes_max:
+                task_id = number_of(raw, _TASK_ID, content, after)
+                oversized.append(Oversized(task_id, too_large(size, payload_bytes_max).inside(path)))
+                continue
+        kept.append(raw[begin:after])
+    return parsed(worker_service_pb2.WorkRequest, b"".join(kept) if oversized else raw), oversized
 
 
 def credits_of(request: worker_service_pb2.WorkRequest) -> int:

@@ -14,13 +14,17 @@ from google.protobuf.message_factory import GetMessageClass
 from saga_coordinator import telemetry
 from saga_coordinator.api.status import Resource, status_of
 from saga_coordinator.lifecycle import Background
+from saga_coordinator.participants.conversion import convert_request
+from saga_coordinator.participants.payload import too_large
+from saga_coordinator.participants.wire import largest_payload
 from saga_coordinator.saga.errors import InvalidRequest, SagaError
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 _Method = Callable[[Any, Context], Awaitable[Message]]
 _StreamMethod = Callable[[Any, Context], AsyncIterator[Message]]
-_DuplexMethod = Callable[[AsyncIterator[Any], Context], Awaitable[None]]
+_DuplexMethod = Callable[[AsyncIterator[bytes], Context], Awaitable[None]]
 _T = TypeVar("_T")
+_M = TypeVar("_M", bound=Message)
 
 log = telemetry.logger()
 
@@ -29,8 +33,8 @@ _unfinished = Background()
 
 class Service(Protocol):
     """Has a method for each RPC, named like it, that takes the request and the context: a coroutine that returns the answer, or
-    an asynchronous generator of answers. One that takes a stream gets an iterator of requests, and writes serialized answers into
-    the context by itself.
+    an asynchronous generator of answers. One that takes a stream gets an iterator of serialized requests, and writes serialized
+    answers into the context by itself.
     """
 
     def resource(self, request: Any) -> Resource | None:
@@ -57,37 +61,42 @@ class CallsInFlight:
 
 
 def handler_of(
-    descriptor: ServiceDescriptor, service: Service, calls: CallsInFlight
+    descriptor: ServiceDescriptor,
+    service: Service,
+    calls: CallsInFlight,
+    payload_bytes_max: int | None = None,
 ) -> grpc.GenericRpcHandler:
-    """What the server calls for the RPCs of one service.
+    """What the server calls for the RPCs of one service; requests have been through another's limits where none is given.
 
     The generated `add_..._to_server` would parse requests outside of our reach: a request that is no message, or that is nested
     deeper than parsers go, would be answered with UNKNOWN.
     """
-    methods = {method.name: _kind(method)(method, service, calls) for method in descriptor.methods}
+    methods = {
+        method.name: _kind(method)(method, service, calls, payload_bytes_max) for method in descriptor.methods
+    }
     return grpc.method_handlers_generic_handler(descriptor.full_name, methods)
 
 
 def _kind(
     method: MethodDescriptor,
-) -> Callable[[MethodDescriptor, Service, CallsInFlight], grpc.RpcMethodHandler[bytes, bytes]]:
+) -> Callable[[MethodDescriptor, Service, CallsInFlight, int | None], grpc.RpcMethodHandler[bytes, bytes]]:
     if method.client_streaming:
         return _duplex_handler
     return _stream_handler if method.server_streaming else _handler
 
 
 def _handler(
-    descriptor: MethodDescriptor, service: Service, calls: CallsInFlight
+    descriptor: MethodDescriptor, service: Service, calls: CallsInFlight, payload_bytes_max: int | None
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     method: _Method = getattr(service, descriptor.name)
     name = f"{descriptor.containing_service.full_name}/{descriptor.name}"
-    parse = GetMessageClass(descriptor.input_type).FromString
+    read = _reader(descriptor, payload_bytes_max)
 
     async def handle(raw: bytes, context: Context) -> bytes:
         request: Message | None = None
         calls.count += 1
         try:
-            request = _parsed(parse, raw)
+            request = await convert_request(len(raw), read, raw)
             return (await method(request, context)).SerializeToString()
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets a status, and defects are logged
             resource = None if request is None else service.resource(request)
@@ -99,17 +108,17 @@ def _handler(
 
 
 def _stream_handler(
-    descriptor: MethodDescriptor, service: Service, calls: CallsInFlight
+    descriptor: MethodDescriptor, service: Service, calls: CallsInFlight, payload_bytes_max: int | None
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     method: _StreamMethod = getattr(service, descriptor.name)
     name = f"{descriptor.containing_service.full_name}/{descriptor.name}"
-    parse = GetMessageClass(descriptor.input_type).FromString
+    read = _reader(descriptor, payload_bytes_max)
 
     async def handle(raw: bytes, context: Context) -> AsyncIterator[bytes]:
         request: Message | None = None
         calls.count += 1
         try:
-            request = _parsed(parse, raw)
+            request = await convert_request(len(raw), read, raw)
             async for response in method(request, context):
                 yield response.SerializeToString()
         except Exception as error:  # noqa: BLE001  # as above
@@ -122,16 +131,15 @@ def _stream_handler(
 
 
 def _duplex_handler(
-    descriptor: MethodDescriptor, service: Service, calls: CallsInFlight
+    descriptor: MethodDescriptor, service: Service, calls: CallsInFlight, payload_bytes_max: int | None
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     method: _DuplexMethod = getattr(service, descriptor.name)
     name = f"{descriptor.containing_service.full_name}/{descriptor.name}"
-    parse = GetMessageClass(descriptor.input_type).FromString
 
     async def handle(_: AsyncIterator[bytes], context: Context) -> None:
         calls.count += 1
         try:
-            await method(_received(context, parse), context)
+            await method(_received(context), context)
         except Exception as error:  # noqa: BLE001  # as above
             await context.abort_with_status(status_of(error, method=name))
         finally:
@@ -140,15 +148,30 @@ def _duplex_handler(
     return grpc.stream_stream_rpc_method_handler(handle)
 
 
-async def _received(context: Context, parse: Callable[[bytes], Message]) -> AsyncIterator[Message]:
+async def _received(context: Context) -> AsyncIterator[bytes]:
     end: object = grpc.aio.EOF  # said to be no bytes, which it is not
     while (raw := await context.read()) is not end:
-        yield _parsed(parse, raw)
+        yield raw
 
 
-def _parsed(parse: Callable[[bytes], Message], raw: bytes) -> Message:
+def _reader(method: MethodDescriptor, payload_bytes_max: int | None) -> Callable[[bytes], Message]:
+    """What makes a request of bytes. No time is spent on a payload that is too large: not even on parsing it."""
+    kind = GetMessageClass(method.input_type)
+
+    def read(raw: bytes) -> Message:
+        if payload_bytes_max is not None and len(raw) > payload_bytes_max:
+            path, size = largest_payload(method.input_type, raw)
+            if size > payload_bytes_max:
+                raise too_large(size, payload_bytes_max).inside(path)
+        return parsed(kind, raw)
+
+    return read
+
+
+def parsed(kind: type[_M], raw: bytes) -> _M:
+    """The message in `raw`. Raises InvalidRequest."""
     try:
-        return parse(raw)
+        return kind.FromString(raw)
     except DecodeError as error:
         raise InvalidRequest.at(
             "", f"the request cannot be parsed, or is nested too deeply: {error}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from google.protobuf.message import Message
 
 from saga_coordinator.api import requests
 from saga_coordinator.api.convert import (
@@ -22,6 +24,7 @@ from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, fill_page, position_o
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.status import Resource
 from saga_coordinator.engine import coordinator as engine
+from saga_coordinator.participants.conversion import convert_request
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.errors import Unavailable
@@ -31,6 +34,8 @@ from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.pages import Page
 from saga_coordinator.store.sagas import LogEntry, SagaRecord, Sagas
 
+_P = ParamSpec("_P")
+_M = TypeVar("_M", bound=Message)
 _T = TypeVar("_T")
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["SagaService"]
@@ -98,8 +103,12 @@ class SagaService:
             self._waits.pop().cancel()
 
     async def StartSaga(self, request: pb.StartSagaRequest, context: Context) -> pb.StartSagaResponse:  # noqa: N802  # the RPC's name
-        asked = requests.start_saga(
-            request, self._payload_bytes_max, context.invocation_metadata(), self._forward_headers
+        asked = await _checked(
+            requests.start_saga,
+            request,
+            self._payload_bytes_max,
+            context.invocation_metadata(),
+            self._forward_headers,
         )
         saga_id, created = await self._coordinator.start_saga(asked)
         if request.wait:
@@ -186,7 +195,7 @@ class SagaService:
     async def ReportOutcome(  # noqa: N802
         self, request: pb.ReportOutcomeRequest, context: Context
     ) -> pb.ReportOutcomeResponse:
-        saga_id, reported = requests.report_outcome(request, self._payload_bytes_max)
+        saga_id, reported = await _checked(requests.report_outcome, request, self._payload_bytes_max)
         answer = await unhindered(self._coordinator.report(saga_id, reported))
         return pb.ReportOutcomeResponse(
             applied=answer.is_applied, saga=await self._saga(saga_id), result=report_result(answer)
@@ -201,13 +210,13 @@ class SagaService:
         return response
 
     async def SignalSaga(self, request: pb.SignalSagaRequest, context: Context) -> pb.SignalSagaResponse:  # noqa: N802
-        saga_id, event = requests.signal_saga(request, self._payload_bytes_max)
+        saga_id, event = await _checked(requests.signal_saga, request, self._payload_bytes_max)
         return pb.SignalSagaResponse(applied=await unhindered(self._coordinator.signal(saga_id, event)))
 
     async def PublishEvent(  # noqa: N802
         self, request: pb.PublishEventRequest, context: Context
     ) -> pb.PublishEventResponse:
-        event = requests.publish_event(request, self._payload_bytes_max)
+        event = await _checked(requests.publish_event, request, self._payload_bytes_max)
         published = await unhindered(self._coordinator.publish(event))
         return pb.PublishEventResponse(sagas=published.sagas)
 
@@ -273,3 +282,10 @@ def _patience_seconds(until_deadline: float | None) -> float:
     if until_deadline is None:
         return WAIT_SECONDS_DEFAULT
     return max(0.0, until_deadline - min(0.5, max(0.05, until_deadline / 10)))
+
+
+async def _checked(
+    check: Callable[Concatenate[_M, _P], _T], request: _M, *args: _P.args, **more: _P.kwargs
+) -> _T:
+    """What a request asks for. Raises InvalidRequest, and Overloaded when too many large ones wait."""
+    return await convert_request(request.ByteSize(), check, request, *args, **more)

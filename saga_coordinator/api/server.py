@@ -54,6 +54,7 @@ class Server:
 
     def __init__(self, *, payload_bytes_max: int, shares_port: bool) -> None:
         self._server = grpc.aio.server(options=_options(payload_bytes_max, shares_port))
+        self._payload_bytes_max = payload_bytes_max
         self._health = health.aio.HealthServicer()
         self._calls = CallsInFlight()
         self._services: tuple[str, ...] = ()
@@ -89,7 +90,10 @@ class Server:
             (directory_service.DESCRIPTOR, directory),
         )
         self._server.add_generic_rpc_handlers(
-            [handler_of(descriptor, service, self._calls) for descriptor, service in served]
+            [
+                handler_of(descriptor, service, self._calls, self._payload_bytes_max)
+                for descriptor, service in served
+            ]
         )
         self._services = tuple(descriptor.full_name for descriptor, _ in served)
         add_HealthServicer_to_server(self._health, self._server)
@@ -158,8 +162,8 @@ def _asked(problems: Callable[[], Iterable[str]]) -> list[str]:
 
 
 def _options(payload_bytes_max: int, shares_port: bool) -> list[tuple[str, int]]:
-    # In protobuf a number takes 11 bytes where JSON needs 2, and nothing grows more. The rest is labels, texts and definitions.
-    message_bytes_max = 6 * payload_bytes_max + 1024 * 1024
+    # More than a payload may have, so that one that is too large is refused in words, and a worker's stream does not end of it.
+    message_bytes_max = min(4 * payload_bytes_max + 4 * 1024 * 1024, 2**31 - 1)
     return [
         ("grpc.max_receive_message_length", message_bytes_max),
         ("grpc.max_send_message_length", -1),

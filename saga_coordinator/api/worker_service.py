@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from google.protobuf import json_format
 
@@ -15,6 +15,8 @@ from saga_coordinator.api.status import Resource
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.calls import Participants
+from saga_coordinator.participants.conversion import convert
+from saga_coordinator.participants.payload import message_bytes_max
 from saga_coordinator.participants.tasks import OutcomeNotTaken, operation_of, outcome_of
 from saga_coordinator.participants.worker_stream import Greeting, Stream
 from saga_coordinator.participants.workers import HEARTBEAT_SECONDS, Workers
@@ -62,11 +64,12 @@ class WorkerService:
         """Hands out nothing more; the streams end with the outcomes of what their workers have."""
         self._workers.stop()
 
-    async def Work(self, received: AsyncIterator[pb.WorkRequest], context: Context) -> None:  # noqa: N802  # the RPC's name
+    async def Work(self, received: AsyncIterator[bytes], context: Context) -> None:  # noqa: N802  # the RPC's name
         first = await anext(received, None)
         if first is None:  # it hung up without a word
             return
-        greeting = requests.greeting(first)
+        request, oversized = await self._parsed(first)
+        greeting = requests.greeting(request, message_bytes_max(self._payload_bytes_max))
         self._participants.check_worker(greeting.participant)
         transport = _Transport(context, self._background)
         stream = transport.stream = self._workers.connect(greeting, transport.begin)
@@ -76,11 +79,12 @@ class WorkerService:
         self._workers.admit(stream)
         _tell("worker_connected", greeting, credits=greeting.credits, version=greeting.version)
         try:
-            self._take(greeting, stream, first)
-            async for request in received:
+            await self._take(greeting, stream, request, oversized)
+            async for raw in received:
+                request, oversized = await self._parsed(raw)
                 if request.HasField("hello"):
                     raise InvalidRequest.at("hello", "must be in the first message and in no other")
-                self._take(greeting, stream, request)
+                await self._take(greeting, stream, request, oversized)
         except asyncio.CancelledError:
             if not transport.is_cut:  # the worker has hung up, or the server stops
                 raise
@@ -123,11 +127,23 @@ class WorkerService:
 
         return await self._lists.declared_steps(participant, after, page_size, answer)
 
-    def _take(self, greeting: Greeting, stream: Stream, request: pb.WorkRequest) -> None:
+    async def _parsed(self, raw: bytes) -> tuple[pb.WorkRequest, list[requests.Oversized]]:
+        return await convert(len(raw), requests.work, raw, self._payload_bytes_max)
+
+    async def _take(
+        self,
+        greeting: Greeting,
+        stream: Stream,
+        request: pb.WorkRequest,
+        oversized: Sequence[requests.Oversized],
+    ) -> None:
         stream.heard(asyncio.get_running_loop().time())
         last_task_id = stream.last_task_id
+        for each in oversized:
+            self._refuse(greeting, stream, each.task_id, str(each.error))
+            stream.settle(each.task_id, OutcomeNotTaken(str(each.error)).as_outcome)
         for told in request.outcomes:
-            outcome = self._outcome(greeting, stream, told)
+            outcome = await self._outcome(greeting, stream, told)
             late = stream.settle(told.task_id, outcome)
             if late is not None:
                 self._report(late, outcome)
@@ -143,22 +159,19 @@ class WorkerService:
             stream.say(pb.WorkResponse(heartbeat=True))
         stream.settled()
 
-    def _outcome(self, greeting: Greeting, stream: Stream, told: pb.TaskOutcome) -> Outcome:
+    async def _outcome(self, greeting: Greeting, stream: Stream, told: pb.TaskOutcome) -> Outcome:
         """What the worker says of a task; one that cannot be taken is told back to it, and the attempt is made again."""
         try:
-            return outcome_of(told, self._payload_bytes_max)
+            return await convert(told.ByteSize(), outcome_of, told, self._payload_bytes_max)
         except OutcomeNotTaken as error:
-            if (given := stream.given.get(told.task_id)) is not None:
-                stream.reject(told.task_id, "INVALID_ARGUMENT", str(error))
-                about = {"saga_id": given.task.saga_id, "step": given.task.step}
-                log.warning(
-                    "outcome_not_taken",
-                    participant=greeting.participant,
-                    worker_id=greeting.worker_id,
-                    **about,
-                    reason=str(error),
-                )
+            self._refuse(greeting, stream, told.task_id, str(error))
             return error.as_outcome
+
+    def _refuse(self, greeting: Greeting, stream: Stream, task_id: int, reason: str) -> None:
+        if (given := stream.given.get(task_id)) is not None:
+            stream.reject(task_id, "INVALID_ARGUMENT", reason)
+            about = {"saga_id": given.task.saga_id, "step": given.task.step}
+            _tell("outcome_not_taken", greeting, **about, reason=reason)
 
     def _report(self, task: pb.Task, outcome: Outcome) -> None:
         """Nobody waits for this attempt any more, but what it tells for certain may still be of use to the saga."""

@@ -17,11 +17,12 @@ from saga_coordinator.participants.contract import (
     metadata_of,
     outcome_of_reply,
 )
+from saga_coordinator.participants.conversion import convert, size_of
 from saga_coordinator.participants.described import DescribedServices
 from saga_coordinator.participants.directory import Directory
 from saga_coordinator.participants.gates import Gates
 from saga_coordinator.participants.not_before import pause_asked
-from saga_coordinator.participants.payload import PayloadError
+from saga_coordinator.participants.payload import PayloadError, message_bytes_max
 from saga_coordinator.participants.plain_method import PlainMethods, outcome_told
 from saga_coordinator.participants.reflection import DESCRIPTORS_BYTES_MIN, Reflection
 from saga_coordinator.participants.workers import Workers
@@ -54,8 +55,9 @@ class Participants:
         self.gates = Gates(directory)
         self._names = directory.names
         self._payload_bytes_max = payload_bytes_max
-        # `0,` of JSON becomes 11 bytes of protobuf and nothing grows more, so this refuses no reply that the limit allows.
-        self._reply_bytes_max = min(max(6 * payload_bytes_max + 65_536, DESCRIPTORS_BYTES_MIN), 2**31 - 1)
+        self._request_bytes_max = message_bytes_max(payload_bytes_max)
+        # More than a payload may have, so that one that is too large is told by how much.
+        self._reply_bytes_max = min(max(4 * payload_bytes_max + 65_536, DESCRIPTORS_BYTES_MIN), 2**31 - 1)
         self._by_name: dict[str, Connection] = {}
         self._by_address: dict[Address, Connection] = {}
         self._plain: dict[str, PlainMethods] = {}
@@ -120,19 +122,23 @@ class Participants:
             return _unknown_participant(self._how_to_add(call.participant))
         is_plain = "/" in call.method
         token = token_of(call.saga_id, call.step, call.operation, call.attempt)
-        try:
-            request = b"" if is_plain else encode_request(call, token)
-        except PayloadError as error:  # nothing was sent, and nothing will be different next time
-            return Refused(Cause(CauseCode.INPUT_INVALID, clip(f"the input cannot be sent: {error}")))
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + call.timeout_seconds
         connection.calls_in_flight += 1
         self._calls_in_flight += 1
         try:
             async with asyncio.timeout(call.timeout_seconds + _OVERDUE_SECONDS):
                 if is_plain:
                     return await self._plain_methods(call.participant, connection).attempt(call, token)
+                size = size_of(call.input)
+                request = await convert(size, encode_request, call, token, self._request_bytes_max)
+                if (seconds := ends_at - clock()) <= 0:
+                    return _not_sent(call)
                 reply = await connection.methods[call.operation](
-                    request, timeout=call.timeout_seconds, metadata=metadata_of(call, token)
+                    request, timeout=seconds, metadata=metadata_of(call, token)
                 )
+        except PayloadError as error:  # nothing was sent, and nothing will be different next time
+            return Refused(Cause(CauseCode.INPUT_INVALID, clip(f"the input cannot be sent: {error}")))
         except grpc.aio.AioRpcError as error:
             told = (
                 outcome_told(error.code().name, error.details() or "", error.trailing_metadata())
@@ -147,7 +153,8 @@ class Participants:
             connection.calls_in_flight -= 1
             if not connection.calls_in_flight:
                 self._went_idle(connection)
-        return outcome_of_reply(call.operation, reply, self._payload_bytes_max)
+        size = len(reply or b"")
+        return await convert(size, outcome_of_reply, call.operation, reply, self._payload_bytes_max)
 
     def connectivity(self, name: str) -> str:
         """The state of the channel by its gRPC name, such as READY; empty where there is none."""
@@ -212,7 +219,12 @@ class Participants:
             participant = self._directory.get(name)
             described = participant and participant.descriptor_set
             services = DescribedServices(described, can_change=False) if described else connection.reflected
-            plain = PlainMethods(connection.channel, services, self._payload_bytes_max)
+            plain = PlainMethods(
+                connection.channel,
+                services,
+                payload_bytes_max=self._payload_bytes_max,
+                request_bytes_max=self._request_bytes_max,
+            )
             self._plain[name] = plain
         return plain
 
@@ -245,6 +257,11 @@ class Participants:
 
 def _unknown_participant(how_to_add: str) -> Unknown:
     return Unknown(Cause(CauseCode.NO_SUCH_PARTICIPANT, how_to_add), was_sent=False)
+
+
+def _not_sent(call: Invoke) -> Unknown:
+    message = f"the input had not been written down within {call.timeout_seconds:g} s, so many large ones were before it"
+    return Unknown(Cause("DEADLINE_EXCEEDED", message), was_sent=False)
 
 
 def _no_answer(call: Invoke) -> Refused | Unknown:

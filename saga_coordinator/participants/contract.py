@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from google.protobuf.message import DecodeError
 
-from saga_coordinator.participants.payload import PayloadError, check_size, fill, from_value
+from saga_coordinator.participants.payload import PayloadError, check_message, fill, payload_of
 from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
     CompensateRequest,
     CompensateResponse,
@@ -19,11 +19,11 @@ EXECUTE = "/saga.v1.ParticipantService/Execute"
 COMPENSATE = "/saga.v1.ParticipantService/Compensate"
 
 
-def encode_request(call: Invoke, token: str) -> bytes:
+def encode_request(call: Invoke, token: str, bytes_max: int) -> bytes:
     """The serialized request of one attempt, which `token` names.
 
     Raises:
-        PayloadError: the input cannot be sent.
+        PayloadError: the input cannot be sent, or makes a request of more than `bytes_max` bytes.
     """
     request: ExecuteRequest | CompensateRequest
     if call.operation is OperationKind.ACTION:
@@ -45,7 +45,7 @@ def encode_request(call: Invoke, token: str) -> bytes:
     request.attempt = call.attempt
     request.token = token
     fill(request.input, call.input)
-    return request.SerializeToString()
+    return check_message(request.SerializeToString(), bytes_max)
 
 
 def metadata_of(call: Invoke, token: str) -> tuple[tuple[str, str], ...]:
@@ -81,11 +81,9 @@ def outcome_of_reply(
     if response.pending:
         return Pending()
     try:
-        output = from_value(response.output)
-        check_size(output, payload_bytes_max)
+        return Succeeded(payload_of(response.output, payload_bytes_max))
     except PayloadError as error:
         return invalid_reply(f"the reply cannot be kept: output{_joint(error.path)}: {error.description}")
-    return Succeeded(output)
 
 
 def _joint(path: str) -> str:

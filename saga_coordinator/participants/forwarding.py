@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.contract import invalid_reply
+from saga_coordinator.participants.conversion import convert
 from saga_coordinator.participants.tasks import OutcomeNotTaken, outcome_of
 from saga_coordinator.pb.saga.internal.v1.forward_service_pb2 import ForwardRequest, ForwardResponse
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
@@ -155,19 +156,19 @@ class Peers:
             return _lost(peer, f"{error.code().name}: {error.details()}")
         except TimeoutError:
             return _lost(peer, "it did not answer in time")
-        response = ForwardResponse()
-        try:
-            response.ParseFromString(reply or b"")
-        except DecodeError as error:
-            return invalid_reply(f"the answer of the coordinator at {peer.address} does not parse: {error}")
-        try:
-            outcome = outcome_of(response.outcome, self._payload_bytes_max)
-        except OutcomeNotTaken as error:
-            return error.as_outcome
+        outcome = await convert(len(reply or b""), self._outcome_of, peer, reply or b"")
         if isinstance(outcome, Held):
             message = f"no worker of `{participant}` at the coordinator at {peer.address} began it"
             return Held(Cause("UNAVAILABLE", clip(message)), HELD_SECONDS)
         return outcome
+
+    def _outcome_of(self, peer: _Peer, reply: bytes) -> Outcome:
+        try:
+            return outcome_of(ForwardResponse.FromString(reply).outcome, self._payload_bytes_max)
+        except DecodeError as error:
+            return invalid_reply(f"the answer of the coordinator at {peer.address} does not parse: {error}")
+        except OutcomeNotTaken as error:
+            return error.as_outcome
 
     async def close(self) -> None:
         """Cancels what is under way."""

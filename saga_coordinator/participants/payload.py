@@ -8,6 +8,8 @@ A payload is None, a bool, an int, a float, a str, or a list or dict (with str k
 
 Whoever needs larger exact numbers sends them as strings, as the JSON form of protobuf does with int64.
 
+What a payload may amount to is stated in bytes of the `Value` that carries it: `saga/size.py`.
+
 `json_format` does the same work 1.6 to 3.8 times slower and checks nothing.
 """
 
@@ -17,10 +19,10 @@ import re
 from math import isfinite
 from typing import Any
 
-import orjson
 from google.protobuf import struct_pb2
 
 from saga_coordinator.saga.errors import Fault, InvalidRequest
+from saga_coordinator.saga.size import VALUES_MAX, Measure, TooLarge
 
 NESTING_MAX = 32
 """Deepest nesting of lists and objects that is taken.
@@ -28,6 +30,15 @@ NESTING_MAX = 32
 Protobuf's parsers in C++, Java and Python give up at 100 nested messages, and an object inside an object is three of them
 (Value, Struct, map entry). 32 levels, inside an entry of a log that is shown as a Struct, are the 100th.
 """
+
+MESSAGE_BYTES_MAX = 4 * 1024 * 1024
+"""The largest message that gRPC servers and clients take unless they are set otherwise."""
+
+_MESSAGE_ROOM_BYTES = 512 * 1024
+"""For everything beside the payload that a message carries: keys, headers, a cause."""
+
+_SURELY_WITHIN_BYTES = 2 * VALUES_MAX
+"""A value takes two bytes or more. One that is not set, and is sent on as null, takes twice as many then as it came with."""
 
 INTEGER_MAX = 2**53
 """Below this size every whole number is a double of its own."""
@@ -54,6 +65,22 @@ class PayloadError(InvalidRequest):
             head = f"[{segment[:_KEY_SHOWN_MAX]!r}]"
         joint = "." if self.path and not self.path.startswith("[") else ""
         return PayloadError(f"{head}{joint}{self.path}", self.description)
+
+
+def payload_of(value: struct_pb2.Value, bytes_max: int) -> Any:
+    """The payload in `value`, where it is no larger than `bytes_max` bytes and `VALUES_MAX` values. Raises as `from_value`."""
+    size = value.ByteSize()
+    if size > bytes_max:
+        raise too_large(size, bytes_max)
+    payload = from_value(value)
+    if size > _SURELY_WITHIN_BYTES or 2 * size > bytes_max:
+        check_size(payload, bytes_max)
+    return payload
+
+
+def too_large(size: int, bytes_max: int) -> PayloadError:
+    """Why a payload of `size` bytes is not taken."""
+    return PayloadError("", f"is {size} bytes as protobuf; {bytes_max} is the limit")
 
 
 def from_value(value: struct_pb2.Value, *, depth_max: int = NESTING_MAX) -> Any:
@@ -194,20 +221,24 @@ def _too_deep() -> PayloadError:
     return PayloadError("", "is one level of lists and objects too deep")
 
 
-def json_bytes(payload: Any) -> bytes:
-    """`payload` as compact JSON in UTF-8: what its size is measured by.
-
-    Raises:
-        PayloadError: it is not what `from_value` returns.
-    """
-    try:
-        return orjson.dumps(payload)
-    except orjson.JSONEncodeError as error:
-        raise PayloadError("", f"cannot be written as JSON: {error}") from None
-
-
 def check_size(payload: Any, bytes_max: int) -> None:
-    """Raises PayloadError when `payload` is larger than `bytes_max` bytes as compact JSON."""
-    size = len(json_bytes(payload))
-    if size > bytes_max:
-        raise PayloadError("", f"is {size} bytes as JSON; {bytes_max} is the limit")
+    """Raises PayloadError when `payload` is larger than `bytes_max` bytes as a `Value`, or has more than `VALUES_MAX` values."""
+    try:
+        Measure(bytes_max).check(payload)
+    except TooLarge as error:
+        raise PayloadError("", str(error)) from None
+
+
+def message_bytes_max(payload_bytes_max: int) -> int:
+    """The largest message that is sent where payloads are limited so. By default what every gRPC server takes; who sets a higher
+    limit of payloads has to have participants and workers take as much."""
+    return max(MESSAGE_BYTES_MAX, payload_bytes_max + _MESSAGE_ROOM_BYTES)
+
+
+def check_message(message: bytes, bytes_max: int) -> bytes:
+    """The serialized message. Raises PayloadError when it is too large to be taken by whom it is for."""
+    if len(message) > bytes_max:
+        raise PayloadError(
+            "", f"it makes a message of {len(message)} bytes; {bytes_max} is the most that is sent"
+        )
+    return message

@@ -13,20 +13,23 @@ Trailers that the service may send, for what a status cannot say:
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import grpc
 import grpc.aio
 from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, EncodeError, Message
 
 from saga_coordinator.participants.contract import invalid_reply, metadata_of
+from saga_coordinator.participants.conversion import convert, size_of
 from saga_coordinator.participants.described import DescribedServices
 from saga_coordinator.participants.descriptors import Method, NotDescribed
 from saga_coordinator.participants.fit import CONVERSION_ERRORS, SPECIAL, misfits
 from saga_coordinator.participants.not_before import pause_asked
-from saga_coordinator.participants.payload import NESTING_MAX, PayloadError, check_size
+from saga_coordinator.participants.payload import NESTING_MAX, PayloadError, check_message, check_size
 from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.outcome import (
@@ -39,6 +42,7 @@ from saga_coordinator.saga.outcome import (
     Unknown,
     clip,
 )
+from saga_coordinator.saga.size import VALUES_MAX
 
 OUTCOME_TRAILER = "saga-outcome"
 
@@ -50,10 +54,18 @@ Trailers = Iterable[tuple[str, str | bytes]]
 class PlainMethods:
     """Calls the methods of one participant over its channel."""
 
-    def __init__(self, channel: grpc.aio.Channel, services: DescribedServices, reply_bytes_max: int) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        services: DescribedServices,
+        *,
+        payload_bytes_max: int,
+        request_bytes_max: int,
+    ) -> None:
         self.services = services
         self._channel = channel
-        self._reply_bytes_max = reply_bytes_max
+        self._payload_bytes_max = payload_bytes_max
+        self._request_bytes_max = request_bytes_max
         self._rpcs: dict[str, grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]] = {}
 
     async def attempt(self, call: Invoke, token: str) -> Outcome:
@@ -91,7 +103,9 @@ class PlainMethods:
         told = outcome_told("OK", "", await rpc.trailing_metadata())
         if told is not None and not isinstance(told, Succeeded):
             return told
-        return outcome_of_plain_reply(method, reply, self._reply_bytes_max)
+        return await convert(
+            len(reply or b""), outcome_of_plain_reply, method, reply, self._payload_bytes_max
+        )
 
     async def _prepare(self, call: Invoke) -> tuple[Method, bytes]:
         """The method and its request, after a second look at its descriptors where the input does not fit the first."""
@@ -104,13 +118,17 @@ class PlainMethods:
         if method.streams:
             return method, b""
         try:
-            return method, encode_plain_request(method, call.input)
+            return method, await self._encode(method, call.input)
         except PayloadError:
             newer = await self.services.newer(service, call.timeout_seconds) if service else None
             if newer is None:
                 raise
             method = newer.method(method_name)
-            return method, encode_plain_request(method, call.input)
+            return method, await self._encode(method, call.input)
+
+    async def _encode(self, method: Method, payload: Any) -> bytes:
+        request = await convert(size_of(payload), encode_plain_request, method, payload)
+        return check_message(request, self._request_bytes_max)
 
     def _rpc(self, path: str) -> grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]:
         rpc = self._rpcs.get(path)
@@ -166,6 +184,7 @@ def outcome_of_plain_reply(
     message = method.reply()
     try:
         message.ParseFromString(reply)
+        _count_values(message, VALUES_MAX)
         output = to_payload(message, method)
         _check(output, NESTING_MAX)
         check_size(output, payload_bytes_max)
@@ -176,6 +195,37 @@ def outcome_of_plain_reply(
     except CONVERSION_ERRORS as error:
         return invalid_reply(f"the reply has no JSON form: {error}")
     return Succeeded(output)
+
+
+def _count_values(message: Message, room: int) -> int:
+    """How many values there may be in a payload besides those of `message`. Raises PayloadError when there are too many.
+
+    Its JSON form takes long to make, and has all the fields that are left out on the way: this comes first.
+    """
+    room -= _fields_always_there(message.DESCRIPTOR)
+    for field, value in message.ListFields():
+        kind = field.message_type
+        room -= len(value) if field.is_repeated else 1
+        if room < 0:
+            raise PayloadError(
+                "", f"has more than {VALUES_MAX} values, counting each item and field; that is the limit"
+            )
+        if kind is None:
+            continue
+        if not field.is_repeated:
+            room = _count_values(value, room)
+        elif not kind.GetOptions().map_entry:
+            for item in value:
+                room = _count_values(item, room)
+        elif kind.fields_by_name["value"].message_type is not None:
+            for key in value:
+                room = _count_values(value[key], room)
+    return room
+
+
+@functools.lru_cache(maxsize=1000)
+def _fields_always_there(descriptor: Descriptor) -> int:
+    return sum(1 for field in descriptor.fields if not field.has_presence and not field.is_repeated)
 
 
 def to_payload(message: Message, method: Method) -> Any:

@@ -9,7 +9,7 @@ from google.protobuf import struct_pb2
 
 from saga_coordinator.participants.contract import invalid_reply
 from saga_coordinator.participants.not_before import duration_asked
-from saga_coordinator.participants.payload import PayloadError, check_size, fill, from_value
+from saga_coordinator.participants.payload import PayloadError, fill, payload_of
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task, TaskOutcome
 from saga_coordinator.saga.decide import Invoke
@@ -96,11 +96,9 @@ def outcome_of(message: TaskOutcome, payload_bytes_max: int) -> Outcome:
 
 def _succeeded(value: struct_pb2.Value, path: str, payload_bytes_max: int) -> Succeeded:
     try:
-        output = from_value(value)
-        check_size(output, payload_bytes_max)
+        return Succeeded(payload_of(value, payload_bytes_max))
     except PayloadError as error:
         raise OutcomeNotTaken(str(error.inside(path))) from None
-    return Succeeded(output)
 
 
 def outcome_message(outcome: Outcome) -> TaskOutcome:

@@ -7,16 +7,20 @@ goes in one message, and a worker that stops reading keeps nothing from the othe
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from saga_coordinator.participants.payload import MESSAGE_BYTES_MAX
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Rejection, Task, WorkResponse
 from saga_coordinator.saga.errors import SagaError
-from saga_coordinator.saga.outcome import Cause, Outcome, Unknown, clip
+from saga_coordinator.saga.outcome import Cause, CauseCode, Outcome, Refused, Unknown, clip
 
 BATCH_BYTES_MAX = 512 * 1024
 """A message is closed once it is this large, so that a large one is not waited for by what could be begun with."""
+
+REJECTIONS_AT_ONCE = 20
+"""In one message, so that it is no large one."""
 
 REJECTIONS_MAX = 1000
 """Outcomes of tasks never given that are not yet told about; a worker that goes on without listening is not served any more.
@@ -26,13 +30,17 @@ Those of tasks that it was given are no more than its credits."""
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What a worker said of itself: `methods` empty means all, `credits` is how many tasks it takes at once."""
+    """What a worker said of itself: `methods` empty means all, `credits` is how many tasks it takes at once.
+
+    `message_bytes_max` is how large a message it receives.
+    """
 
     participant: str
     methods: frozenset[str]
     credits: int
     worker_id: str
     version: str
+    message_bytes_max: int = MESSAGE_BYTES_MAX
 
 
 class Assignment:
@@ -240,6 +248,7 @@ class Stream:
     """
 
     __slots__ = (
+        "_bytes_max",
         "_has_taken_leave",
         "_is_saying_goodbye",
         "_pool",
@@ -272,7 +281,8 @@ class Stream:
         self.is_busy = False
         """Whether the transport is at it: it asks for the next message by itself."""
         self.is_woken = False
-        self._said: list[bytes] = []
+        self._said: deque[bytes] = deque()
+        self._bytes_max = greeting.message_bytes_max
         self._rejections: list[Rejection] = []
         self._strange = 0
         self._is_saying_goodbye = False
@@ -320,35 +330,57 @@ class Stream:
 
         A serialized message is all of its parts one after the other, so what was serialized alone need not be again.
         """
-        parts, self._said = self._said, []
         if self._rejections:
-            parts.append(WorkResponse(rejections=self._rejections).SerializeToString())
-            self._rejections = []
-            self._strange = 0
-        room = BATCH_BYTES_MAX
-        for assignment in self._pool.take(self):
-            if not assignment.may_be_given(now):
-                continue
-            parts.append(self._give(assignment, now))
-            room -= len(parts[-1])
-            if room <= 0:
-                break
+            told, self._rejections = (
+                self._rejections[:REJECTIONS_AT_ONCE],
+                self._rejections[REJECTIONS_AT_ONCE:],
+            )
+            self._said.append(WorkResponse(rejections=told).SerializeToString())
+            self._strange = min(self._strange, len(self._rejections))
+        parts: list[bytes] = []
+        size = 0
+        while self._said and (not parts or size + len(self._said[0]) <= self._bytes_max):
+            parts.append(self._said.popleft())
+            size += len(parts[-1])
+        if not self._said and size < BATCH_BYTES_MAX:
+            self._add_tasks(parts, size, now)
         if not parts:
             self.is_busy = False
             self._pool.rest(self)
         return b"".join(parts)
 
+    def _add_tasks(self, parts: list[bytes], size: int, now: float) -> None:
+        """Has what waits for this worker sent with a message of `size` bytes so far, or with the next one."""
+        for assignment in self._pool.take(self):
+            if not assignment.may_be_given(now) or not (part := self._give(assignment, now)):
+                continue
+            if parts and size + len(part) > self._bytes_max:
+                self._said.append(part)
+                return
+            parts.append(part)
+            size += len(part)
+            if size >= BATCH_BYTES_MAX:
+                return
+
     def _give(self, assignment: Assignment, now: float) -> bytes:
+        """The task as the worker is sent it; empty when it is more than the worker takes, which would end its stream."""
+        task = assignment.task
+        task.task_id = self.last_task_id + 1
+        nanos = max(1, int((assignment.ends_at - now) * 1e9))
+        task.timeout.seconds, task.timeout.nanos = divmod(nanos, 1_000_000_000)
+        message = WorkResponse(tasks=(task,)).SerializeToString()
+        if len(message) > self._bytes_max:
+            assignment.is_given = (
+                True  # nobody else gets it either: it would be the same with the next worker
+            )
+            assignment.settle(_refused_for_size(len(message), self.worker_id, self._bytes_max))
+            return b""
         self.last_task_id += 1
         self.given[self.last_task_id] = assignment
         assignment.is_given = True
         assignment.stream = self
         assignment.given_at = now
-        task = assignment.task
-        task.task_id = self.last_task_id
-        nanos = max(1, int((assignment.ends_at - now) * 1e9))
-        task.timeout.seconds, task.timeout.nanos = divmod(nanos, 1_000_000_000)
-        return WorkResponse(tasks=(task,)).SerializeToString()
+        return message
 
     def settle(self, task_id: int, outcome: Outcome) -> Task | None:
         """Takes an outcome. Returns the task when that is late: nobody waits for it any more."""
@@ -416,6 +448,15 @@ class Stream:
             assignment.lost_by = self.worker_id
             if self._has_taken_leave:
                 assignment.settle(outcome_of_lost(assignment))
+
+
+def _refused_for_size(size: int, worker_id: str, bytes_max: int) -> Refused:
+    """Nothing was sent, and nothing would be different next time."""
+    message = (
+        f"the task makes a message of {size} bytes, and worker {worker_id} takes no more than {bytes_max}: give the step less "
+        "input, or have the worker receive larger messages and say so in `hello.message_bytes_max`"
+    )
+    return Refused(Cause(CauseCode.INPUT_INVALID, clip(message)))
 
 
 def outcome_of_lost(assignment: Assignment) -> Unknown:

@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 
 from saga_coordinator.lifecycle import Background, Kept
+from saga_coordinator.participants.conversion import convert, size_of
 from saga_coordinator.participants.payload import PayloadError
 from saga_coordinator.participants.tasks import task_of
 from saga_coordinator.participants.worker_stream import Assignment, Greeting, Pool, Stream, outcome_of_lost
@@ -129,13 +130,13 @@ class Workers:
 
         Cancelled, it forgets the attempt: a worker that has it goes on, and what it says later is late.
         """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + call.timeout_seconds
         try:
-            task = task_of(call)
+            task = await convert(size_of(call.input), task_of, call)
         except PayloadError as error:  # nothing was sent, and nothing will be different next time
             return Refused(Cause(CauseCode.INPUT_INVALID, clip(f"the input cannot be sent: {error}")))
         pool = self._pool(call.participant)
-        loop = asyncio.get_running_loop()
-        ends_at = loop.time() + call.timeout_seconds
         is_elsewhere = not pool.serves(call.method) or call.method in pool.stuck
         if is_elsewhere and self._forwarder is not None:
             outcome = await self._elsewhere(self._forwarder, pool, task, ends_at)

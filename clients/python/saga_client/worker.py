@@ -138,6 +138,7 @@ class Worker:
             credits=credits,
             worker_id=worker_id or f"{socket.gethostname()}:{os.getpid()}",
             version=version,
+            message_bytes_max=_MESSAGE_BYTES_MAX,
         )
         self._handlers: dict[str, Handler] = {}
         self._stopping = asyncio.Event()

@@ -468,7 +468,7 @@ async def test_descriptors_larger_than_a_message_may_be_are_unknown(
     ("reply", "said"),
     [
         (b"\xff\xff\xff", "does not parse as shop.v1.ReserveResponse"),
-        ({"reservation_id": "x" * PAYLOAD_BYTES_MAX}, "bytes as JSON"),
+        ({"reservation_id": "x" * PAYLOAD_BYTES_MAX}, "bytes as protobuf"),
         ({"reservation_id": "x" * DESCRIPTORS_BYTES_MIN}, "the reply is larger than the limit"),
         ({"lines": [{"sku": "a\0"}]}, "lines[0].sku: must not contain NUL"),
     ],

@@ -117,9 +117,9 @@ def test_start_keys_that_are_taken(start_key: str) -> None:
     assert requests.start_saga(start(start_key=start_key), LIMIT).start_key == start_key
 
 
-def test_size_is_measured_in_bytes_of_json() -> None:
-    asked = requests.start_saga(start(input=Value(string_value="x" * (LIMIT - 2))), LIMIT)
-    assert len(asked.input) == LIMIT - 2
+def test_size_is_measured_in_bytes_of_the_message_that_is_sent_on() -> None:
+    asked = requests.start_saga(start(input=Value(string_value="x" * (LIMIT - 3))), LIMIT)
+    assert len(asked.input) == LIMIT - 3
     assert paths(requests.start_saga, start(input=Value(string_value="ä" * (LIMIT // 2))), LIMIT) == ["input"]
 
 

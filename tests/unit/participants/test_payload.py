@@ -15,15 +15,17 @@ from hypothesis import strategies as st
 from saga_coordinator.participants.payload import (
     NESTING_MAX,
     PayloadError,
-    check_size,
+    check_message,
     fill,
     from_value,
-    json_bytes,
+    message_bytes_max,
+    payload_of,
     to_value,
 )
 from saga_coordinator.pb.saga.v1.participant_service_pb2 import CompensateRequest
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaResponse
 from saga_coordinator.saga.errors import InvalidRequest
+from saga_coordinator.saga.size import VALUES_MAX
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 # Without -0.0, of which JSON and SQL make 0.
@@ -64,7 +66,7 @@ def test_a_value_is_the_one_that_protobuf_makes_of_the_same_json(payload: Any) -
 @given(payloads)
 def test_a_value_survives_being_stored_as_json(payload: Any) -> None:
     value = to_value(payload)
-    assert to_value(json.loads(json_bytes(from_value(value)))) == value
+    assert to_value(orjson.loads(orjson.dumps(from_value(value)))) == value
 
 
 @pytest.mark.parametrize("number", [2.0**53, 2.0**60, -(2.0**63), 1e300, 5e-324, 1.7976931348623157e308])
@@ -176,13 +178,44 @@ def test_the_limit_is_no_lower_than_it_must_be() -> None:
         GetSagaResponse.FromString(shown.SerializeToString())
 
 
-def test_size_is_that_of_compact_json() -> None:
-    assert json_bytes({"a": [1, 2.5, None], "ä": True}) == '{"a":[1,2.5,null],"ä":true}'.encode()
-    check_size("x" * 8, 10)
-    with pytest.raises(PayloadError, match="11 bytes as JSON; 10 is the limit"):
-        check_size("x" * 9, 10)
+def numbers(count: int) -> Value:
+    return to_value([0] * count)
 
 
-def test_json_that_cannot_be_written_is_a_payload_error() -> None:
-    with pytest.raises(PayloadError, match="cannot be written as JSON"):
-        json_bytes({"a": 2**70})
+def test_a_payload_is_measured_as_the_message_that_carries_it() -> None:
+    """As JSON these are 2,001 bytes; as they are sent, 11,003."""
+    sent = numbers(1000)
+    assert len(orjson.dumps(from_value(sent))) == 2001
+    assert payload_of(sent, 11_003) == [0] * 1000
+    with pytest.raises(PayloadError, match="is 11003 bytes as protobuf; 11002 is the limit"):
+        payload_of(sent, 11_002)
+
+
+def test_values_are_limited_besides_their_bytes() -> None:
+    """They are what converting takes time for: nulls take the fewest bytes."""
+    assert len(payload_of(to_value([None] * (VALUES_MAX - 1)), 1 << 20)) == VALUES_MAX - 1
+    with pytest.raises(PayloadError, match=f"more than {VALUES_MAX} values"):
+        payload_of(to_value([None] * VALUES_MAX), 1 << 20)
+    unset = Value()
+    unset.list_value.values.extend(Value() for _ in range(VALUES_MAX))
+    with pytest.raises(PayloadError, match=f"more than {VALUES_MAX} values"):
+        payload_of(unset, 1 << 20)
+
+
+def test_what_is_taken_is_no_larger_when_it_is_sent_on() -> None:
+    """A value that is not set is sent on as null, which takes twice as many bytes."""
+    unset = Value()
+    unset.list_value.values.extend(Value() for _ in range(100))
+    size = unset.ByteSize()
+    with pytest.raises(PayloadError, match=f"more than {size} bytes as protobuf"):
+        payload_of(unset, size)
+    taken = payload_of(unset, 2 * size)
+    assert to_value(taken).ByteSize() <= 2 * size
+
+
+def test_a_message_that_is_too_large_for_whom_it_is_for_is_not_sent() -> None:
+    assert check_message(b"1234", 4) == b"1234"
+    with pytest.raises(PayloadError, match="a message of 5 bytes; 4 is the most"):
+        check_message(b"12345", 4)
+    assert message_bytes_max(1 << 20) == 4 << 20, "the default leaves room below what every gRPC server takes"
+    assert message_bytes_max(8 << 20) > 8 << 20

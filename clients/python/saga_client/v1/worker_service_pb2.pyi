@@ -287,6 +287,7 @@ class Hello(_message.Message):
     CREDITS_FIELD_NUMBER: _builtins.int
     WORKER_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    MESSAGE_BYTES_MAX_FIELD_NUMBER: _builtins.int
     participant: _builtins.str
     """Its name in the participants file. Required."""
     credits: _builtins.int
@@ -295,6 +296,10 @@ class Hello(_message.Message):
     """Tells it from other workers in the log and in causes, such as the name of its host and its process. Required."""
     version: _builtins.str
     """Of its program; for the log."""
+    message_bytes_max: _builtins.int
+    """The largest message that it receives, in bytes; 64 KiB or more. A task that makes a larger one is refused (`INPUT_INVALID`) and not
+    sent. 0: 4 MiB, which is what gRPC takes where nothing else is set, or more where the coordinator takes larger payloads.
+    """
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The methods (`Operation.method` of definitions) that it performs. Empty: all of the participant's."""
@@ -307,10 +312,11 @@ class Hello(_message.Message):
         credits: _builtins.int = ...,
         worker_id: _builtins.str = ...,
         version: _builtins.str = ...,
+        message_bytes_max: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["credits", b"credits", "methods", b"methods", "participant", b"participant", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["credits", b"credits", "message_bytes_max", b"message_bytes_max", "methods", b"methods", "participant", b"participant", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
