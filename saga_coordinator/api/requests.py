@@ -334,7 +334,7 @@ def work(raw: bytes, payload_bytes_max: int) -> tuple[worker_service_pb2.WorkReq
             path, size = largest_payload(_TASK_OUTCOME, raw, content, after)
             if size > payload_bytes_max:
                 task_id = number_of(raw, _TASK_ID, content, after)
-                oversized.append(Oversized(task_id, too_large(size, payload_bytes_max).inside(path)))
+                oversized.append(Oversized(task_id, too_large(size, payload_bytes_max, path)))
                 continue
         kept.append(raw[begin:after])
     return parsed(worker_service_pb2.WorkRequest, b"".join(kept) if oversized else raw), oversized

@@ -162,7 +162,7 @@ def _reader(method: MethodDescriptor, payload_bytes_max: int | None) -> Callable
         if payload_bytes_max is not None and len(raw) > payload_bytes_max:
             path, size = largest_payload(method.input_type, raw)
             if size > payload_bytes_max:
-                raise too_large(size, payload_bytes_max).inside(path)
+                raise too_large(size, payload_bytes_max, path)
         return parsed(kind, raw)
 
     return read

@@ -261,7 +261,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "payload_bytes_max",
-        "Largest payload taken from a caller or a participant, in bytes of JSON.",
+        "Largest payload, in bytes of the protobuf message that carries it.",
         "BYTES",
         _whole(1024, 64 * 1024 * 1024),
         default="1048576",

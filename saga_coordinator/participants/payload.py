@@ -78,9 +78,9 @@ def payload_of(value: struct_pb2.Value, bytes_max: int) -> Any:
     return payload
 
 
-def too_large(size: int, bytes_max: int) -> PayloadError:
+def too_large(size: int, bytes_max: int, path: str = "") -> PayloadError:
     """Why a payload of `size` bytes is not taken."""
-    return PayloadError("", f"is {size} bytes as protobuf; {bytes_max} is the limit")
+    return PayloadError(path, f"is {size} bytes as protobuf; {bytes_max} is the limit")
 
 
 def from_value(value: struct_pb2.Value, *, depth_max: int = NESTING_MAX) -> Any:

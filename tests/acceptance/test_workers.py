@@ -18,6 +18,7 @@ import psycopg
 import pytest
 import yaml
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import ListValue, Value
 
 from saga_coordinator.pb.saga.v1 import saga_pb2, saga_service_pb2
 from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
@@ -257,6 +258,43 @@ async def test_an_outcome_that_says_nothing_is_rejected_and_the_attempt_is_made_
     assert settled.status == saga_pb2.SAGA_STATUS_COMPLETED
     assert outputs(settled) == [None]
     assert "attempt_unknown step_0 1" in await customer.log(saga.saga_id)
+
+
+async def test_an_output_that_is_too_large_is_rejected_and_the_stream_goes_on(
+    customer: Customer, dial: Dial
+) -> None:
+    await customer.register("order", "take", retry={"initialBackoff": "0.01s", "maxAttempts": 2})
+    worker = await dial(credits=2)
+    first, second = [await customer.run("order", wait=False) for _ in range(2)]
+    tasks = {task.saga_id: task for task in [await worker.next_task() for _ in range(2)]}
+    large = Value(list_value=ListValue(values=[Value(number_value=1)] * 500_000))
+    await worker.say(
+        outcomes=[
+            pb.TaskOutcome(task_id=tasks[first.saga_id].task_id, success=saga_pb2.Success(output=large)),
+            pb.TaskOutcome(task_id=tasks[second.saga_id].task_id, succeeded=DONE),
+        ]
+    )
+    (rejection,) = (await worker.heard()).rejections
+    assert (rejection.task_id, rejection.code) == (tasks[first.saga_id].task_id, "INVALID_ARGUMENT")
+    assert rejection.message == "success.output: is 5500005 bytes as protobuf; 1048576 is the limit"
+    assert (await customer.settled(second.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
+    again = await worker.next_task()
+    assert (again.saga_id, again.attempt) == (first.saga_id, 2)
+    await worker.tell(again, success=saga_pb2.Success())
+    assert (await customer.settled(first.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
+
+
+async def test_a_task_that_is_too_large_for_a_worker_ends_no_stream(customer: Customer, dial: Dial) -> None:
+    await customer.register("order", "take", retry={"initialBackoff": "0.01s", "maxAttempts": 5})
+    worker = await dial(message_bytes_max=64 * 1024)
+    saga = await customer.run("order", text="x" * 70_000)
+    assert saga.status == saga_pb2.SAGA_STATUS_COMPENSATED
+    assert saga.failure.code == "INPUT_INVALID"
+    assert "worker by hand takes no more than 65536" in saga.failure.message
+    assert [(step.effect, step.attempt) for step in saga.steps] == [(saga_pb2.EFFECT_NONE, 1)]
+    small = await customer.run("order", wait=False, text="x")
+    await worker.tell(await worker.next_task(), succeeded=DONE)
+    assert (await customer.settled(small.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
 
 
 async def test_a_worker_may_be_wrong_about_all_that_it_was_given(customer: Customer, dial: Dial) -> None:

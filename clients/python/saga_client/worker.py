@@ -49,6 +49,8 @@ REPORT_SECONDS = 10.0
 
 _THREADS = 32
 _MESSAGE_BYTES_MAX = 512 * 1024 * 1024
+_OUTCOMES_BYTES_MAX = 1024 * 1024
+"""In one message; a single outcome may be larger, and is rejected by name when it is too large."""
 
 log = logging.getLogger("saga_client.worker")
 
@@ -373,7 +375,7 @@ class _Session:
             await self._wait_for_something()
             if self._is_over:
                 return
-            self._last_sent, self._outcomes = self._outcomes, []
+            self._last_sent = self._outcomes_of_one_message()
             request = pb.WorkRequest(outcomes=[outcome for _, outcome in self._last_sent])
             if self._is_leaving and not has_said_goodbye:
                 request.goodbye = has_said_goodbye = True
@@ -382,6 +384,18 @@ class _Session:
             yield request
             if has_said_goodbye and not self._running and not self._outcomes:
                 return
+
+    def _outcomes_of_one_message(self) -> list[tuple[pb.Task, pb.TaskOutcome]]:
+        """One at least, and no more than a coordinator takes at once."""
+        size = count = 0
+        for _, outcome in self._outcomes:
+            size += outcome.ByteSize()
+            if count and size > _OUTCOMES_BYTES_MAX:
+                self._has_something.set()
+                break
+            count += 1
+        sent, self._outcomes = self._outcomes[:count], self._outcomes[count:]
+        return sent
 
     async def _wait_for_something(self) -> None:
         if not self._has_something.is_set():

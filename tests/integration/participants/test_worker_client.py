@@ -88,6 +88,10 @@ async def worker(coordinator: Coordinator) -> AsyncIterator[Worker]:
     async def rest(task: Task) -> None:
         raise Retry("too many at once", after_seconds=2.5, code="RESOURCE_EXHAUSTED")
 
+    @connected.method("large")
+    async def large(task: Task) -> str:
+        return "x" * 700_000
+
     @connected.method("misbehave")
     async def misbehave(task: Task) -> Any:
         return {"not JSON": object()}
@@ -108,7 +112,7 @@ def a_task(method: str, **more: Any) -> pb.WorkResponse:
 async def test_it_greets_and_sends_signs_of_life(coordinator: Coordinator, worker: Worker) -> None:
     hello = (await coordinator.next_heard()).hello
     assert (hello.participant, hello.worker_id, hello.version, hello.credits) == ("shop", "the first", "7", 3)
-    assert list(hello.methods) == ["block", "double", "hang", "misbehave", "refuse", "rest"]
+    assert list(hello.methods) == ["block", "double", "hang", "large", "misbehave", "refuse", "rest"]
     for _ in range(3):
         assert (await coordinator.next_heard()).heartbeat
 
@@ -147,6 +151,19 @@ async def test_success_is_told_in_the_old_way_to_a_coordinator_that_knows_no_oth
     coordinator.to_say.put_nowait(None)  # ends the stream, so that it dials again
     coordinator.to_say.put_nowait(a_task("block"))
     assert (await coordinator.next_outcome()).succeeded.list_value.values
+
+
+async def test_large_outcomes_do_not_go_in_one_message(coordinator: Coordinator, worker: Worker) -> None:
+    tasks = a_task("large")
+    for task_id in (2, 3):
+        tasks.tasks.add(task_id=task_id, method="large", timeout=Duration(seconds=10))
+    coordinator.to_say.put_nowait(tasks)
+    told: list[int] = []
+    while len(told) < 3:
+        request = await coordinator.next_heard()
+        assert request.ByteSize() < 2_000_000
+        told += [outcome.task_id for outcome in request.outcomes]
+    assert sorted(told) == [1, 2, 3]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from saga_coordinator.participants.worker_stream import BATCH_BYTES_MAX, Assignment, Greeting, Pool, Stream
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task, WorkResponse
-from saga_coordinator.saga.outcome import Cause, Held, Outcome, Succeeded, Unknown
+from saga_coordinator.saga.outcome import Cause, CauseCode, Held, Outcome, Refused, Succeeded, Unknown
 
 METHODS = ("charge", "refund")
 
@@ -34,8 +34,12 @@ class Desk:
     def _changed(self) -> None:
         self.changes += 1
 
-    def connect(self, tasks_at_once: int, methods: frozenset[str] = frozenset()) -> Stream:
-        greeting = Greeting("payments", methods, tasks_at_once, f"worker {len(self.streams)}", "")
+    def connect(
+        self, tasks_at_once: int, methods: frozenset[str] = frozenset(), bytes_max: int = 4 << 20
+    ) -> Stream:
+        greeting = Greeting(
+            "payments", methods, tasks_at_once, f"worker {len(self.streams)}", "", message_bytes_max=bytes_max
+        )
         stream = Stream(self.pool, greeting, lambda: self._waiting.append(stream), 0.0)
         stream.on_cut = lambda _: self.cut.append(stream)
         stream.enter()
@@ -71,6 +75,32 @@ def desk() -> Iterator[Desk]:
     fresh = Desk()
     yield fresh
     fresh.close()
+
+
+def test_no_message_is_larger_than_its_worker_takes(desk: Desk) -> None:
+    """It would end the stream, with everything that the worker has."""
+    stream = desk.connect(100, bytes_max=100_000)
+    for size in (40_000, 40_000, 40_000, 99_000, 10, 99_000):
+        desk.put(size=size)
+    stream.say(WorkResponse(heartbeat=True))
+    for task_id in range(1000, 2000):
+        stream.reject(task_id, "INVALID_ARGUMENT", "x" * 1000)
+    messages = [message for _, message in desk.flush()]
+    assert max(message.ByteSize() for message in messages) <= 100_000
+    assert sum(len(message.rejections) for message in messages) == 1000
+    assert desk.sent == Counter(assignment.task.idempotency_key for assignment in desk.assignments)
+
+
+def test_a_task_that_is_too_large_for_its_worker_fails_alone_and_for_certain(desk: Desk) -> None:
+    stream = desk.connect(1, bytes_max=100_000)
+    too_large, next_one = desk.put(size=100_001), desk.put()
+    ((_, message),) = desk.flush()
+    assert [task.idempotency_key for task in message.tasks] == [next_one.task.idempotency_key]
+    outcome = too_large.outcome.result()
+    assert isinstance(outcome, Refused), "it was not sent, and is not tried again"
+    assert outcome.cause.code == CauseCode.INPUT_INVALID
+    assert "takes no more than 100000" in outcome.cause.message
+    assert stream.given == {1: next_one}
 
 
 def test_what_is_there_goes_in_one_message(desk: Desk) -> None:

@@ -104,7 +104,9 @@ class StartSagaRequest(_message.Message):
     """Answer only when the saga has ended or is parked, or just before the RPC's deadline."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
-        """Handed to the steps as `input`. Default: an empty object. At most 1 MiB as JSON unless the server is set otherwise."""
+        """Handed to the steps as `input`. Default: an empty object. At most 1 MiB, as it is sent here, and 100,000 values (each
+        item and field, at whatever depth) unless the server is set otherwise.
+        """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -619,7 +621,7 @@ class Event(_message.Message):
     """To what it happened: an order number, the identity of a payment. At most 200 characters. Required for PublishEvent."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Value:
-        """The output of the step that takes it. At most 1 MiB as JSON unless the server is set otherwise."""
+        """The output of the step that takes it. At most as large as `StartSagaRequest.input`."""
 
     def __init__(
         self,
