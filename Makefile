@@ -34,7 +34,9 @@ test: $(ready) stock-clients ## Run the tests, on an embedded Postgres
 	@exec $(bin)/python -m pytest --numprocesses auto --dist worksteal -m "not proof" $(PYTEST)
 
 prove: $(ready) ## Run the longer tests: the simulation and its broken variants, torture, kills, clocks that lie
-	@exec $(bin)/python -m pytest --numprocesses auto --dist worksteal -m proof $(PYTEST)
+	@seed="$${FRESH_SEED:-$$($(bin)/python -c 'import secrets; print(secrets.randbelow(10**9))')}"; \
+		echo "A fresh seed for the simulation: $$seed (again: make prove FRESH_SEED=$$seed); what it finds is kept in .cache/simulation/"; \
+		FRESH_SEED="$$seed" exec $(bin)/python -m pytest --numprocesses auto --dist worksteal -m proof $(PYTEST)
 
 check: $(ready) ## Prove formatting, types, architecture, the contract's style and that generated files are fresh
 	$(bin)/ruff check --quiet

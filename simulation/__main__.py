@@ -7,9 +7,8 @@ import sys
 
 from simulation.batch import SAGAS_PER_BATCH, run_batch
 from simulation.checker import judge
-from simulation.evidence import Violation
-from simulation.run import Summary, seed_of, timed
-from simulation.story import story
+from simulation.findings import keep_findings, replay_command, stories
+from simulation.run import seed_of, timed
 
 _SHOWN_MAX = 5
 
@@ -30,16 +29,13 @@ def main() -> int:
     print(f"seconds: {seconds:.1f}, batches: {summary.batches}")
     for number, violations in list(summary.broken.items())[:_SHOWN_MAX]:
         print(f"batch {number}: {len(violations)} violations, the first: {violations[0]}")
-        print(f"  make simulate SEED={arguments.seed} BATCH={number}")
+        print(f"  {replay_command(arguments.seed, number, arguments.sagas)}")
+    for file in keep_findings(summary, arguments.seed, arguments.sagas):
+        print(f"kept in {file}")
     if summary.broken:
-        _tell(run_first(summary, arguments.seed, arguments.sagas))
+        number, violations = next(iter(summary.broken.items()))
+        _tell(stories(arguments.seed, number, arguments.sagas, violations[:1]))
     return _end(summary.sagas, sum(summary.faults.values()), summary.violations)
-
-
-def run_first(summary: Summary, seed: int, sagas: int) -> str:
-    """The story of the first saga that shows what is wrong."""
-    number, violations = next(iter(summary.broken.items()))
-    return _stories(seed, number, min(sagas, SAGAS_PER_BATCH), violations[:1])
 
 
 def _replay(seed: int, number: int, sagas: int) -> int:
@@ -47,15 +43,9 @@ def _replay(seed: int, number: int, sagas: int) -> int:
     verdict = judge(batch)
     for violation in verdict.violations:
         print(violation)
-    _tell(_stories(seed, number, sagas, verdict.violations))
+    _tell(stories(seed, number, sagas, verdict.violations))
     print(f"digest: {batch.digest()}")
     return _end(verdict.sagas, sum(verdict.faults.values()), len(verdict.violations))
-
-
-def _stories(seed: int, number: int, sagas: int, violations: list[Violation]) -> str:
-    batch = run_batch(seed_of(seed, number), sagas)
-    concerned = list(dict.fromkeys(violation.saga_id for violation in violations if violation.saga_id))
-    return "\n\n".join(f"saga {saga_id}\n{story(batch, saga_id)}" for saga_id in concerned[:_SHOWN_MAX])
 
 
 def _tell(text: str) -> None:

@@ -189,8 +189,8 @@ class History:
     """What a participant began with."""
     handed: dict[AttemptKey, list[Handed]] = field(default_factory=dict)
     """To which workers tasks were given."""
-    answered: set[AttemptKey] = field(default_factory=set)
-    """Of which tasks workers told anything in their streams."""
+    answered: dict[AttemptKey, float] = field(default_factory=dict)
+    """Of which tasks workers told anything in their streams, and when they first did."""
     left: set[int] = field(default_factory=set)
     """Streams whose workers had said goodbye: they do nothing any more once these are over."""
     beats: dict[CallKey, list[Beat]] = field(default_factory=dict)

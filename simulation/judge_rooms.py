@@ -13,6 +13,7 @@ from simulation.plan import Instance
 
 _SETTLED_SECONDS = 5.0
 """So long after the last fault every coordinator has renewed its lease without trouble, and knows what time it is."""
+_NEVER = float("inf")
 
 
 def judge_rooms(history: History) -> Iterator[Violation]:
@@ -30,21 +31,27 @@ def judge_rooms(history: History) -> Iterator[Violation]:
             )
             yield Violation("P8", saga_id, what)
     for calls in history.calls.values():
-        yield from _handed_on(calls)
+        yield from _handed_on(history, calls)
     for saga_id, what in history.crowded:
         yield Violation("P11", saga_id, what)
 
 
-def _handed_on(calls: list[Call]) -> Iterator[Violation]:
-    """Who has lost a worker that may still be at it makes the next attempt only when the time of this one is over."""
+def _handed_on(history: History, calls: list[Call]) -> Iterator[Violation]:
+    """While a worker may be at a task, whoever drives the saga by then, the next attempt is not made."""
     for call, following in pairwise(calls):
-        if (
-            call.is_lost
-            and call.node == following.node
-            and following.sent_at + TOLERANCE_SECONDS < call.over_at
-        ):
+        is_early = following.sent_at + TOLERANCE_SECONDS < call.sent_at + call.timeout_seconds
+        if is_early and _is_at_it(history, call, following.sent_at):
             what = f"the {call.operation} of {call.step} was attempted again at {following.sent_at:.3f}, and a worker had it"
             yield Violation("P8", call.saga_id, what)
+
+
+def _is_at_it(history: History, call: Call, at: float) -> bool:
+    """Whether a worker has the task, as far as anybody can know: it has told nothing yet, and not taken its leave."""
+    attempt = (call.saga_id, call.step, call.operation, call.attempt)
+    handed = history.handed.get(attempt, ())
+    return history.answered.get(attempt, _NEVER) > at and any(
+        each.at <= at and each.stream not in history.left for each in handed
+    )
 
 
 def judge_beats(evidence: Evidence, calm_at: float) -> None:

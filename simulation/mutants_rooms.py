@@ -10,6 +10,7 @@ from typing import Any
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.heartbeats import Heartbeat
 from saga_coordinator.participants.breaker import Breaker
+from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.concurrency import Concurrency
 from saga_coordinator.participants.gates import Gate
 from saga_coordinator.participants.worker_stream import Assignment, Pool, Stream
@@ -99,6 +100,11 @@ def hands_a_task_to_two() -> Patches:
                 assignment.number += _TAKEN_TWICE
 
     yield Pool, "take", take_and_leave
+
+
+@mutant("P8", participants=WORKERS)
+def gives_the_tasks_of_a_lost_coordinator_away_at_once() -> Patches:
+    yield Participants, "worker_names", frozenset()
 
 
 @mutant("P8", "P4", participants=WORKERS, first=8)

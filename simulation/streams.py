@@ -209,7 +209,7 @@ class Connection:
         invoke, outcome = self.tasks.get(told.task_id), outcome_of(told, PAYLOAD_BYTES_MAX)
         if invoke is None or invoke.is_poll:
             return
-        self._network.wire.history.answered.add(attempt_of(invoke))
+        self._network.wire.history.answered.setdefault(attempt_of(invoke), self._loop.now)
         if isinstance(outcome, Succeeded | Refused):
             self._network.wire.participants.told(invoke, outcome)
 

@@ -103,6 +103,7 @@ class Coordinator:
         self._heartbeats = Heartbeats()
         self._drive = Drive(self._advance, _Callers(participants, self._children, self._lease), self._lease)
         self._publishing = Publishing(stores.events, self.signal)
+        self._drive.workers = lambda: participants.worker_names
         self._drive.look_for_event = self._publishing.look
         self._drive.on_settled = self._tell_parent
         self._inbox = Inbox(stores.requests, stores.listener, self._drive, stores.coordinator_id)

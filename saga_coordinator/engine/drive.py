@@ -50,6 +50,8 @@ class Drive:
         self._caller = caller
         self._lease = lease
         self.look_for_event: Callable[[LookForEvent], Awaitable[EventArrived | None]] = _no_events
+        self.workers: Callable[[], frozenset[str]] = frozenset
+        """The participants whose attempts are tasks of workers."""
         self.on_settled: Callable[[Run], None] = lambda run: None
         """Is told of each saga that has ended here or needs attention."""
         self._calls = Background()
@@ -77,7 +79,7 @@ class Drive:
         if run.state.status in SETTLED:
             self._moves.spawn("rest", self._put_to_rest(run))
         else:
-            self.happened(run, OwnershipGained(previous_owner))
+            self.happened(run, OwnershipGained(previous_owner, self.workers()))
 
     def _keep(self, run: Run) -> None:
         self.runs[run.saga_id] = run

@@ -28,6 +28,10 @@ class Participants(Caller, Protocol):
     def names(self) -> frozenset[str]:
         """The participants that the directory knows."""
 
+    @property
+    def worker_names(self) -> frozenset[str]:
+        """Those that dial us: their attempts are tasks."""
+
 
 class Ownership(Protocol):
     """Every method raises Unavailable when the database is away."""

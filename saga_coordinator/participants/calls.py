@@ -72,6 +72,11 @@ class Participants:
         return self._names
 
     @property
+    def worker_names(self) -> frozenset[str]:
+        """Those that dial us: their attempts are tasks."""
+        return self._worker_names
+
+    @property
     def defaults(self) -> dict[str, Mapping[str, Any]]:
         """The timeouts and retries of participants that have their own."""
         known = self._directory.participants.values()

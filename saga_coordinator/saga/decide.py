@@ -321,7 +321,8 @@ def _refuse_recall(draft: Draft, happened: RecallAsked) -> None:
 def _on_ownership(draft: Draft, happened: OwnershipGained) -> None:
     """Attempts in flight at the previous owner are unknown, and perhaps not over until their time is (P4).
 
-    Of events that steps wait for it is asked again.
+    They are made again at once, but for tasks, which a worker may be at until then (P8). Of events that steps wait for it is
+    asked again.
     """
     if happened.previous_owner is not None:
         draft.record(SagaAdopted(happened.previous_owner))
@@ -336,9 +337,11 @@ def _on_ownership(draft: Draft, happened: OwnershipGained) -> None:
         if not state.is_in_flight:
             continue
         kind, number = state.operation, state.attempt
-        settles_at = draft.now + draft.definition.step(name).operation(kind).timeout_seconds
+        operation = draft.definition.step(name).operation(kind)
+        settles_at = draft.now + operation.timeout_seconds
         if kind in may_retry:
-            draft.record(AttemptUnknown(name, kind, number, cause, 0.0, draft.now, settles_at))
+            pause = operation.timeout_seconds if operation.participant in happened.workers else 0.0
+            draft.record(AttemptUnknown(name, kind, number, cause, pause, draft.now + pause, settles_at))
         else:
             draft.record(AttemptUnresolved(name, kind, number, cause, settles_at))
 

@@ -97,9 +97,14 @@ class CancelAsked:
 
 @immutable
 class OwnershipGained:
-    """This coordinator drives the saga from now on. `previous_owner` is set when its lease had ended before it let go."""
+    """This coordinator drives the saga from now on. `previous_owner` is set when its lease had ended before it let go.
+
+    `workers`: the participants whose attempts are tasks. Who has one may still be at it, whatever became of the coordinator that
+    handed it out, so nobody else gets it before its time is over (P8).
+    """
 
     previous_owner: str | None = None
+    workers: frozenset[str] = frozenset()
 
 
 Input = (

@@ -18,7 +18,17 @@ from saga_coordinator.engine.lease import Lease
 from saga_coordinator.participants.worker_stream import Greeting
 from saga_coordinator.participants.workers import Workers
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
-from saga_coordinator.saga.decide import AttemptEnded, Invoke, SetTimer, StartRequested, decide
+from saga_coordinator.saga.decide import (
+    AttemptEnded,
+    Decision,
+    Invoke,
+    OutcomeReported,
+    OwnershipGained,
+    SetTimer,
+    StartRequested,
+    TimerFired,
+    decide,
+)
 from saga_coordinator.saga.entries import AttemptPending, AttemptStarted, Entry, StoredEntry, encode
 from saga_coordinator.saga.errors import NotPossibleNow, OwnershipLost, Unavailable
 from saga_coordinator.saga.identity import OperationKind
@@ -27,7 +37,10 @@ from saga_coordinator.saga.outcome import Cause, Held, Outcome, Pending, Refused
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import Append, Conflict, Journal
+from simulation.batch import SAGAS_PER_BATCH, run_batch
+from simulation.checker import judge
 from simulation.loop import Node, SimulatedLoop
+from simulation.run import seed_of
 
 STARTED = AttemptStarted("pay", OperationKind.ACTION, 2)
 PENDING = AttemptPending("pay", OperationKind.ACTION, 1, 12.5)
@@ -330,3 +343,73 @@ async def test_p9_an_event_that_its_saga_says_it_had_before_is_not_kept_for_anot
 
     published = await Publishing(events, tell).publish(Event("e", "paid", "order-1", None))
     assert (published.sagas, events.taken) == (int(answer is True), is_taken)
+
+
+WORK = {
+    "name": "order",
+    "steps": [
+        {
+            "name": "pack",
+            "action": {"participant": "depot", "timeout": "3s"},
+            "compensation": {"participant": "depot", "timeout": "5s"},
+        },
+        {"name": "ship", "action": {"participant": "courier"}, "irreversible": True},
+    ],
+}
+DEPOT = frozenset({"depot"})
+
+
+def calls_of(decision: Decision) -> list[tuple[str, OperationKind, int]]:
+    return [(each.step, each.operation, each.attempt) for each in decision.effects if isinstance(each, Invoke)]
+
+
+@pytest.mark.parametrize("previous_owner", ["another", "itself", None])
+def test_p8_a_task_that_a_worker_may_be_at_is_not_made_again_however_often_its_saga_is_adopted(
+    previous_owner: str | None,
+) -> None:
+    """Coordinators took a saga from each other, and from themselves, and each handed its task to one more worker."""
+    definition = parse_definition(WORK)
+    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
+    assert calls_of(decision) == [("pack", OperationKind.ACTION, 1)]
+    for now in (1.0, 2.0, 3.9):  # it was handed out by 1.0 at the latest, for 3 s
+        decision = decide(definition, decision.state, OwnershipGained(previous_owner, DEPOT), now, 0.5)
+        assert calls_of(decision) == []
+        assert [effect.due_at for effect in decision.effects if isinstance(effect, SetTimer)] == [4.0]
+    decision = decide(definition, decision.state, TimerFired(), 4.0, 0.5)
+    assert calls_of(decision) == [("pack", OperationKind.ACTION, 2)]
+
+
+def test_p8_the_same_of_a_task_that_undoes() -> None:
+    definition = parse_definition(WORK)
+    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
+    for step, outcome in (("pack", Succeeded()), ("ship", Refused(Cause("FAILED_PRECONDITION", "no")))):
+        ended = AttemptEnded(step, OperationKind.ACTION, 1, outcome)
+        decision = decide(definition, decision.state, ended, 0.0, 0.5)
+    assert calls_of(decision) == [("pack", OperationKind.COMPENSATION, 1)]
+    for now in (1.0, 5.9):
+        decision = decide(definition, decision.state, OwnershipGained("another", DEPOT), now, 0.5)
+        assert calls_of(decision) == []
+    decision = decide(definition, decision.state, TimerFired(), 6.0, 0.5)
+    assert calls_of(decision) == [("pack", OperationKind.COMPENSATION, 2)]
+
+
+def test_a_task_of_a_lost_coordinator_whose_outcome_is_reported_is_not_waited_for() -> None:
+    definition = parse_definition(WORK)
+    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
+    decision = decide(definition, decision.state, OwnershipGained("another", DEPOT), 1.0, 0.5)
+    reported = OutcomeReported("pack", OperationKind.ACTION, Succeeded(), 1)
+    decision = decide(definition, decision.state, reported, 1.5, 0.5)
+    assert calls_of(decision) == [("ship", OperationKind.ACTION, 1)]
+
+
+def test_what_is_called_is_attempted_again_at_once_by_whoever_takes_over() -> None:
+    definition = parse_definition(WORK)
+    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
+    decision = decide(definition, decision.state, OwnershipGained("another", frozenset({"kiosk"})), 1.0, 0.5)
+    assert calls_of(decision) == [("pack", OperationKind.ACTION, 2)]
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize(("seed", "batch"), [(31015, 52), (31017, 38), (1, 10), (1, 35)])
+def test_p8_batches_in_which_a_task_went_to_a_worker_while_another_had_it(seed: int, batch: int) -> None:
+    assert not judge(run_batch(seed_of(seed, batch), SAGAS_PER_BATCH)).violations

@@ -1,6 +1,7 @@
 """The simulation itself: it is the same every time, it does what it says, and the engine survives it."""
 
 import os
+import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -8,15 +9,17 @@ from pathlib import Path
 import pytest
 
 from saga_coordinator.saga.transitions import SagaStatus
-from simulation.batch import run_batch
+from simulation.batch import Batch, run_batch
 from simulation.checker import judge
+from simulation.findings import keep_findings
 from simulation.history import Cancel
-from simulation.run import run, seed_of
+from simulation.run import Summary, run, seed_of
 from simulation.story import story
 
 pytestmark = pytest.mark.proof
 
 ROOT = Path(__file__).resolve().parents[2]
+FRESH_SAGAS = 1500
 KINDS = (
     "answer_lost",
     "breaker_forced",
@@ -87,6 +90,33 @@ def test_p1_to_p10_hold_for_hundreds_of_sagas_under_faults_of_every_kind() -> No
     assert min(summary.ends[end] for end in ("COMPLETED", "COMPENSATED", "NEEDS_ATTENTION")) > 20
 
 
+def test_p1_to_p10_hold_by_a_seed_that_nobody_has_tried() -> None:
+    """`make prove` draws it and says which; what is found is kept in a file, so that it can be looked at again."""
+    seed = int(os.environ.get("FRESH_SEED") or secrets.randbelow(10**9))
+    summary = run(FRESH_SAGAS, seed, processes=1)
+    kept = keep_findings(summary, seed, FRESH_SAGAS)
+    assert not summary.broken, f"seed {seed}, kept in {', '.join(map(str, kept))}: {summary.broken}"
+
+
+def test_what_was_found_is_kept_with_the_command_that_shows_it_again(tmp_path: Path) -> None:
+    batch = run_batch(seed_of(7, 3), sagas=40)
+    saga_id = lie_about_one(batch)
+    summary = Summary()
+    summary.add(3, judge(batch))
+    (file,) = keep_findings(summary, 7, 40, tmp_path)
+    command, violation, *_ = file.read_text().splitlines()
+    assert command == "make simulate SAGAS=40 SEED=7 BATCH=3"
+    assert violation.startswith(f"P1 {saga_id}")
+    assert "saga_completed" in file.read_text()
+
+
+def lie_about_one(batch: Batch) -> str:
+    """Takes down that a saga which completed was cancelled; returns its identity."""
+    saga_id = next(row.saga_id for row in batch.database.sagas.values() if row.status is SagaStatus.COMPLETED)
+    batch.history.cancels.append(Cancel(saga_id, asked_at=1.0, is_done=True, answered_at=2.0))
+    return saga_id
+
+
 def test_the_same_seed_is_the_same_history() -> None:
     first, again, other = run_batch(7, sagas=40), run_batch(7, sagas=40), run_batch(8, sagas=40)
     assert first.digest() == again.digest() != other.digest()
@@ -112,8 +142,7 @@ def test_the_same_seed_is_the_same_history_in_another_process(hash_seed: str) ->
 def test_a_history_that_is_wrong_is_told() -> None:
     """Whatever the engine does, the checker looks at the outside: here it is lied to about one saga."""
     batch = run_batch(7, sagas=40)
-    saga_id = next(row.saga_id for row in batch.database.sagas.values() if row.status is SagaStatus.COMPLETED)
-    batch.history.cancels.append(Cancel(saga_id, asked_at=1.0, is_done=True, answered_at=2.0))
+    saga_id = lie_about_one(batch)
     verdict = judge(batch)
     assert [(each.promise, each.saga_id) for each in verdict.violations] == [("P1", saga_id)]
     assert "saga_completed" in story(batch, saga_id)

@@ -104,6 +104,7 @@ class Participants:
     def __init__(self, coordinator: str, shared: Participants | None = None) -> None:
         self._coordinator = coordinator
         self.names = frozenset({"inventory", "payments", "shipping"})
+        self.worker_names: frozenset[str] = frozenset()
         self.books: Books = shared.books if shared else Books()
         self.seen: list[Seen] = shared.seen if shared else []
         self._told: dict[tuple[str, OperationKind], Any] = shared._told if shared else {}
