@@ -360,7 +360,9 @@ DEPOT = frozenset({"depot"})
 
 
 def calls_of(decision: Decision) -> list[tuple[str, OperationKind, int]]:
-    return [(each.step, each.operation, each.attempt) for each in decision.effects if isinstance(each, Invoke)]
+    return [
+        (each.step, each.operation, each.attempt) for each in decision.effects if isinstance(each, Invoke)
+    ]
 
 
 @pytest.mark.parametrize("previous_owner", ["another", "itself", None])
