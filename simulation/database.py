@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
@@ -27,6 +28,7 @@ from saga_coordinator.saga.entries import (
     encode,
 )
 from saga_coordinator.saga.errors import NotFound, Unavailable
+from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event
@@ -68,6 +70,7 @@ class KeptEvent:
 
     event: Event
     published_at: float
+    expires_at: float
     taken_at: float | None = None
     taken_by: str | None = None
 
@@ -361,9 +364,11 @@ class SimulatedDatabase:
     # Events.
 
     def insert_event(self, event: Event) -> bool:
+        """Whether it is new."""
         if event.event_id in self.events:
             return False
-        self.events[event.event_id] = KeptEvent(event, self.now)
+        keep_seconds = EVENT_KEPT_SECONDS if event.keep_seconds is None else event.keep_seconds
+        self.events[event.event_id] = KeptEvent(event, self.now, self.now + keep_seconds)
         return True
 
     def waiting(self, event_id: str) -> list[str]:
@@ -386,11 +391,15 @@ class SimulatedDatabase:
         if kept is not None and kept.taken_at is None:
             kept.taken_at = self.now
 
-    def take_event(self, saga_id: str, name: str, correlation: str) -> Event | None:
+    def take_event(self, saga_id: str, name: str, correlation: str, look_back_seconds: float) -> Event | None:
+        since = self.logs[saga_id][0].recorded_at - look_back_seconds
+        waits_since = self.waits.get((name, correlation), {}).get(saga_id, math.inf)
         found = [
             kept
             for kept in self.events.values()
             if (kept.event.name, kept.event.correlation) == (name, correlation)
+            and kept.published_at >= since
+            and waits_since < kept.expires_at
             and (kept.taken_at is None or kept.taken_by == saga_id or self._is_left(kept))
             and (saga_id, kept.event.event_id) not in self.received
         ]

@@ -269,6 +269,8 @@ def _wait(kind: str, dice: random.Random) -> dict[str, Any]:
     wait["event"] = dice.choice(EVENTS)
     if dice.random() < 0.8:
         wait["correlation"] = "${input.order}"
+        if dice.random() < 0.4:
+            wait["look_back"] = dice.choice(("2s", "60s"))
     return {"await_event": wait}
 
 

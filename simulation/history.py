@@ -130,6 +130,7 @@ class Publication:
 
     event_id: str
     content: tuple[str, str, Any]
+    keep_seconds: float | None
     askings: list[Asking] = field(default_factory=list)
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 from saga_coordinator.saga.entries import AttemptRefused, AttemptSucceeded, EventReceived, WaitStarted
+from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
 from simulation.evidence import ACTION, FINAL, Evidence, Record, Violation
 from simulation.history import Approval, History, Publication
 from simulation.judge_log import CLOCK_BEHIND_SECONDS, TOLERANCE_SECONDS, committed_before
@@ -169,20 +171,31 @@ def _judge_received(evidence: Evidence) -> None:
 # Events that were published: for all sagas together.
 
 
+class _Wait(NamedTuple):
+    """A step's, for a published event that came at `since` at the earliest."""
+
+    evidence: Evidence
+    began_at: float
+    ended_at: float
+    since: float
+
+
 def judge_published(
     history: History, evidences: Mapping[str, Evidence], calm_at: float
 ) -> Iterator[Violation]:
     """Who was to get an event got it, and nobody else."""
     received: dict[str, dict[str, float]] = {}
-    waits: dict[tuple[str, str], list[tuple[Evidence, float, float]]] = {}
+    waits: dict[tuple[str, str], list[_Wait]] = {}
     for evidence in evidences.values():
         for record in evidence.log:
             match record.entry:
                 case EventReceived(event_id=event_id):
                     received.setdefault(event_id, {})[evidence.saga_id] = record.at
                 case WaitStarted(event=str() as name, correlation=str() as correlation):
-                    span = (evidence, record.at, _wait_ended_at(evidence, record))
-                    waits.setdefault((name, correlation), []).append(span)
+                    wait = _Wait(
+                        evidence, record.at, _wait_ended_at(evidence, record), _looks_since(evidence, record)
+                    )
+                    waits.setdefault((name, correlation), []).append(wait)
                 case _:
                     pass
     for publication in history.published.values():
@@ -211,10 +224,15 @@ def _wait_ended_at(evidence: Evidence, started: Record) -> float:
     return min(ends, default=_NEVER)
 
 
+def _looks_since(evidence: Evidence, started: Record) -> float:
+    asked = evidence.plan.instances[started.row.step or ""].spec["await_event"]
+    return evidence.log[0].at - float(asked.get("look_back", "0s")[:-1])
+
+
 def _faults(
     publication: Publication,
     recipients: Mapping[str, float],
-    waiting: list[tuple[Evidence, float, float]],
+    waiting: list[_Wait],
     calm_at: float,
 ) -> Iterator[tuple[str, str]]:
     answered = [asking for asking in publication.askings if asking.sagas is not None]
@@ -222,11 +240,13 @@ def _faults(
         return
     first, last = answered[0], max(asking.answered_at for asking in answered)
     asked_first = publication.askings[0].asked_at
-    for evidence, began_at, ended_at in waiting:
+    keep_seconds = EVENT_KEPT_SECONDS if publication.keep_seconds is None else publication.keep_seconds
+    for evidence, began_at, ended_at, since in waiting:
         if began_at < asked_first and ended_at > first.answered_at and evidence.saga_id not in recipients:
             yield evidence.saga_id, "was published while this saga waited, and was not told to it"
         waited_in_calm = ended_at - max(began_at, first.answered_at, calm_at)
-        if not recipients and waited_in_calm > PATIENCE_SECONDS:
+        is_for_it = since < asked_first and began_at < asked_first + keep_seconds
+        if not recipients and is_for_it and waited_in_calm > PATIENCE_SECONDS:
             yield evidence.saga_id, "was kept, and was not given to this saga"
     if sum(asking.sagas or 0 for asking in answered) > len(recipients):
         yield (
@@ -236,8 +256,17 @@ def _faults(
     if any(asking.sagas is None and not asking.is_over for asking in publication.askings):
         return
     began: dict[str, float] = {}
-    for evidence, began_at, _ in waiting:
-        began[evidence.saga_id] = min(began_at, began.get(evidence.saga_id, _NEVER))
+    came_since: dict[str, float] = {}
+    for wait in waiting:
+        saga_id = wait.evidence.saga_id
+        began[saga_id] = min(wait.began_at, began.get(saga_id, _NEVER))
+        came_since[saga_id] = min(wait.since, came_since.get(saga_id, _NEVER))
     late = [saga_id for saga_id in recipients if began.get(saga_id, _NEVER) > last]
     if late and len(recipients) > 1:
         yield late[0], f"was kept and counted for {sorted(recipients)}"
+    for saga_id in recipients:
+        by = first.answered_at
+        if by < began.get(saga_id, -_NEVER) and (
+            came_since[saga_id] > by or began[saga_id] > by + keep_seconds
+        ):
+            yield saga_id, "counted although it was not kept for this saga"

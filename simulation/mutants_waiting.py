@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import math
 from contextlib import suppress
 from typing import Any
 
@@ -77,13 +79,40 @@ async def _in_a_moment(work: Any, seconds: float = 1.0) -> None:
 def gives_a_kept_event_to_everybody() -> Patches:
     take = SimulatedDatabase.take_event
 
-    def take_and_leave(self: SimulatedDatabase, *wanted: str) -> Any:
+    def take_and_leave(self: SimulatedDatabase, *wanted: Any) -> Any:
         event = take(self, *wanted)
         if event is not None:
             self.events[event.event_id].taken_at = self.events[event.event_id].taken_by = None
         return event
 
     yield SimulatedDatabase, "take_event", take_and_leave
+
+
+@mutant("P9", about=("event",), sharing=0.7)
+def gives_what_was_meant_for_an_earlier_saga_to_the_next() -> Patches:
+    take = SimulatedDatabase.take_event
+
+    def look_back_for_ever(
+        self: SimulatedDatabase, saga_id: str, name: str, correlation: str, _: float
+    ) -> Any:
+        return take(self, saga_id, name, correlation, math.inf)
+
+    yield SimulatedDatabase, "take_event", look_back_for_ever
+
+
+@mutant("P9", about=("event",))
+def keeps_events_for_ever() -> Patches:
+    insert = SimulatedDatabase.insert_event
+
+    def keep(self: SimulatedDatabase, event: Any) -> bool:
+        return insert(self, dataclasses.replace(event, keep_seconds=math.inf))
+
+    yield SimulatedDatabase, "insert_event", keep
+
+
+@mutant("P9", about=("event",), sharing=0.7)
+def keeps_an_event_that_it_has_told_sagas_of() -> Patches:
+    yield SimulatedDatabase, "match_event", lambda *_: None
 
 
 @mutant("P9", about=("event",))
@@ -216,12 +245,13 @@ def sleeps_while_it_asks() -> Patches:
 def tells_nobody_of_an_event_that_was_taken() -> Patches:
     keep = stores.Events.keep
 
-    async def keep_untaken(self: stores.Events, event: Any) -> bool:
+    async def keep_untaken(self: stores.Events, event: Any) -> Any:
         is_first = event.event_id not in self._database.events
-        is_news = await keep(self, event)
+        kept = await keep(self, event)
         if is_first:  # which alone breaks nothing
             raise Unavailable("the connection broke")
-        return is_news and self._database.events[event.event_id].taken_at is None
+        is_taken = self._database.events[event.event_id].taken_at is not None
+        return dataclasses.replace(kept, is_told=kept.is_told or is_taken)
 
     yield stores.Events, "keep", keep_untaken
 

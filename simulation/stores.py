@@ -12,9 +12,10 @@ import orjson
 from saga_coordinator.engine.ports import Listener
 from saga_coordinator.saga.entries import StoredEntry
 from saga_coordinator.saga.errors import AlreadyExists, NotFound
+from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.definitions import RunnableDefinition
-from saga_coordinator.store.events import Event
+from saga_coordinator.store.events import Event, Kept
 from saga_coordinator.store.journal import Append
 from saga_coordinator.store.ownership import Claim
 from saga_coordinator.store.requests import Request
@@ -142,15 +143,21 @@ class Events:
     def __init__(self, database: SimulatedDatabase) -> None:
         self._database = database
 
-    async def keep(self, event: Event) -> bool:
+    async def keep(self, event: Event) -> Kept:
         database = self._database
-        if await database.ask(lambda: database.insert_event(event), is_write=True):
-            return True
-        kept = await database.ask(lambda: database.events.get(event.event_id))
-        assert kept is not None
-        if kept.event != event:
+        is_new = await database.ask(lambda: database.insert_event(event), is_write=True)
+
+        def state() -> tuple[Event, Kept]:
+            row = database.events[event.event_id]
+            is_kept = row.taken_at is None and row.expires_at > database.now
+            is_told = row.taken_at is not None and row.taken_by is None
+            remembered_until = row.published_at + EVENT_KEPT_SECONDS
+            return row.event, Kept(is_new, is_told, row.expires_at if is_kept else None, remembered_until)
+
+        first, kept = await database.ask(state)
+        if (first.name, first.correlation, first.payload) != (event.name, event.correlation, event.payload):
             raise AlreadyExists(f"event {event.event_id!r} was published before, with other content")
-        return kept.taken_at is None or kept.taken_by is not None
+        return kept
 
     async def waiting(self, event_id: str) -> list[str]:
         return await self._database.ask(lambda: self._database.waiting(event_id))
@@ -158,9 +165,13 @@ class Events:
     async def matched(self, event_id: str) -> None:
         await self._database.ask(lambda: self._database.match_event(event_id), is_write=True)
 
-    async def take(self, saga_id: str, name: str, correlation: str) -> Event | None:
+    async def take(
+        self, saga_id: str, name: str, correlation: str, look_back_seconds: float = 0.0
+    ) -> Event | None:
         database = self._database
-        return await database.ask(lambda: database.take_event(saga_id, name, correlation), is_write=True)
+        return await database.ask(
+            lambda: database.take_event(saga_id, name, correlation, look_back_seconds), is_write=True
+        )
 
     async def tidy(self) -> None:
         """No story lasts so long that an event is forgotten."""

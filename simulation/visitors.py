@@ -82,7 +82,9 @@ class Visitors:
 
     def _publish_new(self, name: str, correlation: str) -> None:
         self._events += 1
-        publication = Publication(f"event-{self._events}", (name, correlation, {"number": self._events}))
+        content = (name, correlation, {"number": self._events})
+        keep_seconds = self._dice.choice((None, None, None, 0.0, 2.0, 20.0))
+        publication = Publication(f"event-{self._events}", content, keep_seconds)
         self._history.published[publication.event_id] = publication
         self._publish(publication)
         if self._dice.random() < 0.2:
@@ -96,14 +98,14 @@ class Visitors:
 
     def _publish(self, publication: Publication) -> None:
         name, correlation, payload = publication.content
-        event = Event(publication.event_id, name, correlation, payload)
+        event = Event(publication.event_id, name, correlation, payload, publication.keep_seconds)
         asking = Asking(self._loop.now)
         publication.askings.append(asking)
         is_patient = self._dice.random() < 0.9
 
         def answered(answer: Any) -> bool:
             match answer:
-                case Published(sagas):
+                case Published(sagas=sagas):
                     asking.sagas = sagas
                     asking.answered_at = self._loop.now
                     asking.is_over = True

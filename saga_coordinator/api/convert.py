@@ -102,9 +102,9 @@ def settled_message(run: Run, start_key: str) -> saga_pb2.Saga | None:
         labels=state.labels,
         failure=cause_message(state.failure) if state.failure else None,
         remaining_effects=state.remaining,
-        started_at=_instant_of_epoch(run.started_at),
-        ended_at=_instant_of_epoch(run.settled_at) if state.status in ENDS else None,
-        deadline_at=_instant_of_epoch(state.deadline_at) if state.deadline_at is not None else None,
+        started_at=instant_of_epoch(run.started_at),
+        ended_at=instant_of_epoch(run.settled_at) if state.status in ENDS else None,
+        deadline_at=instant_of_epoch(state.deadline_at) if state.deadline_at is not None else None,
         sequence=state.sequence,
     )
     fill(message.input, state.input)
@@ -140,14 +140,14 @@ def _step_message(name: str, state: StepState) -> saga_pb2.StepState:
         effect=_EFFECTS[state.effect],
         attempt=state.attempt,
         cause=cause_message(state.cause) if state.cause else None,
-        retry_at=_instant_of_epoch(state.retry_at) if state.retry_at is not None else None,
+        retry_at=instant_of_epoch(state.retry_at) if state.retry_at is not None else None,
     )
     if state.is_output_known:
         _show(message.output, state.output)
     if state.pending_until is not None:
-        message.waiting_until.CopyFrom(_instant_of_epoch(state.pending_until))
+        message.waiting_until.CopyFrom(instant_of_epoch(state.pending_until))
     if state.deadline_at is not None:
-        message.deadline_at.CopyFrom(_instant_of_epoch(state.deadline_at))
+        message.deadline_at.CopyFrom(instant_of_epoch(state.deadline_at))
     if state.wait is not None:
         message.awaited_event = state.wait.event or ""
         message.awaited_correlation = state.wait.correlation or ""
@@ -230,7 +230,7 @@ def instant(at: datetime) -> timestamp_pb2.Timestamp:
     return message
 
 
-def _instant_of_epoch(seconds: float) -> timestamp_pb2.Timestamp:
+def instant_of_epoch(seconds: float) -> timestamp_pb2.Timestamp:
     message = timestamp_pb2.Timestamp()
     message.FromMicroseconds(round(seconds * 1e6))
     return message

@@ -31,6 +31,7 @@ from saga_coordinator.pb.saga.v1 import (
 from saga_coordinator.saga.declared import declaration_faults
 from saga_coordinator.saga.errors import Fault, InvalidDefinition, InvalidRequest
 from saga_coordinator.saga.inputs import EventArrived, HeartbeatReceived, OutcomeReported
+from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.token import AttemptNamed, parse_token
@@ -246,8 +247,15 @@ def signal_saga(
 def publish_event(request: saga_service_pb2.PublishEventRequest, payload_bytes_max: int) -> Event:
     faults = Faults()
     event = _event(faults, request.event, payload_bytes_max, is_correlated=True)
+    keep_seconds = None
+    if request.HasField("keep_for"):
+        keep_seconds = faults.seconds("keep_for", request.keep_for, may_be_zero=True)
+        if keep_seconds > EVENT_KEPT_SECONDS:
+            faults.add(
+                "keep_for", f"must be at most {EVENT_KEPT_SECONDS:.0f}s, after which events are forgotten"
+            )
     faults.done()
-    return Event(event.event_id, event.name, event.correlation, event.payload)
+    return Event(event.event_id, event.name, event.correlation, event.payload, keep_seconds)
 
 
 def _event(

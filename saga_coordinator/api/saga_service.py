@@ -13,6 +13,7 @@ from saga_coordinator.api.convert import (
     add_progress,
     entry_message,
     folded,
+    instant_of_epoch,
     listed_message,
     preview_message,
     report_result,
@@ -218,7 +219,11 @@ class SagaService:
     ) -> pb.PublishEventResponse:
         event = await _checked(requests.publish_event, request, self._payload_bytes_max)
         published = await unhindered(self._coordinator.publish(event))
-        return pb.PublishEventResponse(sagas=published.sagas)
+        response = pb.PublishEventResponse(sagas=published.sagas, duplicate=published.is_duplicate)
+        response.remembered_until.CopyFrom(instant_of_epoch(published.remembered_until))
+        if published.kept_until is not None:
+            response.kept_until.CopyFrom(instant_of_epoch(published.kept_until))
+        return response
 
     async def DecideApproval(  # noqa: N802
         self, request: pb.DecideApprovalRequest, context: Context

@@ -21,9 +21,12 @@ for events any more."""
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """How many sagas an event counted for now; when it never did for any, it is kept for the first that waits for it."""
+    """How many sagas an event counted for now; the rest as in `store.events.Kept`."""
 
     sagas: int
+    kept_until: float | None
+    is_duplicate: bool
+    remembered_until: float
 
 
 class Publishing:
@@ -40,8 +43,9 @@ class Publishing:
             AlreadyExists: the event's identity belongs to a different one.
             Unavailable: the database is away, or a coordinator did not answer.
         """
-        if not await self._events.keep(event):
-            return Published(0)
+        kept = await self._events.keep(event)
+        if kept.is_told:
+            return Published(0, None, not kept.is_new, kept.remembered_until)
         limit = asyncio.Semaphore(DELIVERIES_AT_ONCE)
 
         async def tell(saga_id: str) -> bool | None:
@@ -53,15 +57,19 @@ class Publishing:
 
         waiting = await self._events.waiting(event.event_id)
         told = await asyncio.gather(*(tell(saga_id) for saga_id in waiting))
-        if any(
-            answer is not None for answer in told
-        ):  # who has it may have been told twice by its coordinator
+        # Who has it may have been told twice by its coordinator.
+        if is_had := any(answer is not None for answer in told):
             await self._events.matched(event.event_id)
-        return Published(sum(answer is True for answer in told))
+        kept_until = None if is_had else kept.kept_until
+        return Published(
+            sum(answer is True for answer in told), kept_until, not kept.is_new, kept.remembered_until
+        )
 
     async def look(self, wanted: LookForEvent) -> EventArrived | None:
         """An event that came before the saga waited for it. Raises Unavailable."""
-        event = await self._events.take(wanted.saga_id, wanted.event, wanted.correlation)
+        event = await self._events.take(
+            wanted.saga_id, wanted.event, wanted.correlation, wanted.look_back_seconds
+        )
         return None if event is None else _arrived(event)
 
 

@@ -13,7 +13,7 @@ from saga_coordinator.saga.entries import StoredEntry
 from saga_coordinator.saga.outcome import Outcome
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.definitions import RunnableDefinition
-from saga_coordinator.store.events import Event
+from saga_coordinator.store.events import Event, Kept
 from saga_coordinator.store.ownership import Claim
 from saga_coordinator.store.requests import Request
 
@@ -80,8 +80,8 @@ class Sagas(Protocol):
 class Events(Protocol):
     """Every method raises Unavailable when the database is away."""
 
-    async def keep(self, event: Event) -> bool:
-        """Makes a published event durable; False when all who waited got it. AlreadyExists for a different one's identity."""
+    async def keep(self, event: Event) -> Kept:
+        """Makes a published event durable. AlreadyExists for a different one's identity."""
 
     async def waiting(self, event_id: str) -> list[str]:
         """The sagas that waited, or had waited, for such an event when it was published, and had not ended."""
@@ -89,8 +89,10 @@ class Events(Protocol):
     async def matched(self, event_id: str) -> None:
         """Sagas that waited have got the event, so none that waits later will."""
 
-    async def take(self, saga_id: str, name: str, correlation: str) -> Event | None:
-        """The earliest such event that no other saga has got."""
+    async def take(
+        self, saga_id: str, name: str, correlation: str, look_back_seconds: float = 0.0
+    ) -> Event | None:
+        """The earliest such event since the saga's start, or so long before, that no other saga has got."""
 
     async def tidy(self) -> None:
         """Forgets events of long ago."""

@@ -33,6 +33,7 @@ from saga_coordinator.saga.entries import (
     SagaRecalled,
     SagaStarted,
 )
+from saga_coordinator.saga.forward import event_to_look_for
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import (
     ApprovalDecided,
@@ -234,14 +235,14 @@ def _look_on(draft: Draft, happened: EventArrived) -> None:
 
     Once: what is found is this saga's, and what it has no use for would be nobody's.
     """
-    wanted = LookForEvent(draft.state.saga_id, happened.name, happened.correlation)
-    if wanted not in draft.lookups and any(
-        step.wait is not None
-        and step.is_open
-        and (step.wait.event, step.wait.correlation) == (happened.name, happened.correlation)
-        for step in draft.state.steps.values()
-    ):
-        draft.lookups.append(wanted)
+    lookups = [event_to_look_for(draft, key) for key in draft.state.steps]
+    wanted = [
+        each
+        for each in lookups
+        if each is not None and (each.event, each.correlation) == (happened.name, happened.correlation)
+    ]
+    if wanted and not any(each in draft.lookups for each in wanted):
+        draft.lookups.append(max(wanted, key=lambda each: each.look_back_seconds))
 
 
 def _refuse_event(draft: Draft, happened: EventArrived) -> None:
@@ -329,11 +330,9 @@ def _on_ownership(draft: Draft, happened: OwnershipGained) -> None:
     may_retry = OPERATION_ALLOWED[draft.state.status]
     cause = Cause(CauseCode.COORDINATOR_LOST, "the coordinator that made this attempt is gone")
     for name, state in tuple(draft.state.steps.items()):
-        if state.wait is not None and state.is_open and state.wait.correlation:
+        if (wanted := event_to_look_for(draft, name)) is not None:
             # Who made it wait may have gone before looking whether the event had come already.
-            draft.lookups.append(
-                LookForEvent(draft.state.saga_id, state.wait.event or "", state.wait.correlation)
-            )
+            draft.lookups.append(wanted)
         if not state.is_in_flight:
             continue
         kind, number = state.operation, state.attempt

@@ -82,13 +82,15 @@ class Delay:
 class AwaitEvent:
     """Waits for an event of that name. With a correlation only events that carry the same one count.
 
-    When `timeout_seconds` have passed, the step is refused or, if it `goes_on`, succeeds with null.
+    When `timeout_seconds` have passed, the step is refused or, if it `goes_on`, succeeds with null. Of published events those
+    count that came since the saga's start, or at most `look_back_seconds` before it.
     """
 
     event: str
     correlation: Template | None
     timeout_seconds: float | None
     goes_on: bool
+    look_back_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

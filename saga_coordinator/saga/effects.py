@@ -41,11 +41,15 @@ class Invoke:
 
 @immutable
 class LookForEvent:
-    """See whether an event that a step now waits for was published before; come back with EventArrived if so."""
+    """See whether an event that a step now waits for was published before; come back with EventArrived if so.
+
+    It counts if it came since the saga's start, or at most `look_back_seconds` before that.
+    """
 
     saga_id: str
     event: str
     correlation: str
+    look_back_seconds: float = 0.0
 
 
 @immutable

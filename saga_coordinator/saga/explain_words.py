@@ -165,6 +165,8 @@ def _of_wait(definition: Definition, step: Step, wait: AwaitEvent | Approval) ->
     if isinstance(wait, AwaitEvent):
         about = f" about {wait.correlation.source}" if wait.correlation else ", sent to this saga"
         yield f"waits for the event {wait.event}{about}"
+        if wait.look_back_seconds:
+            yield f"counts: also an event that came up to {duration(wait.look_back_seconds)} before the saga's start"
     else:
         who = ", ".join(wait.approvers) or "anybody who may call the service"
         yield f"waits for a decision of: {who}; rejected: {_when_failed(definition, step)}"

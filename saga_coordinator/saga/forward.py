@@ -212,10 +212,18 @@ def _wait(draft: Draft, node: Node) -> bool:
             raise AssertionError(f"step {node.key} does not wait")
     if end_wait(draft, node.key):
         return True
-    wait = draft.state.step(node.key).wait
-    if wait is not None and wait.correlation:
-        draft.lookups.append(LookForEvent(draft.state.saga_id, wait.event or "", wait.correlation))
+    if (wanted := event_to_look_for(draft, node.key)) is not None:
+        draft.lookups.append(wanted)
     return False
+
+
+def event_to_look_for(draft: Draft, key: str) -> LookForEvent | None:
+    """What an open step waits for, if that may have been published before; None when it waits for no such thing."""
+    state, action = draft.state.step(key), draft.definition.step(key).action
+    if state.wait is None or not state.is_open or not state.wait.correlation:
+        return None
+    assert isinstance(action, AwaitEvent), f"step {key} waits for an event, and its definition has none"
+    return LookForEvent(draft.state.saga_id, action.event, state.wait.correlation, action.look_back_seconds)
 
 
 def _after(draft: Draft, seconds: float | None) -> float | None:

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 EXPRESSION_CHARACTERS_MAX = 4096
 """What one expression may cost is bounded up to this length, and no further: see `calculation.py`."""
 
+EVENT_KEPT_SECONDS = 7 * 86400.0
+"""How long a published event is kept at most, and unless its publisher asks for less."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

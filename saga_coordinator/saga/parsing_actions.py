@@ -18,6 +18,7 @@ from saga_coordinator.saga.definition import (
 )
 from saga_coordinator.saga.expression import Expression, Template, compile_template
 from saga_coordinator.saga.json_object import JsonObject, is_finite, text_problem
+from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.outcome import OutcomeKind
 from saga_coordinator.saga.retry import RetryPolicy
 
@@ -214,8 +215,11 @@ def read_await_event(source: JsonObject) -> AwaitEvent:
     event = source.name("event", _EVENT_NAME, "the event")
     correlation = read_text(source, "correlation")
     timeout, goes_on = _wait_timeout(source)
+    look_back = source.seconds("look_back", None, EVENT_KEPT_SECONDS)
+    if look_back is not None and correlation is None:
+        source.fault("look_back", "needs a correlation: only published events are looked for")
     source.finish()
-    return AwaitEvent(event, correlation, timeout, goes_on)
+    return AwaitEvent(event, correlation, timeout, goes_on, look_back or 0.0)
 
 
 def read_approval(source: JsonObject) -> Approval:

@@ -28,6 +28,7 @@ from saga_coordinator.saga.inputs import (
     StartRequested,
     TimerFired,
 )
+from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.outcome import Cause, Outcome, Unknown, reclassified
 from saga_coordinator.saga.state import SagaState
 from saga_coordinator.saga.transitions import SETTLED, SagaStatus
@@ -132,7 +133,7 @@ class Rehearsal:
     _timer: float | None = None
     _agenda: list[tuple[float, int, Input | Call]] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
-    _published: list[EventArrived] = field(default_factory=list)
+    _published: list[tuple[EventArrived, float]] = field(default_factory=list)
     _decisions: int = 0
     _polls_in_vain: int = 0
 
@@ -176,9 +177,9 @@ class Rehearsal:
         """Lets something happen now."""
         return self._decide(happened)
 
-    def publish(self, event: EventArrived) -> Decision | None:
-        """Publishes an event to whomever it concerns: to this saga if it waits, or when it comes to wait, for its correlation."""
-        self._published.append(event)
+    def publish(self, event: EventArrived, keep_seconds: float = EVENT_KEPT_SECONDS) -> Decision | None:
+        """Publishes an event to whomever it concerns: to this saga if it waits for its correlation, or comes to in that time."""
+        self._published.append((event, self.now + keep_seconds))
         if self._is_awaited(event.name, event.correlation):
             return self._decide(event)
         return None
@@ -306,8 +307,10 @@ class Rehearsal:
         self._schedule(
             [
                 Soon(0.0, event)
-                for event in self._published
-                if (event.name, event.correlation) == (name, correlation) and event.event_id not in known
+                for event, kept_until in self._published
+                if (event.name, event.correlation) == (name, correlation)
+                and event.event_id not in known
+                and self.now < kept_until
             ]
         )
 

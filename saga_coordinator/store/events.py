@@ -12,34 +12,59 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import Float, bindparam, case, extract, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from saga_coordinator.saga.errors import AlreadyExists
+from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.tables import events
-
-KEPT_DAYS = 7
-"""How long an event is kept: for a saga that waits only then, and for telling repetitions of its publication."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened. `correlation` says to what: an order number, a payment's identity. Never empty here."""
+    """Something that happened. `correlation` says to what: an order number, a payment's identity. Never empty here.
+
+    Who begins to wait for it within `keep_seconds` of its publication may get it: at most, and if None, `EVENT_KEPT_SECONDS`.
+    """
 
     event_id: str
     name: str
     correlation: str
     payload: Any = None
+    keep_seconds: float | None = None
 
 
-_KEEP = insert(events).on_conflict_do_nothing().returning(events.c.event_id)
-_KEPT = select(
-    events.c.name,
-    events.c.correlation,
-    events.c.payload,
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What has become of a published event; instants in seconds since 1970.
+
+    `is_told`: all who waited for it have got it. `kept_until`: the first who waits until then gets it; None when nobody will.
+    `remembered_until`: a repetition is known for one until then.
+    """
+
+    is_new: bool
+    is_told: bool
+    kept_until: float | None
+    remembered_until: float
+
+
+_MOST = func.make_interval(0, 0, 0, 0, 0, 0, EVENT_KEPT_SECONDS)
+_SECONDS = func.make_interval(0, 0, 0, 0, 0, 0, bindparam("keep_seconds", type_=Float))
+_STATE = (
     (events.c.taken_at.is_not(None) & events.c.taken_by.is_(None)).label("is_told"),
-).where(events.c.event_id == bindparam("event_id"))
+    case(
+        (
+            events.c.taken_at.is_(None) & (events.c.expires_at > func.now()),
+            extract("epoch", events.c.expires_at).cast(Float),
+        )
+    ).label("kept_until"),
+    extract("epoch", events.c.published_at + _MOST).cast(Float).label("remembered_until"),
+)
+_KEEP = insert(events).values(expires_at=func.now() + _SECONDS).on_conflict_do_nothing().returning(*_STATE)
+_KEPT = select(events.c.name, events.c.correlation, events.c.payload, *_STATE).where(
+    events.c.event_id == bindparam("event_id")
+)
 # Who began to wait later looks for the event itself, and it may have been given to another by then. Who has ended since it was
 # published may have got it, and then it is nobody else's.
 _WAITING = text("""
@@ -57,6 +82,14 @@ UPDATE saga.events SET taken_at = coalesce(taken_at, now()), taken_by = :saga_id
 WHERE event_id = (
     SELECT event_id FROM saga.events
     WHERE name = :name AND correlation = :correlation
+        AND published_at >= (SELECT started_at FROM saga.sagas WHERE sagas.saga_id = CAST(:saga_id AS uuid))
+            - make_interval(secs => :look_back_seconds)
+        AND EXISTS (
+            SELECT FROM saga.log WHERE log.saga_id = CAST(:saga_id AS uuid) AND log.type = 'wait_started'
+                AND (log.body ->> 'correlation') IS NOT NULL AND (log.body ->> 'event') = events.name
+                AND (log.body ->> 'correlation') = events.correlation
+                AND log.recorded_at < events.expires_at
+        )
         AND (
             taken_at IS NULL OR taken_by = :saga_id OR EXISTS (
                 SELECT FROM saga.sagas
@@ -77,7 +110,7 @@ WHERE event_id = (
 )
 RETURNING event_id, payload
 """)
-_FORGET = text("DELETE FROM saga.events WHERE published_at < now() - make_interval(days => :days)")
+_FORGET = text("DELETE FROM saga.events WHERE published_at < now() - make_interval(secs => :seconds)")
 
 
 class Events:
@@ -86,8 +119,8 @@ class Events:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def keep(self, event: Event) -> bool:
-        """Makes a published event durable; a repetition changes nothing. False when all who waited for it have got it.
+    async def keep(self, event: Event) -> Kept:
+        """Makes a published event durable; a repetition changes nothing.
 
         Who published it may have gone before telling them, and another saga, which waited only then, may have taken it since.
 
@@ -99,16 +132,18 @@ class Events:
             "name": event.name,
             "correlation": event.correlation,
             "payload": event.payload,
+            "keep_seconds": EVENT_KEPT_SECONDS if event.keep_seconds is None else event.keep_seconds,
         }
         async with self._database.connection() as connection:
-            if (await connection.execute(_KEEP, values)).scalar_one_or_none() is not None:
-                return True
-            kept = (await connection.execute(_KEPT, {"event_id": event.event_id})).one_or_none()
-        if kept is None:  # forgotten just now
-            return True
-        if (kept.name, kept.correlation, kept.payload) != (event.name, event.correlation, event.payload):
+            row = (await connection.execute(_KEEP, values)).one_or_none()
+            if row is not None:
+                return Kept(True, row.is_told, row.kept_until, row.remembered_until)
+            row = (await connection.execute(_KEPT, {"event_id": event.event_id})).one_or_none()
+        if row is None:  # forgotten just now
+            return await self.keep(event)
+        if (row.name, row.correlation, row.payload) != (event.name, event.correlation, event.payload):
             raise AlreadyExists(f"event {event.event_id!r} was published before, with other content")
-        return not kept.is_told
+        return Kept(False, row.is_told, row.kept_until, row.remembered_until)
 
     async def waiting(self, event_id: str) -> list[str]:
         """The sagas that waited, or had waited, for the event when it was published; each knows itself whether it still does."""
@@ -120,9 +155,19 @@ class Events:
         async with self._database.connection() as connection:
             await connection.execute(_MATCHED, {"event_id": event_id})
 
-    async def take(self, saga_id: str, name: str, correlation: str) -> Event | None:
-        """The earliest such event that no saga has got, given to this one; again if it was, and has not counted there yet."""
-        wanted = {"saga_id": saga_id, "name": name, "correlation": correlation}
+    async def take(
+        self, saga_id: str, name: str, correlation: str, look_back_seconds: float = 0.0
+    ) -> Event | None:
+        """The earliest such event that no saga has got, given to this one; again if it was, and has not counted there yet.
+
+        One that came since the saga's start, or `look_back_seconds` before it, and was kept when the saga began to wait.
+        """
+        wanted = {
+            "saga_id": saga_id,
+            "name": name,
+            "correlation": correlation,
+            "look_back_seconds": look_back_seconds,
+        }
         async with self._database.connection() as connection:
             row = (await connection.execute(_TAKE, wanted)).one_or_none()
         return None if row is None else Event(row.event_id, name, correlation, row.payload)
@@ -130,4 +175,4 @@ class Events:
     async def tidy(self) -> None:
         """Forgets events of long ago."""
         async with self._database.connection() as connection:
-            await connection.execute(_FORGET, {"days": KEPT_DAYS})
+            await connection.execute(_FORGET, {"seconds": EVENT_KEPT_SECONDS})

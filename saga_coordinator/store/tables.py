@@ -206,6 +206,7 @@ events = Table(
     Column("published_at", _instant, nullable=False, server_default=func.now()),
     Column("taken_at", _instant),
     Column("taken_by", _identity),
+    Column("expires_at", _instant, nullable=False, server_default=text("now() + interval '7 days'")),
     CheckConstraint("taken_by IS NULL OR taken_at IS NOT NULL", name="taken_some_time"),
 )
 Index("events_by_correlation", events.c.name, events.c.correlation, events.c.published_at)

@@ -22,6 +22,7 @@ from saga_coordinator.saga.inputs import (
     OutcomeReported,
     OwnershipGained,
 )
+from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.rehearse import STARTS_AT, Rehearsal, Reply, Soon
@@ -246,10 +247,16 @@ class Run:
         return self._tell(self._stage.event(event, payload, "", event_id))
 
     def publish(
-        self, event: str, payload: Any = None, *, correlation: str, event_id: str | None = None
+        self,
+        event: str,
+        payload: Any = None,
+        *,
+        correlation: str,
+        event_id: str | None = None,
+        keep_seconds: float = EVENT_KEPT_SECONDS,
     ) -> Run:
-        """An event for all sagas that await that correlation, now or later, as by `PublishEvent`."""
-        self._rehearsal.publish(self._stage.event(event, payload, correlation, event_id))
+        """An event for all sagas that await that correlation, now or in that time, as by `PublishEvent`."""
+        self._rehearsal.publish(self._stage.event(event, payload, correlation, event_id), keep_seconds)
         return self
 
     def approve(self, step: str, *, by: str = "", comment: str = "") -> Run:

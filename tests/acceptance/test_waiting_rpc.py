@@ -94,10 +94,18 @@ def test_a_saga_that_waits_for_an_event_and_for_a_person(client: Client, paying:
         event_id="p1", name="paid", correlation="order 17", payload=ParseDict({"amount": 3}, Value())
     )
     assert client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=SECONDS).sagas == 1
-    assert client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=SECONDS).sagas == 0
+    again = client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=SECONDS)
+    assert (again.sagas, again.duplicate, again.HasField("kept_until")) == (0, True, False)
     event.payload.number_value = 4
-    again = Refused(lambda: client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=SECONDS))
-    assert again.code == "ALREADY_EXISTS"
+    other = Refused(lambda: client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=SECONDS))
+    assert other.code == "ALREADY_EXISTS"
+    early = Event(event_id="p2", name="paid", correlation="order 18")
+    asked = PublishEventRequest(event=early)
+    asked.keep_for.seconds = 60
+    kept = client.sagas.PublishEvent(asked, timeout=SECONDS)
+    assert (kept.sagas, kept.duplicate) == (0, False)
+    week = 7 * 24 * 3600
+    assert kept.remembered_until.seconds - kept.kept_until.seconds == pytest.approx(week - 60, abs=1)
 
     waits(client, saga_id, "decision")
     assert MessageToDict(step(client, saga_id, "decision").shown) == {"amount": 3}
@@ -154,6 +162,9 @@ def test_faults_of_these_requests(client: Client) -> None:
         "event.event_id",
         "event.name",
     ]
+    too_long = PublishEventRequest(event=Event(event_id="e", name="n", correlation="c"))
+    too_long.keep_for.seconds = 8 * 24 * 3600
+    assert Refused(lambda: sagas.PublishEvent(too_long)).paths == ["keep_for"]
     assert Refused(lambda: sagas.SignalSaga(SignalSagaRequest(saga_id="x"))).paths == [
         "saga_id",
         "event.event_id",

@@ -35,7 +35,7 @@ from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import EventArrived
 from saga_coordinator.saga.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded
 from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.store.events import Event
+from saga_coordinator.store.events import Event, Kept
 from saga_coordinator.store.journal import Append, Conflict, Journal
 from simulation.batch import SAGAS_PER_BATCH, run_batch
 from simulation.checker import judge
@@ -311,8 +311,8 @@ class OneEvent:
     def __init__(self) -> None:
         self.taken = False
 
-    async def keep(self, event: Event) -> bool:
-        return not self.taken
+    async def keep(self, event: Event) -> Kept:
+        return Kept(not self.taken, self.taken, None, 0.0)
 
     async def waiting(self, event_id: str) -> list[str]:
         return ["saga"]
@@ -320,7 +320,9 @@ class OneEvent:
     async def matched(self, event_id: str) -> None:
         self.taken = True
 
-    async def take(self, saga_id: str, name: str, correlation: str) -> Event | None:
+    async def take(
+        self, saga_id: str, name: str, correlation: str, look_back_seconds: float = 0.0
+    ) -> Event | None:
         raise AssertionError("nobody looks for it here")
 
     async def tidy(self) -> None:

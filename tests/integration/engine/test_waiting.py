@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -85,26 +86,123 @@ async def test_a_published_event_wakes_the_sagas_that_wait_for_it_and_no_others(
 
 
 async def test_an_event_that_came_before_anybody_waited_is_kept_and_counts_for_the_first(
-    payment: Engine, query: Query
+    payment: Engine, participants: Participants, query: Query
 ) -> None:
-    assert (await payment.coordinator.publish(received("C"))).sagas == 0
-    first = await payment.run("payment", input={"order": "C"})
-    assert first.status is COMPLETED
+    gate = Gate()
+    participants.on("reserve", gate)
+    first = await payment.start("payment", input={"order": "C"})
+    published = await payment.coordinator.publish(received("C"))
+    assert (published.sagas, published.is_duplicate) == (0, False)
+    assert published.kept_until is not None
+    assert published.kept_until == pytest.approx(published.remembered_until)
     second = await payment.start("payment", input={"order": "C"})
+    again = await payment.coordinator.publish(received("C"))
+    assert (again.is_duplicate, again.kept_until) == (True, published.kept_until)
+    gate.open()
+    assert (await payment.settled(first)).status is COMPLETED
     await has_looked(payment, query, second)
-    assert (await payment.coordinator.publish(received("C"))).sagas == 0
-    assert (await payment.coordinator.publish(received("C", "e2"))).sagas == 1
+    late = await payment.coordinator.publish(received("C"))
+    assert (late.sagas, late.kept_until, late.is_duplicate) == (0, None, True)
+    told = await payment.coordinator.publish(received("C", "e2"))
+    assert (told.sagas, told.kept_until, told.is_duplicate) == (1, None, False)
     assert (await payment.settled(second)).status is COMPLETED
 
 
-async def test_a_saga_that_waited_gets_an_event_whose_publisher_went_away_and_that_another_took_since(
+async def test_an_event_that_came_for_an_earlier_saga_does_not_pay_for_the_next(
+    payment: Engine, participants: Participants, query: Query
+) -> None:
+    """Its saga had ended when it came."""
+    ended = await payment.start("payment", input={"order": "M"})
+    await has_looked(payment, query, ended)
+    await payment.coordinator.cancel(ended, "changed my mind", "me")
+    assert (await payment.settled(ended)).status is COMPENSATED
+    late = await payment.coordinator.publish(received("M"))
+    assert (late.sagas, late.kept_until is not None) == (0, True)
+    following = await payment.start("payment", input={"order": "M"})
+    await has_looked(payment, query, following)
+    assert not participants.calls("ship")
+    assert (await payment.coordinator.publish(received("M", "e2"))).sagas == 1
+    assert (await payment.settled(following)).status is COMPLETED
+
+
+async def test_a_step_that_looks_back_takes_an_event_that_came_before_its_saga(
     payment: Engine, query: Query
+) -> None:
+    paid = {"name": "paid", "await_event": {**PAYMENT["steps"][1]["await_event"], "look_back": "600s"}}
+    await payment.definitions.register(a_definition(paid, name="patient"))
+    for event_id, minutes in (("long ago", 11), ("before", 9)):
+        await payment.coordinator.publish(received("N", event_id, amount=minutes))
+        await query(
+            "UPDATE saga.events SET published_at = now() - make_interval(mins => %s) WHERE event_id = %s",
+            minutes,
+            event_id,
+        )
+    saga = await payment.run("patient", input={"order": "N"})
+    assert saga.status is COMPLETED
+    assert [
+        entry.event_id for entry in await payment.entries(saga.saga_id) if isinstance(entry, EventReceived)
+    ] == ["before"]
+
+
+async def test_an_event_is_kept_no_longer_than_its_publisher_asked_for(
+    payment: Engine, participants: Participants, query: Query
+) -> None:
+    gate = Gate()
+    participants.on("reserve", gate)
+    saga_id = await payment.start("payment", input={"order": "O"})
+    now_or_never = dataclasses.replace(received("O"), keep_seconds=0.0)
+    published = await payment.coordinator.publish(now_or_never)
+    assert (published.sagas, published.kept_until) == (0, None)
+    for_an_hour = dataclasses.replace(received("O", "e2"), keep_seconds=3600.0)
+    published = await payment.coordinator.publish(for_an_hour)
+    assert published.kept_until is not None
+    week = 7 * 24 * 3600.0
+    assert published.remembered_until - published.kept_until == pytest.approx(week - 3600)
+    await query("UPDATE saga.events SET expires_at = now() WHERE event_id = 'e2'")
+    gate.open()
+    await has_looked(payment, query, saga_id)
+    assert not participants.calls("ship")
+    heard = dataclasses.replace(received("O", "e3"), keep_seconds=0.0)
+    assert (await payment.coordinator.publish(heard)).sagas == 1
+    assert (await payment.settled(saga_id)).status is COMPLETED
+
+
+async def test_who_began_to_wait_while_an_event_was_kept_finds_it_though_its_owner_died_before_it_looked(
+    payment: Engine, query: Query
+) -> None:
+    saga_id = await payment.start("payment", input={"order": "P"})
+    await has_looked(payment, query, saga_id)
+    kept = dataclasses.replace(received("P"), keep_seconds=0.0)
+    await payment.stores.events.keep(kept)  # here the publisher's coordinator ends, too
+    assert await payment.stores.events.take(saga_id, kept.name, kept.correlation) is not None
+
+
+async def test_an_event_that_was_told_to_those_who_waited_is_nobodys_who_waits_later(
+    payment: Engine, participants: Participants, query: Query
+) -> None:
+    waiting = await payment.start("payment", input={"order": "Q"})
+    await has_looked(payment, query, waiting)
+    gate = Gate()
+    participants.on("reserve", gate)
+    later = await payment.start("payment", input={"order": "Q"})
+    assert (await payment.coordinator.publish(received("Q"))).sagas == 1
+    gate.open()
+    await has_looked(payment, query, later)
+    assert (await payment.settled(waiting)).status is COMPLETED
+    assert [call.saga_id for call in participants.calls("ship")] == [waiting]
+
+
+async def test_a_saga_that_waited_gets_an_event_whose_publisher_went_away_and_that_another_took_since(
+    payment: Engine, participants: Participants, query: Query
 ) -> None:
     waiting = await payment.start("payment", input={"order": "H"})
     await has_looked(payment, query, waiting)
-    assert await payment.stores.events.keep(received("H"))  # here the publisher's coordinator ends
-    later = await payment.run("payment", input={"order": "H"})
-    assert later.status is COMPLETED
+    gate = Gate()
+    participants.on("reserve", gate)
+    later = await payment.start("payment", input={"order": "H"})
+    await payment.stores.events.keep(received("H"))  # here the publisher's coordinator ends
+    gate.open()
+    assert (await payment.settled(later)).status is COMPLETED
     assert (await payment.coordinator.publish(received("H"))).sagas == 1
     assert (await payment.settled(waiting)).status is COMPLETED
     third = await payment.start("payment", input={"order": "H"})
@@ -117,7 +215,7 @@ async def test_an_event_is_nobody_elses_though_the_saga_that_got_it_has_ended_be
 ) -> None:
     first = await payment.start("payment", input={"order": "J"})
     await has_looked(payment, query, first)
-    assert await payment.stores.events.keep(received("J"))
+    await payment.stores.events.keep(received("J"))
     told = received("J")
     assert await payment.coordinator.signal(
         first, EventArrived(told.event_id, told.name, told.correlation, told.payload)
@@ -132,13 +230,12 @@ async def test_an_event_is_nobody_elses_though_the_saga_that_got_it_has_ended_be
 async def test_an_event_that_was_taken_for_a_saga_that_ended_without_it_is_the_next_ones(
     payment: Engine, query: Query
 ) -> None:
-    first = await payment.start("payment", input={"order": "K"})
-    await has_looked(payment, query, first)
+    first, second = [await payment.start("payment", input={"order": "K"}) for _ in range(2)]
+    for saga_id in (first, second):
+        await has_looked(payment, query, saga_id)
     kept = received("K", "e2")
-    assert await payment.stores.events.keep(kept)
+    await payment.stores.events.keep(kept)
     assert await payment.stores.events.take(first, "payment.received", "K") == kept
-    second = await payment.start("payment", input={"order": "K"})
-    await waits(payment, second, "paid")
     assert await payment.stores.events.take(second, "payment.received", "K") is None
     await payment.coordinator.cancel(first, "changed my mind", "me")
     assert (await payment.settled(first)).status is COMPENSATED
@@ -153,7 +250,7 @@ async def test_what_a_saga_took_and_never_received_is_not_left_to_the_next_when_
     for saga_id in (first, other):
         await has_looked(payment, query, saga_id)
     kept = received("L", "e3")
-    assert await payment.stores.events.keep(kept)
+    await payment.stores.events.keep(kept)
     assert await payment.stores.events.take(first, "payment.received", "L") == kept
     arrived = EventArrived(kept.event_id, kept.name, kept.correlation, kept.payload)
     assert await payment.coordinator.signal(other, arrived)

@@ -182,3 +182,11 @@ def test_what_a_failure_means_depends_on_where_it_is() -> None:
 )
 def test_durations_are_in_the_largest_unit_that_leaves_no_rest(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+def test_how_far_a_wait_looks_back_is_said() -> None:
+    wait = {"event": "paid", "correlation": "${input.order}"}
+    assert "before the saga's start" not in said(definition({"name": "a", "await_event": wait}))
+    assert "an event that came up to 10 min before the saga's start" in said(
+        definition({"name": "a", "await_event": {**wait, "look_back": "600s"}})
+    )

@@ -53,7 +53,7 @@ steps:
   - name: due
     until: timestamp(input.due)
   - name: paid
-    await_event: {event: payment.received, correlation: "${input.id}", timeout: 5s, on_timeout: continue}
+    await_event: {event: payment.received, correlation: "${input.id}", timeout: 5s, on_timeout: continue, look_back: 60s}
     on_failure: pause
   - name: review
     approval: {approvers: [ann, bob], show: {id: "${input.id}"}, timeout: 9s}
@@ -281,6 +281,8 @@ def acting(**fields: Any) -> dict[str, Any]:
         (waiting(correlation="${input."), "await_event.correlation", "without a closing"),
         (waiting(timeout="5m"), "await_event.timeout", "must be a duration"),
         (waiting(on_timeout="continue"), "await_event.on_timeout", "needs a timeout"),
+        (waiting(look_back="5s"), "await_event.look_back", "needs a correlation"),
+        (waiting(correlation="x", look_back="604801s"), "await_event.look_back", 'and "604800s"'),
         (waiting(timeout="5s", on_timeout="never"), "await_event.on_timeout", "must be fail or continue"),
         (waiting(correlations="x"), "await_event.correlations", "unknown field; known here: correlation, event"),
         (waiting() | {"if": "true"}, "if", "unknown field; known here: action, after, approval, await_event, compens"),

@@ -177,8 +177,9 @@ def _effect(effect: Effect, now: float) -> str:
             if effect.is_poll:
                 return f"ask again about {what} at {where} key={effect.idempotency_key}"
             return f"invoke {what} at {where} key={effect.idempotency_key} input={json.dumps(effect.input)}"
-        case LookForEvent(_, event, correlation):
-            return f"look for event {event} with correlation {correlation}"
+        case LookForEvent(_, event, correlation, look_back_seconds):
+            back = f" from {look_back_seconds:g}s before the start" if look_back_seconds else ""
+            return f"look for event {event} with correlation {correlation}{back}"
         case SetTimer(due_at):
             return f"timer at {due_at:g}s, in {due_at - now:g}s"
         case Finish(status):

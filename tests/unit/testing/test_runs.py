@@ -161,6 +161,9 @@ def test_published_events_reach_those_that_await_them_now_or_later() -> None:
     late = begin(source(wait), {"order": "o1"}).publish("paid", 2, correlation="o2")
     assert late.waiting == ("paid",)
     assert late.publish("paid", 1, correlation="o1").status == "COMPLETED"
+    forgotten = begin(source({"name": "nap", "delay": "60s"}, wait), {"order": "o1"}, ANYTHING)
+    forgotten.publish("paid", 1, correlation="o1", keep_seconds=30)
+    assert forgotten.advance(90).waiting == ("paid",)
 
 
 def test_time_passes_only_as_it_is_told_to() -> None:

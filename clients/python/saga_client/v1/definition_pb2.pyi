@@ -482,7 +482,7 @@ Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
 @_typing.final
 class AwaitEvent(_message.Message):
     """Waits for an event, sent to this saga by `SagaService.SignalSaga` or published by `SagaService.PublishEvent`. Events that came
-    before the step started count too, the earliest first; each counts once.
+    before the step started count too, the earliest first, if they came since the saga started: see `look_back`. Each counts once.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -491,6 +491,7 @@ class AwaitEvent(_message.Message):
     CORRELATION_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     ON_TIMEOUT_FIELD_NUMBER: _builtins.int
+    LOOK_BACK_FIELD_NUMBER: _builtins.int
     event: _builtins.str
     """The event's name. Required; at most 100 characters."""
     correlation: _builtins.str
@@ -505,6 +506,12 @@ class AwaitEvent(_message.Message):
     def timeout(self) -> _duration_pb2.Duration:
         """Default: no limit but the saga's deadline."""
 
+    @_builtins.property
+    def look_back(self) -> _duration_pb2.Duration:
+        """How long before the saga's start a published event may have come and still count: up to seven days. Needs a `correlation`.
+        Default: not at all, so that what was meant for an earlier saga with the same correlation never counts for this one.
+        """
+
     def __init__(
         self,
         *,
@@ -512,10 +519,11 @@ class AwaitEvent(_message.Message):
         correlation: _builtins.str = ...,
         timeout: _duration_pb2.Duration | None = ...,
         on_timeout: _builtins.str = ...,
+        look_back: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["timeout", b"timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["look_back", b"look_back", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation", b"correlation", "event", b"event", "on_timeout", b"on_timeout", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["correlation", b"correlation", "event", b"event", "look_back", b"look_back", "on_timeout", b"on_timeout", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -74,8 +74,9 @@ class SagaServiceStub:
     nothing. FAILED_PRECONDITION when the saga has ended, or keeps 1,000 events already that no step has taken.
     """
     PublishEvent: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.PublishEventRequest, _saga_service_pb2.PublishEventResponse]
-    """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for seven days and
-    given to the first that will. Repeating it with the same identity is safe; ALREADY_EXISTS when the content differs.
+    """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for `keep_for` and
+    given to the first that will, of those that had started by then: see `AwaitEvent.look_back`. Repeating it with the same
+    identity is safe; ALREADY_EXISTS when the content differs.
     """
     DecideApproval: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.DecideApprovalRequest, _saga_service_pb2.DecideApprovalResponse]
     """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
@@ -131,8 +132,9 @@ class SagaServiceAsyncStub(SagaServiceStub):
     nothing. FAILED_PRECONDITION when the saga has ended, or keeps 1,000 events already that no step has taken.
     """
     PublishEvent: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.PublishEventRequest, _saga_service_pb2.PublishEventResponse]  # type: ignore[assignment]
-    """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for seven days and
-    given to the first that will. Repeating it with the same identity is safe; ALREADY_EXISTS when the content differs.
+    """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for `keep_for` and
+    given to the first that will, of those that had started by then: see `AwaitEvent.look_back`. Repeating it with the same
+    identity is safe; ALREADY_EXISTS when the content differs.
     """
     DecideApproval: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.DecideApprovalRequest, _saga_service_pb2.DecideApprovalResponse]  # type: ignore[assignment]
     """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
@@ -245,8 +247,9 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.PublishEventRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.PublishEventResponse, _abc.Awaitable[_saga_service_pb2.PublishEventResponse]]:
-        """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for seven days and
-        given to the first that will. Repeating it with the same identity is safe; ALREADY_EXISTS when the content differs.
+        """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for `keep_for` and
+        given to the first that will, of those that had started by then: see `AwaitEvent.look_back`. Repeating it with the same
+        identity is safe; ALREADY_EXISTS when the content differs.
         """
 
     @_abc_1.abstractmethod

@@ -9,6 +9,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from saga_coordinator.pb.saga.v1 import saga_pb2 as _saga_pb2
@@ -687,16 +688,24 @@ class PublishEventRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENT_FIELD_NUMBER: _builtins.int
+    KEEP_FOR_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def event(self) -> Global___Event: ...
+    @_builtins.property
+    def keep_for(self) -> _duration_pb2.Duration:
+        """How long the event is kept when nobody waits for it now: whoever begins to wait for it in that time gets it. 0: only who waits
+        now. At most seven days, which is the default. A repetition does not change it.
+        """
+
     def __init__(
         self,
         *,
         event: Global___Event | None = ...,
+        keep_for: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "keep_for", b"keep_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "keep_for", b"keep_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -707,18 +716,34 @@ class PublishEventResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SAGAS_FIELD_NUMBER: _builtins.int
+    KEPT_UNTIL_FIELD_NUMBER: _builtins.int
+    DUPLICATE_FIELD_NUMBER: _builtins.int
+    REMEMBERED_UNTIL_FIELD_NUMBER: _builtins.int
     sagas: _builtins.int
-    """How many sagas it counted for now; not those that found it by themselves in the same moment. When 0, it is kept for the
-    first that will await it, unless it counted before.
-    """
+    """How many sagas it counted for now; not those that found it by themselves in the same moment."""
+    duplicate: _builtins.bool
+    """Whether an event of this identity had been published before."""
+    @_builtins.property
+    def kept_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when it is kept for the first that will wait for it. Unset when it is kept for nobody: it has counted, or `keep_for` has
+        passed.
+        """
+
+    @_builtins.property
+    def remembered_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when a repetition is known for one: seven days after the first publication."""
+
     def __init__(
         self,
         *,
         sagas: _builtins.int = ...,
+        kept_until: _timestamp_pb2.Timestamp | None = ...,
+        duplicate: _builtins.bool = ...,
+        remembered_until: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kept_until", b"kept_until", "remembered_until", b"remembered_until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sagas", b"sagas"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "kept_until", b"kept_until", "remembered_until", b"remembered_until", "sagas", b"sagas"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -179,8 +179,9 @@ class SagaServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PublishEvent(self, request, context):
-        """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for seven days and
-        given to the first that will. Repeating it with the same identity is safe; ALREADY_EXISTS when the content differs.
+        """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for `keep_for` and
+        given to the first that will, of those that had started by then: see `AwaitEvent.look_back`. Repeating it with the same
+        identity is safe; ALREADY_EXISTS when the content differs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
