@@ -13,11 +13,13 @@ import random
 import signal
 import sys
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 from saga_coordinator import __version__, telemetry
+from saga_coordinator.api import directory_service
 from saga_coordinator.api.definition_service import DefinitionService
 from saga_coordinator.api.directory_service import DirectoryService
 from saga_coordinator.api.peer_server import PeerServer
@@ -31,6 +33,7 @@ from saga_coordinator.engine.stores import Stores
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.directory import Directory
+from saga_coordinator.participants.files import CallersFiles
 from saga_coordinator.participants.forwarding import Peers
 from saga_coordinator.participants.live_directory import LiveDirectory
 from saga_coordinator.participants.workers import Workers
@@ -43,8 +46,11 @@ from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.lists import AT_ONCE, Lists
 from saga_coordinator.store.sagas import Sagas
+from saga_coordinator.turns import Turns
 
 DATABASE_POLL_SECONDS = 0.5
+_CHECK_SECONDS = 30.0
+_FILE_SECONDS = 30.0
 _COLLECT_AFTER = 10_000
 """New objects; of Python's 700 a handful of sagas is made, which then outlive a collection that could free nothing."""
 
@@ -161,6 +167,9 @@ class App:
         self._coordinator: Coordinator | None = None
         self._server: Server | None = None
         self._reloading = Background()
+        self._turns = Turns(
+            "readings of the participants file", at_once=1, waiting_max=1, seconds_max=_FILE_SECONDS
+        )
 
     async def start(self) -> tuple[str, ...]:
         """Returns the addresses that it serves.
@@ -172,7 +181,7 @@ class App:
             CannotListen: an address is taken, or is none of this machine's.
         """
         settings = self._settings
-        directory = self._read_directory()
+        directory = await self._turns.in_thread(self._read_directory)
         await self._check_schema()
         self._database = database = Database(
             settings.database_url,
@@ -228,7 +237,7 @@ class App:
                 payload_bytes_max=settings.payload_bytes_max,
             ),
             DirectoryService(live, participants),
-            problems=lambda: chain(coordinator.problems, live.problems, workers.problems),
+            problems=partial(self._problems, coordinator, definitions),
         )
         log.info(
             "serving",
@@ -251,7 +260,9 @@ class App:
         self._participants = participants = Participants(
             directory, payload_bytes_max=payload_bytes_max, workers=workers
         )
-        self._directory = live = LiveDirectory(participants, directory, register.Participants(database))
+        self._directory = live = LiveDirectory(
+            participants, directory, register.Participants(database), CallersFiles(self._settings.tls_folder)
+        )
         return participants, workers, live
 
     async def stop(self) -> None:
@@ -286,9 +297,12 @@ class App:
 
     async def _reload_participants(self) -> None:
         try:
-            directory = await asyncio.to_thread(self._read_directory)
+            directory = await self._turns.in_thread(self._read_directory)
         except InvalidRequest as error:
             log.error("participants_not_reloaded", faults=[str(fault) for fault in error.faults])
+            return
+        except Unavailable as error:
+            log.error("participants_not_reloaded", faults=[str(error)])
             return
         if self._directory is not None:
             self._directory.use_file(directory)
@@ -298,12 +312,23 @@ class App:
         file = self._settings.participants
         return Directory.empty() if file is None else Directory.load(file)
 
+    def _problems(self, coordinator: Coordinator, definitions: Definitions, service: str) -> Iterator[str]:
+        """What keeps the requests of a service from being answered now. Files that cannot be read are the directory's alone."""
+        yield from chain(coordinator.problems, definitions.problems)
+        for part in (self._directory, self._workers):
+            if part is not None:
+                yield from part.problems
+        if service == directory_service.DESCRIPTOR.full_name and self._directory is not None:
+            yield from self._directory.problems_with_files
+            yield from self._turns.problems
+
     async def _check_schema(self) -> None:
+        checks = Turns("checks of the schema", at_once=1, waiting_max=1, seconds_max=_CHECK_SECONDS)
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._settings.database_wait_seconds
         while True:
             try:
-                return await asyncio.to_thread(schema.check, self._settings.database_url)
+                return await checks.in_thread(schema.check, self._settings.database_url)
             except Unavailable as error:
                 if loop.time() >= give_up_at:
                     raise

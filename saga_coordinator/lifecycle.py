@@ -10,8 +10,11 @@ Tasks are made nowhere else (`tests/unit/test_lifecycle.py` walks the code): one
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import structlog
@@ -24,6 +27,8 @@ SETTLED_SECONDS = 5.0
 
 MOMENT_SECONDS = 1.0
 """How long a task may take to end that was told to. One that waits for a database that does not answer even that is left."""
+
+_at_work: set[int] = set()
 
 _T = TypeVar("_T")
 
@@ -179,6 +184,30 @@ def daemon(name: str, work: Callable[[], None]) -> threading.Thread:
     thread = threading.Thread(target=run, name=name, daemon=True)
     thread.start()
     return thread
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """Marks what a daemon does while it must not be met by the interpreter's own end."""
+    this = threading.get_ident()
+    _at_work.add(this)
+    try:
+        yield
+    finally:
+        _at_work.discard(this)
+
+
+def leave() -> None:
+    """Ends the process here and now, with exit code 0, if daemons are still at work after an orderly stop; else returns.
+
+    Python's own end would take their state away under them, and wait for those that others have made.
+    """
+    if _at_work:
+        _log.warning("left_at_work", threads=len(_at_work))
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(0)
 
 
 def _is_cancelled() -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -62,7 +61,7 @@ class DefinitionService:
         self, request: pb.RegisterDefinitionRequest | pb.ValidateDefinitionRequest
     ) -> dict[str, Any]:
         """The definition with what participants have declared, and what the directory has as their usual timeouts and retries."""
-        given = await asyncio.to_thread(requests.definition_spec, request, request.definition)
+        given = await self._definitions.turns.in_thread(requests.definition_spec, request, request.definition)
         spec = await self._definitions.expanded(given)
         return with_defaults(spec, self._participants.defaults)
 
@@ -72,7 +71,7 @@ class DefinitionService:
         response = pb.ValidateDefinitionResponse()
         try:
             spec = await self._whole(request)
-            await asyncio.to_thread(parse_definition, spec, self._limits)
+            await self._definitions.turns.in_thread(parse_definition, spec, self._limits)
             faults: Sequence[Fault] = await live_faults(spec, self._participants) if request.live else ()
         except InvalidDefinition as error:
             faults = error.faults

@@ -10,7 +10,6 @@ from google.protobuf.message import Message
 from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX
 from saga_coordinator.participants.breaker import Forced
 from saga_coordinator.participants.directory import name_problem
-from saga_coordinator.participants.live_directory import read_put
 from saga_coordinator.pb.saga.v1 import directory_service_pb2 as pb
 from saga_coordinator.saga.errors import Fault, InvalidRequest
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX
@@ -27,7 +26,7 @@ _LOAD_BALANCING = {
 
 
 def put_participant(request: pb.PutParticipantRequest) -> tuple[str, dict[str, Any], bytes | None]:
-    """The participant's name, what a directory file would say of it, and its descriptor set."""
+    """The participant's name, what a directory file would say of it, and its descriptor set; the directory checks them."""
     if not request.HasField("participant"):
         raise InvalidRequest.at("participant", "is required")
     given = request.participant
@@ -46,7 +45,6 @@ def put_participant(request: pb.PutParticipantRequest) -> tuple[str, dict[str, A
         spec["limits"] = _as_in_file(given.limits, "limits", faults)
     if given.HasField("defaults"):
         spec["defaults"] = _as_in_file(given.defaults, "defaults", faults)
-    read_put(given.name, spec, given.descriptor_set or None, "participant", faults)
     _done(faults)
     return given.name, spec, given.descriptor_set or None
 

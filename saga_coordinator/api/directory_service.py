@@ -52,8 +52,8 @@ class DirectoryService:
     async def PutParticipant(  # noqa: N802  # the RPC's name
         self, request: pb.PutParticipantRequest, context: Context
     ) -> pb.PutParticipantResponse:
-        # In a thread, because it looks at the files of TLS and takes descriptors apart.
-        name, spec, described = await asyncio.to_thread(requests.put_participant, request)
+        name, spec, described = requests.put_participant(request)
+        await self._directory.check(name, spec, described)
         return pb.PutParticipantResponse(created=await unhindered(self._directory.put(name, spec, described)))
 
     async def GetParticipant(  # noqa: N802

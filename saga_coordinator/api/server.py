@@ -37,6 +37,10 @@ SENDING_SECONDS = 0.2
 log = telemetry.logger()
 
 
+Problems = Callable[[str], Iterable[str]]
+"""What keeps the requests of a service, named in full, from being answered at this moment."""
+
+
 class CannotListen(SagaError):
     """An address cannot be listened on; the message says why."""
 
@@ -60,6 +64,7 @@ class Server:
         self._services: tuple[str, ...] = ()
         self._sagas: saga_service.SagaService | None = None
         self._workers: worker_service.WorkerService | None = None
+        self._is_ready: dict[str, bool] = {}
         self._background = Background()
         self._stopping = Background()
 
@@ -78,9 +83,9 @@ class Server:
         workers: worker_service.WorkerService,
         directory: directory_service.DirectoryService,
         *,
-        problems: Callable[[], Iterable[str]],
+        problems: Problems,
     ) -> None:
-        """Serves at the addresses listened on. `problems`: what keeps requests from being served at this moment."""
+        """Serves at the addresses listened on. `problems`: what keeps those of a service from being answered now."""
         self._sagas = sagas
         self._workers = workers
         served: tuple[tuple[ServiceDescriptor, Service], ...] = (
@@ -98,11 +103,9 @@ class Server:
         self._services = tuple(descriptor.full_name for descriptor, _ in served)
         add_HealthServicer_to_server(self._health, self._server)
         add_reflection(self._server, [*self._services, _HEALTH_SERVICE])
-        reasons = _asked(problems)
-        await self._set_readiness(is_ready=not reasons)
+        await self._look(problems)
         await self._server.start()
-        watch = partial(self._watch_readiness, problems, was_ready=not reasons)
-        self._background.keep("readiness", watch, turn_seconds_max=None)
+        self._background.keep("readiness", partial(self._watch_readiness, problems))
 
     async def stop(self, grace_seconds: float) -> None:
         """Says NOT_SERVING, takes no more calls, answers those that wait, and gives the others `grace_seconds` to end."""
@@ -120,23 +123,24 @@ class Server:
         await self._server.stop(min(grace_seconds, SENDING_SECONDS))
         await stopping
 
-    async def _watch_readiness(
-        self, problems: Callable[[], Iterable[str]], kept: Kept, *, was_ready: bool
-    ) -> None:
+    async def _watch_readiness(self, problems: Problems, kept: Kept) -> None:
         while True:
             await asyncio.sleep(READINESS_SECONDS)
-            reasons = _asked(problems)
-            is_ready = not reasons
-            if is_ready is not was_ready:
-                tell = log.info if is_ready else log.warning
-                tell("readiness_changed", is_ready=is_ready, reasons=reasons)
-                await self._set_readiness(is_ready=is_ready)
-                was_ready = is_ready
+            await self._look(problems)
             kept.turned()
 
-    async def _set_readiness(self, *, is_ready: bool) -> None:
+    async def _look(self, problems: Problems) -> None:
         for service in self._services:
+            reasons = _asked(problems, service)
+            is_ready = not reasons
+            was_ready = self._is_ready.get(service)
+            if is_ready is was_ready:
+                continue
             await self._health.set(service, SERVING if is_ready else NOT_SERVING)
+            self._is_ready[service] = is_ready
+            if was_ready is not None or not is_ready:
+                tell = log.info if is_ready else log.warning
+                tell("readiness_changed", service=service, is_ready=is_ready, reasons=reasons)
 
 
 def check_addresses(addresses: Sequence[str]) -> None:
@@ -152,10 +156,10 @@ def check_addresses(addresses: Sequence[str]) -> None:
             raise CannotListen(f"cannot listen on {address}: {reason}")
 
 
-def _asked(problems: Callable[[], Iterable[str]]) -> list[str]:
+def _asked(problems: Problems, service: str) -> list[str]:
     """What is wrong now; that it cannot be told is wrong as well."""
     try:
-        return list(problems())
+        return list(problems(service))
     except Exception as error:  # a defect, which must not leave an old answer standing
         log.exception("readiness_unknown", exc_info=error)
         return ["it cannot be told what is wrong"]

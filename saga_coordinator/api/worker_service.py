@@ -26,6 +26,7 @@ from saga_coordinator.saga.outcome import Outcome, Refused, Succeeded
 from saga_coordinator.store.declared_steps import DeclaredSteps
 from saga_coordinator.store.lists import DeclaredStep, Lists
 from saga_coordinator.store.pages import Page
+from saga_coordinator.turns import Turns
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["WorkerService"]
 
@@ -56,6 +57,7 @@ class WorkerService:
         welcome.welcome.heartbeat_interval.FromMilliseconds(round(1000 * HEARTBEAT_SECONDS))
         self._welcome = welcome.SerializeToString()
         self._background = Background()
+        self._turns = Turns("declarations of steps", at_once=1, waiting_max=32, seconds_max=60.0)
 
     def resource(self, request: object) -> Resource | None:
         return None
@@ -99,7 +101,7 @@ class WorkerService:
     async def RegisterSteps(  # noqa: N802
         self, request: pb.RegisterStepsRequest, context: Context
     ) -> pb.RegisterStepsResponse:
-        participant, declared = await asyncio.to_thread(requests.declared_steps, request)
+        participant, declared = await self._turns.in_thread(requests.declared_steps, request)
         self._participants.check_known(participant)
         changed = await unhindered(self._declared_steps.replace(participant, declared, force=request.force))
         if changed:

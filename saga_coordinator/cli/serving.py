@@ -17,7 +17,7 @@ from typing import Any, Never
 import click
 
 import saga_coordinator
-from saga_coordinator import telemetry
+from saga_coordinator import lifecycle, telemetry
 from saga_coordinator.cli import ended_quietly_by_ctrl_c, supervisor
 from saga_coordinator.cli.options import Failure, setting_flags, settings_of
 from saga_coordinator.saga.errors import Unavailable
@@ -60,6 +60,7 @@ def serve(one_of_many: bool, **flags: Any) -> None:
         from saga_coordinator import app  # noqa: PLC0415
 
     app.run(settings, shares_port=one_of_many)
+    lifecycle.leave()
 
 
 @click.command(short_help="Run a coordinator with a PostgreSQL of its own, to try it.")
@@ -100,6 +101,7 @@ def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **
                 lambda addresses: _welcome(addresses, database, settings.participants),
                 ends_with_terminal=ends_with_terminal,
             )
+    lifecycle.leave()
 
 
 def _say_of_database(sentence: str) -> None:

@@ -57,6 +57,7 @@ class Settings:
     socket_group: int | None
     peer_address: str
     participants: Path | None
+    tls_folder: Path | None
     forward_headers: frozenset[str]
     processes: int
     payload_bytes_max: int
@@ -241,6 +242,14 @@ OPTIONS: tuple[Option, ...] = (
         "participants",
         "YAML file that says where each participant lives. SIGHUP reads it again.",
         "FILE",
+        _path,
+        is_path=True,
+    ),
+    Option(
+        "tls_folder",
+        "The folder that holds every TLS file which callers of PutParticipant may name. Without it they may name none; the "
+        "participants file may name any.",
+        "FOLDER",
         _path,
         is_path=True,
     ),

@@ -54,6 +54,7 @@ from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import StartKeyTaken
 from saga_coordinator.store.requests import Request
+from saga_coordinator.turns import Turns
 
 _POLL_SECONDS = (0.02, 0.5)
 """The first and the longest pause between two looks at what another coordinator does."""
@@ -122,6 +123,7 @@ class Coordinator:
         self._drive.on_lost = self._claiming.reconcile_soon
         self._starts: set[asyncio.Future[float | None]] = set()
         self._messages = Background()
+        self._previews = Turns("previews", at_once=1, waiting_max=32, seconds_max=30.0)
         self._retiring = Background()
         self._is_stopping = False
 
@@ -404,7 +406,9 @@ class Coordinator:
         state = await self.state_of(saga_id)
         registered = await self._definitions.get(state.definition, state.version)
         # A saga of many steps takes a while to foresee, in which others must go on.
-        return await asyncio.to_thread(preview_compensation, registered.definition, state, self._lease.now())
+        return await self._previews.in_thread(
+            preview_compensation, registered.definition, state, self._lease.now()
+        )
 
     async def id_of(self, start_key: str) -> str | None:
         """The saga that was started with that key; None when none was. Raises Unavailable."""

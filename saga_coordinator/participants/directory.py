@@ -32,6 +32,7 @@ from urllib.parse import quote
 from saga_coordinator.config import FileFaulty, read_documents
 from saga_coordinator.participants.descriptors import DescriptorSet, NotDescribed
 from saga_coordinator.participants.fields import read_fields
+from saga_coordinator.participants.files import DESCRIPTOR_SET_BYTES_MAX, Files, OwnFiles
 from saga_coordinator.participants.limits import WORKER_LIMITS, Limits, read_limits
 from saga_coordinator.participants.tls import Tls, read_tls
 from saga_coordinator.saga.errors import Fault, InvalidRequest
@@ -143,7 +144,7 @@ def _participants(content: Any, folder: Path, faults: list[Fault]) -> Iterator[t
         place = f"participants.{name}"
         if problem := name_problem(name):
             faults.append(Fault(place, problem))
-        participant = read_participant(name, source, place, folder, faults)
+        participant = read_participant(name, source, place, OwnFiles(folder), faults)
         if participant is not None:
             yield name, participant
 
@@ -154,7 +155,7 @@ def name_problem(name: str) -> str | None:
 
 
 def read_participant(
-    name: str, source: Any, place: str, folder: Path, faults: list[Fault]
+    name: str, source: Any, place: str, files: Files, faults: list[Fault]
 ) -> Participant | None:
     """One participant as a directory has it; what is wrong with it is added to `faults`. None where it is no object at all."""
     fields = read_fields(source, place, _FIELDS, faults)
@@ -171,11 +172,11 @@ def read_participant(
         check_defaults(defaults, f"{place}.defaults", faults)
     if is_worker:
         return Participant(name, "", is_worker=True, given_limits=limits, defaults=defaults)
-    target = _target(fields.get("target"), f"{place}.target", folder, faults)
-    tls = read_tls(fields["tls"], f"{place}.tls", folder, faults) if "tls" in fields else None
+    target = _target(fields.get("target"), f"{place}.target", files.path(""), faults)
+    tls = read_tls(fields["tls"], f"{place}.tls", files, faults) if "tls" in fields else None
     described = None
     if "descriptor_set" in fields:
-        described = _descriptor_set(fields["descriptor_set"], f"{place}.descriptor_set", folder, faults)
+        described = _descriptor_set(fields["descriptor_set"], f"{place}.descriptor_set", files, faults)
     balancing = fields.get("load_balancing", LOAD_BALANCING[0])
     if balancing not in LOAD_BALANCING:
         faults.append(Fault(f"{place}.load_balancing", f"must be one of {', '.join(LOAD_BALANCING)}"))
@@ -190,18 +191,18 @@ def read_participant(
     )
 
 
-def _descriptor_set(source: Any, place: str, folder: Path, faults: list[Fault]) -> DescriptorSet | None:
+def _descriptor_set(source: Any, place: str, files: Files, faults: list[Fault]) -> DescriptorSet | None:
     if not isinstance(source, str) or not source or "\0" in source:
         faults.append(Fault(place, "must be the name of a file"))
         return None
-    path = folder / source
+    content = files.read(source, place, DESCRIPTOR_SET_BYTES_MAX, faults)
+    if content is None:
+        return None
     try:
-        return DescriptorSet.parse(path.read_bytes())
-    except OSError as error:
-        faults.append(Fault(place, f"{path} cannot be read: {error.strerror or error}"))
+        return DescriptorSet.parse(content)
     except NotDescribed as error:
-        faults.append(Fault(place, f"{path} {error}"))
-    return None
+        faults.append(Fault(place, f"{files.path(source)} {error}"))
+        return None
 
 
 def _is_worker(fields: Mapping[str, Any], place: str, faults: list[Fault]) -> bool:

@@ -10,7 +10,6 @@ import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -21,17 +20,21 @@ from saga_coordinator.participants.breaker import Forced
 from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.descriptors import DescriptorSet, NotDescribed
 from saga_coordinator.participants.directory import Directory, Participant, name_problem, read_participant
-from saga_coordinator.saga.errors import Fault, NotFound, NotPossibleNow, Unavailable
+from saga_coordinator.participants.files import CallersFiles
+from saga_coordinator.saga.errors import Fault, InvalidRequest, NotFound, NotPossibleNow, Unavailable
+from saga_coordinator.turns import Turns
 
 LOOK_SECONDS = 0.5
 """How often it is looked for changes that were made through other coordinators."""
+
+FILES_SECONDS_MAX = 5.0
+"""A participant whose files take longer to read is on a mount that hangs."""
 
 LOOK_SECONDS_MAX = 60.0
 """A look that takes longer hangs, and health says so."""
 
 DESCRIPTOR_SET_BYTES_MAX = 4 * 1024 * 1024
 
-_ROOT = Path("/")
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
 
 _log = structlog.get_logger(__name__)
@@ -99,8 +102,20 @@ class _Put:
 class LiveDirectory:
     """Keeps `participants` by the file and the database. Used from one event loop."""
 
-    def __init__(self, participants: Participants, file: Directory, register: Register) -> None:
+    def __init__(
+        self,
+        participants: Participants,
+        file: Directory,
+        register: Register,
+        files: CallersFiles = CallersFiles(None),  # noqa: B008  # immutable
+    ) -> None:
+        """`files`: those that a participant that was put may name."""
         self._participants = participants
+        self._files = files
+        self._turns = Turns(
+            "readings of participants' files", at_once=4, waiting_max=32, seconds_max=FILES_SECONDS_MAX
+        )
+        self._is_slow: set[str] = set()
         self._file = file
         self._register = register
         self._put: dict[str, _Put] = {}
@@ -129,6 +144,23 @@ class LiveDirectory:
         """Has this file instead of the one before."""
         self._file = file
         self._use()
+
+    @property
+    def problems_with_files(self) -> Iterator[str]:
+        """What keeps participants from being put."""
+        return self._turns.problems
+
+    async def check(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> None:
+        """Looks at a participant before it is put, its files of TLS too.
+
+        Raises:
+            InvalidRequest: with every fault.
+            Unavailable: its files take too long to read.
+        """
+        faults: list[Fault] = []
+        await self._turns.in_thread(read_put, name, spec, descriptor_set, self._files, "participant", faults)
+        if faults:
+            raise InvalidRequest(faults)
 
     @property
     def names(self) -> list[str]:
@@ -214,7 +246,7 @@ class LiveDirectory:
             put = {each.name: self._put.get(each.name) for each in stored}
             changed = [each for each in stored if each.spec is not None]
             for each in changed:
-                put[each.name] = await asyncio.to_thread(self._read, each)
+                put[each.name] = await self._read_soon(each)
             gone = self._put.keys() - put.keys()
             self._put = {name: known for name, known in put.items() if known is not None}
             if settings != self._settings:
@@ -226,11 +258,23 @@ class LiveDirectory:
             if changed or gone:
                 self._use()
 
+    async def _read_soon(self, stored: StoredParticipant) -> _Put | None:
+        """What a row means here. One whose files take too long is as it was before, and is tried again at the next look."""
+        try:
+            read = await self._turns.in_thread(self._read, stored)
+        except Unavailable as error:
+            if stored.name not in self._is_slow:
+                _log.error("participant_not_read", participant=stored.name, reason=str(error))
+                self._is_slow.add(stored.name)
+            return self._put.get(stored.name)
+        self._is_slow.discard(stored.name)
+        return read
+
     def _read(self, stored: StoredParticipant) -> _Put:
         """What a row means here; the entry before, if it cannot be used on this host."""
         faults: list[Fault] = []
         spec = stored.spec or {}
-        participant = read_put(stored.name, spec, stored.descriptor_set, "participant", faults)
+        participant = read_put(stored.name, spec, stored.descriptor_set, self._files, "participant", faults)
         if faults or participant is None:
             _log.error(
                 "participant_not_used", participant=stored.name, faults=[str(fault) for fault in faults]
@@ -247,7 +291,12 @@ class LiveDirectory:
 
 
 def read_put(
-    name: str, spec: Mapping[str, Any], descriptor_set: bytes | None, place: str, faults: list[Fault]
+    name: str,
+    spec: Mapping[str, Any],
+    descriptor_set: bytes | None,
+    files: CallersFiles,
+    place: str,
+    faults: list[Fault],
 ) -> Participant | None:
     """A participant as the API takes it: what a directory file would say, with no path that means something else on each host."""
     if problem := name_problem(name):
@@ -263,7 +312,7 @@ def read_put(
             for field in sorted(relative)
         )
         spec = {**spec, "tls": {field: tls[field] for field in tls if field not in relative}}
-    participant = read_participant(name, spec, place, _ROOT, faults)
+    participant = read_participant(name, spec, place, files, faults)
     if descriptor_set and participant is not None:
         return _described(participant, descriptor_set, place, faults)
     return participant

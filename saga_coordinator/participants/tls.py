@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import ssl
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,11 @@ from typing import Any
 import grpc
 
 from saga_coordinator.participants.fields import read_fields
+from saga_coordinator.participants.files import PEM_BYTES_MAX, Files, Unreadable, read_regular
 from saga_coordinator.saga.errors import Fault
 
+_ROOTS_BYTES_MAX = 16 * 1024 * 1024
+_OPEN_FILES = Path("/proc/self/fd")
 _FIELDS = ("ca_file", "cert_file", "key_file", "server_name")
 _SYSTEM_ROOTS = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Alpine
@@ -34,14 +40,14 @@ class Tls:
         return grpc.ssl_channel_credentials(self.roots, self.private_key, self.certificate)
 
 
-def read_tls(source: Any, place: str, folder: Path, faults: list[Fault]) -> Tls | None:
+def read_tls(source: Any, place: str, files: Files, faults: list[Fault]) -> Tls | None:
     """The `tls` field of a participant; None for plaintext. Files are read and checked against each other."""
     if source is False:
         return None
     fields = {} if source is True else read_fields(source, place, _FIELDS, faults)
     if fields is None:
         return None
-    paths = {name: _path(fields, name, place, folder, faults) for name in _FIELDS[:3]}
+    names = {name: _name(fields, name, place, faults) for name in _FIELDS[:3]}
     server_name = fields.get("server_name", "")
     if not isinstance(server_name, str):
         faults.append(Fault(f"{place}.server_name", "must be a string"))
@@ -50,56 +56,66 @@ def read_tls(source: Any, place: str, folder: Path, faults: list[Fault]) -> Tls 
         faults.append(
             Fault(f"{place}.{missing}", "is missing: a client certificate needs cert_file and key_file")
         )
-    texts = {name: _read(path, f"{place}.{name}", faults) for name, path in paths.items()}
-    _check(paths, texts, place, faults)
+    texts = {
+        field: None if name is None else files.read(name, f"{place}.{field}", PEM_BYTES_MAX, faults)
+        for field, name in names.items()
+    }
+    _check({field: files.path(name) for field, name in names.items() if name}, texts, place, faults)
     roots = texts["ca_file"] if "ca_file" in fields else _system_roots()
     return Tls(roots, texts["cert_file"], texts["key_file"], str(server_name))
 
 
-def _path(fields: Mapping[str, Any], name: str, place: str, folder: Path, faults: list[Fault]) -> Path | None:
+def _name(fields: Mapping[str, Any], name: str, place: str, faults: list[Fault]) -> str | None:
     if name not in fields:
         return None
     source = fields[name]
     if not isinstance(source, str) or not source or "\0" in source:
         faults.append(Fault(f"{place}.{name}", "must be the name of a PEM file"))
         return None
-    return folder / source
-
-
-def _read(path: Path | None, place: str, faults: list[Fault]) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        faults.append(Fault(place, f"{path} cannot be read: {error.strerror or error}"))
-        return None
+    return source
 
 
 def _check(
-    paths: Mapping[str, Path | None], texts: Mapping[str, bytes | None], place: str, faults: list[Fault]
+    paths: Mapping[str, Path], texts: Mapping[str, bytes | None], place: str, faults: list[Fault]
 ) -> None:
-    """gRPC would only fail at the first call, and without saying why."""
+    """gRPC would only fail at the first call, and without saying why. What was read is looked at, not the files again."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if texts["ca_file"] is not None:
+    roots, certificate, private_key = texts["ca_file"], texts["cert_file"], texts["key_file"]
+    if roots is not None:
         try:
-            context.load_verify_locations(cadata=texts["ca_file"].decode("ascii", "replace"))
+            context.load_verify_locations(cadata=roots.decode("ascii", "replace"))
         except ssl.SSLError as error:
             faults.append(
                 Fault(f"{place}.ca_file", f"{paths['ca_file']} is not a PEM file: {_reason(error)}")
             )
-    certificate, private_key = paths["cert_file"], paths["key_file"]
-    if texts["cert_file"] is None or texts["key_file"] is None or certificate is None or private_key is None:
+    if certificate is None or private_key is None:
         return
     try:
-        context.load_cert_chain(certificate, private_key, password="")
+        with _in_memory(certificate) as one, _in_memory(private_key) as other:
+            context.load_cert_chain(one, other, password="")
     except (ssl.SSLError, OSError) as error:
         faults.append(
             Fault(
                 f"{place}.cert_file",
-                f"{certificate} with {private_key} is no PEM certificate with its unencrypted key: {_reason(error)}",
+                f"{paths['cert_file']} with {paths['key_file']} is no PEM certificate with its unencrypted key: {_reason(error)}",
             )
         )
+
+
+@contextmanager
+def _in_memory(content: bytes) -> Iterator[str]:
+    """The name of a file with that content, which is all that OpenSSL's part of Python takes; nobody else can see it."""
+    if not hasattr(os, "memfd_create") or not _OPEN_FILES.exists():
+        with tempfile.NamedTemporaryFile() as file:  # only its owner may read it
+            file.write(content)
+            file.flush()
+            yield file.name
+        return
+    descriptor = os.memfd_create("pem", os.MFD_CLOEXEC)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        yield str(_OPEN_FILES / str(descriptor))
 
 
 def _reason(error: OSError) -> str:
@@ -111,8 +127,6 @@ def _system_roots() -> bytes | None:
     named = ssl.get_default_verify_paths().cafile  # follows SSL_CERT_FILE
     for candidate in (named, *_SYSTEM_ROOTS):
         if candidate:
-            try:
-                return Path(candidate).read_bytes()
-            except OSError:
-                continue
+            with suppress(Unreadable):
+                return read_regular(Path(candidate), _ROOTS_BYTES_MAX)
     return None

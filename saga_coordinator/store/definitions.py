@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 import time
 from asyncio import sleep
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -29,10 +30,14 @@ from saga_coordinator.store.database import Database
 from saga_coordinator.store.declared_steps import DeclaredSteps
 from saga_coordinator.store.tables import NAMESPACE, sagas
 from saga_coordinator.store.tables import definitions as table
+from saga_coordinator.turns import Turns
 
 _REGISTER_TRIES_MAX = 10
 NEWEST_KEPT_SECONDS = 1.0
 """How long another coordinator's registration, and whatever else is decided about versions, may go unnoticed by starts."""
+GIVEN_SECONDS_MAX = 60.0
+LOADING_SECONDS_MAX = 60.0
+"""Nobody waits longer for a definition to be taken apart."""
 START_SECONDS = 1.0
 """How long a start may take from its look at the definition to its commit, for a deletion to notice it."""
 _CLOCKS_APART = timedelta(days=1)
@@ -72,6 +77,19 @@ class Definitions:
         self._started: dict[tuple[str, int], tuple[float, RunnableDefinition]] = {}
         self._decisions = 0
         self._background = Background()
+        self.turns = Turns(
+            "definitions that were given", at_once=2, waiting_max=64, seconds_max=GIVEN_SECONDS_MAX
+        )
+        """At those that callers give, of which a flood must not delay those that sagas follow."""
+        self._loading = Turns(
+            "definitions of sagas", at_once=2, waiting_max=1000, seconds_max=LOADING_SECONDS_MAX
+        )
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What keeps definitions from being taken apart."""
+        yield from self.turns.problems
+        yield from self._loading.problems
 
     async def register(self, spec: dict[str, Any]) -> tuple[RegisteredDefinition, bool]:
         """Stores the definition, with what it uses of declared steps; gives the newest version again, and False, when its
@@ -82,7 +100,7 @@ class Definitions:
             Unavailable: the database is away.
         """
         spec = await self.expanded(spec)
-        definition = await asyncio.to_thread(parse_definition, spec, self._limits)
+        definition = await self.turns.in_thread(parse_definition, spec, self._limits)
         digest = hashlib.sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()
         async with self._database.connection() as connection:
             for _ in range(_REGISTER_TRIES_MAX):
@@ -109,7 +127,8 @@ class Definitions:
         """The definition as it would be stored. Raises InvalidDefinition for what nobody has declared, and Unavailable."""
         if not used_steps(spec):
             return spec
-        return await asyncio.to_thread(expanded, spec, await self.declared.used_by(spec), self._limits)
+        declared = await self.declared.used_by(spec)
+        return await self.turns.in_thread(expanded, spec, declared, self._limits)
 
     async def get(self, name: str, version: int = 0) -> RunnableDefinition:
         """The content of a version, deleted or not; for 0, of what a start would get, or the newest if all are deprecated.
@@ -293,7 +312,7 @@ class Definitions:
         """Compiles its expressions, once for all who ask, in another thread: those of a large one may take seconds."""
         key = (row.name, row.version)
         if key not in self._runnable:
-            work = asyncio.to_thread(_runnable, row, self._limits.for_registered())
+            work = self._loading.in_thread(_runnable, row, self._limits.for_registered())
             self._runnable[key] = self._background.begin("definition", work)
         try:
             return await asyncio.shield(self._runnable[key])

@@ -14,11 +14,12 @@ from saga_coordinator.store.definitions import IS_DEFAULT, IS_LIVE, RegisteredDe
 from saga_coordinator.store.pages import Page, bounded, page_of, shown
 from saga_coordinator.store.sagas import LENGTH, SagaFilter, SagaRecord, record_of
 from saga_coordinator.store.tables import NAMESPACE, declared_steps, definitions, sagas
-from saga_coordinator.store.turns import Turns
+from saga_coordinator.turns import Turns
 
 AT_ONCE = 2
 """Lists that are read at the same time, each on a connection of its own: with what they make of it, some 50 MB."""
 WAITING_MAX = 32
+SECONDS_MAX = 60.0
 
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")
@@ -46,10 +47,9 @@ class Lists:
     def __init__(self, database: Database) -> None:
         """`database` is for lists alone, with `AT_ONCE` connections."""
         self._database = database
-        self._turns = Turns("lists", at_once=AT_ONCE, waiting_max=WAITING_MAX)
+        self._turns = Turns("lists", at_once=AT_ONCE, waiting_max=WAITING_MAX, seconds_max=SECONDS_MAX)
 
     async def close(self) -> None:
-        self._turns.close()
         await self._database.close()
 
     async def sagas(

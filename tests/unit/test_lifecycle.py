@@ -158,6 +158,9 @@ MAKERS = {
     "create_task",
     "ensure_future",
     "Thread",
+    "ThreadPoolExecutor",
+    "run_in_executor",
+    "to_thread",
     "TaskGroup",
     "run_coroutine_threadsafe",
 }
@@ -180,6 +183,8 @@ def made_in(source: str) -> Iterator[tuple[int, str]]:
         "asyncio.create_task(work())",
         "asyncio.get_running_loop().create_task(work())",
         "keep = asyncio.ensure_future",
+        "asyncio.to_thread(work)",
+        "loop.run_in_executor(None, work)",
         "from asyncio import create_task",
         "threading.Thread(target=work).start()",
     ],

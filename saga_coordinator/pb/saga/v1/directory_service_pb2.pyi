@@ -222,7 +222,9 @@ class ParticipantTls(_message.Message):
     KEY_FILE_FIELD_NUMBER: _builtins.int
     SERVER_NAME_FIELD_NUMBER: _builtins.int
     ca_file: _builtins.str
-    """PEM; empty: the roots that the machine trusts."""
+    """PEM; empty: the roots that the machine trusts. Files are named by absolute paths, inside the folder that the coordinator's
+    --tls-folder names: without it, none may be. They are regular, and have at most 1 MiB.
+    """
     cert_file: _builtins.str
     """A client certificate and its unencrypted key, PEM; both or neither."""
     key_file: _builtins.str

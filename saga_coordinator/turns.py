@@ -1,0 +1,167 @@
+"""Turns at work that is long for what it is: so many at once, so many that wait, so long at most, and threads of its own.
+
+What takes memory, a processor or a disk for a noticeable time gets a `Turns` of its kind, so that a flood of it waits for itself
+and for nothing else, and holds no more memory than its turns have. A thread cannot be stopped: work that hangs, as the reading of
+a file on a dead mount does, keeps its turn, but nobody waits for it any longer than its kind says, and the program ends without
+it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any, TypeVar
+
+import structlog
+
+from saga_coordinator.lifecycle import at_work, daemon
+from saga_coordinator.saga.errors import Overloaded, Unavailable
+
+_IDLE_SECONDS = 5.0
+"""A thread that has had nothing to do for so long ends."""
+
+_Given = TypeVar("_Given")
+_T = TypeVar("_T")
+
+_log = structlog.get_logger(__name__)
+
+
+class Turns:
+    """Turns at one kind of work. Used from one event loop."""
+
+    def __init__(self, what: str, *, at_once: int, waiting_max: int, seconds_max: float) -> None:
+        """`what` names the work in the plural, for who is refused and for the threads. Nobody waits longer than `seconds_max` for
+        a turn, nor for the end of work that has begun.
+        """
+        self._what = what
+        self._at_once = at_once
+        self._waiting_max = waiting_max
+        self._seconds_max = seconds_max
+        self._waiting = 0
+        self._free = asyncio.Semaphore(at_once)
+        self._threads = _Threads(what)
+        self._working: dict[asyncio.Future[Any], float] = {}
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What keeps all of this kind from being done: threads that do not come back."""
+        if self._is_stuck:
+            yield f"{self._at_once} {self._what} have been at work for more than {self._seconds_max:g} s, and no more may be"
+
+    async def run(self, fetch: Callable[[], Awaitable[_Given]], work: Callable[[_Given], _T]) -> _T:
+        """Fetches on the event loop, then works on what was fetched in a thread, both within one turn.
+
+        Work that has begun goes on when the caller hangs up, and keeps its turn.
+
+        Raises:
+            Overloaded: as many wait as may, or all that are at work hang.
+            Unavailable: it took longer than its kind may.
+        """
+        await self._take()
+        try:
+            given = await fetch()
+            working = self._begin(partial(work, given))
+        except BaseException:
+            self._free.release()
+            raise
+        await asyncio.wait([working], timeout=self._seconds_max)
+        if not working.done():
+            _log.warning("turn_overdue", what=self._what, seconds=self._seconds_max)
+            raise Unavailable(
+                f"this was given up after {self._seconds_max:g} s, which is as long as {self._what} may take"
+            )
+        return working.result()
+
+    async def in_thread(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        """Work that needs nothing fetched. Raises as `run`."""
+
+        async def nothing() -> None:
+            return None
+
+        return await self.run(nothing, lambda _: work(*arguments))
+
+    @property
+    def _is_stuck(self) -> bool:
+        since = asyncio.get_running_loop().time() - self._seconds_max
+        return sum(begun_at < since for begun_at in self._working.values()) >= self._at_once
+
+    async def _take(self) -> None:
+        if self._is_stuck:
+            raise Overloaded(next(self.problems))
+        if self._waiting >= self._waiting_max:
+            raise Overloaded(f"{self._waiting} {self._what} wait for their turn, and no more may; try again")
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(self._seconds_max):
+                await self._free.acquire()
+        except TimeoutError:
+            raise Overloaded(f"no turn came within {self._seconds_max:g} s: {self._what} take long") from None
+        finally:
+            self._waiting -= 1
+
+    def _begin(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        loop = asyncio.get_running_loop()
+        working: asyncio.Future[_T] = loop.create_future()
+        self._working[working] = loop.time()
+        working.add_done_callback(self._worked)
+
+        def run() -> None:
+            done = _done(work)
+            with suppress(RuntimeError):  # the loop is closed, so nobody is there to be told
+                loop.call_soon_threadsafe(done, working)
+
+        self._threads.do(run)
+        return working
+
+    def _worked(self, working: asyncio.Future[Any]) -> None:
+        self._free.release()
+        del self._working[working]
+        working.exception()  # is the caller's to hear, and nobody's when that has hung up
+
+
+def _done(work: Callable[[], _T]) -> Callable[[asyncio.Future[_T]], None]:
+    """Works; returns what tells of the end."""
+    try:
+        result = work()
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is the caller's
+        failure = error
+        return lambda working: working.set_exception(failure)
+    except BaseException as error:  # noqa: BLE001  # as asyncio does not carry these on
+        said = RuntimeError(f"the work ended by {type(error).__name__}: {error}")
+        return lambda working: working.set_exception(said)
+    return lambda working: working.set_result(result)
+
+
+class _Threads:
+    """As many as there is work for at once; the end of the program waits for none."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._work: deque[Callable[[], None]] = deque()
+        self._idle = 0
+        self._changed = threading.Condition()
+
+    def do(self, work: Callable[[], None]) -> None:
+        with self._changed:
+            self._work.append(work)
+            if self._idle >= len(self._work):
+                self._changed.notify()
+                return
+        daemon(self._name, self._run)
+
+    def _run(self) -> None:
+        while (work := self._next()) is not None:
+            with at_work():
+                work()
+
+    def _next(self) -> Callable[[], None] | None:
+        with self._changed:
+            if not self._work:
+                self._idle += 1
+                self._changed.wait(_IDLE_SECONDS)
+                self._idle -= 1
+            return self._work.popleft() if self._work else None
