@@ -43,7 +43,7 @@ class Turns:
         self._seconds_max = seconds_max
         self._waiting = 0
         self._free = asyncio.Semaphore(at_once)
-        self._threads = _Threads(what)
+        self._threads = Threads(what, at_once)
         self._working: dict[asyncio.Future[Any], float] = {}
 
     @property
@@ -104,17 +104,9 @@ class Turns:
             self._waiting -= 1
 
     def _begin(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
-        loop = asyncio.get_running_loop()
-        working: asyncio.Future[_T] = loop.create_future()
-        self._working[working] = loop.time()
+        working = self._threads.begin(work)
+        self._working[working] = asyncio.get_running_loop().time()
         working.add_done_callback(self._worked)
-
-        def run() -> None:
-            done = _done(work)
-            with suppress(RuntimeError):  # the loop is closed, so nobody is there to be told
-                loop.call_soon_threadsafe(done, working)
-
-        self._threads.do(run)
         return working
 
     def _worked(self, working: asyncio.Future[Any]) -> None:
@@ -124,34 +116,65 @@ class Turns:
 
 
 def _done(work: Callable[[], _T]) -> Callable[[asyncio.Future[_T]], None]:
-    """Works; returns what tells of the end."""
+    """Works; returns what tells of the end, if anybody still waits for it."""
     try:
         result = work()
     except Exception as error:  # noqa: BLE001  # whatever it is, it is the caller's
-        failure = error
-        return lambda working: working.set_exception(failure)
+        return partial(_tell_failure, error)
     except BaseException as error:  # noqa: BLE001  # as asyncio does not carry these on
-        said = RuntimeError(f"the work ended by {type(error).__name__}: {error}")
-        return lambda working: working.set_exception(said)
-    return lambda working: working.set_result(result)
+        return partial(_tell_failure, RuntimeError(f"the work ended by {type(error).__name__}: {error}"))
+    return partial(_tell_result, result)
 
 
-class _Threads:
-    """As many as there is work for at once; the end of the program waits for none."""
+def _tell_result(result: _T, working: asyncio.Future[_T]) -> None:
+    if not working.done():
+        working.set_result(result)
 
-    def __init__(self, name: str) -> None:
+
+def _tell_failure(error: Exception, working: asyncio.Future[Any]) -> None:
+    if not working.done():
+        working.set_exception(error)
+
+
+class Threads:
+    """At most so many, begun when there is work for them; the end of the program waits for none."""
+
+    def __init__(self, name: str, most: int) -> None:
         self._name = name
+        self._most = most
         self._work: deque[Callable[[], None]] = deque()
+        self._count = 0
         self._idle = 0
         self._changed = threading.Condition()
 
-    def do(self, work: Callable[[], None]) -> None:
+    def begin(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
+        """Has the work done as soon as a thread is free; what is cancelled before is not begun, and what has begun goes on."""
+        loop = asyncio.get_running_loop()
+        working: asyncio.Future[_T] = loop.create_future()
+
+        def run() -> None:
+            if not working.cancelled():
+                tell = _done(work)
+                with suppress(RuntimeError):  # the loop is closed, so nobody is there to be told
+                    loop.call_soon_threadsafe(tell, working)
+
         with self._changed:
-            self._work.append(work)
+            self._work.append(run)
             if self._idle >= len(self._work):
                 self._changed.notify()
-                return
-        daemon(self._name, self._run)
+                return working
+            if self._count >= self._most:
+                return working
+            self._count += 1
+        try:
+            daemon(self._name, self._run)
+        except RuntimeError as error:  # the system gives this process no more
+            with self._changed:
+                self._count -= 1
+                if not self._count:
+                    self._work.clear()
+            raise Unavailable(f"no thread could be begun for {self._name}: {error}") from None
+        return working
 
     def _run(self) -> None:
         while (work := self._next()) is not None:
@@ -164,4 +187,7 @@ class _Threads:
                 self._idle += 1
                 self._changed.wait(_IDLE_SECONDS)
                 self._idle -= 1
-            return self._work.popleft() if self._work else None
+            if self._work:
+                return self._work.popleft()
+            self._count -= 1
+            return None

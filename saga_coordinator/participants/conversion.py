@@ -7,13 +7,13 @@ and a second one would only make the loop wait for two.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 from saga_coordinator.saga.errors import Overloaded
 from saga_coordinator.saga.size import Measure, TooLarge
+from saga_coordinator.turns import Threads
 
 AT_ONCE_BYTES_MAX = 16 * 1024
 """What is smaller is converted on the event loop: it takes less than a thread does to come to it."""
@@ -26,7 +26,7 @@ WAITING_MAX = 200
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_thread = ThreadPoolExecutor(1, thread_name_prefix="payloads")
+_thread = Threads("payloads", 1)
 _waiting = 0
 
 
@@ -34,7 +34,7 @@ async def convert(size: int, work: Callable[_P, _T], *args: _P.args, **more: _P.
     """What `work` returns or raises; `size` is how many bytes it has to do with. Cancelled, what has begun goes on."""
     if size <= AT_ONCE_BYTES_MAX:
         return work(*args, **more)
-    return await asyncio.wrap_future(_thread.submit(work, *args, **more))
+    return await _thread.begin(partial(work, *args, **more))
 
 
 async def convert_request(size: int, work: Callable[_P, _T], *args: _P.args, **more: _P.kwargs) -> _T:
