@@ -40,6 +40,8 @@ class Faults:
         if not value:
             if is_required:
                 self.add(path, "is required")
+        elif value.isspace():
+            self.add(path, "must not be blank")
         elif len(value) > characters_max:
             self.add(path, f"has {len(value)} characters; {characters_max} is the limit")
         elif found := _CONTROL.search(value):
@@ -70,7 +72,7 @@ class Faults:
 
     def version(self, value: int) -> int:
         if value < 0:
-            self.add("version", "must be 1 or more, or 0 for the newest")
+            self.add("version", "must be 1 or more, or 0 for the default version")
         return value
 
     def payload(self, path: str, value: struct_pb2.Value, bytes_max: int) -> Any:

@@ -234,6 +234,8 @@ def lint(file: Path, is_strict: bool, ignored: tuple[str, ...], form: str) -> No
     else:
         for read, smell in found:
             click.echo(f"{read.document.locate(smell.path)}: {smell}")
+        if not found:
+            click.echo(f"{file}: nothing to mend")
     if found and is_strict:
         raise Failure(f"{file}: {len(found)} to mend, or to leave out by --ignore")
 

@@ -6,6 +6,7 @@ YAML is read by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-co
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -15,6 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+FILE_BYTES_MAX = 4 * 1024 * 1024
+"""More than any definition, directory or input may be."""
+
+NESTING_MAX = 200
+"""Levels of lists and objects in a file."""
 
 VALUES_MAX = 200_000
 """Aliases make a small file mean a huge one; beyond this many values it is refused."""
@@ -53,7 +60,7 @@ def read_documents(path: Path) -> list[Document]:
     try:
         found = [_read_json(text, source)] if path.suffix == ".json" else list(_read_yaml(text, source))
     except RecursionError:
-        raise FileFaulty(f"{source}: is nested too deeply") from None
+        raise FileFaulty(f"{source}: is nested too deeply, beyond {NESTING_MAX} levels") from None
     if not found:
         raise FileFaulty(f"{source}: is empty")
     return found
@@ -61,9 +68,12 @@ def read_documents(path: Path) -> list[Document]:
 
 def _text(path: Path, source: str) -> str:
     try:
-        raw = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+        with contextlib.nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
+            raw = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise FileFaulty(f"{source}: cannot be read: {error.strerror}") from None
+    if len(raw) > FILE_BYTES_MAX:
+        raise FileFaulty(f"{source}: has more than {FILE_BYTES_MAX} bytes, which is the limit")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -86,7 +96,7 @@ def _read_json(text: str, source: str) -> Document:
         raise FileFaulty(f"{source}:{error.lineno}: is not JSON: {error.msg}") from None
 
 
-class _CoreLoader(yaml.SafeLoader):
+class _CoreLoader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]  # a base of two
     """Composes nodes whose tags are those of the core schema."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own way; filled below
@@ -116,10 +126,18 @@ def _read_yaml(text: str, source: str) -> Iterator[Document]:
         mark = error.problem_mark or error.context_mark
         where = f"{source}:{mark.line + 1}" if mark else source
         said = "; ".join(part for part in (error.context, error.problem) if part)
-        raise FileFaulty(f"{where}: is not YAML: {said}") from None
+        raise FileFaulty(f"{where}: is not YAML: {said}{_way_out(text, mark)}") from None
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise FileFaulty(f"{source}:{line}: must not contain the character U+{error.character:04X}") from None
+
+
+def _way_out(text: str, mark: yaml.Mark | None) -> str:
+    """What mends the commonest fault: in `{...}` of YAML's own, an expression's braces are taken for more of these."""
+    line = text.splitlines()[mark.line : mark.line + 1] if mark else []
+    if line and re.search(r"""(?<!["'])\$\{""", line[0]):
+        return '. Between { and } put expressions in quotes: "${...}"'
+    return ""
 
 
 class _NodeReader:
@@ -138,6 +156,8 @@ class _NodeReader:
         self.lines.setdefault(path, node.start_mark.line + 1)
         if any(node is opened for opened in self._open):
             raise self._fault(node, "refers to an anchor inside itself")
+        if len(self._open) >= NESTING_MAX:
+            raise self._fault(node, f"is nested too deeply, beyond {NESTING_MAX} levels")
         self._open.append(node)
         try:
             match node:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -28,6 +29,7 @@ from saga_coordinator.saga.decide import (
 )
 from saga_coordinator.saga.definition import CHILD_PARTICIPANT
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
+from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import (
     Cause,
     Outcome,
@@ -37,6 +39,7 @@ from saga_coordinator.saga.outcome import (
     clip,
     is_decisive_status,
 )
+from saga_coordinator.saga.state import SagaState
 from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 
 _log = structlog.get_logger(__name__)
@@ -271,11 +274,26 @@ def _tell_settled(run: Run, status: SagaStatus) -> None:
     if status is not SagaStatus.NEEDS_ATTENTION:
         _log.debug("saga_settled", saga_id=run.saga_id, status=status.value)
         return
-    failure = run.state.failure
+    state = run.state
+    failure, blocking = state.failure, _blocking(state)
     _log.warning(
         "saga_needs_attention",
         saga_id=run.saga_id,
+        definition=state.definition,
+        version=state.version,
         failure_code=failure.code if failure else "",
         failure_step=failure.step if failure else "",
-        remaining=run.state.remaining,
+        blocked_by=blocking.step if blocking else "",
+        blocked_code=blocking.code if blocking else "",
+        blocked_message=blocking.message if blocking else "",
+        remaining=state.remaining,
     )
+
+
+def _blocking(state: SagaState) -> Cause | None:
+    """Why the first of the remaining effects could not be undone, with its step; None where that was not tried."""
+    for key in state.remaining:
+        step = state.step(key)
+        if step.operation is OperationKind.COMPENSATION and step.cause is not None:
+            return replace(step.cause, step=key)
+    return None

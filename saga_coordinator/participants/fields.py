@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from saga_coordinator.saga.errors import Fault
+from saga_coordinator.saga.nearest import did_you_mean
 
 
 def read_fields(
@@ -18,5 +19,6 @@ def read_fields(
     for name in source:
         if name not in known:
             where = f"{place}.{name}" if place else name
-            faults.append(Fault(where, f"is not a known field; there are: {', '.join(known)}"))
+            said = f"is not a known field; there are: {', '.join(known)}{did_you_mean(str(name), known)}"
+            faults.append(Fault(where, said))
     return source

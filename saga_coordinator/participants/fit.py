@@ -15,6 +15,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 
 from saga_coordinator.participants.descriptors import Method, some_of
 from saga_coordinator.saga.errors import Fault
+from saga_coordinator.saga.nearest import did_you_mean
 
 CONVERSION_ERRORS = (
     json_format.Error,
@@ -74,7 +75,8 @@ def _message(value: Any, descriptor: Descriptor, pool: DescriptorPool, path: str
         if field is None:
             if not key.startswith("["):  # an extension, which is left to the parser
                 names = some_of(each.name for each in descriptor.fields)
-                yield Fault(place, f"is not a field of {descriptor.full_name}; it has: {names}")
+                meant = did_you_mean(key, fields)
+                yield Fault(place, f"is not a field of {descriptor.full_name}; it has: {names}{meant}")
             continue
         if item is not None:
             for group in (field.name, field.containing_oneof and field.containing_oneof.name):

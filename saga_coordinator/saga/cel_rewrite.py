@@ -23,6 +23,7 @@ from saga_coordinator.saga.cel_syntax import (
     Select,
 )
 from saga_coordinator.saga.errors import ExpressionError
+from saga_coordinator.saga.nearest import did_you_mean
 from saga_coordinator.saga.reference import Reference
 
 EXACT_MAX = 2**53 - 1
@@ -188,7 +189,8 @@ def _check_call(node: Call) -> None:
 
 def _unknown(name: str, *, is_method: bool) -> str:
     known = [*_METHODS, *_TIME_METHODS, "all", "exists", "exists_one"] if is_method else [*_FUNCTIONS, "has"]
-    return f"has no {'method' if is_method else 'function'} `{name}`; there are: {', '.join(sorted(known))}"
+    kind = "method" if is_method else "function"
+    return f"has no {kind} `{name}`; there are: {', '.join(sorted(known))}{did_you_mean(name, known)}"
 
 
 def _check_pattern(pattern: Node) -> None:

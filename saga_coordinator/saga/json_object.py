@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from saga_coordinator.saga.errors import Fault
+from saga_coordinator.saga.nearest import did_you_mean
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX
 
 _DURATION = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,9})?s")
@@ -87,8 +88,12 @@ class JsonObject:
             return default
         if isinstance(value, bool) or not isinstance(value, int | float) or not is_finite(value):
             self.fault(name, "must be a number")
-        elif value == 0:  # how the contract says unset
-            return default
+        elif (
+            value == 0 and minimum > 0
+        ):  # what the contract leaves out is not there; who writes 0 means something
+            self.fault(
+                name, f"is 0; it must be between {minimum:g} and {maximum:g}, or be left out for the default"
+            )
         elif not minimum <= value <= maximum:
             self.fault(name, f"is {value:g}; it must be between {minimum:g} and {maximum:g}")
         else:
@@ -134,7 +139,8 @@ class JsonObject:
     def finish(self) -> None:
         for name in self._fields:
             if name not in self._known:
-                self.fault(name, f"unknown field; known here: {', '.join(sorted(self._known))}")
+                known = sorted(self._known)
+                self.fault(name, f"unknown field; known here: {', '.join(known)}{did_you_mean(name, known)}")
 
 
 def text_problem(text: str) -> str | None:

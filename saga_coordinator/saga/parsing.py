@@ -27,6 +27,7 @@ from saga_coordinator.saga.expression import Expression, parse_expression
 from saga_coordinator.saga.input_schema import compile_schema
 from saga_coordinator.saga.json_object import JsonObject
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
+from saga_coordinator.saga.nearest import did_you_mean
 from saga_coordinator.saga.outcome import clip
 from saga_coordinator.saga.parsing_actions import (
     DEADLINE_SECONDS_MAX,
@@ -191,9 +192,8 @@ def _after(step: JsonObject, name: str, names: list[str]) -> tuple[str, ...]:
         if not isinstance(other, str):
             step.fault(f"after[{position}]", "must be the name of a step")
         elif other not in names:
-            step.fault(
-                f"after[{position}]", f"no step is named `{other[:80]}`; there are: {', '.join(names)}"
-            )
+            there = f"there are: {', '.join(names)}{did_you_mean(other, names)}"
+            step.fault(f"after[{position}]", f"no step is named `{other[:80]}`; {there}")
         elif other == name:
             step.fault(f"after[{position}]", "a step cannot come after itself")
         elif other in known:

@@ -26,6 +26,7 @@ from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
 from saga_coordinator.saga.errors import Fault
+from saga_coordinator.saga.nearest import did_you_mean
 from saga_coordinator.saga.schema_formats import FORMATS, fits
 from saga_coordinator.saga.schema_structure import join
 
@@ -317,7 +318,7 @@ def _additional_properties(validator: Validator, asked: Any, value: Any, schema:
             if name not in named and not any(pattern.search(name) for pattern in patterns):
                 if _is_nothing(asked):
                     known = f"; known here: {', '.join(sorted(named)[:20])}" if named else ""
-                    yield ValidationError(f"is not known{known}", path=[name])
+                    yield ValidationError(f"is not known{known}{did_you_mean(name, named)}", path=[name])
                 else:
                     yield from validator.descend(value[name], asked, path=name)
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from saga_coordinator.saga.expression import Expression
+from saga_coordinator.saga.nearest import did_you_mean
 from saga_coordinator.saga.reference import Reference
 
 ROOTS = ("input", "steps", "saga", "output", "failure", "item", "index", "number", "previous", "event")
@@ -71,7 +72,8 @@ def _check_steps(reference: Reference, steps: Mapping[str, str | None]) -> str |
             | (str() as name, "failure", "code" | "message")
         ):
             if name not in steps:
-                return f"refers to a step that does not exist, `{name}`; there are: {', '.join(steps)}"
+                meant = did_you_mean(name, steps)
+                return f"refers to a step that does not exist, `{name}`; there are: {', '.join(steps)}{meant}"
             reason = steps[name]
             return f"refers to `{name}`, {reason}" if reason else None
         case _:

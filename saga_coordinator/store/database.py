@@ -30,6 +30,11 @@ _LIMITS = (
 """What is too long or too deep for Postgres today will be so tomorrow, though the driver files it under outages."""
 _POOLED_STATEMENT_LOST = (errors.InvalidSqlStatementName, errors.DuplicatePreparedStatement)
 """What a pooler in transaction mode makes of prepared statements, when it does not know them."""
+_REFUSED = re.compile(
+    r"password authentication failed|no password supplied|no pg_hba\.conf entry|"
+    r"(?:role|user|database) \".{1,80}\" does not exist|permission denied for database|is not permitted to log in"
+)
+"""What Postgres says of a connection that it will not take tomorrow either. The driver has no class for these words."""
 _CONNECTION_PARAMETERS = {
     "application_name": "saga-coordinator",
     "connect_timeout": str(CONNECT_TIMEOUT_SECONDS),
@@ -109,6 +114,8 @@ def unavailable(error: BaseException) -> Unavailable:
     said = " ".join(str(cause).split()) or type(cause).__name__
     if isinstance(cause, _POOLED_STATEMENT_LOST):
         said += " (behind a connection pooler in transaction mode, set prepared_statements to false)"
+    if _REFUSED.search(said):
+        return Unavailable(f"the database refuses the connection; mend the database URL or the role: {said}")
     return Unavailable(f"the database cannot serve this now: {said}")
 
 

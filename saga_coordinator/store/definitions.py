@@ -281,7 +281,7 @@ class Definitions:
             await self.look_up(name, version)  # which says so if there is none
             raise NotPossibleNow(
                 f"version {version} of definition `{name}` is the default, and cannot be {what}: make another one the default "
-                "first, or 0 for the newest"
+                "first, or 0 to have the newest that is not deprecated"
             )
 
     async def _row(self, query: Select[Any], name: str) -> Row[Any] | None:

@@ -77,7 +77,7 @@ def test_a_schema_from_the_future(database_dsn: str) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (("postgres:", "postgres:wrong-"), "password authentication failed"),
+        (("postgres:", "postgres:wrong-"), "refuses the connection; mend the database URL or the role: "),
         (("@127.0.0.1:", "@127.0.0.1:99999,127.0.0.1:"), "must be a URL"),
         (("@127.0.0.1:", "@host.invalid:"), "host.invalid"),
         (("/test_", "/absent_"), "does not exist"),

@@ -142,6 +142,8 @@ async def test_p2_a_compensation_that_does_not_succeed_parks_the_saga_and_says_w
     assert told["log_level"] == "warning"
     assert (told["saga_id"], told["remaining"]) == (saga.saga_id, ("reserve", "charge"))
     assert (told["failure_code"], told["failure_step"]) == ("FAILED_PRECONDITION", "ship")
+    assert (told["blocked_by"], told["blocked_code"]) == ("charge", "FAILED_PRECONDITION")
+    assert told["blocked_message"] == "refunds are closed"
 
 
 async def test_the_end_of_a_saga_is_no_news(engine: Engine, participants: Participants) -> None:

@@ -66,6 +66,11 @@ def test_a_start_as_it_is_meant() -> None:
     assert asked.deadline_seconds == 1.5
 
 
+@pytest.mark.parametrize("blank", [" ", "   ", "\u2003"])
+def test_a_blank_start_key_is_none(blank: str) -> None:
+    assert paths(requests.start_saga, start(start_key=blank), LIMIT) == ["start_key"]
+
+
 def test_what_a_start_leaves_out() -> None:
     asked = requests.start_saga(start(), LIMIT)
     assert (asked.version, asked.input, asked.labels, asked.deadline_seconds) == (0, {}, {}, None)

@@ -85,11 +85,19 @@ def test_json_may_have_tabs(tmp_path: Path) -> None:
         (b"a: 1\nb: \xff\n", ":2: is not UTF-8 text"),
         ("", ": is empty"),
         ("# nothing\n", ": is empty"),
-        ("[" * 5000, ": is nested too deeply"),
+        ("[" * 300 + "]" * 300, ":1: is nested too deeply, beyond 200 levels"),
+        ("a: {order: ${input.id}, b: 1}", 'Between { and } put expressions in quotes: "${...}"'),
+        (" " * (4 * 1024 * 1024 + 1), ": has more than 4194304 bytes, which is the limit"),
     ],
 )
 def test_faulty_yaml(tmp_path: Path, text: str | bytes, said: str) -> None:
     assert said in fault_of(tmp_path, text)
+
+
+@pytest.mark.parametrize("opening", ["[", "- ", "{a: "])
+def test_yaml_that_is_nested_without_end(tmp_path: Path, opening: str) -> None:
+    said = fault_of(tmp_path, opening * 100_000)
+    assert "nest" in said  # by whom depends on whether PyYAML has its parser in C
 
 
 def test_a_small_file_does_not_mean_a_huge_one(tmp_path: Path) -> None:

@@ -341,8 +341,10 @@ def test_every_fault_of_limits_is_told(tmp_path: Path) -> None:
     load_balancing: random
     limits: {concurrency: 1.5, rate: -1, burst: 3, breaker: {failure_ratio: 1.5, rest: 5, probes: true, patience: 1s}}
   b: {worker: true, limits: {adaptive: true}}
+  c: {target: "c:1", limits: {concurrency: 0}}
 """,
     )
+    assert any("is 0; it must be between 1 and 100000, or be left out" in fault for fault in faults(path))
     told = [fault.partition(": ")[2] for fault in faults(path)]
     assert [fault.split(": ")[0].removeprefix("participants.") for fault in told] == [
         "a.limits.concurrency",
@@ -354,4 +356,5 @@ def test_every_fault_of_limits_is_told(tmp_path: Path) -> None:
         "a.limits.breaker.patience",
         "a.load_balancing",
         "b.limits.adaptive",
+        "c.limits.concurrency",
     ]

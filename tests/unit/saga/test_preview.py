@@ -105,8 +105,8 @@ def test_loops_go_back_item_by_item_as_they_are_allowed_to() -> None:
     rehearsal = running_at(source, 4, {"people": [1, 2, 3]})
     assert stages(preview_compensation(source, rehearsal.state, rehearsal.now)) == [
         ["last"],
-        ["pay[0].transfer", "pay[1].transfer"],
-        ["pay[2].transfer"],
+        ["pay[2].transfer", "pay[1].transfer"],
+        ["pay[0].transfer"],
     ]
 
 

@@ -267,4 +267,4 @@ def test_loops_are_ordered_by_pass_and_not_by_item() -> None:
     )
     simulation = simulated(source, given_input=[1, 2])
     refused = story(simulation, Fault("c", FaultKind.REFUSED))
-    assert called(refused)[5:] == ["undo again[1].b", "undo again[0].b", "undo each[0].a", "undo each[1].a"]
+    assert called(refused)[5:] == ["undo again[1].b", "undo again[0].b", "undo each[1].a", "undo each[0].a"]

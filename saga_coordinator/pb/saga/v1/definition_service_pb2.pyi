@@ -188,7 +188,7 @@ class GetDefinitionRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.int
-    """0: the newest."""
+    """0: the default version, else the newest that is not deprecated."""
     def __init__(
         self,
         *,
