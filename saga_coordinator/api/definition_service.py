@@ -55,7 +55,10 @@ class DefinitionService:
         self, request: pb.RegisterDefinitionRequest, context: Context
     ) -> pb.RegisterDefinitionResponse:
         registered, created = await self._definitions.register(await self._whole(request))
-        return pb.RegisterDefinitionResponse(registered=registered_message(registered), created=created)
+        return pb.RegisterDefinitionResponse(registered=await self._message(registered), created=created)
+
+    async def _message(self, registered: RegisteredDefinition) -> pb.RegisteredDefinition:
+        return await self._definitions.turns.in_thread(registered_message, registered)
 
     async def _whole(
         self, request: pb.RegisterDefinitionRequest | pb.ValidateDefinitionRequest
@@ -84,7 +87,7 @@ class DefinitionService:
     ) -> pb.GetDefinitionResponse:
         name, version = requests.which_definition(request.name, request.version)
         return pb.GetDefinitionResponse(
-            registered=registered_message(await self._definitions.look_up(name, version))
+            registered=await self._message(await self._definitions.look_up(name, version))
         )
 
     async def ListDefinitions(  # noqa: N802
@@ -114,14 +117,14 @@ class DefinitionService:
     ) -> pb.DeprecateDefinitionResponse:
         name, version = requests.which_definition(request.name, request.version, is_version_required=True)
         deprecated = await self._definitions.deprecate(name, version, deprecated=request.deprecated)
-        return pb.DeprecateDefinitionResponse(registered=registered_message(deprecated))
+        return pb.DeprecateDefinitionResponse(registered=await self._message(deprecated))
 
     async def SetDefaultVersion(  # noqa: N802
         self, request: pb.SetDefaultVersionRequest, context: Context
     ) -> pb.SetDefaultVersionResponse:
         name, version = requests.which_definition(request.name, request.version)
         used = await self._definitions.set_default(name, version)
-        return pb.SetDefaultVersionResponse(registered=registered_message(used))
+        return pb.SetDefaultVersionResponse(registered=await self._message(used))
 
     async def DeleteDefinition(  # noqa: N802
         self, request: pb.DeleteDefinitionRequest, context: Context

@@ -15,6 +15,7 @@ from saga_coordinator.engine.children import Children
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.events import Published, Publishing
 from saga_coordinator.engine.heartbeats import Heartbeat, Heartbeats
+from saga_coordinator.engine.input_checks import InputChecks
 from saga_coordinator.engine.lease import Lease, boot_seconds
 from saga_coordinator.engine.ownership import Claiming, EngineSettings
 from saga_coordinator.engine.ports import Participants
@@ -40,6 +41,7 @@ from saga_coordinator.saga.errors import (
     InvalidRequest,
     NotFound,
     NotPossibleNow,
+    Overloaded,
     OwnershipLost,
     SagaError,
     Unavailable,
@@ -125,6 +127,7 @@ class Coordinator:
         self._messages = Background()
         self._previews = Turns("previews", at_once=1, waiting_max=32, seconds_max=30.0)
         self._retiring = Background()
+        self._input_checks = InputChecks()
         self._is_stopping = False
 
     async def _reconcile(self) -> None:
@@ -197,20 +200,18 @@ class Coordinator:
         if not self._lease.may_act:
             raise self._lease.run_out()
         try:
-            registered = await self._allowed(request)
-        except (InvalidRequest, NotPossibleNow):
-            # What is refused now may have been allowed when this request came first.
+            return await self._start(await self._allowed(request), request)
+        except (InvalidRequest, NotPossibleNow, Overloaded):
+            # What would be refused now, were it new, may have been taken when this request came first.
             started = await self._sagas.started_by(request.start_key)
             if started is None or started[1] != request.digest():
                 raise
             return started[0], False
-        return await self._start(registered, request)
 
     async def _allowed(self, request: StartSaga) -> RunnableDefinition:
         """The definition to start with. Raises as `start_saga`."""
-        if (
-            request.recalled_for is not None
-        ):  # it only makes sure that nothing starts, whatever was decided meanwhile
+        if request.recalled_for is not None:
+            # It only makes sure that nothing starts, whatever was decided meanwhile.
             return await self._definitions.get(request.definition, request.version)
         registered = await self._definitions.for_start(request.definition, request.version)
         definition = registered.definition
@@ -220,8 +221,7 @@ class Coordinator:
                 f"the participants file does not know {', '.join(missing)}, which definition `{definition.name}` calls; add "
                 "them and reload (SIGHUP)"
             )
-        if definition.input_schema is not None and (faults := definition.input_schema.faults(request.input)):
-            raise InvalidRequest(faults)
+        await self._input_checks.check(definition.input_schema, request.input)
         return registered
 
     async def _start(self, registered: RunnableDefinition, request: StartSaga) -> tuple[str, bool]:

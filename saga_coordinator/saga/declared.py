@@ -14,9 +14,12 @@ from saga_coordinator.saga.input_schema import compile_schema
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.schema_diff import compare_schemas
+from saga_coordinator.saga.work import DEFINITION_WORK_MAX, TooMuchWork, budget, spend
 
 _SCHEMAS = ("input_schema", "output_schema")
 _FLAGS = ("read_only", "irreversible")
+_USE_PRICE = 100
+"""Units of work for filling in one step, its schema apart."""
 
 Declarations = Mapping[str, Mapping[str, Any]]
 """Declared steps by the names that definitions use: `inventory.reserve`."""
@@ -30,6 +33,15 @@ def qualified(participant: str, name: str) -> str:
 def declaration_faults(participant: str, steps: Iterable[Mapping[str, Any]]) -> list[Fault]:
     """What is wrong with the declarations, with their paths from `steps`."""
     faults: list[Fault] = []
+    try:
+        with budget(DEFINITION_WORK_MAX):
+            _check_declarations(participant, steps, faults)
+    except TooMuchWork as error:
+        faults.append(Fault("steps", f"{error} to check: there are too many, or their schemas are too large"))
+    return faults
+
+
+def _check_declarations(participant: str, steps: Iterable[Mapping[str, Any]], faults: list[Fault]) -> None:
     names: set[str] = set()
     for index, declared in enumerate(steps):
         path = f"steps[{index}]"
@@ -43,7 +55,6 @@ def declaration_faults(participant: str, steps: Iterable[Mapping[str, Any]]) -> 
         for schema in _SCHEMAS:
             if schema in declared:
                 compile_schema(declared[schema], f"{path}.{schema}", faults)
-    return faults
 
 
 def _as_definition_faults(participant: str, declared: Mapping[str, Any], path: str) -> list[Fault]:
@@ -81,10 +92,22 @@ def expanded(
     """
     copied: dict[str, Any] = _copied(spec)
     faults: list[Fault] = []
+    try:
+        with budget(limits.work):
+            _expand_all(copied, declarations, faults)
+    except TooMuchWork as error:
+        faults.append(Fault("steps", f"{error} to fill in from what participants have declared; use fewer"))
+    if faults:
+        raise InvalidDefinition([*faults, *_other_faults(copied, limits, {fault.path for fault in faults})])
+    return copied
+
+
+def _expand_all(copied: dict[str, Any], declarations: Declarations, faults: list[Fault]) -> None:
     for path, step in steps_within(copied, ""):
         use = step.get("use")
         if not _is_use(use):
             continue
+        spend(_USE_PRICE)
         declared = declarations.get(use)
         if declared is None:
             participant = use.rpartition(".")[0]
@@ -98,9 +121,6 @@ def expanded(
             )
         else:
             _expand(step, path, declared, faults)
-    if faults:
-        raise InvalidDefinition([*faults, *_other_faults(copied, limits, {fault.path for fault in faults})])
-    return copied
 
 
 def _other_faults(spec: Mapping[str, Any], limits: Limits, told: set[str]) -> list[Fault]:

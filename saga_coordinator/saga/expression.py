@@ -17,12 +17,17 @@ from saga_coordinator.saga.calculation import Calculation, compile_calculation
 from saga_coordinator.saga.errors import ExpressionError, Fault
 from saga_coordinator.saga.limits import EXPRESSION_CHARACTERS_MAX
 from saga_coordinator.saga.reference import Reference, Scope, dead_end, has
+from saga_coordinator.saga.work import spend
 
 _ROOT = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)")
 _SELECTOR = re.compile(
     r"""\.(?P<field>[A-Za-z_][A-Za-z0-9_]*) | \[\s*(?:(?P<index>[0-9]{1,9}) | "(?P<key>[^"\\]*)")\s*\]""",
     re.VERBOSE,
 )
+_SELECTION_PRICE = 15
+_CALCULATION_PRICE = 150
+_PRICE_OF_CHARACTER = 8
+"""Units of work for compiling an expression."""
 _LITERALS = frozenset({"true", "false", "null"})
 
 
@@ -77,7 +82,11 @@ def parse_expression(source: str) -> Expression:
     stripped = source.strip()
     if not stripped:
         raise ExpressionError("is empty; write an expression such as `input.order_id`")
-    return _selection(stripped) or compile_calculation(stripped)
+    spend(_SELECTION_PRICE)
+    if (selection := _selection(stripped)) is not None:
+        return selection
+    spend(_CALCULATION_PRICE + _PRICE_OF_CHARACTER * len(stripped))
+    return compile_calculation(stripped)
 
 
 def _selection(source: str) -> Selection | None:
@@ -129,6 +138,7 @@ _Render = Callable[[Scope], Any]
 
 def _compile(source: Any, path: str, faults: list[Fault], found: list[Expression]) -> _Render | None:
     """How to render `source`; None when it stays as it is."""
+    spend(1)
     if isinstance(source, str):
         return _compile_text(source, path, faults, found)
     if isinstance(source, list):

@@ -8,6 +8,7 @@ those of `schema_formats`; others are remarks. `schema_keywords` says how the wo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -15,9 +16,22 @@ import orjson
 from saga_coordinator.saga.errors import Fault
 from saga_coordinator.saga.json_object import is_finite, text_problem
 from saga_coordinator.saga.outcome import clip
+from saga_coordinator.saga.schema_prices import PARTS
+from saga_coordinator.saga.schema_shape import shape_faults
 from saga_coordinator.saga.schema_structure import NAMED, ONE, SEVERAL, join, structure_faults, subschemas
+from saga_coordinator.saga.work import (
+    INLINE_WORK_MAX,
+    INPUT_WORK_MAX,
+    TooMuchWork,
+    budget,
+    spend,
+)
 
 SCHEMA_BYTES_MAX = 64 * 1024
+_FAULTS_MAX = 100
+_SCHEMA_PRICE = 100
+_BYTES_PER_UNIT = 2
+"""Of a schema, which is checked when it is registered."""
 NESTING_MAX = 32
 """Levels of lists and objects: as many as any payload may have, and an input schema travels as one."""
 
@@ -30,18 +44,31 @@ class InputSchema:
 
     def faults(self, value: Any, path: str = "input") -> list[Fault]:
         """What is wrong with the value, each with its place (`input.lines[0].sku`); at most 100, and a last one saying so."""
+        try:
+            with budget(INPUT_WORK_MAX):
+                return self._faults(value, path)
+        except TooMuchWork as error:
+            return [
+                Fault(
+                    path,
+                    f"takes more than {error.units_max} units of work (of about a microsecond) to check by the definition's "
+                    "input_schema; send less at once, or have the schema ask less of each part",
+                )
+            ]
+
+    def faults_soon(self, value: Any, path: str = "input") -> list[Fault] | None:
+        """The same, where that takes no more than may be done while others wait; else None."""
+        try:
+            with budget(INLINE_WORK_MAX):
+                return self._faults(value, path)
+        except TooMuchWork:
+            return None
+
+    def _faults(self, value: Any, path: str) -> list[Fault]:
         from saga_coordinator.saga import schema_keywords as keywords  # noqa: PLC0415  # see compile_schema
 
         try:
             errors = keywords.errors_of(self._validator, value)
-        except keywords.TooMuchWork:
-            return [
-                Fault(
-                    path,
-                    f"takes more than {keywords.WORK_MAX} comparisons to check by the definition's input_schema; "
-                    "send less at once",
-                )
-            ]
         except RecursionError:
             return [Fault(path, "takes the definition's input_schema too many levels deep")]
         found = [
@@ -56,25 +83,28 @@ class InputSchema:
 
 def compile_schema(source: Any, path: str, faults: list[Fault]) -> InputSchema | None:
     """The schema in `source`, at `path` of its definition; None when it is none, with what is wrong added to `faults`."""
-    found = _faults(source, path)
+    found = _source_faults(source, path)
     if found:
         faults += found
         return None
     # Most definitions have no schema, and the library takes 70 ms to import, which every command would pay.
     from saga_coordinator.saga import schema_keywords as keywords  # noqa: PLC0415
 
-    found = keywords.metaschema_faults(source, path)
-    if not found:  # else the other two could not rely on its shape
-        found = [*_pattern_faults(source, path), *structure_faults(source, path)]
-    if found:
-        faults += found
-        return None
     plain = {key: value for key, value in source.items() if key not in ("$id", "$schema")}
     # By these two the library would choose another dialect or base than the one that was checked above.
-    return InputSchema(keywords.InputValidator(_without_false(plain)))
+    return InputSchema(keywords.InputValidator(_prepared(plain, len(subschemas(plain)))))
 
 
-def _faults(source: Any, path: str) -> list[Fault]:
+def _source_faults(source: Any, path: str) -> list[Fault]:
+    """Each look at the schema relies on what those before it have found."""
+    return (
+        _plain_faults(source, path)
+        or list(islice(shape_faults(source, path), _FAULTS_MAX))
+        or [*_pattern_faults(source, path), *structure_faults(source, path)]
+    )
+
+
+def _plain_faults(source: Any, path: str) -> list[Fault]:
     """What makes the schema no plain JSON of bearable size, which everything after relies on."""
     if not isinstance(source, Mapping):
         return [Fault(path, "must be an object: a JSON Schema")]
@@ -83,6 +113,7 @@ def _faults(source: Any, path: str) -> list[Fault]:
     size = len(orjson.dumps(source))
     if size > SCHEMA_BYTES_MAX:
         return [Fault(path, f"is {size} bytes as JSON; {SCHEMA_BYTES_MAX} is the limit")]
+    spend(_SCHEMA_PRICE + size // _BYTES_PER_UNIT)
     return []
 
 
@@ -118,7 +149,7 @@ def _scalar_problem(value: Any) -> str | None:
 
 
 def _pattern_faults(schema: Any, path: str) -> list[Fault]:
-    from saga_coordinator.saga.schema_keywords import pattern_problem  # noqa: PLC0415  # see compile_schema
+    from saga_coordinator.saga.schema_values import pattern_problem  # noqa: PLC0415  # see compile_schema
 
     faults = []
     for one in subschemas(schema, path).values():
@@ -131,8 +162,8 @@ def _pattern_faults(schema: Any, path: str) -> list[Fault]:
     return faults
 
 
-def _without_false(schema: Any) -> Any:
-    """The same schema, saying `{"not": {}}` for `false`."""
+def _prepared(schema: Any, parts: int) -> Any:
+    """The same schema, saying `{"not": {}}` for `false`, and of how many `parts` the whole is where that decides the work."""
     if schema is False:
         return {"not": {}}
     if not isinstance(schema, dict):
@@ -140,9 +171,11 @@ def _without_false(schema: Any) -> Any:
     plain = dict(schema)
     for keyword, value in schema.items():
         if keyword in ONE:
-            plain[keyword] = _without_false(value)
+            plain[keyword] = _prepared(value, parts)
         elif keyword in SEVERAL and isinstance(value, list):
-            plain[keyword] = [_without_false(inner) for inner in value]
+            plain[keyword] = [_prepared(inner, parts) for inner in value]
         elif keyword in NAMED and isinstance(value, dict):
-            plain[keyword] = {name: _without_false(inner) for name, inner in value.items()}
+            plain[keyword] = {name: _prepared(inner, parts) for name, inner in value.items()}
+    if "unevaluatedItems" in plain or "unevaluatedProperties" in plain:
+        plain[PARTS] = parts
     return plain

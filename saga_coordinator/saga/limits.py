@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from saga_coordinator.saga.work import DEFINITION_WORK_MAX
+
+DEFINITION_BYTES_MAX = 1024 * 1024
 EXPRESSION_CHARACTERS_MAX = 4096
 """What one expression may cost is bounded up to this length, and no further: see `calculation.py`."""
 
@@ -28,6 +31,16 @@ class Limits:
     expression_characters: int = EXPRESSION_CHARACTERS_MAX
     items: int = 1000
     log_entries: int = 20_000
+
+    @property
+    def work(self) -> int:
+        """Units of work for checking a definition; more where it may have more steps than usual."""
+        return DEFINITION_WORK_MAX * max(1, self.steps // 200)
+
+    @property
+    def definition_bytes(self) -> int:
+        """Of a definition as JSON; more where it may have more steps than usual."""
+        return DEFINITION_BYTES_MAX * max(1, self.steps // 200)
 
     def for_registered(self) -> Limits:
         """Those for a definition that was registered before, perhaps under others: it stays valid."""

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import orjson
+
 from saga_coordinator.saga.checking import check_scopes
 from saga_coordinator.saga.definition import (
     Action,
@@ -46,6 +48,7 @@ from saga_coordinator.saga.parsing_actions import (
     read_recovery,
 )
 from saga_coordinator.saga.scope import ROOTS
+from saga_coordinator.saga.work import TooMuchWork, budget
 
 PASSES_MAX = 1000
 PARALLEL_MAX = 10_000
@@ -68,10 +71,31 @@ def parse_definition(source: Any, limits: Limits = DEFAULT_LIMITS) -> Definition
         InvalidDefinition: with every fault found, up to `FAULTS_MAX`: path, what, and how to mend it.
     """
     faults: list[Fault] = []
-    definition = _definition(JsonObject(source, "", faults), limits)
+    definition = None
+    if (size := _size(source)) > limits.definition_bytes:
+        faults.append(Fault("", f"is {size} bytes as JSON; {limits.definition_bytes} is the limit"))
+    else:
+        try:
+            with budget(limits.work):
+                definition = _definition(JsonObject(source, "", faults), limits)
+        except TooMuchWork as error:
+            faults.append(
+                Fault(
+                    "",
+                    f"{error} to check: its expressions and schemas are too many; split it into child sagas",
+                )
+            )
     if faults or definition is None:
         raise InvalidDefinition(_presentable(faults))
     return definition
+
+
+def _size(source: Any) -> int:
+    """Of the definition as JSON, in bytes; 0 where it has no JSON form, which is found to be a fault elsewhere."""
+    try:
+        return len(orjson.dumps(source))
+    except orjson.JSONEncodeError:
+        return 0
 
 
 def _presentable(faults: list[Fault]) -> list[Fault]:

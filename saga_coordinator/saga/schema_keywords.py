@@ -2,8 +2,9 @@
 
 What differs from that library's own keywords, and why:
 
-- Every keyword pays for the work it is about to do out of one purse, `WORK_MAX` for an input: a schema of a kilobyte can
-  otherwise ask for a billion comparisons, by references that double or by long lists checked against long lists.
+- Every keyword pays for the work it is about to do, at its own price (`schema_prices`) and out of one budget for an input: a
+  schema of a kilobyte can otherwise ask for a billion comparisons, by references that double, by patterns that are each tried on
+  each key, or by long lists compared with long lists.
 - Regular expressions are RE2's, which take time in proportion to the text whatever the pattern. Look-around and back-references,
   which RE2 does not have, are refused at registration.
 - `uniqueItems` compares canonical JSON, not each item with each; `multipleOf` counts in fractions, so that 19.99 is a multiple
@@ -14,25 +15,23 @@ What differs from that library's own keywords, and why:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
-from fractions import Fraction
-from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 import orjson
-import re2
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
 
-from saga_coordinator.saga.errors import Fault
 from saga_coordinator.saga.nearest import did_you_mean
 from saga_coordinator.saga.schema_formats import FORMATS, fits
+from saga_coordinator.saga.schema_prices import ERROR_PRICE, price_of
 from saga_coordinator.saga.schema_structure import join
+from saga_coordinator.saga.schema_values import are_equal, canonical, is_multiple, is_number, pattern_of
+from saga_coordinator.saga.work import spend
 
-WORK_MAX = 100_000
-"""Comparisons that checking one input may take: some 0.2 s, in which a coordinator does nothing else."""
 _ALTERNATIVE_ERRORS_MAX = 20
+_GUESSES_MAX = 5
+"""How many unknown fields of one object are told what was probably meant; each is compared with all that are known."""
 _SHOWN_CHARACTERS_MAX = 80
 
 Validator = Any
@@ -41,85 +40,25 @@ Errors = Iterator[ValidationError]
 Keyword = Callable[[Validator, Any, Any, Any], Errors | None]
 
 
-class TooMuchWork(Exception):
-    """Checking this input by this schema takes more than `WORK_MAX`."""
-
-
-class _Purse:
-    __slots__ = ("left",)
-
-    def __init__(self) -> None:
-        self.left = WORK_MAX
-
-
-_purse: ContextVar[_Purse] = ContextVar("work left for the input being checked")
-
-
 ERRORS_MAX = 100
 """Nobody mends more at once; one more is looked for, so that it can be said that there are more."""
 
 
 def errors_of(validator: Validator, value: Any) -> list[ValidationError]:
     """What is wrong with the value, up to one more than `ERRORS_MAX`. Raises TooMuchWork."""
-    token = _purse.set(_Purse())
-    try:
-        return list(islice(validator.iter_errors(value), 1 + ERRORS_MAX))
-    finally:
-        _purse.reset(token)
-
-
-_SCANNING = frozenset(
-    {
-        "additionalProperties",
-        "const",
-        "contains",
-        "enum",
-        "pattern",
-        "patternProperties",
-        "propertyNames",
-        "unevaluatedItems",
-        "unevaluatedProperties",
-        "uniqueItems",
-    }
-)
-"""Keywords whose work grows with the value itself, and not only with what is checked inside it."""
+    return list(islice(validator.iter_errors(value), 1 + ERRORS_MAX))
 
 
 def _paid(name: str, keyword: Keyword) -> Keyword:
-    is_scanning = name in _SCANNING
+    price = price_of(name)
 
     def check(validator: Validator, asked: Any, value: Any, schema: Any) -> Errors:
-        purse = _purse.get()
-        purse.left -= 1 + _size(asked) + (_size(value) if is_scanning else 0)
-        if purse.left < 0:
-            raise TooMuchWork
-        return iter(keyword(validator, asked, value, schema) or ())
+        spend(price(asked, value, schema))
+        for error in keyword(validator, asked, value, schema) or ():
+            spend(ERROR_PRICE)
+            yield error
 
     return check
-
-
-def _size(value: Any) -> int:
-    if isinstance(value, list | dict):
-        return len(value)
-    return len(value) // 64 if isinstance(value, str) else 0
-
-
-@lru_cache(maxsize=1024)
-def _pattern(source: str) -> Any:
-    options = re2.Options()
-    options.log_errors = False
-    return re2.compile(source, options)
-
-
-def pattern_problem(source: str) -> str | None:
-    """Why the pattern cannot be used, or None."""
-    try:
-        _pattern(source)
-    except re2.error as error:
-        said = error.args[0] if error.args else error
-        text = said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)
-        return f"is not a regular expression of RE2, which has no look-around and no back-references: {text}"
-    return None
 
 
 def _shown(value: Any) -> str:
@@ -130,29 +69,6 @@ def _shown(value: Any) -> str:
 def _listed(values: Sequence[Any]) -> str:
     shown = ", ".join(_shown(value) for value in values[:10])
     return f"{shown} and {len(values) - 10} more" if len(values) > 10 else shown
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _canonical(value: Any) -> bytes:
-    """Equal for what JSON Schema takes as equal: 1 and 1.0 are, 1 and true are not."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value) if abs(value) < 2**63 else value
-    elif isinstance(value, list):
-        return b"[" + b",".join(map(_canonical, value)) + b"]"
-    elif isinstance(value, dict):
-        return (
-            b"{"
-            + b",".join(orjson.dumps(key) + b":" + _canonical(value[key]) for key in sorted(value))
-            + b"}"
-        )
-    return orjson.dumps(value)
-
-
-def _is_multiple(value: float, step: float) -> bool:
-    return bool(step) and (Fraction(repr(value)) / Fraction(repr(step))).denominator == 1
 
 
 def _has_format(value: str, name: Any) -> bool:
@@ -166,7 +82,7 @@ def _plural(count: Any, noun: str) -> str:
 _KINDS: Mapping[str, Callable[[Any], bool]] = {
     "any": lambda value: True,
     "array": lambda value: isinstance(value, list),
-    "number": _is_number,
+    "number": is_number,
     "object": lambda value: isinstance(value, dict),
     "string": lambda value: isinstance(value, str),
 }
@@ -174,12 +90,12 @@ _KINDS: Mapping[str, Callable[[Any], bool]] = {
 _ASSERTIONS: Mapping[str, tuple[str, Callable[[Any, Any], bool], Callable[[Any], str]]] = {
     "const": (
         "any",
-        lambda value, asked: _canonical(value) == _canonical(asked),
+        are_equal,
         lambda asked: f"must be {_shown(asked)}",
     ),
     "enum": (
         "any",
-        lambda value, asked: _canonical(value) in map(_canonical, asked),
+        lambda value, asked: any(are_equal(value, one) for one in asked),
         lambda asked: f"must be one of {_listed(asked)}",
     ),
     "exclusiveMaximum": (
@@ -233,15 +149,15 @@ _ASSERTIONS: Mapping[str, tuple[str, Callable[[Any, Any], bool], Callable[[Any],
         lambda value, asked: bool(value >= asked),
         lambda asked: f"must be at least {_shown(asked)}",
     ),
-    "multipleOf": ("number", _is_multiple, lambda asked: f"must be a multiple of {_shown(asked)}"),
+    "multipleOf": ("number", is_multiple, lambda asked: f"must be a multiple of {_shown(asked)}"),
     "pattern": (
         "string",
-        lambda value, asked: _pattern(asked).search(value) is not None,
+        lambda value, asked: pattern_of(asked).search(value) is not None,
         lambda asked: f"must match {asked[:_SHOWN_CHARACTERS_MAX]}",
     ),
     "uniqueItems": (
         "array",
-        lambda value, asked: not asked or len(set(map(_canonical, value))) == len(value),
+        lambda value, asked: not asked or len(set(map(canonical, value))) == len(value),
         lambda asked: "must not have the same item twice",
     ),
 }
@@ -304,7 +220,7 @@ def _dependent_required(validator: Validator, asked: Any, value: Any, schema: An
 def _pattern_properties(validator: Validator, asked: Any, value: Any, schema: Any) -> Errors:
     if isinstance(value, dict):
         for source, inner in asked.items():
-            pattern = _pattern(source)
+            pattern = pattern_of(source)
             for name in value:
                 if pattern.search(name):
                     yield from validator.descend(value[name], inner, path=name)
@@ -313,12 +229,16 @@ def _pattern_properties(validator: Validator, asked: Any, value: Any, schema: An
 def _additional_properties(validator: Validator, asked: Any, value: Any, schema: Any) -> Errors:
     if isinstance(value, dict):
         named = schema.get("properties", {})
-        patterns = [_pattern(source) for source in schema.get("patternProperties", ())]
+        patterns = [pattern_of(source) for source in schema.get("patternProperties", ())]
+        is_closed = _is_nothing(asked)
+        known = f"; known here: {', '.join(sorted(named)[:20])}" if is_closed and named else ""
+        guesses = _GUESSES_MAX
         for name in value:
             if name not in named and not any(pattern.search(name) for pattern in patterns):
-                if _is_nothing(asked):
-                    known = f"; known here: {', '.join(sorted(named)[:20])}" if named else ""
-                    yield ValidationError(f"is not known{known}{did_you_mean(name, named)}", path=[name])
+                if is_closed:
+                    meant = did_you_mean(name, named) if guesses > 0 else ""
+                    guesses -= 1
+                    yield ValidationError(f"is not known{known}{meant}", path=[name])
                 else:
                     yield from validator.descend(value[name], asked, path=name)
 
@@ -411,30 +331,6 @@ InputValidator: Any = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
     {name: _paid(name, keyword) for name, keyword in {**Draft202012Validator.VALIDATORS, **_OWN}.items()},
 )
-_METASCHEMA = Draft202012Validator(Draft202012Validator.META_SCHEMA)
-
-
-def metaschema_faults(schema: Any, path: str) -> list[Fault]:
-    """Where the schema is none of JSON Schema 2020-12, up to `ERRORS_MAX` places."""
-    return [
-        Fault(path_of(error.path, path), f"is not valid JSON Schema: {_metaschema_text(error)}")
-        for error in islice(_METASCHEMA.iter_errors(schema), ERRORS_MAX)
-    ]
-
-
-def _metaschema_text(error: ValidationError) -> str:
-    match error.validator:
-        case "type":
-            expected: Any = error.validator_value
-            names = [expected] if isinstance(expected, str) else expected
-            return f"must be {' or '.join(names)}"
-        case "anyOf" if error.path and error.path[-1] == "type":
-            return "must be array, boolean, integer, null, number, object or string, or a list of these"
-        case "enum":
-            asked: Any = error.validator_value
-            return f"must be one of {_listed(asked)}"
-        case _:
-            return error.message[:200]
 
 
 def path_of(segments: Sequence[str | int] | Any, path: str = "") -> str:

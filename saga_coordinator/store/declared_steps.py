@@ -13,6 +13,7 @@ from saga_coordinator.saga.declared import Declarations, breaking_changes, quali
 from saga_coordinator.saga.errors import NotPossibleNow
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.tables import NAMESPACE
+from saga_coordinator.turns import Turns
 
 USERS_SHOWN_MAX = 10
 
@@ -32,14 +33,14 @@ SELECT :participant, name, :version, spec FROM given
 ON CONFLICT (participant, name) DO UPDATE
 SET version = excluded.version, spec = excluded.spec, declared_at = excluded.declared_at
 """)
-# The path finds payloads with such a field, too; whoever asks looks again.
+# The path finds payloads with such a field, too; whoever asks looks again. More than are shown need not be read.
 _USERS = text("""
-SELECT name, version, spec FROM saga.definitions
+SELECT name, version, spec::text AS spec FROM saga.definitions
 WHERE namespace = :namespace AND deleted_at IS NULL AND NOT deprecated
-    AND jsonb_path_exists(
+    AND jsonb_path_query_array(
         spec, '$.**.use ? (@ starts with $prefix)', jsonb_build_object('prefix', CAST(:prefix AS text))
-    )
-ORDER BY name, version
+    ) ?| CAST(:broken AS text[])
+ORDER BY name, version LIMIT 100
 """)
 
 
@@ -54,8 +55,9 @@ class Declared:
 class DeclaredSteps:
     """Every method raises Unavailable when the database is away."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, turns: Turns) -> None:
         self._database = database
+        self._turns = turns
 
     async def of(self, participant: str) -> Declared:
         """What a participant has declared last; nothing if it never did."""
@@ -96,18 +98,25 @@ class DeclaredSteps:
             {qualified(participant, name): spec for name, spec in declared.steps.items()}
             for declared in (before, after)
         )
-        broken = breaking_changes(old, new)
+        broken = await self._turns.in_thread(breaking_changes, old, new)
         if not broken:
             return
         async with self._database.connection() as connection:
-            rows = await connection.execute(_USERS, {"namespace": NAMESPACE, "prefix": f"{participant}."})
-            users = [
+            given = {"namespace": NAMESPACE, "prefix": f"{participant}.", "broken": list(broken)}
+            rows = (await connection.execute(_USERS, given)).all()
+
+        def breaks() -> list[str]:
+            return [
                 f"{row.name} version {row.version} uses {use}, which {broken[use]}"
                 for row in rows
-                for use in sorted(used_steps(row.spec) & broken.keys())
+                for use in sorted(used_steps(orjson.loads(row.spec)) & broken.keys())
             ]
+
+        users = await self._turns.in_thread(breaks)
         if users:
-            more = f"; and {len(users) - USERS_SHOWN_MAX} more" if len(users) > USERS_SHOWN_MAX else ""
+            more = (
+                f"; and {len(users) - USERS_SHOWN_MAX} more at least" if len(users) > USERS_SHOWN_MAX else ""
+            )
             raise NotPossibleNow(
                 f"definitions would break: {'; '.join(users[:USERS_SHOWN_MAX])}{more}. Register them anew without it and "
                 "deprecate these versions, or give force: sagas of these versions go on as they are"

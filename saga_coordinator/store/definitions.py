@@ -16,7 +16,23 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Row, Select, and_, bindparam, false, func, insert, select, text, update
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    false,
+    func,
+    insert,
+    literal,
+    select,
+    text,
+    update,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -72,7 +88,6 @@ class Definitions:
     def __init__(self, database: Database, limits: Limits = DEFAULT_LIMITS) -> None:
         self._database = database
         self._limits = limits
-        self.declared = DeclaredSteps(database)
         self._runnable: dict[tuple[str, int], asyncio.Future[RunnableDefinition]] = {}
         self._started: dict[tuple[str, int], tuple[float, RunnableDefinition]] = {}
         self._decisions = 0
@@ -80,6 +95,7 @@ class Definitions:
         self.turns = Turns(
             "definitions that were given", at_once=2, waiting_max=64, seconds_max=GIVEN_SECONDS_MAX
         )
+        self.declared = DeclaredSteps(database, self.turns)
         """At those that callers give, of which a flood must not delay those that sagas follow."""
         self._loading = Turns(
             "definitions of sagas", at_once=2, waiting_max=1000, seconds_max=LOADING_SECONDS_MAX
@@ -98,10 +114,10 @@ class Definitions:
         Raises:
             InvalidDefinition: with every fault.
             Unavailable: the database is away.
+            Overloaded: too many are being checked.
         """
         spec = await self.expanded(spec)
-        definition = await self.turns.in_thread(parse_definition, spec, self._limits)
-        digest = hashlib.sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()
+        definition, digest, written = await self.turns.in_thread(_checked, spec, self._limits)
         async with self._database.connection() as connection:
             for _ in range(_REGISTER_TRIES_MAX):
                 newest = (await connection.execute(_LAST, {"name": definition.name})).one_or_none()
@@ -112,7 +128,7 @@ class Definitions:
                     "name": definition.name,
                     "version": newest.last_version + 1 if newest else 1,
                     "digest": digest,
-                    "spec": spec,
+                    "spec": cast(literal(written, Text), JSONB),
                 }
                 statement = insert(table).values(values).returning(table, _IS_NO_DEFAULT)
                 try:
@@ -319,6 +335,13 @@ class Definitions:
         except Exception:
             self._runnable.pop(key, None)
             raise
+
+
+def _checked(spec: dict[str, Any], limits: Limits) -> tuple[Definition, str, str]:
+    """The definition, its digest, and how it is stored. Raises InvalidDefinition."""
+    definition = parse_definition(spec, limits)
+    digest = hashlib.sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return definition, digest, orjson.dumps(spec).decode()
 
 
 def _runnable(row: Row[Any], limits: Limits) -> RunnableDefinition:

@@ -9,6 +9,7 @@ import pytest
 from saga_coordinator.saga.errors import Fault
 from saga_coordinator.saga.input_schema import SCHEMA_BYTES_MAX, InputSchema, compile_schema
 from saga_coordinator.saga.schema_formats import FORMATS, fits
+from saga_coordinator.saga.work import INPUT_WORK_MAX
 
 ORDER = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -304,18 +305,100 @@ def _doubling() -> dict[str, Any]:
     return {"$ref": "#/$defs/a0", "$defs": {**levels, "a40": {"const": 2}}}
 
 
+KEYS = {f"k{n}": n for n in range(5_000)}
+COUNTS = [[n % 7] for n in range(9_000)]
+PATTERNS: dict[str, Any] = {f"^x{n}_[a-z]+$": {} for n in range(1_000)}
+
+
+def _all_of_pairs(levels: int) -> dict[str, Any]:
+    """Each level asks for the next one twice."""
+    steps = {f"a{n}": {"allOf": 2 * [{"$ref": f"#/$defs/a{n + 1}"}]} for n in range(levels)}
+    return {"$ref": "#/$defs/a0", "$defs": {**steps, f"a{levels}": {}}}
+
+
+def _unevaluated(levels: int) -> dict[str, Any]:
+    inner = {"allOf": 2 * [_unevaluated(levels - 1)]} if levels else {}
+    return {**inner, "unevaluatedProperties": {}}
+
+
+MULTIPLICATIVE = {
+    "references that double": (_doubling(), {}),
+    "references that double and say nothing": (_all_of_pairs(14), {}),
+    "long lists": ({"items": {"enum": [f"v{n}" for n in range(5000)]}}, ["no"] * 100_000),
+    "large objects": (
+        {"allOf": 2000 * [{"additionalProperties": True}]},
+        {f"f{n}": 1 for n in range(10_000)},
+    ),
+    "patterns on keys": ({"patternProperties": PATTERNS}, KEYS),
+    "patterns beside others": (
+        {"patternProperties": dict(list(PATTERNS.items())[:200]), "additionalProperties": {}},
+        KEYS,
+    ),
+    "long constants": (
+        {"allOf": 40 * [{"$ref": "#/$defs/long"}], "$defs": {"long": {"const": COUNTS}}},
+        COUNTS,
+    ),
+    "items of an empty schema": ({"items": {}}, [1] * 500_000),
+    "contained in an empty schema": ({"contains": {}}, [1] * 500_000),
+    "multiples of large steps": (
+        {"items": {"multipleOf": 1e-300}},
+        [1e300 + n * 1e290 for n in range(30_000)],
+    ),
+    "unique items": ({"uniqueItems": True}, [[n, [n] * 20] for n in range(25_000)]),
+    "a pattern of many states": ({"pattern": "a.{900}c"}, "ab" * 200_000),
+    "unevaluated in unevaluated": (_unevaluated(6), {f"k{n}": n for n in range(100)}),
+    "unevaluated items": ({"prefixItems": [{}], "unevaluatedItems": {}}, [1] * 20_000),
+}
+
+
+@pytest.mark.parametrize("name", MULTIPLICATIVE)
+def test_work_that_multiplies_is_refused_before_it_is_done(name: str) -> None:
+    schema, value = MULTIPLICATIVE[name]
+    (fault,) = compiled(schema).faults(value)
+    assert f"takes more than {INPUT_WORK_MAX} units of work" in fault.description
+
+
 @pytest.mark.parametrize(
     ("schema", "value"),
     [
-        (_doubling(), {}),
-        ({"items": {"enum": [f"v{n}" for n in range(5000)]}}, ["no"] * 100_000),
-        ({"allOf": 2000 * [{"additionalProperties": True}]}, {f"f{n}": 1 for n in range(10_000)}),
+        ({"items": {"multipleOf": 0.01}}, [n + 0.07 for n in range(49_000)]),
+        ({"items": {"type": "integer", "minimum": 0}}, list(range(30_000))),
+        ({"patternProperties": dict(list(PATTERNS.items())[:20])}, KEYS),
+        ({"allOf": 20 * [{"$ref": "#/$defs/long"}], "$defs": {"long": {"const": COUNTS}}}, [[1]]),
+        ({"pattern": "^[ab]+$"}, "ab" * 500_000),
     ],
-    ids=["references that double", "long lists", "large objects"],
+    ids=["amounts", "integers", "some patterns", "constants that differ at once", "a long text"],
 )
-def test_work_without_end_is_refused(schema: dict[str, Any], value: Any) -> None:
-    (fault,) = compiled(schema).faults(value)
-    assert "takes more than 100000 comparisons" in fault.description
+def test_large_inputs_are_checked(schema: dict[str, Any], value: Any) -> None:
+    assert not any("units of work" in fault.description for fault in compiled(schema).faults(value))
+
+
+def test_what_is_checked_at_once_is_little_work() -> None:
+    schema = compiled({"items": {"type": "integer"}})
+    assert schema.faults_soon([1] * 100) == []
+    assert schema.faults_soon(["x"] * 3) == schema.faults(["x"] * 3)
+    many = [1] * 10_000
+    assert schema.faults_soon(many) is None
+    assert schema.faults(many) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "is_one"),
+    [
+        (19.99, 0.01, True),
+        (19.995, 0.01, False),
+        (1e300, 1e-300, True),
+        (1e300, 3e-300, False),
+        (7, 3.5, True),
+        (-6, 4, False),
+        (2**53, 1, True),
+        (0, 0.1, True),
+        (1e-7, 1e-8, True),
+        (1.5, 1e-320, True),
+    ],
+)
+def test_multiples(value: float, step: float, is_one: bool) -> None:
+    assert (said({"multipleOf": step}, value) == []) is is_one
 
 
 def test_patterns_that_backtrack_elsewhere_do_not_here() -> None:

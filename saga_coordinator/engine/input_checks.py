@@ -1,0 +1,32 @@
+"""Checking inputs by their definition's schema, of which no input, however large, keeps the others from their turn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from saga_coordinator.saga.errors import InvalidRequest
+from saga_coordinator.saga.input_schema import InputSchema
+from saga_coordinator.turns import Turns
+
+AT_ONCE = 1
+WAITING_MAX = 100
+SECONDS_MAX = 20.0
+
+
+class InputChecks:
+    """Checks most inputs on the spot, and those that are more work than that in a thread, in turn."""
+
+    def __init__(self) -> None:
+        self._turns = Turns(
+            "inputs to be checked", at_once=AT_ONCE, waiting_max=WAITING_MAX, seconds_max=SECONDS_MAX
+        )
+
+    async def check(self, schema: InputSchema | None, given: Any) -> None:
+        """Raises InvalidRequest with every fault of the input, and Overloaded when too many wait."""
+        if schema is None:
+            return
+        faults = schema.faults_soon(given)
+        if faults is None:
+            faults = await self._turns.in_thread(schema.faults, given)
+        if faults:
+            raise InvalidRequest(faults)
