@@ -33,7 +33,7 @@ from saga_coordinator.saga.entries import (
     SagaRecalled,
     SagaStarted,
 )
-from saga_coordinator.saga.forward import event_to_look_for
+from saga_coordinator.saga.forward import event_to_look_for, is_over
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import (
     ApprovalDecided,
@@ -359,25 +359,40 @@ def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: 
     """An outcome that did not come as the answer to the present call.
 
     All attempts of an operation carry one key, so a decisive outcome of any of them decides the operation while it is open; after
-    that it is late, but for what clears a compensation that had been given up: what is undone does not remain (P2). What was
-    told before is answered and not recorded again (P9).
+    that it is late, but for what takes away why a saga was parked, or will be: a compensation that had been given up is undone
+    after all (P2), or the action whose failure holds up the saga has succeeded. What was told before is answered and not recorded
+    again (P9).
     """
     step = draft.state.step(name)
-    is_given_up = step.status is StepStatus.FAILED and step.operation is kind is OperationKind.COMPENSATION
+    is_failed = step.status is StepStatus.FAILED and step.operation is kind
+    is_given_up = is_failed and kind is OperationKind.COMPENSATION
+    is_held_up = is_failed and not (
+        is_given_up or draft.state.has_turned or is_over(draft.definition.step(name), step)
+    )
+    settles_doubt = _is_only_doubt(step, kind, attempt) or None
     match outcome:
         case Succeeded() | Refused() if step.operation is kind and step.is_open:
             is_call_over = not step.is_in_flight or kind is OperationKind.COMPENSATION
-            draft.settle(name, outcome, is_call_over=is_call_over)
+            draft.settle(name, outcome, is_call_over=is_call_over, settles_doubt=settles_doubt)
         case Succeeded() | Refused() if is_given_up and is_undone(step, outcome):
+            draft.settle(name, outcome)
+        case Succeeded() if is_held_up:
             draft.settle(name, outcome)
         case Succeeded(output) if (kind, SUCCEEDED) not in step.told:
             draft.is_applied = False
             draft.record(OutcomeLate(name, kind, attempt, SUCCEEDED, output))
         case Refused(cause) if (kind, REFUSED) not in step.told:
             draft.is_applied = False
-            draft.record(OutcomeLate(name, kind, attempt, REFUSED, cause=cause))
+            draft.record(OutcomeLate(name, kind, attempt, REFUSED, cause=cause, settles_doubt=settles_doubt))
         case _:
             draft.is_applied = False
+
+
+def _is_only_doubt(step: StepState, kind: OperationKind, attempt: int) -> bool:
+    """Whether nothing leaves open what the action did but that attempt, which was PENDING and is not any more."""
+    is_action = kind is step.operation is OperationKind.ACTION
+    is_waiting = step.is_in_flight or step.status is StepStatus.WAITING
+    return is_action and not is_waiting and attempt == step.accepted_attempt > 0
 
 
 _Handler = Callable[[Draft, Any], None]

@@ -217,10 +217,18 @@ class Draft:
             }
         return variables
 
-    def settle(self, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
+    def settle(
+        self,
+        name: str,
+        outcome: Outcome,
+        *,
+        is_call_over: bool = True,
+        settles_doubt: bool | None = None,
+    ) -> None:
         """Records what became of the present operation of the step's instance `name`; it is open.
 
         `is_call_over` is false when a report was faster than the call: that call may be in flight until its timeout (P4).
+        `settles_doubt` as in `AttemptRefused`.
         """
         state = self.state.step(name)
         kind, number = state.operation, state.attempt
@@ -234,7 +242,7 @@ class Draft:
             case Refused(cause) if kind is _COMPENSATION and is_undone(state, outcome):
                 self.record(NothingToUndo(name, kind, number, cause))
             case Refused(cause):
-                self.record(AttemptRefused(name, kind, number, cause, settles_at))
+                self.record(AttemptRefused(name, kind, number, cause, settles_at, settles_doubt))
             case Pending() if may_go_on:
                 # The step's deadline bounds its action; what undoes it may well be accepted after that.
                 deadline_at = state.deadline_at if kind is _ACTION else None

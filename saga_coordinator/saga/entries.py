@@ -83,13 +83,17 @@ class AttemptSucceeded:
 
 @immutable
 class AttemptRefused:
-    """The participant decided no: this attempt had no effect. `settles_at` as in `AttemptSucceeded`."""
+    """The participant decided no: this attempt had no effect. `settles_at` as in `AttemptSucceeded`.
+
+    `settles_doubt` is True where the one attempt that had left a doubt was PENDING, and is the one that was refused; else None.
+    """
 
     step: str
     operation: OperationKind
     attempt: int
     cause: Cause
     settles_at: float | None = None
+    settles_doubt: bool | None = None
 
 
 @immutable
@@ -178,7 +182,8 @@ class OutcomeLate:
     """An outcome that came after the operation was decided: kept for the story, moves nothing.
 
     What is known still grows: a late success makes the effect certain and, before the compensation has started, gives that
-    compensation its output. `outcome` is SUCCEEDED or REFUSED; the other two would say nothing new.
+    compensation its output. `outcome` is SUCCEEDED or REFUSED; the other two would say nothing new. `settles_doubt` as in
+    `AttemptRefused`.
     """
 
     step: str
@@ -187,6 +192,7 @@ class OutcomeLate:
     outcome: str
     output: Any = None
     cause: Cause | None = None
+    settles_doubt: bool | None = None
 
 
 @immutable
@@ -288,6 +294,16 @@ class SagaParked:
     remaining: tuple[str, ...]
 
 
+@immutable
+class SagaUnparked:
+    """What it was parked for on its way forward is gone, by evidence that came late: it goes on by itself."""
+
+
+@immutable
+class UndoUnparked:
+    """What it was parked for on its way back is gone, by evidence that came late: the undo goes on by itself."""
+
+
 StepEntry = (
     AttemptStarted
     | AttemptSucceeded
@@ -314,6 +330,8 @@ SagaEntry = (
     | SagaCompleted
     | SagaCompensated
     | SagaParked
+    | SagaUnparked
+    | UndoUnparked
 )
 Entry = SagaEntry | StepEntry
 
@@ -341,6 +359,8 @@ ENTRY_TYPES: tuple[type[Entry], ...] = (
     SagaCompleted,
     SagaCompensated,
     SagaParked,
+    SagaUnparked,
+    UndoUnparked,
 )
 
 

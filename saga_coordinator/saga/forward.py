@@ -35,7 +35,7 @@ from saga_coordinator.saga.errors import ExpressionError
 from saga_coordinator.saga.expression import Template, as_text
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, CauseCode, clip
-from saga_coordinator.saga.place import Node, Place, outermost, places_in, remaining_effects
+from saga_coordinator.saga.place import Node, Place, node_of, outermost, places_in, remaining_effects
 from saga_coordinator.saga.state import EffectKnown, StepState
 from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 
@@ -97,14 +97,27 @@ def _fail(draft: Draft, node: Node) -> None:
     state = draft.state.step(node.key)
     assert state.cause is not None, f"step {node.key} has failed without a cause"
     cause = Cause(state.cause.code, state.cause.message, node.key, state.cause.requested_by)
-    # With the pivot done or in doubt, undoing the steps before it could be as wrong as going on: a person decides.
-    is_in_doubt = node.step.is_pivot and state.effect > EffectKnown.NONE
-    is_for_a_person = node.step.on_failure is OnFailure.PAUSE
-    if not (is_in_doubt or is_for_a_person or draft.definition.is_after_pivot(node.key)):
+    if not _is_for_a_person(draft, node):
         draft.record(SagaFailed(cause))
     elif not any(other.is_in_flight for other in draft.state.steps.values()):
         draft.record(SagaParked(cause, remaining_effects(draft.definition, draft.state)))
     # else nothing new starts; the end of what is in flight brings the next decision
+
+
+def _is_for_a_person(draft: Draft, node: Node) -> bool:
+    """Whether the failure of an instance is neither the way forward nor the way back."""
+    # With the pivot done or in doubt, undoing the steps before it could be as wrong as going on.
+    is_in_doubt = node.step.is_pivot and draft.state.step(node.key).effect > EffectKnown.NONE
+    is_wanted = node.step.on_failure is OnFailure.PAUSE
+    return is_in_doubt or is_wanted or draft.definition.is_after_pivot(node.key)
+
+
+def is_blocked(draft: Draft) -> bool:
+    """Whether a saga that was parked on its way forward still cannot go on: the failure that it was parked for stands."""
+    assert draft.state.failure is not None, "a saga was parked without a cause"
+    node = node_of(draft.definition, draft.state, draft.state.failure.step)
+    is_failed = draft.state.step(node.key).status is StepStatus.FAILED
+    return is_failed and _is_for_a_person(draft, node)
 
 
 def _complete(draft: Draft) -> None:

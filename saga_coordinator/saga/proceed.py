@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.draft import Draft, is_past_return
-from saga_coordinator.saga.forward import end_wait, go_forward
+from saga_coordinator.saga.entries import SagaUnparked, UndoUnparked
+from saga_coordinator.saga.forward import end_wait, go_forward, is_blocked
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, CauseCode, Unknown
-from saga_coordinator.saga.place import node_of
+from saga_coordinator.saga.place import node_of, remaining_effects
 from saga_coordinator.saga.state import SagaState, StepState
 from saga_coordinator.saga.transitions import SagaStatus
-from saga_coordinator.saga.undo import go_back
+from saga_coordinator.saga.undo import can_go_back, go_back
 
 _MOVING = frozenset({SagaStatus.RUNNING, SagaStatus.COMPENSATING})
 
 
 def proceed(draft: Draft) -> None:
     """Writes everything into the draft that can be done without anything else happening."""
+    if draft.state.status is SagaStatus.NEEDS_ATTENTION:
+        _unpark(draft)
     if draft.state.status in _MOVING:
         _end_waits(draft)
     if draft.state.status is SagaStatus.RUNNING:
@@ -44,6 +47,21 @@ def next_due(definition: Definition, state: SagaState, now: float) -> float | No
     elif state.deadline_at is not None and not is_past_return(definition, state):
         due.append(state.deadline_at)
     return min((instant for instant in due if instant > now), default=None)
+
+
+def _unpark(draft: Draft) -> None:
+    """Goes on where what the saga was parked for is gone. Where something else holds it up, it is parked for that.
+
+    What remains may also have become more: an action that had counted as never done is reported to have succeeded (P2).
+    """
+    state = draft.state
+    remaining = remaining_effects(draft.definition, state)
+    is_listed = remaining == state.remaining
+    if state.has_turned:
+        if not is_listed or not remaining or can_go_back(draft):
+            draft.record(UndoUnparked())
+    elif not is_listed or not is_blocked(draft):
+        draft.record(SagaUnparked())
 
 
 def _end_waits(draft: Draft) -> None:

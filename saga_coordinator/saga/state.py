@@ -34,9 +34,11 @@ from saga_coordinator.saga.entries import (
     SagaParked,
     SagaRecalled,
     SagaStarted,
+    SagaUnparked,
     StepEntry,
     StepFailed,
     StepSkipped,
+    UndoUnparked,
     WaitStarted,
     entry_type,
 )
@@ -59,7 +61,8 @@ SUCCEEDED, REFUSED = "SUCCEEDED", "REFUSED"
 class EffectKnown(IntEnum):
     """What is known of an action's effect, from all of its attempts together.
 
-    It only grows, with one exception: the doubt of a PENDING attempt goes when that same attempt is reported REFUSED.
+    It only grows, with one exception: the doubt of a PENDING attempt goes when that same attempt is reported REFUSED, also
+    later, if it is the only one.
     """
 
     NONE = 1
@@ -111,6 +114,8 @@ class StepState:
     wait: WaitStarted | None = None
     action_attempts: int = 0
     effect_before_pending: EffectKnown = EffectKnown.NONE
+    accepted_attempt: int = 0
+    """The PENDING attempt of the action that alone has left a doubt; 0 when there is another, or none."""
     told: frozenset[tuple[OperationKind, str]] = frozenset()
     """Which decisive outcomes the participant has told, in time or late: SUCCEEDED and REFUSED, of which operation (P9)."""
 
@@ -159,6 +164,8 @@ class SagaState:
     steps: Mapping[str, StepState] = field(default_factory=dict)
     failure: Cause | None = None
     remaining: tuple[str, ...] = ()
+    parked_from: SagaStatus | None = None
+    """Set while it is parked: where it goes on once what it was parked for is gone."""
     headers: Mapping[str, str] = field(default_factory=dict)
     parent: Parent | None = None
     output: Any = None
@@ -167,6 +174,11 @@ class SagaState:
     """Those that no wait has taken yet, in the order of their arrival."""
     event_ids: frozenset[str] = frozenset()
     """Of all that ever came."""
+
+    @property
+    def has_turned(self) -> bool:
+        """Whether it goes back, or is parked on its way back."""
+        return SagaStatus.COMPENSATING in (self.status, self.parked_from)
 
     def step(self, name: str) -> StepState:
         """The step's state, also when nothing has happened to it yet."""
@@ -247,7 +259,25 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
         case SagaParked():
             failure = state.failure or entry.cause
             return replace(
-                state, sequence=sequence, status=status, failure=failure, remaining=entry.remaining
+                state,
+                sequence=sequence,
+                status=status,
+                failure=failure,
+                remaining=entry.remaining,
+                parked_from=state.status,
+            )
+        case SagaUnparked() | UndoUnparked():
+            if status is not state.parked_from:
+                raise ImpossibleTransition(
+                    f"saga {state.saga_id}: {entry_type(entry)} cannot follow, for it was parked while {state.parked_from}"
+                )
+            return replace(
+                state,
+                sequence=sequence,
+                status=status,
+                failure=state.failure if state.has_turned else None,
+                remaining=(),
+                parked_from=None,
             )
         case _:
             return replace(state, sequence=sequence, status=status)
@@ -297,6 +327,7 @@ def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
         steps={**state.steps, name: after},
         failure=state.failure,
         remaining=remaining,
+        parked_from=state.parked_from,
         headers=state.headers,
         parent=state.parent,
         output=state.output,
@@ -315,16 +346,28 @@ def _fits(state: SagaState, before: StepState, entry: StepEntry) -> bool:
     kind = type(entry)
     if kind in _NEEDING_LEAVE:
         return entry.operation in OPERATION_ALLOWED.get(state.status, ())
+    if kind is AttemptSucceeded and entry.operation is _ACTION and before.status is StepStatus.FAILED:
+        return not state.has_turned and before.operation is _ACTION
     return kind is OutcomeLate or entry.operation is before.operation
 
 
 def _late(step: StepState, entry: OutcomeLate) -> StepState:
     told = step.told | {(entry.operation, entry.outcome)}
+    if entry.settles_doubt:
+        return replace(step, told=told, effect=EffectKnown.NONE, accepted_attempt=0)
     if entry.operation is _COMPENSATION or entry.outcome != SUCCEEDED:
         return replace(step, told=told)
     # Every attempt of one compensation carries the same input, so the output comes too late once it was attempted.
     output = entry.output if step.operation is _ACTION else step.output
     return replace(step, told=told, effect=EffectKnown.CERTAIN, output=output)
+
+
+def _after_refusal(step: StepState, entry: AttemptRefused | NothingToUndo) -> EffectKnown:
+    """What is known of the action's effect when it was refused: its doubt goes where the refused attempt had left it."""
+    if step.status is StepStatus.WAITING:
+        return step.effect_before_pending
+    is_settled = isinstance(entry, AttemptRefused) and entry.settles_doubt
+    return EffectKnown.NONE if is_settled else step.effect
 
 
 def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
@@ -339,6 +382,7 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
     failures = step.failures if operation is step.operation else 0
     cause, retry_at, settles_at, pending_until = step.cause, None, step.settles_at, None
     poll_at, polls, heartbeat_until, deadline_at = None, 0, None, step.deadline_at
+    accepted_attempt = step.accepted_attempt
     match entry:
         case AttemptSucceeded():
             told |= {(operation, SUCCEEDED)}
@@ -348,8 +392,8 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
         case AttemptRefused() | NothingToUndo():
             told |= {(operation, REFUSED)}
             cause = entry.cause
-            if is_action and step.status is StepStatus.WAITING:
-                effect = effect_before_pending
+            if is_action:
+                effect = _after_refusal(step, entry)
         case AttemptUnknown():
             cause, retry_at = entry.cause, entry.retry_at
             failures += entry.settles_at is None  # one cut off by a crash says nothing about the participant
@@ -369,6 +413,8 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
         case _:  # the others do not come here
             pass
     if is_action and isinstance(entry, _LEAVING_DOUBT) and getattr(entry, "was_sent", None) is not False:
+        is_first = isinstance(entry, AttemptPending) and effect is EffectKnown.NONE
+        accepted_attempt = attempt if is_first or attempt == accepted_attempt else 0
         effect = max(effect, EffectKnown.POSSIBLE)
     if is_action and isinstance(entry, _MAY_BE_UNSEEN) and entry.settles_at is not None:
         settles_at = max(settles_at or entry.settles_at, entry.settles_at)
@@ -392,6 +438,7 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
         wait=step.wait,
         action_attempts=attempt if is_action else step.action_attempts,
         effect_before_pending=effect_before_pending,
+        accepted_attempt=accepted_attempt,
         told=told,
     )
 

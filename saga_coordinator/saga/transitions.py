@@ -27,9 +27,11 @@ from saga_coordinator.saga.entries import (
     SagaParked,
     SagaRecalled,
     SagaStarted,
+    SagaUnparked,
     StepEntry,
     StepFailed,
     StepSkipped,
+    UndoUnparked,
     WaitStarted,
 )
 from saga_coordinator.saga.identity import OperationKind
@@ -76,8 +78,13 @@ SAGA_TRANSITIONS: Mapping[tuple[SagaStatus | None, type[Entry]], SagaStatus] = {
     (SagaStatus.COMPENSATING, SagaCompensated): SagaStatus.COMPENSATED,
     (SagaStatus.COMPENSATING, SagaParked): SagaStatus.NEEDS_ATTENTION,
     (SagaStatus.COMPLETED, SagaRecalled): SagaStatus.COMPENSATING,
+    (SagaStatus.NEEDS_ATTENTION, SagaUnparked): SagaStatus.RUNNING,
+    (SagaStatus.NEEDS_ATTENTION, UndoUnparked): SagaStatus.COMPENSATING,
 }
-"""Entries about the saga as a whole: (status before, entry) -> status after."""
+"""Entries about the saga as a whole: (status before, entry) -> status after.
+
+A parked saga goes on in the status in which it was parked, and in no other.
+"""
 
 OPERATION_ALLOWED: Mapping[SagaStatus, frozenset[OperationKind]] = {
     SagaStatus.RUNNING: frozenset({_ACTION}),
@@ -129,7 +136,8 @@ STEP_TRANSITIONS: Mapping[tuple[StepStatus, OperationKind, type[StepEntry]], Ste
     (StepStatus.WAITING, _COMPENSATION, AttemptRefused): StepStatus.FAILED,
     (StepStatus.WAITING, _COMPENSATION, AttemptUnknown): StepStatus.COMPENSATING,
     (StepStatus.WAITING, _COMPENSATION, AttemptUnresolved): StepStatus.FAILED,
-    # Outcomes that come after the operation was decided.
+    # Outcomes that come after the operation was decided. The first only before the turn, for a failure that holds up the saga.
+    (StepStatus.FAILED, _ACTION, AttemptSucceeded): StepStatus.SUCCEEDED,
     (StepStatus.SUCCEEDED, _ACTION, OutcomeLate): StepStatus.SUCCEEDED,
     (StepStatus.FAILED, _ACTION, OutcomeLate): StepStatus.FAILED,
     (StepStatus.COMPENSATING, _ACTION, OutcomeLate): StepStatus.COMPENSATING,

@@ -38,12 +38,17 @@ def go_back(draft: Draft) -> None:
     """Starts the compensations whose turn it is; ends the saga when none is left."""
     while draft.may_call and _start_ready(draft):
         pass
-    if any(state.is_open for state in draft.state.steps.values()) or any(_Walk(draft).undoable()):
+    if any(state.is_open for state in draft.state.steps.values()) or can_go_back(draft):
         return
     if remaining := remaining_effects(draft.definition, draft.state):
         draft.record(SagaParked(_cause_of_parking(draft, remaining), remaining))
     else:
         draft.record(SagaCompensated())
+
+
+def can_go_back(draft: Draft) -> bool:
+    """Whether a compensation may be started, now or once what may still be in flight is over."""
+    return any(_Walk(draft).undoable())
 
 
 def _start_ready(draft: Draft) -> bool:

@@ -362,6 +362,66 @@ def saga_ends_while_a_compensation_is_in_flight(patch: pytest.MonkeyPatch) -> No
     patch.setattr(StepState, "is_open", property(lambda self: self.status is StepStatus.WAITING))
 
 
+# A parked saga's way out.
+
+
+@broken
+def parked_saga_has_no_way_out(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proceed, "_unpark", lambda draft_: None)
+
+
+@broken
+def parked_saga_goes_on_while_a_failure_holds_it_up(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proceed, "is_blocked", lambda draft_: False)
+
+
+@broken
+def parked_saga_never_goes_on_forward(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proceed, "is_blocked", lambda draft_: True)
+
+
+@broken
+def undo_that_was_parked_goes_on_for_any_reason(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proceed, "can_go_back", lambda draft_: True)
+
+
+@broken
+def undo_that_was_parked_goes_on_only_when_nothing_remains(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proceed, "can_go_back", lambda draft_: False)
+
+
+@broken
+def compensation_that_was_given_up_is_tried_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        undo,
+        "_may_be_undone",
+        lambda step, known: (
+            not known.is_open
+            and known.status is not StepStatus.COMPENSATING
+            and state.needs_compensation(step, known)
+        ),
+    )
+
+
+@broken
+def late_success_of_what_holds_the_saga_up_is_only_late(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(decide, "is_over", lambda step, known: True)
+
+
+@broken
+def late_refusal_never_settles_a_doubt(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(decide, "_is_only_doubt", lambda known, kind, attempt: False)
+
+
+@broken
+def late_refusal_settles_every_doubt(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(
+        decide,
+        "_is_only_doubt",
+        lambda known, kind, attempt: kind is known.operation is ACTION and not known.is_in_flight,
+    )
+
+
 # Coming back.
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -42,6 +42,8 @@ from tests.unit.saga.world import MADE_UP, Call, Witness, World
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 Operation = tuple[str, OperationKind]
+GOING_ON = (log.SagaRecalled, log.SagaUnparked, log.UndoUnparked)
+"""Entries by which a saga moves that nothing had moved by itself."""
 
 
 @dataclass
@@ -57,10 +59,14 @@ class Heard:
     not_found: int = 0
     pending: int = 0
     is_awaited: bool = False
+    doubts: set[int] = field(default_factory=set)
+    """Attempts of which nobody knows whether they took effect."""
+    accepted: int = 0
+    """The attempt that was answered with PENDING last."""
 
     @property
     def may_have_happened(self) -> bool:
-        return self.succeeded + self.lost + self.burnt > self.unsent
+        return bool(self.succeeded or self.doubts)
 
 
 class Oracle(Witness):
@@ -119,8 +125,9 @@ class Oracle(Witness):
         for invoke in (effect for effect in decision.effects if isinstance(effect, Invoke)):
             self._check_invocation(invoke, decision, world.now)
         self._check_parallel(decision)
-        is_recalled = any(isinstance(entry, log.SagaRecalled) for entry in decision.entries)
-        if before is not None and before.status in SETTLED and not is_recalled:
+        is_going_on = any(isinstance(entry, GOING_ON) for entry in decision.entries)
+        is_parked = before is not None and before.status is SagaStatus.NEEDS_ATTENTION
+        if before is not None and before.status in SETTLED and not (is_going_on or is_parked):
             check(decision.state.status is before.status, "P1: an end is an end")
         elif decision.state.status in SETTLED:
             check(decision.effects == (Finish(decision.state.status),), "an end is told, and nothing else")
@@ -146,6 +153,7 @@ class Oracle(Witness):
             for (step, kind, _), call in self.open.items():
                 if call.is_lost and call not in self.decided_early:
                     self.heard[step, kind].lost += 1
+                    self.heard[step, kind].doubts.add(call.invoke.attempt)
             self.open = {key: call for key, call in self.open.items() if not call.is_lost}
         if not isinstance(happened, AttemptEnded | OutcomeReported) or happened.outcome == Succeeded(MADE_UP):
             return
@@ -171,16 +179,24 @@ class Oracle(Witness):
             case Refused(cause):
                 heard.refused += 1
                 heard.not_found += cause.code == "NOT_FOUND"
+                is_begun = (
+                    self.heard[happened.step, COMPENSATION].started or happened.step in self.watch.given_up
+                )
+                if heard.doubts == {heard.accepted} == {happened.attempt or heard.started} and not is_begun:
+                    heard.doubts.clear()  # the attempt in doubt is the one that was refused
             case Pending():
                 heard.pending += 1
                 heard.is_awaited |= is_news
+                heard.accepted = happened.attempt if is_news else heard.accepted
             case Unknown(was_sent=was_sent) if isinstance(happened, AttemptEnded):
                 heard.burnt += is_news
                 heard.unsent += is_news and not was_sent
+                heard.doubts |= {happened.attempt} if is_news and was_sent else set()
             case Held():
                 pass
             case Unknown():
                 heard.burnt += heard.is_awaited
+                heard.doubts |= {happened.attempt or heard.started} if heard.is_awaited else set()
                 heard.is_awaited = False
 
     def _check_fold(self, before: SagaState | None, decision: Decision) -> None:
@@ -313,6 +329,7 @@ class Oracle(Witness):
             ):
                 heard = self.heard[entry.step, entry.operation]
                 heard.burnt += 1
+                heard.doubts.add(entry.attempt)
                 heard.is_awaited = False
             if isinstance(entry, log.AttemptUnresolved) and entry.cause.code != "PENDING":
                 is_action, most = entry.operation is ACTION, self._attempts_max(entry.step, entry.operation)
@@ -386,8 +403,12 @@ class Oracle(Witness):
                 and isinstance(happened, AttemptEnded | OutcomeReported)
                 and isinstance(happened.outcome, Refused)
             )
-            check(step.effect >= known or is_pending_refused, f"the known effect of {name} has shrunk")
             heard = self.heard[name, ACTION]
+            is_cleared = heard.accepted and heard.refused and not heard.may_have_happened
+            check(
+                step.effect >= known or is_pending_refused or is_cleared,
+                f"the known effect of {name} has shrunk",
+            )
             if heard.may_have_happened:
                 check(
                     step.effect > states.EffectKnown.NONE, f"{name} may have happened, and that was forgotten"
@@ -455,6 +476,8 @@ class Oracle(Witness):
         check(invoke.attempt == heard.started + 1, "attempts are counted one by one")
         check(self.not_before.get(operation, 0) <= now, "no retry before its time")
         check(not heard.succeeded, "what has succeeded is not attempted again")
+        is_given_up = kind is COMPENSATION and step in self.watch.given_up
+        check(not is_given_up, f"the compensation of {step} was given up, and is attempted again")
         if kind is ACTION:
             missing = [other for other in self.plan.before[step] if not self._is_over(other)]
             check(not missing, f"{step} starts before {missing} are over")
@@ -572,7 +595,10 @@ class Oracle(Witness):
                     if each.get("compensate_on_refusal") and self.heard[name, ACTION].refused
                 }
                 if self.turned_by is not None:
+                    check(remaining, "P1: nothing remains, and it waits for a person")
                     self._check_nothing_left_undone(standing)
+                else:
+                    self._check_held_up()
                 check(
                     remaining <= standing | unsure | wanted,
                     f"P2: {remaining - standing} do not stand and are listed",
@@ -580,6 +606,13 @@ class Oracle(Witness):
         for call in self.open.values():
             is_known = call in self.decided_early or state.status is SagaStatus.NEEDS_ATTENTION
             check(call.invoke.operation is ACTION or is_known, "no end while a compensation is in flight")
+
+    def _check_held_up(self) -> None:
+        """A saga that is parked on its way forward has a failure that is neither the way forward nor the way back."""
+        failed = {key for key in self.watch.failed if not self._is_over(key)}
+        if self.pivot is not None and not self.heard[self.pivot, ACTION].may_have_happened:
+            failed -= {self.pivot} if self.plan.on_failure(self.pivot) == "compensate" else set()
+        check(failed, "P1: no failure holds it up, and it waits for a person")
 
     def _check_nothing_left_undone(self, standing: set[str]) -> None:
         """What stands and could be undone was tried, unless it waits for one after it that could not be undone."""

@@ -23,7 +23,15 @@ from saga_coordinator.saga.decide import (
     decide,
 )
 from saga_coordinator.saga.definition import CHILD_PARTICIPANT, Approval, Definition
-from saga_coordinator.saga.entries import ENTRY_TYPES, Entry, StoredEntry, decode, entry_type
+from saga_coordinator.saga.entries import (
+    ENTRY_TYPES,
+    Entry,
+    SagaUnparked,
+    StoredEntry,
+    UndoUnparked,
+    decode,
+    entry_type,
+)
 from saga_coordinator.saga.forward import is_over
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded
@@ -36,6 +44,8 @@ from tools.record_histories import HISTORIES, main
 SAGA = "01890a5d-ac96-774b-bcce-b302099a8057"
 NO = Refused(Cause("FAILED_PRECONDITION", "no"))
 INPUTS_MAX = 500
+NOT_RECORDED_YET = {SagaUnparked, UndoUnparked}
+"""Entries that no released version writes."""
 
 PATHS = sorted(HISTORIES.glob("*/*.json"))
 each_history = pytest.mark.parametrize("path", PATHS, ids=lambda path: f"{path.parent.name}/{path.stem}")
@@ -152,7 +162,7 @@ def carry_on(definition: Any, log: list[Entry], now: float, first: Input, answer
 def test_the_histories_hold_every_type_of_entry_and_every_status() -> None:
     recorded = [read(path) for path in PATHS]
     assert {entry["type"] for history in recorded for entry in history["log"]} == {
-        entry_type(kind) for kind in ENTRY_TYPES
+        entry_type(kind) for kind in ENTRY_TYPES if kind not in NOT_RECORDED_YET
     }
     moments = [moment for history in recorded for moment in history["moments"]]
     assert {moment["status"] for moment in moments} == set(SagaStatus) - {SagaStatus.ABANDONED}

@@ -33,9 +33,11 @@ from saga_coordinator.saga.entries import (
     SagaParked,
     SagaRecalled,
     SagaStarted,
+    SagaUnparked,
     StepEntry,
     StepFailed,
     StepSkipped,
+    UndoUnparked,
     WaitStarted,
 )
 from saga_coordinator.saga.errors import ImpossibleTransition
@@ -62,6 +64,8 @@ SAGA_ENTRIES: tuple[SagaEntry, ...] = (
     SagaCompleted(),
     SagaCompensated(),
     SagaParked(CAUSE, ("reserve",)),
+    SagaUnparked(),
+    UndoUnparked(),
 )
 
 UNREACHABLE_ROWS: set[tuple[Any, ...]] = {
@@ -112,8 +116,8 @@ def step_entry(kind: type[StepEntry], operation: OperationKind) -> StepEntry:
     return cast("StepEntry", cast("Any", kind)(*columns, **extra[kind]))
 
 
-def saga_in(status: SagaStatus, **steps: StepState) -> SagaState:
-    return SagaState("saga", status, "order", 1, None, {}, None, steps=steps)
+def saga_in(status: SagaStatus, parked_from: SagaStatus | None = None, **steps: StepState) -> SagaState:
+    return SagaState("saga", status, "order", 1, None, {}, None, parked_from=parked_from, steps=steps)
 
 
 def test_samples_cover_every_type_of_entry() -> None:
@@ -129,7 +133,25 @@ def test_entry_about_the_saga_leads_where_its_row_says_or_is_impossible(
         with pytest.raises(ImpossibleTransition, match="cannot follow"):
             apply("saga", saga_in(status), entry)
     else:
-        assert apply("saga", saga_in(status), entry).status is row
+        parked_from = row if status is SagaStatus.NEEDS_ATTENTION else None
+        assert apply("saga", saga_in(status, parked_from), entry).status is row
+
+
+@pytest.mark.parametrize(
+    ("parked_from", "entry"),
+    [(SagaStatus.COMPENSATING, SagaUnparked()), (SagaStatus.RUNNING, UndoUnparked())],
+)
+def test_parked_saga_goes_on_only_the_way_that_it_went(parked_from: SagaStatus, entry: SagaEntry) -> None:
+    with pytest.raises(ImpossibleTransition, match=f"it was parked while {parked_from}"):
+        apply("saga", saga_in(SagaStatus.NEEDS_ATTENTION, parked_from), entry)
+
+
+@pytest.mark.parametrize("status", [SagaStatus.COMPENSATING, SagaStatus.NEEDS_ATTENTION])
+def test_action_that_failed_does_not_succeed_after_the_turn(status: SagaStatus) -> None:
+    parked_from = SagaStatus.COMPENSATING if status is SagaStatus.NEEDS_ATTENTION else None
+    before = saga_in(status, parked_from, reserve=StepState(status=StepStatus.FAILED, attempt=1))
+    with pytest.raises(ImpossibleTransition, match="cannot follow"):
+        apply("saga", before, step_entry(AttemptSucceeded, ACTION))
 
 
 @pytest.mark.parametrize(
@@ -152,6 +174,8 @@ def test_entry_about_a_step_leads_where_its_row_says_or_is_impossible(
             if kind in NEEDING_LEAVE
             else operation is present
         )
+        if (status, operation, kind) == (StepStatus.FAILED, ACTION, AttemptSucceeded):
+            is_allowed &= saga_status is not SagaStatus.COMPENSATING
         if row is None or not (is_allowed or kind is OutcomeLate):
             with pytest.raises(ImpossibleTransition, match="cannot follow"):
                 apply("saga", before, entry)

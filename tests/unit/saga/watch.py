@@ -81,6 +81,8 @@ class Watch:
                 self.begun.add(key)
             case log.AttemptSucceeded(key) | log.AttemptRefused(key) if key in self.open_waits:
                 self._check_wait(key, happened, entry, now)
+            case log.AttemptSucceeded(key, OperationKind.ACTION):
+                self.failed.discard(key)
             case (
                 log.AttemptRefused(key, kind) | log.AttemptUnresolved(key, kind) | log.InputInvalid(key, kind)
             ):

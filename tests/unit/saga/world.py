@@ -495,7 +495,7 @@ class World:
         if self.is_down:
             self._down_reports.append(told)
         else:
-            self.decide(told)
+            self.decide(told, may_call=self.random.random() > 0.03)
 
 
 def _is_child(invoke: Invoke) -> bool:
