@@ -270,7 +270,7 @@ class SimulatedDatabase:
         owner: str | None = coordinator_id
         if start is None:
             old = self.sagas.get(append.saga_id)
-            if old is None or not (old.owner == coordinator_id or _may_move_settled(old.status, move.status)):
+            if old is None or not (old.owner == coordinator_id or _may_move_settled(old.status, move)):
                 return None
             known = (old.start_key, old.definition, old.version, old.deadline_at)
         else:
@@ -469,11 +469,9 @@ def _failure(move: Move) -> dict[str, str] | None:
     return None if failure is None else {"code": failure.code, "message": failure.message}
 
 
-def _may_move_settled(before: SagaStatus, after: SagaStatus) -> bool:
-    """Whether a row that nobody owns may be moved so: a parked saga's list gets shorter, a completed saga is recalled."""
-    recalled = (SagaStatus.COMPENSATING, SagaStatus.COMPENSATED, SagaStatus.NEEDS_ATTENTION)
-    is_recalled = before is SagaStatus.COMPLETED and after in recalled
-    return is_recalled or before is after is SagaStatus.NEEDS_ATTENTION
+def _may_move_settled(before: SagaStatus, move: Move) -> bool:
+    """Whether a row that nobody owns is moved by somebody who knows where it stands."""
+    return before is move.settled_as
 
 
 def check(row: Row) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.entries import (
+    AttemptRefused,
     Entry,
     OutcomeLate,
     Parent,
@@ -209,7 +210,8 @@ class Evidence:
         )
 
     def _refused(self, step: str, by: float) -> set[int]:
-        """Attempts of the action that were refused, and not in doubt before: doubt stays (DESIGN.md section 5).
+        """Attempts of the action that were refused, and not in doubt before: doubt stays (DESIGN.md section 5), but for that of
+        an attempt which was accepted and is itself refused in the end.
 
         None, where a participant contradicted itself and said that the action had succeeded too.
         """
@@ -218,9 +220,22 @@ class Evidence:
             return set()
         return {
             record.row.attempt
-            for record in self.records(step, ACTION, "attempt_refused")
-            if record.at <= by and record.row.attempt not in doubted and _bears_out(self, record)
+            for record in self.records(step, ACTION, "attempt_refused", "outcome_late")
+            if record.at <= by
+            and (
+                self._was_accepted_and_refused(record)
+                if record.row.type == "outcome_late" or record.row.attempt in doubted
+                else True
+            )
+            and _bears_out(self, record)
         }
+
+    def _was_accepted_and_refused(self, record: Record) -> bool:
+        """Whether the entry says that a refusal takes the doubt back, of an attempt that had been accepted."""
+        assert record.row.step is not None
+        accepted = {each.row.attempt for each in self.records(record.row.step, ACTION, "attempt_pending")}
+        is_said = isinstance(record.entry, AttemptRefused | OutcomeLate) and record.entry.settles_doubt
+        return bool(is_said) and record.row.attempt in accepted
 
     def is_undone(self, each: Instance, by: float) -> bool:
         """Whether the participant said so by then; NOT_FOUND says so only where nothing was certain."""

@@ -26,7 +26,7 @@ from saga_coordinator.saga.inputs import EventArrived
 from saga_coordinator.saga.outcome import Succeeded
 from saga_coordinator.saga.place import places_in
 from saga_coordinator.saga.transitions import SagaStatus
-from saga_coordinator.store.journal import Journal
+from saga_coordinator.store.journal import Journal, Move
 from simulation import database, stores
 from simulation.database import SimulatedDatabase
 from simulation.mutant import Patches, mutant
@@ -262,4 +262,13 @@ def keeps_the_row_of_a_recalled_child_as_it_was() -> Patches:
         (SagaStatus.COMPLETED, SagaStatus.COMPENSATING),
         (SagaStatus.NEEDS_ATTENTION, SagaStatus.NEEDS_ATTENTION),
     }
-    yield database, "_may_move_settled", lambda *move: move in moves
+    yield database, "_may_move_settled", lambda before, move: (before, move.status) in moves
+
+
+@mutant("P13", about=("saga",))
+def keeps_the_row_of_a_parked_saga_as_it_was() -> Patches:
+    def may_move(before: SagaStatus, move: Move) -> bool:
+        parked = SagaStatus.NEEDS_ATTENTION
+        return before is move.settled_as and not (before is parked is not move.status)
+
+    yield database, "_may_move_settled", may_move

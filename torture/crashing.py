@@ -61,6 +61,8 @@ _OF_SAGA: Final = {
     "SagaCompleted": "end",
     "SagaCompensated": "end",
     "SagaParked": "end",
+    "SagaUnparked": "turn",
+    "UndoUnparked": "turn",
 }
 
 

@@ -32,6 +32,8 @@ _STATUS_BY_ENTRY = {
     "saga_completed": ("RUNNING", "COMPLETED"),
     "saga_compensated": ("COMPENSATING", "COMPENSATED"),
     "saga_parked": ("RUNNING COMPENSATING", "NEEDS_ATTENTION"),
+    "saga_unparked": ("NEEDS_ATTENTION", "RUNNING"),
+    "undo_unparked": ("NEEDS_ATTENTION", "COMPENSATING"),
 }
 
 

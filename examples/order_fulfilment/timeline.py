@@ -51,6 +51,8 @@ WORDS: Final = {
     "saga_completed": ("COMPLETED", "", STATUS_STYLES["COMPLETED"]),
     "saga_compensated": ("COMPENSATED", "", STATUS_STYLES["COMPENSATED"]),
     "saga_parked": ("NEEDS_ATTENTION", "", "bold red"),
+    "saga_unparked": ("going on, for what held it up is gone", "", "yellow"),
+    "undo_unparked": ("going on with the undo, for what held it up is gone", "", "yellow"),
 }
 PARTICIPANTS: Final = {"reserve": "inventory", "charge": "payments", "ship": "shipping"}
 

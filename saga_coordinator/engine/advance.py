@@ -26,7 +26,7 @@ from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.entries import Entry
 from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.state import SagaState
-from saga_coordinator.saga.transitions import SETTLED
+from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 from saga_coordinator.store.journal import Append, Journal, Move, Start
 
 SLEEP_AFTER_SECONDS = 5.0
@@ -179,10 +179,15 @@ class Advance:
             invocations += [effect for effect in decision.effects if isinstance(effect, _AT_ONCE)]
             last = tuple(effect for effect in decision.effects if not isinstance(effect, _AT_ONCE))
         wake_at = self._wake_at((*invocations, *last), state, may_call, is_asking=run.inquiries > 0)
-        is_told = (state.status, state.remaining) == (before.status, before.remaining)
+        is_told = (state.status, state.remaining, state.failure) == (
+            before.status,
+            before.remaining,
+            before.failure,
+        )
         is_moved = wake_at is not None or not is_told
         if entries or is_moved:
-            move = _move(state, wake_at) if is_moved else None
+            settled_as = before.status if before.status in SETTLED else None
+            move = _move(state, wake_at, settled_as) if is_moved else None
             recorded_at = await self._journal.append(
                 Append(run.saga_id, before.sequence + 1, entries, move=move)
             )
@@ -212,6 +217,6 @@ class Advance:
         return due_at if due_at - now > SLEEP_AFTER_SECONDS else None
 
 
-def _move(state: SagaState, wake_at: float | None) -> Move:
+def _move(state: SagaState, wake_at: float | None, settled_as: SagaStatus | None = None) -> Move:
     is_owned = state.status not in SETTLED and wake_at is None
-    return Move(state.status, state.failure, state.remaining, is_owned, wake_at)
+    return Move(state.status, state.failure, state.remaining, is_owned, wake_at, settled_as)

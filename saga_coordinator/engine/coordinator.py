@@ -474,13 +474,15 @@ class Coordinator:
             return answer_of(decision)
 
     async def _append_to_settled(self, saga_id: str, happened: Asked) -> Decision:
-        """A settled saga has no owner and needs none: what is late is appended; one recalled is queued for who has room."""
+        """A settled saga has no owner and needs none: what is late is appended; one that goes on is queued for who has room."""
         state = await self.state_of(saga_id)
         registered = await self._definitions.get(state.definition, state.version)
         run = Run(saga_id, registered.definition, state)
         decision = (await self._advance.advance(run, [happened], may_call=False)).decisions[0]
         if run.state.status not in SETTLED:
             self._claiming.look_now()
+        elif run.state.status is not state.status:  # it had nothing more to do
+            self._tell_parent(run)
         return decision
 
 

@@ -50,7 +50,7 @@ from saga_coordinator.saga.inputs import (
 )
 from saga_coordinator.saga.outcome import Cause, CauseCode, Outcome, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.proceed import next_due, proceed
-from saga_coordinator.saga.state import REFUSED, SUCCEEDED, SagaState, StepState, apply
+from saga_coordinator.saga.state import REFUSED, SUCCEEDED, EffectKnown, SagaState, StepState, apply
 from saga_coordinator.saga.transitions import OPERATION_ALLOWED, SETTLED, SagaStatus, StepStatus
 
 __all__ = [
@@ -382,7 +382,7 @@ def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: 
             draft.is_applied = False
             draft.record(OutcomeLate(name, kind, attempt, SUCCEEDED, output))
         case Refused(cause) if (kind, REFUSED) not in step.told:
-            draft.is_applied = False
+            draft.is_applied = bool(settles_doubt)
             draft.record(OutcomeLate(name, kind, attempt, REFUSED, cause=cause, settles_doubt=settles_doubt))
         case _:
             draft.is_applied = False
@@ -390,9 +390,14 @@ def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: 
 
 def _is_only_doubt(step: StepState, kind: OperationKind, attempt: int) -> bool:
     """Whether nothing leaves open what the action did but that attempt, which was PENDING and is not any more."""
-    is_action = kind is step.operation is OperationKind.ACTION
-    is_waiting = step.is_in_flight or step.status is StepStatus.WAITING
-    return is_action and not is_waiting and attempt == step.accepted_attempt > 0
+    if (
+        kind is not OperationKind.ACTION
+        or step.operation is not kind
+        or step.effect is not EffectKnown.POSSIBLE
+    ):
+        return False
+    is_awaited = step.is_in_flight or step.status is StepStatus.WAITING
+    return not is_awaited and attempt == step.accepted_attempt
 
 
 _Handler = Callable[[Draft, Any], None]

@@ -354,7 +354,7 @@ def _fits(state: SagaState, before: StepState, entry: StepEntry) -> bool:
 def _late(step: StepState, entry: OutcomeLate) -> StepState:
     told = step.told | {(entry.operation, entry.outcome)}
     if entry.settles_doubt:
-        return replace(step, told=told, effect=EffectKnown.NONE, accepted_attempt=0)
+        return replace(step, told=told, effect=EffectKnown.NONE, accepted_attempt=0, cause=entry.cause)
     if entry.operation is _COMPENSATION or entry.outcome != SUCCEEDED:
         return replace(step, told=told)
     # Every attempt of one compensation carries the same input, so the output comes too late once it was attempted.

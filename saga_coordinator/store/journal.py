@@ -64,13 +64,17 @@ class Start:
 
 @immutable
 class Move:
-    """What the saga's row becomes, where these entries change it. `wake_at` is set when the saga is let go to sleep."""
+    """What the saga's row becomes, where these entries change it. `wake_at` is set when the saga is let go to sleep.
+
+    Only its owner moves a saga. A settled one has none: then `settled_as` is the status that the row has to have.
+    """
 
     status: SagaStatus
     failure: Cause | None
     remaining: tuple[str, ...]
     is_owned: bool
     wake_at: float | None = None
+    settled_as: SagaStatus | None = None
 
 
 @immutable

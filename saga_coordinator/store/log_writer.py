@@ -173,13 +173,13 @@ WITH claimed AS (
         wake_at = to_timestamp(m.wake_at),
         ended_at = CASE WHEN m.is_ended THEN now() END
     FROM jsonb_to_recordset($4::jsonb) AS m (
-        saga_id uuid, status text, failure jsonb, remaining text[], is_owned bool, wake_at float8, is_ended bool)
-    -- A settled saga has no owner: whoever appends to a parked one may shorten its list of remaining effects, and whoever
-    -- turns a completed one has recalled it, and perhaps found at once that nothing is to be undone, or nothing can be.
+        saga_id uuid, status text, failure jsonb, remaining text[], is_owned bool, wake_at float8, is_ended bool,
+        settled_as text)
+    -- A settled saga has no owner: whoever appends to it moves it from the status that it was decided in. What became of it
+    -- meanwhile is in the log, where this append would meet it.
     WHERE sagas.saga_id = m.saga_id AND CASE
         WHEN sagas.owner = $2::uuid THEN true
-        WHEN sagas.status = 'NEEDS_ATTENTION' THEN m.status = 'NEEDS_ATTENTION'
-        WHEN sagas.status = 'COMPLETED' THEN m.status IN ('COMPENSATING', 'COMPENSATED', 'NEEDS_ATTENTION')
+        ELSE sagas.status = m.settled_as
     END
 ), rung AS (
     -- Who appends to a saga that it does not own had it before. If the saga sleeps by now, whoever let it go may not have known
@@ -262,6 +262,7 @@ def _moved(move: Move) -> dict[str, Any]:
         "is_owned": move.is_owned,
         "wake_at": move.wake_at,
         "is_ended": move.status in ENDS,
+        "settled_as": move.settled_as,
     }
 
 

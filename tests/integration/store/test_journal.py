@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from psycopg import errors
 
-from saga_coordinator.saga.entries import AttemptStarted, SagaFailed, SagaParked
+from saga_coordinator.saga.entries import AttemptStarted, SagaFailed, SagaParked, UndoUnparked
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.transitions import SagaStatus
@@ -143,6 +144,23 @@ async def test_the_row_of_a_saga_that_was_taken_over_is_left_to_its_new_owner(
     await query("UPDATE saga.sagas SET owner = %s", THERE)
     await journal.append(Append(saga, 2, (), move=a_move(SagaStatus.RUNNING, 1.0)))
     assert await query("SELECT owner::text, wake_at FROM saga.sagas") == [(THERE, None)]
+
+
+async def test_a_settled_saga_is_moved_from_the_status_that_it_was_decided_in(
+    journal: Journal, query: Query
+) -> None:
+    saga, cause = saga_id(), Cause("UNAVAILABLE", "refunds are closed")
+    parked = a_move(SagaStatus.NEEDS_ATTENTION, remaining=("reserve",), failure=cause)
+    await journal.append(a_start(saga))
+    await journal.append(Append(saga, 2, (SagaFailed(cause), SagaParked(cause, ("reserve",))), move=parked))
+    goes_on = a_move(SagaStatus.COMPENSATING, wake_at=1.0, failure=cause)
+    row = "SELECT status, remaining, owner, wake_at IS NULL FROM saga.sagas"
+    for wrong in (None, SagaStatus.COMPLETED):
+        await journal.append(Append(saga, 4, (), move=replace(goes_on, settled_as=wrong)))
+        assert await query(row) == [("NEEDS_ATTENTION", ["reserve"], None, True)]
+    right = replace(goes_on, settled_as=SagaStatus.NEEDS_ATTENTION)
+    await journal.append(Append(saga, 4, (UndoUnparked(),), move=right))
+    assert await query(row) == [("COMPENSATING", [], None, False)]
 
 
 async def test_appends_that_come_together_share_a_transaction(journal: Journal, query: Query) -> None:

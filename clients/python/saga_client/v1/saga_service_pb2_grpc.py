@@ -156,7 +156,8 @@ class SagaServiceServicer(object):
 
     def ReportOutcome(self, request, context):
         """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
-        once; a report that comes too late is recorded as late and moves nothing. One may come before the answer PENDING itself.
+        once; a report that comes too late is recorded as late and moves nothing, unless it takes away why the saga is parked: then
+        the saga goes on. One may come before the answer PENDING itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

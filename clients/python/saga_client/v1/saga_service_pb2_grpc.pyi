@@ -63,7 +63,8 @@ class SagaServiceStub:
     """
     ReportOutcome: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.ReportOutcomeRequest, _saga_service_pb2.ReportOutcomeResponse]
     """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
-    once; a report that comes too late is recorded as late and moves nothing. One may come before the answer PENDING itself.
+    once; a report that comes too late is recorded as late and moves nothing, unless it takes away why the saga is parked: then
+    the saga goes on. One may come before the answer PENDING itself.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.HeartbeatRequest, _saga_service_pb2.HeartbeatResponse]
     """Says that an operation that was answered with PENDING is still being worked at, where its definition has a
@@ -121,7 +122,8 @@ class SagaServiceAsyncStub(SagaServiceStub):
     """
     ReportOutcome: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.ReportOutcomeRequest, _saga_service_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
     """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
-    once; a report that comes too late is recorded as late and moves nothing. One may come before the answer PENDING itself.
+    once; a report that comes too late is recorded as late and moves nothing, unless it takes away why the saga is parked: then
+    the saga goes on. One may come before the answer PENDING itself.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.HeartbeatRequest, _saga_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
     """Says that an operation that was answered with PENDING is still being worked at, where its definition has a
@@ -218,7 +220,8 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.ReportOutcomeResponse, _abc.Awaitable[_saga_service_pb2.ReportOutcomeResponse]]:
         """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
-        once; a report that comes too late is recorded as late and moves nothing. One may come before the answer PENDING itself.
+        once; a report that comes too late is recorded as late and moves nothing, unless it takes away why the saga is parked: then
+        the saga goes on. One may come before the answer PENDING itself.
         """
 
     @_abc_1.abstractmethod
