@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test prove check stock-clients lock simulate torture scale generate clean bench bench-full bench-guard
+.PHONY: help demo test prove check stock-clients lock simulate torture scale generate baseline clean bench bench-full bench-guard
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +44,7 @@ check: $(ready) ## Prove formatting, types, architecture, the contract's style a
 	$(bin)/mypy
 	$(bin)/lint-imports --cache-dir .cache/import-linter
 	$(bin)/buf lint
+	$(bin)/buf breaking proto --against proto/baseline.binpb
 	$(bin)/python -m tools.generate --check
 	$(bin)/python -m tools.draw_state_machine --check
 	$(bin)/python -m tools.list_settings --check
@@ -64,6 +65,9 @@ generate: $(ready) ## Write the code generated from proto/, and the drawings and
 	$(bin)/python -m tools.draw_state_machine
 	$(bin)/python -m tools.list_settings
 	$(bin)/python -m tools.simulate_examples
+
+baseline: $(ready) ## Take the contract as it is now for what may not be broken any more; at a release
+	$(bin)/buf build proto --output proto/baseline.binpb
 
 bench: $(ready) ## Measure sagas a second, latency and costs against floors and peers; minutes, on an otherwise idle machine
 	@exec $(bin)/python -m bench

@@ -73,7 +73,7 @@ class Story:
         return status_name(self.saga.status)
 
     def count(self, entry_type: str, step: str) -> int:
-        return sum(entry.type == entry_type and entry.step == step for entry in self.entries)
+        return sum(entry.entry_type == entry_type and entry.step == step for entry in self.entries)
 
 
 def has_ended(story: Story) -> bool:
@@ -124,7 +124,9 @@ def line(entry: saga_pb2.Entry, since: saga_pb2.Entry) -> Text:
     passed = entry.recorded_at.ToDatetime() - since.recorded_at.ToDatetime()
     milliseconds = round(passed.total_seconds() * 1000)
     is_action = entry.operation != saga_pb2.OPERATION_KIND_COMPENSATION
-    for_action, for_compensation, style = WORDS.get(entry.type, (entry.type, entry.type, ""))
+    for_action, for_compensation, style = WORDS.get(
+        entry.entry_type, (entry.entry_type, entry.entry_type, "")
+    )
     words = for_action if is_action else for_compensation
     said = words.format(participant=PARTICIPANTS.get(entry.step, "?"), attempt=entry.attempt)
     text = Text(f"   +{milliseconds:>6} ms  {entry.step or 'saga':<8} ")

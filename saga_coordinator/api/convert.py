@@ -168,7 +168,7 @@ def entry_message(logged: LogEntry) -> saga_pb2.Entry:
     entry = logged.entry
     return saga_pb2.Entry(
         sequence=logged.sequence,
-        type=entry.type,
+        entry_type=entry.type,
         step=entry.step or "",
         operation=_OPERATIONS.get(entry.operation or "", saga_pb2.OPERATION_KIND_UNSPECIFIED),
         attempt=entry.attempt,

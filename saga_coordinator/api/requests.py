@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 
 from saga_coordinator.api.convert import OPERATION_KINDS, SAGA_STATUSES
 from saga_coordinator.api.faults import Faults
+from saga_coordinator.api.json_names import json_form
 from saga_coordinator.api.rpc import parsed
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.participants.not_before import duration_asked
@@ -445,7 +446,7 @@ def _canonical_form(message: Message, faults: list[Fault]) -> dict[str, Any]:
     bare.CopyFrom(message)
     payloads = list(_take_payloads(bare, (), faults))
     try:
-        spec: dict[str, Any] = json_format.MessageToDict(bare, preserving_proto_field_name=True)
+        spec = json_form(bare)
     except (ValueError, json_format.Error) as error:
         raise InvalidDefinition([*faults, Fault("", f"has a value without a JSON form: {error}")]) from None
     for path, payload in payloads:

@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from saga_coordinator.api.json_names import json_form
 from saga_coordinator.cli.options import Failure
 from saga_coordinator.config import Document, FileFaulty, read_documents
 from saga_coordinator.pb.saga.v1 import definition_pb2
@@ -90,7 +91,7 @@ def refusal(
 
 def plain(message: definition_pb2.Definition) -> dict[str, Any]:
     """The canonical JSON form, with the contract's field names and without `.0` behind whole numbers."""
-    spec: dict[str, Any] = _whole(json_format.MessageToDict(message, preserving_proto_field_name=True))
+    spec: dict[str, Any] = _whole(json_form(message))
     return spec
 
 

@@ -69,7 +69,7 @@ class Customer:
         """The log, one short line an entry."""
         request = saga_service_pb2.GetSagaRequest(saga_id=saga_id, include_log=True)
         answer = await self.sagas.GetSaga(request, timeout=PATIENCE_SECONDS)
-        return [f"{entry.type} {entry.step} {entry.attempt}".rstrip(" 0") for entry in answer.log]
+        return [f"{entry.entry_type} {entry.step} {entry.attempt}".rstrip(" 0") for entry in answer.log]
 
 
 class Shop:

@@ -69,7 +69,7 @@ def test_a_definition_that_uses_declared_steps_runs_and_is_undone_by_them(
     assert declare(QUICK, REFUSING)
     assert not declare(QUICK, REFUSING)
     stored = register(client, "selling", *USING).definition
-    assert stored.steps[0].use == "shop.sell"
+    assert stored.steps[0].declared == "shop.sell"
     assert (stored.steps[0].action.participant, stored.steps[0].action.method) == ("shop", "quick")
     assert stored.steps[1].read_only
     assert run(client, "selling", "selling 1").status == saga_pb2.SAGA_STATUS_COMPENSATED

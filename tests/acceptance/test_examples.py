@@ -120,7 +120,9 @@ def status(saga: saga_pb2.Saga) -> str:
 
 def wait_for(client: Client, saga_id: str, entry_type: str, step: str) -> None:
     watch = client.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=SECONDS)
-    assert any((entry.type, entry.step) == (entry_type, step) for answer in watch for entry in answer.entries)
+    assert any(
+        (entry.entry_type, entry.step) == (entry_type, step) for answer in watch for entry in answer.entries
+    )
     watch.cancel()
 
 
@@ -207,4 +209,4 @@ def test_basket_that_fails_leaves_nothing_of_its_parts(
     log = client.sagas.GetSaga(
         GetSagaRequest(saga_id=parts[0].saga_id, include_log=True), timeout=SECONDS
     ).log
-    assert "saga_compensated" in [entry.type for entry in log]
+    assert "saga_compensated" in [entry.entry_type for entry in log]

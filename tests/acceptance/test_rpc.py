@@ -320,7 +320,7 @@ def test_a_saga_with_its_log(
 ) -> None:
     saga_id = start(definition, wait=True).saga.saga_id
     answer = client.sagas.GetSaga(GetSagaRequest(saga_id=saga_id.upper(), include_log=True), timeout=SECONDS)
-    assert [entry.type for entry in answer.log] == [
+    assert [entry.entry_type for entry in answer.log] == [
         "saga_started",
         "attempt_started",
         "attempt_succeeded",

@@ -50,7 +50,9 @@ def step(client: Client, saga_id: str, name: str) -> saga_pb2.StepState:
 def waits(client: Client, saga_id: str, name: str) -> None:
     watch = client.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=SECONDS)
     assert any(
-        (entry.type, entry.step) == ("wait_started", name) for response in watch for entry in response.entries
+        (entry.entry_type, entry.step) == ("wait_started", name)
+        for response in watch
+        for entry in response.entries
     )
     watch.cancel()
 

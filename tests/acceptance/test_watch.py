@@ -19,7 +19,7 @@ SECONDS = 20
 
 
 def entry_types(responses: list[WatchSagaResponse]) -> list[str]:
-    return [entry.type for response in responses for entry in response.entries]
+    return [entry.entry_type for response in responses for entry in response.entries]
 
 
 def started(client: Client, *methods: str) -> str:

@@ -179,7 +179,7 @@ class Step(_message.Message):
     FOR_EACH_FIELD_NUMBER: _builtins.int
     REPEAT_FIELD_NUMBER: _builtins.int
     ON_FAILURE_FIELD_NUMBER: _builtins.int
-    USE_FIELD_NUMBER: _builtins.int
+    DECLARED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Unique in the definition, blocks included: a lower-case letter, then lower-case letters, digits or `_`; at most 60 characters."""
     pivot: _builtins.bool
@@ -204,7 +204,7 @@ class Step(_message.Message):
     """Waits until an instant: an expression for an RFC 3339 text, a timestamp, or seconds since the epoch."""
     on_failure: _builtins.str
     """What the failure of a wait or a child saga means; see `Operation.on_failure`."""
-    use: _builtins.str
+    declared: _builtins.str
     """`PARTICIPANT.STEP`, as the participant has declared it by `WorkerService.RegisterSteps`: gives `action`, `compensation`,
     `read_only` and `irreversible` what this step does not say itself, such as the method, when the definition is registered. What
     is stored is the whole step, so a later declaration changes no definition.
@@ -282,11 +282,11 @@ class Step(_message.Message):
         for_each: Global___ForEach | None = ...,
         repeat: Global___Repeat | None = ...,
         on_failure: _builtins.str = ...,
-        use: _builtins.str = ...,
+        declared: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "approval", b"approval", "await_event", b"await_event", "compensation", b"compensation", "deadline", b"deadline", "delay", b"delay", "for_each", b"for_each", "repeat", b"repeat", "saga", b"saga", "switch", b"switch"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after", b"after", "approval", b"approval", "await_event", b"await_event", "compensate_on_refusal", b"compensate_on_refusal", "compensation", b"compensation", "deadline", b"deadline", "delay", b"delay", "for_each", b"for_each", "irreversible", b"irreversible", "name", b"name", "on_failure", b"on_failure", "pivot", b"pivot", "read_only", b"read_only", "recovery", b"recovery", "repeat", b"repeat", "saga", b"saga", "switch", b"switch", "until", b"until", "use", b"use", "when", b"when"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "after", b"after", "approval", b"approval", "await_event", b"await_event", "compensate_on_refusal", b"compensate_on_refusal", "compensation", b"compensation", "deadline", b"deadline", "declared", b"declared", "delay", b"delay", "for_each", b"for_each", "irreversible", b"irreversible", "name", b"name", "on_failure", b"on_failure", "pivot", b"pivot", "read_only", b"read_only", "recovery", b"recovery", "repeat", b"repeat", "saga", b"saga", "switch", b"switch", "until", b"until", "when", b"when"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -699,12 +699,14 @@ class ForEach(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ITEMS_FIELD_NUMBER: _builtins.int
-    AS_FIELD_NUMBER: _builtins.int
+    ITEM_NAME_FIELD_NUMBER: _builtins.int
     MAX_PARALLEL_FIELD_NUMBER: _builtins.int
     STEPS_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     items: _builtins.str
     """An expression for a list of at most 1,000 items. Required."""
+    item_name: _builtins.str
+    """The item's name in the block's expressions, beside `index` (from 0). Default: `item`."""
     max_parallel: _builtins.int
     """How many items are under way at once, also when they are undone. 0, the default: all. With 1 each item begins when the one
     before is over, and the items are undone last to first.
@@ -719,13 +721,14 @@ class ForEach(_message.Message):
         self,
         *,
         items: _builtins.str = ...,
+        item_name: _builtins.str = ...,
         max_parallel: _builtins.int = ...,
         steps: _abc.Iterable[Global___Step] | None = ...,
         output: _struct_pb2.Value | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as", b"as", "items", b"items", "max_parallel", b"max_parallel", "output", b"output", "steps", b"steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_name", b"item_name", "items", b"items", "max_parallel", b"max_parallel", "output", b"output", "steps", b"steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -285,7 +285,7 @@ class Entry(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQUENCE_FIELD_NUMBER: _builtins.int
-    TYPE_FIELD_NUMBER: _builtins.int
+    ENTRY_TYPE_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     OPERATION_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
@@ -294,7 +294,7 @@ class Entry(_message.Message):
     RECORDED_BY_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """1, 2, 3, ... without gaps."""
-    type: _builtins.str
+    entry_type: _builtins.str
     """`saga_started`, `attempt_started`, `attempt_succeeded`, ...: see docs/state_machine.md."""
     step: _builtins.str
     operation: Global___OperationKind.ValueType
@@ -313,7 +313,7 @@ class Entry(_message.Message):
         self,
         *,
         sequence: _builtins.int = ...,
-        type: _builtins.str = ...,
+        entry_type: _builtins.str = ...,
         step: _builtins.str = ...,
         operation: Global___OperationKind.ValueType = ...,
         attempt: _builtins.int = ...,
@@ -323,7 +323,7 @@ class Entry(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "recorded_at", b"recorded_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "body", b"body", "operation", b"operation", "recorded_at", b"recorded_at", "recorded_by", b"recorded_by", "sequence", b"sequence", "step", b"step", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "body", b"body", "entry_type", b"entry_type", "operation", b"operation", "recorded_at", b"recorded_at", "recorded_by", b"recorded_by", "sequence", b"sequence", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
