@@ -20,10 +20,11 @@ from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.place import nodes
 from saga_coordinator.saga.preview import Preview
+from saga_coordinator.saga.size import Measure, TooLarge
 from saga_coordinator.saga.state import EffectKnown, SagaState, StepState, fold
 from saga_coordinator.saga.transitions import ENDS, SagaStatus, StepStatus
 from saga_coordinator.store.definitions import RegisteredDefinition
-from saga_coordinator.store.sagas import LogEntry, SagaRecord
+from saga_coordinator.store.sagas import PAYLOADS, LogEntry, SagaRecord
 
 SAGA_STATUSES: Mapping[int, SagaStatus] = {
     saga_pb2.SagaStatus.Value(f"SAGA_STATUS_{status}"): status for status in SagaStatus
@@ -40,6 +41,8 @@ _OPERATIONS = {
 }
 
 _RESULTS = {reason: saga_service_pb2.ReportResult.Value(f"REPORT_RESULT_{reason}") for reason in NotApplied}
+
+_CAUSE_CHARACTERS_MIN = 200
 
 _BODY_NESTING_MAX = NESTING_MAX + 1
 """A body holds payloads, each as deeply nested as a payload may be."""
@@ -114,18 +117,65 @@ def settled_message(run: Run, start_key: str) -> saga_pb2.Saga | None:
 
 def add_progress(message: saga_pb2.Saga, definition: Definition, state: SagaState) -> None:
     """What only the log tells: each instance of a step, in the definition's order, the output, and whose child it is."""
-    message.steps.extend(_step_message(node.key, state.step(node.key)) for node in nodes(definition, state))
-    if message.ByteSize() > RESPONSE_BYTES_MAX:
-        message.outputs_omitted = True
-        for step in message.steps:
-            step.ClearField("output")
-            step.ClearField("shown")
-    if state.status is SagaStatus.COMPLETED and definition.block.output is not None:
+    steps = [(node.key, state.step(node.key)) for node in nodes(definition, state)]
+    has_output = state.status is SagaStatus.COMPLETED and definition.block.output is not None
+    is_shown = _fits(step.output for _, step in steps) and _fits(
+        step.wait.shown for _, step in steps if step.wait is not None
+    )
+    message.steps.extend(_step_message(key, step, is_shown=is_shown) for key, step in steps)
+    message.outputs_omitted = not is_shown
+    if has_output and _fits([state.output]):
         _show(message.output, state.output)
+    elif has_output:
+        message.outputs_omitted = True
+    leave_payloads_out(message, RESPONSE_BYTES_MAX)
+    if message.ByteSize() > RESPONSE_BYTES_MAX:
+        _cut_steps(message)
     message.output_problem = state.output_problem or ""
     if state.parent is not None:
         message.parent_saga_id = state.parent.saga_id
         message.parent_step = state.parent.step
+
+
+def _fits(payloads: Iterable[Any]) -> bool:
+    """Whether they may be in one answer, before the time is spent to write them into it."""
+    measure = Measure(RESPONSE_BYTES_MAX, RESPONSE_BYTES_MAX)
+    room = RESPONSE_BYTES_MAX
+    try:
+        for payload in payloads:
+            room -= measure.check(payload)
+            if room < 0:
+                return False
+    except TooLarge:
+        return False
+    return True
+
+
+def leave_payloads_out(saga: saga_pb2.Saga, bytes_max: int) -> None:
+    """Leaves out of a saga what an answer of so many bytes has no room for, and says so: what came of it, then its input."""
+    if saga.ByteSize() > bytes_max:
+        saga.outputs_omitted = True
+        saga.ClearField("output")
+        for step in saga.steps:
+            step.ClearField("output")
+            step.ClearField("shown")
+    if saga.ByteSize() > bytes_max and saga.HasField("input"):
+        saga.input_omitted = True
+        saga.ClearField("input")
+
+
+def _cut_steps(saga: saga_pb2.Saga) -> None:
+    """Of thousands of steps that failed: first what was said about each, then the last ones."""
+    for step in saga.steps:
+        if len(step.cause.message) > _CAUSE_CHARACTERS_MIN:
+            step.cause.message = step.cause.message[:_CAUSE_CHARACTERS_MIN] + "[cut]"
+    room = RESPONSE_BYTES_MAX - (saga.ByteSize() - sum(step.ByteSize() + 4 for step in saga.steps))
+    for count, step in enumerate(saga.steps):
+        room -= step.ByteSize() + 4
+        if room < 0:
+            saga.steps_omitted = len(saga.steps) - count
+            del saga.steps[count:]
+            return
 
 
 def folded(saga_id: str, log: Iterable[LogEntry]) -> SagaState:
@@ -133,7 +183,7 @@ def folded(saga_id: str, log: Iterable[LogEntry]) -> SagaState:
     return fold(saga_id, (decode(logged.entry) for logged in log))
 
 
-def _step_message(name: str, state: StepState) -> saga_pb2.StepState:
+def _step_message(name: str, state: StepState, *, is_shown: bool) -> saga_pb2.StepState:
     message = saga_pb2.StepState(
         name=name,
         status=_STEP_STATUSES[state.status],
@@ -142,7 +192,7 @@ def _step_message(name: str, state: StepState) -> saga_pb2.StepState:
         cause=cause_message(state.cause) if state.cause else None,
         retry_at=instant_of_epoch(state.retry_at) if state.retry_at is not None else None,
     )
-    if state.is_output_known:
+    if state.is_output_known and is_shown:
         _show(message.output, state.output)
     if state.pending_until is not None:
         message.waiting_until.CopyFrom(instant_of_epoch(state.pending_until))
@@ -151,7 +201,7 @@ def _step_message(name: str, state: StepState) -> saga_pb2.StepState:
     if state.wait is not None:
         message.awaited_event = state.wait.event or ""
         message.awaited_correlation = state.wait.correlation or ""
-        if state.wait.shown is not None:
+        if state.wait.shown is not None and is_shown:
             _show(message.shown, state.wait.shown)
     return message
 
@@ -175,7 +225,17 @@ def entry_message(logged: LogEntry) -> saga_pb2.Entry:
         body=to_value(entry.body, depth_max=_BODY_NESTING_MAX).struct_value,
         recorded_at=instant(logged.recorded_at),
         recorded_by=logged.recorded_by,
+        payload_omitted=logged.is_payload_omitted,
     )
+
+
+def without_payload(entry: saga_pb2.Entry) -> saga_pb2.Entry:
+    """The entry without what callers, participants and definitions said, which alone is more than an answer may be."""
+    for name in PAYLOADS:
+        if name in entry.body.fields:
+            del entry.body.fields[name]
+    entry.payload_omitted = True
+    return entry
 
 
 def cause_message(cause: Cause) -> saga_pb2.Cause:
@@ -196,11 +256,14 @@ def registered_message(registered: RegisteredDefinition) -> definition_service_p
 
 
 def preview_message(preview: Preview) -> saga_service_pb2.PreviewCompensationResponse:
+    """The inputs of the calls are left out where they are more than an answer may be."""
+    is_shown = _fits(call.input for stage in preview.stages for call in stage)
     message = saga_service_pb2.PreviewCompensationResponse(
         remaining_effects=preview.remaining,
         refusal=preview.refusal or "",
         status=_SAGA_STATUSES[preview.status],
         in_flight=preview.in_flight,
+        inputs_omitted=not is_shown,
     )
     for stage in preview.stages:
         planned = message.stages.add()
@@ -211,7 +274,8 @@ def preview_message(preview: Preview) -> saga_service_pb2.PreviewCompensationRes
                 method=call.method,
                 idempotency_key=call.idempotency_key,
             )
-            _show(added.input, call.input)
+            if is_shown:
+                _show(added.input, call.input)
     for each in preview.uncomputable:
         message.uncomputable.add(step=each.step, problem=each.problem)
     return message

@@ -10,22 +10,19 @@ from google.protobuf.message import Message
 
 from saga_coordinator.api import requests
 from saga_coordinator.api.convert import (
-    add_progress,
-    entry_message,
-    folded,
     instant_of_epoch,
     listed_message,
     preview_message,
     report_result,
-    saga_message,
     settled_message,
     started_message,
 )
-from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, fill_page, position_of
+from saga_coordinator.api.pages import fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.status import Resource
+from saga_coordinator.api.views import Views
 from saga_coordinator.engine import coordinator as engine
-from saga_coordinator.participants.conversion import convert_request
+from saga_coordinator.participants.conversion import convert, convert_request, size_of
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.errors import Unavailable
@@ -33,7 +30,7 @@ from saga_coordinator.saga.transitions import SETTLED
 from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.pages import Page
-from saga_coordinator.store.sagas import LogEntry, SagaRecord, Sagas
+from saga_coordinator.store.sagas import SagaRecord, Sagas
 
 _P = ParamSpec("_P")
 _M = TypeVar("_M", bound=Message)
@@ -46,12 +43,6 @@ WAIT_SECONDS_DEFAULT = 60.0
 
 WATCH_POLL_SECONDS = 0.5
 """How often a watched saga that another coordinator drives is looked at."""
-
-LOG_ENTRIES_AT_ONCE = 100
-"""Entries in one answer to a watcher: at most as many payloads."""
-
-LOG_ENTRIES_MAX = 1000
-"""Entries in one answer, and in one read."""
 
 
 class SagaService:
@@ -68,8 +59,8 @@ class SagaService:
         forward_headers: frozenset[str] = frozenset(),
     ) -> None:
         self._coordinator = coordinator
-        self._definitions = definitions
         self._sagas = sagas
+        self._views = Views(definitions, sagas)
         self._lists = lists
         self._payload_bytes_max = payload_bytes_max
         self._forward_headers = forward_headers
@@ -114,13 +105,10 @@ class SagaService:
         saga_id, created = await self._coordinator.start_saga(asked)
         if request.wait:
             settled = await self._wait(saga_id, _patience_seconds(context.time_remaining()))
-            if (
-                created
-                and settled
-                and settled.run
-                and (saga := settled_message(settled.run, asked.start_key))
-            ):
-                return pb.StartSagaResponse(saga=saga, created=True)
+            if created and settled and (run := settled.run):
+                size = size_of([run.state.input, *(step.output for step in run.state.steps.values())])
+                if (saga := await convert(size, settled_message, run, asked.start_key)) is not None:
+                    return pb.StartSagaResponse(saga=saga, created=True)
         # What it takes to go on with is known; the whole saga would cost two reads, which most callers have no use for.
         elif created and (version := asked.version or self._coordinator.version_of(saga_id)):
             saga = started_message(saga_id, asked.definition, version, asked.start_key)
@@ -130,17 +118,9 @@ class SagaService:
     async def GetSaga(self, request: pb.GetSagaRequest, context: Context) -> pb.GetSagaResponse:  # noqa: N802
         saga_id, start_key = requests.which_saga(request)
         record = await (self._sagas.get(saga_id) if saga_id else self._sagas.by_start_key(start_key))
-        log = await self._log(record)
-        response = pb.GetSagaResponse(saga=await self._with_steps(record, log))
         if request.include_log:
-            room = RESPONSE_BYTES_MAX - response.saga.ByteSize()
-            for logged in log[request.log_after_sequence :][:LOG_ENTRIES_MAX]:
-                message = entry_message(logged)
-                room -= message.ByteSize()
-                if room < 0 and response.log:
-                    break
-                response.log.append(message)
-        return response
+            return await self._views.saga_and_log(record, request.log_after_sequence)
+        return pb.GetSagaResponse(saga=await self._views.saga(record))
 
     async def ListSagas(self, request: pb.ListSagasRequest, context: Context) -> pb.ListSagasResponse:  # noqa: N802
         wanted, page_size = requests.saga_filter(request)
@@ -162,8 +142,7 @@ class SagaService:
         if record.status not in SETTLED:
             await self._wait(saga_id, patience if seconds is None else min(seconds, patience))
             record = await self._sagas.get(saga_id)
-        saga = await self._with_steps(record, await self._log(record))
-        return pb.WaitSagaResponse(saga=saga, settled=record.status in SETTLED)
+        return pb.WaitSagaResponse(saga=await self._views.saga(record), settled=record.status in SETTLED)
 
     async def WatchSaga(  # noqa: N802
         self, request: pb.WatchSagaRequest, context: Context
@@ -173,13 +152,9 @@ class SagaService:
         while True:
             record = await self._sagas.get(saga_id)
             while is_first or sequence < record.sequence:
-                response = pb.WatchSagaResponse(saga=saga_message(record))
-                limit = min(LOG_ENTRIES_AT_ONCE, record.sequence - sequence)
-                for logged in (
-                    await self._sagas.log(saga_id, after=sequence, limit=limit) if limit > 0 else ()
-                ):
-                    response.entries.append(entry_message(logged))
-                    sequence = logged.sequence
+                response = await self._views.news(record, sequence)
+                if response.entries:
+                    sequence = response.entries[-1].sequence
                 yield response
                 is_first = False
             if record.status in SETTLED:
@@ -240,7 +215,9 @@ class SagaService:
         self, request: pb.PreviewCompensationRequest, context: Context
     ) -> pb.PreviewCompensationResponse:
         saga_id = requests.preview_compensation(request)
-        return preview_message(await self._coordinator.preview_compensation(saga_id))
+        preview = await self._coordinator.preview_compensation(saga_id)
+        size = size_of([call.input for stage in preview.stages for call in stage])
+        return await convert(size, preview_message, preview)
 
     async def _wait(self, saga_id: str, seconds: float) -> engine.Settled | None:
         """Returns when the saga is settled, the time is over, or the server stops."""
@@ -265,21 +242,7 @@ class SagaService:
 
     async def _saga(self, saga_id: str) -> saga_pb2.Saga:
         record = await self._sagas.get(saga_id)
-        return await self._with_steps(record, await self._log(record))
-
-    async def _with_steps(self, record: SagaRecord, log: list[LogEntry]) -> saga_pb2.Saga:
-        registered = await self._definitions.get(record.definition, record.version)
-        saga = saga_message(record)
-        add_progress(saga, registered.definition, folded(record.saga_id, log))
-        return saga
-
-    async def _log(self, record: SagaRecord) -> list[LogEntry]:
-        """The log as far as the record knows it, so that an answer shows the saga at one moment."""
-        log: list[LogEntry] = []
-        while len(log) < record.sequence:
-            limit = min(LOG_ENTRIES_MAX, record.sequence - len(log))
-            log += await self._sagas.log(record.saga_id, after=len(log), limit=limit)
-        return log
+        return await self._views.saga(record)
 
 
 def _patience_seconds(until_deadline: float | None) -> float:

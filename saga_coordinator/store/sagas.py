@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, func, select
+import orjson
+from sqlalchemy import Row, Select, Text, bindparam, case, cast, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from saga_coordinator.saga.entries import StoredEntry
 from saga_coordinator.saga.errors import NotFound
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.database import Database
+from saga_coordinator.store.pages import shown
 from saga_coordinator.store.tables import NAMESPACE, log, sagas, start_keys
 
 
@@ -36,7 +39,9 @@ class SagaRecord:
     sequence: int
     owner: str | None
     is_input_omitted: bool = False
-    """In a list, of a saga whose input alone is larger than a page."""
+    """Of a saga whose input alone is larger than a page."""
+    input_bytes: int = field(default=0, compare=False)
+    """Of the input as JSON, where one saga was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,38 @@ class LogEntry:
     entry: StoredEntry
     recorded_at: datetime
     recorded_by: str
+    is_payload_omitted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ShownEntry:
+    """An entry for an answer, its body still JSON: parsing many of them takes time, which whoever shows them has.
+
+    A large one comes without its payload; then `payload_bytes` is what the whole body has, and `items` how many items its block
+    began with, if any.
+    """
+
+    sequence: int
+    type: str
+    step: str | None
+    operation: str | None
+    attempt: int
+    body: str
+    payload_bytes: int
+    items: int | None
+    recorded_at: datetime
+    recorded_by: str
+
+    def logged(self) -> LogEntry:
+        """The entry itself. Items that were left out are as many nulls."""
+        body = orjson.loads(self.body)
+        if self.items is not None:
+            body["items"] = [None] * self.items
+        stored = StoredEntry(self.type, self.step, self.operation, self.attempt, body)
+        return LogEntry(self.sequence, stored, self.recorded_at, self.recorded_by, self.payload_bytes > 0)
+
+    def with_body(self, body: str) -> ShownEntry:
+        return replace(self, body=body, payload_bytes=0, items=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +103,15 @@ LENGTH = (
 )
 
 # Built once: building a statement costs as much as executing it.
-_GET = select(sagas, LENGTH).where(sagas.c.saga_id == bindparam("saga_id"))
-_BY_START_KEY = (
-    select(sagas, LENGTH)
-    .join(start_keys, start_keys.c.saga_id == sagas.c.saga_id)
-    .where(start_keys.c.namespace == NAMESPACE, start_keys.c.start_key == bindparam("start_key"))
+_SAGA: Select[Any] = select(
+    *(column for column in sagas.c if column.name != "input"),
+    shown(sagas.c.input).label("input"),
+    func.octet_length(cast(sagas.c.input, Text)).label("input_bytes"),
+    LENGTH,
+)
+_GET = _SAGA.where(sagas.c.saga_id == bindparam("saga_id"))
+_BY_START_KEY = _SAGA.join(start_keys, start_keys.c.saga_id == sagas.c.saga_id).where(
+    start_keys.c.namespace == NAMESPACE, start_keys.c.start_key == bindparam("start_key")
 )
 _LOG = (
     select(log)
@@ -80,6 +121,37 @@ _LOG = (
 )
 _STARTED_BY = select(start_keys.c.saga_id, start_keys.c.request_digest).where(
     start_keys.c.namespace == NAMESPACE, start_keys.c.start_key == bindparam("start_key")
+)
+LARGE_BYTES = 16 * 1024
+"""Bodies that are larger as JSON are read only where they are shown."""
+
+PAYLOADS = ("input", "output", "items", "previous", "shown", "payload")
+"""Fields of bodies that hold what callers, participants and definitions said."""
+
+_BODY = cast(log.c.body, Text)
+_IS_LARGE = func.octet_length(_BODY) > LARGE_BYTES
+_BARE = cast(log.c.body.op("-")(cast(list(PAYLOADS), ARRAY(Text))), Text)
+_SHOWN_LOG: Select[Any] = (
+    select(
+        log.c.sequence,
+        log.c.type,
+        log.c.step,
+        log.c.operation,
+        log.c.attempt,
+        case((_IS_LARGE, _BARE), else_=_BODY),
+        case((_IS_LARGE, func.octet_length(_BODY)), else_=0),
+        case((_IS_LARGE, func.jsonb_array_length(log.c.body["items"]))),
+        log.c.recorded_at,
+        log.c.recorded_by,
+    )
+    .where(log.c.saga_id == bindparam("saga_id"), log.c.sequence > bindparam("after"))
+    .order_by(log.c.sequence)
+    .limit(bindparam("limit"))
+)
+"""The columns of `ShownEntry`."""
+
+_BODIES = select(log.c.sequence, _BODY).where(
+    log.c.saga_id == bindparam("saga_id"), log.c.sequence.in_(bindparam("sequences", expanding=True))
 )
 _STATUS = select(sagas.c.status).where(sagas.c.saga_id == bindparam("saga_id"))
 
@@ -96,7 +168,7 @@ class Sagas:
             row = (await connection.execute(_GET, {"saga_id": saga_id})).one_or_none()
         if row is None:
             raise NotFound(f"there is no saga {saga_id}")
-        return record_of(row, row.input)
+        return _record(row)
 
     async def by_start_key(self, start_key: str) -> SagaRecord:
         """Raises NotFound."""
@@ -104,7 +176,7 @@ class Sagas:
             row = (await connection.execute(_BY_START_KEY, {"start_key": start_key})).one_or_none()
         if row is None:
             raise NotFound(f"there is no saga with start key {start_key!r}")
-        return record_of(row, row.input)
+        return _record(row)
 
     async def log(self, saga_id: str, after: int = 0, limit: int = 1000) -> list[LogEntry]:
         """The entries behind sequence `after`, in order."""
@@ -112,6 +184,31 @@ class Sagas:
         async with self._database.connection() as connection:
             rows = (await connection.execute(_LOG, wanted)).all()
         return [LogEntry(row.sequence, _stored(row), row.recorded_at, row.recorded_by) for row in rows]
+
+    async def shown_log(self, saga_id: str, after: int, limit: int) -> list[ShownEntry]:
+        """The entries behind sequence `after`, in order; those of more than `LARGE_BYTES` without their payloads."""
+        wanted = {"saga_id": saga_id, "after": after, "limit": limit}
+        async with self._database.connection() as connection:
+            return [ShownEntry(*row) for row in await connection.execute(_SHOWN_LOG, wanted)]
+
+    async def with_payloads(
+        self, saga_id: str, entries: Sequence[ShownEntry], bytes_max: int
+    ) -> list[ShownEntry]:
+        """The same entries, the large ones that come first with their payloads: no more than `bytes_max` bytes of them."""
+        wanted: list[int] = []
+        for entry in entries:
+            if entry.payload_bytes and entry.payload_bytes <= bytes_max:
+                bytes_max -= entry.payload_bytes
+                wanted.append(entry.sequence)
+        if not wanted:
+            return list(entries)
+        async with self._database.connection() as connection:
+            rows = (await connection.execute(_BODIES, {"saga_id": saga_id, "sequences": wanted})).all()
+        bodies = {row[0]: row[1] for row in rows}
+        return [
+            entry.with_body(bodies[entry.sequence]) if entry.sequence in bodies else entry
+            for entry in entries
+        ]
 
     async def entries(self, saga_ids: Sequence[str]) -> dict[str, list[StoredEntry]]:
         """The whole logs of some sagas, to decode and fold; one that cannot be decoded is nobody else's trouble."""
@@ -139,6 +236,13 @@ class Sagas:
 
 def _stored(row: Row[Any]) -> StoredEntry:
     return StoredEntry(row.type, row.step, row.operation, row.attempt, row.body)
+
+
+def _record(row: Row[Any]) -> SagaRecord:
+    """A saga asked for by itself."""
+    is_omitted = row.input is None and row.input_bytes is not None
+    given = None if row.input is None else orjson.loads(row.input)
+    return replace(record_of(row, given, is_input_omitted=is_omitted), input_bytes=row.input_bytes or 0)
 
 
 def record_of(row: Row[Any], given: Any, *, is_input_omitted: bool = False) -> SagaRecord:

@@ -833,10 +833,13 @@ class PreviewCompensationResponse(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
     UNCOMPUTABLE_FIELD_NUMBER: _builtins.int
+    INPUTS_OMITTED_FIELD_NUMBER: _builtins.int
     refusal: _builtins.str
     """Why there is no way back any more; empty when there is. Then `remaining_effects` are the present ones."""
     status: _saga_pb2.SagaStatus.ValueType
     """Where the saga would end up: COMPENSATED or NEEDS_ATTENTION."""
+    inputs_omitted: _builtins.bool
+    """True when the calls are shown without their inputs, which are more than an answer may be."""
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedStage]:
         """One after the other; the calls of one stage are made at once."""
@@ -862,10 +865,11 @@ class PreviewCompensationResponse(_message.Message):
         status: _saga_pb2.SagaStatus.ValueType = ...,
         in_flight: _abc.Iterable[_builtins.str] | None = ...,
         uncomputable: _abc.Iterable[Global___Uncomputable] | None = ...,
+        inputs_omitted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "refusal", b"refusal", "remaining_effects", b"remaining_effects", "stages", b"stages", "status", b"status", "uncomputable", b"uncomputable"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["in_flight", b"in_flight", "inputs_omitted", b"inputs_omitted", "refusal", b"refusal", "remaining_effects", b"remaining_effects", "stages", b"stages", "status", b"status", "uncomputable", b"uncomputable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -292,6 +292,7 @@ class Entry(_message.Message):
     BODY_FIELD_NUMBER: _builtins.int
     RECORDED_AT_FIELD_NUMBER: _builtins.int
     RECORDED_BY_FIELD_NUMBER: _builtins.int
+    PAYLOAD_OMITTED_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """1, 2, 3, ... without gaps."""
     entry_type: _builtins.str
@@ -301,6 +302,8 @@ class Entry(_message.Message):
     attempt: _builtins.int
     recorded_by: _builtins.str
     """Identity of the coordinator that wrote it."""
+    payload_omitted: _builtins.bool
+    """True when its payload (an input, an output, items, what an event said) is left out of `body`: it is larger than an answer may be."""
     @_builtins.property
     def body(self) -> _struct_pb2.Struct:
         """What else the entry says, by type."""
@@ -320,10 +323,11 @@ class Entry(_message.Message):
         body: _struct_pb2.Struct | None = ...,
         recorded_at: _timestamp_pb2.Timestamp | None = ...,
         recorded_by: _builtins.str = ...,
+        payload_omitted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "recorded_at", b"recorded_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "body", b"body", "entry_type", b"entry_type", "operation", b"operation", "recorded_at", b"recorded_at", "recorded_by", b"recorded_by", "sequence", b"sequence", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "body", b"body", "entry_type", b"entry_type", "operation", b"operation", "payload_omitted", b"payload_omitted", "recorded_at", b"recorded_at", "recorded_by", b"recorded_by", "sequence", b"sequence", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -374,6 +378,7 @@ class Saga(_message.Message):
     PARENT_STEP_FIELD_NUMBER: _builtins.int
     OUTPUTS_OMITTED_FIELD_NUMBER: _builtins.int
     INPUT_OMITTED_FIELD_NUMBER: _builtins.int
+    STEPS_OMITTED_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     """A UUIDv7: identities sort by time of start."""
     definition: _builtins.str
@@ -392,9 +397,15 @@ class Saga(_message.Message):
     """The saga and the step that run this one, for a child."""
     parent_step: _builtins.str
     outputs_omitted: _builtins.bool
-    """True when there are so many outputs of steps that they are left out here: an answer has at most 3 MiB. The log has them."""
+    """True when the outputs of steps, what approvals show, and the output of the saga are left out here, as far as they are large: an
+    answer has at most 3 MiB. The log has them.
+    """
     input_omitted: _builtins.bool
-    """True in a list when the input alone is larger than a page, and so left out. GetSaga has it."""
+    """True when the input is left out, because it has no room beside the rest of an answer. GetSaga has it, unless it alone is larger
+    than an answer, which only a server that is set so takes.
+    """
+    steps_omitted: _builtins.int
+    """How many steps are left out behind the last one here."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value: ...
     @_builtins.property
@@ -445,10 +456,11 @@ class Saga(_message.Message):
         parent_step: _builtins.str = ...,
         outputs_omitted: _builtins.bool = ...,
         input_omitted: _builtins.bool = ...,
+        steps_omitted: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_at", b"deadline_at", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "output", b"output", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_at", b"deadline_at", "definition", b"definition", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "input_omitted", b"input_omitted", "labels", b"labels", "output", b"output", "output_problem", b"output_problem", "outputs_omitted", b"outputs_omitted", "owner", b"owner", "parent_saga_id", b"parent_saga_id", "parent_step", b"parent_step", "remaining_effects", b"remaining_effects", "saga_id", b"saga_id", "sequence", b"sequence", "start_key", b"start_key", "started_at", b"started_at", "status", b"status", "steps", b"steps", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_at", b"deadline_at", "definition", b"definition", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "input_omitted", b"input_omitted", "labels", b"labels", "output", b"output", "output_problem", b"output_problem", "outputs_omitted", b"outputs_omitted", "owner", b"owner", "parent_saga_id", b"parent_saga_id", "parent_step", b"parent_step", "remaining_effects", b"remaining_effects", "saga_id", b"saga_id", "sequence", b"sequence", "start_key", b"start_key", "started_at", b"started_at", "status", b"status", "steps", b"steps", "steps_omitted", b"steps_omitted", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

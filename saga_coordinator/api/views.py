@@ -1,0 +1,128 @@
+"""One saga as answers show it: read, folded and written down in pieces, none of which holds anything else up.
+
+An answer about one saga never exceeds what gRPC clients take by default, whatever the saga holds, also when it was written before
+payloads had the limits of today. What does not fit is left out, and a field says so: first the outputs of steps, then the input,
+then the payload of a single entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from saga_coordinator.api.convert import (
+    add_progress,
+    entry_message,
+    folded,
+    leave_payloads_out,
+    saga_message,
+    without_payload,
+)
+from saga_coordinator.api.pages import RESPONSE_BYTES_MAX
+from saga_coordinator.participants.conversion import convert
+from saga_coordinator.pb.saga.v1 import saga_pb2
+from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
+from saga_coordinator.saga.definition import Definition
+from saga_coordinator.store.definitions import Definitions
+from saga_coordinator.store.sagas import SagaRecord, Sagas, ShownEntry
+
+LOG_ENTRIES_AT_ONCE = 100
+"""Entries in one answer to a watcher."""
+
+LOG_ENTRIES_MAX = 1000
+"""Entries in one answer, and in one read."""
+
+
+class Views:
+    """Reads sagas for answers. Every method raises Unavailable when the database is away."""
+
+    def __init__(self, definitions: Definitions, sagas: Sagas) -> None:
+        self._definitions = definitions
+        self._sagas = sagas
+
+    async def saga(self, record: SagaRecord) -> saga_pb2.Saga:
+        """The saga with its steps, as it was when its log had as many entries as the record says."""
+        registered = await self._definitions.get(record.definition, record.version)
+        log = await self._log(record)
+        return await convert(_size(log), _saga, record, registered.definition, log)
+
+    async def saga_and_log(self, record: SagaRecord, after: int) -> pb.GetSagaResponse:
+        """The same, and as much of its log behind the sequence `after` as fits; one entry at least."""
+        response = pb.GetSagaResponse(saga=await self.saga(record))
+        log = await self._shown_of(record, after, LOG_ENTRIES_MAX)
+        response.log.extend(await convert(_size(log), _entries, response.saga, log))
+        return response
+
+    async def news(self, record: SagaRecord, after: int) -> pb.WatchSagaResponse:
+        """The saga without its steps, and what is behind the sequence `after`, as far as it fits; one entry at least."""
+        log = await self._shown_of(record, after, LOG_ENTRIES_AT_ONCE)
+        return await convert(record.input_bytes + _size(log), _news, record, log)
+
+    async def _shown_of(self, record: SagaRecord, after: int, limit: int) -> list[ShownEntry]:
+        """Entries to be shown: as many as could be in one answer, and as far as the record knows them."""
+        limit = min(limit, record.sequence - after)
+        if limit <= 0:
+            return []
+        found = await self._sagas.shown_log(record.saga_id, after, limit)
+        log: list[ShownEntry] = []
+        size = 0
+        for shown in found:
+            size += shown.payload_bytes or len(shown.body)
+            if log and size > RESPONSE_BYTES_MAX:
+                break
+            log.append(shown)
+        return await self._sagas.with_payloads(record.saga_id, log, RESPONSE_BYTES_MAX)
+
+    async def _log(self, record: SagaRecord) -> list[ShownEntry]:
+        """The whole log, as far as the record knows it; of its payloads no more than an answer shows."""
+        log: list[ShownEntry] = []
+        while len(log) < record.sequence:
+            limit = min(LOG_ENTRIES_MAX, record.sequence - len(log))
+            read = await self._sagas.shown_log(record.saga_id, len(log), limit)
+            if not read:  # what a record counts is there; should it not be, this must not go on for ever
+                break
+            log += read
+        large = sum(shown.payload_bytes for shown in log)
+        # The entry that starts a saga repeats its input, which the record has.
+        if large - log[0].payload_bytes > RESPONSE_BYTES_MAX:
+            return log
+        return log[:1] + await self._sagas.with_payloads(record.saga_id, log[1:], RESPONSE_BYTES_MAX)
+
+
+def _size(log: Sequence[ShownEntry]) -> int:
+    return sum(len(shown.body) for shown in log)
+
+
+def _saga(record: SagaRecord, definition: Definition, log: Sequence[ShownEntry]) -> saga_pb2.Saga:
+    message = saga_message(record)
+    add_progress(message, definition, folded(record.saga_id, (shown.logged() for shown in log)))
+    if any(shown.payload_bytes for shown in log[1:]):
+        message.outputs_omitted = True
+    return message
+
+
+def _entries(saga: saga_pb2.Saga, log: Sequence[ShownEntry]) -> list[saga_pb2.Entry]:
+    """As many as fit into an answer beside the saga. For the first one the saga's own payloads make way."""
+    entries: list[saga_pb2.Entry] = []
+    room = RESPONSE_BYTES_MAX - saga.ByteSize()
+    for shown in log:
+        entry = entry_message(shown.logged())
+        size = entry.ByteSize()
+        if not entries and size > room:
+            if size < RESPONSE_BYTES_MAX:
+                leave_payloads_out(saga, RESPONSE_BYTES_MAX - size)
+                room = RESPONSE_BYTES_MAX - saga.ByteSize()
+            if size > room:
+                entry = without_payload(entry)
+                size = entry.ByteSize()
+        room -= size
+        if room < 0 and entries:
+            break
+        entries.append(entry)
+    return entries
+
+
+def _news(record: SagaRecord, log: Sequence[ShownEntry]) -> pb.WatchSagaResponse:
+    response = pb.WatchSagaResponse(saga=saga_message(record))
+    leave_payloads_out(response.saga, RESPONSE_BYTES_MAX)
+    response.entries.extend(_entries(response.saga, log))
+    return response
