@@ -350,5 +350,6 @@ def _limits(settings: Settings) -> Limits:
         block_nesting=settings.block_nesting_max,
         expression_characters=settings.expression_characters_max,
         items=settings.items_max,
+        payload_bytes=settings.payload_bytes_max,
         log_entries=settings.log_entries_max,
     )

@@ -36,6 +36,7 @@ from saga_coordinator.saga.outcome import (
     reclassified,
 )
 from saga_coordinator.saga.place import Node, Place, nodes, scope
+from saga_coordinator.saga.size import Measure, TooLarge
 from saga_coordinator.saga.state import UNTOUCHED, EffectKnown, SagaState, StepState, apply
 from saga_coordinator.saga.transitions import OPERATION_ALLOWED
 
@@ -53,6 +54,7 @@ class Draft:
     """The state moves with each entry recorded, so what is decided next builds on what was decided before."""
 
     __slots__ = (
+        "_measure",
         "because",
         "definition",
         "entries",
@@ -75,6 +77,7 @@ class Draft:
         self.now = now
         self.jitter = jitter
         self.may_call = may_call
+        self._measure = Measure(definition.limits.payload_bytes)
         self.entries: list[Entry] = []
         self.invocations: list[Invoke] = []
         self.lookups: list[LookForEvent] = []
@@ -95,6 +98,18 @@ class Draft:
     def scope(self, place: Place) -> dict[str, Any]:
         """What an expression at that place can refer to now."""
         return scope(self.definition, self.state, place)
+
+    def computed(self, payload: Any, what: str) -> Any:
+        """What an expression or a template has come to, if that is no larger than payloads may be; `what` names it.
+
+        Raises:
+            ExpressionError: it is larger.
+        """
+        try:
+            self._measure.check(payload)
+        except TooLarge as error:
+            raise ExpressionError(f"{what} {error}") from None
+        return payload
 
     def attempt(self, node: Node, kind: OperationKind) -> None:
         """Records the intent to call and prepares the call; or that the input cannot be computed."""
@@ -142,7 +157,8 @@ class Draft:
         if status.input is None:
             return replace(call, method=status.method)
         variables = self._variables(node, state.operation)
-        return replace(call, method=status.method, input=status.input.render(variables))
+        question = self.computed(status.input.render(variables), "the input")
+        return replace(call, method=status.method, input=question)
 
     def _next_poll(self, operation: Operation, polls: int) -> float | None:
         if operation.poll_seconds is None:
@@ -202,7 +218,7 @@ class Draft:
         saga, state = self.state, self.state.step(node.key)
         if template is None:
             return saga.input if kind is _ACTION else state.output
-        return template.render(self._variables(node, kind))
+        return self.computed(template.render(self._variables(node, kind)), "the input")
 
     def _variables(self, node: Node, kind: OperationKind) -> dict[str, Any]:
         """What the input of that operation can refer to."""

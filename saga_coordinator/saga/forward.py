@@ -126,7 +126,8 @@ def _complete(draft: Draft) -> None:
         draft.record(SagaCompleted())
         return
     try:
-        draft.record(SagaCompleted(template.render(draft.scope(outermost(draft.definition)))))
+        output = template.render(draft.scope(outermost(draft.definition)))
+        draft.record(SagaCompleted(draft.computed(output, "the output of the saga")))
     except ExpressionError as error:
         draft.record(SagaCompleted(output_problem=clip(str(error))))
 
@@ -217,9 +218,10 @@ def _wait(draft: Draft, node: Node) -> bool:
             draft.record(WaitStarted(node.key, due_at))
         case AwaitEvent(event, correlation, timeout_seconds):
             text = as_text(correlation.render(variables)) if correlation else ""
+            draft.computed(text, "the correlation")
             draft.record(WaitStarted(node.key, _after(draft, timeout_seconds), event, text or None))
         case Approval(shows=shows, timeout_seconds=timeout_seconds):
-            shown = shows.render(variables) if shows else None
+            shown = draft.computed(shows.render(variables), "what is shown for approval") if shows else None
             draft.record(WaitStarted(node.key, _after(draft, timeout_seconds), shown=shown))
         case _:
             raise AssertionError(f"step {node.key} does not wait")
@@ -285,6 +287,7 @@ def _open(draft: Draft, node: Node) -> bool:
             if len(found) > (limit := draft.definition.limits.items):
                 message = f"${{{items.source}}} has {len(found)} items; at most {limit} are allowed"
                 return _fail_step(draft, node, CauseCode.LIMIT_EXCEEDED, message)
+            draft.computed(found, "the list of items")
             draft.record(BlockOpened(node.key, items=tuple(found)))
         case _:
             draft.record(BlockOpened(node.key))
@@ -319,7 +322,8 @@ def _is_begun(draft: Draft, place: Place) -> bool:
 def _close(draft: Draft, node: Node, places: list[Place]) -> None:
     match node.step.action:
         case ForEach():
-            draft.record(BlockClosed(node.key, [_output(draft, place) for place in places]))
+            outputs = [_output(draft, place) for place in places]
+            draft.record(BlockClosed(node.key, draft.computed(outputs, "the list of the items' outputs")))
         case Repeat(until, max_passes=limit):
             output = _output(draft, places[-1])
             if evaluate_condition(until, draft.scope(places[-1])):
@@ -337,4 +341,4 @@ def _output(draft: Draft, place: Place) -> Any:
     template: Template | None = place.block.output
     if template is None:
         return draft.scope(place)["steps"][place.block.steps[-1].name]["output"]
-    return template.render(draft.scope(place))
+    return draft.computed(template.render(draft.scope(place)), "the output of the block")

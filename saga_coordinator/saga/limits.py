@@ -23,6 +23,7 @@ class Limits:
         block_nesting: how deep blocks may lie in blocks.
         expression_characters: length of one expression; at most `EXPRESSION_CHARACTERS_MAX`.
         items: of one `for_each`.
+        payload_bytes: of one value that an expression or a template comes to, as the message that carries it: see `size.py`.
         log_entries: of one saga; beyond it no step starts any more, and what it takes to undo the saga is written all the same.
     """
 
@@ -30,6 +31,7 @@ class Limits:
     block_nesting: int = 8
     expression_characters: int = EXPRESSION_CHARACTERS_MAX
     items: int = 1000
+    payload_bytes: int = 1024 * 1024
     log_entries: int = 20_000
 
     @property

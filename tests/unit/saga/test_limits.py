@@ -13,6 +13,7 @@ from saga_coordinator.saga.errors import InvalidDefinition
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.outcome import Succeeded
 from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.state import SagaState
 from saga_coordinator.saga.transitions import SagaStatus
 
 ACTION = {"participant": "p"}
@@ -67,3 +68,92 @@ def test_a_limit_of_sagas_is_the_steps_failure_and_undoes_it(limits: Limits, wha
     assert decision.state.failure is not None
     assert decision.state.failure.code == "LIMIT_EXCEEDED"
     assert what in decision.state.failure.message
+
+
+TEXT = "x" * 600
+TWICE = ["${input.text}", "${input.text}"]
+
+
+def decided(source: dict[str, Any], limits: Limits) -> SagaState:
+    """Where a saga with a text of 600 bytes ends up when every call succeeds and returns that text."""
+    definition = parse_definition(source, limits)
+    decision = decide(definition, None, StartRequested("s", 1, {"text": TEXT}, {}), 0.0, 0.0)
+    calls = [effect for effect in decision.effects if isinstance(effect, Invoke)]
+    while calls:
+        call = calls.pop(0)
+        ended = AttemptEnded(call.step, call.operation, call.attempt, Succeeded(TEXT))
+        decision = decide(definition, decision.state, ended, 0.0, 0.0)
+        calls += [effect for effect in decision.effects if isinstance(effect, Invoke)]
+    return decision.state
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "what"),
+    [
+        (a_step("b", action={"participant": "p", "input": TWICE}), "INPUT_INVALID", "the input"),
+        (
+            {"name": "b", "saga": {"definition": "child", "input": {"parts": TWICE}}},
+            "INPUT_INVALID",
+            "the input",
+        ),
+        (
+            {
+                "name": "b",
+                "for_each": {"items": "[input.text, input.text]", "steps": [a_step("each")]},
+            },
+            "EXPRESSION_INVALID",
+            "the list of items",
+        ),
+        (
+            {"name": "b", "for_each": {"items": "[1, 2]", "steps": [a_step("each")]}},
+            "EXPRESSION_INVALID",
+            "the list of the items' outputs",
+        ),
+        (
+            {"name": "b", "for_each": {"items": "[1]", "steps": [a_step("each")], "output": TWICE}},
+            "EXPRESSION_INVALID",
+            "the output of the block",
+        ),
+        (
+            {"name": "b", "approval": {"show": {"both": TWICE}, "timeout": "1s"}},
+            "EXPRESSION_INVALID",
+            "what is shown for approval",
+        ),
+        (
+            {
+                "name": "b",
+                "await_event": {"event": "e", "correlation": "${input.text}${input.text}", "timeout": "1s"},
+            },
+            "EXPRESSION_INVALID",
+            "the correlation",
+        ),
+    ],
+)
+def test_whatever_a_saga_computes_has_the_limit_of_payloads(
+    step: dict[str, Any], code: str, what: str
+) -> None:
+    source = {"name": "limited", "steps": [a_step("a"), step]}
+    state = decided(source, replace(DEFAULT_LIMITS, payload_bytes=1000))
+    assert state.status is SagaStatus.COMPENSATED
+    assert state.failure is not None
+    assert (state.failure.code, state.failure.step.partition("[")[0]) == (code, "b")
+    assert f"{what} is more than 1000 bytes as protobuf, which is the limit" in state.failure.message
+    without_limit = decided(source, replace(DEFAULT_LIMITS, payload_bytes=2000))
+    assert without_limit.failure is None
+
+
+def test_an_output_that_is_too_large_leaves_the_saga_completed() -> None:
+    """What is done is done."""
+    source = {"name": "limited", "steps": [a_step("a")], "output": TWICE}
+    state = decided(source, replace(DEFAULT_LIMITS, payload_bytes=1000))
+    assert (state.status, state.output) == (SagaStatus.COMPLETED, None)
+    assert state.output_problem is not None
+    assert "the output of the saga is more than 1000 bytes as protobuf" in state.output_problem
+
+
+def test_a_compensation_whose_input_is_too_large_waits_for_a_person() -> None:
+    undo = {"participant": "p", "input": {"all": ["${output}", "${input.text}"]}}
+    steps = [a_step("a", compensation=undo), a_step("b", action={"participant": "p", "input": TWICE})]
+    state = decided({"name": "limited", "steps": steps}, replace(DEFAULT_LIMITS, payload_bytes=1000))
+    assert state.status is SagaStatus.NEEDS_ATTENTION
+    assert state.remaining == ("a",)
