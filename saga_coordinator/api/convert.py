@@ -115,16 +115,23 @@ def settled_message(run: Run, start_key: str) -> saga_pb2.Saga | None:
     return message
 
 
-def add_progress(message: saga_pb2.Saga, definition: Definition, state: SagaState) -> None:
-    """What only the log tells: each instance of a step, in the definition's order, the output, and whose child it is."""
+def add_progress(
+    message: saga_pb2.Saga, definition: Definition, state: SagaState, *, is_whole: bool = True
+) -> None:
+    """What only the log tells: each instance of a step, in the definition's order, the output, and whose child it is.
+
+    `is_whole` is false where the state was read without its payloads, since those are more than an answer may be.
+    """
     steps = [(node.key, state.step(node.key)) for node in nodes(definition, state)]
     has_output = state.status is SagaStatus.COMPLETED and definition.block.output is not None
-    is_shown = _fits(step.output for _, step in steps) and _fits(
-        step.wait.shown for _, step in steps if step.wait is not None
+    is_shown = (
+        is_whole
+        and _fits(step.output for _, step in steps)
+        and _fits(step.wait.shown for _, step in steps if step.wait is not None)
     )
     message.steps.extend(_step_message(key, step, is_shown=is_shown) for key, step in steps)
     message.outputs_omitted = not is_shown
-    if has_output and _fits([state.output]):
+    if has_output and is_whole and _fits([state.output]):
         _show(message.output, state.output)
     elif has_output:
         message.outputs_omitted = True

@@ -43,7 +43,7 @@ class Views:
         """The saga with its steps, as it was when its log had as many entries as the record says."""
         registered = await self._definitions.get(record.definition, record.version)
         log = await self._log(record)
-        return await convert(_size(log), _saga, record, registered.definition, log)
+        return await convert(record.input_bytes + _size(log), _saga, record, registered.definition, log)
 
     async def saga_and_log(self, record: SagaRecord, after: int) -> pb.GetSagaResponse:
         """The same, and as much of its log behind the sequence `after` as fits; one entry at least."""
@@ -66,7 +66,8 @@ class Views:
         log: list[ShownEntry] = []
         size = 0
         for shown in found:
-            size += shown.payload_bytes or len(shown.body)
+            is_shown = 0 < shown.payload_bytes <= RESPONSE_BYTES_MAX
+            size += shown.payload_bytes if is_shown else len(shown.body)
             if log and size > RESPONSE_BYTES_MAX:
                 break
             log.append(shown)
@@ -81,11 +82,11 @@ class Views:
             if not read:  # what a record counts is there; should it not be, this must not go on for ever
                 break
             log += read
-        large = sum(shown.payload_bytes for shown in log)
         # The entry that starts a saga repeats its input, which the record has.
-        if large - log[0].payload_bytes > RESPONSE_BYTES_MAX:
+        start, rest = log[:1], log[1:]
+        if sum(shown.payload_bytes for shown in rest) > RESPONSE_BYTES_MAX:
             return log
-        return log[:1] + await self._sagas.with_payloads(record.saga_id, log[1:], RESPONSE_BYTES_MAX)
+        return start + await self._sagas.with_payloads(record.saga_id, rest, RESPONSE_BYTES_MAX)
 
 
 def _size(log: Sequence[ShownEntry]) -> int:
@@ -94,9 +95,8 @@ def _size(log: Sequence[ShownEntry]) -> int:
 
 def _saga(record: SagaRecord, definition: Definition, log: Sequence[ShownEntry]) -> saga_pb2.Saga:
     message = saga_message(record)
-    add_progress(message, definition, folded(record.saga_id, (shown.logged() for shown in log)))
-    if any(shown.payload_bytes for shown in log[1:]):
-        message.outputs_omitted = True
+    state = folded(record.saga_id, (shown.logged() for shown in log))
+    add_progress(message, definition, state, is_whole=not any(shown.payload_bytes for shown in log[1:]))
     return message
 
 
