@@ -63,13 +63,13 @@ def test_an_input_larger_than_an_answer_is_left_out_of_every_view(client: Client
     (listed,) = client.sagas.ListSagas(ListSagasRequest(), timeout=SECONDS).sagas
     assert listed.input_omitted
     log = list(log_of(client, saga_id))
-    assert [(entry.type, entry.payload_omitted) for entry in log] == [
+    assert [(entry.entry_type, entry.payload_omitted) for entry in log] == [
         ("saga_started", True),
         ("wait_started", True),
     ]
     assert "definition" in log[0].body.fields, "the rest of it is there"
     watched = next(client.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=SECONDS))
-    assert [entry.type for entry in watched.entries] == ["saga_started", "wait_started"]
+    assert [entry.entry_type for entry in watched.entries] == ["saga_started", "wait_started"]
     client.sagas.CancelSaga(CancelSagaRequest(saga_id=saga_id, reason="seen"), timeout=SECONDS)
     waited = client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=SECONDS)
     assert waited.saga.status == saga_pb2.SAGA_STATUS_COMPENSATED
@@ -94,7 +94,7 @@ def test_outputs_larger_than_an_answer_together_are_in_the_log_one_by_one(client
     assert saga is not None
     assert saga.outputs_omitted
     assert [step.HasField("output") for step in saga.steps] == [False] * (count + 1)
-    shown = [entry for entry in log_of(client, saga_id) if entry.type == "attempt_succeeded"]
+    shown = [entry for entry in log_of(client, saga_id) if entry.entry_type == "attempt_succeeded"]
     assert [len(entry.body.fields["output"].list_value.values) for entry in shown] == [90_000] * count
     watched = 0
     for response in client.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=SECONDS):
