@@ -10,15 +10,21 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, AnyStr, BinaryIO, Generic, TextIO, cast
 
 import orjson
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
+LINES_A_MINUTE_MAX = 5
+"""Of each kind of line that strangers can cause."""
+_KINDS_MAX = 1000
 _LIBRARIES_LEVEL = logging.WARNING
 """What grpc, sqlalchemy and asyncio say below this is of use only to their own developers."""
 
@@ -101,6 +107,50 @@ def _json() -> list[Processor]:
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=dumps)]
 
 
+class Throttle:
+    """Lets a few lines of each kind through in a minute, and counts what it leaves out: what strangers do may be logged, and no
+    stranger may fill a disk with it.
+    """
+
+    def __init__(
+        self, lines_max: int = LINES_A_MINUTE_MAX, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._lines_max = lines_max
+        self._clock = clock
+        self._kinds: dict[str, tuple[float, int]] = {}
+        self._lock = threading.Lock()
+
+    def admits(self, kind: str) -> int | None:
+        """For the first line of a minute, how many of its kind were left out in the one before; else 0. None: leave it out."""
+        with self._lock:
+            now = self._clock()
+            since, count = self._kinds.get(kind, (-math.inf, 0))
+            if now >= since + 60:
+                if len(self._kinds) >= _KINDS_MAX:
+                    self._kinds.clear()
+                self._kinds[kind] = (now, 1)
+                return max(0, count - self._lines_max)
+            self._kinds[kind] = (since, count + 1)
+            return 0 if count < self._lines_max else None
+
+
+class _Rarely(logging.Filter):
+    """Throttles what libraries log, by the place in their code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._throttle = Throttle()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        left_out = self._throttle.admits(f"{record.name}:{record.pathname}:{record.lineno}")
+        if left_out:
+            record.msg, record.args = (
+                f"{record.getMessage()} (and {left_out} such lines left out before)",
+                None,
+            )
+        return left_out is not None
+
+
 def _route_libraries(
     stream: TextIO, shared: Sequence[Processor], rendering: Sequence[Processor], level: int
 ) -> None:
@@ -114,6 +164,7 @@ def _route_libraries(
         return event.decode() if isinstance(event, bytes) else event
 
     handler = logging.StreamHandler(stream)
+    handler.addFilter(_Rarely())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, with_logger_name],

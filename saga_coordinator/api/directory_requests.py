@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from google.protobuf import json_format
@@ -12,6 +13,7 @@ from saga_coordinator.participants.breaker import Forced
 from saga_coordinator.participants.directory import name_problem
 from saga_coordinator.pb.saga.v1 import directory_service_pb2 as pb
 from saga_coordinator.saga.errors import Fault, InvalidRequest
+from saga_coordinator.saga.json_object import text_problem
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX
 
 _CONTROLS = {
@@ -35,7 +37,7 @@ def put_participant(request: pb.PutParticipantRequest) -> tuple[str, dict[str, A
     if given.target or not given.worker:
         spec["target"] = given.target
     if given.HasField("tls"):
-        spec["tls"] = json_format.MessageToDict(given.tls, preserving_proto_field_name=True)
+        spec["tls"] = _as_in_file(given.tls, "tls", faults)
     if given.worker:
         spec["worker"] = True
     if given.load_balancing:
@@ -45,6 +47,7 @@ def put_participant(request: pb.PutParticipantRequest) -> tuple[str, dict[str, A
         spec["limits"] = _as_in_file(given.limits, "limits", faults)
     if given.HasField("defaults"):
         spec["defaults"] = _as_in_file(given.defaults, "defaults", faults)
+    faults += _text_faults(spec, "participant")
     _done(faults)
     return given.name, spec, given.descriptor_set or None
 
@@ -86,9 +89,25 @@ def _as_in_file(given: Message, field: str, faults: list[Fault]) -> Any:
     """As a directory file has it: durations are texts there."""
     try:
         return json_format.MessageToDict(given, preserving_proto_field_name=True)
-    except ValueError as error:  # a duration that is none
+    except (ValueError, OverflowError, json_format.Error) as error:  # a duration that is none
         faults.append(Fault(f"participant.{field}", f"has a duration that is none: {error}"))
         return {}
+
+
+def _text_faults(value: Any, path: str) -> Iterator[Fault]:
+    """Every text of the message that cannot be stored, whichever field it is."""
+    match value:
+        case str():
+            if problem := text_problem(value):
+                yield Fault(path, problem)
+        case dict():
+            for name, inner in value.items():
+                yield from _text_faults(inner, f"{path}.{name}")
+        case list():
+            for index, inner in enumerate(value):
+                yield from _text_faults(inner, f"{path}[{index}]")
+        case _:
+            pass
 
 
 def _check_name(name: str, path: str, faults: list[Fault]) -> None:

@@ -6,14 +6,16 @@ protocol under another package name, message for message, so the same servicer a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
 
-import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool
-from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, ServiceDescriptor
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
-from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
+
+from saga_coordinator.api.rpc import Context, parsed
+from saga_coordinator.api.status import Resource
 
 _ALPHA = reflection_pb2.DESCRIPTOR.package
 _V1 = "grpc.reflection.v1"
@@ -21,19 +23,33 @@ V1_SERVICE = f"{_V1}.ServerReflection"
 ALPHA_SERVICE = f"{_ALPHA}.ServerReflection"
 
 
-def add_reflection(server: grpc.aio.Server, services: Iterable[str]) -> None:
-    """Lets `server` describe `services`, health and reflection themselves."""
+def described_services() -> tuple[ServiceDescriptor, ServiceDescriptor]:
+    """The two services of reflection."""
     _describe_v1()
-    names = [*services, V1_SERVICE, ALPHA_SERVICE]
-    servicer = ReflectionServicer(names, PublicPool(names))
-    add_ServerReflectionServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]
-    handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
-        request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
-        response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
-    )
-    generic = grpc.method_handlers_generic_handler(V1_SERVICE, {"ServerReflectionInfo": handler})
-    server.add_generic_rpc_handlers([generic])
+    pool = descriptor_pool.Default()
+    return pool.FindServiceByName(V1_SERVICE), pool.FindServiceByName(ALPHA_SERVICE)
+
+
+class ReflectionService:
+    """Describes `services` and reflection itself, in both versions: the messages of the one are bytes of the other's."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        described_services()
+        names = [*services, V1_SERVICE, ALPHA_SERVICE]
+        self._servicer: Any = ReflectionServicer(names, PublicPool(names))
+
+    def resource(self, request: Any) -> Resource | None:
+        return None
+
+    async def ServerReflectionInfo(self, received: AsyncIterator[bytes], context: Context) -> None:  # noqa: N802  # the RPC's name
+        async for raw in received:
+            request = parsed(reflection_pb2.ServerReflectionRequest, raw)
+            async for response in self._servicer.ServerReflectionInfo(_only(request), context):
+                await context.write(response.SerializeToString())
+
+
+async def _only(request: reflection_pb2.ServerReflectionRequest) -> AsyncIterator[Any]:
+    yield request
 
 
 class PublicPool:

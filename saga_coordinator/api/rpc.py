@@ -121,6 +121,8 @@ def _stream_handler(
             request = await convert_request(len(raw), read, raw)
             async for response in method(request, context):
                 yield response.SerializeToString()
+        except grpc.aio.InternalError as error:
+            _caller_is_gone(name, error)
         except Exception as error:  # noqa: BLE001  # as above
             resource = None if request is None else service.resource(request)
             await context.abort_with_status(status_of(error, method=name, resource=resource))
@@ -140,12 +142,19 @@ def _duplex_handler(
         calls.count += 1
         try:
             await method(_received(context), context)
+        except grpc.aio.InternalError as error:
+            _caller_is_gone(name, error)
         except Exception as error:  # noqa: BLE001  # as above
             await context.abort_with_status(status_of(error, method=name))
         finally:
             calls.ended()
 
     return grpc.stream_stream_rpc_method_handler(handle)
+
+
+def _caller_is_gone(method: str, error: Exception) -> None:
+    """What gRPC raises where a stream is written to or read from whose other end is not there any more: no defect of ours."""
+    log.debug("caller_gone", method=method, reason=repr(error))
 
 
 async def _received(context: Context) -> AsyncIterator[bytes]:

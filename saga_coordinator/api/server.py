@@ -14,19 +14,15 @@ from pathlib import Path
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
-from grpc_health.v1 import health, health_pb2
-from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 
 from saga_coordinator import telemetry
 from saga_coordinator.api import definition_service, directory_service, saga_service, worker_service
-from saga_coordinator.api.reflection import add_reflection
+from saga_coordinator.api import health as health_service
+from saga_coordinator.api.health import HealthService
+from saga_coordinator.api.reflection import ReflectionService, described_services
 from saga_coordinator.api.rpc import CallsInFlight, Service, handler_of
 from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.saga.errors import SagaError
-
-SERVING = health_pb2.HealthCheckResponse.SERVING
-NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-_HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 READINESS_SECONDS = 0.5
 """How often it is looked whether requests would be served."""
@@ -59,7 +55,7 @@ class Server:
     def __init__(self, *, payload_bytes_max: int, shares_port: bool) -> None:
         self._server = grpc.aio.server(options=_options(payload_bytes_max, shares_port))
         self._payload_bytes_max = payload_bytes_max
-        self._health = health.aio.HealthServicer()
+        self._health = HealthService()
         self._calls = CallsInFlight()
         self._services: tuple[str, ...] = ()
         self._sagas: saga_service.SagaService | None = None
@@ -101,16 +97,26 @@ class Server:
             ]
         )
         self._services = tuple(descriptor.full_name for descriptor, _ in served)
-        add_HealthServicer_to_server(self._health, self._server)
-        add_reflection(self._server, [*self._services, _HEALTH_SERVICE])
+        self._serve_beside()
         await self._look(problems)
         await self._server.start()
         self._background.keep("readiness", partial(self._watch_readiness, problems))
 
+    def _serve_beside(self) -> None:
+        """Health and reflection, whose streams go on until the server stops: nobody waits for their ends."""
+        endless = CallsInFlight()
+        reflection = ReflectionService([*self._services, health_service.DESCRIPTOR.full_name])
+        self._server.add_generic_rpc_handlers(
+            [
+                handler_of(health_service.DESCRIPTOR, self._health, endless),
+                *(handler_of(descriptor, reflection, endless) for descriptor in described_services()),
+            ]
+        )
+
     async def stop(self, grace_seconds: float) -> None:
         """Says NOT_SERVING, takes no more calls, answers those that wait, and gives the others `grace_seconds` to end."""
         await self._background.stop()
-        await self._health.enter_graceful_shutdown()
+        await self._health.end()
         if self._sagas is not None:
             self._sagas.stop_waiting()
         if self._workers is not None:
@@ -136,7 +142,7 @@ class Server:
             was_ready = self._is_ready.get(service)
             if is_ready is was_ready:
                 continue
-            await self._health.set(service, SERVING if is_ready else NOT_SERVING)
+            await self._health.set(service, is_serving=is_ready)
             self._is_ready[service] = is_ready
             if was_ready is not None or not is_ready:
                 tell = log.info if is_ready else log.warning

@@ -24,6 +24,8 @@ FAULTS_BYTES_MAX = 3000
 
 log = telemetry.logger()
 
+_throttle = telemetry.Throttle()
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -74,7 +76,10 @@ def status_of(error: BaseException, *, method: str, resource: Resource | None = 
     info = error_details_pb2.ErrorInfo(reason=row.reason, domain=DOMAIN)
     if row.is_defect:
         error_id = uuid.uuid4().hex[:12]
-        log.error("request_failed", error_id=error_id, method=method, exc_info=error)
+        left_out = _throttle.admits(f"{method} {type(error).__name__}")
+        if left_out is not None:
+            more = {"left_out_before": left_out} if left_out else {}
+            log.error("request_failed", error_id=error_id, method=method, **more, exc_info=error)
         info.metadata["error_id"] = error_id
         message = f"the coordinator failed on this request; its log says why under error_id {error_id}"
         return _status(row.code, message, [info])
