@@ -33,11 +33,12 @@ from saga_coordinator.engine.stores import Stores
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.directory import Directory
+from saga_coordinator.participants.directory_file import DirectoryFile
 from saga_coordinator.participants.files import CallersFiles
 from saga_coordinator.participants.forwarding import Peers
 from saga_coordinator.participants.live_directory import LiveDirectory
 from saga_coordinator.participants.workers import Workers
-from saga_coordinator.saga.errors import InvalidRequest, SagaError, Unavailable
+from saga_coordinator.saga.errors import SagaError, Unavailable
 from saga_coordinator.saga.limits import Limits
 from saga_coordinator.store import participants as register
 from saga_coordinator.store import schema
@@ -50,7 +51,6 @@ from saga_coordinator.turns import Turns
 
 DATABASE_POLL_SECONDS = 0.5
 _CHECK_SECONDS = 30.0
-_FILE_SECONDS = 30.0
 _COLLECT_AFTER = 10_000
 """New objects; of Python's 700 a handful of sagas is made, which then outlive a collection that could free nothing."""
 
@@ -166,10 +166,7 @@ class App:
         self._peer_server: PeerServer | None = None
         self._coordinator: Coordinator | None = None
         self._server: Server | None = None
-        self._reloading = Background()
-        self._turns = Turns(
-            "readings of the participants file", at_once=1, waiting_max=1, seconds_max=_FILE_SECONDS
-        )
+        self._file = DirectoryFile(settings.participants)
 
     async def start(self) -> tuple[str, ...]:
         """Returns the addresses that it serves.
@@ -181,7 +178,7 @@ class App:
             CannotListen: an address is taken, or is none of this machine's.
         """
         settings = self._settings
-        directory = await self._turns.in_thread(self._read_directory)
+        directory = await self._file.load()
         await self._check_schema()
         self._database = database = Database(
             settings.database_url,
@@ -215,6 +212,7 @@ class App:
         )
         self._coordinator = coordinator
         await live.start()
+        self._file.start(live.use_file)
         await coordinator.start()
         workers.start()
         await server.start(
@@ -268,7 +266,7 @@ class App:
     async def stop(self) -> None:
         """Takes no more work, lets what is under way end within the grace, commits it, and lets go of everything."""
         grace = self._settings.grace_seconds
-        await self._reloading.stop()
+        await self._file.stop()
         ending = []
         if self._server is not None:
             ending.append(self._server.stop(grace))
@@ -293,24 +291,7 @@ class App:
 
     def reload_participants(self) -> None:
         """Reads the participants file again, soon; a faulty one is logged, and the one before stays in use."""
-        self._reloading.spawn("reloading of participants", self._reload_participants())
-
-    async def _reload_participants(self) -> None:
-        try:
-            directory = await self._turns.in_thread(self._read_directory)
-        except InvalidRequest as error:
-            log.error("participants_not_reloaded", faults=[str(fault) for fault in error.faults])
-            return
-        except Unavailable as error:
-            log.error("participants_not_reloaded", faults=[str(error)])
-            return
-        if self._directory is not None:
-            self._directory.use_file(directory)
-        log.info("participants_reloaded", participants=sorted(directory.names))
-
-    def _read_directory(self) -> Directory:
-        file = self._settings.participants
-        return Directory.empty() if file is None else Directory.load(file)
+        self._file.reload()
 
     def _problems(self, coordinator: Coordinator, definitions: Definitions, service: str) -> Iterator[str]:
         """What keeps the requests of a service from being answered now. Files that cannot be read are the directory's alone."""
@@ -320,7 +301,7 @@ class App:
                 yield from part.problems
         if service == directory_service.DESCRIPTOR.full_name and self._directory is not None:
             yield from self._directory.problems_with_files
-            yield from self._turns.problems
+            yield from self._file.problems
 
     async def _check_schema(self) -> None:
         checks = Turns("checks of the schema", at_once=1, waiting_max=1, seconds_max=_CHECK_SECONDS)

@@ -48,7 +48,8 @@ def serve(one_of_many: bool, **flags: Any) -> None:
 
     Each setting is taken from its flag, else from the environment, else from the file that --config names.
 
-    SIGTERM and Ctrl-C let calls in flight end; a second one stops at once. SIGHUP reads the participants file again.
+    SIGTERM and Ctrl-C let calls in flight end; a second one stops at once. The participants file is read again when
+    it changes, and on SIGHUP.
     """
     settings = settings_of(flags)
     if one_of_many:

@@ -240,7 +240,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "participants",
-        "YAML file that says where each participant lives. SIGHUP reads it again.",
+        "YAML file that says where each participant lives. It is read again when it changes, and on SIGHUP.",
         "FILE",
         _path,
         is_path=True,

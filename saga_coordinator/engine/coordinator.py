@@ -219,7 +219,7 @@ class Coordinator:
         if missing:
             raise NotPossibleNow(
                 f"the participants file does not know {', '.join(missing)}, which definition `{definition.name}` calls; add "
-                "them and reload (SIGHUP)"
+                "them, and the file is read again"
             )
         await self._input_checks.check(definition.input_schema, request.input)
         return registered

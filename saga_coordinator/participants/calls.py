@@ -100,7 +100,7 @@ class Participants:
         if not participant.is_worker:
             raise NotPossibleNow(
                 f"the directory says that `{name}` is called at {participant.target}; for it to dial the coordinator, have "
-                "the participants file say `worker: true` instead of its target and reload it with SIGHUP, or put it as a worker"
+                "the participants file say `worker: true` instead of its target, and it is read again; or put it as a worker"
             )
 
     async def invoke(self, call: Invoke) -> Outcome:
@@ -242,11 +242,12 @@ class Participants:
 
     def _how_to_add(self, name: str) -> str:
         path = self._directory.path
-        where = f"the participants file {path}" if path else "a participants file (none was given)"
-        return clip(
-            f"nobody knows where `{name}` lives: add it to {where} and reload it with SIGHUP, or call "
-            "DirectoryService.PutParticipant"
+        how = (
+            f"add it to the participants file {path}, which is read again when it changes"
+            if path
+            else "start the coordinator with --participants FILE"
         )
+        return clip(f"nobody knows where `{name}` lives: {how}, or call DirectoryService.PutParticipant")
 
     def _outcome_of_error(self, error: grpc.aio.AioRpcError, call: Invoke) -> Refused | Unknown:
         code, message = error.code(), error.details() or ""

@@ -192,8 +192,8 @@ class LiveDirectory:
         """
         if self._file.get(name) is not None:
             raise NotPossibleNow(
-                f"the participants file {self._file.path} has `{name}`, and what it says is used: change it there and reload it "
-                "with SIGHUP, or take the name out of it first"
+                f"the participants file {self._file.path} has `{name}`, and what it says is used: change it there, and it is "
+                "read again, or take the name out of it first"
             )
         created = await self._register.put(name, spec, descriptor_set)
         _log.info("participant_put", participant=name, created=created)

@@ -312,6 +312,20 @@ def test_participants_are_read_again(
     assert client.sagas.StartSaga(request, timeout=10).saga.status == saga_pb2.SAGA_STATUS_COMPLETED
 
 
+def test_participants_are_read_again_when_the_file_is_another(
+    serving: StartServing, participants_file: Path, tmp_path: Path
+) -> None:
+    # As Kubernetes changes a mounted ConfigMap: what is named leads elsewhere from one moment to the next.
+    before, named = tmp_path / "before.yaml", tmp_path / "participants.yaml"
+    before.write_text("participants: {}")
+    named.symlink_to(before)
+    program = serving("--participants", named)
+    later = tmp_path / "later"
+    later.symlink_to(participants_file)
+    later.replace(named)
+    assert program.wait_for("participants_reloaded")["participants"] == ["shop"]
+
+
 def test_a_faulty_participants_file(database_dsn: str, tmp_path: Path) -> None:
     file = tmp_path / "participants.yaml"
     file.write_text("participants: {shop: {target: 7}}")
