@@ -53,8 +53,9 @@ class DirectoryService:
         self, request: pb.PutParticipantRequest, context: Context
     ) -> pb.PutParticipantResponse:
         name, spec, described = requests.put_participant(request)
-        await self._directory.check(name, spec, described)
-        return pb.PutParticipantResponse(created=await unhindered(self._directory.put(name, spec, described)))
+        participant = await self._directory.check(name, spec, described)
+        created = await unhindered(self._directory.put(participant, spec, described))
+        return pb.PutParticipantResponse(created=created)
 
     async def GetParticipant(  # noqa: N802
         self, request: pb.GetParticipantRequest, context: Context

@@ -44,6 +44,7 @@ TABLE: Mapping[type[errors.SagaError], Row] = {
     errors.NotPossibleNow: Row(grpc.StatusCode.FAILED_PRECONDITION, "NOT_POSSIBLE_NOW"),
     errors.Unavailable: Row(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
     errors.Overloaded: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
+    errors.QuotaReached: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_REACHED"),
     # The saga is another coordinator's now; the same request, repeated, is carried out there.
     errors.OwnershipLost: Row(grpc.StatusCode.UNAVAILABLE, "OWNERSHIP_LOST"),
     # These two are dealt with inside; one that comes out is a defect, as is any error that is not ours.

@@ -19,7 +19,7 @@ from saga_coordinator.participants.contract import (
 )
 from saga_coordinator.participants.conversion import convert, size_of
 from saga_coordinator.participants.described import DescribedServices
-from saga_coordinator.participants.directory import Directory
+from saga_coordinator.participants.directory import Directory, Participant
 from saga_coordinator.participants.gates import Gates
 from saga_coordinator.participants.not_before import pause_asked
 from saga_coordinator.participants.payload import PayloadError, message_bytes_max
@@ -188,10 +188,31 @@ class Participants:
         called = [each for each in directory.participants.values() if not each.is_worker]
         named = {Address.of(participant) for participant in called}
         for address in self._by_address.keys() - named:
-            connection = self._by_address.pop(address)
-            connection.is_retired = True
-            if not connection.calls_in_flight:
-                self._went_idle(connection)
+            self._retire(address)
+
+    def change(self, name: str, participant: Participant | None) -> None:
+        """As `replace`, where only that participant is another; None: there is none any more.
+
+        The others are looked at only where the one before is connected.
+        """
+        was = self._directory.get(name)
+        self._directory = directory = self._directory.changed(name, participant)
+        self.gates.change(directory, name)
+        self._names = directory.names
+        self._worker_names = directory.worker_names
+        self._by_name.pop(name, None)
+        self._plain.pop(name, None)
+        address = None if was is None or was.is_worker else Address.of(was)
+        if address in self._by_address and not any(
+            Address.of(each) == address for each in directory.participants.values() if not each.is_worker
+        ):
+            self._retire(address)
+
+    def _retire(self, address: Address) -> None:
+        connection = self._by_address.pop(address)
+        connection.is_retired = True
+        if not connection.calls_in_flight:
+            self._went_idle(connection)
 
     async def close(self, grace_seconds: float) -> None:
         """Takes no more calls, gives those in flight `grace_seconds` to end, then cancels them."""

@@ -129,6 +129,15 @@ class Directory:
     def get(self, name: str) -> Participant | None:
         return self.participants.get(name)
 
+    def changed(self, name: str, participant: Participant | None) -> Directory:
+        """The same but for one participant; None: without it."""
+        participants = dict(self.participants)
+        if participant is None:
+            participants.pop(name, None)
+        else:
+            participants[name] = participant
+        return Directory(self.path, MappingProxyType(participants))
+
 
 def _participants(content: Any, folder: Path, faults: list[Fault]) -> Iterator[tuple[str, Participant]]:
     top = read_fields(content, "", ("participants",), faults)

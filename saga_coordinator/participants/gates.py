@@ -147,15 +147,22 @@ class Gates:
     def replace(self, directory: Directory) -> None:
         """Uses the limits in `directory` from now on. Who went away is forgotten, and what of it is in flight ends by itself."""
         before, self._directory = self._directory, directory
-        for name, gate in tuple(self._gates.items()):
-            participant = directory.get(name)
-            if participant is None:
-                del self._gates[name]
-            else:
-                was = before.get(name)
-                gate.change(
-                    participant.limits, is_moved=was is None or _address(was) != _address(participant)
-                )
+        for name in tuple(self._gates):
+            self._refit(name, before)
+
+    def change(self, directory: Directory, name: str) -> None:
+        """As `replace`, where `directory` differs in that participant only."""
+        before, self._directory = self._directory, directory
+        if name in self._gates:
+            self._refit(name, before)
+
+    def _refit(self, name: str, before: Directory) -> None:
+        was, participant = before.get(name), self._directory.get(name)
+        if participant is None:
+            del self._gates[name]
+            return
+        is_moved = was is None or _address(was) != _address(participant)
+        self._gates[name].change(participant.limits, is_moved=is_moved)
 
     def force(self, forced: Mapping[str, Forced]) -> None:
         """What operators have decided: of those that are not named, nothing."""

@@ -55,6 +55,17 @@ class StoredParticipant(Protocol):
     def descriptor_set(self) -> bytes | None: ...
 
 
+class Put(Protocol):
+    """What became of a participant that was put; `created` tells whether there was none of its name."""
+
+    @property
+    def revision(self) -> str: ...
+    @property
+    def updated_at(self) -> datetime: ...
+    @property
+    def created(self) -> bool: ...
+
+
 class BreakerSetting(Protocol):
     """What an operator has decided; `control` is a value of `Forced`."""
 
@@ -74,7 +85,7 @@ class Register(Protocol):
     """The database's part. Every method raises Unavailable when the database is away."""
 
     async def read(self, known: Collection[str] = ()) -> Sequence[StoredParticipant]: ...
-    async def put(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> bool: ...
+    async def put(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> Put: ...
     async def delete(self, name: str) -> bool: ...
     async def breakers(self) -> Sequence[BreakerSetting]: ...
     async def set_breaker(
@@ -150,7 +161,7 @@ class LiveDirectory:
         """What keeps participants from being put."""
         return self._turns.problems
 
-    async def check(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> None:
+    async def check(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> Participant:
         """Looks at a participant before it is put, its files of TLS too.
 
         Raises:
@@ -158,9 +169,12 @@ class LiveDirectory:
             Unavailable: its files take too long to read.
         """
         faults: list[Fault] = []
-        await self._turns.in_thread(read_put, name, spec, descriptor_set, self._files, "participant", faults)
-        if faults:
+        participant = await self._turns.in_thread(
+            read_put, name, spec, descriptor_set, self._files, "participant", faults
+        )
+        if faults or participant is None:
             raise InvalidRequest(faults)
+        return participant
 
     @property
     def names(self) -> list[str]:
@@ -183,22 +197,26 @@ class LiveDirectory:
         """What an operator has decided about its breaker last."""
         return self._settings.get(name)
 
-    async def put(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> bool:
-        """Adds a participant that `read_put` finds no fault with, or replaces it; whether there was none.
+    async def put(self, participant: Participant, spec: dict[str, Any], descriptor_set: bytes | None) -> bool:
+        """Adds a participant, as `check` has read it, or replaces it; whether there was none.
 
         Raises:
             NotPossibleNow: the file has the name.
+            QuotaReached: there are as many, or as many bytes of descriptor sets, as there may be.
             Unavailable: the database is away.
         """
+        name = participant.name
         if self._file.get(name) is not None:
             raise NotPossibleNow(
                 f"the participants file {self._file.path} has `{name}`, and what it says is used: change it there, and it is "
                 "read again, or take the name out of it first"
             )
-        created = await self._register.put(name, spec, descriptor_set)
-        _log.info("participant_put", participant=name, created=created)
-        await self._refresh()
-        return created
+        async with self._one_at_a_time:
+            put = await self._register.put(name, spec, descriptor_set)
+            self._put[name] = _Put(put.revision, Entry(participant, spec, put.updated_at))
+            self._use_one(name)
+        _log.info("participant_put", participant=name, created=put.created)
+        return put.created
 
     async def delete(self, name: str) -> None:
         """Forgets what was put.
@@ -207,12 +225,15 @@ class LiveDirectory:
             NotFound: nothing was.
             Unavailable: the database is away.
         """
-        if not await self._register.delete(name):
+        async with self._one_at_a_time:
+            is_gone = await self._register.delete(name)
+            if self._put.pop(name, None) is not None:
+                self._use_one(name)
+        if not is_gone:
             raise NotFound(
                 f"no participant `{name}` was put into the directory; one from a participants file is deleted there"
             )
         _log.info("participant_deleted", participant=name)
-        await self._refresh()
 
     async def set_breaker(self, name: str, control: Forced, requested_by: str, reason: str) -> BreakerSetting:
         """Forces a breaker everywhere, or leaves it to itself again. Raises Unavailable."""
@@ -282,6 +303,12 @@ class LiveDirectory:
             before = self._put.get(stored.name)
             return _Put(stored.revision, before.entry if before else None)
         return _Put(stored.revision, Entry(participant, spec, stored.updated_at))
+
+    def _use_one(self, name: str) -> None:
+        """As `_use`, where only that participant was put or deleted."""
+        put = self._put.get(name)
+        participant = self._file.get(name) or (put.entry.participant if put and put.entry else None)
+        self._participants.change(name, participant)
 
     def _use(self) -> None:
         """Nothing is interrupted: calls in flight end where they are."""

@@ -8,6 +8,7 @@
     ├── NotPossibleNow          the saga's state forbids it
     ├── Unavailable             the store or the coordinator cannot serve this now; repeat later
     │   └── Overloaded          more is waiting than may wait
+    ├── QuotaReached            there is no room for more of its kind: take something away first
     ├── OwnershipLost           another coordinator wrote to this saga: drop it (P8)
     ├── ImpossibleTransition    an entry that the transition table does not allow: a defect, never a user's mistake
     └── ExpressionError         an expression could not be evaluated on the data it met
@@ -75,6 +76,10 @@ class Unavailable(SagaError):
 
 class Overloaded(Unavailable):
     """More is waiting than may wait; repeat later."""
+
+
+class QuotaReached(SagaError):
+    """As many, or as large, as there may be; the message says of what, and the limit."""
 
 
 class OwnershipLost(SagaError):

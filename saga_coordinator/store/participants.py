@@ -14,30 +14,63 @@ from typing import Any
 import orjson
 from sqlalchemy import text
 
+from saga_coordinator.saga.errors import QuotaReached
 from saga_coordinator.store.database import Database
 
+PARTICIPANTS_MAX = 5_000
+DESCRIPTOR_SETS_BYTES_MAX = 64 * 1024 * 1024
+"""Of all that were put: each coordinator keeps what they say in memory, and looks at their revisions all the time."""
+
 _READ = text("""
-SELECT name, revision::text AS revision, updated_at,
-    CASE WHEN revision::text <> ALL(CAST(:known AS text[])) THEN spec END AS spec,
-    CASE WHEN revision::text <> ALL(CAST(:known AS text[])) THEN descriptor_set END AS descriptor_set
-FROM saga.participants ORDER BY name
+SELECT name, put.revision::text AS revision, updated_at,
+    CASE WHEN known.revision IS NULL THEN spec END AS spec,
+    CASE WHEN known.revision IS NULL THEN descriptor_set END AS descriptor_set
+FROM saga.participants AS put
+    LEFT JOIN unnest(CAST(:known AS uuid[])) AS known (revision) ON known.revision = put.revision
+ORDER BY name
 """)
+# One statement; who puts at the same moment may exceed the limits by what they put. What is replaced by no more is never refused.
 _PUT = text("""
-INSERT INTO saga.participants (name, spec, descriptor_set)
-VALUES (:name, CAST(:spec AS jsonb), CAST(:descriptor_set AS bytea))
-ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, descriptor_set = excluded.descriptor_set,
-    revision = excluded.revision, updated_at = excluded.updated_at
-RETURNING xmax::text = '0' AS created
+WITH others AS (
+    SELECT count(*) AS count, coalesce(sum(octet_length(descriptor_set)), 0) AS bytes
+    FROM saga.participants WHERE name <> :name
+), before AS (
+    SELECT coalesce(octet_length(descriptor_set), 0) AS bytes FROM saga.participants WHERE name = :name
+), given AS (
+    SELECT coalesce(octet_length(CAST(:descriptor_set AS bytea)), 0) AS bytes
+), put AS (
+    INSERT INTO saga.participants (name, spec, descriptor_set)
+    SELECT :name, CAST(:spec AS jsonb), CAST(:descriptor_set AS bytea)
+    FROM others CROSS JOIN given LEFT JOIN before ON true
+    WHERE (before.bytes IS NOT NULL OR others.count < :count_max)
+        AND (given.bytes <= coalesce(before.bytes, 0) OR others.bytes + given.bytes <= :bytes_max)
+    ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, descriptor_set = excluded.descriptor_set,
+        revision = excluded.revision, updated_at = excluded.updated_at
+    RETURNING revision, updated_at, xmax::text = '0' AS created
+)
+SELECT others.count, others.bytes, put.revision::text AS revision, put.updated_at, put.created
+FROM others LEFT JOIN put ON true
 """)
 _DELETE = text("DELETE FROM saga.participants WHERE name = :name RETURNING name")
 _READ_BREAKERS = text("SELECT participant, control, requested_by, reason, set_at FROM saga.breakers")
 _SET_BREAKER = text("""
 INSERT INTO saga.breakers (participant, control, requested_by, reason)
-VALUES (:participant, :control, :requested_by, :reason)
+SELECT :participant, :control, :requested_by, :reason
+WHERE EXISTS (SELECT FROM saga.breakers WHERE participant = :participant)
+    OR (SELECT count(*) FROM saga.breakers) < :count_max
 ON CONFLICT (participant) DO UPDATE SET control = excluded.control, requested_by = excluded.requested_by,
     reason = excluded.reason, set_at = excluded.set_at
 RETURNING set_at
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """What became of a participant that was put; `created` tells whether there was none of its name."""
+
+    revision: str
+    updated_at: datetime
+    created: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +110,29 @@ class Participants:
                 for row in rows
             ]
 
-    async def put(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> bool:
-        """Adds a participant or replaces it; whether there was none of that name."""
-        given = {"name": name, "spec": orjson.dumps(spec).decode(), "descriptor_set": descriptor_set}
+    async def put(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> Put:
+        """Adds a participant or replaces it. Raises QuotaReached."""
+        given = {
+            "name": name,
+            "spec": orjson.dumps(spec).decode(),
+            "descriptor_set": descriptor_set,
+            "count_max": PARTICIPANTS_MAX,
+            "bytes_max": DESCRIPTOR_SETS_BYTES_MAX,
+        }
         async with self._database.connection() as connection:
-            return bool((await connection.execute(_PUT, given)).scalar_one())
+            row = (await connection.execute(_PUT, given)).one()
+        if row.revision is not None:
+            return Put(row.revision, row.updated_at, row.created)
+        others = int(row[0])
+        if others >= PARTICIPANTS_MAX:
+            raise QuotaReached(
+                f"{others} participants were put into the directory, and {PARTICIPANTS_MAX} is the limit; delete those that "
+                "nobody calls"
+            )
+        raise QuotaReached(
+            f"the descriptor sets of other participants are {row.bytes} bytes, and {DESCRIPTOR_SETS_BYTES_MAX} is the limit for "
+            "all; leave out what is not called, or have participants describe themselves by server reflection"
+        )
 
     async def delete(self, name: str) -> bool:
         """Whether there was one."""
@@ -100,13 +151,18 @@ class Participants:
     async def set_breaker(
         self, participant: str, control: str, requested_by: str, reason: str
     ) -> BreakerSetting:
-        """Keeps a decision instead of the one before."""
+        """Keeps a decision instead of the one before. Raises QuotaReached."""
         given = {
             "participant": participant,
             "control": control,
             "requested_by": requested_by,
             "reason": reason,
+            "count_max": PARTICIPANTS_MAX,
         }
         async with self._database.connection() as connection:
-            set_at = (await connection.execute(_SET_BREAKER, given)).scalar_one()
+            set_at = (await connection.execute(_SET_BREAKER, given)).scalar_one_or_none()
+        if set_at is None:
+            raise QuotaReached(
+                f"the breakers of {PARTICIPANTS_MAX} participants were set, which is the limit"
+            )
         return BreakerSetting(participant, control, requested_by, reason, set_at)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from saga_coordinator.saga.errors import QuotaReached
+from saga_coordinator.store import participants as module
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.participants import Participants
 
@@ -16,8 +18,8 @@ def participants(database: Database) -> Participants:
 
 
 async def test_what_was_put_is_read_by_name(participants: Participants) -> None:
-    assert await participants.put("inventory", SPEC, b"described")
-    assert await participants.put("a-worker", {"worker": True}, None)
+    assert (await participants.put("inventory", SPEC, b"described")).created
+    assert (await participants.put("a-worker", {"worker": True}, None)).created
     read = await participants.read()
     assert [(each.name, each.spec, each.descriptor_set) for each in read] == [
         ("a-worker", {"worker": True}, None),
@@ -29,7 +31,7 @@ async def test_only_what_is_new_is_read_again(participants: Participants) -> Non
     await participants.put("inventory", SPEC, b"described")
     await participants.put("payments", SPEC, None)
     known = [each.revision for each in await participants.read()]
-    assert not await participants.put("payments", {"target": "elsewhere:1"}, None)
+    assert not (await participants.put("payments", {"target": "elsewhere:1"}, None)).created
     inventory, payments = await participants.read(known)
     assert (inventory.spec, inventory.descriptor_set) == (None, None)
     assert payments.spec == {"target": "elsewhere:1"}
@@ -40,7 +42,7 @@ async def test_one_deleted_and_put_again_is_another(participants: Participants) 
     (before,) = await participants.read()
     assert await participants.delete("inventory")
     assert not await participants.delete("inventory")
-    assert await participants.put("inventory", SPEC, None)
+    assert (await participants.put("inventory", SPEC, None)).created
     (after,) = await participants.read([before.revision])
     assert after.spec == SPEC
 
@@ -50,3 +52,46 @@ async def test_the_last_decision_about_a_breaker_counts(participants: Participan
     last = await participants.set_breaker("inventory", "AUTOMATIC", "ben", "done")
     assert await participants.breakers() == [last]
     assert (last.control, last.requested_by, last.reason) == ("AUTOMATIC", "ben", "done")
+
+
+async def test_what_was_put_need_not_be_read_again(participants: Participants) -> None:
+    put = await participants.put("inventory", SPEC, b"described")
+    (read,) = await participants.read([put.revision])
+    assert (read.revision, read.updated_at, read.spec) == (put.revision, put.updated_at, None)
+
+
+async def test_there_are_so_many_and_no_more(
+    participants: Participants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PARTICIPANTS_MAX", 3)
+    for name in ("a", "b", "c"):
+        await participants.put(name, SPEC, None)
+    with pytest.raises(QuotaReached, match="3 participants were put into the directory, and 3 is the limit"):
+        await participants.put("d", SPEC, None)
+    assert not (await participants.put("c", {"target": "elsewhere:1"}, None)).created
+    await participants.delete("a")
+    assert (await participants.put("d", SPEC, None)).created
+
+
+async def test_descriptor_sets_have_so_many_bytes_together_and_no_more(
+    participants: Participants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "DESCRIPTOR_SETS_BYTES_MAX", 100)
+    await participants.put("a", SPEC, b"x" * 60)
+    await participants.put("b", SPEC, b"x" * 40)
+    with pytest.raises(QuotaReached, match="are 100 bytes, and 100 is the limit for all"):
+        await participants.put("c", SPEC, b"x")
+    with pytest.raises(QuotaReached):
+        await participants.put("b", SPEC, b"x" * 41)
+    assert not (await participants.put("b", SPEC, b"y" * 40)).created
+    assert (await participants.put("c", SPEC, None)).created
+
+
+async def test_breakers_are_set_of_so_many_participants_and_no_more(
+    participants: Participants, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PARTICIPANTS_MAX", 1)
+    await participants.set_breaker("inventory", "OPEN", "ana", "maintenance")
+    with pytest.raises(QuotaReached, match="breakers of 1 participants"):
+        await participants.set_breaker("payments", "OPEN", "ana", "maintenance")
+    await participants.set_breaker("inventory", "AUTOMATIC", "ana", "done")

@@ -1,0 +1,124 @@
+"""The directory in use: what a change costs does not grow with what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from saga_coordinator.participants import live_directory as module
+from saga_coordinator.participants.calls import Participants
+from saga_coordinator.participants.directory import Directory
+from saga_coordinator.participants.live_directory import LiveDirectory
+from saga_coordinator.saga.errors import NotFound
+
+AT = datetime(2026, 1, 31, tzinfo=UTC)
+
+
+@dataclass
+class Row:
+    name: str
+    revision: str
+    spec: dict[str, Any] | None
+    descriptor_set: bytes | None = None
+    updated_at: datetime = AT
+    created: bool = True
+
+
+@dataclass
+class Register:
+    """Stands for the database; counts the rows that it is asked for."""
+
+    rows: dict[str, Row] = field(default_factory=dict)
+    rows_read: int = 0
+
+    async def read(self, known: Collection[str] = ()) -> list[Row]:
+        self.rows_read += len(self.rows)
+        return [
+            Row(row.name, row.revision, None if row.revision in known else row.spec)
+            for row in self.rows.values()
+        ]
+
+    async def put(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> Row:
+        created = name not in self.rows
+        self.rows[name] = Row(name, f"{name} {len(self.rows)} {spec}", spec, descriptor_set, created=created)
+        return self.rows[name]
+
+    async def delete(self, name: str) -> bool:
+        return self.rows.pop(name, None) is not None
+
+    async def breakers(self) -> list[Any]:
+        return []
+
+    async def set_breaker(self, participant: str, control: str, requested_by: str, reason: str) -> Any:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def register() -> Register:
+    return Register()
+
+
+@pytest.fixture
+def participants() -> Participants:
+    return Participants(Directory.empty(), payload_bytes_max=1024)
+
+
+@pytest.fixture
+def directory(participants: Participants, register: Register) -> LiveDirectory:
+    return LiveDirectory(participants, Directory.empty(), register)
+
+
+async def put(directory: LiveDirectory, name: str, target: str) -> bool:
+    spec = {"target": target}
+    return await directory.put(await directory.check(name, spec, None), spec, None)
+
+
+async def test_a_put_reads_and_takes_apart_nothing_but_itself(
+    directory: LiveDirectory, participants: Participants, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken_apart: list[str] = []
+    read_put = module.read_put
+
+    def counted(name: str, *more: Any) -> Any:
+        taken_apart.append(name)
+        return read_put(name, *more)
+
+    monkeypatch.setattr(module, "read_put", counted)
+    monkeypatch.setattr(participants, "replace", None)  # which looks at all of them
+    for number in range(200):
+        assert await put(directory, f"p{number}", f"127.0.0.1:{number + 1}")
+    assert taken_apart == [f"p{number}" for number in range(200)]
+    assert register.rows_read == 0
+    assert participants.names == {f"p{number}" for number in range(200)}
+    assert len(directory.names) == 200
+
+
+async def test_what_was_put_is_in_use_at_once_and_what_was_deleted_is_not(
+    directory: LiveDirectory, participants: Participants
+) -> None:
+    assert await put(directory, "shop", "127.0.0.1:1")
+    assert not await put(directory, "shop", "127.0.0.1:2")
+    assert directory.get("shop").participant.target == "127.0.0.1:2"
+    gate = participants.gates.of("shop")
+    assert gate is not None
+    await directory.delete("shop")
+    assert (directory.names, participants.names) == ([], frozenset())
+    assert participants.gates.of("shop") is None
+    with pytest.raises(NotFound):
+        await directory.delete("shop")
+
+
+async def test_a_look_at_the_database_finds_what_was_put_here_as_it_is(
+    directory: LiveDirectory, participants: Participants, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put(directory, "shop", "127.0.0.1:1")
+    monkeypatch.setattr(participants, "replace", None)  # nothing has changed
+    await directory._refresh()
+    del register.rows["shop"]
+    monkeypatch.undo()
+    await directory._refresh()
+    assert participants.names == frozenset()
