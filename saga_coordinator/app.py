@@ -94,7 +94,15 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
+SWITCH_SECONDS = 0.001
+"""How long a thread that converts a large payload keeps the interpreter while the event loop wants it.
+
+Python's own 5 ms are felt, because one call is several turns of the loop.
+"""
+
+
 async def _serve(app: App, announce: Announce | None, *, ends_with_terminal: bool) -> None:
+    sys.setswitchinterval(SWITCH_SECONDS)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
