@@ -172,6 +172,69 @@ class Background:
             _log.error("background_failed", task=task.get_name(), exc_info=error)
 
 
+class LoopThread:
+    """A loop that is kept on an event loop of its own, in a daemon thread: it turns while the caller's event loop is busy.
+
+    Made on the event loop that stops it.
+    """
+
+    def __init__(self, name: str, work: Callable[[Kept], Awaitable[None]]) -> None:
+        self._name = name
+        self._work = work
+        self._caller = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        self._is_stopping = threading.Event()
+        self._kept: Kept | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._has_ended = False
+        daemon(name, self._run)
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What keeps it from turning."""
+        if self._has_ended:
+            yield f"{self._name}'s thread has ended"
+        elif self._kept is not None and (problem := self._kept.problem) is not None:
+            yield problem
+
+    async def stop(self, patience_seconds: float = MOMENT_SECONDS) -> None:
+        """Ends it. A thread that has not ended after `patience_seconds` is left behind."""
+        self._is_stopping.set()
+        if self._loop is not None and self._task is not None:
+            with suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(self._task.cancel)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience_seconds):
+                await self._ended.wait()
+
+    def _run(self) -> None:
+        pause, pause_max = RESTART_SECONDS
+        try:
+            while not self._is_stopping.is_set():
+                try:
+                    asyncio.run(self._main())
+                except asyncio.CancelledError:
+                    continue
+                except BaseException as error:  # noqa: BLE001  # `Kept` deals with all that is no exit
+                    _log.error("background_failed", task=self._name, exc_info=error)
+                self._is_stopping.wait(pause)
+                pause = min(2 * pause, pause_max)
+        finally:
+            self._has_ended = True
+            with suppress(RuntimeError):  # the caller's event loop is closed
+                self._caller.call_soon_threadsafe(self._ended.set)
+
+    async def _main(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        if self._kept is None:
+            self._kept = Kept(self._name, None)
+        self._kept.task = self._task
+        if not self._is_stopping.is_set():
+            await self._kept.run(self._work)
+
+
 def daemon(name: str, work: Callable[[], None]) -> threading.Thread:
     """Runs `work` in a thread that nothing waits for, not even the end of the program. When it fails, that is logged."""
 

@@ -16,7 +16,7 @@ import orjson
 
 from saga_coordinator import lifecycle
 from saga_coordinator.api import worker_service
-from saga_coordinator.engine import coordinator, drive, lease, ownership, requests
+from saga_coordinator.engine import coordinator, drive, lease_keeper, ownership, requests
 from saga_coordinator.participants import forwarding, gates, workers
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.transitions import SETTLED, SagaStatus
@@ -312,7 +312,7 @@ def _quiet(defects: list[str]) -> Iterator[None]:
         forwarding,
         gates,
         journal,
-        lease,
+        lease_keeper,
         lifecycle,
         ownership,
         requests,

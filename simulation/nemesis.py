@@ -120,7 +120,12 @@ class Cluster:
         )
         room, workers = self._make_room(node)
         coordinator = Coordinator(
-            stores, room, self._settings, random.Random(dice.random()), clock=node.clock
+            stores,
+            room,
+            self._settings,
+            random.Random(dice.random()),
+            clock=node.clock,
+            lease_in_thread=False,
         )
         service = WorkerService(
             coordinator,

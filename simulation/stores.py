@@ -73,6 +73,11 @@ class Ownership:
         self._database = database
         self._id = coordinator_id
 
+    @asynccontextmanager
+    async def renewing(self) -> AsyncIterator[Ownership]:
+        """There is one event loop for everything."""
+        yield self
+
     async def renew(self, lease_seconds: float) -> float:
         return await self._database.ask(lambda: self._database.renew(self._id, lease_seconds), is_write=True)
 

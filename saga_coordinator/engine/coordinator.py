@@ -17,6 +17,7 @@ from saga_coordinator.engine.events import Published, Publishing
 from saga_coordinator.engine.heartbeats import Heartbeat, Heartbeats
 from saga_coordinator.engine.input_checks import InputChecks
 from saga_coordinator.engine.lease import Lease, boot_seconds
+from saga_coordinator.engine.lease_keeper import LeaseKeeper
 from saga_coordinator.engine.ownership import Claiming, EngineSettings
 from saga_coordinator.engine.ports import Participants
 from saga_coordinator.engine.requests import Answer, Asked, Inbox, answer_of
@@ -91,15 +92,21 @@ class Coordinator:
         dice: random.Random,
         *,
         clock: Callable[[], float] = boot_seconds,
+        lease_in_thread: bool = True,
     ) -> None:
+        """`lease_in_thread`: where the lease is renewed; false is for time that only the event loop has."""
         self._dice = dice
         self._sagas = stores.sagas
         self._definitions = stores.definitions
         self._participants = participants
         self._ownership = stores.ownership
         self._journal = stores.journal
-        self._lease = Lease(
-            stores.ownership, settings.lease_seconds, on_regained=self._reconcile, clock=clock
+        self._lease = Lease(settings.lease_seconds, clock=clock)
+        self._keeper = LeaseKeeper(
+            self._lease,
+            stores.ownership.renewing,
+            on_regained=self._reconcile,
+            in_thread=lease_in_thread,
         )
         self._advance = Advance(stores.journal, self._lease, dice=dice)
         self._children = Children(self)
@@ -138,7 +145,7 @@ class Coordinator:
         """What keeps starts from being taken, or sagas from being driven, now."""
         if self._is_stopping:
             yield "the coordinator is stopping"
-        for part in (self._journal, self._lease, self._claiming, self._inbox):
+        for part in (self._journal, self._keeper, self._claiming, self._inbox):
             yield from part.problems
 
     @property
@@ -148,7 +155,7 @@ class Coordinator:
 
     async def start(self) -> None:
         """Takes the lease and begins to look for sagas to drive. Raises Unavailable."""
-        await self._lease.start()
+        await self._keeper.start()
         await self._journal.start()
         self._claiming.start()
         self._inbox.start(self._claiming.look_now)
@@ -171,7 +178,7 @@ class Coordinator:
         await self._drive.finish_moves()
         for run in tuple(self._drive.runs.values()):
             self._drive.drop(run)
-        await self._lease.stop()
+        await self._keeper.stop()
         self._retiring.spawn("retiring", self._retire())
         await self._retiring.finish(_RETIRE_SECONDS)
         await self._retiring.stop()

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
-import structlog
-
-from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.saga.errors import Unavailable
 
-_log = structlog.get_logger(__name__)
-
-RENEWALS_PER_LEASE = 3
 _RENEWALS_COMPARED = 10
 
 
@@ -24,46 +18,38 @@ def boot_seconds() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
-class Renewal(Protocol):
-    async def renew(self, lease_seconds: float) -> float:
-        """Extends the lease; returns the database's time. Raises Unavailable."""
-
-
 class Lease:
-    """One coordinator's lease, renewed well inside its life.
+    """What is known of one coordinator's lease: the arithmetic, without any call.
 
     `may_act` turns false by the local clock alone, however long a database call hangs: the lease is counted from before the
-    call that extended it was made, hence never beyond what the database counts.
+    call that extended it was made, hence never beyond what the database counts. A lease that had run out when it was renewed is
+    not held again before `regain`: others may have claimed what was ours.
+
+    It is renewed from whatever thread, and read on the event loop.
     """
 
-    def __init__(
-        self,
-        renewal: Renewal,
-        lease_seconds: float,
-        *,
-        on_regained: Callable[[], Awaitable[None]],
-        clock: Callable[[], float] = boot_seconds,
-    ) -> None:
-        self._renewal = renewal
-        self._seconds = lease_seconds
-        self._on_regained = on_regained
-        self._clock = clock
+    def __init__(self, seconds: float, *, clock: Callable[[], float] = boot_seconds) -> None:
+        self.seconds = seconds
+        self.clock = clock
         self._until = float("-inf")
+        self._renewed_until = float("-inf")
         self._database_ahead = 0.0
         self._seen_ahead: deque[float] = deque(maxlen=_RENEWALS_COMPARED)
+        self._lock = threading.Lock()
         self._valid = asyncio.Event()
-        self.term = 1
-        """Grows whenever the lease had run out before it was renewed: what was ours before may be another's by now."""
         self._failure: Exception | None = None
-        self._background = Background()
+        self.lapses = 0
+        """Grows whenever it had run out in the database, for all that we know, before it was renewed there."""
+        self.term = 1
+        """Grows whenever it is regained: what was ours before may be another's by now."""
 
     def now(self) -> float:
         """The database's time in seconds since the epoch, carried on from the last renewal by the local clock's pace (P10)."""
-        return self._clock() + self._database_ahead
+        return self.clock() + self._database_ahead
 
     @property
     def may_act(self) -> bool:
-        return self._clock() < self._until
+        return self.clock() < self._until
 
     async def wait_until_valid(self) -> None:
         """Returns once this coordinator may act (again)."""
@@ -71,62 +57,55 @@ class Lease:
             self._valid.clear()
             await self._valid.wait()
 
-    async def start(self) -> None:
-        """Takes the lease and keeps it. Raises Unavailable."""
-        self._until = await self._renew()
-        self._valid.set()
-        self._background.keep("the lease", self._keep)
-
-    async def stop(self) -> None:
-        await self._background.stop()
-
     @property
     def problems(self) -> Iterator[str]:
         """What keeps this coordinator from acting."""
         if not self.may_act:
             yield str(self.run_out())
-        yield from self._background.problems
 
     def run_out(self) -> Unavailable:
         """What to tell those who want something that takes a lease."""
         reason = f": {self._failure}" if self._failure is not None else ""
         return Unavailable(f"the coordinator's lease has run out{reason}")
 
-    async def _renew(self) -> float:
-        """Returns until when the lease lasts, by the local clock."""
-        asked_at = self._clock()
-        try:
-            # Not `wait_for`: before Python 3.12 it may swallow the cancellation by which `stop` ends this.
-            async with asyncio.timeout(self._seconds):
-                database_now = await self._renewal.renew(self._seconds)
-        except TimeoutError:
-            raise Unavailable(f"the lease was not renewed within {self._seconds:g} s") from None
-        # An answer that took long makes the database seem to be behind by as much: the quickest of the last few says it best.
-        # Behind by seconds, attempts in flight at a coordinator that is gone would be thought over too soon (P4).
-        self._seen_ahead.append(database_now - self._clock())
-        self._database_ahead = max(self._seen_ahead)
-        return asked_at + self._seconds
+    # For who renews it.
 
-    async def _keep(self, kept: Kept) -> None:
-        while True:
-            await asyncio.sleep(self._seconds / RENEWALS_PER_LEASE)
-            try:
-                until = await self._renew()
-                if (
-                    not self.may_act
-                ):  # others may have claimed what was ours: nothing is done before that is known
-                    self.term += 1
-                    await self._on_regained()
-                    _log.info("lease_regained")
-            except Unavailable as error:
-                self._failure = error
-                _log.warning("lease_not_renewed", error=str(error), may_act=self.may_act)
-                continue
-            except Exception as error:  # noqa: BLE001 - whatever the database has against it may pass, as an outage does
-                self._failure = error
-                _log.error("lease_not_renewed", may_act=self.may_act, exc_info=error)
-                continue
+    def renewed(self, asked_at: float, database_now: float) -> bool:
+        """The database has made it last from some moment after `asked_at`, of the local clock; whether it is held by that."""
+        with self._lock:
+            now = self.clock()
+            # An answer that took long makes the database seem to be behind by as much: the quickest of the last few says it best.
+            # Behind by seconds, attempts in flight at a coordinator that is gone would be thought over too soon (P4).
+            self._seen_ahead.append(database_now - now)
+            self._database_ahead = max(self._seen_ahead)
             self._failure = None
-            self._until = until
+            if now >= self._renewed_until:
+                self.lapses += 1
+            self._renewed_until = asked_at + self.seconds
+            if now < self._until:
+                self._until = self._renewed_until
+            return now < self._until
+
+    def not_renewed(self, error: Exception) -> None:
+        """Why it was not."""
+        self._failure = error
+
+    # On the event loop.
+
+    def take(self) -> None:
+        """It has been renewed for the first time."""
+        self.regain(self.lapses)
+
+    def regain(self, lapses: int) -> bool:
+        """What was found out after so many lapses is all there is to know: whether that still holds, and with it the lease."""
+        with self._lock:
+            if lapses != self.lapses:
+                return False
+            self._until = self._renewed_until
+        self.tell()
+        return True
+
+    def tell(self) -> None:
+        """Lets those go on that wait until it is valid."""
+        if self.may_act:
             self._valid.set()
-            kept.turned()

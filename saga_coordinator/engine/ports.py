@@ -6,8 +6,10 @@ The store's classes of the same names are the ones that serve; their docstrings 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
+from saga_coordinator.engine.lease_keeper import Renewal
 from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.entries import StoredEntry
 from saga_coordinator.saga.outcome import Outcome
@@ -38,6 +40,9 @@ class Ownership(Protocol):
 
     async def renew(self, lease_seconds: float) -> float:
         """Makes the lease last `lease_seconds` from now; returns the database's time."""
+
+    def renewing(self) -> AbstractAsyncContextManager[Renewal]:
+        """The same for another event loop than that of the rest."""
 
     async def claim(self, limit: int, passed_over: Collection[str] = ()) -> list[Claim]:
         """Takes over up to `limit` sagas that nobody drives, leaving due ones of the definitions `passed_over`."""

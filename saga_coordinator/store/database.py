@@ -169,6 +169,7 @@ class Database:
 
     def __init__(self, dsn: str, *, pool_size: int = 8, prepared_statements: bool = True) -> None:
         self.prepared_statements = prepared_statements
+        self._dsn = dsn
         self._engine = create_async_engine(
             driver_url(dsn),
             pool_size=pool_size,
@@ -181,6 +182,10 @@ class Database:
         )
         event.listen(self._engine.sync_engine, "handle_error", _leave_useless)
         _Hosts(self._engine.sync_engine)
+
+    def beside(self, *, pool_size: int) -> Database:
+        """The same database over connections of their own, for another event loop. Nothing is prepared there."""
+        return Database(self._dsn, pool_size=pool_size, prepared_statements=False)
 
     async def close(self) -> None:
         await self._engine.dispose()

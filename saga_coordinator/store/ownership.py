@@ -8,13 +8,17 @@ previous owner is the adoption's log entry (`saga_adopted`), whose primary key i
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import copy
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import CursorResult, text
 
 from saga_coordinator.store.database import Database
+
+RENEWAL_CONNECTIONS_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,20 @@ class Ownership:
         """Makes the lease last `lease_seconds` from now; returns the database's time, in seconds since the epoch (P10)."""
         result = await self._execute(_RENEW, **self._row, lease_seconds=lease_seconds)
         return float(result.scalar_one())
+
+    @asynccontextmanager
+    async def renewing(self) -> AsyncIterator[Ownership]:
+        """The same over a connection of its own, for another event loop than that of the rest.
+
+        It has one connection; while calls hang, up to `RENEWAL_CONNECTIONS_MAX`, so that the next one need not wait for them.
+        """
+        database = self._database.beside(pool_size=RENEWAL_CONNECTIONS_MAX)
+        apart = copy.copy(self)
+        apart._database = database  # noqa: SLF001  # it is one of ours
+        try:
+            yield apart
+        finally:
+            await database.close()
 
     async def claim(self, limit: int, passed_over: Collection[str] = ()) -> list[Claim]:
         """Takes over up to `limit` sagas that nobody drives: those of dead coordinators first, then what is due.

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 
 import pytest
 
 from saga_coordinator.engine.events import Publishing
 from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.lease_keeper import LeaseKeeper
 from saga_coordinator.participants.worker_stream import Greeting
 from saga_coordinator.participants.workers import Workers
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
@@ -116,13 +117,14 @@ async def test_p8_a_regained_lease_may_be_acted_on_only_after_what_was_lost_is_k
         return 1000.0
 
     renewals = Renewals()
-    lease = Lease(renewals, 0.03, on_regained=regained, clock=lambda: clock[0])
+    lease = Lease(0.03, clock=lambda: clock[0])
+    keeper = LeaseKeeper(lease, lambda: nullcontext(renewals), on_regained=regained, in_thread=False)
     renewals.answers.put_nowait(now)
-    await lease.start()
+    await keeper.start()
     clock[0] = 1.0  # far beyond its end, though only a moment has passed outside
     renewals.answers.put_nowait(now)
     await asyncio.wait_for(lease.wait_until_valid(), 10)
-    await lease.stop()
+    await keeper.stop()
     assert seen == [(False, 2)]
 
 

@@ -108,14 +108,14 @@ class Engine:
             run.is_dropped = True
             if run.timer is not None:
                 run.timer.cancel()
-        parts = (coordinator._lease, coordinator._claiming, coordinator._inbox, coordinator._journal)
+        parts = (coordinator._claiming, coordinator._inbox, coordinator._journal)
         running = [part._background for part in parts] + [
             coordinator._drive._calls,
             coordinator._drive._moves,
         ]
         for start in coordinator._starts:
             start.cancel()
-        await asyncio.gather(*(each.stop(None) for each in running))
+        await asyncio.gather(coordinator._keeper.stop(), *(each.stop(None) for each in running))
         await self.expire()
         await self._close()
 

@@ -119,7 +119,10 @@ async def test_a_saga_that_cannot_be_put_to_rest_does_not_stay_in_memory(
 AWAITING = {
     "name": "awaiting",
     "steps": [
-        {"name": "paid", "await_event": {"event": "payment.received", "correlation": "${input.order}"}}
+        {
+            "name": "paid",
+            "await_event": {"event": "payment.received", "correlation": "${input.order}", "look_back": "1h"},
+        }
     ],
 }
 

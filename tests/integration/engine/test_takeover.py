@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,17 +45,20 @@ class Hang:
     """A renewal that does not return until it is let."""
 
     def __init__(self, engine: Engine) -> None:
-        self._renew = engine.stores.ownership.renew
-        self._let = asyncio.Event()
+        renewal = engine.coordinator._keeper.renewal
+        assert renewal is not None
+        self._renew = renewal.renew
+        self._let = threading.Event()
         self.asked = 0
-        setattr(engine.stores.ownership, "renew", self)  # noqa: B010
+        setattr(renewal, "renew", self)  # noqa: B010
 
     def let(self) -> None:
         self._let.set()
 
     async def __call__(self, lease_seconds: float) -> float:
         self.asked += 1
-        await self._let.wait()
+        while not self._let.is_set():  # noqa: ASYNC110  # on the event loop of another thread
+            await asyncio.sleep(0.005)
         return await self._renew(lease_seconds)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import nullcontext
 
 from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.lease_keeper import LeaseKeeper
 
 DATABASE_AHEAD = 1000.0
 
@@ -28,11 +30,12 @@ class SlowDatabase:
 
 async def test_a_slow_answer_does_not_set_the_time_back() -> None:
     database = SlowDatabase(0.01, 0.9, 0.0)
-    lease = Lease(database, 0.03, on_regained=_do_nothing, clock=lambda: database.clock)
-    await lease.start()
+    lease = Lease(0.03, clock=lambda: database.clock)
+    keeper = LeaseKeeper(lease, lambda: nullcontext(database), on_regained=_do_nothing, in_thread=False)
+    await keeper.start()
     await database.all_answered.wait()
     reckoned = lease.now()
-    await lease.stop()
+    await keeper.stop()
 
     assert database.clock + DATABASE_AHEAD - reckoned < 0.02
 
