@@ -333,7 +333,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "pool_size",
-        "How many connections to Postgres to use at most, beside the two that lists have.",
+        "How many connections to Postgres to use at most, beside the two that lists have and the lease's.",
         "COUNT",
         _whole(5, 1000),
         default="8",

@@ -78,8 +78,6 @@ class LeaseKeeper:
         if self._thread is not None:
             await self._thread.stop()
         await self._background.stop()
-        if not self._in_thread:
-            await self._attempts.stop()
 
     @property
     def problems(self) -> Iterator[str]:
@@ -93,14 +91,20 @@ class LeaseKeeper:
 
     async def _keep(self, kept: Kept) -> None:
         async with self._renewing() as self.renewal:
-            while True:
-                if self._stands_still():
-                    await asyncio.sleep(_STALL_LOOK_SECONDS)
-                    continue
-                await self._renew(self.renewal)
-                kept.turned()
-                self._ask_the_loop()
-                await asyncio.sleep(self._lease.seconds / RENEWALS_PER_LEASE)
+            try:
+                while True:
+                    await self._turn(self.renewal)
+                    kept.turned()
+            finally:  # before their connections are closed
+                await self._attempts.stop()
+
+    async def _turn(self, renewal: Renewal) -> None:
+        if self._stands_still():
+            await asyncio.sleep(_STALL_LOOK_SECONDS)
+            return
+        await self._renew(renewal)
+        self._ask_the_loop()
+        await asyncio.sleep(self._lease.seconds / RENEWALS_PER_LEASE)
 
     async def _renew(self, renewal: Renewal) -> None:
         lease = self._lease

@@ -121,7 +121,11 @@ AWAITING = {
     "steps": [
         {
             "name": "paid",
-            "await_event": {"event": "payment.received", "correlation": "${input.order}", "look_back": "1h"},
+            "await_event": {
+                "event": "payment.received",
+                "correlation": "${input.order}",
+                "look_back": "3600s",
+            },
         }
     ],
 }
