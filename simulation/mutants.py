@@ -19,7 +19,8 @@ from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ownership import Claiming
 from saga_coordinator.engine.requests import Answer
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga import decide, forward, proceed, state, undo
+from saga_coordinator.saga import agenda, decide, forward, state, undoing
+from saga_coordinator.saga import draft as drafts
 from saga_coordinator.saga.draft import Draft
 from saga_coordinator.saga.entries import (
     AttemptRefused,
@@ -31,8 +32,9 @@ from saga_coordinator.saga.entries import (
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import OwnershipGained
 from saga_coordinator.saga.outcome import Refused, Succeeded, Unknown
-from saga_coordinator.saga.state import EffectKnown, StepState
+from saga_coordinator.saga.state import EffectKnown, SagaState, StepState
 from saga_coordinator.saga.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.undoing import Undoing
 from saga_coordinator.store.journal import Journal
 from simulation.commits import CommitFailed
 from simulation.database import SimulatedDatabase
@@ -45,7 +47,7 @@ from simulation.stores import LogSession
 
 @mutant("P3")
 def undoes_in_any_order() -> Patches:
-    yield undo, "_is_unfinished", lambda *_: False
+    yield undoing, "is_unfinished", lambda *_: False
 
 
 @mutant("P4", first=3)
@@ -70,11 +72,7 @@ def undoes_what_is_in_flight() -> Patches:
 
 @mutant("P4")
 def undoes_what_may_be_in_flight_elsewhere() -> Patches:
-    def undoable(self: Any) -> Any:
-        return (each._replace(held_until=0.0) for each in find(self))
-
-    find = undo._Walk.undoable
-    yield undo._Walk, "undoable", undoable
+    yield Undoing, "_held_until", lambda *_: 0.0
 
 
 @mutant("P2", first=6)
@@ -142,8 +140,7 @@ def takes_not_found_for_undone() -> Patches:
 
 @mutant("P2")
 def leaves_out_what_remains() -> Patches:
-    yield undo, "remaining_effects", lambda *_: ()
-    yield forward, "remaining_effects", lambda *_: ()
+    yield drafts, "remaining_effects", lambda *_: ()
 
 
 @mutant("P12", "P2")
@@ -300,17 +297,20 @@ def never_wakes_sleepers() -> Patches:
 
 @mutant("P1", first=7)
 def waits_for_reports_forever() -> Patches:
-    def end_waits(draft: Draft) -> None:
-        for key, at in tuple(draft.state.steps.items()):
-            if at.wait is not None and at.is_open:
-                forward.end_wait(draft, key)
+    instants = agenda.instants
 
-    yield proceed, "_end_waits", end_waits
+    def without_reports(at: StepState, status: SagaStatus) -> agenda.Instants:
+        return instants(replace(at, pending_until=None) if at.is_waiting_for_report else at, status)
+
+    yield agenda, "instants", without_reports
 
 
 @mutant("P10")
 def retries_before_its_time() -> Patches:
-    yield undo, "_is_retry_due", lambda _, at: at.retry_at is not None
+    def retry(self: agenda.Agenda, known: SagaState, now: float) -> Any:
+        return next((((), key) for key, at in known.steps.items() if at.retry_at is not None), None)
+
+    yield agenda.Agenda, "retry", retry
 
 
 @mutant("P10")

@@ -15,7 +15,7 @@ from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.events import Publishing
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga import decide, forward, proceed, state, undo
+from saga_coordinator.saga import decide, forward, proceed, state, undoing
 from saga_coordinator.saga.draft import Draft
 from saga_coordinator.saga.entries import (
     EventReceived,
@@ -24,7 +24,6 @@ from saga_coordinator.saga.entries import (
 from saga_coordinator.saga.errors import SagaError, Unavailable
 from saga_coordinator.saga.inputs import EventArrived
 from saga_coordinator.saga.outcome import Succeeded
-from saga_coordinator.saga.place import places_in
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.journal import Journal, Move
 from simulation import database, stores
@@ -161,7 +160,8 @@ def takes_every_condition_for_true() -> Patches:
 
 @mutant("P3", about=("repeat",))
 def undoes_the_oldest_pass_first() -> Patches:
-    yield undo, "places_in", lambda node, at: places_in(node, at)[::-1]
+    in_order = undoing._in_order
+    yield undoing, "_in_order", lambda loop: in_order(loop)[::-1]
 
 
 @mutant("P11", first=14)

@@ -15,6 +15,7 @@ from saga_coordinator.engine.lease import Lease
 from saga_coordinator.saga.decide import (
     Decision,
     Effect,
+    GoOn,
     Input,
     Invoke,
     LookForEvent,
@@ -36,6 +37,7 @@ LOOK_OVER_AFTER_SECONDS = 86_400.0
 """A saga that waits for what no clock brings, an event or a person without a timeout, is looked over this often all the same."""
 
 _AT_ONCE = (Invoke, LookForEvent)
+_STAYING = (*_AT_ONCE, GoOn)
 """Effects whose end brings the next decision: a saga is not let go before."""
 
 
@@ -69,7 +71,7 @@ class Run:
         """Questions under way whose answer is something that happens to it: let go meanwhile, it would never hear of it."""
         self.is_advancing = False
         self.is_dropped = False
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: asyncio.Handle | None = None
         self.settled: asyncio.Future[bool] | None = None
         self.started_at: float | None = None
         self.settled_at: float | None = None
@@ -84,7 +86,7 @@ class Run:
 
     @property
     def is_in_flight(self) -> bool:
-        return any(step.is_in_flight for step in self.state.steps.values())
+        return self.state.in_flight > 0
 
 
 @immutable
@@ -205,12 +207,12 @@ class Advance:
         self, effects: Sequence[Effect], state: SagaState, may_call: bool, *, is_asking: bool = False
     ) -> float | None:
         """When a saga that is let go now has to be taken up again; None when it is not let go."""
-        if state.status in SETTLED or any(step.is_in_flight for step in state.steps.values()):
+        if state.status in SETTLED or state.in_flight:
             return None
         now = self._lease.now()
         if not may_call:
             return now
-        if is_asking or any(isinstance(effect, _AT_ONCE) for effect in effects):
+        if is_asking or any(isinstance(effect, _STAYING) for effect in effects):
             return None
         nothing_due = now + LOOK_OVER_AFTER_SECONDS
         due_at = next((effect.due_at for effect in effects if isinstance(effect, SetTimer)), nothing_due)

@@ -19,6 +19,7 @@ from saga_coordinator.saga.decide import (
     Decision,
     EventArrived,
     Finish,
+    GoOn,
     Input,
     Invoke,
     LookForEvent,
@@ -206,6 +207,8 @@ class Drive:
                 case SetTimer(due_at):
                     delay = max(0.0, due_at - self._lease.now())
                     run.timer = asyncio.get_running_loop().call_later(delay, self.happened, run, TimerFired())
+                case GoOn():
+                    run.timer = asyncio.get_running_loop().call_soon(self.happened, run, TimerFired())
                 case Finish(status):
                     _tell_settled(run, status)
                     self.on_settled(run)

@@ -16,7 +16,7 @@ from saga_coordinator.saga.cel_cost import CHARACTERS_PER_UNIT, WORK_MAX, Extent
 from saga_coordinator.saga.cel_rewrite import EXACT_MAX, Binding, BindingKind, Rewriting
 from saga_coordinator.saga.cel_syntax import Node, read, walk, write
 from saga_coordinator.saga.errors import ExpressionError
-from saga_coordinator.saga.reference import Reference, Scope, describe, has
+from saga_coordinator.saga.reference import Reference, Scope, charge, describe, has
 
 NODES_READ_MAX = 10_000
 NESTING_READ_MAX = 64
@@ -26,6 +26,7 @@ NODES_WRITTEN_MAX = 600
 COMPILED_MAX = 256
 SHOWN_CHARACTERS_MAX = 300
 
+_WORK_PER_UNIT_READ = 10
 _SMALL = Extent(64, 64)
 _FAILED = (RuntimeError, TypeError, ValueError, OverflowError)
 """What the library raises, besides returning errors as values."""
@@ -39,6 +40,8 @@ class Calculation:
     bindings: tuple[Binding, ...]
     tree: Node
     program: cel.Expression
+    work_if_small: int
+    """The most that it may be on values of ordinary size."""
 
     @property
     def references(self) -> tuple[Reference, ...]:
@@ -92,10 +95,12 @@ class Calculation:
             extent = Extent(reading.units - before, len(value) if isinstance(value, dict | list) else 1)
             is_small = is_small and extent.units <= _SMALL.units
             extents[binding.name] = extent
-        if not is_small and work(self.tree, extents) > WORK_MAX:
+        amount = self.work_if_small if is_small else work(self.tree, extents)
+        if amount > WORK_MAX:
             raise ExpressionError(
                 "would take too long on values as large as these; refer to less, or repeat less"
             )
+        charge(scope, amount + _WORK_PER_UNIT_READ * reading.units)
         return variables, absent
 
     def _failure(self, reason: str, scope: Scope, absent: list[str]) -> str:
@@ -297,9 +302,10 @@ def compile_calculation(source: str) -> Calculation:
         raise ExpressionError(f"`{_shown(source)}` {error}") from error
     except _FAILED as error:
         raise ExpressionError(f"`{_shown(source)}` {_refusal(str(error))}") from error
-    if work(tree, {binding.name: _SMALL for binding in rewriting.bindings}) > WORK_MAX:
+    amount = work(tree, {binding.name: _SMALL for binding in rewriting.bindings})
+    if amount > WORK_MAX:
         raise ExpressionError(f"`{_shown(source)}` would take too long on any input; repeat less")
-    return Calculation(source, rewriting.bindings, tree, program)
+    return Calculation(source, rewriting.bindings, tree, program, amount)
 
 
 def _shown(source: str) -> str:

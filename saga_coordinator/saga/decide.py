@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from saga_coordinator.saga.ahead import is_over
 from saga_coordinator.saga.definition import Approval, Definition, Operation
 from saga_coordinator.saga.draft import Draft, is_past_return, is_undone
 from saga_coordinator.saga.effects import (
     Decision,
     Effect,
     Finish,
+    GoOn,
     Invoke,
     LookForEvent,
     NotApplied,
@@ -24,8 +26,6 @@ from saga_coordinator.saga.effects import (
 from saga_coordinator.saga.entries import (
     AttemptRefused,
     AttemptSucceeded,
-    AttemptUnknown,
-    AttemptUnresolved,
     EventReceived,
     OutcomeLate,
     SagaAdopted,
@@ -33,7 +33,7 @@ from saga_coordinator.saga.entries import (
     SagaRecalled,
     SagaStarted,
 )
-from saga_coordinator.saga.forward import event_to_look_for, is_over
+from saga_coordinator.saga.forward import end_wait, event_to_look_for
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import (
     ApprovalDecided,
@@ -49,9 +49,9 @@ from saga_coordinator.saga.inputs import (
     TimerFired,
 )
 from saga_coordinator.saga.outcome import Cause, CauseCode, Outcome, Refused, Succeeded, Unknown, clip
-from saga_coordinator.saga.proceed import next_due, proceed
+from saga_coordinator.saga.proceed import keys_in_flight, next_due, proceed, record_lost
 from saga_coordinator.saga.state import REFUSED, SUCCEEDED, EffectKnown, SagaState, StepState, apply
-from saga_coordinator.saga.transitions import OPERATION_ALLOWED, SETTLED, SagaStatus, StepStatus
+from saga_coordinator.saga.transitions import SETTLED, SagaStatus, StepStatus
 
 __all__ = [
     "HANDLERS",
@@ -62,6 +62,7 @@ __all__ = [
     "Effect",
     "EventArrived",
     "Finish",
+    "GoOn",
     "HeartbeatReceived",
     "Input",
     "Invoke",
@@ -74,7 +75,6 @@ __all__ = [
     "StartRequested",
     "TimerFired",
     "decide",
-    "next_due",
 ]
 
 
@@ -90,6 +90,7 @@ def decide(
     jitter: float,
     *,
     may_call: bool = True,
+    here_max: int | None = None,
 ) -> Decision:
     """What follows from `happened`.
 
@@ -100,19 +101,25 @@ def decide(
         jitter: a uniform draw from [0, 1) for the delay of a retry.
         may_call: False where the coordinator cannot make calls now (it is full, or stopping): what happened is recorded, and
             whoever drives the saga next goes on from there.
+        here_max: how much work may be done where this is called, in the units of `work`; None sets no limit.
+
+    Raises:
+        TooMuchHere: it would be more work than that. What was given is as before, so it can be decided elsewhere.
     """
     if state is None:
         assert isinstance(happened, StartRequested), f"{happened} needs a state"
-        draft = _start(definition, happened, now, jitter, may_call=may_call)
+        draft = _start(definition, happened, now, jitter, may_call=may_call, here_max=here_max)
     else:
-        draft = Draft(definition, state, now, jitter, may_call=may_call)
+        draft = Draft(definition, state, now, jitter, may_call=may_call, here_max=here_max)
         HANDLERS[state.status, type(happened)](draft, happened)
     proceed(draft)
     if isinstance(happened, EventArrived):
         _look_on(draft, happened)
+    effects = _effects(draft)
+    draft.leave_agenda()
     return Decision(
         tuple(draft.entries),
-        _effects(draft),
+        effects,
         draft.state,
         draft.refusal,
         draft.is_applied,
@@ -122,7 +129,13 @@ def decide(
 
 
 def _start(
-    definition: Definition, request: StartRequested, now: float, jitter: float, *, may_call: bool
+    definition: Definition,
+    request: StartRequested,
+    now: float,
+    jitter: float,
+    *,
+    may_call: bool,
+    here_max: int | None,
 ) -> Draft:
     limits = [
         seconds for seconds in (definition.deadline_seconds, request.deadline_seconds) if seconds is not None
@@ -137,7 +150,8 @@ def _start(
         request.headers,
         request.parent,
     )
-    draft = Draft(definition, apply(request.saga_id, None, started), now, jitter, may_call=may_call)
+    state = apply(request.saga_id, None, started)
+    draft = Draft(definition, state, now, jitter, may_call=may_call, here_max=here_max)
     draft.entries.append(started)
     if request.recalled_for is not None:
         draft.record(SagaFailed(request.recalled_for))
@@ -147,8 +161,10 @@ def _start(
 def _effects(draft: Draft) -> tuple[Effect, ...]:
     if draft.state.status in SETTLED:
         return (Finish(draft.state.status),)
-    due_at = next_due(draft.definition, draft.state, draft.now)
     effects: tuple[Effect, ...] = (*draft.invocations, *draft.lookups)
+    if draft.is_cut:
+        return (*effects, GoOn())
+    due_at = next_due(draft)
     return effects if due_at is None else (*effects, SetTimer(due_at))
 
 
@@ -228,6 +244,8 @@ def _on_event(draft: Draft, happened: EventArrived) -> None:
         draft.refusal = f"the saga keeps {EVENTS_MAX} events that no step has taken, which is the limit"
     else:
         draft.record(EventReceived(happened.event_id, happened.name, happened.correlation, happened.payload))
+        if (key := draft.agenda.waiting_for(happened.name, happened.correlation)) is not None:
+            end_wait(draft, key)
 
 
 def _look_on(draft: Draft, happened: EventArrived) -> None:
@@ -235,12 +253,10 @@ def _look_on(draft: Draft, happened: EventArrived) -> None:
 
     Once: what is found is this saga's, and what it has no use for would be nobody's.
     """
-    lookups = [event_to_look_for(draft, key) for key in draft.state.steps]
-    wanted = [
-        each
-        for each in lookups
-        if each is not None and (each.event, each.correlation) == (happened.name, happened.correlation)
-    ]
+    if draft.state.status in SETTLED:
+        return
+    keys = draft.agenda.each_waiting_for(happened.name, happened.correlation)
+    wanted = [each for each in (event_to_look_for(draft, key) for key in keys) if each is not None]
     if wanted and not any(each in draft.lookups for each in wanted):
         draft.lookups.append(max(wanted, key=lambda each: each.look_back_seconds))
 
@@ -325,24 +341,18 @@ def _on_ownership(draft: Draft, happened: OwnershipGained) -> None:
     They are made again at once, but for tasks, which a worker may be at until then (P8). Of events that steps wait for it is
     asked again.
     """
+    workers = tuple(sorted(happened.workers & draft.definition.participants))
     if happened.previous_owner is not None:
-        draft.record(SagaAdopted(happened.previous_owner))
-    may_retry = OPERATION_ALLOWED[draft.state.status]
-    cause = Cause(CauseCode.COORDINATOR_LOST, "the coordinator that made this attempt is gone")
-    for name, state in tuple(draft.state.steps.items()):
-        if (wanted := event_to_look_for(draft, name)) is not None:
-            # Who made it wait may have gone before looking whether the event had come already.
+        draft.record(
+            SagaAdopted(happened.previous_owner, workers if workers and draft.state.in_flight else None)
+        )
+    for key in draft.agenda.each_waiting():
+        # Who made it wait may have gone before looking whether the event had come already.
+        if (wanted := event_to_look_for(draft, key)) is not None:
             draft.lookups.append(wanted)
-        if not state.is_in_flight:
-            continue
-        kind, number = state.operation, state.attempt
-        operation = draft.definition.step(name).operation(kind)
-        settles_at = draft.now + operation.timeout_seconds
-        if kind in may_retry:
-            pause = operation.timeout_seconds if operation.participant in happened.workers else 0.0
-            draft.record(AttemptUnknown(name, kind, number, cause, pause, draft.now + pause, settles_at))
-        else:
-            draft.record(AttemptUnresolved(name, kind, number, cause, settles_at))
+    if draft.state.adoption is None:  # with nobody to adopt it from, hardly anything is in flight
+        for key in keys_in_flight(draft.state):
+            record_lost(draft, key, workers)
 
 
 def _on_nothing(draft: Draft, happened: Input) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from saga_coordinator.saga.expression import Expression, Template
 from saga_coordinator.saga.identity import OperationKind
@@ -125,6 +125,33 @@ class Block:
         """For each step, the names of all steps that end before it starts."""
         return dependencies({step.name: step.after for step in self.steps})
 
+    @cached_property
+    def undone_later(self) -> Mapping[str, tuple[str, ...]]:
+        """For each step, the names of those that are undone after it."""
+        return {
+            step.name: tuple(
+                other for other, waited_for in self.dependents.items() if step.name in waited_for
+            )
+            for step in self.steps
+        }
+
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """For each step, how many are written before it."""
+        return {step.name: position for position, step in enumerate(self.steps)}
+
+    @cached_property
+    def followers(self) -> Mapping[str, tuple[Step, ...]]:
+        """For each step, those that name it in their `after`."""
+        return {
+            step.name: tuple(other for other in self.steps if step.name in other.after) for step in self.steps
+        }
+
+    @cached_property
+    def begins_with_calls(self) -> bool:
+        """Whether every step with which it can begin is a call."""
+        return all(isinstance(step.action, Operation) for step in self.steps if not step.after)
+
 
 @dataclass(frozen=True, slots=True)
 class Case:
@@ -223,6 +250,14 @@ class Step:
         return self.action.blocks if isinstance(self.action, _BLOCKS) else ()
 
 
+class Whereabouts(NamedTuple):
+    """Where a step lies: its block, the steps in whose blocks that lies, the outermost first, and their positions and its own."""
+
+    block: Block
+    holders: tuple[Step, ...]
+    positions: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Definition:
     """A valid definition: `steps` in the order written. `max_parallel` 0 sets no limit."""
@@ -278,6 +313,11 @@ class Definition:
         """For each step, how many loops it lies in: so many indexes its instances' keys have."""
         return dict(_loops_around(self.block, 0))
 
+    @cached_property
+    def whereabouts(self) -> Mapping[str, Whereabouts]:
+        """For each step, where it lies."""
+        return dict(_whereabouts(self.block, (), ()))
+
     def is_after_pivot(self, key: str) -> bool:
         """Whether the step runs only once the saga can no longer go back."""
         if self.pivot is None:
@@ -308,6 +348,16 @@ def _loops_around(block: Block, loops: int) -> Iterator[tuple[str, int]]:
         yield step.name, loops
         for inner in step.blocks:
             yield from _loops_around(inner, loops + (not isinstance(step.action, Switch)))
+
+
+def _whereabouts(
+    block: Block, holders: tuple[Step, ...], above: tuple[int, ...]
+) -> Iterator[tuple[str, Whereabouts]]:
+    for index, step in enumerate(block.steps):
+        positions = (*above, index)
+        yield step.name, Whereabouts(block, holders, positions)
+        for inner in step.blocks:
+            yield from _whereabouts(inner, (*holders, step), positions)
 
 
 def step_name(key: str) -> str:

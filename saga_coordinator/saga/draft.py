@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from saga_coordinator.saga.agenda import Agenda
 from saga_coordinator.saga.definition import Definition, Operation
 from saga_coordinator.saga.effects import HeartbeatTaken, Invoke, LookForEvent, NotApplied
 from saga_coordinator.saga.entries import (
@@ -19,10 +19,14 @@ from saga_coordinator.saga.entries import (
     Entry,
     InputInvalid,
     NothingToUndo,
+    SagaFailed,
+    SagaRecalled,
     StepFailed,
+    is_about_step,
 )
 from saga_coordinator.saga.errors import ExpressionError
 from saga_coordinator.saga.identity import OperationKind, idempotency_key
+from saga_coordinator.saga.meter import ENTRY, Meter
 from saga_coordinator.saga.outcome import (
     Cause,
     CauseCode,
@@ -35,10 +39,12 @@ from saga_coordinator.saga.outcome import (
     clip,
     reclassified,
 )
-from saga_coordinator.saga.place import Node, Place, nodes, scope
+from saga_coordinator.saga.place import Node, Place, remaining_effects, scope
+from saga_coordinator.saga.reference import Metered
 from saga_coordinator.saga.size import Measure, TooLarge
-from saga_coordinator.saga.state import UNTOUCHED, EffectKnown, SagaState, StepState, apply
+from saga_coordinator.saga.state import EffectKnown, SagaState, StepState, apply
 from saga_coordinator.saga.transitions import OPERATION_ALLOWED
+from saga_coordinator.saga.undoing import Undoing
 
 _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 _POLL_SECONDS_MAX = 3600.0
@@ -50,10 +56,17 @@ _HEARTBEAT_MARGIN = 1.5
 is given up after half as long again."""
 
 
+_TURNS = (SagaFailed, SagaRecalled)
+_WORK_PER_VALUE_MEASURED = 5
+_WORK_PER_STEP_TURNED = 10
+_WORK_PER_STEP_LISTED = 200
+
+
 class Draft:
     """The state moves with each entry recorded, so what is decided next builds on what was decided before."""
 
     __slots__ = (
+        "_agenda",
         "_measure",
         "because",
         "definition",
@@ -61,22 +74,35 @@ class Draft:
         "heartbeat_taken",
         "invocations",
         "is_applied",
+        "is_cut",
         "jitter",
         "lookups",
         "may_call",
+        "meter",
         "now",
         "refusal",
         "state",
     )
 
     def __init__(
-        self, definition: Definition, state: SagaState, now: float, jitter: float, *, may_call: bool
+        self,
+        definition: Definition,
+        state: SagaState,
+        now: float,
+        jitter: float,
+        *,
+        may_call: bool,
+        here_max: int | None = None,
     ) -> None:
         self.definition = definition
         self.state = state
         self.now = now
         self.jitter = jitter
         self.may_call = may_call
+        self.meter = Meter(here_max)
+        self.is_cut = False
+        """Whether there is more to do than this decision may."""
+        self._agenda = _taken(definition, state)
         self._measure = Measure(definition.limits.payload_bytes)
         self.entries: list[Entry] = []
         self.invocations: list[Invoke] = []
@@ -87,17 +113,49 @@ class Draft:
         self.heartbeat_taken: HeartbeatTaken | None = None
 
     def record(self, entry: Entry) -> None:
-        self.state = apply(self.state.saga_id, self.state, entry)
+        before = self.state
+        if type(entry) in _TURNS:
+            self.meter.charge_aside(len(before.steps) * _WORK_PER_STEP_TURNED)
+        self.meter.charge(ENTRY)
+        self.state = apply(before.saga_id, before, entry)
         self.entries.append(entry)
+        if self._agenda is not None:
+            if self.state.status is not before.status:
+                self._agenda = None
+            elif is_about_step(entry):
+                self._agenda.follow(self.state, entry.step, before.step(entry.step))
 
-    def nodes(self) -> Iterator[tuple[Node, StepState]]:
-        """Each instance, in the definition's order, with its state at the moment it is reached."""
-        for node in nodes(self.definition, self.state):
-            yield node, self.state.steps.get(node.key, UNTOUCHED)
+    @property
+    def agenda(self) -> Agenda:
+        """What there is to do now. Raises TooMuchHere."""
+        if self._agenda is None:
+            self.meter.charge_aside(len(self.state.steps) * _WORK_PER_STEP_LISTED)
+            self._agenda = Agenda(self.definition, self.state)
+        return self._agenda
+
+    def leave_agenda(self) -> None:
+        """Lets whoever goes on from the state that was reached have the agenda."""
+        if self._agenda is not None:
+            self.state.memo[:] = [self._agenda]
+
+    def may_do_more(self) -> bool:
+        """Whether there is work left for this decision; once there is not, it ends where it is."""
+        self.is_cut = self.is_cut or self.meter.is_spent
+        return not self.is_cut
+
+    def undoing(self) -> Undoing:
+        """What can be undone of a saga that is parked. Raises TooMuchHere."""
+        self.meter.charge_aside(len(self.state.steps) * _WORK_PER_STEP_LISTED)
+        return Undoing(self.definition, self.state)
+
+    def remaining_effects(self) -> tuple[str, ...]:
+        """Keys of the instances whose effect stands or may stand. Raises TooMuchHere."""
+        self.meter.charge_aside(len(self.state.steps) * _WORK_PER_STEP_LISTED)
+        return remaining_effects(self.definition, self.state)
 
     def scope(self, place: Place) -> dict[str, Any]:
         """What an expression at that place can refer to now."""
-        return scope(self.definition, self.state, place)
+        return Metered(scope(self.definition, self.state, place), self.meter)
 
     def computed(self, payload: Any, what: str) -> Any:
         """What an expression or a template has come to, if that is no larger than payloads may be; `what` names it.
@@ -105,10 +163,12 @@ class Draft:
         Raises:
             ExpressionError: it is larger.
         """
+        walked = self._measure.walked
         try:
             self._measure.check(payload)
         except TooLarge as error:
             raise ExpressionError(f"{what} {error}") from None
+        self.meter.charge((self._measure.walked - walked) * _WORK_PER_VALUE_MEASURED)
         return payload
 
     def attempt(self, node: Node, kind: OperationKind) -> None:
@@ -292,6 +352,15 @@ class Draft:
                         CauseCode.STEP_DEADLINE, clip(f"no time is left for an attempt: {cause.message}")
                     )
                     self.record(StepFailed(name, why))
+
+
+def _taken(definition: Definition, state: SagaState) -> Agenda | None:
+    """The agenda that was left with the state, for one to go on with."""
+    try:
+        agenda: Agenda = state.memo.pop()
+    except IndexError:
+        return None
+    return agenda if agenda.definition is definition else None
 
 
 def _after(now: float, seconds: float | None) -> float | None:

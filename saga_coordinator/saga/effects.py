@@ -66,7 +66,12 @@ class Finish:
     status: SagaStatus
 
 
-Effect = Invoke | LookForEvent | SetTimer | Finish
+@immutable
+class GoOn:
+    """Come back with TimerFired at once, after others had their turn: there is more to do than one decision may."""
+
+
+Effect = Invoke | LookForEvent | SetTimer | GoOn | Finish
 
 
 class NotApplied(StrEnum):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, field, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeGuard
 
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.immutable import immutable
@@ -47,9 +47,12 @@ class SagaAdopted:
     """A coordinator took the saga over from one whose lease had ended, or found again what was its own and it did not know of.
 
     Being an entry, it takes the sequence at which the previous owner, should it still be alive, would append next (P8).
+    `workers` are the participants whose attempts are tasks, where any attempt was in flight: they may be at it whatever became of
+    the owner.
     """
 
     previous_owner: str
+    workers: tuple[str, ...] | None = None
 
 
 @immutable
@@ -380,6 +383,11 @@ def entry_type(entry: Entry | type[Entry]) -> str:
     return _NAMES[entry if isinstance(entry, type) else type(entry)]
 
 
+def is_about_step(entry: Entry) -> TypeGuard[StepEntry]:
+    """Whether the entry is about one step, and not the saga as a whole."""
+    return type(entry) in _STEP_TYPES
+
+
 def encode(entry: Entry) -> StoredEntry:
     """The stored form; fields that are None are left out of the body."""
     kind = type(entry)
@@ -431,7 +439,7 @@ def _encode_cause(cause: Cause) -> dict[str, str]:
 
 
 _ENCODERS: dict[type, Callable[[Any], dict[str, Any]]] = {Cause: _encode_cause, Parent: asdict}
-_TUPLES = {"remaining", "items"}
+_TUPLES = {"remaining", "items", "workers"}
 _ATTEMPT_COLUMNS = ("step", "operation", "attempt")
 _STEP_TYPES = frozenset(kind for kind in ENTRY_TYPES if hasattr(kind, "attempt"))
 _NAMES: dict[type[Entry], str] = {

@@ -16,7 +16,8 @@ from typing import Any
 from saga_coordinator.saga.calculation import Calculation, compile_calculation
 from saga_coordinator.saga.errors import ExpressionError, Fault
 from saga_coordinator.saga.limits import EXPRESSION_CHARACTERS_MAX
-from saga_coordinator.saga.reference import Reference, Scope, dead_end, has
+from saga_coordinator.saga.meter import CHARACTERS_PER_UNIT
+from saga_coordinator.saga.reference import Reference, Scope, charge, dead_end, has
 from saga_coordinator.saga.work import spend
 
 _ROOT = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]*)")
@@ -182,7 +183,7 @@ def _compile_text(source: str, path: str, faults: list[Fault], found: list[Expre
             return only.evaluate
         case _ if any(isinstance(part, Selection | Calculation) for part in kept):
             return lambda scope: "".join(
-                part if isinstance(part, str) else as_text(part.evaluate(scope)) for part in kept
+                part if isinstance(part, str) else _inserted(part.evaluate(scope), scope) for part in kept
             )
         case _:
             text = "".join(str(part) for part in kept)
@@ -200,6 +201,12 @@ def closing_brace(source: str, start: int) -> int | None:
         elif token.group() == "{":
             depth += 1
     return None
+
+
+def _inserted(value: Any, scope: Scope) -> str:
+    text = as_text(value)
+    charge(scope, len(text) // CHARACTERS_PER_UNIT)
+    return text
 
 
 def as_text(value: Any) -> str:

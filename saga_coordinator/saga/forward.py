@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 from typing import Any
 
+from saga_coordinator.saga.ahead import Ahead, Turn
 from saga_coordinator.saga.condition import evaluate_condition, evaluate_instant, evaluate_list
 from saga_coordinator.saga.definition import (
     Approval,
@@ -13,7 +15,6 @@ from saga_coordinator.saga.definition import (
     OnFailure,
     Operation,
     Repeat,
-    Step,
     Switch,
 )
 from saga_coordinator.saga.draft import Draft, is_past_return
@@ -35,26 +36,57 @@ from saga_coordinator.saga.errors import ExpressionError
 from saga_coordinator.saga.expression import Template, as_text
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, CauseCode, clip
-from saga_coordinator.saga.place import Node, Place, node_of, outermost, places_in, remaining_effects
-from saga_coordinator.saga.state import EffectKnown, StepState
+from saga_coordinator.saga.place import Node, Place, node_of, outermost, places_in
+from saga_coordinator.saga.state import EffectKnown
 from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 
 _ACTION = OperationKind.ACTION
+_WORK_PER_EVENT = 10
+_WORK_PER_OUTPUT = 100
 
 
 def go_forward(draft: Draft) -> None:
     """Starts whatever is ready, until nothing more can be done without something else happening."""
     while draft.state.status is SagaStatus.RUNNING:
-        if failed := _failed(draft):
+        ahead = _ahead(draft)
+        if (failed := ahead.failed(draft.state)) is not None:
             _fail(draft, failed)
             return
-        if is_over_all(draft, outermost(draft.definition)):
+        if ahead.is_over:
             _complete(draft)
         elif is_overdue(draft):
             cause = Cause(CauseCode.DEADLINE, "the saga's deadline passed before it had completed")
             draft.record(SagaFailed(cause))
-        elif not draft.may_call or not _start_ready(draft, outermost(draft.definition)):
+        elif not draft.may_call or not _do_next(draft, ahead):
             return
+
+
+def _ahead(draft: Draft) -> Ahead:
+    ahead = draft.agenda.ahead
+    assert ahead is not None, "the saga goes forward no more"
+    return ahead
+
+
+def _do_next(draft: Draft, ahead: Ahead) -> bool:
+    """Does the first thing, in the order written, that can be done now. False when there is none, or no work is left for it."""
+    queues = [ahead.others, ahead.calls] if has_room(draft) else [ahead.others]
+    queue = min((each for each in queues if each), key=lambda each: each[0], default=None)
+    retry = draft.agenda.retry(draft.state, draft.now) if has_room_again(draft) else None
+    if (queue is None and retry is None) or not draft.may_do_more():
+        return False
+    if queue is None or (retry is not None and retry[0] < queue[0].position):
+        assert retry is not None
+        _try_again(draft, ahead.node(retry[1]))
+        return True
+    _, turn, key = heapq.heappop(queue)
+    match turn:
+        case Turn.START:
+            _start(draft, ahead.node(key))
+        case Turn.BEGIN_ITEM:
+            ahead.next_item(key, draft.state)
+        case Turn.CLOSE:
+            _close_or_fail(draft, ahead.node(key))
+    return True
 
 
 def is_overdue(draft: Draft) -> bool:
@@ -67,40 +99,14 @@ def is_overdue(draft: Draft) -> bool:
     )
 
 
-def is_over(step: Step, state: StepState) -> bool:
-    """Whether those that come after the step may start."""
-    if state.status is StepStatus.SUCCEEDED or state.status is StepStatus.SKIPPED:
-        return True
-    return state.status is StepStatus.FAILED and step.on_failure is OnFailure.CONTINUE
-
-
-def is_over_all(draft: Draft, place: Place) -> bool:
-    """Whether every step of the block has had its turn there."""
-    return all(is_over(step, draft.state.step(place.prefix + step.name)) for step in place.block.steps)
-
-
-def _failed(draft: Draft) -> Node | None:
-    """The first instance whose failure is the saga's."""
-    if StepStatus.FAILED not in [state.status for state in draft.state.steps.values()]:
-        return None
-    return next(
-        (
-            node
-            for node, state in draft.nodes()
-            if state.status is StepStatus.FAILED and not is_over(node.step, state)
-        ),
-        None,
-    )
-
-
 def _fail(draft: Draft, node: Node) -> None:
     state = draft.state.step(node.key)
     assert state.cause is not None, f"step {node.key} has failed without a cause"
     cause = Cause(state.cause.code, state.cause.message, node.key, state.cause.requested_by)
     if not _is_for_a_person(draft, node):
         draft.record(SagaFailed(cause))
-    elif not any(other.is_in_flight for other in draft.state.steps.values()):
-        draft.record(SagaParked(cause, remaining_effects(draft.definition, draft.state)))
+    elif draft.state.in_flight == 0:
+        draft.record(SagaParked(cause, draft.remaining_effects()))
     # else nothing new starts; the end of what is in flight brings the next decision
 
 
@@ -132,85 +138,57 @@ def _complete(draft: Draft) -> None:
         draft.record(SagaCompleted(output_problem=clip(str(error))))
 
 
-def _start_ready(draft: Draft, place: Place) -> bool:
-    """Starts what can start in one run of a block. True when something ended at once, so that more may have become ready."""
-    is_changed = False
-    for step in place.block.steps:
-        key = place.prefix + step.name
-        state = draft.state.step(key)
-        if state.status is StepStatus.PENDING:
-            if all(
-                is_over(draft.definition.step(other), draft.state.step(place.prefix + other))
-                for other in step.after
-            ):
-                is_changed |= _start(draft, Node(key, step, place))
-        elif state.status is StepStatus.RUNNING:
-            if state.opened is not None:
-                is_changed |= _go_on_inside(draft, Node(key, step, place), state)
-            elif state.retry_at is not None and state.retry_at <= draft.now:
-                is_changed |= _try_again(draft, Node(key, step, place), state)
-    return is_changed
-
-
-def _try_again(draft: Draft, node: Node, state: StepState) -> bool:
-    """Makes the next attempt of an action. True when the step ended instead."""
-    if state.deadline_at is not None and state.deadline_at <= draft.now:  # nobody drove the saga in time
-        return _fail_step(
-            draft, node, CauseCode.STEP_DEADLINE, "the step's deadline passed between two attempts"
-        )
-    if has_room_again(draft):
+def _try_again(draft: Draft, node: Node) -> None:
+    """Makes the next attempt of an action."""
+    deadline_at = draft.state.step(node.key).deadline_at
+    if deadline_at is not None and deadline_at <= draft.now:  # nobody drove the saga in time
+        _fail_step(draft, node, CauseCode.STEP_DEADLINE, "the step's deadline passed between two attempts")
+    else:
         draft.attempt(node, _ACTION)
-    return draft.state.step(node.key).status is StepStatus.FAILED
 
 
-def _start(draft: Draft, node: Node) -> bool:
-    """Starts a step, if there is room. True when it ended, or a block of it began."""
+def _start(draft: Draft, node: Node) -> None:
+    """Starts a step; a call needs room."""
     limits = draft.definition.limits
     if draft.state.sequence >= limits.log_entries:
         message = f"the saga's log has {limits.log_entries} entries, which is the limit"
-        return _fail_step(draft, node, CauseCode.LIMIT_EXCEEDED, message)
-    is_call = isinstance(node.step.action, Operation)
-    if is_call and not has_room(draft):
-        return False
+        _fail_step(draft, node, CauseCode.LIMIT_EXCEEDED, message)
+        return
     try:
         if node.step.when is not None and not evaluate_condition(node.step.when, draft.scope(node.place)):
             draft.record(StepSkipped(node.key))
-            return True
+            return
         match node.step.action:
             case Operation():
                 draft.attempt(node, _ACTION)
-                return draft.state.step(node.key).status is StepStatus.FAILED
             case Delay() | AwaitEvent() | Approval():
-                return _wait(draft, node)
+                _wait(draft, node)
             case _:
-                return _open(draft, node)
+                _open(draft, node)
     except ExpressionError as error:
-        return _fail_step(draft, node, CauseCode.EXPRESSION_INVALID, str(error))
+        _fail_step(draft, node, CauseCode.EXPRESSION_INVALID, str(error))
 
 
 def has_room(draft: Draft) -> bool:
     """Whether one more operation may begin beside those in flight or between two attempts."""
     limit = draft.definition.max_parallel
-    return limit == 0 or limit > sum(
-        1 for step in draft.state.steps.values() if step.is_in_flight or step.retry_at is not None
-    )
+    return limit == 0 or limit > draft.agenda.begun
 
 
 def has_room_again(draft: Draft) -> bool:
     """Whether an operation that had begun may be attempted again: one that was pending has lost its place."""
     limit = draft.definition.max_parallel
-    return limit == 0 or limit > sum(1 for step in draft.state.steps.values() if step.is_in_flight)
+    return limit == 0 or limit > draft.state.in_flight
 
 
-def _fail_step(draft: Draft, node: Node, code: str, message: str) -> bool:
+def _fail_step(draft: Draft, node: Node, code: str, message: str) -> None:
     draft.record(StepFailed(node.key, Cause(code, clip(message))))
-    return True
 
 
 # Waits.
 
 
-def _wait(draft: Draft, node: Node) -> bool:
+def _wait(draft: Draft, node: Node) -> None:
     variables = draft.scope(node.place)
     match node.step.action:
         case Delay(seconds, until):
@@ -225,11 +203,8 @@ def _wait(draft: Draft, node: Node) -> bool:
             draft.record(WaitStarted(node.key, _after(draft, timeout_seconds), shown=shown))
         case _:
             raise AssertionError(f"step {node.key} does not wait")
-    if end_wait(draft, node.key):
-        return True
-    if (wanted := event_to_look_for(draft, node.key)) is not None:
+    if not end_wait(draft, node.key) and (wanted := event_to_look_for(draft, node.key)) is not None:
         draft.lookups.append(wanted)
-    return False
 
 
 def event_to_look_for(draft: Draft, key: str) -> LookForEvent | None:
@@ -249,6 +224,7 @@ def end_wait(draft: Draft, key: str) -> bool:
     """Ends a wait whose event has come or whose time is up; tells whether it did."""
     state = draft.state.step(key)
     assert state.wait is not None, f"step {key} does not wait"
+    draft.meter.charge(len(draft.state.events) * _WORK_PER_EVENT)
     if event := next((event for event in draft.state.events if _is_awaited(state.wait, event)), None):
         draft.record(AttemptSucceeded(key, _ACTION, state.attempt, event.payload, event_id=event.event_id))
         return True
@@ -274,49 +250,32 @@ def _is_awaited(wait: WaitStarted, event: EventReceived) -> bool:
 # Blocks.
 
 
-def _open(draft: Draft, node: Node) -> bool:
+def _open(draft: Draft, node: Node) -> None:
     match node.step.action:
         case Switch(cases):
             for index, case in enumerate(cases):
                 if case.when is None or evaluate_condition(case.when, draft.scope(node.place)):
                     draft.record(BlockOpened(node.key, branch=index))
-                    return True
+                    return
             draft.record(StepSkipped(node.key))
         case ForEach(items):
             found = evaluate_list(items, draft.scope(node.place))
             if len(found) > (limit := draft.definition.limits.items):
                 message = f"${{{items.source}}} has {len(found)} items; at most {limit} are allowed"
-                return _fail_step(draft, node, CauseCode.LIMIT_EXCEEDED, message)
-            draft.computed(found, "the list of items")
-            draft.record(BlockOpened(node.key, items=tuple(found)))
+                _fail_step(draft, node, CauseCode.LIMIT_EXCEEDED, message)
+            else:
+                draft.computed(found, "the list of items")
+                draft.record(BlockOpened(node.key, items=tuple(found)))
         case _:
             draft.record(BlockOpened(node.key))
-    return True
 
 
-def _go_on_inside(draft: Draft, node: Node, state: StepState) -> bool:
-    places = places_in(node, state)
-    match node.step.action:
-        case ForEach(max_parallel=limit):
-            unfinished = [place for place in places if not is_over_all(draft, place)]
-            if unfinished:
-                begun = [place for place in unfinished if _is_begun(draft, place)]
-                room = max(0, limit - len(begun)) if limit else len(unfinished)
-                waiting = [place for place in unfinished if not _is_begun(draft, place)]
-                started = [_start_ready(draft, place) for place in (*begun, *waiting[:room])]
-                return any(started)
-        case _:
-            if not is_over_all(draft, places[-1]):
-                return _start_ready(draft, places[-1])
+def _close_or_fail(draft: Draft, node: Node) -> None:
+    places = places_in(node, draft.state.step(node.key))
     try:
         _close(draft, node, places)
     except ExpressionError as error:
         _fail_step(draft, node, CauseCode.EXPRESSION_INVALID, str(error))
-    return True
-
-
-def _is_begun(draft: Draft, place: Place) -> bool:
-    return any(place.prefix + step.name in draft.state.steps for step in place.block.steps)
 
 
 def _close(draft: Draft, node: Node, places: list[Place]) -> None:
@@ -339,6 +298,7 @@ def _close(draft: Draft, node: Node, places: list[Place]) -> None:
 
 def _output(draft: Draft, place: Place) -> Any:
     template: Template | None = place.block.output
+    draft.meter.charge(_WORK_PER_OUTPUT)
     if template is None:
         return draft.scope(place)["steps"][place.block.steps[-1].name]["output"]
     return draft.computed(template.render(draft.scope(place)), "the output of the block")

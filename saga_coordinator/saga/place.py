@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from saga_coordinator.saga.definition import Block, Definition, ForEach, Repeat, Step, Switch
+from saga_coordinator.saga.definition import Block, Definition, ForEach, Repeat, Step, Switch, step_name
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.state import SagaState, StepState, has_standing_effect
 from saga_coordinator.saga.transitions import StepStatus
@@ -55,24 +55,30 @@ def nodes_at(place: Place, state: SagaState) -> Iterator[Node]:
 
 def places_in(node: Node, state: StepState) -> list[Place]:
     """The runs of blocks that a step has opened: its items, its passes from the first, or its branch."""
-    if state.opened is None:
-        return []
-    key, variables = node.key, node.place.variables
+    return [place_at(node, state, index) for index in range(len(state.opened or ()))]
+
+
+def place_at(node: Node, state: StepState, index: int) -> Place:
+    """The run of that index, which the step has opened."""
+    assert state.opened is not None, f"step {node.key} has opened no block"
+    key, variables, opened = node.key, node.place.variables, state.opened[index]
     match node.step.action:
         case Switch(cases):
-            return [Place(cases[state.opened[0]].block, node.place.prefix, variables)]
+            return Place(cases[opened].block, node.place.prefix, variables)
         case ForEach(block=block, name=name):
-            return [
-                Place(block, f"{key}[{index}].", {**variables, name: item, "index": index})
-                for index, item in enumerate(state.opened)
-            ]
+            return Place(block, f"{key}[{index}].", {**variables, name: opened, "index": index})
         case Repeat(block=block):
-            return [
-                Place(block, f"{key}[{index}].", {**variables, "number": index + 1, "previous": previous})
-                for index, previous in enumerate(state.opened)
-            ]
+            return Place(block, f"{key}[{index}].", {**variables, "number": index + 1, "previous": opened})
         case _:
             raise AssertionError(f"step {node.key} runs no block")
+
+
+def is_touched(node: Node, index: int, state: SagaState) -> bool:
+    """Whether anything has happened in the run of that index: it begins with a step that comes after no other."""
+    if isinstance(node.step.action, Switch):
+        return True
+    prefix = f"{node.key}[{index}]."
+    return any(prefix + step.name in state.steps for step in node.step.blocks[0].steps if not step.after)
 
 
 def scope(definition: Definition, state: SagaState, place: Place) -> dict[str, Any]:
@@ -113,9 +119,36 @@ class _Steps(Mapping[str, Any]):
 
 def node_of(definition: Definition, state: SagaState, key: str) -> Node:
     """The instance of that key, which must exist."""
-    if definition.is_flat:
-        return Node(key, definition.step(key), outermost(definition))
-    return next(node for node in nodes(definition, state) if node.key == key)
+    step, place = definition.step(key), outermost(definition)
+    indexes = iter(_indexes(key))
+    for holder in definition.whereabouts[step.name].holders:
+        node = Node(place.prefix + holder.name, holder, place)
+        index = 0 if isinstance(holder.action, Switch) else next(indexes)
+        place = place_at(node, state.step(node.key), index)
+    return Node(key, step, place)
+
+
+def _indexes(key: str) -> list[int]:
+    """The index in each loop around the instance of that key, the outermost first."""
+    return [int(loop[loop.rindex("[") + 1 : -1]) for loop in key.split(".")[:-1]]
+
+
+Position = tuple[int, ...]
+
+
+def position_of(definition: Definition, key: str, *, newest_first: bool = False) -> Position:
+    """Where the instance stands in the order written, and among the items or passes of the loops around it."""
+    found = definition.whereabouts[step_name(key)]
+    if not found.holders:
+        return found.positions
+    indexes = iter(_indexes(key))
+    position: list[int] = []
+    for holder, index in zip(found.holders, found.positions, strict=False):
+        position.append(index)
+        if not isinstance(holder.action, Switch):
+            turn = next(indexes)
+            position.append(-turn if newest_first else turn)
+    return (*position, found.positions[-1])
 
 
 def remaining_effects(definition: Definition, state: SagaState) -> tuple[str, ...]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from saga_coordinator.saga.decide import decide
 from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.effects import Decision, Invoke, SetTimer
+from saga_coordinator.saga.effects import Decision, GoOn, Invoke, SetTimer
 from saga_coordinator.saga.entries import Entry, InputInvalid
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import AttemptEnded, CancelAsked, Input, OutcomeReported, TimerFired
@@ -59,7 +59,9 @@ def preview_compensation(definition: Definition, state: SagaState, now: float) -
         for key, step in state.steps.items()
         if step.is_in_flight and step.operation is OperationKind.ACTION
     )
-    foresight = _Foresight(definition, state, now)
+    foresight = _Foresight(
+        definition, replace(state), now
+    )  # what goes with the state is left to whoever drives the saga
     if state.status is SagaStatus.RUNNING:
         decision = foresight.hear(CancelAsked("preview"))
         if decision.refusal is not None:
@@ -96,6 +98,13 @@ class _Foresight:
     def hear(self, happened: Input) -> Decision:
         self._decisions += 1
         assert self._decisions <= DECISIONS_MAX, f"saga {self.state.saga_id} would never be undone"
+        decision = self._decide(happened)
+        later = decision
+        while GoOn() in later.effects:
+            later = self._decide(TimerFired())
+        return decision
+
+    def _decide(self, happened: Input) -> Decision:
         decision = decide(self._definition, self.state, happened, self._now, 0.0)
         self.state = decision.state
         self.entries += decision.entries

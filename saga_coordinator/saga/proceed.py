@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.draft import Draft, is_past_return
-from saga_coordinator.saga.entries import SagaUnparked, UndoUnparked
+from saga_coordinator.saga.entries import (
+    AttemptUnknown,
+    AttemptUnresolved,
+    SagaAdopted,
+    SagaUnparked,
+    UndoUnparked,
+)
 from saga_coordinator.saga.forward import end_wait, go_forward, is_blocked
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, CauseCode, Unknown
-from saga_coordinator.saga.place import node_of, remaining_effects
+from saga_coordinator.saga.place import node_of
 from saga_coordinator.saga.state import SagaState, StepState
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.transitions import OPERATION_ALLOWED, SagaStatus
 from saga_coordinator.saga.undo import can_go_back, go_back
 
 _MOVING = frozenset({SagaStatus.RUNNING, SagaStatus.COMPENSATING})
@@ -20,33 +25,62 @@ def proceed(draft: Draft) -> None:
     """Writes everything into the draft that can be done without anything else happening."""
     if draft.state.status is SagaStatus.NEEDS_ATTENTION:
         _unpark(draft)
-    if draft.state.status in _MOVING:
-        _end_waits(draft)
+    if draft.state.status not in _MOVING:
+        return
+    if draft.state.adoption is not None and not _give_up_lost(draft, draft.state.adoption):
+        return
+    _end_waits(draft)
     if draft.state.status is SagaStatus.RUNNING:
         go_forward(draft)
+        _end_waits(draft)  # after a turn, other things are due
     if draft.state.status is SagaStatus.COMPENSATING:
         go_back(draft)
     if draft.state.status in _MOVING and draft.may_call:
         _poll(draft)
 
 
-def next_due(definition: Definition, state: SagaState, now: float) -> float | None:
-    """When something of the saga is due after `now` without anything else happening; None when nothing is.
+def next_due(draft: Draft) -> float | None:
+    """When something of the saga is due after now without anything else happening; None when nothing is.
 
-    What was due earlier and has not been done by a decision at `now` is held back by something in flight, whose end brings the
-    next decision.
+    What was due earlier and has not been done by this decision is held back by something in flight, whose end brings the next.
     """
-    due = [
-        instant
-        for step in state.steps.values()
-        for instant in (step.retry_at, step.pending_until, step.poll_at, step.heartbeat_until)
-        if instant is not None
-    ]
-    if state.status is SagaStatus.COMPENSATING:
-        due += [step.settles_at for step in state.steps.values() if step.settles_at is not None]
-    elif state.deadline_at is not None and not is_past_return(definition, state):
-        due.append(state.deadline_at)
-    return min((instant for instant in due if instant > now), default=None)
+    due = [draft.agenda.next_due(draft.state)]
+    deadline_at = draft.state.deadline_at
+    is_bound = draft.state.status is SagaStatus.RUNNING and not is_past_return(draft.definition, draft.state)
+    if is_bound and deadline_at is not None and deadline_at > draft.now:
+        due.append(deadline_at)
+    return min((instant for instant in due if instant is not None), default=None)
+
+
+def _give_up_lost(draft: Draft, adoption: SagaAdopted) -> bool:
+    """Records attempts in flight at the previous owner: they are unknown, and perhaps not over until their time is (P4).
+
+    True when none is left. Nothing begins before that, so whatever is in flight until then is the previous owner's.
+    """
+    for key in keys_in_flight(draft.state):
+        if not draft.may_do_more():
+            return False
+        record_lost(draft, key, adoption.workers or ())
+    return True
+
+
+def keys_in_flight(state: SagaState) -> list[str]:
+    """The keys of the instances whose present operation is in flight."""
+    return [key for key, step in state.steps.items() if step.is_in_flight]
+
+
+def record_lost(draft: Draft, key: str, workers: tuple[str, ...]) -> None:
+    """The attempt in flight was made by a coordinator that is gone; one of these `workers` may be at it all the same (P8)."""
+    state = draft.state.step(key)
+    kind, number = state.operation, state.attempt
+    cause = Cause(CauseCode.COORDINATOR_LOST, "the coordinator that made this attempt is gone")
+    operation = draft.definition.step(key).operation(kind)
+    settles_at = draft.now + operation.timeout_seconds
+    if kind in OPERATION_ALLOWED[draft.state.status]:
+        pause = operation.timeout_seconds if operation.participant in workers else 0.0
+        draft.record(AttemptUnknown(key, kind, number, cause, pause, draft.now + pause, settles_at))
+    else:
+        draft.record(AttemptUnresolved(key, kind, number, cause, settles_at))
 
 
 def _unpark(draft: Draft) -> None:
@@ -55,7 +89,7 @@ def _unpark(draft: Draft) -> None:
     What remains may also have become more: an action that had counted as never done is reported to have succeeded (P2).
     """
     state = draft.state
-    remaining = remaining_effects(draft.definition, state)
+    remaining = draft.remaining_effects()
     is_listed = remaining == state.remaining
     if state.has_turned:
         if not is_listed or not remaining or can_go_back(draft):
@@ -65,21 +99,26 @@ def _unpark(draft: Draft) -> None:
 
 
 def _end_waits(draft: Draft) -> None:
-    """Ends the waits that are over, and gives up reports that are overdue."""
-    for key, state in tuple(draft.state.steps.items()):
+    """Ends the waits whose time is up, and gives up reports that are overdue."""
+    if draft.state.status not in _MOVING:
+        return
+    agenda = draft.agenda
+    while draft.may_do_more() and (key := agenda.take_due(draft.state, draft.now)) is not None:
+        state = draft.state.step(key)
         if state.wait is not None and state.is_open:
             end_wait(draft, key)
         elif state.pending_until is not None and state.pending_until <= draft.now:
             draft.settle(key, Unknown(_cause_of_giving_up(draft, key, state)))
         elif state.heartbeat_until is not None and state.heartbeat_until <= draft.now:
             draft.settle(key, Unknown(_cause_of_silence(draft, key, state)))
+        agenda.keep_due(draft.state, key, draft.now)
 
 
 def _poll(draft: Draft) -> None:
     """Asks about operations that are pending. Last of all, because nobody is asked about what is undone from now on."""
-    for key, state in tuple(draft.state.steps.items()):
-        if state.poll_at is not None and state.poll_at <= draft.now:
-            draft.poll(node_of(draft.definition, draft.state, key))
+    agenda = draft.agenda
+    while draft.may_do_more() and (key := agenda.take_poll(draft.state, draft.now)) is not None:
+        draft.poll(node_of(draft.definition, draft.state, key))
 
 
 def _cause_of_giving_up(draft: Draft, key: str, state: StepState) -> Cause:

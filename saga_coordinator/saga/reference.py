@@ -8,9 +8,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from saga_coordinator.saga.errors import ExpressionError
+from saga_coordinator.saga.meter import Meter
 
 Scope = Mapping[str, Any]
 """What expressions read: JSON values by the names of the roots."""
+
+
+class Metered(dict[str, Any]):
+    """A scope that counts the work of what is evaluated in it."""
+
+    __slots__ = ("meter",)
+
+    def __init__(self, values: Mapping[str, Any], meter: Meter) -> None:
+        super().__init__(values)
+        self.meter = meter
+
+
+def charge(scope: Scope, units: int) -> None:
+    """Counts work where it is counted. Raises TooMuchHere."""
+    if isinstance(scope, Metered):
+        scope.meter.charge(units)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from saga_coordinator.saga.decide import decide
 from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.effects import Decision, Invoke, LookForEvent, SetTimer
+from saga_coordinator.saga.effects import Decision, GoOn, Invoke, LookForEvent, SetTimer
 from saga_coordinator.saga.entries import AttemptPending, Entry, WaitStarted
 from saga_coordinator.saga.errors import SagaError
 from saga_coordinator.saga.expression import as_text
@@ -260,6 +260,10 @@ class Rehearsal:
         self._timer = None
         if decision.entries and not all(isinstance(entry, AttemptPending) for entry in decision.entries):
             self._polls_in_vain = 0
+        self._perform(decision)
+        return decision
+
+    def _perform(self, decision: Decision) -> None:
         for effect in decision.effects:
             match effect:
                 case Invoke():
@@ -268,12 +272,13 @@ class Rehearsal:
                     self._timer = due_at
                 case LookForEvent(event=name, correlation=correlation):
                     self._deliver(name, correlation)
+                case GoOn():
+                    self._schedule([Soon(0.0, TimerFired())])
                 case _:
                     pass
         for entry in decision.entries:
             if isinstance(entry, WaitStarted):
                 self._schedule(self.surroundings.await_outside(entry, self.now))
-        return decision
 
     def _lose_calls(self) -> None:
         """The coordinator went down: what its calls come to is never heard, and they may be in flight until their time is up."""

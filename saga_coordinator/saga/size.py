@@ -32,12 +32,14 @@ class Measure:
     and those that are remembered are kept, so that their identity stays theirs.
     """
 
-    __slots__ = ("_bytes_max", "_seen", "_values", "_values_max")
+    __slots__ = ("_bytes_max", "_seen", "_values", "_values_max", "walked")
 
     def __init__(self, bytes_max: int, values_max: int = VALUES_MAX) -> None:
         self._bytes_max = bytes_max
         self._values_max = values_max
         self._values = 0
+        self.walked = 0
+        """How many items and fields have been looked at so far: the work."""
         self._seen: dict[int, tuple[Any, int, int]] = {}
 
     def check(self, payload: Any) -> int:
@@ -64,6 +66,7 @@ class Measure:
             self._count(seen[2])
             return seen[1]
         values_before = self._values
+        self.walked += len(payload)
         self._count(len(payload))
         size = _delimited(self._fields(payload) if is_object else self._items(payload))
         values = self._values - values_before

@@ -28,6 +28,7 @@ from saga_coordinator.saga.entries import (
     NothingToUndo,
     OutcomeLate,
     Parent,
+    SagaAdopted,
     SagaCompleted,
     SagaEntry,
     SagaFailed,
@@ -43,6 +44,7 @@ from saga_coordinator.saga.entries import (
     entry_type,
 )
 from saga_coordinator.saga.errors import ImpossibleTransition
+from saga_coordinator.saga.growing import Growing
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
@@ -161,7 +163,7 @@ class SagaState:
     labels: Mapping[str, str]
     deadline_at: float | None
     sequence: int = 1
-    steps: Mapping[str, StepState] = field(default_factory=dict)
+    steps: Growing[StepState] = field(default_factory=Growing)
     failure: Cause | None = None
     remaining: tuple[str, ...] = ()
     parked_from: SagaStatus | None = None
@@ -172,8 +174,14 @@ class SagaState:
     output_problem: str | None = None
     events: tuple[EventReceived, ...] = ()
     """Those that no wait has taken yet, in the order of their arrival."""
-    event_ids: frozenset[str] = frozenset()
+    event_ids: Growing[None] = field(default_factory=Growing)
     """Of all that ever came."""
+    in_flight: int = 0
+    """How many operations are in flight."""
+    adoption: SagaAdopted | None = None
+    """Set while attempts of an owner that is gone are still to be recorded as unknown: nothing begins before that."""
+    memo: list[Any] = field(default_factory=list, init=False, compare=False, repr=False)
+    """What was worked out from this state and goes on with the next one: see `Agenda`. Says nothing that the state does not."""
 
     @property
     def has_turned(self) -> bool:
@@ -239,6 +247,9 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
             return replace(
                 state, sequence=sequence, status=status, failure=entry.cause, steps=_turn(state.steps)
             )
+        case SagaAdopted():
+            adoption = entry if state.in_flight else None
+            return replace(state, sequence=sequence, status=status, adoption=adoption)
         case SagaRecalled():
             return replace(state, sequence=sequence, status=status, failure=entry.cause)
         case SagaCompleted():
@@ -254,7 +265,7 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
                 state,
                 sequence=sequence,
                 events=(*state.events, entry),
-                event_ids=state.event_ids | {entry.event_id},
+                event_ids=state.event_ids.having(entry.event_id, None),
             )
         case SagaParked():
             failure = state.failure or entry.cause
@@ -283,21 +294,23 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
             return replace(state, sequence=sequence, status=status)
 
 
-def _turn(steps: Mapping[str, StepState]) -> dict[str, StepState]:
+def _turn(steps: Mapping[str, StepState]) -> Growing[StepState]:
     """At the turn, actions that are between attempts or wait are given up, blocks too; those in flight are left to settle."""
-    return {
-        name: replace(
-            step,
-            status=StepStatus.FAILED,
-            retry_at=None,
-            pending_until=None,
-            poll_at=None,
-            heartbeat_until=None,
-        )
-        if not step.is_in_flight and (step.is_open or step.status is StepStatus.RUNNING)
-        else step
-        for name, step in steps.items()
-    }
+    return Growing(
+        {
+            name: replace(
+                step,
+                status=StepStatus.FAILED,
+                retry_at=None,
+                pending_until=None,
+                poll_at=None,
+                heartbeat_until=None,
+            )
+            if not step.is_in_flight and (step.is_open or step.status is StepStatus.RUNNING)
+            else step
+            for name, step in steps.items()
+        }
+    )
 
 
 def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
@@ -314,6 +327,7 @@ def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
     is_cleared = status is StepStatus.COMPENSATED or after.effect < before.effect
     if name in remaining and is_cleared:  # reported to a parked saga: undone after all, or refused in the end
         remaining = tuple(other for other in remaining if other != name)
+    in_flight = state.in_flight + after.is_in_flight - before.is_in_flight
     # In full: `replace` takes three times as long, and this is the hottest place of the core.
     return SagaState(
         saga_id=state.saga_id,
@@ -324,7 +338,7 @@ def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
         labels=state.labels,
         deadline_at=state.deadline_at,
         sequence=state.sequence + 1,
-        steps={**state.steps, name: after},
+        steps=state.steps.having(name, after),
         failure=state.failure,
         remaining=remaining,
         parked_from=state.parked_from,
@@ -334,6 +348,8 @@ def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
         output_problem=state.output_problem,
         events=_without(state.events, entry) if state.events else (),
         event_ids=state.event_ids,
+        in_flight=in_flight,
+        adoption=state.adoption if in_flight else None,
     )
 
 

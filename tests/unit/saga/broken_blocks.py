@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from saga_coordinator.saga import decide, draft, forward, place, proceed, state, undo
+from saga_coordinator.saga import agenda, ahead, decide, draft, forward, place, state, undo, undoing
 from saga_coordinator.saga.decide import (
     ApprovalDecided,
     Effect,
@@ -18,7 +17,7 @@ from saga_coordinator.saga.decide import (
     OwnershipGained,
     RecallAsked,
 )
-from saga_coordinator.saga.definition import Approval, Definition, OnFailure, Repeat, Step, Switch
+from saga_coordinator.saga.definition import Approval, ForEach, OnFailure, Repeat, Step, Switch
 from saga_coordinator.saga.draft import Draft
 from saga_coordinator.saga.entries import (
     AttemptHeld,
@@ -31,10 +30,10 @@ from saga_coordinator.saga.entries import (
 )
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Held, Outcome
-from saga_coordinator.saga.place import Node, Place, places_in
+from saga_coordinator.saga.place import Node, Place, place_at
 from saga_coordinator.saga.state import SagaState, StepState
 from saga_coordinator.saga.transitions import SagaStatus, StepStatus
-from tests.unit.saga.broken_cores import Break, fold_otherwise, handlers
+from tests.unit.saga.broken_cores import Break, fold_otherwise, forget_instants, handlers
 
 BROKEN_BLOCKS: list[Break] = []
 
@@ -56,14 +55,14 @@ def skipped_steps_are_compensated(patch: pytest.MonkeyPatch) -> None:
         is_skipped = known.status is StepStatus.SKIPPED and step.compensation is not None
         return is_skipped or state.needs_compensation(step, known)
 
-    patch.setattr(undo, "needs_compensation", needs_compensation)
+    patch.setattr(undoing, "needs_compensation", needs_compensation)
 
 
 @broken
 def dependents_of_a_skipped_step_never_start(patch: pytest.MonkeyPatch) -> None:
-    is_over = forward.is_over
+    is_over = ahead.is_over
     patch.setattr(
-        forward,
+        ahead,
         "is_over",
         lambda step, known: known.status is not StepStatus.SKIPPED and is_over(step, known),
     )
@@ -84,18 +83,33 @@ def items_share_a_key(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def passes_share_their_instances(patch: pytest.MonkeyPatch) -> None:
-    def places(node: Node, known: StepState) -> list[Place]:
-        found = places_in(node, known)
+    def first_place_at(node: Node, known: StepState, index: int) -> Place:
+        found = place_at(node, known, index)
         is_repeat = isinstance(node.step.action, Repeat)
-        return [place_._replace(prefix=found[0].prefix) for place_ in found] if is_repeat else found
+        return found._replace(prefix=place_at(node, known, 0).prefix) if is_repeat else found
 
-    for module in (forward, undo, place):
-        patch.setattr(module, "places_in", places)
+    for module in (ahead, undoing, place):
+        patch.setattr(module, "place_at", first_place_at)
 
 
 @broken
 def passes_are_undone_oldest_first(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(undo, "reversed", lambda places: places, raising=False)
+    _undo_in_another_order(patch, Repeat)
+
+
+@broken
+def items_that_ran_in_turn_are_undone_oldest_first(patch: pytest.MonkeyPatch) -> None:
+    _undo_in_another_order(patch, ForEach)
+
+
+def _undo_in_another_order(patch: pytest.MonkeyPatch, kind: type) -> None:
+    in_order = undoing._in_order
+
+    def in_another_order(loop: undoing.Loop) -> list[int]:
+        step = loop.part.node.step
+        return in_order(loop)[:: -1 if step.is_in_turn and isinstance(step.action, kind) else 1]
+
+    patch.setattr(undoing, "_in_order", in_another_order)
 
 
 @broken
@@ -126,23 +140,25 @@ def loop_goes_on_after_its_last_pass(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def items_begin_all_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(forward, "_is_begun", lambda draft_, place_: True)
+    loop = ahead.Ahead._loop
 
+    def without_limit(self: ahead.Ahead, *given: Any) -> ahead.Loop:
+        made = loop(self, *given)
+        made.limit = 0
+        return made
 
-@broken
-def items_that_ran_in_turn_are_undone_oldest_first(patch: pytest.MonkeyPatch) -> None:
-    in_turn = undo._Walk._undoable_in_turn
-
-    def oldest_first(self: undo._Walk, places: list[Place], held_until: float) -> Iterator[undo.Undoable]:
-        is_list = any("item" in each.variables for each in places)
-        return in_turn(self, places[::-1] if is_list else places, held_until)
-
-    patch.setattr(undo._Walk, "_undoable_in_turn", oldest_first)
+    patch.setattr(ahead.Ahead, "_loop", without_limit)
 
 
 @broken
 def items_are_undone_all_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(undo._Walk, "_rank", lambda self, place_: undo._Rank.UNDER_WAY)
+    enable_loop = undoing.Undoing._enable_loop
+
+    def without_limit(self: undoing.Undoing, loop: undoing.Loop) -> None:
+        loop.limit = 0
+        enable_loop(self, loop)
+
+    patch.setattr(undoing.Undoing, "_enable_loop", without_limit)
 
 
 @broken
@@ -159,24 +175,26 @@ def calls_begin_again_without_limit(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def block_is_over_with_its_first_step(patch: pytest.MonkeyPatch) -> None:
-    def is_over_all(draft_: Draft, place_: Place) -> bool:
-        over = [
-            forward.is_over(step, draft_.state.step(place_.prefix + step.name)) for step in place_.block.steps
-        ]
-        return any(over) if place_.prefix else all(over)
+    is_over = ahead.Ahead._is_over
 
-    patch.setattr(forward, "is_over_all", is_over_all)
+    def is_over_soon(self: ahead.Ahead, known: SagaState, tally: ahead.Tally, step: Step) -> None:
+        is_over(self, known, tally, step)
+        if tally.loop is not None and tally.to_come:
+            tally.loop.open_runs -= 1
+            self._close_if_done(tally.loop)
+
+    patch.setattr(ahead.Ahead, "_is_over", is_over_soon)
 
 
 @broken
 def last_branch_is_taken(patch: pytest.MonkeyPatch) -> None:
     open_ = forward._open
 
-    def open_last(draft_: Draft, node: Node) -> bool:
+    def open_last(draft_: Draft, node: Node) -> None:
         if isinstance(node.step.action, Switch):
             draft_.record(BlockOpened(node.key, branch=len(node.step.action.cases) - 1))
-            return True
-        return open_(draft_, node)
+        else:
+            open_(draft_, node)
 
     patch.setattr(forward, "_open", open_last)
 
@@ -186,9 +204,9 @@ def last_branch_is_taken(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def failure_that_does_not_matter_turns_the_saga(patch: pytest.MonkeyPatch) -> None:
-    is_over = forward.is_over
+    is_over = ahead.is_over
     patch.setattr(
-        forward, "is_over", lambda step, known: known.status is not StepStatus.FAILED and is_over(step, known)
+        ahead, "is_over", lambda step, known: known.status is not StepStatus.FAILED and is_over(step, known)
     )
 
 
@@ -205,20 +223,20 @@ def failure_for_a_person_turns_the_saga(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def any_compensation_may_fail(patch: pytest.MonkeyPatch) -> None:
-    is_unfinished = undo._is_unfinished
+    is_unfinished = undoing.is_unfinished
     patch.setattr(
-        undo,
-        "_is_unfinished",
+        undoing,
+        "is_unfinished",
         lambda step, known: is_unfinished(replace(step, is_undo_optional=True), known),
     )
 
 
 @broken
 def no_compensation_may_fail(patch: pytest.MonkeyPatch) -> None:
-    is_unfinished = undo._is_unfinished
+    is_unfinished = undoing.is_unfinished
     patch.setattr(
-        undo,
-        "_is_unfinished",
+        undoing,
+        "is_unfinished",
         lambda step, known: is_unfinished(replace(step, is_undo_optional=False), known),
     )
 
@@ -241,6 +259,8 @@ def event_is_received_twice(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def event_of_another_correlation_is_taken(patch: pytest.MonkeyPatch) -> None:
+    waiting_for = agenda.Agenda.waiting_for
+    patch.setattr(agenda.Agenda, "waiting_for", lambda self, event, _: waiting_for(self, event, ""))
     patch.setattr(forward, "_is_awaited", lambda wait, event: wait.event == event.name)
 
 
@@ -336,9 +356,8 @@ def deadline_of_a_step_cuts_attempts_off(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def deadline_of_a_step_does_not_count_between_attempts(patch: pytest.MonkeyPatch) -> None:
-    def try_again(draft_: Draft, node: Node, known: StepState) -> bool:
+    def try_again(draft_: Draft, node: Node) -> None:
         draft_.attempt(node, ACTION)
-        return False
 
     patch.setattr(forward, "_try_again", try_again)
 
@@ -393,11 +412,7 @@ def polls_are_attempts(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def polls_have_no_timer(patch: pytest.MonkeyPatch) -> None:
-    def next_due(definition: Definition, known: SagaState, now: float) -> float | None:
-        quiet = {name: replace(step, poll_at=None) for name, step in known.steps.items()}
-        return proceed.next_due(definition, replace(known, steps=quiet), now)
-
-    patch.setattr(decide, "next_due", next_due)
+    forget_instants(patch, "poll_at")
 
 
 @broken

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga import decide, draft, forward, proceed, state, undo
+from saga_coordinator.saga import agenda, ahead, decide, draft, forward, proceed, state, undoing
 from saga_coordinator.saga.decide import (
     OwnershipGained,
 )
@@ -27,7 +27,7 @@ from saga_coordinator.saga.entries import (
 )
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
-from saga_coordinator.saga.place import Node, Place, remaining_effects
+from saga_coordinator.saga.place import Node, remaining_effects
 from saga_coordinator.saga.retry import RetryPolicy
 from saga_coordinator.saga.state import EffectKnown, SagaState, StepState
 from saga_coordinator.saga.transitions import SagaStatus, StepStatus
@@ -38,7 +38,7 @@ BROKEN_CORES: list[Break] = []
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 _moved, _late = state._moved, state._late
 _settle, _attempt = Draft.settle, Draft.attempt
-_start_ready, _fail = forward._start_ready, forward._fail
+_fail = forward._fail
 
 
 def broken(how: Break) -> Break:
@@ -55,6 +55,17 @@ def fold_otherwise(
         return change(before, entry, _moved(before, status, entry))
 
     patch.setattr(state, "_moved", moved)
+
+
+def forget_instants(patch: pytest.MonkeyPatch, name: str) -> None:
+    """Nothing is due any more because of that field of a step."""
+    instants = agenda.instants
+
+    def without(step: StepState, status: SagaStatus) -> agenda.Instants:
+        quiet: Any = {name: None}
+        return instants(replace(step, **quiet), status)
+
+    patch.setattr(agenda, "instants", without)
 
 
 # Keys and intents.
@@ -101,8 +112,8 @@ def compensations_run_forwards(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def compensation_starts_while_the_action_is_in_flight(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(undo, "_may_be_undone", state.needs_compensation)
-    patch.setattr(undo, "_is_unfinished", state.needs_compensation)
+    patch.setattr(undoing, "may_be_undone", state.needs_compensation)
+    patch.setattr(undoing, "is_unfinished", state.needs_compensation)
 
 
 @broken
@@ -112,7 +123,7 @@ def nobody_waits_for_lost_attempts_to_settle(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def nobody_waits_for_lost_attempts_of_later_steps(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(undo, "_unseen_until", lambda known: float("-inf"))
+    patch.setattr(undoing, "unseen_until", lambda known: float("-inf"))
 
 
 @broken
@@ -125,19 +136,16 @@ def report_ends_the_call(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def retry_does_not_wait(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(undo, "_is_retry_due", lambda draft_, known: known.retry_at is not None)
+    def retry(self: agenda.Agenda, known: SagaState, now: float) -> tuple[tuple[int, ...], str] | None:
+        return next((((), key) for key, step in known.steps.items() if step.retry_at is not None), None)
+
+    patch.setattr(agenda.Agenda, "retry", retry)
 
 
 @broken
 def actions_start_before_what_they_come_after(patch: pytest.MonkeyPatch) -> None:
-    def start_ready(draft_: Draft, place_: Place) -> bool:
-        for step in place_.block.steps:
-            key = place_.prefix + step.name
-            if draft_.state.step(key).status is StepStatus.PENDING:
-                forward._start(draft_, Node(key, step, place_))
-        return _start_ready(draft_, place_)
-
-    patch.setattr(forward, "_start_ready", start_ready)
+    patch.setattr(ahead, "_missing", lambda step, over: 0)
+    patch.setattr(Block, "followers", property(lambda self: {step.name: () for step in self.steps}))
 
 
 # Effects.
@@ -208,7 +216,7 @@ def late_success_changes_a_compensation_under_way(patch: pytest.MonkeyPatch) -> 
 @broken
 def refused_steps_are_compensated(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        undo,
+        undoing,
         "needs_compensation",
         lambda step, known: state.needs_compensation(replace(step, compensate_on_refusal=True), known),
     )
@@ -219,7 +227,7 @@ def doubtful_steps_are_not_compensated(patch: pytest.MonkeyPatch) -> None:
     def needs_compensation(step: Step, known: StepState) -> bool:
         return known.effect is EffectKnown.CERTAIN and state.needs_compensation(step, known)
 
-    patch.setattr(undo, "needs_compensation", needs_compensation)
+    patch.setattr(undoing, "needs_compensation", needs_compensation)
 
 
 @broken
@@ -348,13 +356,12 @@ def doubtful_effects_are_not_listed(patch: pytest.MonkeyPatch) -> None:
         keys = remaining_effects(definition, known)
         return tuple(key for key in keys if known.step(key).effect is EffectKnown.CERTAIN)
 
-    patch.setattr(undo, "remaining_effects", certain_effects)
-    patch.setattr(forward, "remaining_effects", certain_effects)
+    patch.setattr(draft, "remaining_effects", certain_effects)
 
 
 @broken
 def exhausted_compensation_counts_as_done(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(undo, "remaining_effects", lambda definition, known: ())
+    patch.setattr(draft, "remaining_effects", lambda definition, known: ())
 
 
 @broken
@@ -393,8 +400,8 @@ def undo_that_was_parked_goes_on_only_when_nothing_remains(patch: pytest.MonkeyP
 @broken
 def compensation_that_was_given_up_is_tried_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        undo,
-        "_may_be_undone",
+        undoing,
+        "may_be_undone",
         lambda step, known: (
             not known.is_open
             and known.status is not StepStatus.COMPENSATING
@@ -427,20 +434,12 @@ def late_refusal_settles_every_doubt(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def reports_have_no_timer(patch: pytest.MonkeyPatch) -> None:
-    def next_due(definition: Definition, known: SagaState, now: float) -> float | None:
-        quiet = {name: replace(step, pending_until=None) for name, step in known.steps.items()}
-        return proceed.next_due(definition, replace(known, steps=quiet), now)
-
-    patch.setattr(decide, "next_due", next_due)
+    forget_instants(patch, "pending_until")
 
 
 @broken
 def compensations_held_back_have_no_timer(patch: pytest.MonkeyPatch) -> None:
-    def next_due(definition: Definition, known: SagaState, now: float) -> float | None:
-        quiet = {name: replace(step, settles_at=None) for name, step in known.steps.items()}
-        return proceed.next_due(definition, replace(known, steps=quiet), now)
-
-    patch.setattr(decide, "next_due", next_due)
+    forget_instants(patch, "settles_at")
 
 
 @broken
@@ -460,6 +459,7 @@ def adoption_leaves_attempts_in_flight(patch: pytest.MonkeyPatch) -> None:
     def on_ownership(draft_: Draft, happened: OwnershipGained) -> None:
         draft_.record(SagaAdopted(happened.previous_owner or ""))
 
+    patch.setattr(proceed, "_give_up_lost", lambda draft_, adoption: True)
     for status in (SagaStatus.RUNNING, SagaStatus.COMPENSATING):
         patch.setitem(handlers(), (status, OwnershipGained), on_ownership)
 

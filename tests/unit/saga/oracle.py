@@ -21,6 +21,7 @@ from saga_coordinator.saga.decide import (
     Decision,
     EventArrived,
     Finish,
+    GoOn,
     Input,
     Invoke,
     LookForEvent,
@@ -121,7 +122,7 @@ class Oracle(Witness):
         self._check_effects_grow(before, happened, decision.state)
         if may_call:
             self._check_moves(decision)
-            self._check_repetition(happened, decision.state)
+            self._check_repetition(happened, decision)
         for invoke in (effect for effect in decision.effects if isinstance(effect, Invoke)):
             self._check_invocation(invoke, decision, world.now)
         self._check_parallel(decision)
@@ -409,7 +410,7 @@ class Oracle(Witness):
                 step.effect >= known or is_pending_refused or is_cleared,
                 f"the known effect of {name} has shrunk",
             )
-            if heard.may_have_happened:
+            if heard.may_have_happened and after.adoption is None:
                 check(
                     step.effect > states.EffectKnown.NONE, f"{name} may have happened, and that was forgotten"
                 )
@@ -419,7 +420,7 @@ class Oracle(Witness):
                 )
 
     def _check_moves(self, decision: Decision) -> None:
-        if decision.state.status in SETTLED:
+        if decision.state.status in SETTLED or GoOn() in decision.effects:
             return
         timers = [effect.due_at for effect in decision.effects if isinstance(effect, SetTimer)]
         calls = any(isinstance(effect, Invoke) for effect in decision.effects)
@@ -440,8 +441,13 @@ class Oracle(Witness):
             check(deadline_at > self._world.now or is_pivot_next, "a deadline that has passed is noticed")
             check(is_pivot_next or min(timers) <= deadline_at, "a deadline has a timer")
 
-    def _check_repetition(self, happened: Input, state: SagaState) -> None:
-        if not isinstance(happened, AttemptEnded | OutcomeReported) or happened.outcome == Succeeded(MADE_UP):
+    def _check_repetition(self, happened: Input, decision: Decision) -> None:
+        state = decision.state
+        if (
+            GoOn() in decision.effects
+            or not isinstance(happened, AttemptEnded | OutcomeReported)
+            or happened.outcome == Succeeded(MADE_UP)
+        ):
             return
         if isinstance(
             happened.outcome, Unknown | Pending | Held

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from saga_coordinator.saga.ahead import is_over
 from saga_coordinator.saga.decide import (
     ApprovalDecided,
     AttemptEnded,
@@ -32,7 +33,6 @@ from saga_coordinator.saga.entries import (
     decode,
     entry_type,
 )
-from saga_coordinator.saga.forward import is_over
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded
 from saga_coordinator.saga.parsing import parse_definition

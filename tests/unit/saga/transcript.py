@@ -27,6 +27,7 @@ from saga_coordinator.saga.decide import (
     Effect,
     EventArrived,
     Finish,
+    GoOn,
     Invoke,
     LookForEvent,
     RecallAsked,
@@ -182,6 +183,8 @@ def _effect(effect: Effect, now: float) -> str:
             return f"look for event {event} with correlation {correlation}{back}"
         case SetTimer(due_at):
             return f"timer at {due_at:g}s, in {due_at - now:g}s"
+        case GoOn():
+            return "go on at once"
         case Finish(status):
             return f"finish {status}"
 

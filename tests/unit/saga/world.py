@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -23,6 +23,7 @@ from saga_coordinator.saga.decide import (
     Decision,
     EventArrived,
     Finish,
+    GoOn,
     HeartbeatReceived,
     Input,
     Invoke,
@@ -195,7 +196,7 @@ class World:
         before, jitter = self.state, self.random.choice([0.0, 0.5, self.random.random()])
         decision = core.decide(self.definition, before, happened, self.now, jitter, may_call=may_call)
         if self.decisions % 8 == 0:
-            frozen = copy.deepcopy(before)
+            frozen = before and copy.deepcopy(replace(before))  # without what was worked out from it
             again = core.decide(self.definition, before, happened, self.now, jitter, may_call=may_call)
             assert again == decision, "the same arguments lead to another decision"
             assert before == frozen, "decide has changed its arguments"
@@ -224,11 +225,17 @@ class World:
                         self.now + self.random.choice([0.0, self.random.uniform(0, 2)]),
                         lambda: self._look(name, correlation),
                     )
+                case GoOn():
+                    self.at(self.now, self._go_on)
                 case Finish():
                     pass
         for entry in decision.entries:
             if isinstance(entry, WaitStarted):
                 self._begin_wait(self.plan.leaves[entry.step])
+
+    def _go_on(self) -> None:
+        if not self.is_down:
+            self.decide(TimerFired(), may_call=self.random.random() > 0.05)
 
     def _fire(self, due_at: float) -> None:
         if self.timer_at == due_at and not self.is_down:

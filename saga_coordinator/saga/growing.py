@@ -1,0 +1,74 @@
+"""A mapping that grows and is never changed: a new one with one more entry costs little, however large it is."""
+
+from __future__ import annotations
+
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+from typing import Any, TypeVar, overload
+
+V = TypeVar("V")
+D = TypeVar("D")
+
+_RECENT_MAX = 32
+"""So many entries are copied for each new one; beyond that, as many as the square root of all."""
+
+
+class Growing(Mapping[str, V]):
+    """Entries come in the order of their first appearance.
+
+    Two dictionaries that are never changed: a large one, which many versions share, and a small one of what is newer. The small
+    one alone is copied for a new version, and joined to the large one when it has become as long as its root.
+    """
+
+    __slots__ = ("_recent", "_rest")
+
+    def __init__(self, rest: Mapping[str, V] | None = None, recent: Mapping[str, V] | None = None) -> None:
+        self._rest = rest or {}
+        self._recent = recent or {}
+
+    def having(self, key: str, value: V) -> Growing[V]:
+        """The same with that entry, new or in the place of the one of that key."""
+        recent = {**self._recent, key: value}
+        if len(recent) > _RECENT_MAX and len(recent) ** 2 > len(self._rest):
+            return Growing({**self._rest, **recent})
+        return Growing(self._rest, recent)
+
+    def __getitem__(self, key: str) -> V:
+        recent = self._recent
+        return recent[key] if key in recent else self._rest[key]
+
+    @overload
+    def get(self, key: str, default: None = None, /) -> V | None: ...
+    @overload
+    def get(self, key: str, default: V | D, /) -> V | D: ...
+    def get(self, key: str, default: Any = None, /) -> Any:
+        recent = self._recent
+        return recent[key] if key in recent else self._rest.get(key, default)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._recent or key in self._rest
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._joined())
+
+    def __len__(self) -> int:
+        return len(self._rest) + sum(key not in self._rest for key in self._recent)
+
+    def __bool__(self) -> bool:
+        return bool(self._recent or self._rest)
+
+    def items(self) -> ItemsView[str, V]:
+        return self._joined().items()
+
+    def values(self) -> ValuesView[V]:
+        return self._joined().values()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mapping) and self._joined() == dict(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(self._joined())
+
+    def _joined(self) -> dict[str, V]:
+        return {**self._rest, **self._recent}
