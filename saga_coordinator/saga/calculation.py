@@ -26,7 +26,7 @@ NODES_WRITTEN_MAX = 600
 COMPILED_MAX = 256
 SHOWN_CHARACTERS_MAX = 300
 
-_WORK_PER_UNIT_READ = 10
+_WORK_PER_UNIT_READ = 35
 _SMALL = Extent(64, 64)
 _FAILED = (RuntimeError, TypeError, ValueError, OverflowError)
 """What the library raises, besides returning errors as values."""

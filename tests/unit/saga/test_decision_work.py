@@ -1,0 +1,253 @@
+"""A decision is as much work for a thousand items as for ten, and ends when its budget is spent. Work is counted, not timed."""
+
+from __future__ import annotations
+
+import sys
+from random import Random
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from saga_coordinator.saga import meter
+from saga_coordinator.saga.decide import (
+    AttemptEnded,
+    CancelAsked,
+    Decision,
+    GoOn,
+    Input,
+    Invoke,
+    OwnershipGained,
+    SetTimer,
+    StartRequested,
+    TimerFired,
+    decide,
+)
+from saga_coordinator.saga.definition import Definition
+from saga_coordinator.saga.entries import AttemptStarted, AttemptUnknown, Entry
+from saga_coordinator.saga.meter import DECISION_MAX, ENTRY, TooMuchHere
+from saga_coordinator.saga.outcome import Outcome, Succeeded
+from saga_coordinator.saga.state import SagaState, fold
+from saga_coordinator.saga.transitions import SagaStatus
+from tests.unit.saga.definitions import definition, step
+from tests.unit.saga.oracle import play
+from tests.unit.saga.story import NO, ok
+
+ENTRIES_MAX = DECISION_MAX // ENTRY + 10
+"""A decision ends soon after its budget is spent."""
+LOOKING = "${input.exists(l, l.sku == item.sku && l.qty > 0)}"
+"""Goes through the whole list for each of its items."""
+
+
+def lines(count: int) -> list[dict[str, Any]]:
+    return [{"sku": f"sku-{index}", "qty": 1} for index in range(count)]
+
+
+def loop(**action: Any) -> Definition:
+    one = step("one", action={"participant": "p", **action})
+    return definition({"name": "each", "for_each": {"items": "input", "steps": [one]}}, step("last"))
+
+
+class Shell:
+    """Does what decisions ask for, and keeps the calls that are open."""
+
+    def __init__(self, source: Definition, payload: Any) -> None:
+        self.source = source
+        self.log: list[Entry] = []
+        self.calls: list[Invoke] = []
+        self.decisions: list[Decision] = []
+        self.keep(decide(source, None, StartRequested("saga", 1, payload, {}), 0.0, 0.5))
+
+    @property
+    def state(self) -> SagaState:
+        return self.decisions[-1].state
+
+    def keep(self, decision: Decision) -> None:
+        self.decisions.append(decision)
+        self.log += decision.entries
+        self.calls += [effect for effect in decision.effects if isinstance(effect, Invoke)]
+
+    def happens(self, happened: Input) -> Decision:
+        self.keep(decide(self.source, self.state, happened, 1.0, 0.5))
+        return self.decisions[-1]
+
+    def goes_on(self) -> None:
+        while GoOn() in self.decisions[-1].effects:
+            self.happens(TimerFired())
+
+    def ends(self, call: Invoke, outcome: Outcome) -> None:
+        self.happens(AttemptEnded(call.step, call.operation, call.attempt, outcome))
+        self.goes_on()
+
+    def ends_all(self) -> None:
+        while self.calls:
+            self.ends(self.calls.pop(0), ok())
+
+
+def operations(source: Definition, state: SagaState, happened: Input) -> int:
+    """How many operations of the interpreter a decision takes."""
+    count = 0
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal count
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        count += event == "opcode"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        decide(source, state, happened, 1.0, 0.5)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def middle_of(items: int, *, is_undoing: bool) -> int:
+    """What it takes to decide on the outcome of one item, when half of them have come."""
+    shell = Shell(loop(), lines(items))
+    shell.goes_on()
+    if is_undoing:
+        for _ in range(items):
+            shell.ends(shell.calls.pop(0), ok())
+        shell.ends(shell.calls.pop(0), NO)
+    for _ in range(items // 2):
+        shell.ends(shell.calls.pop(0), ok())
+    call = shell.calls[0]
+    return operations(shell.source, shell.state, AttemptEnded(call.step, call.operation, call.attempt, ok()))
+
+
+@pytest.mark.parametrize("is_undoing", [False, True], ids=["forward", "back"])
+def test_p11_one_outcome_is_no_more_work_among_a_thousand_items_than_among_ten(is_undoing: bool) -> None:
+    few, many = middle_of(10, is_undoing=is_undoing), middle_of(1000, is_undoing=is_undoing)
+    assert many < 1.5 * few, f"{few} operations among ten items, {many} among a thousand"
+
+
+def test_p11_one_outcome_is_no_more_work_among_two_hundred_steps_than_among_ten() -> None:
+    def outcome(steps: int) -> int:
+        shell = Shell(
+            definition(*(step(f"s{index}", after=[]) for index in range(steps)), step("z", after=["s0"])),
+            None,
+        )
+        shell.goes_on()
+        for _ in range(steps // 2):
+            shell.ends(shell.calls.pop(0), ok())
+        call = shell.calls[0]
+        ended = AttemptEnded(call.step, call.operation, call.attempt, ok())
+        return operations(shell.source, shell.state, ended)
+
+    few, many = outcome(10), outcome(199)
+    assert many < 1.5 * few, f"{few} operations among ten steps, {many} among two hundred"
+
+
+def test_p11_fold_is_as_much_work_for_each_entry_of_a_long_log_as_of_a_short_one() -> None:
+    def folded(items: int) -> float:
+        shell = Shell(loop(), lines(items))
+        shell.goes_on()
+        shell.ends_all()
+        count = 0
+
+        def trace(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal count
+            frame.f_trace_opcodes, frame.f_trace_lines = True, False
+            count += event == "opcode"
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            fold("saga", shell.log)
+        finally:
+            sys.settrace(before)
+        return count / len(shell.log)
+
+    assert folded(500) < 1.2 * folded(50)
+
+
+def test_p11_a_large_loop_begins_and_is_undone_slice_by_slice() -> None:
+    shell = Shell(loop(), lines(1000))
+    assert GoOn() in shell.decisions[0].effects
+    assert not any(isinstance(effect, SetTimer) for effect in shell.decisions[0].effects)
+    shell.goes_on()
+    assert len(shell.calls) == 1000
+    for _ in range(1000):
+        shell.ends(shell.calls.pop(0), ok())
+    shell.ends(shell.calls.pop(0), NO)
+    assert len(shell.calls) == 1000
+    shell.ends_all()
+    assert shell.state.status is SagaStatus.COMPENSATED
+    assert max(len(decision.entries) for decision in shell.decisions) <= ENTRIES_MAX
+
+
+def test_p11_expressions_over_a_long_list_end_a_decision_after_a_few() -> None:
+    shell = Shell(loop(input={"known": LOOKING}), lines(1000))
+    begun = [entry for entry in shell.decisions[0].entries if isinstance(entry, AttemptStarted)]
+    assert 1 <= len(begun) <= 3
+    shell.goes_on()
+    assert len(shell.calls) == 1000
+    assert {call.input["known"] for call in shell.calls} == {True}
+
+
+def test_p11_attempts_of_a_lost_coordinator_are_recorded_slice_by_slice_before_anything_begins() -> None:
+    shell = Shell(loop(), lines(1000))
+    shell.goes_on()
+    shell.calls.clear()
+    shell.happens(OwnershipGained("coordinator-1"))
+    while shell.state.adoption is not None:
+        assert not shell.calls
+        assert GoOn() in shell.decisions[-1].effects
+        shell.happens(TimerFired())
+    shell.goes_on()
+    assert sum(isinstance(entry, AttemptUnknown) for entry in shell.log) == 1000
+    assert len(shell.calls) == 1000
+    assert max(len(decision.entries) for decision in shell.decisions) <= ENTRIES_MAX
+
+
+def test_an_adoption_that_was_cut_short_is_gone_on_with_by_the_next_owner() -> None:
+    shell = Shell(loop(), lines(1000))
+    shell.goes_on()
+    shell.calls.clear()
+    shell.happens(OwnershipGained("coordinator-1"))
+    shell.happens(CancelAsked("meanwhile"))
+    shell.happens(OwnershipGained("coordinator-2"))
+    shell.goes_on()
+    assert shell.state.in_flight == 0
+    assert shell.state.status is SagaStatus.COMPENSATING
+
+
+def test_the_same_decision_ends_at_the_same_place_whoever_makes_it() -> None:
+    """With what was kept from the decision before, or with nothing but the log (P7)."""
+    shell = Shell(loop(input={"known": LOOKING}), lines(300))
+    for _ in range(3):
+        again = decide(shell.source, fold("saga", shell.log), TimerFired(), 1.0, 0.5)
+        assert shell.happens(TimerFired()) == again
+
+
+def test_what_is_too_much_at_one_place_is_left_as_it_was() -> None:
+    shell = Shell(loop(input={"known": LOOKING}), lines(1000))
+    log = list(shell.log)
+    with pytest.raises(TooMuchHere):
+        decide(shell.source, shell.state, TimerFired(), 1.0, 0.5, here_max=1000)
+    assert fold("saga", log) == shell.state
+    assert decide(shell.source, shell.state, TimerFired(), 1.0, 0.5).entries
+
+
+@pytest.mark.parametrize("decision_max", [1, 3 * ENTRY])
+def test_p1_to_p9_hold_where_every_decision_may_do_little(
+    monkeypatch: pytest.MonkeyPatch, decision_max: int
+) -> None:
+    monkeypatch.setattr(meter, "DECISION_MAX", decision_max)
+    for seed in range(400):
+        try:
+            play(Random(seed))
+        except AssertionError as error:
+            error.add_note(f"in the story of seed {seed}")
+            raise
+
+
+def test_a_success_is_what_it_was() -> None:
+    """The shell of these tests ends sagas as any other does."""
+    shell = Shell(loop(), lines(3))
+    shell.goes_on()
+    shell.ends_all()
+    assert (shell.state.status, Succeeded()) == (SagaStatus.COMPLETED, ok())
