@@ -378,10 +378,10 @@ def held_attempts_burn_the_budget(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def held_attempts_are_made_at_once(patch: pytest.MonkeyPatch) -> None:
-    def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
+    def settle(self: Draft, name: str, outcome: Outcome, **more: Any) -> None:
         if isinstance(outcome, Held):
             outcome = replace(outcome, delay_seconds=0.01)
-        _settle(self, name, outcome, is_call_over=is_call_over)
+        _settle(self, name, outcome, **more)
 
     patch.setattr(Draft, "settle", settle)
 

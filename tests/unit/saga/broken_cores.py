@@ -128,7 +128,7 @@ def nobody_waits_for_lost_attempts_of_later_steps(patch: pytest.MonkeyPatch) -> 
 
 @broken
 def report_ends_the_call(patch: pytest.MonkeyPatch) -> None:
-    def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
+    def settle(self: Draft, name: str, outcome: Outcome, **more: Any) -> None:
         _settle(self, name, outcome)
 
     patch.setattr(Draft, "settle", settle)
@@ -177,9 +177,9 @@ def unknown_counts_as_nothing_happened(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def what_was_never_sent_may_have_happened(patch: pytest.MonkeyPatch) -> None:
-    def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
+    def settle(self: Draft, name: str, outcome: Outcome, **more: Any) -> None:
         sent = replace(outcome, was_sent=True) if isinstance(outcome, Unknown) else outcome
-        _settle(self, name, sent, is_call_over=is_call_over)
+        _settle(self, name, sent, **more)
 
     patch.setattr(Draft, "settle", settle)
 
@@ -232,22 +232,20 @@ def doubtful_steps_are_not_compensated(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def not_found_undoes_what_was_certain(patch: pytest.MonkeyPatch) -> None:
-    def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
+    def settle(self: Draft, name: str, outcome: Outcome, **more: Any) -> None:
         is_not_found = isinstance(outcome, Refused) and outcome.cause.code == "NOT_FOUND"
         is_undoing = self.state.step(name).operation is COMPENSATION
-        _settle(
-            self, name, Succeeded() if is_not_found and is_undoing else outcome, is_call_over=is_call_over
-        )
+        _settle(self, name, Succeeded() if is_not_found and is_undoing else outcome, **more)
 
     patch.setattr(Draft, "settle", settle)
 
 
 @broken
 def not_found_never_means_done(patch: pytest.MonkeyPatch) -> None:
-    def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
+    def settle(self: Draft, name: str, outcome: Outcome, **more: Any) -> None:
         if isinstance(outcome, Refused):
             outcome = Refused(Cause("ABORTED", outcome.cause.message))
-        _settle(self, name, outcome, is_call_over=is_call_over)
+        _settle(self, name, outcome, **more)
 
     patch.setattr(Draft, "settle", settle)
 
@@ -478,22 +476,20 @@ def repetitions_are_recorded_again(patch: pytest.MonkeyPatch) -> None:
 
 @broken
 def pending_is_a_success(patch: pytest.MonkeyPatch) -> None:
-    def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
-        _settle(
-            self, name, Succeeded() if isinstance(outcome, Pending) else outcome, is_call_over=is_call_over
-        )
+    def settle(self: Draft, name: str, outcome: Outcome, **more: Any) -> None:
+        _settle(self, name, Succeeded() if isinstance(outcome, Pending) else outcome, **more)
 
     patch.setattr(Draft, "settle", settle)
 
 
 @broken
 def unknown_is_a_refusal(patch: pytest.MonkeyPatch) -> None:
-    def settle(self: Draft, name: str, outcome: Outcome, *, is_call_over: bool = True) -> None:
+    def settle(self: Draft, name: str, outcome: Outcome, **more: Any) -> None:
         _settle(
             self,
             name,
             Refused(outcome.cause) if isinstance(outcome, Unknown) else outcome,
-            is_call_over=is_call_over,
+            **more,
         )
 
     patch.setattr(Draft, "settle", settle)
