@@ -376,8 +376,11 @@ def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: 
     step = draft.state.step(name)
     is_failed = step.status is StepStatus.FAILED and step.operation is kind
     is_given_up = is_failed and kind is OperationKind.COMPENSATION
-    is_held_up = is_failed and not (
-        is_given_up or draft.state.has_turned or is_over(draft.definition.step(name), step)
+    is_held_up = (
+        is_failed
+        and not is_given_up
+        and draft.state.is_going_forward
+        and not is_over(draft.definition.step(name), step)
     )
     settles_doubt = _is_only_doubt(step, kind, attempt) or None
     match outcome:

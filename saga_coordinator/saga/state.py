@@ -188,6 +188,11 @@ class SagaState:
         """Whether it goes back, or is parked on its way back."""
         return SagaStatus.COMPENSATING in (self.status, self.parked_from)
 
+    @property
+    def is_going_forward(self) -> bool:
+        """Whether it goes forward, or is parked on its way forward."""
+        return SagaStatus.RUNNING in (self.status, self.parked_from)
+
     def step(self, name: str) -> StepState:
         """The step's state, also when nothing has happened to it yet."""
         return self.steps.get(name, UNTOUCHED)
@@ -363,7 +368,7 @@ def _fits(state: SagaState, before: StepState, entry: StepEntry) -> bool:
     if kind in _NEEDING_LEAVE:
         return entry.operation in OPERATION_ALLOWED.get(state.status, ())
     if kind is AttemptSucceeded and entry.operation is _ACTION and before.status is StepStatus.FAILED:
-        return not state.has_turned and before.operation is _ACTION
+        return state.is_going_forward and before.operation is _ACTION
     return kind is OutcomeLate or entry.operation is before.operation
 
 

@@ -80,6 +80,28 @@ def test_the_same_report_twice_is_applied_once() -> None:
     assert story.step("pay").output == 7
 
 
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_success_that_is_told_to_a_saga_that_has_ended_is_late(times: int) -> None:
+    """The undo has been: nothing goes forward any more."""
+    story = Story(
+        definition(step("pay", action={"participant": "p", "retry": {"max_attempts": 1}}), step("ship"))
+    )
+    story.ends("pay", MAYBE)
+    story.ends("pay", ok())
+    assert story.status is SagaStatus.COMPENSATED
+    for _ in range(times):
+        answer = report(story, ok(7))
+        assert not answer.is_applied
+    assert story.step("pay").status is StepStatus.COMPENSATED
+    refused = Story(definition(step("pay"), step("ship")))
+    refused.ends("pay", NO)
+    assert refused.status is SagaStatus.COMPENSATED
+    for _ in range(times):
+        answer = report(refused, ok(7))
+        assert not answer.is_applied
+    assert [type(entry).__name__ for entry in refused.log].count("AttemptSucceeded") == 0
+
+
 def test_a_contradiction_is_late_and_kept_once() -> None:
     story = pending(later())
     report(story, ok(7))
