@@ -203,7 +203,9 @@ class App:
         participants, workers, live = self._open_participants(database, directory, coordinator_id)
         self._peer_server = PeerServer(workers, coordinator_id)
         peer_address = await self._peer_server.start(settings.peer_address)
-        stores = Stores.of(database, coordinator_id, address=peer_address, version=__version__)
+        stores = Stores.of(
+            database, coordinator_id, address=peer_address, version=__version__, claim_group=settings.group
+        )
         # One of each for engine and edge: what is registered at the edge is in the memory that starts look into first.
         limits = _limits(settings)
         definitions, sagas = Definitions(database, limits), Sagas(database)
@@ -251,6 +253,7 @@ class App:
             peer_address=peer_address,
             database=masked_url(settings.database_url),
             participants=live.names,
+            group=settings.group,
             coordinator_id=coordinator_id,
             version=__version__,
         )
@@ -261,7 +264,10 @@ class App:
     ) -> tuple[Participants, Workers, LiveDirectory]:
         """Those that are called, those that ask for work, and where they are."""
         payload_bytes_max = self._settings.payload_bytes_max
-        peers = Peers(whereabouts.Workers(database, coordinator_id), payload_bytes_max=payload_bytes_max)
+        peers = Peers(
+            whereabouts.Workers(database, coordinator_id, self._settings.group),
+            payload_bytes_max=payload_bytes_max,
+        )
         self._workers = workers = Workers(peers)
         self._participants = participants = Participants(
             directory, payload_bytes_max=payload_bytes_max, workers=workers

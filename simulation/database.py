@@ -33,8 +33,9 @@ from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import Append, Conflict, Move
-from saga_coordinator.store.ownership import Claim
+from saga_coordinator.store.ownership import Claim, Driver
 from saga_coordinator.store.requests import Request
+from saga_coordinator.store.tables import DEFAULT_GROUP
 from simulation.commits import CommitFailed, CommitRefused, FailingCommits
 from simulation.loop import SimulatedLoop, node_of_context
 
@@ -332,6 +333,11 @@ class SimulatedDatabase:
         check(row)
         return claim
 
+    def driver_of(self, saga_id: str) -> Driver | None:
+        row = self.sagas.get(saga_id)
+        living = {owner for owner, until in self.leases.items() if until >= self.now}
+        return None if row is None else Driver(row.owner, DEFAULT_GROUP, row.owner in living, bool(living))
+
     def owned(self, coordinator_id: str) -> set[str]:
         return {row.saga_id for row in self.sagas.values() if row.owner == coordinator_id}
 
@@ -434,8 +440,12 @@ class SimulatedDatabase:
         return [
             Request(saga_id, request_id, orjson.loads(asked))
             for request_id, (saga_id, asked, answer) in self.requests.items()
-            if answer is None and saga_id in self.sagas and self.sagas[saga_id].owner == owner
+            if answer is None and saga_id in self.sagas and self._may_serve(owner, self.sagas[saga_id])
         ][:limit]
+
+    @staticmethod
+    def _may_serve(coordinator_id: str, row: Row) -> bool:
+        return row.owner == coordinator_id or (row.owner is None and row.wake_at is not None)
 
     def answer(self, request: Request, answer: dict[str, Any]) -> None:
         if request.request_id in self.requests:

@@ -17,10 +17,14 @@ from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event, Kept
 from saga_coordinator.store.journal import Append
-from saga_coordinator.store.ownership import Claim
+from saga_coordinator.store.ownership import Claim, ClaimGroup, Driver
 from saga_coordinator.store.requests import Request
+from saga_coordinator.store.sagas import LoggedEntry, LogPage
 from simulation.database import SimulatedDatabase
 from simulation.loop import node_of_context
+
+_PAGE_ENTRIES = 20
+"""Small, so that many logs are read in several pages."""
 
 
 class LogSession:
@@ -111,6 +115,13 @@ class Ownership:
     async def backlog(self, limit: int) -> int:
         return await self._database.ask(lambda: self._database.backlog(limit))
 
+    async def driver_of(self, saga_id: str) -> Driver | None:
+        return await self._database.ask(lambda: self._database.driver_of(saga_id))
+
+    async def groups(self) -> list[ClaimGroup]:
+        """All are of one group, and its coordinators come back."""
+        return []
+
     async def tidy(self) -> None:
         """No story lasts so long that a coordinator is forgotten."""
 
@@ -119,11 +130,19 @@ class Sagas:
     def __init__(self, database: SimulatedDatabase) -> None:
         self._database = database
 
-    async def entries(self, saga_ids: Sequence[str]) -> dict[str, list[StoredEntry]]:
-        logs = self._database.logs
-        return await self._database.ask(
-            lambda: {saga_id: [row.stored() for row in logs.get(saga_id, ())] for saga_id in saga_ids}
-        )
+    async def page(self, saga_ids: Sequence[str], after: int = 0) -> LogPage:
+        def statement() -> LogPage:
+            found = [
+                LoggedEntry(place, sequence, row.stored(), len(row.body))
+                for place, saga_id in enumerate(saga_ids)
+                for sequence, row in enumerate(self._database.logs.get(saga_id, ()), start=1)
+                if place or sequence > after
+            ]
+            is_full = len(found) >= _PAGE_ENTRIES
+            # As the statement does: where a log is missing it stops, and the last of those that it returns has ended.
+            return LogPage(tuple(found[:_PAGE_ENTRIES]), has_more=is_full)
+
+        return await self._database.ask(statement)
 
     async def status(self, saga_id: str) -> SagaStatus:
         def statement() -> SagaStatus:

@@ -270,7 +270,7 @@ async def sleeping(sagas: int = 1_000_000, woken: int = 1000, wake_after: float 
         f" p99 {percentile(late, 0.99):.2f} s ({drained:.0f} s in all)"
     )
     faults = []
-    if "sagas_unowned_due" not in plan:
+    if "sagas_of_group_due" not in plan:
         faults.append(f"sleeping: claims do not use the index: {plan}")
     if after - before > 50:
         faults.append(f"sleeping: {after - before:.1f} MiB more, where 50 are allowed")

@@ -21,6 +21,7 @@ from saga_coordinator.config.files import FileFaulty, read_documents
 ENVIRONMENT_PREFIX = "SAGA_"
 FORWARD_HEADERS_MAX = 20
 
+_GROUP = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
 _HEADER = re.compile(r"[a-z0-9_.-]{1,100}")
 _OWN_PREFIXES = ("grpc-", "saga-")
 _OWN_HEADERS = frozenset(
@@ -56,6 +57,7 @@ class Settings:
     socket_mode: int
     socket_group: int | None
     peer_address: str
+    group: str
     participants: Path | None
     tls_folder: Path | None
     forward_headers: frozenset[str]
@@ -176,6 +178,14 @@ def _database_url(written: Any) -> str:
     return written
 
 
+def _group(written: Any) -> str:
+    if isinstance(written, str) and _GROUP.fullmatch(written):
+        return written
+    raise ValueError(
+        "must be a name of 1 to 100 lower-case letters, digits, -, _ and ., beginning with a letter"
+    )
+
+
 def _headers(written: Any) -> frozenset[str]:
     items = written.split(",") if isinstance(written, str) else written
     if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
@@ -237,6 +247,15 @@ OPTIONS: tuple[Option, ...] = (
         "ADDRESS",
         peer_address_of,
         default="127.0.0.1:0",
+    ),
+    Option(
+        "group",
+        "The claim group: which sagas this coordinator drives, among coordinators that share the database. A saga belongs to the "
+        "group of the coordinator that took its start. Give each service's sidecars a group of their own when their participants "
+        "files differ.",
+        "NAME",
+        _group,
+        default="default",
     ),
     Option(
         "participants",

@@ -20,6 +20,7 @@ from saga_coordinator.engine.lease import Lease, boot_seconds
 from saga_coordinator.engine.lease_keeper import LeaseKeeper
 from saga_coordinator.engine.ownership import Claiming, EngineSettings
 from saga_coordinator.engine.ports import Participants
+from saga_coordinator.engine.reading import fold_log
 from saga_coordinator.engine.requests import Answer, Asked, Inbox, answer_of
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.engine.stores import Stores
@@ -36,11 +37,9 @@ from saga_coordinator.saga.decide import (
     StartRequested,
 )
 from saga_coordinator.saga.definition import CHILD_PARTICIPANT
-from saga_coordinator.saga.entries import decode
 from saga_coordinator.saga.errors import (
     AlreadyExists,
     InvalidRequest,
-    NotFound,
     NotPossibleNow,
     Overloaded,
     OwnershipLost,
@@ -51,7 +50,7 @@ from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.labelling import labels_of
 from saga_coordinator.saga.outcome import Cause, Outcome
 from saga_coordinator.saga.preview import Preview, preview_compensation
-from saga_coordinator.saga.state import SagaState, fold
+from saga_coordinator.saga.state import SagaState
 from saga_coordinator.saga.transitions import SETTLED
 from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event
@@ -62,6 +61,9 @@ from saga_coordinator.turns import Turns
 _POLL_SECONDS = (0.02, 0.5)
 """The first and the longest pause between two looks at what another coordinator does."""
 _DELIVERY_SECONDS = 20.0
+_CANCEL_SECONDS = 0.8
+_REASON_SECONDS = 0.15
+"""CancelSaga is answered within a second: by these, with what it waits for."""
 _RETIRE_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -127,6 +129,7 @@ class Coordinator:
             settings,
             stores.coordinator_id,
         )
+        self._inbox.claim_one = self._claiming.claim_one
         self._claiming.on_tidy = stores.events.tidy
         self._journal.on_recovered = self._claiming.reconcile_soon
         self._drive.on_lost = self._claiming.reconcile_soon
@@ -328,9 +331,11 @@ class Coordinator:
         Raises:
             NotFound: no such saga.
             NotPossibleNow: there is no way back any more.
-            Unavailable: the database is away, or the coordinator that drives the saga did not answer.
+            Unavailable: the database is away, or whoever drives the saga has not answered within a second; the message says what
+                that waits for. The request stays there for an hour, to be done by then all the same.
         """
-        await self._deliver(saga_id, CancelAsked(reason, requested_by))
+        asked = CancelAsked(reason, requested_by)
+        await self._deliver(saga_id, asked, within_seconds=_CANCEL_SECONDS, is_kept=True)
 
     async def report_outcome(
         self, saga_id: str, step: str, operation: OperationKind, outcome: Outcome
@@ -403,10 +408,7 @@ class Coordinator:
         """The saga's state, from its log. Raises NotFound, and Unavailable when the database is away."""
         if run := self._drive.runs.get(saga_id):
             return run.state
-        entries = (await self._sagas.entries([saga_id]))[saga_id]
-        if not entries:
-            raise NotFound(f"there is no saga {saga_id}")
-        return fold(saga_id, map(decode, entries))
+        return await fold_log(self._sagas, saga_id)
 
     async def preview_compensation(self, saga_id: str) -> Preview:
         """What would be undone if the saga failed now. Raises as `state_of`."""
@@ -434,12 +436,22 @@ class Coordinator:
         except Exception:  # noqa: BLE001 - such as a commit of the parent's that was refused: it will ask
             _log.exception("parent_not_told", saga_id=run.saga_id)
 
-    async def _deliver(self, saga_id: str, asked: Asked) -> Answer:
-        """Has something decided by whoever may: here if the saga is or can be ours or is settled, else by its owner."""
+    async def _deliver(
+        self,
+        saga_id: str,
+        asked: Asked,
+        *,
+        within_seconds: float = _DELIVERY_SECONDS,
+        is_kept: bool = False,
+    ) -> Answer:
+        """Has something decided by whoever may: here if the saga is or can be ours or is settled, else by its owner.
+
+        If `is_kept`, what was not answered in time stays there for its owner.
+        """
         letter: Request | None = None
         pause, longest_pause = _POLL_SECONDS
         try:
-            async with asyncio.timeout(_DELIVERY_SECONDS):
+            async with asyncio.timeout(within_seconds):
                 while (answer := await self._decide_here(saga_id, asked)) is None:
                     if letter is None:
                         letter = await self._inbox.leave(saga_id, asked)
@@ -453,15 +465,33 @@ class Coordinator:
                         await asyncio.sleep(longest_pause)
                         answer = await self._inbox.answer_to(letter) or answer
         except TimeoutError:
-            raise Unavailable(
-                "the coordinator that drives this saga did not answer; repeating is safe"
-            ) from None
+            if is_kept:
+                letter = None
+            raise Unavailable(await self._why_unanswered(saga_id)) from None
         finally:
             if letter is not None:
                 await self._inbox.take_back(letter)
         if answer.refusal is not None:
             raise NotPossibleNow(answer.refusal)
         return answer
+
+    async def _why_unanswered(self, saga_id: str) -> str:
+        """What a request about a saga waits for; repeating it is safe in any case."""
+        try:
+            async with asyncio.timeout(_REASON_SECONDS):
+                driver = await self._ownership.driver_of(saga_id)
+        except (Unavailable, TimeoutError):
+            driver = None
+        if driver is None:
+            return "the database did not answer in time; repeating is safe"
+        if not driver.is_group_alive:
+            return (
+                f"the saga belongs to claim group `{driver.claim_group}`, of which no coordinator lives: start one with "
+                f"--group {driver.claim_group}; repeating is safe"
+            )
+        if driver.owner is not None and driver.is_owner_alive:
+            return f"coordinator {driver.owner}, which drives the saga, did not answer in time; repeating is safe"
+        return f"the saga waits for a coordinator of claim group `{driver.claim_group}` to take it over; repeating is safe"
 
     async def _decide_here(self, saga_id: str, asked: Asked) -> Answer | None:
         """The answer, or None when another coordinator drives the saga."""

@@ -72,8 +72,8 @@ class Drive:
             self._keep(run)
             self._perform(run, advanced)
 
-    def adopt(self, run: Run, previous_owner: str | None) -> None:
-        """Keeps a saga that this coordinator has just claimed, and goes on where its log stands.
+    def adopt(self, run: Run, previous_owner: str | None) -> asyncio.Future[Decision] | None:
+        """Keeps a saga that this coordinator has just claimed, and goes on where its log stands; returns what is decided then.
 
         A claim takes what nobody drives, so a run of the same saga from before is out of date.
         """
@@ -82,8 +82,11 @@ class Drive:
         self._keep(run)
         if run.state.status in SETTLED:
             self._moves.spawn("rest", self._put_to_rest(run))
-        else:
-            self.happened(run, OwnershipGained(previous_owner, self.workers()))
+            return None
+        decided: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        decided.add_done_callback(_heard)
+        self._has_happened(run, OwnershipGained(previous_owner, self.workers()), decided)
+        return decided
 
     def _keep(self, run: Run) -> None:
         self.runs[run.saga_id] = run
@@ -91,7 +94,10 @@ class Drive:
 
     def happened(self, run: Run, happened: Input) -> None:
         """Has the saga advanced by an input, soon."""
-        run.inbox.append((happened, None))
+        self._has_happened(run, happened, None)
+
+    def _has_happened(self, run: Run, happened: Input, decided: asyncio.Future[Decision] | None) -> None:
+        run.inbox.append((happened, decided))
         if not run.is_advancing:
             run.is_advancing = True
             self._moves.spawn("move", self._move(run))
@@ -266,6 +272,12 @@ class Drive:
         except Exception as error:  # noqa: BLE001 - a defect; but without an outcome the saga would wait for ever
             _log.exception("call_failed", saga_id=call.saga_id, step=call.step, attempt=call.attempt)
             return Unknown(Cause("INTERNAL", clip(f"the call could not be made: {error!r}")))
+
+
+def _heard(decided: asyncio.Future[Decision]) -> None:
+    """What came of it is the saga's own matter."""
+    if not decided.cancelled():
+        decided.exception()
 
 
 async def _no_events(wanted: LookForEvent) -> EventArrived | None:

@@ -14,16 +14,21 @@ from saga_coordinator.engine.advance import Run
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ports import Definitions, Ownership, Sagas
+from saga_coordinator.engine.reading import Folded, fold_logs
 from saga_coordinator.engine.requests import Inbox
 from saga_coordinator.lifecycle import Background, Kept
-from saga_coordinator.saga.entries import StoredEntry, decode
-from saga_coordinator.saga.errors import Overloaded, Unavailable
-from saga_coordinator.saga.state import fold
-from saga_coordinator.store.ownership import Claim
+from saga_coordinator.saga.decide import Decision
+from saga_coordinator.saga.errors import NotFound, Overloaded, Unavailable
+from saga_coordinator.store.ownership import ENTRIES_AT_ONCE, Claim, ClaimGroup
 
 CLAIMS_AT_ONCE = 200
+ADOPTED_BYTES_AT_ONCE = 16 * 1024 * 1024
+"""After so much of logs was read, the sagas concerned go on before more are read. In memory it is some ten times as much."""
+_GOES_ON_SECONDS = 5.0
 STUCK_SECONDS = 30.0
 TIDY_SECONDS = 60.0
+GROUPS_SECONDS = 5.0
+"""How often it is looked whether sagas of some claim group wait for a coordinator that is not there."""
 ROUND_SECONDS_MAX = 60.0
 """A look for work that takes longer hangs, and health says so."""
 RECONCILE_SECONDS = 10.0
@@ -79,6 +84,8 @@ class Claiming:
         self._reconcile_at = 0.0
         self._tidy_at = 0.0
         self._backlog = 0
+        self._groups_at = 0.0
+        self._stranded: frozenset[str] = frozenset()
         self._adopting: set[str] = set()
         self._starting: dict[str, str] = {}
         self._starting_of: Counter[str] = Counter()
@@ -197,6 +204,9 @@ class Claiming:
         if now >= self._reconcile_at:
             self._reconcile_at = now + RECONCILE_SECONDS
             await self.reconcile()
+        if now >= self._groups_at:
+            self._groups_at = now + GROUPS_SECONDS
+            self._tell_stranded(await self._ownership.groups())
         if now >= self._tidy_at:
             self._tidy_at = now + TIDY_SECONDS
             await self._ownership.tidy()
@@ -206,8 +216,7 @@ class Claiming:
         if self._drive.stuck:
             stuck, self._drive.stuck = self._drive.stuck, []
             await self._ownership.release(stuck, STUCK_SECONDS)
-        if self._drive.runs:
-            await self._inbox.serve()
+        await self._inbox.serve()
         if self._backlog or self._free <= CLAIMS_AT_ONCE:
             self._backlog = await self._ownership.backlog(self._settings.backlog_max)
         free = self._free
@@ -223,7 +232,16 @@ class Claiming:
             await self._adopt(claims)
         finally:
             self._claims_awaited = 0
-        return len(claims) == limit
+        return len(claims) == limit or sum(claim.entries for claim in claims) >= ENTRIES_AT_ONCE
+
+    def _tell_stranded(self, groups: Sequence[ClaimGroup]) -> None:
+        """Says once of a claim group that its sagas wait for a coordinator and none lives, and once that there is one again."""
+        stranded = {each.name: each.waiting for each in groups if each.waiting and not each.coordinators}
+        for name in sorted(stranded.keys() - self._stranded):
+            _log.warning("claim_group_without_coordinator", claim_group=name, sagas=stranded[name])
+        for name in sorted(self._stranded - stranded.keys()):
+            _log.info("claim_group_served_again", claim_group=name)
+        self._stranded = frozenset(stranded)
 
     async def _adopt(self, claims: Sequence[Claim]) -> None:
         if not claims:
@@ -237,23 +255,43 @@ class Claiming:
         adopting = [claim for claim in claims if claim.saga_id not in busy]
         self._adopting.update(claim.saga_id for claim in adopting)
         try:
-            logs = await self._sagas.entries([claim.saga_id for claim in adopting])
-            for claim in adopting:
-                await self._adopt_one(claim, logs[claim.saga_id])
+            await self._adopt_all(adopting)
         except Unavailable:
             self.reconcile_soon()  # they are ours, and must not be forgotten
             raise
         finally:
             self._adopting.difference_update(claim.saga_id for claim in adopting)
 
-    async def _adopt_one(self, claim: Claim, entries: Sequence[StoredEntry]) -> None:
+    async def _adopt_all(self, claims: Sequence[Claim]) -> None:
+        """Sagas with short logs first, so that those with long ones keep nothing from them.
+
+        Large ones are let go on, most of them back to sleep, before more are read: many at once were gigabytes.
+        """
+        by_id = {claim.saga_id: claim for claim in sorted(claims, key=lambda claim: claim.entries)}
+        begun: list[asyncio.Future[Decision]] = []
+        read_bytes = 0
+        async for folded in fold_logs(self._sagas, list(by_id)):
+            if read_bytes >= ADOPTED_BYTES_AT_ONCE and begun:
+                await asyncio.wait(begun, timeout=_GOES_ON_SECONDS)
+                begun, read_bytes = [], 0
+            if (decided := await self._adopt_one(by_id[folded.saga_id], folded)) is not None:
+                begun.append(decided)
+            read_bytes += folded.size_bytes
+            self._adopting.discard(folded.saga_id)
+
+    async def _adopt_one(self, claim: Claim, folded: Folded) -> asyncio.Future[Decision] | None:
+        """Raises Unavailable."""
         try:
-            state = fold(claim.saga_id, map(decode, entries))
+            if folded.error is not None:
+                raise folded.error
+            if (state := folded.state) is None:
+                raise NotFound(f"saga {claim.saga_id} has no log")
             registered = await self._definitions.get(state.definition, state.version)
         except Unavailable:
             raise
         except Exception:  # noqa: BLE001 - such as entries that only a newer version can read; the others are not to suffer
             _log.exception("saga_stuck", saga_id=claim.saga_id)
             self._drive.stuck.append(claim.saga_id)
-            return
-        self._drive.adopt(Run(claim.saga_id, registered.definition, state), claim.previous_owner)
+            return None
+        run = Run(claim.saga_id, registered.definition, state)
+        return self._drive.adopt(run, claim.previous_owner)

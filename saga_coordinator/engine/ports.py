@@ -11,13 +11,13 @@ from typing import Any, Protocol
 
 from saga_coordinator.engine.lease_keeper import Renewal
 from saga_coordinator.saga.decide import Invoke
-from saga_coordinator.saga.entries import StoredEntry
 from saga_coordinator.saga.outcome import Outcome
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event, Kept
-from saga_coordinator.store.ownership import Claim
+from saga_coordinator.store.ownership import Claim, ClaimGroup, Driver
 from saga_coordinator.store.requests import Request
+from saga_coordinator.store.sagas import LogPage
 
 
 class Caller(Protocol):
@@ -65,6 +65,12 @@ class Ownership(Protocol):
     async def backlog(self, limit: int) -> int:
         """How many sagas are due and wait for a coordinator with room, counted up to `limit`."""
 
+    async def driver_of(self, saga_id: str) -> Driver | None:
+        """Who drives a saga, or will; None when there is no such saga."""
+
+    async def groups(self) -> list[ClaimGroup]:
+        """All claim groups that have coordinators or sagas that sleep."""
+
     async def tidy(self) -> None:
         """Forgets coordinators that ended long ago, and finds sagas of those that were forgotten too soon."""
 
@@ -72,8 +78,8 @@ class Ownership(Protocol):
 class Sagas(Protocol):
     """Every method raises Unavailable when the database is away."""
 
-    async def entries(self, saga_ids: Sequence[str]) -> dict[str, list[StoredEntry]]:
-        """The whole logs of some sagas, to decode and fold."""
+    async def page(self, saga_ids: Sequence[str], after: int = 0) -> LogPage:
+        """The first saga's entries behind sequence `after`, then the next ones', as far as a page goes."""
 
     async def status(self, saga_id: str) -> SagaStatus:
         """Raises NotFound."""
@@ -121,7 +127,7 @@ class Requests(Protocol):
         """Leaves a request, and lets the saga's owner know."""
 
     async def unanswered(self, owner: str, limit: int) -> list[Request]:
-        """The oldest open requests about sagas that `owner` drives."""
+        """The oldest open requests about sagas that `owner` drives, or that sleep and are its claim group's."""
 
     async def answer(self, request: Request, answer: dict[str, Any]) -> None:
         """Answers a request, if it is still there."""

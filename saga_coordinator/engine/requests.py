@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -147,6 +147,10 @@ def _pause(body: dict[str, Any]) -> float:
     return float(body.get("retry_after_seconds", 0.0))
 
 
+async def _claim_nothing(saga_id: str) -> bool:
+    return False
+
+
 class Inbox:
     """The requests of one coordinator: those it left for others, and those left for it."""
 
@@ -156,6 +160,8 @@ class Inbox:
         self._drive = drive
         self._coordinator_id = coordinator_id
         self._background = Background()
+        self.claim_one: Callable[[str], Awaitable[bool]] = _claim_nothing
+        """Takes over a saga that sleeps, for a coordinator of another claim group that may not."""
 
     def start(self, on_request: Callable[[], None]) -> None:
         """Begins to hear of requests; `on_request` should have `serve` called soon."""
@@ -174,7 +180,7 @@ class Inbox:
         return self._background.problems
 
     async def serve(self) -> None:
-        """Does what others ask of sagas that are driven here. Raises Unavailable.
+        """Does what others ask of sagas that are driven here, or that sleep and may be. Raises Unavailable.
 
         All at once, sharing a commit: whoever looks for work waits for this, and with it what a dead coordinator has left.
         """
@@ -188,6 +194,8 @@ class Inbox:
 
     async def _serve(self, request: Request) -> None:
         run = self._drive.runs.get(request.saga_id)
+        if run is None and await self.claim_one(request.saga_id):
+            run = self._drive.runs.get(request.saga_id)
         if run is None:
             return
         try:

@@ -9,6 +9,7 @@ from saga_coordinator.store import definitions, events, ownership, requests, sag
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.log_writer import PostgresLog
+from saga_coordinator.store.tables import DEFAULT_GROUP
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +26,28 @@ class Stores:
     events: Events
 
     @classmethod
-    def of(cls, database: Database, coordinator_id: str, *, address: str, version: str) -> Stores:
-        """Those in a database. `address` and `version` tell operators which coordinator this is."""
+    def of(
+        cls,
+        database: Database,
+        coordinator_id: str,
+        *,
+        address: str,
+        version: str,
+        claim_group: str = DEFAULT_GROUP,
+    ) -> Stores:
+        """Those in a database. `address` and `version` tell operators which coordinator this is.
+
+        `claim_group`: it starts sagas for that group, and claims no others.
+        """
         return cls(
             coordinator_id=coordinator_id,
-            journal=Journal(PostgresLog(database, coordinator_id), coordinator_id),
-            ownership=ownership.Ownership(database, coordinator_id, address=address, version=version),
+            journal=Journal(PostgresLog(database, coordinator_id, claim_group), coordinator_id),
+            ownership=ownership.Ownership(
+                database, coordinator_id, address=address, version=version, claim_group=claim_group
+            ),
             sagas=sagas.Sagas(database),
             definitions=definitions.Definitions(database),
-            requests=requests.Requests(database),
-            listener=requests.Listener(database),
+            requests=requests.Requests(database, claim_group),
+            listener=requests.Listener(database, claim_group),
             events=events.Events(database),
         )

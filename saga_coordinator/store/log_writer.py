@@ -17,17 +17,18 @@ from saga_coordinator.saga.entries import StoredEntry, encode
 from saga_coordinator.saga.transitions import ENDS
 from saga_coordinator.store.database import Database, is_outage, is_useless_after, unavailable
 from saga_coordinator.store.journal import Append, Conflict, Move
-from saga_coordinator.store.tables import NAMESPACE
+from saga_coordinator.store.tables import DEFAULT_GROUP, NAMESPACE
 
 _T = TypeVar("_T")
 
 
 class PostgresLog:
-    """Writes to the log, the sagas' rows and their start keys, in the name of one coordinator."""
+    """Writes to the log, the sagas' rows and their start keys, in the name of one coordinator and its claim group."""
 
-    def __init__(self, database: Database, coordinator_id: str) -> None:
+    def __init__(self, database: Database, coordinator_id: str, claim_group: str = DEFAULT_GROUP) -> None:
         self._database = database
         self._coordinator_id = coordinator_id
+        self._claim_group = claim_group
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[PostgresLogSession]:
@@ -37,7 +38,9 @@ class PostgresLog:
                 prepares = self._database.prepared_statements
                 if prepares:
                     await plan_by_keys(connection, connection.info.backend_pid)
-                yield PostgresLogSession(connection, self._coordinator_id, prepares=prepares)
+                yield PostgresLogSession(
+                    connection, self._coordinator_id, self._claim_group, prepares=prepares
+                )
         except Exception as error:
             if is_outage(error):
                 raise unavailable(error) from error
@@ -76,16 +79,21 @@ def the_only_result(results: Sequence[PGresult], expected: ExecStatus) -> PGresu
 class PostgresLogSession:
     """`journal.LogSession` on one connection."""
 
-    def __init__(self, connection: psycopg.AsyncConnection, coordinator_id: str, *, prepares: bool) -> None:
+    def __init__(
+        self, connection: psycopg.AsyncConnection, coordinator_id: str, claim_group: str, *, prepares: bool
+    ) -> None:
         self._prepares = prepares
         self._is_prepared = False
         self._connection = connection
         self._cursor: psycopg.AsyncRawCursor[tuple[Any, ...]] = psycopg.AsyncRawCursor(connection)
         self._coordinator_id = coordinator_id
+        self._claim_group = claim_group
 
     async def write(self, appends: Sequence[Append]) -> float | None:
         try:
-            recorded_at = await self._translated(self._append(_parameters(appends, self._coordinator_id)))
+            recorded_at = await self._translated(
+                self._append(_parameters(appends, self._coordinator_id, self._claim_group))
+            )
         except errors.UniqueViolation as error:
             raise Conflict(str(error)) from error
         return None if recorded_at is None else float(recorded_at)
@@ -157,10 +165,11 @@ WITH claimed AS (
     FROM jsonb_to_recordset($3::jsonb) AS s (start_key text, saga_id uuid, request_digest text)
 ), born AS (
     INSERT INTO saga.sagas (saga_id, start_key, definition, version, input, labels, deadline_at,
-        status, failure, remaining, owner, wake_at, ended_at)
+        status, failure, remaining, owner, wake_at, ended_at, claim_group)
     SELECT s.saga_id, s.start_key, s.definition, s.version, coalesce(s.input, 'null'), s.labels, to_timestamp(s.deadline_at),
         s.status, s.failure, s.remaining,
-        CASE WHEN s.is_owned THEN $2::uuid END, to_timestamp(s.wake_at), CASE WHEN s.is_ended THEN now() END
+        CASE WHEN s.is_owned THEN $2::uuid END, to_timestamp(s.wake_at), CASE WHEN s.is_ended THEN now() END,
+        $7::text
     FROM jsonb_to_recordset($3::jsonb) AS s (
         saga_id uuid, start_key text, definition text, version int4, input jsonb, labels jsonb, deadline_at float8,
         status text, failure jsonb, remaining text[], is_owned bool, wake_at float8, is_ended bool)
@@ -210,7 +219,7 @@ WHERE saga_id = $1::uuid AND sequence >= $2 ORDER BY sequence LIMIT $3
 """
 
 
-def _parameters(appends: Sequence[Append], coordinator_id: str) -> Sequence[bytes]:
+def _parameters(appends: Sequence[Append], coordinator_id: str, claim_group: str) -> Sequence[bytes]:
     """The statement's starts, moves and entries, and the older sagas that have entries among these."""
     starts: list[dict[str, Any]] = []
     moves: list[dict[str, Any]] = []
@@ -251,7 +260,8 @@ def _parameters(appends: Sequence[Append], coordinator_id: str) -> Sequence[byte
                 }
             )
     documents = map(orjson.dumps, (starts, moves, entries))
-    return NAMESPACE.encode(), coordinator_id.encode(), *documents, f"{{{','.join(known)}}}".encode()
+    known_ids = f"{{{','.join(known)}}}"
+    return NAMESPACE.encode(), coordinator_id.encode(), *documents, known_ids.encode(), claim_group.encode()
 
 
 def _moved(move: Move) -> dict[str, Any]:

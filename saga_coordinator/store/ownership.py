@@ -4,6 +4,8 @@ A coordinator owns the sagas whose row names it for as long as its lease row has
 coordinator's hands in two ways only: it started it, or it claimed it. What may be claimed is unowned and due, or owned by a
 coordinator whose lease has ended; rows that another claim is looking at are skipped. Claiming moves the row; what fences the
 previous owner is the adoption's log entry (`saga_adopted`), whose primary key its next append would need (P8).
+
+A coordinator claims only sagas of its own claim group: where their participants live is known to that group alone.
 """
 
 from __future__ import annotations
@@ -11,73 +13,152 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import CursorResult, text
 
 from saga_coordinator.store.database import Database
+from saga_coordinator.store.tables import DEFAULT_GROUP
+
+ENTRIES_AT_ONCE = 20_000
+"""Entries in the logs of the sagas that are claimed at once, but for one saga, whose log may have more."""
 
 RENEWAL_CONNECTIONS_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A saga that is ours from now on. `previous_owner` is set when its coordinator's lease ended before it let go."""
+    """A saga that is ours from now on. `previous_owner` is set when its coordinator's lease ended before it let go.
+
+    `entries`: how many its log has.
+    """
 
     saga_id: str
     previous_owner: str | None
+    entries: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """Who drives a saga, or will: its `owner`, if it has one, else whoever of the claim group has room."""
+
+    owner: str | None
+    claim_group: str
+    is_owner_alive: bool
+    is_group_alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimGroup:
+    """`coordinators` of it live, and so many `waiting` sagas are due (up to a thousand are counted) or have lost their owner."""
+
+    name: str
+    coordinators: int
+    waiting: int
 
 
 _RENEW = text("""
-    INSERT INTO saga.coordinators (coordinator_id, lease_until, address, version)
-    VALUES (:coordinator_id, clock_timestamp() + :lease_seconds * interval '1 second', :address, :version)
+    INSERT INTO saga.coordinators (coordinator_id, lease_until, address, version, claim_group)
+    VALUES (:coordinator_id, clock_timestamp() + :lease_seconds * interval '1 second', :address, :version, :claim_group)
     ON CONFLICT (coordinator_id) DO UPDATE SET lease_until = excluded.lease_until
     RETURNING extract(epoch FROM clock_timestamp())::float8
 """)
 # A claim is only for those who have a lease: anything else would be an orphan at once.
-_CLAIM_DUE = text("""
-    UPDATE saga.sagas SET owner = :coordinator_id, wake_at = NULL
-    FROM (
-        SELECT saga_id FROM saga.sagas
-        WHERE owner IS NULL AND wake_at <= now() AND definition <> ALL (CAST(:passed_over AS text[]))
-            AND EXISTS (
-                SELECT FROM saga.coordinators WHERE coordinator_id = :coordinator_id AND lease_until >= clock_timestamp()
-            )
+_HAS_LEASE = """
+    EXISTS (SELECT FROM saga.coordinators WHERE coordinator_id = :coordinator_id AND lease_until >= clock_timestamp())
+"""
+# Of those that were found, short logs first, as many as have `entries_max` entries together; and in any case the one that has
+# waited longest, so that it is not passed over for ever because it is long. The other rows are let go with the transaction.
+_TAKE = """
+    sized AS (
+        SELECT found.*, entries FROM found CROSS JOIN LATERAL (
+            SELECT coalesce(max(sequence), 0) AS entries FROM saga.log WHERE log.saga_id = found.saga_id
+        ) AS length
+    ), taken AS (
+        SELECT saga_id, owner, entries, place,
+            sum(entries) OVER (ORDER BY entries, place ROWS UNBOUNDED PRECEDING) AS entries_so_far
+        FROM sized
+    )
+    UPDATE saga.sagas SET owner = :coordinator_id, wake_at = NULL FROM taken
+    WHERE sagas.saga_id = taken.saga_id AND (entries_so_far <= :entries_max OR place = 1)
+    RETURNING sagas.saga_id, taken.owner AS previous_owner, entries
+"""
+_CLAIM_DUE = text(f"""
+    WITH due AS (
+        SELECT saga_id, NULL::uuid AS owner, wake_at FROM saga.sagas
+        WHERE claim_group = :claim_group AND owner IS NULL AND wake_at <= now()
+            AND definition <> ALL (CAST(:passed_over AS text[])) AND {_HAS_LEASE}
         ORDER BY wake_at LIMIT :limit FOR UPDATE SKIP LOCKED
-    ) AS due
-    WHERE sagas.saga_id = due.saga_id
-    RETURNING sagas.saga_id, NULL::uuid AS previous_owner
-""")
-_CLAIM_ORPHANED = text("""
-    UPDATE saga.sagas SET owner = :coordinator_id, wake_at = NULL
-    FROM (
+    ), found AS (
+        SELECT saga_id, owner, row_number() OVER (ORDER BY wake_at) AS place FROM due
+    ), {_TAKE}
+""")  # noqa: S608  # nothing in it comes from outside
+_CLAIM_ORPHANED = text(f"""
+    WITH orphaned AS (
         SELECT saga_id, owner FROM saga.sagas
-        WHERE owner = ANY (ARRAY(SELECT coordinator_id FROM saga.coordinators WHERE lease_until < clock_timestamp()))
-            AND definition <> ALL (CAST(:passed_over AS text[]))
-            AND EXISTS (
-                SELECT FROM saga.coordinators WHERE coordinator_id = :coordinator_id AND lease_until >= clock_timestamp()
-            )
+        WHERE owner = ANY (ARRAY(
+                SELECT coordinator_id FROM saga.coordinators
+                WHERE lease_until < clock_timestamp() AND claim_group = :claim_group
+            ))
+            AND claim_group = :claim_group AND definition <> ALL (CAST(:passed_over AS text[])) AND {_HAS_LEASE}
         -- By saga_id alone Postgres would read the primary key, from the oldest saga there ever was.
         ORDER BY owner, saga_id LIMIT :limit FOR UPDATE SKIP LOCKED
-    ) AS orphaned
-    WHERE sagas.saga_id = orphaned.saga_id
-    RETURNING sagas.saga_id, orphaned.owner AS previous_owner
-""")
-_CLAIM_ONE = text("""
+    ), found AS (
+        SELECT saga_id, owner, row_number() OVER (ORDER BY owner, saga_id) AS place FROM orphaned
+    ), {_TAKE}
+""")  # noqa: S608  # nor here
+_CLAIM_ONE = text(f"""
     UPDATE saga.sagas SET owner = :coordinator_id, wake_at = NULL
     FROM (
         SELECT saga_id, owner FROM saga.sagas
-        WHERE saga_id = :saga_id AND status IN ('RUNNING', 'COMPENSATING') AND (
+        WHERE saga_id = :saga_id AND claim_group = :claim_group AND status IN ('RUNNING', 'COMPENSATING') AND (
             owner IS NULL
             OR owner IN (SELECT coordinator_id FROM saga.coordinators WHERE lease_until < clock_timestamp())
-        ) AND EXISTS (
-            SELECT FROM saga.coordinators WHERE coordinator_id = :coordinator_id AND lease_until >= clock_timestamp()
-        )
+        ) AND {_HAS_LEASE}
         FOR UPDATE
     ) AS free
     WHERE sagas.saga_id = free.saga_id
-    RETURNING sagas.saga_id, free.owner AS previous_owner
+    RETURNING sagas.saga_id, free.owner AS previous_owner, 0 AS entries
+""")  # noqa: S608  # nor here
+_DRIVER = text("""
+    SELECT sagas.owner, sagas.claim_group, coalesce(lease_until >= clock_timestamp(), false) AS is_owner_alive,
+        EXISTS (
+            SELECT FROM saga.coordinators AS others
+            WHERE others.claim_group = sagas.claim_group AND others.lease_until >= clock_timestamp()
+        ) AS is_group_alive
+    FROM saga.sagas LEFT JOIN saga.coordinators ON coordinator_id = owner WHERE saga_id = :saga_id
+""")
+# Groups are found by skipping from one to the next in the index; of long-gone coordinators nothing else is left.
+_GROUPS = text("""
+    WITH RECURSIVE sleeping AS (
+        SELECT min(claim_group) AS claim_group FROM saga.sagas WHERE owner IS NULL AND wake_at IS NOT NULL
+        UNION ALL
+        SELECT (
+            SELECT min(claim_group) FROM saga.sagas
+            WHERE owner IS NULL AND wake_at IS NOT NULL AND claim_group > sleeping.claim_group
+        ) FROM sleeping WHERE sleeping.claim_group IS NOT NULL
+    ), known AS (
+        SELECT claim_group FROM sleeping WHERE claim_group IS NOT NULL UNION SELECT claim_group FROM saga.coordinators
+    )
+    SELECT claim_group, (
+        SELECT count(*) FROM saga.coordinators
+        WHERE coordinators.claim_group = known.claim_group AND lease_until >= clock_timestamp()
+    ) AS coordinators, (
+        SELECT count(*) FROM (
+            SELECT FROM saga.sagas
+            WHERE sagas.claim_group = known.claim_group AND owner IS NULL AND wake_at <= now() LIMIT 1000
+        ) AS due
+    ) + (
+        SELECT count(*) FROM (
+            SELECT FROM saga.sagas
+            WHERE owner = ANY (ARRAY(
+                SELECT coordinator_id FROM saga.coordinators
+                WHERE coordinators.claim_group = known.claim_group AND lease_until < clock_timestamp()
+            )) LIMIT 1000
+        ) AS orphaned
+    ) AS waiting
+    FROM known ORDER BY claim_group
 """)
 _OWNED = text("SELECT saga_id FROM saga.sagas WHERE owner = :coordinator_id")
 _RELEASE = text("""
@@ -98,12 +179,20 @@ _RETIRE = text("""
     SELECT count(*) FROM released
 """)
 _BACKLOG = text("""
-    SELECT count(*) FROM (SELECT FROM saga.sagas WHERE owner IS NULL AND wake_at <= now() LIMIT :limit) AS due
+    SELECT count(*) FROM (
+        SELECT FROM saga.sagas WHERE claim_group = :claim_group AND owner IS NULL AND wake_at <= now() LIMIT :limit
+    ) AS due
 """)
 _BURY_UNKNOWN = text("""
-    INSERT INTO saga.coordinators (coordinator_id, lease_until, address, version)
-    SELECT DISTINCT owner, clock_timestamp() - interval '1 second', '', '' FROM saga.sagas WHERE owner IS NOT NULL
+    INSERT INTO saga.coordinators (coordinator_id, lease_until, address, version, claim_group)
+    SELECT DISTINCT ON (owner) owner, clock_timestamp() - interval '1 second', '', '', claim_group
+    FROM saga.sagas WHERE owner IS NOT NULL
     ON CONFLICT DO NOTHING
+""")
+# A coordinator of 0.1.0 knows no groups and may have claimed what is another one's: that goes back when it has gone.
+_GIVE_BACK = text("""
+    UPDATE saga.sagas SET owner = NULL, wake_at = now() FROM saga.coordinators
+    WHERE owner = coordinator_id AND lease_until < clock_timestamp() AND sagas.claim_group <> coordinators.claim_group
 """)
 _FORGET_DEAD = text("""
     DELETE FROM saga.coordinators
@@ -115,15 +204,24 @@ _FORGET_DEAD = text("""
 class Ownership:
     """The statements of one coordinator; each raises Unavailable when the database is away."""
 
-    def __init__(self, database: Database, coordinator_id: str, *, address: str, version: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        coordinator_id: str,
+        *,
+        address: str,
+        version: str,
+        claim_group: str = DEFAULT_GROUP,
+    ) -> None:
         self._database = database
         self._coordinator_id = coordinator_id
         self._row = {"coordinator_id": coordinator_id, "address": address, "version": version}
+        self._claim_group = claim_group
 
     async def renew(self, lease_seconds: float) -> float:
         """Makes the lease last `lease_seconds` from now; returns the database's time, in seconds since the epoch (P10)."""
-        result = await self._execute(_RENEW, **self._row, lease_seconds=lease_seconds)
-        return float(result.scalar_one())
+        wanted = {**self._row, "claim_group": self._claim_group, "lease_seconds": lease_seconds}
+        return float((await self._execute(_RENEW, **wanted)).scalar_one())
 
     @asynccontextmanager
     async def renewing(self) -> AsyncIterator[Ownership]:
@@ -139,21 +237,29 @@ class Ownership:
         finally:
             await database.close()
 
-    async def claim(self, limit: int, passed_over: Collection[str] = ()) -> list[Claim]:
+    async def claim(
+        self, limit: int, passed_over: Collection[str] = (), entries_max: int = ENTRIES_AT_ONCE
+    ) -> list[Claim]:
         """Takes over up to `limit` sagas that nobody drives: those of dead coordinators first, then what is due.
 
-        Those of the definitions `passed_over` are left for later. Without a lease of its own a coordinator gets nothing.
+        Their logs have at most `entries_max` entries together, unless one alone has more. Those of the definitions `passed_over`
+        are left for later. Without a lease of its own a coordinator gets nothing.
         """
-        wanted = {"coordinator_id": self._coordinator_id, "passed_over": list(passed_over)}
+        wanted = {**self._claimant, "entries_max": entries_max, "passed_over": list(passed_over)}
         claims = _claims(await self._execute(_CLAIM_ORPHANED, **wanted, limit=limit))
-        if len(claims) < limit:
+        wanted["entries_max"] = entries_max - sum(claim.entries for claim in claims)
+        if len(claims) < limit and wanted["entries_max"] > 0:
             claims += _claims(await self._execute(_CLAIM_DUE, **wanted, limit=limit - len(claims)))
         return claims
 
     async def claim_one(self, saga_id: str) -> Claim | None:
-        """Takes over one saga that nobody drives, due or not; None when it has an owner or is settled."""
-        result = await self._execute(_CLAIM_ONE, coordinator_id=self._coordinator_id, saga_id=saga_id)
+        """Takes over one saga that nobody drives, due or not; None when it has an owner, is settled or another group's."""
+        result = await self._execute(_CLAIM_ONE, **self._claimant, saga_id=saga_id)
         return next(iter(_claims(result)), None)
+
+    @property
+    def _claimant(self) -> dict[str, Any]:
+        return {"coordinator_id": self._coordinator_id, "claim_group": self._claim_group}
 
     async def owned(self) -> set[str]:
         """All sagas whose row names this coordinator."""
@@ -177,12 +283,28 @@ class Ownership:
 
     async def backlog(self, limit: int) -> int:
         """How many sagas are due and wait for a coordinator with room, counted up to `limit`."""
-        return int((await self._execute(_BACKLOG, limit=limit)).scalar_one())
+        wanted = {"claim_group": self._claim_group, "limit": limit}
+        return int((await self._execute(_BACKLOG, **wanted)).scalar_one())
+
+    async def driver_of(self, saga_id: str) -> Driver | None:
+        """Who drives a saga, or will; None when there is no such saga."""
+        row = (await self._execute(_DRIVER, saga_id=saga_id)).one_or_none()
+        if row is None:
+            return None
+        owner = None if row.owner is None else str(row.owner)
+        return Driver(owner, row.claim_group, row.is_owner_alive, row.is_group_alive)
+
+    async def groups(self) -> list[ClaimGroup]:
+        """All claim groups that have coordinators, had any within the hour, or have sagas that sleep."""
+        return [
+            ClaimGroup(row.claim_group, row.coordinators, row.waiting) for row in await self._execute(_GROUPS)
+        ]
 
     async def tidy(self) -> None:
         """Forgets coordinators that ended long ago and own nothing; those that own something though they were forgotten are
         known to be dead from now on, so that it can be claimed (P1)."""
         await self._execute(_BURY_UNKNOWN)
+        await self._execute(_GIVE_BACK)
         await self._execute(_FORGET_DEAD)
 
     async def _execute(self, statement: Any, **parameters: Any) -> CursorResult[Any]:
@@ -193,6 +315,6 @@ class Ownership:
 
 def _claims(result: CursorResult[Any]) -> list[Claim]:
     return [
-        Claim(str(row.saga_id), None if row.previous_owner is None else str(row.previous_owner))
+        Claim(str(row.saga_id), None if row.previous_owner is None else str(row.previous_owner), row.entries)
         for row in result
     ]

@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, func, insert, select, text, update
 
 from saga_coordinator.store.database import Database, is_outage, unavailable
+from saga_coordinator.store.tables import DEFAULT_GROUP, sagas
 from saga_coordinator.store.tables import requests as table
-from saga_coordinator.store.tables import sagas
 
 CHANNEL = "saga_requests"
 
@@ -29,27 +29,38 @@ class Request:
     input: dict[str, Any]
 
 
-_NOTIFY = text("SELECT pg_notify(:channel, owner::text) FROM saga.sagas WHERE saga_id = :saga_id")
+_NOTIFY = text(
+    "SELECT pg_notify(:channel, coalesce(owner::text, claim_group)) FROM saga.sagas WHERE saga_id = :saga_id"
+)
 
 
 class Requests:
-    """Every method raises Unavailable when the database is away."""
+    """Every method raises Unavailable when the database is away. `claim_group` is that of who looks for them."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, claim_group: str = DEFAULT_GROUP) -> None:
         self._database = database
+        self._claim_group = claim_group
 
     async def put(self, request: Request) -> None:
-        """Leaves a request, and lets the saga's owner know."""
+        """Leaves a request, and lets the saga's owner know, or its claim group where it has none now."""
         async with self._database.connection() as connection:
             await connection.execute(insert(table).values(asdict(request)))
             await connection.execute(_NOTIFY, {"channel": CHANNEL, "saga_id": request.saga_id})
 
     async def unanswered(self, owner: str, limit: int) -> list[Request]:
-        """The oldest open requests about sagas that `owner` drives."""
+        """The oldest open requests about sagas that `owner` drives, or that sleep and are its claim group's."""
         query = (
             select(table.c.saga_id, table.c.request_id, table.c.input)
             .join(sagas, sagas.c.saga_id == table.c.saga_id)
-            .where(sagas.c.owner == owner, table.c.answer.is_(None))
+            .where(
+                table.c.answer.is_(None),
+                (sagas.c.owner == owner)
+                | (
+                    sagas.c.owner.is_(None)
+                    & sagas.c.wake_at.is_not(None)
+                    & (sagas.c.claim_group == self._claim_group)
+                ),
+            )
             .order_by(table.c.requested_at)
             .limit(limit)
         )
@@ -89,16 +100,20 @@ def _is(request: Request) -> ColumnElement[bool]:
 class Listener:
     """Hears that requests were left, so that they need not wait for the next look. Without it they only wait longer."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, claim_group: str = DEFAULT_GROUP) -> None:
         self._database = database
+        self._claim_group = claim_group
 
     async def listen(self, owner: str, on_request: Callable[[], None]) -> None:
-        """Calls `on_request` whenever one was left for `owner`, until the connection fails. Raises Unavailable."""
+        """Calls `on_request` whenever one was left for `owner` or its claim group, until the connection fails.
+
+        Raises Unavailable.
+        """
         try:
             async with self._database.driver_connection() as connection:
                 await connection.execute(f"LISTEN {CHANNEL}")
                 async for notification in connection.notifies():
-                    if notification.payload == owner:
+                    if notification.payload in (owner, self._claim_group):
                         on_request()
         except Exception as error:
             if is_outage(error):

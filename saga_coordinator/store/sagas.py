@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, Select, Text, bindparam, case, cast, func, select
+from sqlalchemy import Row, Select, Text, bindparam, case, cast, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from saga_coordinator.saga.entries import StoredEntry
@@ -87,6 +87,24 @@ class ShownEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedEntry:
+    """An entry to decode and fold, of the saga at `place` among those that were asked for; `size_bytes` of its body as JSON."""
+
+    place: int
+    sequence: int
+    entry: StoredEntry
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Entries of several sagas, one log behind the other. Without `has_more` the log of the last one has ended here."""
+
+    entries: tuple[LoggedEntry, ...]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True)
 class SagaFilter:
     """Empty fields match everything; a saga must have every label."""
 
@@ -101,6 +119,40 @@ LENGTH = (
     .scalar_subquery()
     .label("sequence")
 )
+
+PAGE_ENTRIES = 500
+PAGE_BYTES = 512 * 1024
+"""What is read of logs at once, to go on with sagas: some ten milliseconds of the event loop. The last entry may go beyond it."""
+
+# Sequences have no gaps, so each next row is found by the key: either the same saga's next, or the next saga's first.
+_PAGE = text("""
+    WITH RECURSIVE page AS (
+        (
+            SELECT 1 AS place, 1 AS number, octet_length(body::text)::bigint AS size_bytes,
+                octet_length(body::text)::bigint AS read_bytes, saga_id, sequence, type, step, operation, attempt, body
+            FROM saga.log WHERE saga_id = (CAST(:saga_ids AS uuid[]))[1] AND sequence = CAST(:after AS integer) + 1
+            UNION ALL
+            SELECT 2, 1, octet_length(body::text), octet_length(body::text),
+                saga_id, sequence, type, step, operation, attempt, body
+            FROM saga.log WHERE saga_id = (CAST(:saga_ids AS uuid[]))[2] AND sequence = 1
+            ORDER BY place LIMIT 1
+        )
+        UNION ALL
+        SELECT following.place, page.number + 1, following.size_bytes, page.read_bytes + following.size_bytes, following.saga_id,
+            following.sequence, following.type, following.step, following.operation, following.attempt, following.body
+        FROM page CROSS JOIN LATERAL (
+            SELECT page.place AS place, octet_length(body::text)::bigint AS size_bytes,
+                saga_id, sequence, type, step, operation, attempt, body
+            FROM saga.log WHERE saga_id = page.saga_id AND sequence = page.sequence + 1
+            UNION ALL
+            SELECT page.place + 1, octet_length(body::text), saga_id, sequence, type, step, operation, attempt, body
+            FROM saga.log WHERE saga_id = (CAST(:saga_ids AS uuid[]))[page.place + 1] AND sequence = 1
+            ORDER BY place LIMIT 1
+        ) AS following
+        WHERE page.number < CAST(:entries AS integer) AND page.read_bytes < CAST(:bytes AS bigint)
+    )
+    SELECT place, sequence, type, step, operation, attempt, body, size_bytes FROM page ORDER BY number
+""")
 
 # Built once: building a statement costs as much as executing it.
 _SAGA: Select[Any] = select(
@@ -210,14 +262,20 @@ class Sagas:
             for entry in entries
         ]
 
-    async def entries(self, saga_ids: Sequence[str]) -> dict[str, list[StoredEntry]]:
-        """The whole logs of some sagas, to decode and fold; one that cannot be decoded is nobody else's trouble."""
-        query = select(log).where(log.c.saga_id.in_(saga_ids)).order_by(log.c.saga_id, log.c.sequence)
-        logs: dict[str, list[StoredEntry]] = {saga_id: [] for saga_id in saga_ids}
+    async def page(self, saga_ids: Sequence[str], after: int = 0) -> LogPage:
+        """The first saga's entries behind sequence `after`, then those of the next ones, up to `PAGE_ENTRIES` and `PAGE_BYTES`.
+
+        Postgres stops there: nothing is read that is not returned, however long the logs and large their entries are. At least
+        one entry is returned where there is one. One that cannot be decoded is nobody else's trouble.
+        """
+        wanted = {"saga_ids": list(saga_ids), "after": after, "entries": PAGE_ENTRIES, "bytes": PAGE_BYTES}
         async with self._database.connection() as connection:
-            for row in await connection.execute(query):
-                logs[row.saga_id].append(_stored(row))
-        return logs
+            rows = (await connection.execute(_PAGE, wanted)).all()
+        entries = tuple(
+            LoggedEntry(row.place - 1, row.sequence, _stored(row), row.size_bytes) for row in rows
+        )
+        is_full = len(entries) >= PAGE_ENTRIES or sum(each.size_bytes for each in entries) >= PAGE_BYTES
+        return LogPage(entries, has_more=is_full)
 
     async def started_by(self, start_key: str) -> tuple[str, bytes] | None:
         """The saga that has the start key, and the digest of the request that started it."""

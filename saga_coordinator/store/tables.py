@@ -22,6 +22,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
 SCHEMA = "saga"
+DEFAULT_GROUP = "default"
+"""The claim group of coordinators that were given none, and of sagas that were started before there were groups."""
 NAMESPACE = "default"
 
 metadata = MetaData(
@@ -78,6 +80,8 @@ sagas = Table(
     Column("deadline_at", _instant),
     Column("started_at", _instant, nullable=False, server_default=func.now()),
     Column("ended_at", _instant),
+    # Whose coordinators drive it, because they know where its participants live.
+    Column("claim_group", Text, nullable=False, server_default=DEFAULT_GROUP),
     CheckConstraint(
         "status IN ('RUNNING', 'COMPENSATING', 'COMPLETED', 'COMPENSATED', 'NEEDS_ATTENTION', 'ABANDONED')",
         name="status_known",
@@ -103,6 +107,12 @@ sagas = Table(
 )
 Index(
     "sagas_unowned_due",
+    sagas.c.wake_at,
+    postgresql_where=(sagas.c.owner.is_(None)) & (sagas.c.wake_at.is_not(None)),
+)
+Index(
+    "sagas_of_group_due",
+    sagas.c.claim_group,
     sagas.c.wake_at,
     postgresql_where=(sagas.c.owner.is_(None)) & (sagas.c.wake_at.is_not(None)),
 )
@@ -143,6 +153,7 @@ coordinators = Table(
     Column("address", Text, nullable=False),
     Column("version", Text, nullable=False),
     Column("started_at", _instant, nullable=False, server_default=func.now()),
+    Column("claim_group", Text, nullable=False, server_default=DEFAULT_GROUP),
 )
 
 requests = Table(
@@ -154,6 +165,8 @@ requests = Table(
     Column("answer", JSONB(none_as_null=True)),
     Column("requested_at", _instant, nullable=False, server_default=func.now()),
 )
+
+Index("requests_unanswered", requests.c.requested_at, postgresql_where=requests.c.answer.is_(None))
 
 workers = Table(
     "workers",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 
 from saga_coordinator.store.database import Database
+from saga_coordinator.store.tables import DEFAULT_GROUP
 
 _PUBLISH = text("""
     WITH served AS (
@@ -28,7 +29,7 @@ _PUBLISH = text("""
 _ELSEWHERE = text("""
     SELECT workers.participant, workers.methods, workers.coordinator_id, coordinators.address
     FROM saga.workers JOIN saga.coordinators USING (coordinator_id)
-    WHERE coordinator_id <> :coordinator_id AND lease_until >= clock_timestamp()
+    WHERE coordinator_id <> :coordinator_id AND lease_until >= clock_timestamp() AND claim_group = :claim_group
 """)
 _FORGET_DEAD = text("""
     DELETE FROM saga.workers WHERE coordinator_id IN (
@@ -52,9 +53,10 @@ class WorkersElsewhere:
 class Workers:
     """The statements of one coordinator; each raises Unavailable when the database is away."""
 
-    def __init__(self, database: Database, coordinator_id: str) -> None:
+    def __init__(self, database: Database, coordinator_id: str, claim_group: str = DEFAULT_GROUP) -> None:
         self._database = database
         self._coordinator_id = coordinator_id
+        self._claim_group = claim_group
 
     async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
         """Says what is performed here, by the methods of each participant, none for all, instead of what was said before."""
@@ -67,9 +69,10 @@ class Workers:
             await connection.execute(_FORGET_DEAD)
 
     async def elsewhere(self) -> list[WorkersElsewhere]:
-        """What is performed at the other coordinators that live."""
+        """What is performed at the other coordinators of the claim group that live."""
+        wanted = {"coordinator_id": self._coordinator_id, "claim_group": self._claim_group}
         async with self._database.connection() as connection:
-            rows = await connection.execute(_ELSEWHERE, {"coordinator_id": self._coordinator_id})
+            rows = await connection.execute(_ELSEWHERE, wanted)
             return [
                 WorkersElsewhere(
                     row.participant, frozenset(row.methods), str(row.coordinator_id), row.address

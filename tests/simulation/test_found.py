@@ -30,12 +30,20 @@ from saga_coordinator.saga.decide import (
     TimerFired,
     decide,
 )
-from saga_coordinator.saga.entries import AttemptPending, AttemptStarted, Entry, StoredEntry, encode
+from saga_coordinator.saga.entries import (
+    AttemptPending,
+    AttemptStarted,
+    Entry,
+    OutcomeLate,
+    StoredEntry,
+    encode,
+)
 from saga_coordinator.saga.errors import NotPossibleNow, OwnershipLost, Unavailable
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import EventArrived
 from saga_coordinator.saga.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded
 from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.events import Event, Kept
 from saga_coordinator.store.journal import Append, Conflict, Journal
 from simulation.batch import SAGAS_PER_BATCH, run_batch
@@ -413,6 +421,23 @@ def test_what_is_called_is_attempted_again_at_once_by_whoever_takes_over() -> No
     decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
     decision = decide(definition, decision.state, OwnershipGained("another", frozenset({"kiosk"})), 1.0, 0.5)
     assert calls_of(decision) == [("pack", OperationKind.ACTION, 2)]
+
+
+def test_p9_a_success_that_is_told_again_after_the_saga_was_compensated_is_not_applied_a_second_time() -> (
+    None
+):
+    definition = parse_definition(WORK)
+    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
+    for step, outcome in (("pack", Succeeded()), ("ship", Refused(Cause("FAILED_PRECONDITION", "no")))):
+        ended = AttemptEnded(step, OperationKind.ACTION, 1, outcome)
+        decision = decide(definition, decision.state, ended, 0.0, 0.5)
+    undone = AttemptEnded("pack", OperationKind.COMPENSATION, 1, Succeeded())
+    decision = decide(definition, decision.state, undone, 0.0, 0.5)
+    assert decision.state.status is SagaStatus.COMPENSATED
+    reported = OutcomeReported("ship", OperationKind.ACTION, Succeeded(), 1)
+    first = decide(definition, decision.state, reported, 1.0, 0.5)
+    again = decide(definition, first.state, reported, 2.0, 0.5)
+    assert [type(entry) for entry in (*first.entries, *again.entries)] == [OutcomeLate]
 
 
 @pytest.mark.proof

@@ -87,7 +87,7 @@ class Engine:
 
     async def entries(self, saga_id: str) -> list[Entry]:
         """The log, decoded."""
-        return [decode(stored) for stored in (await self.sagas.entries([saga_id]))[saga_id]]
+        return [decode(stored.entry) for stored in await self.sagas.log(saga_id, limit=10_000)]
 
     @property
     def drives(self) -> set[str]:

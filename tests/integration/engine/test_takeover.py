@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 
@@ -14,6 +13,7 @@ from saga_coordinator.saga.errors import NotPossibleNow, Unavailable
 from saga_coordinator.saga.identity import idempotency_key
 from saga_coordinator.saga.outcome import Outcome, Pending, Succeeded
 from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.store.sagas import LogPage
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import (
     ACTION,
@@ -327,15 +327,15 @@ async def test_p8_who_claims_and_then_loses_to_the_former_owner_finishes_its_row
     saga_id = await engine.start()
     await in_flight(gate)
     other = await start_engine("there")
-    read, waiting, go_on = other.stores.sagas.entries, asyncio.Event(), asyncio.Event()
+    read, waiting, go_on = other.stores.sagas.page, asyncio.Event(), asyncio.Event()
 
-    async def read_and_dawdle(saga_ids: Sequence[str]) -> dict[str, list[Any]]:
-        logs = await read(saga_ids)
+    async def read_and_dawdle(saga_ids: Sequence[str], after: int = 0) -> LogPage:
+        page = await read(saga_ids, after)
         waiting.set()
         await go_on.wait()
-        return logs
+        return page
 
-    setattr(other.stores.sagas, "entries", read_and_dawdle)  # noqa: B010
+    setattr(other.stores.sagas, "page", read_and_dawdle)  # noqa: B010
     await query("UPDATE saga.sagas SET owner = %s", other.coordinator_id)
     other.coordinator._claiming.reconcile_soon()
     await asyncio.wait_for(waiting.wait(), 10)
@@ -364,16 +364,16 @@ async def test_a_claim_whose_log_could_not_be_read_is_not_forgotten(
     await engine.kill()
     gate.open()
     other = await start_engine("there", poll_seconds=30.0)
-    read, failures = other.stores.sagas.entries, 2
+    read, failures = other.stores.sagas.page, 2
 
-    async def fail_at_first(saga_ids: Sequence[str]) -> dict[str, list[Any]]:
+    async def fail_at_first(saga_ids: Sequence[str], after: int = 0) -> LogPage:
         nonlocal failures
         failures -= 1
         if failures >= 0:
             raise Unavailable("the pool is used up")
-        return await read(saga_ids)
+        return await read(saga_ids, after)
 
-    setattr(other.stores.sagas, "entries", fail_at_first)  # noqa: B010
+    setattr(other.stores.sagas, "page", fail_at_first)  # noqa: B010
     other.coordinator._claiming.look_now()
     assert (await other.settled(saga_id)).status is COMPLETED
 

@@ -10,9 +10,11 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from saga_coordinator.saga.entries import SagaAdopted
 from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Journal
-from saga_coordinator.store.ownership import Claim, Ownership
+from saga_coordinator.store.ownership import Claim, Driver, Ownership
 from tests.integration.eventually import eventually
 from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
 from tests.integration.store.conftest import Query, StartJournal
@@ -341,3 +343,50 @@ async def test_a_claim_survives_an_owner_who_moves_the_saga_at_the_same_moment(
         await eventually(lambda: query(blocked), "the claim to wait")
         await other.commit()
     assert await claiming is None
+
+
+async def test_p11_a_claim_is_bounded_by_the_entries_of_logs_and_takes_short_ones_first(
+    here: Ownership, journal: Journal, query: Query
+) -> None:
+    """But for the saga that has waited longest, which is not passed over for ever because its log is long."""
+    await here.renew(60)
+    for number, entries in ((1, 50), (2, 40), (3, 3), (4, 2)):
+        await journal.append(a_start(saga_id(number), *[SagaAdopted(HERE)] * (entries - 1)))
+        await query(
+            "UPDATE saga.sagas SET owner = NULL, wake_at = now() - interval '1 hour' + %s * interval '1 s' WHERE saga_id = %s",
+            number,
+            saga_id(number),
+        )
+    first = await here.claim(10, entries_max=10)
+    assert {(claim.saga_id, claim.entries) for claim in first} == {
+        (saga_id(1), 50),
+        (saga_id(3), 3),
+        (saga_id(4), 2),
+    }
+    assert [claim.saga_id for claim in await here.claim(10, entries_max=10)] == [saga_id(2)]
+    assert await here.claim(10, entries_max=10) == []
+
+
+async def test_a_claim_is_for_the_sagas_of_its_own_group(
+    database: Database, journal: Journal, query: Query
+) -> None:
+    ours = Ownership(database, HERE, address="", version="")
+    others = Ownership(database, THERE, address="", version="", claim_group="other")
+    await ours.renew(60)
+    await others.renew(60)
+    for number in (1, 2, 3):
+        await journal.append(a_start(saga_id(number)))
+    await query("UPDATE saga.sagas SET owner = NULL, wake_at = now()")
+    await query("UPDATE saga.sagas SET claim_group = 'other' WHERE saga_id <> %s", saga_id(1))
+    assert (await ours.backlog(10), await others.backlog(10)) == (1, 2)
+    assert await ours.claim_one(saga_id(2)) is None
+    assert await ours.claim(10) == [Claim(saga_id(1), None)]
+    assert await others.claim_one(saga_id(2)) == Claim(saga_id(2), None)
+    await others.renew(-1)
+    assert await ours.claim(10) == []
+    assert [(each.name, each.coordinators, each.waiting) for each in await ours.groups()] == [
+        ("default", 1, 0),
+        ("other", 0, 2),
+    ]
+    driver = await ours.driver_of(saga_id(2))
+    assert driver == Driver(THERE, "other", is_owner_alive=False, is_group_alive=False)

@@ -112,7 +112,7 @@ def whole_tables(plans: list[dict[str, Any]]) -> set[str]:
 async def test_claims_read_no_whole_table(plan: Plan, full: Database) -> None:
     ownership = Ownership(full, HERE, address="", version="")
     orphaned, due = await plan(lambda: ownership.claim(200, ["definition 7"]))
-    for statement, index in ((orphaned, "sagas_owned"), (due, "sagas_unowned_due")):
+    for statement, index in ((orphaned, "sagas_owned"), (due, "sagas_of_group_due")):
         assert not whole_tables([statement]), json.dumps(statement, indent=1)
         assert index in {node.get("Index Name") for node in nodes(statement)}, json.dumps(statement, indent=1)
 
@@ -170,7 +170,7 @@ async def test_one_saga_is_read_by_its_key(plan: Plan, full: Database) -> None:
         lambda: sagas.by_start_key("key 7"),
         lambda: sagas.status(saga_id(7)),
         lambda: sagas.log(saga_id(7), 1, 100),
-        lambda: sagas.entries([saga_id(7), saga_id(8)]),
+        lambda: sagas.page([saga_id(7), saga_id(8)]),
     ):
         plans = await plan(work)
         assert len(plans) == 1

@@ -8,9 +8,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from saga_coordinator.saga.entries import AttemptStarted, SagaAdopted, SagaStarted, decode
+from saga_coordinator.saga.entries import (
+    AttemptStarted,
+    AttemptSucceeded,
+    SagaAdopted,
+    SagaStarted,
+    StoredEntry,
+    decode,
+)
 from saga_coordinator.saga.errors import NotFound
 from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.store import sagas as stored_sagas
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Append, Journal, Start
 from saga_coordinator.store.lists import Lists
@@ -86,12 +94,48 @@ async def test_whole_logs_are_decoded_as_they_were_written(sagas: Sagas, journal
     more = (AttemptStarted("charge", ACTION, 1), SagaAdopted(HERE))
     await journal.append(a_start(saga, *more, given={"n": [1, None]}, labels={"tenant": "ü"}))
     await journal.append(a_start(other))
-    stored = await sagas.entries([saga, other, unknown])
-    assert {each: list(map(decode, log)) for each, log in stored.items()} == {
-        saga: [SagaStarted("order", 1, {"n": [1, None]}, {"tenant": "ü"}), *more],
-        other: [SagaStarted("order", 1)],
-        unknown: [],
-    }
+    stored = await whole_logs(sagas, [saga, other, unknown])
+    assert [list(map(decode, log)) for log in stored] == [
+        [SagaStarted("order", 1, {"n": [1, None]}, {"tenant": "ü"}), *more],
+        [SagaStarted("order", 1)],
+        [],
+    ]
+
+
+async def whole_logs(sagas: Sagas, saga_ids: list[str]) -> list[list[StoredEntry]]:
+    """By pages, as coordinators read them."""
+    logs: list[list[StoredEntry]] = [[] for _ in saga_ids]
+    first, after = 0, 0
+    while first < len(saga_ids):
+        page = await sagas.page(saga_ids[first:], after)
+        begun_with = first
+        for each in page.entries:
+            first, after = begun_with + each.place, each.sequence
+            logs[first].append(each.entry)
+        if not page.has_more:
+            first, after = first + 1, 0
+    return logs
+
+
+@pytest.mark.parametrize(
+    ("entries_max", "bytes_max"), [(1, 10**6), (2, 10**6), (3, 10**6), (7, 10**6), (500, 1), (500, 60_000)]
+)
+async def test_p11_logs_are_read_by_pages_of_so_many_entries_and_bytes(
+    sagas: Sagas, journal: Journal, monkeypatch: pytest.MonkeyPatch, entries_max: int, bytes_max: int
+) -> None:
+    """Whatever the bounds, what is read is the same; and a page has no more than one entry beyond them."""
+    monkeypatch.setattr(stored_sagas, "PAGE_ENTRIES", entries_max)
+    monkeypatch.setattr(stored_sagas, "PAGE_BYTES", bytes_max)
+    ids = [saga_id() for _ in range(4)]
+    for number, saga in enumerate(ids):
+        outputs = [AttemptSucceeded("charge", ACTION, 1, "x" * 20_000 * number)] * number
+        await journal.append(a_start(saga, AttemptStarted("charge", ACTION, 1), *outputs))
+    pages = [await sagas.page(ids)]
+    assert len(pages[0].entries) <= entries_max
+    assert sum(each.size_bytes for each in pages[0].entries[:-1]) < bytes_max
+    logs = await whole_logs(sagas, [*ids[:2], saga_id(), *ids[2:]])
+    assert [len(log) for log in logs] == [2, 3, 0, 4, 5]
+    assert logs[3] == [entry.entry for entry in await sagas.log(ids[2])]
 
 
 @pytest.fixture

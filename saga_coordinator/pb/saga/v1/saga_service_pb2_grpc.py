@@ -148,7 +148,8 @@ class SagaServiceServicer:
     def CancelSaga(self, request, context):
         """Fails the saga with cause CANCELLED, so that it is compensated. Answers once the request is durable. Cancelling a saga
         that is being or has been compensated changes nothing. FAILED_PRECONDITION when the pivot has succeeded, or the saga has
-        completed: there is no way back.
+        completed: there is no way back. Answers within a second: UNAVAILABLE says what it waits for, such as the coordinator that drives the
+        saga, or a claim group of which none lives. The request then stays for an hour and is carried out by then; repeating is safe.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -59,7 +59,8 @@ class SagaServiceStub:
     CancelSaga: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.CancelSagaRequest, _saga_service_pb2.CancelSagaResponse]
     """Fails the saga with cause CANCELLED, so that it is compensated. Answers once the request is durable. Cancelling a saga
     that is being or has been compensated changes nothing. FAILED_PRECONDITION when the pivot has succeeded, or the saga has
-    completed: there is no way back.
+    completed: there is no way back. Answers within a second: UNAVAILABLE says what it waits for, such as the coordinator that drives the
+    saga, or a claim group of which none lives. The request then stays for an hour and is carried out by then; repeating is safe.
     """
     ReportOutcome: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.ReportOutcomeRequest, _saga_service_pb2.ReportOutcomeResponse]
     """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
@@ -118,7 +119,8 @@ class SagaServiceAsyncStub(SagaServiceStub):
     CancelSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.CancelSagaRequest, _saga_service_pb2.CancelSagaResponse]  # type: ignore[assignment]
     """Fails the saga with cause CANCELLED, so that it is compensated. Answers once the request is durable. Cancelling a saga
     that is being or has been compensated changes nothing. FAILED_PRECONDITION when the pivot has succeeded, or the saga has
-    completed: there is no way back.
+    completed: there is no way back. Answers within a second: UNAVAILABLE says what it waits for, such as the coordinator that drives the
+    saga, or a claim group of which none lives. The request then stays for an hour and is carried out by then; repeating is safe.
     """
     ReportOutcome: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.ReportOutcomeRequest, _saga_service_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
     """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
@@ -210,7 +212,8 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_saga_service_pb2.CancelSagaResponse, _abc.Awaitable[_saga_service_pb2.CancelSagaResponse]]:
         """Fails the saga with cause CANCELLED, so that it is compensated. Answers once the request is durable. Cancelling a saga
         that is being or has been compensated changes nothing. FAILED_PRECONDITION when the pivot has succeeded, or the saga has
-        completed: there is no way back.
+        completed: there is no way back. Answers within a second: UNAVAILABLE says what it waits for, such as the coordinator that drives the
+        saga, or a claim group of which none lives. The request then stays for an hour and is carried out by then; repeating is safe.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,68 @@
+"""Sagas' states from their logs, read page by page and folded in slices, so that the loop and the memory feel no long log.
+
+At any moment one page of entries is in memory (`store.sagas.PAGE_ENTRIES`, `PAGE_BYTES`) beside the state that it is folded into.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from saga_coordinator.engine.ports import Sagas
+from saga_coordinator.saga.entries import decode
+from saga_coordinator.saga.errors import NotFound
+from saga_coordinator.saga.immutable import immutable
+from saga_coordinator.saga.state import SagaState, apply
+
+FOLDED_AT_ONCE = 32
+"""Entries that are folded before others get their turn: milliseconds, also where the state is large."""
+
+
+@immutable
+class Folded:
+    """What a saga's log leads to: `state`, or the `error` that it cannot be read for; both None for a saga that has no log.
+
+    `size_bytes` is the log's length as JSON, of which the state is a part.
+    """
+
+    saga_id: str
+    state: SagaState | None
+    error: Exception | None
+    size_bytes: int
+
+
+async def fold_logs(sagas: Sagas, saga_ids: Sequence[str]) -> AsyncIterator[Folded]:
+    """The states of some sagas, in their order. One that cannot be read is nobody else's trouble. Raises Unavailable."""
+    first, after = 0, 0
+    state: SagaState | None = None
+    error: Exception | None = None
+    size_bytes = 0
+    while first < len(saga_ids):
+        page = await sagas.page(saga_ids[first:], after)
+        begun_with = first
+        for number, logged in enumerate(page.entries, start=1):
+            while first < begun_with + logged.place:
+                yield Folded(saga_ids[first], state, error, size_bytes)
+                first, state, error, size_bytes = first + 1, None, None, 0
+            size_bytes += logged.size_bytes
+            after = logged.sequence
+            if error is None:
+                try:
+                    state = apply(saga_ids[first], state, decode(logged.entry))
+                except Exception as found:  # noqa: BLE001 - such as entries that only a newer version can read
+                    error = found
+            if number % FOLDED_AT_ONCE == 0:
+                await asyncio.sleep(0)
+        if not page.has_more:  # the log that was read last has ended
+            yield Folded(saga_ids[first], state, error, size_bytes)
+            first, after, state, error, size_bytes = first + 1, 0, None, None, 0
+
+
+async def fold_log(sagas: Sagas, saga_id: str) -> SagaState:
+    """The state of one saga. Raises NotFound, Unavailable, and what is wrong with its log."""
+    async for folded in fold_logs(sagas, [saga_id]):
+        if folded.error is not None:
+            raise folded.error
+        if folded.state is not None:
+            return folded.state
+    raise NotFound(f"there is no saga {saga_id}")

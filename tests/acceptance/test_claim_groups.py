@@ -1,0 +1,159 @@
+"""Two services, each with a sidecar and a participants file of its own, on one database: nothing of one is done by the other."""
+
+import signal
+from collections.abc import Callable, Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import psycopg
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from saga_coordinator.pb.saga.v1 import saga_pb2
+from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
+from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import (
+    add_ParticipantServiceServicer_to_server,
+)
+from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Serving, Shop, StartServing, eventually
+
+Connect = Callable[[str], Client]
+
+
+class Service:
+    """An application on loopback, known to its sidecars by the same name as the other one's: `shop`."""
+
+    def __init__(self, group: str, folder: Path, start: StartServing) -> None:
+        self.group = group
+        self.shop = Shop()
+        self.server = grpc.server(futures.ThreadPoolExecutor(8))
+        add_ParticipantServiceServicer_to_server(self.shop, self.server)
+        port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+        self._file = folder / f"{group}.yaml"
+        self._file.write_text(f'participants: {{shop: {{target: "127.0.0.1:{port}"}}}}')
+        self._start = start
+        self.sidecar = self.scale_up()
+
+    def scale_up(self) -> Serving:
+        """Starts a sidecar."""
+        flags = ("--group", self.group, "--participants", self._file, "--lease-seconds", "1")
+        self.sidecar = self._start(*flags)
+        return self.sidecar
+
+    def scale_down(self) -> None:
+        """Kills it."""
+        self.sidecar.send(signal.SIGKILL)
+        self.sidecar.wait()
+
+    def next_call(self) -> tuple[str, str]:
+        """The saga and the step of the next call that arrives."""
+        call = self.shop.called.get(timeout=PATIENCE_SECONDS)
+        return call.saga_id, call.step
+
+    def sagas_called(self) -> set[str]:
+        """The sagas of the calls that have arrived and were not looked at."""
+        return {self.next_call()[0] for _ in range(self.shop.called.qsize())}
+
+
+@pytest.fixture
+def services(serving: StartServing, tmp_path: Path) -> Iterator[tuple[Service, Service]]:
+    both = Service("orders", tmp_path, serving), Service("billing", tmp_path, serving)
+    yield both
+    for each in both:
+        each.shop.may_answer.set()
+        each.server.stop(None).wait()
+
+
+def start(client: Client, definition: str, key: str) -> str:
+    request = pb.StartSagaRequest(definition=definition, start_key=key)
+    return client.sagas.StartSaga(request, timeout=PATIENCE_SECONDS).saga.saga_id
+
+
+def settled(client: Client, saga_id: str) -> int:
+    request = pb.WaitSagaRequest(saga_id=saga_id, timeout=Duration(seconds=25))
+    return client.sagas.WaitSaga(request, timeout=PATIENCE_SECONDS).saga.status
+
+
+def status(client: Client, saga_id: str) -> int:
+    return client.sagas.GetSaga(pb.GetSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS).saga.status
+
+
+def cancel(client: Client, saga_id: str) -> str:
+    """What it waits for, if it is UNAVAILABLE; empty when it was done."""
+    request = pb.CancelSagaRequest(saga_id=saga_id, reason="changed my mind")
+    call = client.sagas.CancelSaga.future(request, timeout=PATIENCE_SECONDS)
+    if call.exception() is None:
+        return ""
+    assert call.code() is grpc.StatusCode.UNAVAILABLE, call.details()
+    return str(call.details())
+
+
+def groups_of(dsn: str, saga_id: str) -> tuple[str, set[str]]:
+    """The claim group of a saga, and those of the coordinators that have written to its log."""
+    with psycopg.connect(dsn) as connection:
+        row = connection.execute("SELECT claim_group FROM saga.sagas WHERE saga_id = %s", (saga_id,))
+        writers = connection.execute(
+            "SELECT DISTINCT claim_group FROM saga.log JOIN saga.coordinators ON coordinator_id = recorded_by "
+            "WHERE saga_id = %s",
+            (saga_id,),
+        )
+        found = row.fetchone()
+        assert found is not None
+        return found[0], {writer for (writer,) in writers}
+
+
+@pytest.mark.parametrize("killed_first", [True, False])
+def test_p1_sagas_of_a_group_wait_for_it_and_nothing_crosses(
+    services: tuple[Service, Service], connect: Connect, database_dsn: str, *, killed_first: bool
+) -> None:
+    dying, other = services if killed_first else services[::-1]
+    elsewhere = connect(other.sidecar.address)
+    elsewhere.register("two", "take", "hang")
+    saga_id = start(connect(dying.sidecar.address), "two", "of the dying")
+    assert [dying.next_call(), dying.next_call()] == [(saga_id, "step_0"), (saga_id, "step_1")]
+
+    dying.scale_down()
+    seen = other.sidecar.wait_for("claim_group_without_coordinator")
+    assert (seen["claim_group"], seen["sagas"]) == (dying.group, 1)
+    refusal = cancel(elsewhere, saga_id)
+    assert f"claim group `{dying.group}`, of which no coordinator lives" in refusal
+    theirs = start(elsewhere, "two", "of the other")
+    assert [other.next_call(), other.next_call()] == [(theirs, "step_0"), (theirs, "step_1")]
+
+    dying.scale_up()
+    assert other.sidecar.wait_for("claim_group_served_again")["claim_group"] == dying.group
+    # What was asked of it while nobody was there is done: both effects are undone, where they were made.
+    eventually(lambda: status(elsewhere, saga_id) == saga_pb2.SAGA_STATUS_COMPENSATING, "the cancellation")
+    dying.shop.may_answer.set()
+    assert settled(elsewhere, saga_id) == saga_pb2.SAGA_STATUS_COMPENSATED
+    assert dying.sagas_called() == {saga_id}
+    assert groups_of(database_dsn, saga_id) == (dying.group, {dying.group})
+    other.shop.may_answer.set()
+    assert settled(elsewhere, theirs) == saga_pb2.SAGA_STATUS_COMPLETED
+    assert groups_of(database_dsn, theirs) == (other.group, {other.group})
+    assert other.sagas_called() <= {theirs}
+
+
+def test_what_is_asked_of_a_saga_of_another_group_reaches_that_group_also_while_the_saga_sleeps(
+    services: tuple[Service, Service], connect: Connect, database_dsn: str
+) -> None:
+    own, other = services
+    elsewhere = connect(other.sidecar.address)
+    elsewhere.register("later", "later")
+    saga_id = start(connect(own.sidecar.address), "later", "sleeps")
+    assert own.next_call() == (saga_id, "step_0")
+    report = pb.ReportOutcomeRequest(
+        saga_id=saga_id, step="step_0", operation=saga_pb2.OPERATION_KIND_ACTION, success=saga_pb2.Success()
+    )
+    elsewhere.sagas.ReportOutcome(report, timeout=PATIENCE_SECONDS)
+    assert settled(elsewhere, saga_id) == saga_pb2.SAGA_STATUS_COMPLETED
+
+    asleep = start(connect(own.sidecar.address), "later", "is cancelled")
+    assert own.next_call() == (asleep, "step_0")
+    while cancel(elsewhere, asleep):  # a busy machine may take longer than the second that it has
+        pass
+    assert settled(elsewhere, asleep) == saga_pb2.SAGA_STATUS_COMPENSATED
+    for each in (saga_id, asleep):
+        assert groups_of(database_dsn, each) == (own.group, {own.group})
+    assert other.sagas_called() == set()
