@@ -23,7 +23,7 @@ from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 from saga_coordinator.store import journal
 from simulation.commits import CommitRefused, FailingCommits
 from simulation.database import EPOCH, Rates, Row, SimulatedDatabase, register
-from simulation.definitions import Focus, random_definition
+from simulation.definitions import ID, OBJ, Focus, random_definition
 from simulation.history import Call, History, Start
 from simulation.loop import SimulatedLoop
 from simulation.nemesis import Cluster, Nemesis, Surroundings, Violence
@@ -257,6 +257,8 @@ def _plan_starts(
             "items": ["a", "b", "c", "d"][: dice.choice((0, 1, 2, 3, 4))],
             "order": f"order-{number - (dice.random() < sharing)}",
             "at": EPOCH + dice.uniform(0, 20),
+            "obj": OBJ,
+            "id": ID,
         }
         if dice.random() < 0.9:
             values["maybe"] = "yes"

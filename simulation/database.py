@@ -37,6 +37,7 @@ from saga_coordinator.store.ownership import Claim, Driver
 from saga_coordinator.store.requests import Request
 from saga_coordinator.store.tables import DEFAULT_GROUP
 from simulation.commits import CommitFailed, CommitRefused, FailingCommits
+from simulation.jsonb import jsonb
 from simulation.loop import SimulatedLoop, node_of_context
 
 _T = TypeVar("_T")
@@ -255,9 +256,7 @@ class SimulatedDatabase:
             stored = encode(entry)
             if (sequence == 1) != (stored.type == "saga_started"):
                 raise CheckViolated("log_begins_with_start")
-            body = orjson.dumps(
-                stored.body, option=orjson.OPT_SORT_KEYS
-            )  # jsonb keeps no order of keys either
+            body = jsonb(stored.body)
             row = LogRow(
                 stored.type, stored.step, stored.operation, stored.attempt, body, self.now, coordinator_id
             )

@@ -15,6 +15,11 @@ from simulation.directory import GUARDED, STATUS_METHOD, UNGUARDED, WORKER_METHO
 
 EVENTS = ("paid", "packed")
 APPROVERS = ("ann", "bob")
+SAID = "for ${input.obj} of ${input.id}"
+"""What a text says of a payload depends on the order of its keys and the form of its numbers, which Postgres does not keep."""
+OBJ = {"zeta": 1.0, "longer": 2.5, "b": 1e23}
+ID = 1234567890123456789.0
+SAYS = 'for {"b":1e+23,"longer":2.5,"zeta":1} of 1234567890123456800'
 
 _DEPTH_MAX = 2
 
@@ -176,7 +181,7 @@ def _call(
     variables: tuple[str, ...],
 ) -> dict[str, Any]:
     dice = sketch.dice
-    given: dict[str, Any] = {"n": "${input.n}"}
+    given: dict[str, Any] = {"n": "${input.n}", "said": SAID}
     if readable:
         given["ref"] = f"${{steps.{dice.choice(readable)}.output.ref}}"
     for variable in variables:
@@ -195,7 +200,7 @@ def _call(
     elif kind < 0.2:
         step["irreversible"] = True
     elif not is_pivot and not is_late:
-        undo: dict[str, Any] = {"ref": "${output.ref}", "why": "${failure.code}"}
+        undo: dict[str, Any] = {"ref": "${output.ref}", "why": "${failure.code}", "said": SAID}
         if dice.random() < 0.05:
             undo["maybe"] = "${input.maybe}"
         step["compensation"] = _operation(participant, undo, dice, patience=3)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
+
 from simulation.course import Course
 from simulation.database import EPOCH
+from simulation.definitions import SAID, SAYS
 from simulation.evidence import ACTION, COMPENSATION, Evidence
 from simulation.history import Call
 from simulation.plan import Instance
@@ -113,7 +116,7 @@ def _judge_inputs(evidence: Evidence, each: Instance, operation: str) -> None:
     if not calls:
         return
     for call in calls[1:]:
-        if call.input != calls[0].input:
+        if orjson.dumps(call.input) != orjson.dumps(calls[0].input):
             evidence.broken("P5", f"attempts of the {operation} of {each.key} carried different inputs")
     expected = {
         name: _value(evidence, each, operation, source)
@@ -124,6 +127,8 @@ def _judge_inputs(evidence: Evidence, each: Instance, operation: str) -> None:
 
 
 def _value(evidence: Evidence, each: Instance, operation: str, source: str) -> Any:
+    if source == SAID:
+        return SAYS
     match source[2:-1].split("."):
         case ("input", name):
             return evidence.plan.given.get(name)

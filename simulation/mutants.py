@@ -19,7 +19,7 @@ from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ownership import Claiming
 from saga_coordinator.engine.requests import Answer
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga import agenda, decide, forward, state, undoing
+from saga_coordinator.saga import agenda, decide, entries, forward, state, undoing
 from saga_coordinator.saga import draft as drafts
 from saga_coordinator.saga.draft import Draft
 from saga_coordinator.saga.entries import (
@@ -329,7 +329,12 @@ def never_spends_its_attempts() -> Patches:
     yield state, "_moved", forgive
 
 
-# What is written.
+# What is written, and read again.
+
+
+@mutant("P5")
+def takes_payloads_as_postgres_has_them() -> Patches:
+    yield entries, "canonical", lambda payload: payload
 
 
 @mutant("P1", "P6", "P7")

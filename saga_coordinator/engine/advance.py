@@ -142,8 +142,8 @@ class Advance:
             request_digest=request_digest,
             definition=definition.name,
             version=request.version,
-            input=request.input,
-            labels=dict(request.labels),
+            input=state.input,
+            labels=dict(state.labels),
             deadline_at=state.deadline_at,
         )
         wake_at = self._wake_at(decision.effects, state, may_call)

@@ -209,6 +209,7 @@ class Coordinator:
             raise Unavailable("the coordinator is stopping")
         if not self._lease.may_act:
             raise self._lease.run_out()
+        request = request.in_canonical_form()
         try:
             return await self._start(await self._allowed(request), request)
         except (InvalidRequest, NotPossibleNow, Overloaded):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-import orjson
-
+from saga_coordinator.saga.canonical import NotCanonical, canonical, digest_bytes
 from saga_coordinator.saga.entries import Parent
+from saga_coordinator.saga.errors import InvalidRequest
 from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
 
@@ -31,6 +32,14 @@ class StartSaga:
     parent: Parent | None = None
     recalled_for: Cause | None = None
 
+    def in_canonical_form(self) -> StartSaga:
+        """The same request with its input in the form in which it is kept. Raises InvalidRequest."""
+        try:
+            given = canonical(self.input)
+        except NotCanonical as error:
+            raise InvalidRequest.at("input", str(error)) from None
+        return self if given is self.input else replace(self, input=given)
+
     def digest(self) -> bytes:
         """Tells whether two requests with one start key are the same request (P9).
 
@@ -40,4 +49,4 @@ class StartSaga:
         if self.parent is not None:
             return hashlib.sha256(self.start_key.encode()).digest()
         said = (self.definition, self.version, self.input, dict(self.labels or {}), self.deadline_seconds)
-        return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()
+        return hashlib.sha256(digest_bytes(said)).digest()

@@ -45,7 +45,8 @@ def encode_request(call: Invoke, token: str, bytes_max: int) -> bytes:
     request.attempt = call.attempt
     request.token = token
     fill(request.input, call.input)
-    return check_message(request.SerializeToString(), bytes_max)
+    # In order, because that of protobuf's own maps is another in each process (P5).
+    return check_message(request.SerializeToString(deterministic=True), bytes_max)
 
 
 def metadata_of(call: Invoke, token: str) -> tuple[tuple[str, str], ...]:

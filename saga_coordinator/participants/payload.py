@@ -2,9 +2,8 @@
 
 A payload is None, a bool, an int, a float, a str, or a list or dict (with str keys) of payloads. `Value` knows only doubles, so:
 
-- a whole number below 2**53 in size becomes an int, any other number stays a float;
-- an int beyond 2**53 is sent as the nearest double. It cannot have come from a `Value` as anything else: where the store writes
-  the double 2.0**60 as digits, those digits lead back to the same double, so nothing that was accepted changes on its way.
+- what is read has the canonical form of `saga/canonical.py`: keys in order, and numbers in one form each;
+- an int beyond 2**53 is sent as the nearest double, which is what it came from if it came from a `Value`.
 
 Whoever needs larger exact numbers sends them as strings, as the JSON form of protobuf does with int64.
 
@@ -21,6 +20,7 @@ from typing import Any
 
 from google.protobuf import struct_pb2
 
+from saga_coordinator.saga.canonical import NotCanonical, canonical_number
 from saga_coordinator.saga.errors import Fault, InvalidRequest
 from saga_coordinator.saga.size import VALUES_MAX, Measure, TooLarge
 
@@ -40,8 +40,7 @@ _MESSAGE_ROOM_BYTES = 512 * 1024
 _SURELY_WITHIN_BYTES = 2 * VALUES_MAX
 """A value takes two bytes or more. One that is not set, and is sent on as null, takes twice as many then as it came with."""
 
-INTEGER_MAX = 2**53
-"""Below this size every whole number is a double of its own."""
+_SMALL = 2**53
 
 _PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,79}")
 _KEY_SHOWN_MAX = 80
@@ -103,11 +102,12 @@ def _read(value: struct_pb2.Value, room: int) -> Any:
         return text
     if kind == "number_value":
         number = value.number_value
-        if number.is_integer():
-            return int(number) if -INTEGER_MAX < number < INTEGER_MAX else number
-        if not isfinite(number):
-            raise PayloadError("", "must be a finite number")
-        return number
+        if number.is_integer() and -_SMALL < number < _SMALL:
+            return int(number)
+        try:
+            return canonical_number(number)
+        except NotCanonical as error:
+            raise PayloadError("", str(error)) from None
     if kind == "struct_value":
         return _read_object(value.struct_value, room)
     if kind == "list_value":
@@ -122,7 +122,7 @@ def _read_object(struct: struct_pb2.Struct, room: int) -> dict[str, Any]:
     fields = struct.fields
     key = ""
     try:
-        for key in fields:  # a third faster than over `items()`, which protobuf leaves to Python
+        for key in sorted(fields):  # a third faster than over `items()`, which protobuf leaves to Python
             if "\0" in key:
                 raise PayloadError("", "has a key with a NUL character")
             payload[key] = _read(fields[key], room - 1)

@@ -30,6 +30,7 @@ from saga_coordinator.participants.descriptors import Method, NotDescribed
 from saga_coordinator.participants.fit import CONVERSION_ERRORS, SPECIAL, misfits
 from saga_coordinator.participants.not_before import pause_asked
 from saga_coordinator.participants.payload import NESTING_MAX, PayloadError, check_message, check_size
+from saga_coordinator.saga.canonical import canonical
 from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.outcome import (
@@ -158,7 +159,8 @@ def encode_plain_request(method: Method, payload: Any) -> bytes:
             _fill_from_other(request, payload, method)
         else:
             json_format.ParseDict(payload, request, descriptor_pool=method.pool)
-        return request.SerializeToString()
+        # In order, because that of protobuf's own maps is another in each process (P5).
+        return request.SerializeToString(deterministic=True)
     except (*CONVERSION_ERRORS, EncodeError) as error:
         found = misfits(payload, method)
         raise PayloadError("", "; ".join(map(str, found)) or str(error)) from None
@@ -185,7 +187,7 @@ def outcome_of_plain_reply(
     try:
         message.ParseFromString(reply)
         _count_values(message, VALUES_MAX)
-        output = to_payload(message, method)
+        output = canonical(to_payload(message, method))
         _check(output, NESTING_MAX)
         check_size(output, payload_bytes_max)
     except DecodeError as error:

@@ -368,7 +368,7 @@ class Stream:
         task.task_id = self.last_task_id + 1
         nanos = max(1, int((assignment.ends_at - now) * 1e9))
         task.timeout.seconds, task.timeout.nanos = divmod(nanos, 1_000_000_000)
-        message = WorkResponse(tasks=(task,)).SerializeToString()
+        message = WorkResponse(tasks=(task,)).SerializeToString(deterministic=True)
         if len(message) > self._bytes_max:
             assignment.is_given = (
                 True  # nobody else gets it either: it would be the same with the next worker

@@ -12,6 +12,7 @@ from typing import Any
 
 from cel_expr_python import cel
 
+from saga_coordinator.saga.canonical import NotCanonical, canonical_number
 from saga_coordinator.saga.cel_cost import CHARACTERS_PER_UNIT, WORK_MAX, Extent, work
 from saga_coordinator.saga.cel_rewrite import EXACT_MAX, Binding, BindingKind, Rewriting
 from saga_coordinator.saga.cel_syntax import Node, read, walk, write
@@ -175,10 +176,12 @@ class _Result:
         if self._bytes > RESULT_BYTES_MAX:
             raise ExpressionError(f"has a result larger than {RESULT_BYTES_MAX} bytes")
         match value:
+            case str() if "\0" in value:
+                raise ExpressionError("has a result with a NUL character, which cannot be kept")
             case None | bool() | int() | str():
                 return value
             case float():
-                return _json_number(value)
+                return _canonical(value)
             case list():
                 return [self.json(item) for item in value]
             case dict():
@@ -200,10 +203,11 @@ class _Result:
         return key
 
 
-def _json_number(value: float) -> int | float:
-    if not math.isfinite(value):
-        raise ExpressionError("has a result that is no finite number")
-    return int(value) if value.is_integer() and abs(value) <= EXACT_MAX else value
+def _canonical(value: float) -> int | float:
+    try:
+        return canonical_number(value)
+    except NotCanonical:
+        raise ExpressionError("has a result that is no finite number") from None
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -238,7 +242,7 @@ def _text(value: Any) -> str:
         case bool():
             return "true" if value else "false"
         case float():
-            return str(int(value) if value.is_integer() and abs(value) <= EXACT_MAX else value)
+            return str(canonical_number(value) if math.isfinite(value) else value)
         case datetime():
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         case timedelta():

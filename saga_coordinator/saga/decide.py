@@ -47,6 +47,7 @@ from saga_coordinator.saga.inputs import (
     RecallAsked,
     StartRequested,
     TimerFired,
+    canonical_input,
 )
 from saga_coordinator.saga.outcome import Cause, CauseCode, Outcome, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.proceed import keys_in_flight, next_due, proceed, record_lost
@@ -106,6 +107,7 @@ def decide(
     Raises:
         TooMuchHere: it would be more work than that. What was given is as before, so it can be decided elsewhere.
     """
+    happened = canonical_input(happened)
     if state is None:
         assert isinstance(happened, StartRequested), f"{happened} needs a state"
         draft = _start(definition, happened, now, jitter, may_call=may_call, here_max=here_max)
@@ -277,7 +279,7 @@ def _on_approval(draft: Draft, happened: ApprovalDecided) -> None:
     action = draft.definition.step(happened.step).action
     state = draft.state.step(happened.step)
     decided_by, comment = clip(happened.decided_by), clip(happened.comment)
-    answer = {"approved": happened.is_approved, "decided_by": decided_by, "comment": comment}
+    answer = {"approved": happened.is_approved, "comment": comment, "decided_by": decided_by}
     if not isinstance(action, Approval):
         draft.refusal = f"step `{happened.step}` waits for no approval"
     elif action.approvers and happened.decided_by not in action.approvers:

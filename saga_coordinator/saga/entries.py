@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, field, fields
 from typing import Any, ClassVar, TypeGuard
 
+from saga_coordinator.saga.canonical import canonical
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
@@ -403,7 +404,7 @@ def encode(entry: Entry) -> StoredEntry:
 
 
 def decode(stored: StoredEntry) -> Entry:
-    """The entry that was encoded.
+    """The entry that was encoded, its payloads in their canonical form.
 
     Raises:
         ValueError: a type this version does not know: a newer coordinator wrote it.
@@ -422,6 +423,9 @@ def decode(stored: StoredEntry) -> Entry:
     if "operation" in known:
         values["operation"] = OperationKind(stored.operation or "")
         values["attempt"] = stored.attempt
+    for name in _PAYLOAD_FIELDS[kind]:
+        if name in values:
+            values[name] = canonical(values[name])
     for name in _TUPLES & values.keys():
         values[name] = tuple(values[name])
     if "parent" in values:
@@ -440,6 +444,9 @@ def _encode_cause(cause: Cause) -> dict[str, str]:
 
 _ENCODERS: dict[type, Callable[[Any], dict[str, Any]]] = {Cause: _encode_cause, Parent: asdict}
 _TUPLES = {"remaining", "items", "workers"}
+_PAYLOADS = {"input", "output", "shown", "items", "previous", "payload", "labels", "headers"}
+"""Fields that hold what participants and callers said. The log gives them back with keys and numbers as the database has them."""
+
 _ATTEMPT_COLUMNS = ("step", "operation", "attempt")
 _STEP_TYPES = frozenset(kind for kind in ENTRY_TYPES if hasattr(kind, "attempt"))
 _NAMES: dict[type[Entry], str] = {
@@ -448,6 +455,9 @@ _NAMES: dict[type[Entry], str] = {
 _BY_NAME: dict[str, type[Entry]] = {name: kind for kind, name in _NAMES.items()}
 _FIELD_NAMES: dict[type[Entry], frozenset[str]] = {
     kind: frozenset(each.name for each in fields(kind)) for kind in ENTRY_TYPES
+}
+_PAYLOAD_FIELDS: dict[type[Entry], tuple[str, ...]] = {
+    kind: tuple(each.name for each in fields(kind) if each.name in _PAYLOADS) for kind in ENTRY_TYPES
 }
 _CAUSE_FIELDS = frozenset(each.name for each in fields(Cause))
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saga_coordinator.saga.calculation import Calculation, compile_calculation
+from saga_coordinator.saga.canonical import NotCanonical, canonical
 from saga_coordinator.saga.errors import ExpressionError, Fault
 from saga_coordinator.saga.limits import EXPRESSION_CHARACTERS_MAX
 from saga_coordinator.saga.meter import CHARACTERS_PER_UNIT
@@ -128,7 +129,14 @@ _TOKEN = re.compile(
 
 
 def compile_template(source: Any, path: str, faults: list[Fault]) -> Template:
-    """Compiles a JSON value; adds a fault with its path for each expression that does not parse."""
+    """Compiles a JSON value; adds a fault with its path for each expression that does not parse.
+
+    What it renders is canonical if what it refers to is.
+    """
+    try:
+        source = canonical(source)
+    except NotCanonical as error:
+        faults.append(Fault(path, str(error)))
     expressions: list[Expression] = []
     render = _compile(source, path, faults, expressions)
     return Template(source, tuple(expressions), render or (lambda scope: source))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
+from saga_coordinator.saga.canonical import canonical
 from saga_coordinator.saga.entries import Parent
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.immutable import immutable
-from saga_coordinator.saga.outcome import Cause, Outcome
+from saga_coordinator.saga.outcome import Cause, Outcome, Succeeded
 
 
 @immutable
@@ -119,3 +121,38 @@ Input = (
     | RecallAsked
     | OwnershipGained
 )
+
+
+def canonical_input(happened: Input) -> Input:
+    """The same with its payload in canonical form, and what a start carries beside it in the same order of keys.
+
+    Raises:
+        NotCanonical: the payload has no such form.
+    """
+    fields = _PAYLOADS.get(type(happened))
+    if fields is None:
+        return happened
+    changes: dict[str, Any] = {}
+    for name in fields:
+        value = getattr(happened, name)
+        form = _canonical_outcome(value) if name == "outcome" else canonical(value)
+        if form is not value:
+            changes[name] = form
+    changed: Input = replace(cast("Any", happened), **changes) if changes else happened
+    return changed
+
+
+def _canonical_outcome(outcome: Outcome) -> Outcome:
+    if type(outcome) is not Succeeded:
+        return outcome
+    output = canonical(outcome.output)
+    return outcome if output is outcome.output else Succeeded(output)
+
+
+_PAYLOADS: Mapping[type[Input], tuple[str, ...]] = {
+    StartRequested: ("input", "labels", "headers"),
+    AttemptEnded: ("outcome",),
+    OutcomeReported: ("outcome",),
+    EventArrived: ("payload",),
+}
+"""Where there is one. The other inputs say nothing that is kept as JSON."""

@@ -105,10 +105,10 @@ class _Steps(Mapping[str, Any]):
         loops = self._loops[: self._definition.loops_around[name]]
         step = self._state.step(".".join((*loops, name)))
         if step.status is not StepStatus.FAILED or step.operation is not OperationKind.ACTION:
-            return {"output": step.output, "status": step.status.value, "failure": None}
+            return {"failure": None, "output": step.output, "status": step.status.value}
         # An output that was reported late is not shown: another attempt with another input would have the same key (P5).
         cause = step.cause and {"code": str(step.cause.code), "message": step.cause.message}
-        return {"output": None, "status": step.status.value, "failure": cause}
+        return {"failure": cause, "output": None, "status": step.status.value}
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._definition.loops_around)

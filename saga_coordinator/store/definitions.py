@@ -37,6 +37,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from saga_coordinator.lifecycle import Background
+from saga_coordinator.saga.canonical import digest_bytes
 from saga_coordinator.saga.declared import expanded, used_steps
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.errors import NotFound, NotPossibleNow, Unavailable
@@ -340,7 +341,7 @@ class Definitions:
 def _checked(spec: dict[str, Any], limits: Limits) -> tuple[Definition, str, str]:
     """The definition, its digest, and how it is stored. Raises InvalidDefinition."""
     definition = parse_definition(spec, limits)
-    digest = hashlib.sha256(orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    digest = hashlib.sha256(digest_bytes(spec)).hexdigest()
     return definition, digest, orjson.dumps(spec).decode()
 
 

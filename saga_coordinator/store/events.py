@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Float, bindparam, case, extract, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from saga_coordinator.saga.canonical import canonical_bytes
 from saga_coordinator.saga.errors import AlreadyExists
 from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.store.database import Database
@@ -141,7 +142,8 @@ class Events:
             row = (await connection.execute(_KEPT, {"event_id": event.event_id})).one_or_none()
         if row is None:  # forgotten just now
             return await self.keep(event)
-        if (row.name, row.correlation, row.payload) != (event.name, event.correlation, event.payload):
+        is_same = canonical_bytes(row.payload) == canonical_bytes(event.payload)
+        if not is_same or (row.name, row.correlation) != (event.name, event.correlation):
             raise AlreadyExists(f"event {event.event_id!r} was published before, with other content")
         return Kept(False, row.is_told, row.kept_until, row.remembered_until)
 

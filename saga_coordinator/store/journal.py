@@ -17,13 +17,13 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-import orjson
 import structlog
 
 from saga_coordinator.lifecycle import Background, Kept
+from saga_coordinator.saga.canonical import canonical_bytes
 from saga_coordinator.saga.entries import Entry, StoredEntry, encode
 from saga_coordinator.saga.errors import AlreadyExists, OwnershipLost, Unavailable
 from saga_coordinator.saga.immutable import immutable
@@ -147,10 +147,9 @@ class _Waiting:
             self.committed.set_exception(error)
 
 
-def _as_stored(entry: Entry) -> StoredEntry:
-    """The stored form as it comes back from JSON."""
-    stored = encode(entry)
-    return replace(stored, body=orjson.loads(orjson.dumps(stored.body)))
+def _said(stored: StoredEntry) -> tuple[str, str | None, str | None, int, bytes]:
+    """What an entry says, the same before it was stored and after."""
+    return stored.type, stored.step, stored.operation, stored.attempt, canonical_bytes(stored.body)
 
 
 class Journal:
@@ -342,7 +341,8 @@ class Journal:
             # What they say is compared too: this coordinator may have let the saga go and taken it up again meanwhile, and
             # then both its earlier and its later view of the saga append here, of which one only can have won.
             written = await session.written(append.saga_id, append.sequence, len(append.entries))
-            if written == [(self._coordinator_id, _as_stored(entry)) for entry in append.entries]:
+            said = [(self._coordinator_id, _said(encode(entry))) for entry in append.entries]
+            if said == [(writer, _said(stored)) for writer, stored in written]:
                 return None
         return OwnershipLost(
             f"another coordinator has written entry {append.sequence} of saga {append.saga_id}"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -24,6 +25,7 @@ from saga_coordinator.participants.payload import (
 )
 from saga_coordinator.pb.saga.v1.participant_service_pb2 import CompensateRequest
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaResponse
+from saga_coordinator.saga.canonical import canonical, canonical_bytes
 from saga_coordinator.saga.errors import InvalidRequest
 from saga_coordinator.saga.size import VALUES_MAX
 
@@ -55,7 +57,8 @@ def value_nested(levels: int, *, in_objects: bool) -> Value:
 
 @given(payloads)
 def test_a_payload_survives_being_sent_and_taken(payload: Any) -> None:
-    assert from_value(Value.FromString(to_value(payload).SerializeToString())) == payload
+    taken = from_value(Value.FromString(to_value(payload).SerializeToString()))
+    assert orjson.dumps(taken) == canonical_bytes(payload)
 
 
 @given(payloads)
@@ -72,16 +75,17 @@ def test_a_value_survives_being_stored_as_json(payload: Any) -> None:
 @pytest.mark.parametrize("number", [2.0**53, 2.0**60, -(2.0**63), 1e300, 5e-324, 1.7976931348623157e308])
 def test_a_double_survives_being_stored_as_digits(number: float) -> None:
     taken = from_value(Value(number_value=number))
-    digits = f"{int(taken):d}" if taken.is_integer() else f"{taken:.1100f}"  # as jsonb writes it
+    digits = f"{Decimal(repr(taken)):f}"  # as jsonb writes it
     for load in (json.loads, orjson.loads):
         assert to_value(load(digits)).number_value == number
+        assert orjson.dumps(canonical(load(digits))) == orjson.dumps(taken)
 
 
 @pytest.mark.parametrize(
     ("number", "payload"),
-    [(3.0, 3), (-0.0, 0), (2.0**53 - 1, 2**53 - 1), (2.0**53, 2.0**53), (0.5, 0.5)],
+    [(3.0, 3), (-0.0, 0), (2.0**53 - 1, 2**53 - 1), (2.0**53, 2**53), (2.0**64, 2.0**64), (0.5, 0.5)],
 )
-def test_whole_numbers_become_integers_while_they_are_exact(number: float, payload: float) -> None:
+def test_whole_numbers_become_integers_while_64_bits_hold_them(number: float, payload: float) -> None:
     taken = from_value(Value(number_value=number))
     assert (taken, type(taken)) == (payload, type(payload))
 

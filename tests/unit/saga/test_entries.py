@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saga_coordinator.saga.canonical import canonical
 from saga_coordinator.saga.entries import (
     ENTRY_TYPES,
     AttemptRefused,
@@ -21,18 +22,12 @@ from saga_coordinator.saga.entries import (
 )
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause
-
-payloads = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
-)
-
+from tests.payloads import payloads
 
 instants = st.floats(0, 1e12)
 by_field: dict[str, st.SearchStrategy[Any]] = {
-    "input": payloads,
-    "output": payloads,
+    "input": payloads().map(canonical),
+    "output": payloads().map(canonical),
     "labels": st.dictionaries(st.text(), st.text(), max_size=2),
     "retry_delay_seconds": instants,
     "retry_at": instants,
