@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from saga_coordinator.saga.calculation import Calculation
 from saga_coordinator.saga.definition import (
     Approval,
     AwaitEvent,
@@ -22,7 +23,7 @@ from saga_coordinator.saga.definition import (
 )
 from saga_coordinator.saga.errors import ExpressionError
 from saga_coordinator.saga.explain_words import duration, longest_seconds
-from saga_coordinator.saga.expression import Expression
+from saga_coordinator.saga.expression import Expression, Selection
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.lint_source import Written, written_steps
 from saga_coordinator.saga.outcome import OutcomeKind
@@ -280,6 +281,59 @@ def _constant(expression: Expression | None) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
+def _skipped_output_read(look: _Look) -> Iterator[Smell]:
+    may_be_skipped = {other.name: other for other in look.block.steps if _may_be_skipped(other)}
+    for expression in _own_expressions(look.step):
+        for reference in expression.references:
+            match reference.root, reference.selectors:
+                case "steps", (str() as name, "output", _, *_) if name in may_be_skipped:
+                    if not _is_guarded(look.step, expression, may_be_skipped[name]):
+                        yield Smell(
+                            "skipped-output-read",
+                            look.written.path,
+                            f"`{reference}` cannot be read when `{name}` is skipped, for its output is null then",
+                            f"give this step a `when` that holds only if `{name}` ran, such as "
+                            f"`steps.{name}.status == 'SUCCEEDED'`, or ask so in the expression",
+                        )
+                case _:
+                    pass
+
+
+def _may_be_skipped(step: Step) -> bool:
+    match step.action:
+        case Switch(cases) if cases[-1].when is not None:
+            return True
+        case _:
+            return step.when is not None
+
+
+def _own_expressions(step: Step) -> Iterator[Expression]:
+    templates = [step.compensation.input] if step.compensation else []
+    match step.action:
+        case Operation(input=template) | AwaitEvent(correlation=template) | Approval(shows=template):
+            templates.append(template)
+        case Delay(until=Calculation() | Selection() as expression) | ForEach(items=expression):
+            yield expression
+        case Switch(cases):
+            yield from (case.when for case in cases if case.when is not None)
+        case _:
+            pass
+    if step.when is not None:
+        yield step.when
+    for template in templates:
+        yield from template.expressions if template else ()
+
+
+def _is_guarded(step: Step, expression: Expression, other: Step) -> bool:
+    """Whether it is asked first whether the other step ran, as far as that can be seen."""
+    asked = f"steps.{other.name}."
+    if _is_aware_of_null(expression) or f"{asked}status" in expression.source:
+        return True
+    if step.when is None or step.when is expression:
+        return False
+    return asked in step.when.source or (other.when is not None and other.when.source in step.when.source)
+
+
 def _irreversible_too_early(look: _Look) -> Iterator[Smell]:
     if not look.step.is_irreversible or look.is_late:
         return
@@ -371,6 +425,7 @@ RULES: Mapping[str, _Rule] = {
     "repeated-by-retries": _repeated_by_retries,
     "compensated-though-reading": _compensated_though_reading,
     "never-runs": _never_runs,
+    "skipped-output-read": _skipped_output_read,
     "irreversible-too-early": _irreversible_too_early,
     "for-each-without-limit": _for_each_without_limit,
     "gives-up-early": _gives_up_early,

@@ -41,7 +41,18 @@ ITEMS = 2
 _INSTANT = "2026-01-01T01:00:00Z"
 _NUMBERED = ("amount", "total", "count", "qty", "quantity", "price", "cents", "number", "size", "age", "sum")
 _FLAGGED = ("is_", "has_", "can_", "should_")
-_UNSET: Any = object()
+
+
+class _Nothing(Enum):
+    """Values that are none. Members of an enumeration stay themselves in a copy."""
+
+    UNSET = "unset"
+    ABSENT = "absent"
+
+
+UNSET: Any = _Nothing.UNSET
+ABSENT: Any = _Nothing.ABSENT
+"""What `Shape.forced` is for a field that is left out."""
 
 
 class Wanted(Enum):
@@ -54,7 +65,7 @@ class Wanted(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Site:
+class Site:
     """An expression and where it stands: the loops around it, and the step whose compensation it is in, if any."""
 
     expression: Expression
@@ -68,12 +79,14 @@ class Shape:
     """What is known of a value: given by somebody, or made up from the fields and items that are read of it."""
 
     name: str
-    given: Any = _UNSET
+    given: Any = UNSET
     is_final: bool = False
     """Given by the user: nothing is added to it, so that what it lacks shows."""
     fields: dict[str, Shape] = field(default_factory=dict)
     items: Shape | None = None
-    guess: Any = _UNSET
+    guess: Any = UNSET
+    forced: Any = UNSET
+    """What it is in one variant, whatever is read of it."""
 
     def at(self, selectors: Sequence[str | int]) -> Shape:
         """The shape of what is selected, made if need be."""
@@ -84,13 +97,13 @@ class Shape:
 
     def _field(self, name: str) -> Shape:
         if name not in self.fields:
-            inner = self.given.get(name, _UNSET) if isinstance(self.given, Mapping) else _UNSET
+            inner = self.given.get(name, UNSET) if isinstance(self.given, Mapping) else UNSET
             self.fields[name] = Shape(name, inner, self.is_final)
         return self.fields[name]
 
     def _item(self) -> Shape:
         if self.items is None:
-            first = self.given[0] if isinstance(self.given, list) and self.given else _UNSET
+            first = self.given[0] if isinstance(self.given, list) and self.given else UNSET
             self.items = Shape(self.name.removesuffix("s"), first, self.is_final)
         return self.items
 
@@ -100,22 +113,27 @@ class Shape:
     @property
     def is_free(self) -> bool:
         """Whether it may be made up as one likes."""
-        return self.given is _UNSET and not self.is_final and not self.fields and self.items is None
+        return self.given is UNSET and not self.is_final and not self.fields and self.items is None
 
     def value(self) -> Any:
         """What it is, or a value that fits."""
-        if self.given is not _UNSET:
+        if self.forced is not UNSET:
+            return self.forced
+        if self.given is not UNSET:
             if isinstance(self.given, Mapping) and not self.is_final:
-                added = {name: shape.value() for name, shape in self.fields.items()}
-                return {**self.given, **added}
+                return self._with_fields(self.given)
             return self.given
         if self.is_final:
             return None
         if self.items is not None and not self.fields:
             return [_nth(self.items.value(), number) for number in range(1, ITEMS + 1)]
         if self.fields:
-            return {name: shape.value() for name, shape in self.fields.items()}
-        return _first_guess(self.name) if self.guess is _UNSET else self.guess
+            return self._with_fields({})
+        return _first_guess(self.name) if self.guess is UNSET else self.guess
+
+    def _with_fields(self, others: Mapping[str, Any]) -> dict[str, Any]:
+        found = {**others, **{name: shape.value() for name, shape in self.fields.items()}}
+        return {name: value for name, value in found.items() if value is not ABSENT}
 
 
 def _nth(value: Any, number: int) -> Any:
@@ -170,7 +188,7 @@ def make_answers(
     if given_input is not None:
         saga_input = Shape("input", given_input, is_final=True)
     else:
-        saga_input = Shape("input", _UNSET if sketch is None else sketch)
+        saga_input = Shape("input", UNSET if sketch is None else sketch)
         if sketch is None:
             saga_input.fields = {}
     shapes = {
@@ -185,32 +203,34 @@ def make_answers(
         elif isinstance(step.action, Delay):
             shapes[step.name] = Shape(step.name, None, is_final=True)
     answers = Answers(definition, saga_input, shapes)
-    _Solver(answers).solve()
+    Solver(answers).solve()
     return answers
 
 
-class _Solver:
+class Solver:
+    """Finds values for the shapes of `answers`. `sites` are all expressions of the definition."""
+
     def __init__(self, answers: Answers) -> None:
         self._answers = answers
-        self._sites = list(_sites(answers.definition))
+        self.sites = list(_sites(answers.definition))
 
     def solve(self) -> None:
-        for site in self._sites:
+        for site in self.sites:
             for reference in site.expression.references:
-                self._resolve(reference, site)
-        for site in sorted(self._sites, key=lambda site: site.wanted is not Wanted.LIST):
+                self.resolve(reference, site)
+        for site in sorted(self.sites, key=lambda site: site.wanted is not Wanted.LIST):
             if site.wanted is Wanted.LIST and isinstance(site.expression, Selection):
-                shape = self._resolve(site.expression.references[0], site)
+                shape = self.resolve(site.expression.references[0], site)
                 if shape is not None and shape.is_free:
                     shape.become_list()
         order = (Wanted.LIST, Wanted.TRUE, Wanted.INSTANT, Wanted.ANY)
-        for site in sorted(self._sites, key=lambda site: order.index(site.wanted)):
+        for site in sorted(self.sites, key=lambda site: order.index(site.wanted)):
             if isinstance(site.expression, Calculation) or site.wanted is not Wanted.ANY:
                 self._fit(site)
         if self._answers.input.is_free:
             self._answers.input.guess = {}
 
-    def _resolve(self, reference: Reference, site: _Site) -> Shape | None:
+    def resolve(self, reference: Reference, site: Site) -> Shape | None:
         """The shape that the reference leads to; None for what is not made up."""
         answers, selectors = self._answers, reference.selectors
         if reference.root == "input":
@@ -242,26 +262,26 @@ class _Solver:
     def _block_output(self, block: Block) -> Shape | None:
         return self._output(block.steps[-1].name) if block.output is None else None
 
-    def _list_of(self, loop: Step, site: _Site) -> Shape | None:
+    def _list_of(self, loop: Step, site: Site) -> Shape | None:
         """The shape of the list that the loop goes over, if it is read from one place."""
         assert isinstance(loop.action, ForEach)
-        around = _Site(loop.action.items, Wanted.LIST, site.loops[: site.loops.index(loop)])
+        around = Site(loop.action.items, Wanted.LIST, site.loops[: site.loops.index(loop)])
         for reference in loop.action.items.references:
-            if shape := self._resolve(reference, around):
+            if shape := self.resolve(reference, around):
                 return shape
         return None
 
-    def _fit(self, site: _Site) -> None:
+    def _fit(self, site: Site) -> None:
         """Assigns what is free so that the expression has the result that is wanted, if there is such an assignment."""
-        shapes = [self._resolve(reference, site) for reference in site.expression.references]
+        shapes = [self.resolve(reference, site) for reference in site.expression.references]
         free = [shape for shape in dict.fromkeys(shapes) if shape is not None and shape.is_free]
         free += [leaf for shape in shapes if shape is not None and shape.items for leaf in _leaves(shape)]
-        free = [shape for shape in dict.fromkeys(free) if shape.guess is _UNSET]
+        free = [shape for shape in dict.fromkeys(free) if shape.guess is UNSET]
         if self._is_fit(site, site.wanted):
             for shape in free:
                 shape.guess = shape.value()
             return
-        candidates = _candidates(site.expression)
+        candidates = candidates_of(site.expression)
         is_evaluable = None
         for tried in itertools.islice(itertools.product(candidates, repeat=len(free)), TRIES_MAX):
             for shape, value in zip(free, tried, strict=True):
@@ -270,23 +290,24 @@ class _Solver:
                 return
             if is_evaluable is None and self._is_fit(site, Wanted.ANY) and site.wanted is Wanted.TRUE:
                 is_evaluable = tried
-        for shape, value in zip(free, is_evaluable or [_UNSET] * len(free), strict=True):
+        for shape, value in zip(free, is_evaluable or [UNSET] * len(free), strict=True):
             shape.guess = value
         if is_evaluable is None and free:
             self._answers.unsolved.append(site.expression.source)
 
-    def _is_fit(self, site: _Site, wanted: Wanted) -> bool:
+    def _is_fit(self, site: Site, wanted: Wanted) -> bool:
         try:
-            result = site.expression.evaluate(self._scope(site))
+            result = site.expression.evaluate(self.scope(site))
             if wanted is Wanted.INSTANT:
-                evaluate_instant(site.expression, self._scope(site))
+                evaluate_instant(site.expression, self.scope(site))
         except ExpressionError:
             return False
         if wanted is Wanted.LIST:
             return isinstance(result, list) and bool(result)
         return wanted is not Wanted.TRUE or result is True
 
-    def _scope(self, site: _Site) -> dict[str, Any]:
+    def scope(self, site: Site) -> dict[str, Any]:
+        """What the expression reads there."""
         answers = self._answers
         scope: dict[str, Any] = {
             "input": answers.input.value(),
@@ -327,7 +348,7 @@ def _leaves(shape: Shape) -> Iterator[Shape]:
         yield from _leaves(inner)
 
 
-def _candidates(expression: Expression) -> list[Any]:
+def candidates_of(expression: Expression) -> list[Any]:
     """Values to try: those that the expression compares with first."""
     found: list[Any] = []
     names: list[str] = []
@@ -357,19 +378,19 @@ def _candidates(expression: Expression) -> list[Any]:
 # Where expressions stand.
 
 
-def _sites(definition: Definition) -> Iterator[_Site]:
+def _sites(definition: Definition) -> Iterator[Site]:
     for template in definition.labels.values():
         yield from _of_template(template, ())
     yield from _of_block(definition.block, ())
 
 
-def _of_block(block: Block, loops: tuple[Step, ...]) -> Iterator[_Site]:
+def _of_block(block: Block, loops: tuple[Step, ...]) -> Iterator[Site]:
     for step in block.steps:
         yield from _of_step(step, loops)
     yield from _of_template(block.output, loops)
 
 
-def _of_step(step: Step, loops: tuple[Step, ...]) -> Iterator[_Site]:
+def _of_step(step: Step, loops: tuple[Step, ...]) -> Iterator[Site]:
     yield from _of_expression(step.when, Wanted.TRUE, loops)
     if step.compensation is not None:
         yield from _of_template(step.compensation.input, loops, step)
@@ -394,13 +415,13 @@ def _of_step(step: Step, loops: tuple[Step, ...]) -> Iterator[_Site]:
             yield from _of_expression(until, Wanted.TRUE, (*loops, step))
 
 
-def _of_expression(expression: Expression | None, wanted: Wanted, loops: tuple[Step, ...]) -> Iterator[_Site]:
+def _of_expression(expression: Expression | None, wanted: Wanted, loops: tuple[Step, ...]) -> Iterator[Site]:
     if expression is not None:
-        yield _Site(expression, wanted, loops)
+        yield Site(expression, wanted, loops)
 
 
 def _of_template(
     template: Template | None, loops: tuple[Step, ...], undone: Step | None = None
-) -> Iterator[_Site]:
+) -> Iterator[Site]:
     for expression in template.expressions if template else ():
-        yield _Site(expression, Wanted.ANY, loops, undone)
+        yield Site(expression, Wanted.ANY, loops, undone)

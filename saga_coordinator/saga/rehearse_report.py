@@ -35,11 +35,16 @@ def report_lines(simulation: Simulation, *, in_pairs: bool) -> Iterator[str]:
     if simulation.unreached:
         yield ""
         yield f"Not reached: {', '.join(simulation.unreached)}. Give an --input or --output-of that leads there."
+    if simulation.untried:
+        yield ""
+        yield "Never tried, so nothing is known of it; give an --input or --output-of that leads there:"
+        yield from (f"  that {way}" for way in simulation.untried)
     if simulation.scenarios_left:
         yield ""
         yield f"Cut: {simulation.scenarios_left} more scenarios were not rehearsed; raise --limit to have them, too."
     yield ""
-    yield f"{len(stories)} scenarios: {_counted(stories)}"
+    untried = f"; {len(simulation.untried)} never tried" if simulation.untried else ""
+    yield f"{len(stories)} scenarios: {_counted(stories)}{untried}"
 
 
 def _is_single(story: Story) -> bool:
@@ -136,6 +141,7 @@ def report_json(name: str, simulation: Simulation, answers: Answers, *, is_made_
             "broken": sum(story.is_broken for story in stories),
             "not_rehearsed": simulation.scenarios_left,
             "steps_not_reached": list(simulation.unreached),
+            "never_tried": [str(way) for way in simulation.untried],
         },
         "scenarios": [_story_json(story) for story in stories],
     }

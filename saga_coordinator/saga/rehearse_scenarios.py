@@ -33,8 +33,10 @@ from saga_coordinator.saga.rehearse import (
     is_stuck,
 )
 from saga_coordinator.saga.rehearse_answers import Answers
+from saga_coordinator.saga.rehearse_otherwise import answers_for, lacking
 from saga_coordinator.saga.rehearse_promises import Breach, breaches
 from saga_coordinator.saga.rehearse_variants import Variant, variants
+from saga_coordinator.saga.rehearse_ways import Way, assumed, gone, shortened, ways
 from saga_coordinator.saga.state import EffectKnown
 from saga_coordinator.saga.transitions import SagaStatus
 
@@ -124,6 +126,8 @@ class Story:
     problems: tuple[str, ...]
     seconds: float
     is_played: bool
+    ways: frozenset[Way] = frozenset()
+    """The ways that conditions went."""
 
     @property
     def is_broken(self) -> bool:
@@ -136,10 +140,13 @@ class Story:
 
 @dataclass
 class Simulation:
-    """All stories. `unreached` are the steps that no scenario came to; `scenarios_left` were not rehearsed, beyond the limit."""
+    """All stories. `unreached` are the steps that no scenario came to, `untried` the ways that the conditions of the others did
+    not go in any; `scenarios_left` were not rehearsed, beyond the limit.
+    """
 
     stories: list[Story] = field(default_factory=list)
     unreached: tuple[str, ...] = ()
+    untried: tuple[Way, ...] = ()
     scenarios_left: int = 0
 
 
@@ -148,22 +155,67 @@ def simulate(
 ) -> Simulation:
     """Rehearses every failure, and with `in_pairs` every pair of failures, of one saga with those answers.
 
-    `limit` bounds the number of rehearsals. `is_forcing`: conditions that keep steps from running are assumed to hold where the
-    saga would not come to those steps otherwise.
+    Every condition is made to go every way that it can, too: by other made-up values, or else, with `is_forcing`, by assuming
+    that it does. `limit` bounds the number of rehearsals. `is_forcing`: conditions that keep steps from running are assumed to
+    hold where the saga would not come to those steps otherwise.
     """
     found, unreached = variants(definition, lambda other: _reached(other, answers), is_forcing=is_forcing)
-    simulation = Simulation(unreached=unreached)
     stages = [_Stage(variant, answers) for variant in found]
-    singles = [(stage, scenario) for stage in stages for scenario in stage.singles()]
-    pairs = ((stage, scenario) for stage in stages for scenario in stage.pairs())
-    for number, (stage, scenario) in enumerate(itertools.chain(singles, pairs if in_pairs else ())):
-        if number >= limit:
-            simulation.scenarios_left += 1
-            continue
-        story = stage.play(scenario)
-        if story.is_played:
-            simulation.stories.append(story)
-    return simulation
+    performance = _Performance(definition, limit)
+    for stage in stages:
+        performance.play(stage, stage.singles())
+    performance.go_every_way(answers, is_forcing=is_forcing)
+    for what, others in lacking(answers):
+        performance.look_at(Variant(definition, what, frozenset()), others)
+    if in_pairs:
+        for stage in stages:
+            performance.play(stage, stage.pairs())
+    untried = tuple(
+        way for way in ways(definition) if way not in performance.ways and way.step not in unreached
+    )
+    return Simulation(performance.stories, unreached, untried, performance.scenarios_left)
+
+
+class _Performance:
+    """The stories so far, and the ways that the conditions of `definition` went in them."""
+
+    def __init__(self, definition: Definition, limit: int) -> None:
+        self.stories: list[Story] = []
+        self.ways: set[Way] = set()
+        self.scenarios_left = 0
+        self._definition = definition
+        self._room = limit
+
+    def play(self, stage: _Stage, scenarios: Iterable[Scenario]) -> None:
+        """Rehearses them, as far as there is room."""
+        for scenario in scenarios:
+            if not self._room:
+                self.scenarios_left += 1
+                continue
+            self._room -= 1
+            story = stage.play(scenario)
+            if story.is_played:
+                self.stories.append(story)
+                self.ways |= story.ways
+
+    def look_at(self, variant: Variant, answers: Answers, aim: Way | None = None) -> None:
+        """Rehearses the variant going well, and being undone from its last call."""
+        try:
+            stage = _Stage(variant, answers, aim)
+        except (EndlessRehearsal, ExpressionError) as error:
+            self.stories.append(_broken_off(Scenario((), variant.name), error))
+            return
+        self.play(stage, stage.outline())
+
+    def go_every_way(self, answers: Answers, *, is_forcing: bool) -> None:
+        """Has every condition go the ways that it did not go yet."""
+        for way in ways(self._definition):
+            definition = shortened(self._definition, way)
+            if way not in self.ways and (others := answers_for(answers, way)) is not None:
+                self.look_at(Variant(definition, f"with values on which {way}", frozenset()), others, way)
+            if way not in self.ways and is_forcing:
+                variant = Variant(assumed(definition, way), f"assuming that {way}", frozenset())
+                self.look_at(variant, answers, way)
 
 
 def _reached(definition: Definition, answers: Answers) -> frozenset[str]:
@@ -176,8 +228,9 @@ def _reached(definition: Definition, answers: Answers) -> frozenset[str]:
 class _Stage:
     """One variant of the definition, and the scenarios that are worth rehearsing with it."""
 
-    def __init__(self, variant: Variant, answers: Answers) -> None:
+    def __init__(self, variant: Variant, answers: Answers, aim: Way | None = None) -> None:
         self._variant = variant
+        self._aim = aim
         self._definition = variant.definition
         self._answers = answers
         happy = self._rehearsed(())[0]
@@ -193,6 +246,15 @@ class _Stage:
             if self._is_new(fault):
                 with_cause = self._with_cause(fault)
                 yield Scenario(with_cause, self._variant.name, is_cause_added=len(with_cause) > 1)
+
+    def outline(self) -> Iterator[Scenario]:
+        """Nothing goes wrong; then all is undone, since the saga is cancelled during the last call that lets it."""
+        yield Scenario((), self._variant.name)
+        for call in reversed(self._calls):
+            step = self._definition.step(call.step)
+            if not step.is_pivot and not self._definition.is_after_pivot(call.step):
+                yield Scenario((Fault(call.step, FaultKind.CANCELLED),), self._variant.name)
+                return
 
     def pairs(self) -> Iterator[Scenario]:
         """Each pair of faults of different operations, one of them of a step that no earlier variant came to."""
@@ -252,7 +314,7 @@ class _Stage:
         try:
             rehearsal, cast = self._rehearsed(scenario.faults)
         except (EndlessRehearsal, ExpressionError) as error:
-            return Story(scenario, "", (), (), None, (), (str(error),), 0.0, is_played=True)
+            return _broken_off(scenario, error)
         return Story(
             scenario=scenario,
             end=WAITING if is_stuck(rehearsal) else str(rehearsal.state.status),
@@ -263,6 +325,7 @@ class _Stage:
             problems=tuple(_problems(rehearsal)),
             seconds=rehearsal.now - STARTS_AT,
             is_played=cast.has_played_all,
+            ways=frozenset(gone(self._definition, rehearsal.log, self._aim)),
         )
 
     def _rehearsed(self, faults: Sequence[Fault]) -> tuple[Rehearsal, _Cast]:
@@ -279,6 +342,10 @@ class _Stage:
             rehearsal.move()
             cast.report_late(rehearsal)
         return rehearsal, cast
+
+
+def _broken_off(scenario: Scenario, error: Exception) -> Story:
+    return Story(scenario, "", (), (), None, (), (str(error),), 0.0, is_played=True)
 
 
 class _Cast:

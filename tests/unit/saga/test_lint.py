@@ -39,6 +39,13 @@ ALWAYS = {
     "otherwise": {"steps": [step("d")]},
 }
 
+MAYBE = {"cases": [{"when": "input.x", "steps": [step("c")]}]}
+
+
+def reading_a(expression: str = "steps.a.output.id", **fields: Any) -> dict[str, Any]:
+    return step("b", {"input": {"id": f"${{{expression}}}"}}, **fields)
+
+
 SMELLY: list[tuple[str, str, list[dict[str, Any]], dict[str, Any]]] = [
     ("default-timeout", "steps[0].action", [{**step("a"), "action": {"participant": "p"}}], {}),
     ("default-timeout", "steps[0].compensation", [step("a", compensation={"participant": "p"})], {}),
@@ -55,6 +62,9 @@ SMELLY: list[tuple[str, str, list[dict[str, Any]], dict[str, Any]]] = [
     ("never-runs", "steps[0].when", [step("a", when="1 > 2")], {}),
     ("never-runs", "steps[0].switch.cases[0]", [{"name": "s", "switch": NEVER}], {}),
     ("never-runs", "steps[0].switch.otherwise", [{"name": "s", "switch": ALWAYS}], {}),
+    ("skipped-output-read", "steps[1]", [step("a", when="input.x"), reading_a()], {}),
+    ("skipped-output-read", "steps[1]", [step("a", when="input.x"), reading_a(when="input.y")], {}),
+    ("skipped-output-read", "steps[1]", [{"name": "a", "switch": MAYBE}, reading_a()], {}),
     ("irreversible-too-early", "steps[0]", [step("a", irreversible=True), step("b")], {}),
     ("irreversible-too-early", "steps[0]", [step("a", irreversible=True), step("b", pivot=True)], {}),
     ("for-each-without-limit", "steps[0].for_each", [{"name": "pay", "for_each": LOOP}], {}),
@@ -107,6 +117,10 @@ FRESH: list[tuple[list[dict[str, Any]], dict[str, Any]]] = [
     ([step("a", {"method": "send", "retry": {"max_attempts": 1}})], {}),
     ([step("a", {"method": "GetPrice"}, read_only=True)], {}),
     ([step("a", when="input.x > 2")], {}),
+    ([step("a", when="input.x"), reading_a(when="input.x && input.y")], {}),
+    ([step("a", when="input.x"), reading_a(when="steps.a.status == 'SUCCEEDED'")], {}),
+    ([step("a", when="input.x"), reading_a("steps.a.output == null ? '' : steps.a.output.id")], {}),
+    ([step("a", when="input.x"), reading_a("steps.a.output")], {}),
     ([step("a"), step("b", irreversible=True)], {}),
     ([step("a", irreversible=True), step("b", {"on_failure": "continue"}, read_only=True)], {}),
     ([{"name": "pay", "for_each": {**LOOP, "max_parallel": 5}}], {}),

@@ -14,6 +14,7 @@ from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.rehearse import Rehearsal
 from saga_coordinator.saga.rehearse_answers import make_answers
 from saga_coordinator.saga.rehearse_promises import breaches
+from saga_coordinator.saga.rehearse_report import report_lines
 from saga_coordinator.saga.rehearse_scenarios import (
     WAITING,
     Fault,
@@ -268,3 +269,104 @@ def test_loops_are_ordered_by_pass_and_not_by_item() -> None:
     simulation = simulated(source, given_input=[1, 2])
     refused = story(simulation, Fault("c", FaultKind.REFUSED))
     assert called(refused)[5:] == ["undo again[1].b", "undo again[0].b", "undo each[1].a", "undo each[0].a"]
+
+
+# Conditions go every way.
+
+
+def problems(simulation: Simulation) -> dict[str, tuple[str, ...]]:
+    return {str(each.scenario): each.problems for each in simulation.stories if each.problems}
+
+
+def test_a_step_is_skipped_and_its_output_read_all_the_same() -> None:
+    reading = {**CALL, "input": {"id": "${steps.a.output.id}"}}
+    source = definition(
+        step("a", when="input.amount > 10"),
+        step("b"),
+        step("c", action=reading),
+    )
+    (found,) = problems(simulated(source)).values()
+    assert found == (
+        "the input of c: ${steps.a.output.id}: no field 'id' in `steps.a.output`, which is null",
+    )
+
+
+def test_compensations_that_read_the_output_of_a_skipped_step_are_found() -> None:
+    undo = {**CALL, "method": "undo", "input": {"id": "${steps.a.output.id}"}}
+    source = definition(step("a", when="input.amount > 10"), step("b", compensation=undo), step("c"))
+    found = problems(simulated(source))
+    assert list(found) == ["c: the saga is cancelled meanwhile (with values on which `when` of `a` is false)"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "assumed"),
+    [
+        ("input.express", "with values on which"),
+        ("input.amount > 10 && input.country == 'CH'", "with values on which"),
+        ("size(input.lines) > 0", "with values on which"),
+        ("input.coupon == null", "with values on which"),
+        ("1 < 2", "assuming that"),
+        ("saga.id != ''", "assuming that"),
+    ],
+)
+def test_a_condition_is_true_and_false(condition: str, assumed: str) -> None:
+    simulation = simulated(definition(step("a"), step("b", when=condition)))
+    assert simulation.untried == ()
+    calls = {tuple(called(each)) for each in simulation.stories if not each.scenario.faults}
+    assert calls == {("a",), ("a", "b")}
+    assert any(each.scenario.variant.startswith(assumed) for each in simulation.stories)
+
+
+def test_every_case_is_taken_and_none() -> None:
+    cases = [
+        {"when": f"input.tier == '{tier}'", "steps": [step(tier)]} for tier in ("gold", "silver", "bronze")
+    ]
+    source = definition({"name": "route", "switch": {"cases": cases}}, step("last"))
+    simulation = simulated(source)
+    assert simulation.untried == ()
+    taken = {tuple(called(each)) for each in simulation.stories if not each.scenario.faults}
+    assert taken == {("gold", "last"), ("silver", "last"), ("bronze", "last"), ("last",)}
+
+
+def test_a_loop_is_done_and_is_not() -> None:
+    loop = {"until": "steps.check.output.done", "max_passes": 50, "steps": [step("check")]}
+    simulation = simulated(definition({"name": "poll", "repeat": loop}))
+    assert simulation.untried == ()
+    assert "PASSES_SPENT" in {each.failure.code for each in simulation.stories if each.failure}
+
+
+def test_what_may_be_absent_or_null_is() -> None:
+    optional = "has(input.coupon) && input.coupon != null"
+    source = definition(
+        step("a", when="input.coupon == null"),
+        step("b", when=optional, action={**CALL, "input": {"c": "${input.coupon.code}"}}),
+    )
+    simulation = simulated(source)
+    assert list(problems(simulation)) == ["nothing goes wrong (without `input.coupon`)"]
+    assert "nothing goes wrong (with `input.coupon` null)" in {
+        str(each.scenario) for each in simulation.stories
+    }
+    guarded = definition(step("a", when=f"!({optional})"), step("b", when=optional))
+    assert not problems(simulated(guarded))
+
+
+def test_what_was_never_tried_is_told_by_name() -> None:
+    source = definition(step("a"), step("b", when="input.amount > 10"))
+    simulation = simulated(source, given_input={"amount": 20})
+    assert [str(way) for way in simulation.untried] == ["`when` of `b` is false"]
+    lines = list(report_lines(simulation, in_pairs=False))
+    assert "  that `when` of `b` is false" in lines
+    assert lines[-1].endswith("no expression failed; 1 never tried")
+
+
+def test_values_that_the_schema_forbids_are_not_made_up() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"amount": {"type": "integer", "minimum": 50}},
+        "required": ["amount"],
+    }
+    source = definition(step("a", when="input.amount > 10"), step("b"), input_schema=schema)
+    simulation = simulated(source, sketch={"amount": 50})
+    assert "nothing goes wrong (assuming that `when` of `a` is false)" in {
+        str(each.scenario) for each in simulation.stories
+    }
