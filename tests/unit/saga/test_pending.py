@@ -369,3 +369,28 @@ def test_a_token_that_was_changed_is_none() -> None:
     ]:
         with pytest.raises(ValueError):  # noqa: PT011 - each fails at another place, and nobody reads the words
             parse_token(other)
+
+
+def test_the_turn_ends_the_wait_for_a_heartbeat() -> None:
+    story = Story(definition(step("reserve"), step("pay", action=BEATING, read_only=True)))
+    story.ends("reserve", ok())
+    story.ends("pay", PENDING)
+    assert story.timer == 60
+    story.cancelled()
+    assert (story.calls, story.timer) == (["reserve compensation 1"], None)
+    assert story.timer_fires(at=61).entries == ()
+
+
+def test_what_a_failed_step_is_reported_to_have_put_out_is_shown_to_no_expression() -> None:
+    """Another attempt of the step that reads it may have been made with null, under the same key (P5)."""
+    once = {"participant": "p", "retry": {"max_attempts": 1}, "on_failure": "continue"}
+    reads = {"participant": "p", "input": {"paid": "${steps.pay.output}", "status": "${steps.pay.status}"}}
+    story = Story(definition(step("pay", action=once), step("pack"), step("ship", action=reads)))
+    story.ends("pay", MAYBE)
+    assert "pack action 1" in story.calls
+    assert not report(story, ok(7)).is_applied
+    assert story.step("pay").output == 7
+    story.ends("pack", ok())
+    assert ("ship action 1", {"paid": None, "status": "FAILED"}) in list(
+        zip(story.calls, story.inputs, strict=True)
+    )
