@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+from typing import Any
 
 import psycopg
 import pytest
 
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.errors import AlreadyExists, NotFound, NotPossibleNow, Unavailable
+from saga_coordinator.saga.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    NotFound,
+    NotPossibleNow,
+    Overloaded,
+    Unavailable,
+)
 from saga_coordinator.saga.outcome import Pending, Succeeded
 from saga_coordinator.saga.transitions import SagaStatus
-from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
+from saga_coordinator.store.ownership import Claim
+from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, COMPENSATION, Gate, Participants, refusing
 from tests.integration.eventually import eventually
 
@@ -61,6 +71,102 @@ async def test_p9_many_starts_at_once_on_two_coordinators_make_one_saga(
     assert sum(is_new for _, is_new in results) == 1
     await engine.settled(results[0][0])
     assert [call.step for call in participants.calls()] == ["reserve", "charge", "ship"]
+
+
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 100}}, "required": ["n"]}
+
+
+@pytest.mark.parametrize(
+    "newer",
+    [
+        {"input_schema": SCHEMA},
+        {"labels": {"sum": "${input.n + input.m}"}},
+        {"steps": [a_step("reserve", "warehouse")]},
+    ],
+    ids=["schema", "label", "participant"],
+)
+async def test_p9_what_would_be_refused_if_it_were_new_is_the_saga_that_it_started(
+    newer: dict[str, Any], engine: Engine, start_engine: StartEngine, query: Query
+) -> None:
+    saga_id, _ = await engine.coordinator.start_saga(FIRST)
+    await engine.definitions.register({**ORDER, **newer})
+    other = (await start_engine("there")).coordinator  # which remembers no definition
+    with pytest.raises((InvalidRequest, NotPossibleNow)):
+        await other.start_saga(dataclasses.replace(FIRST, start_key="order 8"))
+    with pytest.raises((InvalidRequest, NotPossibleNow)):
+        await other.start_saga(dataclasses.replace(FIRST, input={"n": 2, "m": []}))
+    assert await other.start_saga(FIRST) == (saga_id, False)
+    assert (await engine.settled(saga_id)).status is SagaStatus.COMPLETED
+    assert await query("SELECT count(*) FROM saga.sagas") == [(1,)]
+
+
+async def test_p9_a_start_is_known_again_when_too_many_wait_for_new_ones(start_engine: StartEngine) -> None:
+    engine = await start_engine(sagas_in_memory_max=0, backlog_max=1, poll_seconds=600.0)
+    await engine.definitions.register(ORDER)
+    saga_id, _ = await engine.coordinator.start_saga(FIRST)
+    with pytest.raises(Overloaded):
+        await engine.coordinator.start_saga(dataclasses.replace(FIRST, start_key="order 8"))
+    assert await engine.coordinator.start_saga(FIRST) == (saga_id, False)
+
+
+class HeldAnswers:
+    """What the journal commits is answered only when the test lets it."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._write: Any = engine.stores.journal._write
+        self._let = asyncio.Event()
+        self.committed = asyncio.Event()
+        setattr(engine.stores.journal, "_write", self)  # noqa: B010
+
+    async def __call__(self, *given: Any) -> Any:
+        written = await self._write(*given)
+        self.committed.set()
+        await self._let.wait()
+        return written
+
+    def let(self) -> None:
+        self._let.set()
+
+
+async def test_p5_a_saga_whose_start_is_on_its_way_is_not_taken_for_a_forgotten_one(
+    engine: Engine, participants: Participants
+) -> None:
+    held = HeldAnswers(engine)
+    starting = asyncio.create_task(engine.start())
+    await held.committed.wait()
+    (saga_id,) = await engine.stores.ownership.owned()
+    await engine.coordinator._claiming.reconcile()
+    await engine.coordinator._claiming._adopt([Claim(saga_id, engine.coordinator_id)])
+    assert not engine.drives
+    held.let()
+    assert await starting == saga_id
+    assert (await engine.settled(saga_id)).status is SagaStatus.COMPLETED
+    assert "saga_adopted" not in await engine.story(saga_id)
+    assert [call.step for call in participants.calls()] == ["reserve", "charge", "ship"]
+
+
+async def test_p1_a_stop_waits_for_starts_and_gives_their_calls_their_time(
+    engine: Engine, start_engine: StartEngine
+) -> None:
+    held = HeldAnswers(engine)
+    starting = asyncio.create_task(engine.start())
+    await held.committed.wait()
+    engine.is_running = False
+    stopping = asyncio.create_task(engine.coordinator.stop(60.0))
+    await eventually(lambda: not engine.coordinator._claiming._background, "it to have stopped claiming")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    held.let()
+    saga_id = await starting
+    await stopping
+    other = await start_engine("there")
+    assert (await other.settled(saga_id)).status is SagaStatus.COMPLETED
+    log = await other.sagas.log(saga_id)
+    assert [(entry.entry.type, entry.recorded_by) for entry in log[:3]] == [
+        ("saga_started", engine.coordinator_id),
+        ("attempt_started", engine.coordinator_id),
+        ("attempt_succeeded", engine.coordinator_id),
+    ]
 
 
 async def test_who_stops_waiting_for_a_start_has_started_it_all_the_same(

@@ -1,0 +1,105 @@
+"""What is done with a saga in memory, and when it is not done: after a faster report, and without a lease."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from saga_coordinator.engine.advance import Advance, Advanced, Run
+from saga_coordinator.engine.drive import Drive
+from saga_coordinator.engine.lease import Lease
+from saga_coordinator.saga.decide import decide
+from saga_coordinator.saga.effects import Decision, Invoke
+from saga_coordinator.saga.errors import OwnershipLost
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.inputs import Input, OutcomeReported, StartRequested
+from saga_coordinator.saga.outcome import Outcome, Succeeded
+from tests.unit.saga.definitions import definition, step
+
+ORDER = definition(step("reserve"), step("ship"))
+REPORT = OutcomeReported("reserve", OperationKind.ACTION, Succeeded({"n": 7}), 1)
+
+
+class LeaseOfTheTests:
+    def __init__(self) -> None:
+        self.may_act = True
+        self.regained = asyncio.Event()
+
+    def now(self) -> float:
+        return 0.0
+
+    async def wait_until_valid(self) -> None:
+        await self.regained.wait()
+
+
+class Deciding:
+    """Decides; nothing is written. `during` happens while it would be."""
+
+    def __init__(self) -> None:
+        self.during: list[Any] = []
+
+    async def advance(self, run: Run, inputs: Sequence[Input]) -> Advanced:
+        decisions = []
+        for happened in inputs:
+            decisions.append(decide(run.definition, run.state, happened, 0.0, 0.5))
+            run.state = decisions[-1].state
+        for each in self.during:
+            each()
+        return Advanced(tuple(decisions), decisions[-1].effects)
+
+
+class Asked:
+    """Participants that are only asked."""
+
+    def __init__(self) -> None:
+        self.calls: list[Invoke] = []
+
+    async def invoke(self, call: Invoke) -> Outcome:
+        self.calls.append(call)
+        return Succeeded()
+
+
+def started() -> tuple[Run, Decision]:
+    decision = decide(ORDER, None, StartRequested("saga", 1, None, {}), 0.0, 0.5)
+    return Run("saga", ORDER, decision.state), decision
+
+
+def driving() -> tuple[Drive, Deciding, Asked, LeaseOfTheTests]:
+    deciding, asked, lease = Deciding(), Asked(), LeaseOfTheTests()
+    return Drive(cast("Advance", deciding), asked, cast("Lease", lease)), deciding, asked, lease
+
+
+@pytest.mark.parametrize("is_reported", [False, True])
+async def test_p4_a_call_is_not_made_once_a_report_has_been_faster(*, is_reported: bool) -> None:
+    """What the report settled may be undone by the time that the lease allows the call."""
+    drive, _, asked, lease = driving()
+    run, decision = started()
+    lease.may_act = False
+    drive.take(run, Advanced((decision,), decision.effects))
+    if is_reported:
+        run.state = decide(ORDER, run.state, REPORT, 0.0, 0.5).state
+    lease.may_act = True
+    lease.regained.set()
+    await drive.finish_calls(60.0)
+    assert [call.step for call in asked.calls] == ([] if is_reported else ["reserve"])
+
+
+async def test_p8_an_answer_from_a_state_that_nothing_has_proved_current_is_not_given() -> None:
+    drive, deciding, _, lease = driving()
+    run, _ = started()
+    run.state = decide(ORDER, run.state, REPORT, 0.0, 0.5).state
+    assert not (await drive.ask(run, REPORT)).is_applied, "a repetition writes nothing"
+    deciding.during.append(lambda: setattr(lease, "may_act", False))
+    with pytest.raises(OwnershipLost, match="may have been taken"):
+        await drive.ask(run, REPORT)
+
+
+async def test_what_was_written_is_answered_although_the_lease_ended_meanwhile() -> None:
+    """The log has taken it, and with it proved that the state was current."""
+    drive, deciding, _, lease = driving()
+    run, _ = started()
+    deciding.during.append(lambda: setattr(lease, "may_act", False))
+    assert (await drive.ask(run, REPORT)).is_applied
