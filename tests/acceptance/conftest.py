@@ -43,7 +43,10 @@ from saga_coordinator.store.embedded import EmbeddedPostgres
 _T = TypeVar("_T")
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
+"""Only what never comes takes so long, on the slowest machine."""
+LEASE_SECONDS = "10"
+"""Longer than a busy machine keeps a program from renewing it, so that no call is refused for want of a lease."""
 
 
 def _environment(more: Mapping[str, str]) -> dict[str, str]:
@@ -201,7 +204,12 @@ def serving(database_dsn: str) -> Iterator[StartServing]:
         given = list(arguments)
         if "--address" not in given:
             given += ["--address", "127.0.0.1:0"]
-        programs.append(Serving(given, {"SAGA_DATABASE_URL": database_dsn, **(environment or {})}))
+        surroundings = {
+            "SAGA_DATABASE_URL": database_dsn,
+            "SAGA_LEASE_SECONDS": LEASE_SECONDS,
+            **(environment or {}),
+        }
+        programs.append(Serving(given, surroundings))
         return programs[-1].wait_until_serving()
 
     yield start
@@ -287,7 +295,7 @@ def coordinator(module_dsn: str, participants_file: Path) -> Iterator[Serving]:
         "--payload-bytes-max",
         "16384",
     ]
-    program = Serving(flags, {"SAGA_DATABASE_URL": module_dsn})
+    program = Serving(flags, {"SAGA_DATABASE_URL": module_dsn, "SAGA_LEASE_SECONDS": LEASE_SECONDS})
     try:
         yield program.wait_until_serving()
         program.send(signal.SIGTERM)

@@ -20,7 +20,7 @@ from saga_coordinator.pb.saga.v1.definition_service_pb2_grpc import DefinitionSe
 from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
 from saga_coordinator.pb.saga.v1.worker_service_pb2_grpc import WorkerServiceStub
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 
 
 _numbers = itertools.count(1)

@@ -22,7 +22,7 @@ from saga_coordinator.pb.saga.v1.saga_pb2 import SAGA_STATUS_COMPLETED
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSagaRequest
 from tests.acceptance.conftest import Client, Shop, StartServing
 
-SECONDS = 20
+SECONDS = 120
 PARTICIPANTS = """
 participants:
   sick:

@@ -30,7 +30,7 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import add_Partici
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSagaRequest
 from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Shop, StartServing, eventually
 
-SECONDS = 20
+SECONDS = 120
 DESCRIBED = FileDescriptorSet()
 for each in (struct_pb2.DESCRIPTOR, saga_pb2.DESCRIPTOR, participant_service_pb2.DESCRIPTOR):
     each.CopyToProto(DESCRIBED.file.add())

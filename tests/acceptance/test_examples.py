@@ -40,7 +40,7 @@ from saga_coordinator.saga.parsing import parse_definition
 from tests.acceptance.conftest import Client, Serving, StartServing
 from tools.simulate_examples import example_definitions
 
-SECONDS = 20
+SECONDS = 120
 DEFINITIONS = {
     source["name"]: source for source in (yaml.safe_load(path.read_text()) for path in example_definitions())
 }

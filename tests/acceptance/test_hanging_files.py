@@ -28,7 +28,7 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, WaitS
 from tests.acceptance.conftest import Client, Serving, Shop, StartServing, eventually
 
 MIB = 1024 * 1024
-SECONDS = 20
+SECONDS = 120
 
 Connect = Callable[[str], Client]
 

@@ -18,7 +18,7 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, WaitS
 from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
 from tests.acceptance.conftest import Client, Program, Shop, run_program
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 
 
 def free_port() -> int:

@@ -35,7 +35,7 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
 from tests.acceptance.conftest import Client, Shop
 
 NOBODY = "01890a5d-ac96-774b-bcce-b302099a8057"
-SECONDS = 20
+SECONDS = 120
 
 
 class Refused:

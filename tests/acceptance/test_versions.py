@@ -23,7 +23,7 @@ from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, StartSagaResponse
 from tests.acceptance.conftest import Client, Serving, run_here
 
-SECONDS = 20
+SECONDS = 120
 SCHEMA = {
     "type": "object",
     "required": ["customer"],

@@ -15,7 +15,7 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
 )
 from tests.acceptance.conftest import Client, Shop, StartServing
 
-SECONDS = 20
+SECONDS = 120
 
 
 def entry_types(responses: list[WatchSagaResponse]) -> list[str]:

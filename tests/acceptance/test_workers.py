@@ -24,6 +24,7 @@ from saga_coordinator.pb.saga.v1 import saga_pb2, saga_service_pb2
 from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
 from tests.acceptance.conftest import ROOT, Serving, StartServing
 from tests.acceptance.shop import DONE, PATIENCE_SECONDS, Customer, Dialled, Shop
+from tests.integration.eventually import eventually
 
 
 @pytest.fixture
@@ -376,8 +377,13 @@ async def test_a_late_success_is_learned(customer: Customer, dial: Dial) -> None
     late = await dial()
     saga = await customer.run("order", wait=False)
     task = await late.next_task()
-    while "attempt_unknown step_0 1" not in await customer.log(saga.saga_id):
-        pass
+    # Not always the first: nobody may have known of the worker when the saga began.
+    given_up = f"attempt_unknown step_0 {task.message.attempt}"
+
+    async def is_given_up() -> bool:
+        return given_up in await customer.log(saga.saga_id)
+
+    await eventually(is_given_up, "the attempt to be given up")
     await late.tell(task, succeeded=DONE)
     finished = await customer.settled(saga.saga_id)
     assert finished.status == saga_pb2.SAGA_STATUS_COMPLETED

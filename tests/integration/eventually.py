@@ -5,10 +5,12 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+PATIENCE_SECONDS = 120.0
+"""Only what never comes takes so long, on the slowest machine."""
 _POLL_SECONDS = 0.005
 
 
-async def eventually(condition: Callable[[], Any], what: str, seconds: float = 15.0) -> Any:
+async def eventually(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
     """What `condition` returns (or its awaitable gives) once that is true; AssertionError when it is not in time."""
     give_up_at = time.monotonic() + seconds
     while True:

@@ -50,7 +50,7 @@ async def test_a_lease_outlives_errors_that_are_no_outage(
         for problem in engine.coordinator.problems
     )
     with pytest.raises(Unavailable, match="lease has run out") as refused:
-        await engine.start()
+        await engine.start_at_once()
     assert "cannot reach" not in str(refused.value)
     await heal()
     await eventually(lambda: engine.coordinator.is_accepting, "starts to be taken again")

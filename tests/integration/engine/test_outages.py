@@ -14,7 +14,7 @@ from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store import journal
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine
 from tests.integration.engine.participants import Gate, Participants
-from tests.integration.eventually import eventually
+from tests.integration.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.proxy import Proxy, answers_append
 
 COMPLETED = SagaStatus.COMPLETED
@@ -24,7 +24,7 @@ WHOLE = ["reserve", "charge", "ship"]
 @pytest.fixture
 async def engine(start_engine: StartEngine, proxy: Proxy) -> Engine:
     """One whose way to the database can fail."""
-    started = await start_engine(dsn=proxy.dsn, lease_seconds=1.0)
+    started = await start_engine(dsn=proxy.dsn, lease_seconds=3.0)
     await started.definitions.register(ORDER)
     return started
 
@@ -41,11 +41,11 @@ async def test_p1_what_was_accepted_survives_an_outage_longer_than_the_lease(
     gates["reserve"].open()
     await eventually(lambda: not engine.coordinator.is_accepting, "the outage to be noticed")
     with pytest.raises(Unavailable):
-        await engine.start()
+        await engine.start_at_once()
     await eventually(lambda: not engine.coordinator._lease.may_act, "the lease to be over")
     assert not participants.calls("charge")
     with pytest.raises(Unavailable):
-        await engine.start()
+        await engine.start_at_once()
     proxy.open()
     for gate in gates.values():
         gate.open()
@@ -167,7 +167,7 @@ async def test_a_database_that_hangs_stops_effects_and_nothing_is_lost_when_it_g
     gate.open()
     await eventually(lambda: not engine.coordinator.is_accepting, "the lease to be over")
     with pytest.raises(Unavailable, match="lease has run out"):
-        await engine.start()
+        await engine.start_at_once()
     assert not participants.calls("ship")
     proxy.thaw()
     assert (await engine.settled(saga_id)).status is COMPLETED
@@ -196,7 +196,7 @@ async def test_a_stop_ends_although_the_database_does_not_answer(
         proxy.freeze()
     gate.open()
     engine.is_running = False
-    await asyncio.wait_for(engine.coordinator.stop(0.5), 20)
+    await asyncio.wait_for(engine.coordinator.stop(0.5), PATIENCE_SECONDS)
     await query("UPDATE saga.coordinators SET lease_until = clock_timestamp()")
     other = await start_engine("there")
     assert (await other.settled(saga_id)).status is COMPLETED

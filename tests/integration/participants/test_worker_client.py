@@ -13,7 +13,7 @@ from saga_client.v1 import worker_service_pb2 as pb
 from saga_client.v1 import worker_service_pb2_grpc as pb_grpc
 from saga_client.worker import Refused, Retry, Task, Worker
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 120.0
 
 
 class Coordinator(pb_grpc.WorkerServiceServicer):

@@ -22,7 +22,7 @@ from saga_coordinator.store.embedded.run_as import RunAs
 
 ROOT = Path(__file__).resolve().parents[3]
 NOBODY = 65534
-WAIT_SECONDS = 20
+WAIT_SECONDS = 120
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 

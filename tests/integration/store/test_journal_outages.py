@@ -70,7 +70,7 @@ async def test_an_outage_ends_without_anything_to_write(journal: Journal, proxy:
     with pytest.raises(Unavailable):
         await journal.append(a_start(saga_id()))
     proxy.open()
-    await asyncio.wait_for(recovered.wait(), 10)
+    await asyncio.wait_for(recovered.wait(), 120)
     assert journal.is_available
 
 
@@ -258,6 +258,6 @@ async def test_stopping_while_the_database_is_away_ends(journal: Journal, proxy:
     await proxy.shut()
     waiting = asyncio.create_task(journal.append(an_attempt(saga, 2)))
     await is_down(journal)
-    await asyncio.wait_for(journal.stop(), 5)
+    await asyncio.wait_for(journal.stop(), 120)
     with pytest.raises(Unavailable):
         await waiting

@@ -139,7 +139,7 @@ async def test_a_claim_does_not_wait_for_another(
     await journal.append(a_start(saga_id(2), wake_at=PAST))
     async with await psycopg.AsyncConnection.connect(database_dsn) as lock:
         await lock.execute("SELECT FROM saga.sagas WHERE saga_id = %s FOR UPDATE", (saga_id(1),))
-        claims = await asyncio.wait_for(here.claim(10), 5)
+        claims = await asyncio.wait_for(here.claim(10), 120)
     assert claims == [Claim(saga_id(2), None)]
 
 
