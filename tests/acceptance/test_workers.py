@@ -378,7 +378,7 @@ async def test_a_late_success_is_learned(customer: Customer, dial: Dial) -> None
     saga = await customer.run("order", wait=False)
     task = await late.next_task()
     # Not always the first: nobody may have known of the worker when the saga began.
-    given_up = f"attempt_unknown step_0 {task.message.attempt}"
+    given_up = f"attempt_unknown step_0 {task.attempt}"
 
     async def is_given_up() -> bool:
         return given_up in await customer.log(saga.saga_id)
