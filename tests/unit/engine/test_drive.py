@@ -84,7 +84,7 @@ async def test_p4_a_call_is_not_made_once_a_report_has_been_faster(*, is_reporte
     lease.may_act = True
     lease.regained.set()
     await drive.finish_calls(60.0)
-    assert [call.step for call in asked.calls] == ([] if is_reported else ["reserve"])
+    assert ("reserve" in {call.step for call in asked.calls}) is not is_reported
 
 
 async def test_p8_an_answer_from_a_state_that_nothing_has_proved_current_is_not_given() -> None:
