@@ -13,8 +13,7 @@ from saga_coordinator.saga.errors import NotPossibleNow, Unavailable
 from saga_coordinator.saga.identity import idempotency_key
 from saga_coordinator.saga.outcome import Outcome, Pending, Succeeded
 from saga_coordinator.saga.transitions import SagaStatus
-from saga_coordinator.store.sagas import LogPage
-from saga_coordinator.store.sagas import LogEntry
+from saga_coordinator.store.sagas import LogEntry, LogPage
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import (
     ACTION,

@@ -95,6 +95,7 @@ async def test_p8_an_answer_from_a_state_that_nothing_has_proved_current_is_not_
     deciding.during.append(lambda: setattr(lease, "may_act", False))
     with pytest.raises(OwnershipLost, match="may have been taken"):
         await drive.ask(run, REPORT)
+    await drive.finish_calls(60.0)
 
 
 async def test_what_was_written_is_answered_although_the_lease_ended_meanwhile() -> None:
@@ -103,3 +104,4 @@ async def test_what_was_written_is_answered_although_the_lease_ended_meanwhile()
     run, _ = started()
     deciding.during.append(lambda: setattr(lease, "may_act", False))
     assert (await drive.ask(run, REPORT)).is_applied
+    await drive.finish_calls(60.0)
