@@ -21,7 +21,8 @@ from saga_coordinator import lifecycle, telemetry
 from saga_coordinator.cli import ended_quietly_by_ctrl_c, supervisor
 from saga_coordinator.cli.options import Failure, setting_flags, settings_of
 from saga_coordinator.saga.errors import Unavailable
-from saga_coordinator.store.embedded import EmbeddedPostgres, Watch
+from saga_coordinator.store.embedded import EmbeddedPostgres
+from saga_coordinator.store.embedded.watch import Watch
 
 ALIVE_POLL_SECONDS = 0.5
 DATABASE_POLL_SECONDS = 0.5

@@ -9,12 +9,14 @@ to be cleaned up afterwards, whoever starts them and however that process ends:
 - It listens on 127.0.0.1 only and asks for a password, made on first use and kept beside the data, readable
   by its owner only. In the data directory is a socket too, when its path is short enough for one.
 
+What is imported here needs nothing but the standard library, for another Python may run it, which has none of our
+dependencies: as an ordinary user, say, who may not read the ones of root. `watch` keeps a server for a program that has them.
+
 A data directory holds `cluster/` (PostgreSQL's own), `server.log` (of the last start; of the one before,
 `server.log.1`), `password`, and `lock`, which is held by whatever process of the server is left.
 """
 
 from saga_coordinator.store.embedded.binaries import EmbeddedPostgresError, find_binaries
 from saga_coordinator.store.embedded.server import EmbeddedPostgres
-from saga_coordinator.store.embedded.watch import Watch
 
-__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "Watch", "find_binaries"]
+__all__ = ["EmbeddedPostgres", "EmbeddedPostgresError", "find_binaries"]

@@ -281,6 +281,13 @@ def test_as_root_a_folder_nobody_can_enter_is_refused(make: Make, monkeypatch: p
         make().start()
 
 
+def test_needs_nothing_but_the_standard_library() -> None:
+    command = "import sys; sys.path.insert(0, sys.argv[1]); import saga_coordinator.store.embedded"
+    isolated = [sys.executable, "-I", "-S", "-c", command, str(ROOT)]
+    done = subprocess.run(isolated, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @needs_root
 def test_runs_as_an_ordinary_user(open_folder: Path, postgres_bin: Path | None) -> None:
     for python in (sys.executable, "/usr/bin/python3"):
