@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from saga_coordinator.api import requests
@@ -11,9 +10,10 @@ from saga_coordinator.api.pages import fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.status import Resource
 from saga_coordinator.participants.calls import Participants
-from saga_coordinator.participants.live_check import live_faults
+from saga_coordinator.participants.live_check import Findings, check_live
+from saga_coordinator.participants.live_outline import outline_of
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
-from saga_coordinator.saga.errors import Fault, InvalidDefinition
+from saga_coordinator.saga.errors import InvalidDefinition
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.participant_defaults import with_defaults
@@ -75,12 +75,24 @@ class DefinitionService:
         try:
             spec = await self._whole(request)
             await self._definitions.turns.in_thread(parse_definition, spec, self._limits)
-            faults: Sequence[Fault] = await live_faults(spec, self._participants) if request.live else ()
+            found = await self._live(spec) if request.live else Findings()
         except InvalidDefinition as error:
-            faults = error.faults
-        for fault in faults:
+            found = Findings(list(error.faults))
+        for fault in found.faults:
             response.faults.add(path=fault.path, description=fault.description)
+        for warning in found.warnings:
+            response.warnings.add(path=warning.path, description=warning.description)
         return response
+
+    async def _live(self, spec: dict[str, Any]) -> Findings:
+        outline = await self._definitions.turns.in_thread(outline_of, spec)
+        declared = await self._definitions.declared.used_by(spec)
+        schemas = {
+            step: declared[use]["output_schema"]
+            for step, use in outline.declared.items()
+            if "output_schema" in declared.get(use, {})
+        }
+        return await check_live(outline, self._participants, schemas)
 
     async def GetDefinition(  # noqa: N802
         self, request: pb.GetDefinitionRequest, context: Context

@@ -33,7 +33,8 @@ def definition() -> None:
 @click.option(
     "--live",
     is_flag=True,
-    help="Have a coordinator ask its participants, too: is each one there, and do its gRPC methods take what they are given?",
+    help="Have a coordinator ask its participants, too: is each one there, do its methods take what they are given and give what "
+    "is read?",
 )
 @address_flag
 def validate(files: tuple[Path, ...], live: bool, address: str) -> None:
@@ -47,7 +48,7 @@ def validate(files: tuple[Path, ...], live: bool, address: str) -> None:
 
 
 def _check(read: Sequence[Valid], stub: DefinitionServiceStub, address: str, *, live: bool) -> None:
-    """Raises Failure with all faults that the coordinator finds in any of the definitions."""
+    """Tells what the coordinator could not find out. Raises Failure with all faults that it finds in any of the definitions."""
     faults: list[str] = []
     for valid in read:
         request = definition_service_pb2.ValidateDefinitionRequest(definition=valid.message, live=live)
@@ -55,12 +56,15 @@ def _check(read: Sequence[Valid], stub: DefinitionServiceStub, address: str, *, 
             response = stub.ValidateDefinition(request, timeout=LIVE_TIMEOUT_SECONDS)
         except grpc.RpcError as error:
             raise refusal(error, address, valid.document) from None
-        faults += [
-            f"{valid.document.locate(fault.path)}: {fault.path}: {fault.description}"
-            for fault in response.faults
-        ]
+        faults += [_told(valid, fault) for fault in response.faults]
+        for warning in response.warnings:
+            click.echo(f"warning: {_told(valid, warning)}", err=True)
     if faults:
         raise Failure(*faults)
+
+
+def _told(valid: Valid, fault: definition_service_pb2.Fault) -> str:
+    return f"{valid.document.locate(fault.path)}: {fault.path}: {fault.description}"
 
 
 @definition.command(short_help="Register the definitions in FILES, if all are valid.")

@@ -177,6 +177,23 @@ class Participants:
         source = participant.descriptor_set or Reflection(connection.channel)
         return DescribedServices(source, can_change=False)
 
+    async def services_listed(self, name: str) -> list[str] | None:
+        """The services that the server at the participant's address lists at this moment, whatever its descriptor set says.
+
+        None for a worker, and where nobody is known so. Raises NotDescribed with the status when it does not say.
+        """
+        participant = self._directory.get(name)
+        if participant is None or participant.is_worker:
+            return None
+        connection = self._by_name.get(name) or self._connect(name)
+        if connection is None:
+            return None
+        return await Reflection(connection.channel).served()
+
+    async def methods_of_workers(self, name: str) -> frozenset[str] | None:
+        """What the workers of the participant perform, wherever they are connected: empty for everything, None for no worker."""
+        return await self._workers.methods_of(name)
+
     def replace(self, directory: Directory) -> None:
         """Uses `directory` from the next call on. Calls in flight end where they are; only then their channel is closed."""
         self._directory = directory

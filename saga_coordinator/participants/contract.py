@@ -15,7 +15,8 @@ from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.outcome import Cause, CauseCode, Pending, Succeeded, Unknown, clip
 
-EXECUTE = "/saga.v1.ParticipantService/Execute"
+SERVICE = "saga.v1.ParticipantService"
+EXECUTE = f"/{SERVICE}/Execute"
 COMPENSATE = "/saga.v1.ParticipantService/Compensate"
 
 

@@ -124,6 +124,14 @@ class Peers:
             return random.choice(found)  # noqa: S311  # to spread the load
         return found[0] if found else None
 
+    async def methods_of(self, participant: str) -> frozenset[str] | None:
+        """What the workers of the participant perform at the others: empty for everything, None where there are none."""
+        await self._refresh()
+        found = [place.methods for place in self._places if place.participant == participant]
+        if not found:
+            return None
+        return frozenset().union(*found) if all(found) else frozenset()
+
     async def forward(
         self, coordinator_id: str, participant: str, task: Task, ends_at: float
     ) -> Outcome | None:

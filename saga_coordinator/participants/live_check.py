@@ -1,108 +1,192 @@
 """A definition checked against what its participants serve at this moment.
 
 What references will come to is not known before a saga runs; the names of the fields around them, and the literal values, are.
+What cannot be found out is a warning: nothing that was not verified passes in silence.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor
 
 from saga_coordinator.participants.calls import Participants
+from saga_coordinator.participants.contract import SERVICE
 from saga_coordinator.participants.described import DescribedServices
-from saga_coordinator.participants.descriptors import NotDescribed
-from saga_coordinator.participants.fit import UNRESOLVED, misfits
-from saga_coordinator.pb.saga.v1 import definition_pb2
+from saga_coordinator.participants.descriptors import NotDescribed, some_of
+from saga_coordinator.participants.fit import misfits
+from saga_coordinator.participants.live_outline import Call, Outline
+from saga_coordinator.participants.live_outputs import output_faults
 from saga_coordinator.saga.errors import Fault
-from saga_coordinator.saga.expression import compile_template
+from saga_coordinator.saga.nearest import did_you_mean
 from saga_coordinator.saga.outcome import CauseCode, clip
 
 PATIENCE_SECONDS = 5.0
-"""How long participants may take to say what they serve; they are all asked at once."""
+"""How long a participant may take to say what it serves."""
+AT_ONCE = 64
+"""Participants that are asked at the same time."""
 
-_DEFINITION: Any = definition_pb2.Definition.DESCRIPTOR
-_OPERATION = definition_pb2.Operation.DESCRIPTOR.full_name
-
-
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """An operation of the definition, and where it stands there."""
-
-    path: str
-    participant: str
-    method: str
-    input: Any
-
-    def fault(self, field: str, description: str) -> Fault:
-        return Fault(f"{self.path}.{field}", clip(description))
+_AWAY = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED"})
 
 
-async def live_faults(spec: dict[str, Any], participants: Participants) -> list[Fault]:
-    """What keeps the operations of a valid definition from being called where the directory says that they are.
+@dataclass(slots=True)
+class Findings:
+    """`faults` keep sagas of the definition from running well; of what `warnings` are about, nobody knows."""
 
-    `spec` is its canonical JSON form, with the contract's field names.
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+
+
+async def check_live(
+    outline: Outline, participants: Participants, schemas: Mapping[str, Any] | None = None
+) -> Findings:
+    """What keeps the calls of a valid definition from being made where the directory says, and what it reads from their replies.
+
+    `schemas` are those of the outputs of steps that were declared, by the step's name.
     """
-    calls = list(_calls(spec, _DEFINITION, ""))
-    services = {name: participants.described_afresh(name) for name in {call.participant for call in calls}}
-    try:
-        found = await asyncio.gather(
-            *(_faults(call, participants.names, services[call.participant]) for call in calls)
-        )
-    finally:
-        for each in services.values():
-            if each is not None:
-                each.close()
-    return [fault for faults in found for fault in faults]
+    room = asyncio.Semaphore(AT_ONCE)
+    by_participant: dict[str, list[Call]] = {}
+    for call in outline.calls:
+        by_participant.setdefault(call.participant, []).append(call)
+    looks = [_Look(name, calls, participants) for name, calls in by_participant.items()]
+
+    async def take(look: _Look) -> None:
+        async with room:
+            await look.take()
+
+    await asyncio.gather(*map(take, looks))
+    order = {call.path: number for number, call in enumerate(outline.calls)}
+    found = Findings(
+        [fault for path in order for look in looks for fault in look.faults.get(path, ())],
+        [warning for look in looks for warning in look.warnings],
+    )
+    replies = {
+        name: reply
+        for name, call in outline.actions.items()
+        for look in looks
+        if (reply := look.replies.get(call.path)) is not None
+    }
+    used = {name: (schemas or {})[name] for name in outline.declared if name in (schemas or {})}
+    faults, doubts = output_faults(outline, replies, used)
+    found.faults += faults
+    found.warnings += doubts
+    return found
 
 
-def _calls(source: dict[str, Any], descriptor: Descriptor, path: str) -> Iterator[_Call]:
-    """Every operation in `source`, in the contract's order; payloads are not looked into."""
-    if descriptor.full_name == _OPERATION and "participant" in source:
-        yield _Call(path, source["participant"], source.get("method", ""), source.get("input"))
-    for field in descriptor.fields:
-        inner = field.message_type
-        if inner is None or inner.file.name != descriptor.file.name or field.name not in source:
-            continue
-        place = f"{path}.{field.name}" if path else field.name
-        if not field.is_repeated:
-            yield from _calls(source[field.name], inner, place)
-        elif isinstance(source[field.name], list):
-            for index, item in enumerate(source[field.name]):
-                yield from _calls(item, inner, f"{place}[{index}]")
+class _Look:
+    """One participant: its calls, what is wrong with them by their paths, and what their replies are."""
 
+    def __init__(self, name: str, calls: list[Call], participants: Participants) -> None:
+        self._name = name
+        self._calls = calls
+        self._participants = participants
+        self.faults: dict[str, list[Fault]] = {}
+        self.warnings: list[Fault] = []
+        self.replies: dict[str, Descriptor] = {}
 
-async def _faults(call: _Call, names: frozenset[str], services: DescribedServices | None) -> list[Fault]:
-    if call.participant not in names:
-        return [call.fault("participant", f"the participants file does not know `{call.participant}`")]
-    if services is None or "/" not in call.method:
-        return []  # a worker, or an implementation of saga.v1.ParticipantService: neither says what it knows by which name
-    try:
-        method = await services.method(call.method, PATIENCE_SECONDS)
-    except NotDescribed as error:
-        field = "method" if error.code == CauseCode.NO_SUCH_METHOD else "participant"
-        return [call.fault(field, f"{call.participant}: {error}")]
-    except TimeoutError:
-        return [
-            call.fault(
-                "participant", f"{call.participant} does not say within {PATIENCE_SECONDS:g} s what it serves"
+    async def take(self) -> None:
+        if self._name not in self._participants.names:
+            meant = did_you_mean(self._name, sorted(self._participants.names))
+            self._fault_all(f"the participants file does not know `{self._name}`{meant}")
+        elif self._name in self._participants.worker_names:
+            await self._ask_workers()
+        else:
+            await self._ask_server()
+
+    def _fault(self, call: Call, name: str, description: str) -> None:
+        self.faults.setdefault(call.path, []).append(call.fault(name, description))
+
+    def _fault_all(self, description: str) -> None:
+        for call in self._calls:
+            self._fault(call, "participant", description)
+
+    def _warn(self, call: Call, name: str, description: str) -> None:
+        self.warnings.append(call.fault(name, description))
+
+    async def _ask_workers(self) -> None:
+        known = await self._participants.methods_of_workers(self._name)
+        if known is None:
+            self._fault_all(f"no worker of `{self._name}` is connected to any coordinator")
+        elif not known:
+            self._warn_unknown_methods(f"a worker of `{self._name}` says that it performs every method")
+        for call in self._calls:
+            if known and call.method not in known:
+                meant = did_you_mean(call.method, sorted(known))
+                self._fault(
+                    call,
+                    "method",
+                    f"no connected worker of `{self._name}` performs `{call.method}`; known: {some_of(sorted(known))}{meant}",
+                )
+
+    async def _ask_server(self) -> None:
+        services = self._participants.described_afresh(self._name)
+        if services is None:  # the directory has just become another
+            self._fault_all(f"the participants file does not know `{self._name}` any more")
+            return
+        try:
+            serves_contract, why = await self._serves_contract()
+            if why is not None and why.code in _AWAY:
+                self._fault_all(
+                    f"{self._name}: {why}" if why.code == "UNAVAILABLE" else f"{self._name} {why}"
+                )
+                return
+            named = [call for call in self._calls if not call.is_plain]
+            if serves_contract:
+                self._warn_unknown_methods(f"{SERVICE} of {self._name} does not say which methods it knows")
+            for call in named:
+                if serves_contract is False:
+                    self._fault(call, "participant", f"{self._name} does not serve {SERVICE}: {why}")
+                elif serves_contract is None:
+                    self._warn(
+                        call, "participant", f"it is not known whether {self._name} serves {SERVICE}: {why}"
+                    )
+            await asyncio.gather(*(self._ask(call, services) for call in self._calls if call.is_plain))
+        finally:
+            services.close()
+
+    async def _serves_contract(self) -> tuple[bool | None, NotDescribed | None]:
+        """Whether it does; None where that cannot be found out; and what was said instead."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                listed = await self._participants.services_listed(self._name) or []
+        except NotDescribed as error:
+            return None, error
+        except TimeoutError:
+            return None, NotDescribed(
+                "DEADLINE_EXCEEDED", f"does not say within {PATIENCE_SECONDS:g} s what it serves"
             )
+        if SERVICE not in listed:
+            return False, NotDescribed(CauseCode.NO_SUCH_METHOD, f"it lists {some_of(listed)}")
+        return True, None
+
+    def _warn_unknown_methods(self, why: str) -> None:
+        named = [
+            call for call in self._calls if not call.is_plain or self._name in self._participants.worker_names
         ]
-    if method.streams:
-        return [call.fault("method", f"is {method.streams}; a step calls a unary method")]
-    return misfits(_literal(call.input), method, f"{call.path}.input")
+        if named:
+            methods = some_of(dict.fromkeys(call.method for call in named))
+            self._warn(named[0], "method", clip(f"{why}, so these were not checked: {methods}"))
 
-
-def _literal(source: Any) -> Any:
-    """A payload as it will be sent, as far as that is known by now."""
-    if isinstance(source, dict):
-        return {key: _literal(item) for key, item in source.items()}
-    if isinstance(source, list):
-        return [_literal(item) for item in source]
-    if isinstance(source, str):
-        template = compile_template(source, "", [])
-        return UNRESOLVED if template.expressions else template.render({})
-    return source
+    async def _ask(self, call: Call, services: DescribedServices) -> None:
+        try:
+            method = await services.method(call.method, PATIENCE_SECONDS)
+        except NotDescribed as error:
+            is_method = error.code == CauseCode.NO_SUCH_METHOD
+            self._fault(call, "method" if is_method else "participant", f"{self._name}: {error}")
+            return
+        except TimeoutError:
+            self._fault(
+                call,
+                "participant",
+                f"{self._name} does not say within {PATIENCE_SECONDS:g} s what it serves",
+            )
+            return
+        if method.streams:
+            self._fault(call, "method", f"is {method.streams}; a step calls a unary method")
+            return
+        reply: Any = method.reply.DESCRIPTOR  # the stubs tell two classes apart that are one
+        self.replies[call.path] = reply
+        self.faults.setdefault(call.path, []).extend(misfits(call.input, method, f"{call.path}.input"))

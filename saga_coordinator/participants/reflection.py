@@ -59,12 +59,16 @@ class Reflection:
                     raise unusable(f"server reflection does not describe `{name}`, which {service} needs")
         return files
 
+    async def served(self) -> list[str]:
+        """The full names of the services that the server lists. Raises NotDescribed with the status when it does not say."""
+        listed = await self._ask(ServerReflectionRequest(list_services=""))
+        return [each.name for each in listed.list_services_response.service]
+
     async def _refusal(self, service: str, answer: ServerReflectionResponse) -> NotDescribed:
         error = answer.error_response
         if error.error_code != _NOT_FOUND:
             return unusable(f"server reflection does not describe {service}: {error.error_message}")
-        listed = await self._ask(ServerReflectionRequest(list_services=""))
-        served = some_of(each.name for each in listed.list_services_response.service)
+        served = some_of(await self.served())
         return NotDescribed(CauseCode.NO_SUCH_METHOD, f"there is no service `{service}`; there are: {served}")
 
     async def _ask(self, question: ServerReflectionRequest) -> ServerReflectionResponse:

@@ -67,6 +67,9 @@ class Forwarder(Protocol):
     ) -> Outcome | None:
         """What came of the task there by `ends_at` of the loop's clock; None when it did not get there."""
 
+    async def methods_of(self, participant: str) -> frozenset[str] | None:
+        """What is performed at the others for the participant: empty for everything, None for nothing."""
+
     async def close(self) -> None:
         """Lets go of them."""
 
@@ -122,6 +125,15 @@ class Workers:
             stream.say_goodbye()
         else:
             stream.enter()
+
+    async def methods_of(self, participant: str) -> frozenset[str] | None:
+        """What is performed for the participant, here or elsewhere: empty for everything, None for nothing."""
+        pool = self._pools.get(participant)
+        here = pool.methods if pool is not None else None
+        elsewhere = await self._forwarder.methods_of(participant) if self._forwarder is not None else None
+        if here is None or elsewhere is None:
+            return elsewhere if here is None else here
+        return here | elsewhere if here and elsewhere else frozenset()
 
     # Attempts
 

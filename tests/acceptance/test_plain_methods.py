@@ -57,6 +57,13 @@ steps:
   - name: right
     read_only: true
     action: {participant: stock, method: grpc.health.v1.Health/Check, input: {service: "$${x} ${input.a}"}}
+  - name: read
+    read_only: true
+    when: steps.right.output.statsu == 'SERVING'
+    action: {participant: stokc, method: grpc.health.v1.Health/Check}
+  - name: asked
+    read_only: true
+    action: {participant: stock, method: check}
 """
 
 
@@ -221,6 +228,9 @@ def test_a_definition_is_checked_against_what_is_served(coordinator: Serving, tm
         "steps[3].action.input.servce: is not a field of grpc.health.v1.HealthCheckRequest; it has: service",
         "steps[3].action.input.service: is no string: ",
         "steps[3].compensation.method: stock: there is no service `grpc.health.v2.Health`; there are: grpc.health.v1.Health, ",
+        "steps[5].action.participant: the participants file does not know `stokc`; did you mean `stock`?",
+        "steps[6].action.participant: stock does not serve saga.v1.ParticipantService: it lists grpc.health.v1.",
+        "steps[5].when: `steps.right.output.statsu`: grpc.health.v1.HealthCheckResponse has no field `statsu`; it has: ",
     ]
     assert len(said) == len(expected), said
     assert all(map(str.startswith, said, expected)), said
@@ -231,6 +241,9 @@ def test_a_definition_is_checked_against_what_is_served(coordinator: Serving, tm
         "14",
         "14",
         "15",
+        "22",
+        "25",
+        "21",
     ]
 
 

@@ -210,6 +210,9 @@ class SlowTable:
             raise Unavailable("nothing was heard of the database for a while")
         self.told = served
 
+    async def methods_of(self, participant: str) -> frozenset[str] | None:
+        return None
+
     async def find(self, participant: str, method: str) -> str | None:
         return None
 
@@ -251,6 +254,9 @@ class Search(SlowTable):
         self._seconds = seconds
         self._found = [None, found]
         self.forwarded: list[str] = []
+
+    async def methods_of(self, participant: str) -> frozenset[str] | None:
+        return None
 
     async def find(self, participant: str, method: str) -> str | None:
         await asyncio.sleep(self._seconds)

@@ -138,9 +138,10 @@ class ValidateDefinitionRequest(_message.Message):
     DEFINITION_FIELD_NUMBER: _builtins.int
     LIVE_FIELD_NUMBER: _builtins.int
     live: _builtins.bool
-    """Also ask the participants, where they live now: whether each is known, and whether each method named in full exists, is
-    unary and takes the fields and the literal values that the definition gives it. What a reference will come to is not known
-    before it runs and is not checked.
+    """Also ask the participants, where they live now: whether each is known and can be reached, whether it serves
+    saga.v1.ParticipantService or has a worker connected that performs the method; and whether each method named in full exists,
+    is unary, takes the fields and the literal values that the definition gives it, and returns the fields that the definition
+    reads. What a reference will come to is not known before it runs and is not checked.
     """
     @_builtins.property
     def definition(self) -> _definition_pb2.Definition: ...
@@ -163,18 +164,24 @@ class ValidateDefinitionResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FAULTS_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]:
         """Empty when the definition is valid."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]:
+        """What could not be found out, such as which methods a participant knows that has server reflection turned off."""
 
     def __init__(
         self,
         *,
         faults: _abc.Iterable[Global___Fault] | None = ...,
+        warnings: _abc.Iterable[Global___Fault] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["faults", b"faults", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
