@@ -13,7 +13,7 @@ import click
 
 from saga_coordinator.cli.definition_files import read_definitions
 from saga_coordinator.cli.options import Failure
-from saga_coordinator.config import Document, FileFaulty, read_documents
+from saga_coordinator.config import Document, FileFaulty, read_documents, read_json
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.explain_svg import draw_svg
 from saga_coordinator.saga.explain_text import drawing
@@ -183,10 +183,15 @@ def _outputs(written: Sequence[str], definition: Definition) -> dict[str, Any]:
 def _value(written: str, flag: str) -> Any:
     """The JSON that is written, or what is in the file of that name."""
     try:
-        return json.loads(written)
+        json.loads(written, parse_int=str)  # whatever its numbers are: what is wrong with them is said below
     except ValueError as error:
         if written.lstrip().startswith(("{", "[", '"')):
             raise click.UsageError(f"{flag} is not JSON: {error}") from None
+    else:
+        try:
+            return read_json(written, flag)
+        except FileFaulty as error:
+            raise click.UsageError(str(error)) from None
     try:
         return read_documents(Path(written))[0].content
     except FileFaulty as error:

@@ -1,6 +1,6 @@
 """What people write for the program to read: its settings, once, at the start; and YAML and JSON files, strictly."""
 
-from saga_coordinator.config.files import Document, FileFaulty, read_documents
+from saga_coordinator.config.files import Document, FileFaulty, read_documents, read_json
 from saga_coordinator.config.settings import (
     OPTIONS,
     Option,
@@ -20,4 +20,5 @@ __all__ = [
     "load_settings",
     "masked_url",
     "read_documents",
+    "read_json",
 ]

@@ -17,6 +17,8 @@ from typing import Any
 
 import yaml
 
+from saga_coordinator.exact import NotKept, check_whole, number_of, shown
+
 FILE_BYTES_MAX = 4 * 1024 * 1024
 """More than any definition, directory or input may be."""
 
@@ -53,12 +55,12 @@ def read_documents(path: Path) -> list[Document]:
     """The documents of a YAML file, or the one of a `.json` file; `-` is YAML from standard input.
 
     Raises:
-        FileFaulty: it cannot be read, is not YAML or JSON, or is ambiguous.
+        FileFaulty: it cannot be read, is not YAML or JSON, is ambiguous, or has a number that would change on its way.
     """
     source = "standard input" if str(path) == "-" else str(path)
     text = _text(path, source)
     try:
-        found = [_read_json(text, source)] if path.suffix == ".json" else list(_read_yaml(text, source))
+        found = [Document(read_json(text, source), source)] if path.suffix == ".json" else list(_read_yaml(text, source))
     except RecursionError:
         raise FileFaulty(f"{source}: is nested too deeply, beyond {NESTING_MAX} levels") from None
     if not found:
@@ -81,7 +83,16 @@ def _text(path: Path, source: str) -> str:
         raise FileFaulty(f"{source}:{line}: is not UTF-8 text") from None
 
 
-def _read_json(text: str, source: str) -> Document:
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """Stands where a number is that JSON does not know or that would change, until its path is known."""
+
+    why: str
+
+
+def read_json(text: str, source: str) -> Any:
+    """The JSON value that is written in `text`. Raises FileFaulty as `read_documents`."""
+
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
         if len(content) < len(pairs):
@@ -90,10 +101,42 @@ def _read_json(text: str, source: str) -> Document:
             raise FileFaulty(f"{source}: the key {twice!r} is given twice in one object")
         return content
 
+    refused: list[_Refused] = []
+
+    def number(written: str) -> Any:
+        try:
+            return number_of(written)
+        except NotKept as error:
+            refused.append(_Refused(str(error)))
+            return refused[-1]
+
+    def constant(written: str) -> Any:
+        refused.append(_Refused(f"{written} is no number that JSON knows"))
+        return refused[-1]
+
     try:
-        return Document(json.loads(text, object_pairs_hook=unique), source)
+        content = json.loads(
+            text, object_pairs_hook=unique, parse_int=number, parse_float=number, parse_constant=constant
+        )
     except json.JSONDecodeError as error:
         raise FileFaulty(f"{source}:{error.lineno}: is not JSON: {error.msg}") from None
+    for first in refused:
+        raise FileFaulty(f"{source}: {_path_to(first, content)}{first.why}")
+    return content
+
+
+def _path_to(wanted: _Refused, content: Any) -> str:
+    """Where it is, with a colon: `steps[0].action.input.id: `; empty for the whole."""
+    found: list[tuple[str, Any]] = [("", content)]
+    while found:
+        path, value = found.pop()
+        if value is wanted:
+            return f"{path}: " if path else ""
+        if isinstance(value, dict):
+            found += [(f"{path}.{key}" if path else key, item) for key, item in value.items()]
+        elif isinstance(value, list):
+            found += [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+    return ""
 
 
 class _CoreLoader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]  # a base of two
@@ -166,7 +209,7 @@ class _NodeReader:
                 case yaml.SequenceNode(tag=tag) if tag == _TAG + "seq":
                     return [self.value(item, f"{path}[{index}]") for index, item in enumerate(node.value)]
                 case yaml.ScalarNode():
-                    return self._scalar(node)
+                    return self._scalar(node, path)
                 case _:
                     raise self._fault(node, f"the tag {node.tag} has no meaning here")
         finally:
@@ -188,7 +231,7 @@ class _NodeReader:
             content[key] = self.value(value_node, inner)
         return content
 
-    def _scalar(self, node: yaml.ScalarNode) -> Any:
+    def _scalar(self, node: yaml.ScalarNode, path: str) -> Any:
         text: str = node.value
         match node.tag.removeprefix(_TAG):
             case "str":
@@ -197,18 +240,26 @@ class _NodeReader:
                 return None
             case "bool":
                 return text.lower() == "true"
-            case "int":
-                return self._int(node, text)
-            case "float":
-                return float(re.sub(r"\.(inf|nan)", r"\1", text.lower()))
+            case "int" | "float" as kind:
+                try:
+                    return _whole(text) if kind == "int" else _double(text)
+                except NotKept as error:
+                    raise self._fault(node, f"{path}: {error}" if path else str(error)) from None
+                except ValueError:
+                    raise self._fault(node, f"{shown(text)} is not a number") from None
             case _:
                 raise self._fault(node, f"the tag {node.tag} has no meaning here")
 
-    def _int(self, node: yaml.ScalarNode, text: str) -> int:
-        try:
-            return int(text, {"0o": 8, "0x": 16}.get(text[:2], 10))
-        except ValueError:
-            raise self._fault(node, f"{text[:40]} is not a number") from None
-
     def _fault(self, node: yaml.Node, description: str) -> FileFaulty:
         return FileFaulty(f"{self._source}:{node.start_mark.line + 1}: {description}")
+
+
+def _whole(text: str) -> int | float:
+    base = {"0o": 8, "0x": 16}.get(text[:2])
+    return number_of(text) if base is None else check_whole(int(text, base))
+
+
+def _double(text: str) -> int | float:
+    if text.lower().lstrip("+-") in (".inf", ".nan"):
+        raise NotKept(f"{text} is no number that JSON knows")
+    return float(number_of(text))

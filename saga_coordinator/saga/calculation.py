@@ -226,6 +226,12 @@ def _quotient(dividend: float, divisor: float) -> float:
     return dividend / divisor
 
 
+def _exact(value: int) -> float:
+    if float(value) != value:
+        raise ValueError(f"{value} is too large a whole number to calculate with; keep it as a string")
+    return float(value)
+
+
 def _whole(seconds: float) -> int:
     if not seconds.is_integer():
         raise ValueError("a timestamp is made from a text or a whole number of seconds")
@@ -265,6 +271,7 @@ def _environment() -> cel.Env:
             cel.FunctionDecl(
                 "@remainder", [cel.Overload("remainder", kind.DOUBLE, doubles, False, _remainder)]
             ),
+            cel.FunctionDecl("@exact", [cel.Overload("exact", kind.DOUBLE, [kind.INT], False, _exact)]),
             cel.FunctionDecl("@quotient", [cel.Overload("quotient", kind.DOUBLE, doubles, False, _quotient)]),
             cel.FunctionDecl(
                 "@whole",
@@ -312,6 +319,16 @@ def compile_calculation(source: str) -> Calculation:
     return Calculation(source, rewriting.bindings, tree, program, amount)
 
 
+def failure_of_constants(tree: Node) -> str | None:
+    """Why a tree without variables cannot be evaluated; None when it can. Takes about 0.1 ms for a short one."""
+    try:
+        value = _ENVIRONMENT.deserialize(write(tree)).eval(data={})
+        result = value.plain_value()
+    except _FAILED as error:
+        return _explained(str(error))
+    return _explained(result) if isinstance(result, str) and value.type() == cel.Type.ERROR else None
+
+
 def _shown(source: str) -> str:
     """Short enough that what is said about it is not cut off."""
     return source if len(source) <= SHOWN_CHARACTERS_MAX else f"{source[:SHOWN_CHARACTERS_MAX]}…"
@@ -355,6 +372,7 @@ def _explained(reason: str) -> str:
         "@in": "in",
         "@text": "string",
         "@whole": "timestamp",
+        "@exact": "int",
         "@remainder": "%",
         "@quotient": "/",
     }.get(function, function.strip("_").replace("_", ""))

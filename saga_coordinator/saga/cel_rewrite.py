@@ -29,7 +29,7 @@ from saga_coordinator.saga.reference import Reference
 EXACT_MAX = 2**53 - 1
 """Up to here every whole number has a double of its own; larger ones stay integers, which compare but do not calculate."""
 
-_TYPES = frozenset({"bool", "bytes", "double", "list", "map", "null_type", "string"})
+TYPES = frozenset({"bool", "bytes", "double", "list", "map", "null_type", "string"})
 _OPERATORS = frozenset(
     {"_&&_", "_||_", "!_", "_?_:_", "_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "_+_", "_-_", "_*_", "-_"}
     | {"_/_", "_%_", "@in", "_[_]", "@not_strictly_false"}
@@ -39,8 +39,9 @@ _FUNCTIONS = {"bool": 1, "bytes": 1, "double": 1, "duration": 1, "dyn": 1, "int"
 _METHODS = {"contains": 1, "endsWith": 1, "matches": 1, "size": 0, "startsWith": 1}
 _DATE_PARTS = ("FullYear", "Month", "Date", "DayOfMonth", "DayOfWeek", "DayOfYear")
 _CLOCK_PARTS = ("Hours", "Minutes", "Seconds", "Milliseconds")
-_TIME_METHODS = frozenset(f"get{part}" for part in (*_DATE_PARTS, *_CLOCK_PARTS))
-_INTEGRAL = _TIME_METHODS | {"int", "size"}
+TIME_METHODS = frozenset(f"get{part}" for part in (*_DATE_PARTS, *_CLOCK_PARTS))
+_INTEGRAL = {**dict.fromkeys((*TIME_METHODS, "size"), "double"), "int": "@exact"}
+"""What results in a whole number of the library's, and what makes a double of it; those of `int` may be too large for one."""
 _REPLACED = {"_%_": "@remainder", "_/_": "@quotient", "string": "@text"}
 
 
@@ -115,7 +116,8 @@ class Rewriting:
         if node.function == "timestamp":
             arguments = (Call("@whole", arguments),)
         call = Call(_REPLACED.get(node.function, node.function), arguments, target)
-        return Call("double", (call,)) if node.function in _INTEGRAL else call
+        made_double_by = _INTEGRAL.get(node.function)
+        return call if made_double_by is None else Call(made_double_by, (call,))
 
     def _entries(self, node: Entries, bound: frozenset[str]) -> Node:
         if node.message:
@@ -162,7 +164,7 @@ def _reference(node: Node, bound: frozenset[str]) -> Reference | None:
                 node = operand
             case _:
                 return None
-    if node.name in bound or (node.name in _TYPES and not selectors):
+    if node.name in bound or (node.name in TYPES and not selectors):
         return None
     return Reference(node.name.removeprefix("."), tuple(reversed(selectors)))
 
@@ -176,7 +178,7 @@ def _check_call(node: Call) -> None:
     name, count = node.function, len(node.arguments)
     if node.target is None and name in _OPERATORS:
         return
-    if node.target is not None and name in _TIME_METHODS and count <= 1:
+    if node.target is not None and name in TIME_METHODS and count <= 1:
         return
     known = _FUNCTIONS if node.target is None else _METHODS
     if name not in known:
@@ -188,7 +190,7 @@ def _check_call(node: Call) -> None:
 
 
 def _unknown(name: str, *, is_method: bool) -> str:
-    known = [*_METHODS, *_TIME_METHODS, "all", "exists", "exists_one"] if is_method else [*_FUNCTIONS, "has"]
+    known = [*_METHODS, *TIME_METHODS, "all", "exists", "exists_one"] if is_method else [*_FUNCTIONS, "has"]
     kind = "method" if is_method else "function"
     return f"has no {kind} `{name}`; there are: {', '.join(sorted(known))}{did_you_mean(name, known)}"
 

@@ -5,6 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from saga_coordinator.saga.condition import (
+    Evaluate,
+    evaluate_any,
+    evaluate_condition,
+    evaluate_instant,
+    evaluate_list,
+)
+from saga_coordinator.saga.constant import constant_problem
 from saga_coordinator.saga.definition import (
     Approval,
     AwaitEvent,
@@ -33,6 +41,7 @@ class _Site:
     path: str
     expression: Expression
     in_scope: InScope
+    evaluate: Evaluate = evaluate_any
 
 
 def check_scopes(definition: Definition, faults: list[Fault]) -> None:
@@ -54,6 +63,10 @@ def check_scopes(definition: Definition, faults: list[Fault]) -> None:
             faults.append(Fault(site.path, f"has an expression of more than {limit} characters"))
         if problem := check_expression(site.expression, site.in_scope):
             faults.append(Fault(site.path, f"${{{site.expression.source}}} {problem}"))
+        elif definition.limits.has_sound_constants and (
+            failing := constant_problem(site.expression, site.evaluate)
+        ):
+            faults.append(Fault(site.path, failing))
 
 
 def _block_sites(
@@ -78,7 +91,7 @@ def _step_sites(
     step: Step, path: str, roots: frozenset[str], readable: Mapping[str, str | None]
 ) -> Iterator[_Site]:
     here = InScope(roots, readable)
-    yield from _expression_sites(step.when, f"{path}.when", here)
+    yield from _expression_sites(step.when, f"{path}.when", here, evaluate_condition)
     if step.compensation is not None:
         there = InScope(roots | _IN_COMPENSATION, readable)
         yield from _template_sites(step.compensation.input, f"{path}.compensation.input", there)
@@ -89,7 +102,7 @@ def _step_sites(
             yield from _template_sites(template, f"{path}.{name}.input", here)
             yield from _status_sites(operation, f"{path}.{name}", here)
         case Delay(until=until):
-            yield from _expression_sites(until, f"{path}.until", here)
+            yield from _expression_sites(until, f"{path}.until", here, evaluate_instant)
         case AwaitEvent(correlation=correlation):
             yield from _template_sites(correlation, f"{path}.await_event.correlation", here)
         case Approval(shows=shows):
@@ -97,15 +110,16 @@ def _step_sites(
         case Switch(cases):
             for index, case in enumerate(cases):
                 at = f"{path}.switch.otherwise." if case.when is None else f"{path}.switch.cases[{index}]."
-                yield from _expression_sites(case.when, f"{at}when", here)
+                yield from _expression_sites(case.when, f"{at}when", here, evaluate_condition)
                 yield from _block_sites(case.block, at, roots, readable)
         case ForEach(items, block, _, name):
-            yield from _expression_sites(items, f"{path}.for_each.items", here)
+            yield from _expression_sites(items, f"{path}.for_each.items", here, evaluate_list)
             yield from _block_sites(block, f"{path}.for_each.", roots | {name, "index"}, readable)
         case Repeat(until, block):
             inner = roots | {"number", "previous"}
             inside = {**readable, **dict.fromkeys(each.name for each in block.steps)}
-            yield from _expression_sites(until, f"{path}.repeat.until", InScope(inner, inside))
+            until_scope = InScope(inner, inside)
+            yield from _expression_sites(until, f"{path}.repeat.until", until_scope, evaluate_condition)
             yield from _block_sites(block, f"{path}.repeat.", inner, readable)
 
 
@@ -114,9 +128,11 @@ def _status_sites(operation: Operation, path: str, in_scope: InScope) -> Iterato
         yield from _template_sites(operation.status.input, f"{path}.status.input", in_scope)
 
 
-def _expression_sites(expression: Expression | None, path: str, in_scope: InScope) -> Iterator[_Site]:
+def _expression_sites(
+    expression: Expression | None, path: str, in_scope: InScope, evaluate: Evaluate
+) -> Iterator[_Site]:
     if expression is not None:
-        yield _Site(path, expression, in_scope)
+        yield _Site(path, expression, in_scope, evaluate)
 
 
 def _template_sites(template: Template | None, path: str, in_scope: InScope) -> Iterator[_Site]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from saga_coordinator.saga.errors import ExpressionError, Fault
 from saga_coordinator.saga.expression import Expression, closing_brace, parse_expression
 from saga_coordinator.saga.reference import Scope, describe
+
+Evaluate = Callable[[Expression, Scope], Any]
+"""How an expression is evaluated where a result of one type is wanted. Raises ExpressionError."""
 
 _RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _YEAR_1_SECONDS, _YEAR_10000_SECONDS = -62_135_596_800, 253_402_300_800
@@ -30,6 +34,11 @@ def _unwrapped(text: str) -> str:
     if closing_brace(stripped, 2) != len(stripped) - 1:
         raise ExpressionError("must be one expression: either bare, or all of it within one `${...}`")
     return stripped[2:-1]
+
+
+def evaluate_any(expression: Expression, scope: Scope) -> Any:
+    """Whatever it results in. Raises ExpressionError as `evaluate` does."""
+    return expression.evaluate(scope)
 
 
 def evaluate_condition(expression: Expression, scope: Scope) -> bool:

@@ -16,20 +16,22 @@ EVENT_KEPT_SECONDS = 7 * 86400.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The first three hold when a definition is registered, the others while its sagas run.
+    """The first four hold when a definition is registered, the others while its sagas run.
 
     Attributes:
         steps: of one definition, those in blocks included.
         block_nesting: how deep blocks may lie in blocks.
         expression_characters: length of one expression; at most `EXPRESSION_CHARACTERS_MAX`.
-        items: of one `for_each`.
         payload_bytes: of one value that an expression or a template comes to, as the message that carries it: see `size.py`.
+        has_sound_constants: whether what expressions compute of constants alone has to succeed.
+        items: of one `for_each`.
         log_entries: of one saga; beyond it no step starts any more, and what it takes to undo the saga is written all the same.
     """
 
     steps: int = 200
     block_nesting: int = 8
     expression_characters: int = EXPRESSION_CHARACTERS_MAX
+    has_sound_constants: bool = True
     items: int = 1000
     payload_bytes: int = 1024 * 1024
     log_entries: int = 20_000
@@ -46,7 +48,13 @@ class Limits:
 
     def for_registered(self) -> Limits:
         """Those for a definition that was registered before, perhaps under others: it stays valid."""
-        return replace(self, steps=10**9, block_nesting=64, expression_characters=EXPRESSION_CHARACTERS_MAX)
+        return replace(
+            self,
+            steps=10**9,
+            block_nesting=64,
+            expression_characters=EXPRESSION_CHARACTERS_MAX,
+            has_sound_constants=False,
+        )
 
 
 DEFAULT_LIMITS = Limits()

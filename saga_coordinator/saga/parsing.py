@@ -439,7 +439,8 @@ def _repeat(source: JsonObject, around: _Around) -> Repeat:
 def _required(source: JsonObject, name: str, what: str) -> Expression:
     if source.raw(name) in (None, ""):
         source.fault(name, f"is required: an expression for {what}")
-    return read_condition(source, name) or parse_expression("false")
+    # With a fault of its own; what stands for it must not get others.
+    return read_condition(source, name) or parse_expression("input")
 
 
 def _check_pivot(source: JsonObject, pivots: list[str], closed: Mapping[str, frozenset[str]]) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from saga_coordinator.exact import NotKept, number_of
 from saga_coordinator.saga.definition import CHILD_PARTICIPANT
 from saga_coordinator.saga.effects import Invoke
 from saga_coordinator.saga.identity import OperationKind
@@ -136,6 +137,10 @@ def _missing(call: Call) -> str:
 def as_json(value: Any, what: str) -> Any:
     """A copy of the value as it would travel. Raises TypeError when it is not JSON, and says so of `what`."""
     try:
-        return json.loads(json.dumps(value, allow_nan=False))
+        written = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise TypeError(f"{what} is not JSON: {error}") from None
+    try:
+        return json.loads(written, parse_int=number_of)
+    except NotKept as error:
+        raise TypeError(f"{what} has a number that would change on its way: {error}") from None

@@ -124,7 +124,7 @@ def begin(
 
 def _parse(definition: str | Path | Mapping[str, Any]) -> Definition:
     if isinstance(definition, Mapping):
-        return parse_definition(definition)
+        return parse_definition(as_json(dict(definition), "the definition"))
     documents = read_documents(Path(definition))
     if len(documents) != 1:
         raise ValueError(f"{definition} holds {len(documents)} definitions; pass the one that is meant")

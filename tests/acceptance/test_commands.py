@@ -215,6 +215,19 @@ def test_every_fault_of_every_file_is_named_with_its_line(tmp_path: Path) -> Non
         assert sum(line.startswith(part) for line in done.stderr.splitlines()) == 1, (part, done.stderr)
 
 
+@pytest.mark.parametrize("command", ["validate", "apply", "lint", "simulate"])
+def test_a_number_that_would_change_on_its_way_is_refused(command: str, tmp_path: Path) -> None:
+    file = tmp_path / "order.yaml"
+    file.write_text(
+        "name: order\nsteps:\n  - name: pay\n    read_only: true\n"
+        "    action: {participant: shop, input: {account: 9007199254740993}}\n"
+    )
+    done = run_here("definition", command, file)
+    assert done.returncode == 1
+    assert f"{file}:5: steps[0].action.input.account: 9007199254740993 cannot be kept as a number" in done.stderr
+    assert "write it as a string, in quotes" in done.stderr
+
+
 def test_what_the_parser_takes_the_contract_takes_too(tmp_path: Path) -> None:
     """`validate` asks both, so that it never says yes to what `apply` cannot send."""
     file = tmp_path / "order.yaml"

@@ -87,6 +87,8 @@ def test_the_input_and_outputs_can_be_given(fragile: Path, tmp_path: Path) -> No
         (["--output-of", "z=1"], "no step is named `z`; there are: a, b"),
         (["--input", "{oops"], "--input is not JSON"),
         (["--input", "no-such-file"], "neither JSON nor a file"),
+        (["--input", '{"id": 9007199254740993}'], "--input: id: 9007199254740993 cannot be kept as a number"),
+        (["--output-of", "a=9007199254740993"], "--output-of a: 9007199254740993 cannot be kept as a number"),
     ],
 )
 def test_wrong_arguments_are_told(fragile: Path, arguments: list[str], said: str) -> None:

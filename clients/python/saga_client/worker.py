@@ -31,6 +31,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from decimal import Decimal
 from functools import cached_property
 from inspect import iscoroutinefunction
 from typing import Any
@@ -465,6 +466,8 @@ def _to_value(value: struct_pb2.Value, output: Any) -> None:
             value.null_value = struct_pb2.NULL_VALUE
         case bool():
             value.bool_value = output
+        case int() if not _is_kept(output):
+            raise ValueError(f"an output has the number {output}, which a double cannot keep: return a string")
         case int() | float():
             value.number_value = output
         case str():
@@ -479,3 +482,10 @@ def _to_value(value: struct_pb2.Value, output: Any) -> None:
                 _to_value(value.list_value.values.add(), item)
         case _:
             raise TypeError(f"an output must be JSON-like, not {type(output).__name__}")
+
+
+def _is_kept(number: int) -> bool:
+    """Whether the digits of a whole number come back from a double: `Value` knows no other numbers."""
+    if abs(number) <= 2**53:
+        return True
+    return abs(number) < 10**300 and Decimal(repr(float(number))) == number

@@ -138,3 +138,59 @@ def test_places_in_json_are_not_known(tmp_path: Path) -> None:
     file = tmp_path / "file.json"
     file.write_text(json.dumps({"name": "x"}))
     assert read_documents(file)[0].locate("name") == str(file)
+
+
+NOT_KEPT = "9007199254740993 cannot be kept as a number, which is a double and would be 9007199254740992 here; write it as a string"
+
+
+@pytest.mark.parametrize("name", ["file.yaml", "file.json"])
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("9007199254740993", NOT_KEPT),
+        ("-9007199254740993", "would be -9007199254740992 here"),
+        ("1152921504606846976", "would be 1152921504606847000 here"),  # a double, but nobody gives these digits back
+        ("9007199254740993.0", "would be 9007199254740992 here"),
+        ("9007199254740993e0", "would be 9007199254740992 here"),
+        ("9" * 5000, "is beyond the range of a number; write it as a string"),
+        ("1e400", "1e400 is beyond the range of a number"),
+    ],
+)
+def test_a_number_that_would_change_is_refused_with_its_path(
+    tmp_path: Path, name: str, written: str, said: str
+) -> None:
+    said_there = fault_of(tmp_path, f'{{"steps": [{{"action": {{"id": {written}}}}}]}}', name)
+    assert ": steps[0].action.id: " in said_there
+    assert said in said_there
+    assert len(said_there) < 300
+
+
+@pytest.mark.parametrize("written", ["0x20000000000001", ".inf", "-.inf", ".nan"])
+def test_a_number_of_yaml_that_would_change_is_refused(tmp_path: Path, written: str) -> None:
+    assert fault_of(tmp_path, f"a:\n  b: {written}\n").startswith(":2: a.b: ")
+
+
+@pytest.mark.parametrize("written", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_json_does_not_know_are_refused(tmp_path: Path, written: str) -> None:
+    assert fault_of(tmp_path, f'{{"a": [{written}]}}', "file.json") == f": a[0]: {written} is no number that JSON knows"
+
+
+@pytest.mark.parametrize("name", ["file.yaml", "file.json"])
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("9007199254740992", 2**53),
+        ("-9007199254740992", -(2**53)),
+        ("1234567890123456800", 1234567890123456800),
+        ("1e21", 1e21),
+        ("0.1234567890123456789", 0.12345678901234568),
+        ("-0.0", -0.0),
+        ("7", 7),
+    ],
+)
+def test_a_number_that_a_double_gives_back_is_read(
+    tmp_path: Path, name: str, written: str, value: float
+) -> None:
+    (content,) = read(tmp_path, f'{{"a": {written}}}', name)
+    assert content == {"a": value}
+    assert type(content["a"]) is type(value)

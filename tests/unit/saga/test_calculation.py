@@ -125,6 +125,7 @@ def test_expression_has_its_result(source: str, value: Any) -> None:
         ("timestamp('soon')", "Timestamp conversion failed"),
         ("timestamp(input.rate)", "whole number of seconds"),
         ("nope + 1", "there is no `nope` here"),
+        ("int('9007199254740993')", "9007199254740993 is too large a whole number to calculate with"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_evaluated_is_told_with_what_was_there(source: str, told: str) -> None:
