@@ -1,8 +1,9 @@
 """Which numbers a payload keeps as they are written.
 
-`google.protobuf.Value`, which carries payloads, knows only doubles. Up to 2**53 every whole number is a double of its own; beyond,
-many share one, and all of them come back as the digits that are shortest: 9007199254740993 as 9007199254740992, and 2**60 as
-1152921504606847000. Where we read the digits ourselves we refuse such a number, since nobody would be told that it had changed.
+`google.protobuf.Value`, which carries payloads, knows only doubles. Up to 2**53 every whole number is a double of its own;
+beyond, many share one, and all of them come back as the digits that are shortest: 9007199254740993 as 9007199254740992, and
+2**60 as 1152921504606847000. Where we read the digits ourselves we refuse such a number, since nobody would be told that it had
+changed.
 """
 
 from __future__ import annotations
@@ -41,7 +42,9 @@ def check_whole(number: int) -> int:
     if -EXACT_MAX <= number <= EXACT_MAX:
         return number
     if abs(number) >= 2**1023:
-        raise NotKept("a number of more than 300 digits is none that is kept; write it as a string, in quotes")
+        raise NotKept(
+            "a number of more than 300 digits is none that is kept; write it as a string, in quotes"
+        )
     if (kept := Decimal(repr(float(number)))) != number:
         raise NotKept(_changed(str(number), kept))
     return number

@@ -79,7 +79,7 @@ class Faults:
         try:
             return payload_of(value, bytes_max)
         except PayloadError as error:
-            self.found.extend(error.inside(path).faults)
+            self.found.extend(error.below(path).faults)
             return None
 
     def seconds(self, path: str, value: duration_pb2.Duration, *, may_be_zero: bool = False) -> float:

@@ -60,7 +60,11 @@ def read_documents(path: Path) -> list[Document]:
     source = "standard input" if str(path) == "-" else str(path)
     text = _text(path, source)
     try:
-        found = [Document(read_json(text, source), source)] if path.suffix == ".json" else list(_read_yaml(text, source))
+        found = (
+            [Document(read_json(text, source), source)]
+            if path.suffix == ".json"
+            else list(_read_yaml(text, source))
+        )
     except RecursionError:
         raise FileFaulty(f"{source}: is nested too deeply, beyond {NESTING_MAX} levels") from None
     if not found:

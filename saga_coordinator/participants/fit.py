@@ -6,6 +6,8 @@ they fit everywhere.
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -33,6 +35,8 @@ UNRESOLVED: Final = object()
 """The value of a reference."""
 
 _VALUE = "google.protobuf.Value"
+_BYTES_VALUE = "google.protobuf.BytesValue"
+_BASE64 = re.compile(r"[A-Za-z0-9+/_-]*", re.ASCII)
 SPECIAL = frozenset(
     f"google.protobuf.{name}"
     for name in (
@@ -54,7 +58,72 @@ def misfits(payload: Any, method: Method, path: str = "") -> list[Fault]:
     if payload is None:
         return []
     descriptor: Any = method.request.DESCRIPTOR  # the stubs tell two classes apart that are one
-    return sorted(_message(payload, descriptor, method.pool, path), key=lambda fault: fault.path)
+    found = {fault.path: fault for fault in not_base64(payload, descriptor, path)}
+    others = [fault for fault in _message(payload, descriptor, method.pool, path) if fault.path not in found]
+    return sorted([*others, *found.values()], key=lambda fault: fault.path)
+
+
+def not_base64(value: Any, descriptor: Descriptor, path: str = "") -> Iterator[Fault]:
+    """Each text for a field of bytes that is no base64, in what is otherwise a message of that kind.
+
+    Protobuf's parser leaves out whatever it does not know, down to nothing.
+    """
+    if descriptor.full_name == _BYTES_VALUE:
+        yield from _base64_faults(value, path)
+    elif isinstance(value, dict) and _holds_bytes(descriptor):
+        fields = _fields(descriptor)
+        for key, item in value.items():
+            if (field := fields.get(key)) is not None:
+                yield from _bytes_in_field(item, field, f"{path}.{key}" if path else key)
+
+
+def _bytes_in_field(value: Any, field: FieldDescriptor, path: str) -> Iterator[Fault]:
+    kind = field.message_type
+    elements = [(path, value)]
+    if kind is not None and kind.GetOptions().map_entry:
+        field = kind.fields_by_name["value"]
+        elements = [(f"{path}.{key}", item) for key, item in value.items()] if isinstance(value, dict) else []
+    elif field.is_repeated:
+        elements = (
+            [(f"{path}[{index}]", item) for index, item in enumerate(value)]
+            if isinstance(value, list)
+            else []
+        )
+    for place, item in elements:
+        if field.type == FieldDescriptor.TYPE_BYTES:
+            yield from _base64_faults(item, place)
+        elif field.message_type is not None:
+            yield from not_base64(item, field.message_type, place)
+
+
+def _base64_faults(value: Any, path: str) -> Iterator[Fault]:
+    if not isinstance(value, str):
+        return
+    digits = value.rstrip("=")
+    padding = len(value) - len(digits)
+    is_whole = len(digits) % 4 != 1 and (not padding or (padding <= 2 and len(value) % 4 == 0))
+    if not (is_whole and _BASE64.fullmatch(digits)):
+        yield Fault(path, "is no bytes: a field of bytes takes base64, of the standard or the URL alphabet")
+
+
+@functools.lru_cache(maxsize=1000)
+def _holds_bytes(descriptor: Descriptor) -> bool:
+    """Whether there is a field of bytes in the message, or in one inside it."""
+    seen: set[str] = set()
+    left = [descriptor]
+    while left:
+        kind = left.pop()
+        if kind.full_name in seen:
+            continue
+        seen.add(kind.full_name)
+        if kind.full_name == _BYTES_VALUE:
+            return True
+        if kind.full_name in SPECIAL:
+            continue
+        if any(field.type == FieldDescriptor.TYPE_BYTES for field in kind.fields):
+            return True
+        left += [field.message_type for field in kind.fields if field.message_type is not None]
+    return False
 
 
 def _message(value: Any, descriptor: Descriptor, pool: DescriptorPool, path: str) -> Iterator[Fault]:

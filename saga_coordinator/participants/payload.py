@@ -62,6 +62,10 @@ class PayloadError(InvalidRequest):
             head = segment
         else:
             head = f"[{segment[:_KEY_SHOWN_MAX]!r}]"
+        return self.below(head)
+
+    def below(self, head: str) -> PayloadError:
+        """The same error as seen from the request or message in which the faulty payload has the path `head`."""
         joint = "." if self.path and not self.path.startswith("[") else ""
         return PayloadError(f"{head}{joint}{self.path}", self.description)
 

@@ -27,7 +27,7 @@ from saga_coordinator.participants.contract import invalid_reply, metadata_of
 from saga_coordinator.participants.conversion import convert, size_of
 from saga_coordinator.participants.described import DescribedServices
 from saga_coordinator.participants.descriptors import Method, NotDescribed
-from saga_coordinator.participants.fit import CONVERSION_ERRORS, SPECIAL, misfits
+from saga_coordinator.participants.fit import CONVERSION_ERRORS, SPECIAL, misfits, not_base64
 from saga_coordinator.participants.not_before import pause_asked
 from saga_coordinator.participants.payload import NESTING_MAX, PayloadError, check_message, check_size
 from saga_coordinator.saga.canonical import canonical
@@ -159,6 +159,9 @@ def encode_plain_request(method: Method, payload: Any) -> bytes:
             _fill_from_other(request, payload, method)
         else:
             json_format.ParseDict(payload, request, descriptor_pool=method.pool)
+        descriptor: Any = method.request.DESCRIPTOR  # the stubs tell two classes apart that are one
+        if altered := list(not_base64(payload, descriptor)):
+            raise PayloadError("", "; ".join(map(str, altered)))
         # In order, because that of protobuf's own maps is another in each process (P5).
         return request.SerializeToString(deterministic=True)
     except (*CONVERSION_ERRORS, EncodeError) as error:

@@ -98,7 +98,7 @@ def _succeeded(value: struct_pb2.Value, path: str, payload_bytes_max: int) -> Su
     try:
         return Succeeded(payload_of(value, payload_bytes_max))
     except PayloadError as error:
-        raise OutcomeNotTaken(str(error.inside(path))) from None
+        raise OutcomeNotTaken(str(error.below(path))) from None
 
 
 def outcome_message(outcome: Outcome) -> TaskOutcome:

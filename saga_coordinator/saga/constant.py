@@ -1,4 +1,4 @@
-"""Parts of expressions that read nothing: what they come to is known when the definition is registered, and so is that they fail."""
+"""Parts of expressions that read nothing: whether they fail is known when the definition is registered."""
 
 from __future__ import annotations
 

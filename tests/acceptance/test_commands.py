@@ -224,7 +224,9 @@ def test_a_number_that_would_change_on_its_way_is_refused(command: str, tmp_path
     )
     done = run_here("definition", command, file)
     assert done.returncode == 1
-    assert f"{file}:5: steps[0].action.input.account: 9007199254740993 cannot be kept as a number" in done.stderr
+    assert (
+        f"{file}:5: steps[0].action.input.account: 9007199254740993 cannot be kept as a number" in done.stderr
+    )
     assert "write it as a string, in quotes" in done.stderr
 
 

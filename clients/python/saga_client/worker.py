@@ -467,7 +467,9 @@ def _to_value(value: struct_pb2.Value, output: Any) -> None:
         case bool():
             value.bool_value = output
         case int() if not _is_kept(output):
-            raise ValueError(f"an output has the number {output}, which a double cannot keep: return a string")
+            raise ValueError(
+                f"an output has the number {output}, which a double cannot keep: return a string"
+            )
         case int() | float():
             value.number_value = output
         case str():

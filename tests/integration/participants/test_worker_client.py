@@ -75,6 +75,10 @@ async def worker(coordinator: Coordinator) -> AsyncIterator[Worker]:
     def block(task: Task) -> list[Any]:
         return [None, True, 1, 1.5, "text", {"key": []}]
 
+    @connected.method("count")
+    def count(task: Task) -> dict[str, int]:
+        return {"kept": 2**53, "changed": 2**53 + 1}
+
     @connected.method("hang")
     async def hang(task: Task) -> None:
         coordinator.has_begun_to_hang.set()
@@ -112,7 +116,7 @@ def a_task(method: str, **more: Any) -> pb.WorkResponse:
 async def test_it_greets_and_sends_signs_of_life(coordinator: Coordinator, worker: Worker) -> None:
     hello = (await coordinator.next_heard()).hello
     assert (hello.participant, hello.worker_id, hello.version, hello.credits) == ("shop", "the first", "7", 3)
-    assert list(hello.methods) == ["block", "double", "hang", "large", "misbehave", "refuse", "rest"]
+    assert list(hello.methods) == ["block", "count", "double", "hang", "large", "misbehave", "refuse", "rest"]
     for _ in range(3):
         assert (await coordinator.next_heard()).heartbeat
 
@@ -216,3 +220,13 @@ async def test_a_worker_without_methods_is_refused_at_once() -> None:
     twice.method("take")(lambda task: None)
     with pytest.raises(ValueError, match="has a handler already"):
         twice.method("take")(lambda task: None)
+
+
+async def test_a_number_that_a_double_cannot_keep_is_no_output(
+    coordinator: Coordinator, worker: Worker
+) -> None:
+    coordinator.to_say.put_nowait(a_task("count"))
+    outcome = await coordinator.next_outcome()
+    assert outcome.unknown.message == (
+        "ValueError: an output has the number 9007199254740993, which a double cannot keep: return a string"
+    )

@@ -21,6 +21,7 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     GetSagaRequest,
     HeartbeatRequest,
     ListSagasRequest,
+    PublishEventRequest,
     ReportOutcomeRequest,
     StartSagaRequest,
     WaitSagaRequest,
@@ -298,3 +299,21 @@ def test_a_header_that_cannot_be_sent_on_is_refused_rather_than_left_out(
     metadata: list[tuple[str, str | bytes]],
 ) -> None:
     assert paths(requests.start_saga, start(), LIMIT, metadata, {"x-tenant"}) == ["metadata x-tenant"]
+
+
+@pytest.mark.parametrize(
+    ("check", "request_", "path"),
+    [
+        (requests.publish_event, PublishEventRequest, "event.payload"),
+        (requests.report_outcome, ReportOutcomeRequest, "success.output"),
+        (requests.start_saga, StartSagaRequest, "input"),
+    ],
+)
+def test_a_fault_inside_a_payload_is_named_by_one_path(check: Any, request_: Any, path: str) -> None:
+    request = json_format.ParseDict({}, request_())
+    holder = request
+    for name in path.split("."):
+        holder = getattr(holder, name)
+    holder.struct_value["lines"] = [1, "\0"]
+    arguments: tuple[Any, ...] = (LIMIT, []) if request_ is StartSagaRequest else (LIMIT,)
+    assert f"{path}.lines[1]" in paths(check, request, *arguments)

@@ -140,7 +140,10 @@ def test_places_in_json_are_not_known(tmp_path: Path) -> None:
     assert read_documents(file)[0].locate("name") == str(file)
 
 
-NOT_KEPT = "9007199254740993 cannot be kept as a number, which is a double and would be 9007199254740992 here; write it as a string"
+NOT_KEPT = (
+    "9007199254740993 cannot be kept as a number, which is a double and would be 9007199254740992 here; "
+    "write it as a string"
+)
 
 
 @pytest.mark.parametrize("name", ["file.yaml", "file.json"])
@@ -149,7 +152,10 @@ NOT_KEPT = "9007199254740993 cannot be kept as a number, which is a double and w
     [
         ("9007199254740993", NOT_KEPT),
         ("-9007199254740993", "would be -9007199254740992 here"),
-        ("1152921504606846976", "would be 1152921504606847000 here"),  # a double, but nobody gives these digits back
+        (
+            "1152921504606846976",
+            "would be 1152921504606847000 here",
+        ),  # a double, but nobody gives these digits back
         ("9007199254740993.0", "would be 9007199254740992 here"),
         ("9007199254740993e0", "would be 9007199254740992 here"),
         ("9" * 5000, "is beyond the range of a number; write it as a string"),
@@ -172,7 +178,10 @@ def test_a_number_of_yaml_that_would_change_is_refused(tmp_path: Path, written: 
 
 @pytest.mark.parametrize("written", ["NaN", "Infinity", "-Infinity"])
 def test_numbers_that_json_does_not_know_are_refused(tmp_path: Path, written: str) -> None:
-    assert fault_of(tmp_path, f'{{"a": [{written}]}}', "file.json") == f": a[0]: {written} is no number that JSON knows"
+    assert (
+        fault_of(tmp_path, f'{{"a": [{written}]}}', "file.json")
+        == f": a[0]: {written} is no number that JSON knows"
+    )
 
 
 @pytest.mark.parametrize("name", ["file.yaml", "file.json"])

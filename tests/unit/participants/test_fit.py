@@ -36,6 +36,7 @@ EVERYTHING = {
           google.protobuf.Struct object = 18; google.protobuf.Value value = 19; google.protobuf.ListValue list = 20;
           google.protobuf.Timestamp at = 21; google.protobuf.Int64Value maybe = 22; repeated google.protobuf.Value values = 23;
           oneof one { string left = 24; int32 right = 25; } optional int32 present = 26;
+          repeated bytes raws = 27; map<string, bytes> raw_by_name = 28; google.protobuf.BytesValue maybe_raw = 29;
         }
     """
 }
@@ -173,3 +174,33 @@ def test_any_holds_what_the_services_own_files_describe() -> None:
     assert outcome.output["any"]["text"] == "a"
     with pytest.raises(PayloadError, match=r"any: is no google.protobuf.Any: .*Elsewhere"):
         encode_plain_request(EVERY, {"any": {"@type": "type.googleapis.com/Elsewhere"}})
+
+
+@pytest.mark.parametrize(
+    ("payload", "path"),
+    [
+        ({"raw": "!!!"}, "raw"),
+        ({"raw": "not base64"}, "raw"),
+        ({"raw": "AAE=="}, "raw"),
+        ({"raw": "A"}, "raw"),
+        ({"raw": "AA\n=="}, "raw"),
+        ({"raws": ["AAE=", "ä"]}, "raws[1]"),
+        ({"rawByName": {"a": "%"}}, "rawByName.a"),
+        ({"maybe_raw": "?"}, "maybe_raw"),
+        ({"inner": {"inners": [{}, {"raw": "#"}]}}, "inner.inners[1].raw"),
+        ({"by_number": {"7": {"raw": "~"}}}, "by_number.7.raw"),
+    ],
+)
+def test_what_is_no_base64_is_no_bytes(payload: dict[str, Any], path: str) -> None:
+    """Protobuf's parser leaves out what it does not know: the service would get other bytes, or none."""
+    with pytest.raises(PayloadError) as caught:
+        encode_plain_request(EVERY, payload)
+    assert f"{path}: is no bytes: a field of bytes takes base64" in str(caught.value)
+    assert [fault.path for fault in misfits(payload, EVERY)] == [path]
+
+
+@pytest.mark.parametrize("written", ["", "AAE=", "AAE", "-_-_", "+/+/", "AA==", "AA", None, UNRESOLVED])
+def test_base64_of_either_alphabet_is_bytes(written: Any) -> None:
+    assert misfits({"raw": written}, EVERY) == []
+    if written is not UNRESOLVED:
+        encode_plain_request(EVERY, {"raw": written, "raws": [] if written is None else [written]})

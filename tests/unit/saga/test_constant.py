@@ -29,7 +29,10 @@ def faults(source: dict[str, Any]) -> dict[str, str]:
         ("duration('99999999999999h') > duration('1s')", "above maximum allowed duration"),
         ("timestamp('2026-13-45T00:00:00Z')", "Timestamp conversion failed"),
         ("timestamp(input.at) > timestamp('2026-13-45T00:00:00Z')", "Timestamp conversion failed"),
-        ("has(input.at) ? input.at : string(timestamp('2026-02-30T00:00:00Z'))", "Timestamp conversion failed"),
+        (
+            "has(input.at) ? input.at : string(timestamp('2026-02-30T00:00:00Z'))",
+            "Timestamp conversion failed",
+        ),
         ("input.lines.exists(line, line.n > [1, 2][5])", "index=5 size=2"),
         ("[1, 2].exists(x, x > duration('1q'))", "Duration conversion failed"),
         ("input.total / (1 / 0)", "division by zero"),
