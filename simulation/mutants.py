@@ -356,9 +356,15 @@ def starts_once_per_request() -> Patches:
     start = Advance.start
 
     def start_again(
-        self: Advance, definition: Any, request: Any, start_key: str, *more: Any, **others: Any
+        self: Advance,
+        definition: Any,
+        request: Any,
+        decision: Any,
+        start_key: str,
+        *more: Any,
+        **others: Any,
     ) -> Any:
-        return start(self, definition, request, f"{start_key}/{request.saga_id}", *more, **others)
+        return start(self, definition, request, decision, f"{start_key}/{request.saga_id}", *more, **others)
 
     yield Advance, "start", start_again
 

@@ -11,6 +11,7 @@ import random
 from collections import deque
 from collections.abc import Sequence
 
+from saga_coordinator.engine.deciding import decided
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.saga.decide import (
     Decision,
@@ -21,11 +22,11 @@ from saga_coordinator.saga.decide import (
     LookForEvent,
     SetTimer,
     StartRequested,
-    decide,
 )
 from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.entries import Entry
 from saga_coordinator.saga.immutable import immutable
+from saga_coordinator.saga.meter import DECISION_MAX
 from saga_coordinator.saga.state import SagaState
 from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 from saga_coordinator.store.journal import Append, Journal, Move, Start
@@ -35,6 +36,9 @@ SLEEP_AFTER_SECONDS = 5.0
 
 LOOK_OVER_AFTER_SECONDS = 86_400.0
 """A saga that waits for what no clock brings, an event or a person without a timeout, is looked over this often all the same."""
+
+_WORK_PER_DECISION = 1000
+"""What it takes to decide anything at all, in the units of `meter`."""
 
 _AT_ONCE = (Invoke, LookForEvent)
 _STAYING = (*_AT_ONCE, GoOn)
@@ -116,10 +120,18 @@ class Advance:
         self._dice = dice
         self.may_call = True
 
+    async def first(self, definition: Definition, request: StartRequested, *, may_call: bool) -> Decision:
+        """What follows from a start; `start` makes it durable."""
+        may_call = may_call and self.may_call
+        return await decided(
+            definition, None, request, self._lease.now(), self._dice.random(), may_call=may_call
+        )
+
     def start(
         self,
         definition: Definition,
         request: StartRequested,
+        decision: Decision,
         start_key: str,
         request_digest: bytes,
         *,
@@ -132,9 +144,6 @@ class Advance:
             Unavailable: the database is away; the start may have become durable all the same.
         """
         may_call = may_call and self.may_call
-        decision = decide(
-            definition, None, request, self._lease.now(), self._dice.random(), may_call=may_call
-        )
         run = Run(request.saga_id, definition, decision.state)
         state = decision.state
         start = Start(
@@ -152,8 +161,9 @@ class Advance:
         return Starting(run, Advanced((decision,), decision.effects, wake_at is not None), committed)
 
     async def advance(self, run: Run, inputs: Sequence[Input], *, may_call: bool = True) -> Advanced:
-        """What follows from `inputs`, committed. `run.state` is the new state when this returns.
+        """What follows from the first of `inputs`, committed. `run.state` is the new state when this returns.
 
+        There is a decision for each of those that were taken: one at least, and no more than the loop should decide at a stretch.
         When it may not be called for here, what there is to do is queued for whoever claims the saga.
 
         Raises:
@@ -166,8 +176,11 @@ class Advance:
         invocations: list[Effect] = []
         last: tuple[Effect, ...] = ()
         decisions: list[Decision] = []
+        work = 0
         for happened in inputs:
-            decision = decide(
+            if work >= DECISION_MAX:
+                break
+            decision = await decided(
                 run.definition,
                 state,
                 happened,
@@ -176,6 +189,7 @@ class Advance:
                 may_call=may_call,
             )
             state = decision.state
+            work += decision.work + _WORK_PER_DECISION
             entries += decision.entries
             decisions.append(decision)
             invocations += [effect for effect in decision.effects if isinstance(effect, _AT_ONCE)]

@@ -36,7 +36,7 @@ from saga_coordinator.saga.decide import (
     RecallAsked,
     StartRequested,
 )
-from saga_coordinator.saga.definition import CHILD_PARTICIPANT
+from saga_coordinator.saga.definition import CHILD_PARTICIPANT, Definition
 from saga_coordinator.saga.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -255,9 +255,9 @@ class Coordinator:
         if not has_room:
             self._claiming.count_queued()
         digest = request.digest()
+        self._claiming.keep_room(saga_id, definition.name)
         try:
-            starting = self._advance.start(definition, started, request.start_key, digest, may_call=has_room)
-            self._claiming.keep_room(saga_id, definition.name)
+            starting = await self._begin(definition, started, request.start_key, digest, has_room=has_room)
             self._starts.add(starting.committed)
             # Handed to the journal a start may become durable, so it is seen through even if the caller goes away. This comes
             # before what the caller is told.
@@ -268,6 +268,22 @@ class Coordinator:
                 raise AlreadyExists(str(taken)) from None
             return taken.saga_id, False
         return saga_id, True
+
+    async def _begin(
+        self,
+        definition: Definition,
+        started: StartRequested,
+        start_key: str,
+        digest: bytes,
+        *,
+        has_room: bool,
+    ) -> Starting:
+        try:
+            decision = await self._advance.first(definition, started, may_call=has_room)
+            return self._advance.start(definition, started, decision, start_key, digest, may_call=has_room)
+        except BaseException:
+            self._claiming.give_room_back(started.saga_id)
+            raise
 
     def _start_ended(self, starting: Starting, term: int, committed: asyncio.Future[float | None]) -> None:
         self._starts.discard(committed)

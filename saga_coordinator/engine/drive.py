@@ -6,12 +6,14 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import structlog
 
 from saga_coordinator.engine.advance import Advance, Advanced, Run
 from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.pace import Pace
 from saga_coordinator.engine.ports import Caller
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.saga.decide import (
@@ -59,6 +61,7 @@ class Drive:
         self.on_settled: Callable[[Run], None] = lambda run: None
         """Is told of each saga that has ended here or needs attention."""
         self._calls = Background()
+        self._pace = Pace()
         self._moves = Background()
         self.runs: dict[str, Run] = {}
         self.sagas_of: Counter[str] = Counter()
@@ -131,13 +134,12 @@ class Drive:
             self.sagas_of[run.definition.name] -= 1
         if run.settled is not None and not run.settled.done():
             run.settled.set_result(run.state.status in SETTLED)
-        while run.inbox:
-            _, decided = run.inbox.popleft()
-            if decided is not None and not decided.done():
-                decided.set_exception(OwnershipLost(f"saga {run.saga_id} was let go"))
+        _tell_dropped(run, [decided for _, decided in run.inbox])
+        run.inbox.clear()
 
     async def finish_calls(self, grace_seconds: float) -> None:
         """Gives calls in flight their time, then cuts off those that remain; what they meant is then unknown."""
+        self._pace.begin_all()
         await self._calls.finish(grace_seconds)
         await self._calls.stop(None)
 
@@ -157,7 +159,9 @@ class Drive:
                 return
             run.tell_watchers()
             is_owner = self._lease.may_act
-            for (_, decided), decision in zip(batch, advanced.decisions, strict=True):
+            taken = len(advanced.decisions)
+            _put_back(run, batch[taken:])
+            for (_, decided), decision in zip(batch[:taken], advanced.decisions, strict=True):
                 if decided is None or decided.done():
                     continue
                 if decision.entries or is_owner:
@@ -205,11 +209,11 @@ class Drive:
         for effect in advanced.effects:
             match effect:
                 case Invoke(is_poll=True):
-                    self._inquire(run, self._poll(run, effect))
+                    self._inquire(run, partial(self._poll, run, effect))
                 case Invoke():
-                    self._calls.spawn("call", self._call(run, effect))
+                    self._pace.begin(partial(self._begin_call, run, effect))
                 case LookForEvent():
-                    self._inquire(run, self._look(run, effect))
+                    self._inquire(run, partial(self._look, run, effect))
                 case SetTimer(due_at):
                     delay = max(0.0, due_at - self._lease.now())
                     run.timer = asyncio.get_running_loop().call_later(delay, self.happened, run, TimerFired())
@@ -237,10 +241,16 @@ class Drive:
                 run.is_advancing = True
                 await self._move(run)
 
-    def _inquire(self, run: Run, question: Coroutine[Any, Any, Input | None]) -> None:
+    def _begin_call(self, run: Run, call: Invoke) -> None:
+        self._calls.spawn("call", self._call(run, call))
+
+    def _inquire(self, run: Run, question: Callable[[], Coroutine[Any, Any, Input | None]]) -> None:
         """Asks something on behalf of the saga, which stays in memory until the answer has happened to it."""
         run.inquiries += 1
-        self._calls.spawn("inquiry", self._hear(run, question))
+        self._pace.begin(partial(self._begin_inquiry, run, question))
+
+    def _begin_inquiry(self, run: Run, question: Callable[[], Coroutine[Any, Any, Input | None]]) -> None:
+        self._calls.spawn("inquiry", self._hear(run, question()))
 
     async def _hear(self, run: Run, question: Coroutine[Any, Any, Input | None]) -> None:
         try:
@@ -278,6 +288,20 @@ def _heard(decided: asyncio.Future[Decision]) -> None:
     """What came of it is the saga's own matter."""
     if not decided.cancelled():
         decided.exception()
+
+
+def _put_back(run: Run, rest: Sequence[tuple[Input, asyncio.Future[Decision] | None]]) -> None:
+    """What was not decided yet comes first next time, unless the saga was let go meanwhile."""
+    if run.is_dropped:
+        _tell_dropped(run, [decided for _, decided in rest])
+    else:
+        run.inbox.extendleft(reversed(rest))
+
+
+def _tell_dropped(run: Run, asked: Sequence[asyncio.Future[Decision] | None]) -> None:
+    for decided in asked:
+        if decided is not None and not decided.done():
+            decided.set_exception(OwnershipLost(f"saga {run.saga_id} was let go"))
 
 
 async def _no_events(wanted: LookForEvent) -> EventArrived | None:

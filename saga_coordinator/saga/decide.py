@@ -127,6 +127,7 @@ def decide(
         draft.is_applied,
         draft.because,
         draft.heartbeat_taken,
+        draft.meter.spent,
     )
 
 

@@ -59,7 +59,7 @@ is given up after half as long again."""
 _TURNS = (SagaFailed, SagaRecalled)
 _WORK_PER_VALUE_MEASURED = 5
 _WORK_PER_STEP_TURNED = 10
-_WORK_PER_STEP_LISTED = 200
+_WORK_PER_STEP_LISTED = 400
 
 
 class Draft:

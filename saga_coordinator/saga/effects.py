@@ -97,7 +97,7 @@ class Decision:
 
     `refusal` is the answer to an input that the state forbids. `is_applied` tells whether the input moved anything: false for
     repetitions and for what came too late, and `because` says which, for reports. `heartbeat` answers those of operations that
-    have such a timeout.
+    have such a timeout. `work` is what it took, in the units of `meter`.
     """
 
     entries: tuple[Entry, ...]
@@ -107,3 +107,4 @@ class Decision:
     is_applied: bool = True
     because: NotApplied | None = None
     heartbeat: HeartbeatTaken | None = None
+    work: int = 0

@@ -1,0 +1,38 @@
+"""Deciding where it holds nobody up: mostly on the loop, and in a thread what is more work than a few milliseconds.
+
+To decide is pure, so where it is done makes no difference to what comes of it. Meanwhile the loop turns, since the interpreter
+passes from thread to thread every few milliseconds.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from saga_coordinator.saga.decide import Decision, Input, decide
+from saga_coordinator.saga.definition import Definition
+from saga_coordinator.saga.meter import TooMuchHere
+from saga_coordinator.saga.state import SagaState
+from saga_coordinator.turns import Threads
+
+HERE_MAX = 400_000
+"""Units of `meter` that the loop spends on one decision: about ten milliseconds."""
+
+_threads = Threads("deciding", 2)
+
+
+async def decided(
+    definition: Definition,
+    state: SagaState | None,
+    happened: Input,
+    now: float,
+    jitter: float,
+    *,
+    may_call: bool,
+) -> Decision:
+    """As `decide`; what turns out to be too much for the loop is given up there and decided anew in a thread."""
+    try:
+        return decide(definition, state, happened, now, jitter, may_call=may_call, here_max=HERE_MAX)
+    except TooMuchHere:
+        return await _threads.begin(
+            partial(decide, definition, state, happened, now, jitter, may_call=may_call)
+        )
