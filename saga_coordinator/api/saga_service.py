@@ -242,7 +242,7 @@ class SagaService:
 
     async def _saga(self, saga_id: str) -> saga_pb2.Saga:
         record = await self._sagas.get(saga_id)
-        return await self._views.saga(record)
+        return await self._views.saga(record, self._coordinator.known(saga_id))
 
 
 def _patience_seconds(until_deadline: float | None) -> float:

@@ -22,6 +22,7 @@ from saga_coordinator.participants.conversion import convert
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.definition import Definition
+from saga_coordinator.saga.state import SagaState
 from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.sagas import SagaRecord, Sagas, ShownEntry
 
@@ -32,6 +33,10 @@ LOG_ENTRIES_MAX = 1000
 """Entries in one answer, and in one read."""
 
 
+_STEP_BYTES = 500
+"""About what one step is in an answer: it decides where the answer is written."""
+
+
 class Views:
     """Reads sagas for answers. Every method raises Unavailable when the database is away."""
 
@@ -39,8 +44,17 @@ class Views:
         self._definitions = definitions
         self._sagas = sagas
 
-    async def saga(self, record: SagaRecord) -> saga_pb2.Saga:
-        """The saga with its steps, as it was when its log had as many entries as the record says."""
+    async def saga(
+        self, record: SagaRecord, known: tuple[Definition, SagaState] | None = None
+    ) -> saga_pb2.Saga:
+        """The saga with its steps, as it was when its log had as many entries as the record says, or some more.
+
+        Where the saga is `known` in memory as the record has it, its log is not read.
+        """
+        if known is not None and known[1].status is record.status and known[1].sequence >= record.sequence:
+            definition, state = known
+            size = record.input_bytes + len(state.steps) * _STEP_BYTES
+            return await convert(size, _known_saga, record, definition, state)
         registered = await self._definitions.get(record.definition, record.version)
         log = await self._log(record)
         return await convert(record.input_bytes + _size(log), _saga, record, registered.definition, log)
@@ -91,6 +105,13 @@ class Views:
 
 def _size(log: Sequence[ShownEntry]) -> int:
     return sum(len(shown.body) for shown in log)
+
+
+def _known_saga(record: SagaRecord, definition: Definition, state: SagaState) -> saga_pb2.Saga:
+    message = saga_message(record)
+    message.sequence = state.sequence
+    add_progress(message, definition, state)
+    return message
 
 
 def _saga(record: SagaRecord, definition: Definition, log: Sequence[ShownEntry]) -> saga_pb2.Saga:

@@ -303,6 +303,11 @@ class Coordinator:
         run = self._drive.runs.get(saga_id)
         return None if run is None else run.state.version
 
+    def known(self, saga_id: str) -> tuple[Definition, SagaState] | None:
+        """What a saga in this coordinator's memory is like; None when it is not there."""
+        run = self._drive.runs.get(saga_id)
+        return None if run is None else (run.definition, run.state)
+
     async def wait(self, saga_id: str, timeout_seconds: float) -> Settled | None:
         """Returns as soon as the saga has ended or needs attention; None when it has not after `timeout_seconds`.
 

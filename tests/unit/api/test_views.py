@@ -1,0 +1,45 @@
+"""What is in memory is answered from there."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from saga_coordinator.api.views import Views
+from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.store.sagas import SagaRecord
+from tests.unit.saga.definitions import definition, step
+from tests.unit.saga.story import Story, ok
+
+
+class _NotRead:
+    def __getattr__(self, name: str) -> Any:
+        raise AssertionError(f"{name} was asked for")
+
+
+def record(status: SagaStatus, sequence: int) -> SagaRecord:
+    return SagaRecord(
+        "saga", "order", 1, status, "key", None, {}, None, (), datetime.now(UTC), None, None, sequence, None
+    )
+
+
+async def test_answer_about_a_saga_in_memory_reads_no_log() -> None:
+    story = Story(definition(step("reserve"), step("charge")))
+    story.ends("reserve", ok({"id": 7}))
+    unread: Any = _NotRead()
+    views = Views(unread, unread)
+    for sequence in (1, story.state.sequence):
+        message = await views.saga(record(SagaStatus.RUNNING, sequence), (story.definition, story.state))
+        assert message.sequence == story.state.sequence
+        assert [each.name for each in message.steps] == ["reserve", "charge"]
+        assert message.steps[0].output.struct_value["id"] == 7
+
+
+async def test_what_the_database_knows_better_is_read() -> None:
+    story = Story(definition(step("reserve")))
+    unread: Any = _NotRead()
+    for newer in (record(SagaStatus.COMPENSATING, 2), record(SagaStatus.RUNNING, 9)):
+        with pytest.raises(AssertionError, match="was asked for"):
+            await Views(unread, unread).saga(newer, (story.definition, story.state))
