@@ -121,6 +121,8 @@ def _is_for_a_person(draft: Draft, node: Node) -> bool:
 def is_blocked(draft: Draft) -> bool:
     """Whether a saga that was parked on its way forward still cannot go on: the failure that it was parked for stands."""
     assert draft.state.failure is not None, "a saga was parked without a cause"
+    if not draft.state.failure.step:  # it was taken over too often, and something has been learned since
+        return False
     node = node_of(draft.definition, draft.state, draft.state.failure.step)
     is_failed = draft.state.step(node.key).status is StepStatus.FAILED
     return is_failed and _is_for_a_person(draft, node)

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import islice
+
 from saga_coordinator.saga.draft import Draft, is_past_return
 from saga_coordinator.saga.entries import (
     AttemptUnknown,
     AttemptUnresolved,
     SagaAdopted,
+    SagaParked,
     SagaUnparked,
     UndoUnparked,
 )
 from saga_coordinator.saga.forward import end_wait, go_forward, is_blocked
 from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, CauseCode, Unknown
+from saga_coordinator.saga.outcome import Cause, CauseCode, Unknown, clip
 from saga_coordinator.saga.place import node_of
 from saga_coordinator.saga.state import SagaState, StepState
+from saga_coordinator.saga.takeover import TAKEOVERS_MAX, pause_seconds
 from saga_coordinator.saga.transitions import OPERATION_ALLOWED, SagaStatus
 from saga_coordinator.saga.undo import can_go_back, go_back
 
+_STEPS_NAMED_MAX = 5
 _MOVING = frozenset({SagaStatus.RUNNING, SagaStatus.COMPENSATING})
 
 
@@ -27,8 +33,12 @@ def proceed(draft: Draft) -> None:
         _unpark(draft)
     if draft.state.status not in _MOVING:
         return
-    if draft.state.adoption is not None and not _give_up_lost(draft, draft.state.adoption):
-        return
+    if draft.state.adoption is not None:
+        if not _give_up_lost(draft, draft.state.adoption):
+            return
+        if draft.state.takeovers >= TAKEOVERS_MAX:
+            _park_for_takeovers(draft)
+            return
     _end_waits(draft)
     if draft.state.status is SagaStatus.RUNNING:
         go_forward(draft)
@@ -77,18 +87,45 @@ def record_lost(draft: Draft, key: str, workers: tuple[str, ...]) -> None:
     operation = draft.definition.step(key).operation(kind)
     settles_at = draft.now + operation.timeout_seconds
     if kind in OPERATION_ALLOWED[draft.state.status]:
-        pause = operation.timeout_seconds if operation.participant in workers else 0.0
+        pause = _pause_after_takeover(draft, state)
+        if operation.participant in workers:
+            pause = max(pause, operation.timeout_seconds)
         draft.record(AttemptUnknown(key, kind, number, cause, pause, draft.now + pause, settles_at))
     else:
         draft.record(AttemptUnresolved(key, kind, number, cause, settles_at))
 
 
+def _pause_after_takeover(draft: Draft, step: StepState) -> float:
+    """How long the attempt of that step waits; no longer than there is time for it, after which it counts as failed."""
+    pause = pause_seconds(draft.state.takeovers)
+    if step.operation is OperationKind.ACTION and step.deadline_at is not None:
+        pause = min(pause, max(0.0, step.deadline_at - draft.now))
+    return pause
+
+
+def _park_for_takeovers(draft: Draft) -> None:
+    """Once nothing is in flight any more, leaves the saga to a person: adopting it leads nowhere (P1)."""
+    state = draft.state
+    steps = ", ".join(f"`{key}`" for key in islice(_between_attempts(state), _STEPS_NAMED_MAX))
+    said = f"; what was in flight: {steps}" if steps else ""
+    times = f"taken over {state.takeovers} times without progress"
+    cause = Cause(CauseCode.NO_PROGRESS, clip(f"{times}, each time because its coordinator was lost{said}"))
+    draft.record(SagaParked(cause, draft.remaining_effects()))
+
+
+def _between_attempts(state: SagaState) -> Iterator[str]:
+    return (key for key, step in state.steps.items() if step.retry_at is not None)
+
+
 def _unpark(draft: Draft) -> None:
     """Goes on where what the saga was parked for is gone. Where something else holds it up, it is parked for that.
 
-    What remains may also have become more: an action that had counted as never done is reported to have succeeded (P2).
+    What remains may also have become more: an action that had counted as never done is reported to have succeeded (P2). One that
+    was parked for its takeovers goes on once anything is learned of a step.
     """
     state = draft.state
+    if state.takeovers >= TAKEOVERS_MAX:
+        return
     remaining = draft.remaining_effects()
     is_listed = remaining == state.remaining
     if state.has_turned:

@@ -48,6 +48,7 @@ from saga_coordinator.saga.growing import Growing
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
+from saga_coordinator.saga.takeover import is_progress
 from saga_coordinator.saga.transitions import (
     OPERATION_ALLOWED,
     SAGA_TRANSITIONS,
@@ -180,6 +181,8 @@ class SagaState:
     """How many operations are in flight."""
     adoption: SagaAdopted | None = None
     """Set while attempts of an owner that is gone are still to be recorded as unknown: nothing begins before that."""
+    takeovers: int = 0
+    """How often in a row a coordinator was lost with an attempt of the saga in flight, and nothing was learned in between."""
     memo: list[Any] = field(default_factory=list, init=False, compare=False, repr=False)
     """What was worked out from this state and goes on with the next one: see `Agenda`. Says nothing that the state does not."""
 
@@ -249,14 +252,17 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
     sequence = state.sequence + 1
     match entry:
         case SagaFailed():
+            steps = _turn(state.steps)
             return replace(
-                state, sequence=sequence, status=status, failure=entry.cause, steps=_turn(state.steps)
+                state, sequence=sequence, status=status, failure=entry.cause, steps=steps, takeovers=0
             )
         case SagaAdopted():
-            adoption = entry if state.in_flight else None
-            return replace(state, sequence=sequence, status=status, adoption=adoption)
+            is_cut_off = state.in_flight > 0
+            adoption = entry if is_cut_off else None
+            takeovers = state.takeovers + is_cut_off
+            return replace(state, sequence=sequence, status=status, adoption=adoption, takeovers=takeovers)
         case SagaRecalled():
-            return replace(state, sequence=sequence, status=status, failure=entry.cause)
+            return replace(state, sequence=sequence, status=status, failure=entry.cause, takeovers=0)
         case SagaCompleted():
             return replace(
                 state,
@@ -355,6 +361,7 @@ def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
         event_ids=state.event_ids,
         in_flight=in_flight,
         adoption=state.adoption if in_flight else None,
+        takeovers=0 if is_progress(entry) else state.takeovers,
     )
 
 

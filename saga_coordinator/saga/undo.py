@@ -28,8 +28,8 @@ def go_back(draft: Draft) -> None:
 
 
 def can_go_back(draft: Draft) -> bool:
-    """Whether a parked saga has a compensation that may start, now or once what may still be in flight is over."""
-    return draft.undoing().is_possible
+    """Whether a parked saga has a compensation that may start, or be attempted again, now or once what is in flight is over."""
+    return not draft.undoing().is_over
 
 
 def _undo_next(draft: Draft, undoing: Undoing) -> bool:

@@ -119,11 +119,6 @@ class Undoing:
         """Whether nothing is under way, and nothing can be undone now or later without something else happening."""
         return not self._root.is_busy
 
-    @property
-    def is_possible(self) -> bool:
-        """Whether anything can be undone, now or once what may still be in flight is over."""
-        return self._root.offered > 0
-
     def ready(self, now: float) -> Node | None:
         """The first instance whose compensation may start; None when there is none."""
         while self._held and self._held[0][0] <= now:

@@ -38,6 +38,7 @@ from tests.unit.saga.breach import check
 from tests.unit.saga.definitions import random_source
 from tests.unit.saga.nested import random_nested_source
 from tests.unit.saga.plan import CHILD, Plan, seconds
+from tests.unit.saga.takeovers import LOST, Takeovers
 from tests.unit.saga.watch import Watch
 from tests.unit.saga.world import MADE_UP, Call, Witness, World
 
@@ -81,6 +82,7 @@ class Oracle(Witness):
         self.after = {key: self.plan.after[key] & self.steps.keys() for key in self.steps}
         self.pivot = next((name for name, each in self.steps.items() if each.get("pivot")), None)
         self.watch = Watch(self.plan)
+        self.takeovers = Takeovers()
         self.heard: dict[Operation, Heard] = defaultdict(Heard)
         self.decided_early: set[Call] = set()
         """Calls still in flight when a report decided their operation: how they end says nothing more."""
@@ -117,6 +119,7 @@ class Oracle(Witness):
         self._check_intents(decision)
         self._check_inputs(before, happened, decision)
         self._check_turn(before, decision.entries)
+        self._check_takeovers(decision.entries)
         self._check_budgets(before, decision.entries)
         self._check_pauses(happened, decision.entries)
         self._check_effects_grow(before, happened, decision.state)
@@ -322,6 +325,14 @@ class Oracle(Witness):
                     is_action == (self.turned_by is None), "actions before the turn, compensations after it"
                 )
 
+    def _check_takeovers(self, entries: tuple[log.Entry, ...]) -> None:
+        deadlines = {
+            step: at + seconds(self.steps[step]["deadline"])
+            for step, at in self.first_at.items()
+            if self.steps[step].get("deadline") is not None
+        }
+        self.takeovers.decided(entries, deadlines, self._world.now)
+
     def _check_budgets(self, before: SagaState | None, entries: tuple[log.Entry, ...]) -> None:
         for entry in entries:
             if isinstance(entry, log.AttemptUnknown | log.AttemptUnresolved) and entry.cause.code in (
@@ -344,6 +355,8 @@ class Oracle(Witness):
             if isinstance(entry, log.AttemptUnknown):
                 heard = self.heard[entry.step, entry.operation]
                 self.not_before[entry.step, entry.operation] = entry.retry_at
+                if entry.cause.code == LOST:
+                    continue
                 ceiling = self._pause_max(entry.step, entry.operation, heard.burnt)
                 check(0 <= entry.retry_delay_seconds <= ceiling, "the pause is within the policy's backoff")
 
@@ -600,7 +613,9 @@ class Oracle(Witness):
                     for name, each in self.steps.items()
                     if each.get("compensate_on_refusal") and self.heard[name, ACTION].refused
                 }
-                if self.turned_by is not None:
+                if self.takeovers.is_parked_for_them:
+                    pass
+                elif self.turned_by is not None:
                     check(remaining, "P1: nothing remains, and it waits for a person")
                     self._check_nothing_left_undone(standing)
                 else:

@@ -140,6 +140,8 @@ class World:
     is_down: bool = False
     crashes: int = 0
     decisions: int = 0
+    flaps: float = 0.0
+    """How likely a coordinator that makes a call is lost with it, whatever the habits are."""
 
     def __post_init__(self) -> None:
         self.definition = parse_definition(self.source)
@@ -206,6 +208,9 @@ class World:
         self._act(decision)
         if not may_call and decision.state.status not in SETTLED:
             self.at(self.now + 0.1, lambda: None if self.is_down else self.decide(TimerFired()))
+        elif self.flaps and any(isinstance(effect, Invoke) for effect in decision.effects):
+            if self.random.random() < self.flaps:
+                self.at(self.now, self.crash)
         elif self.random.random() < self.habits.crash / 4 and self.crashes < 3 and not self.is_down:
             self.at(self.now + self.random.choice([0.0, self.random.uniform(0, 3)]), self.crash)
 

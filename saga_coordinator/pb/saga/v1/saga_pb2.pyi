@@ -153,7 +153,8 @@ class Cause(_message.Message):
     `COORDINATOR_LOST`, `INPUT_INVALID`, `PENDING`, `PENDING_TIMEOUT`, `HEARTBEAT_TIMEOUT`, `REPLY_INVALID`, `NO_SUCH_PARTICIPANT`, `IRREVERSIBLE`,
     `NO_SUCH_METHOD` (the participant has no such gRPC method, or it is a streaming one), `NO_DESCRIPTORS` (nobody says what its
     methods take); and of an attempt that is held and will be made later: `PARTICIPANT_BUSY` (it gets no more calls at once),
-    `RATE_LIMITED` (no more a second), `CIRCUIT_OPEN` (it is given a rest).
+    `RATE_LIMITED` (no more a second), `CIRCUIT_OPEN` (it is given a rest). Of a saga that is parked: `NO_PROGRESS` (its coordinators
+    were lost one after the other, each with a call of it in flight).
     """
     message: _builtins.str
     """What was said; cut at 4 KiB with a mark."""

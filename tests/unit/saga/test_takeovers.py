@@ -1,0 +1,139 @@
+"""Sagas that coordinators are lost with, one after the other: each waits longer, and in the end for a person (P1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from saga_coordinator.saga import proceed, state
+from saga_coordinator.saga.errors import ImpossibleTransition
+from saga_coordinator.saga.state import fold
+from saga_coordinator.saga.transitions import SagaStatus
+from tests.unit.saga.definitions import definition, step
+from tests.unit.saga.oracle import Oracle, random_definition
+from tests.unit.saga.story import MAYBE, Story, ok
+from tests.unit.saga.world import World
+
+NEEDS_ATTENTION = SagaStatus.NEEDS_ATTENTION
+FLAPPING = range(300)
+
+
+def flap(seed: int) -> Oracle:
+    """A random story in which most coordinators that make a call are lost with it. Raises `Breach`."""
+    random = Random(seed)
+    source = random_definition(random)
+    oracle = Oracle(source)
+    oracle.world = World(random, source, oracle, flaps=random.choice([0.6, 0.9, 1.0]))
+    oracle.world.run()
+    oracle.check_truth(oracle.world)
+    assert oracle.world.state is not None
+    oracle.check_log(oracle.world.state)
+    return oracle
+
+
+def test_only_the_seventh_takeover_in_a_row_parks_a_saga_in_either_direction() -> None:
+    parked = {True: 0, False: 0}
+    others = 0
+    for seed in FLAPPING:
+        try:
+            oracle = flap(seed)
+        except AssertionError as error:
+            error.add_note(f"in the story of seed {seed}")
+            raise
+        if oracle.takeovers.parked:
+            parked[oracle.turned_by is None] += 1
+        else:
+            others += 1
+    assert min(*parked.values(), others) > len(FLAPPING) / 20, "the stories end in all ways"
+
+
+def retries_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proceed, "pause_seconds", lambda takeovers: 0.0)
+
+
+def adopts_for_ever(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proceed, "TAKEOVERS_MAX", 1000)
+
+
+def parks_early(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(proceed, "TAKEOVERS_MAX", 6)
+
+
+def forgets_progress(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(state, "is_progress", lambda entry: False)
+
+
+def takes_a_lost_attempt_for_progress(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(state, "is_progress", lambda entry: True)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [retries_at_once, adopts_for_ever, parks_early, forgets_progress, takes_a_lost_attempt_for_progress],
+    ids=lambda broken: broken.__name__,
+)
+def test_broken_cores_are_caught(
+    broken: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken(monkeypatch)
+    for seed in FLAPPING:
+        try:
+            flap(seed)
+        except (AssertionError, ImpossibleTransition):
+            return
+    pytest.fail(f"{len(FLAPPING)} stories with this fault, and the oracle saw nothing")
+
+
+def lost(story: Story, times: int) -> None:
+    for _ in range(times):
+        story.adopted()
+        if story.timer is not None:
+            story.timer_fires()
+
+
+def test_a_saga_that_only_waits_may_be_taken_over_as_often_as_it_likes() -> None:
+    story = Story(definition(step("a"), {"name": "later", "delay": "86400s"}, step("b")))
+    story.ends("a", ok())
+    for _ in range(20):
+        story.adopted()
+    story.timer_fires()
+    assert story.calls == ["b action 1"]
+    lost(story, 6)
+    assert story.status is SagaStatus.RUNNING
+
+
+def test_what_a_participant_says_begins_the_count_anew() -> None:
+    story = Story(definition(step("a", action={"participant": "p", "retry": {"max_attempts": 5}})))
+    lost(story, 6)
+    story.ends("a", MAYBE)
+    story.timer_fires()
+    lost(story, 6)
+    assert story.status is SagaStatus.RUNNING
+    story.adopted()
+    assert story.status is NEEDS_ATTENTION
+    assert story.state.failure is not None
+    assert story.state.failure.code == "NO_PROGRESS"
+    assert story.state.remaining == ("a",)
+
+
+def test_attempts_of_a_step_with_a_deadline_wait_no_longer_than_that() -> None:
+    story = Story(definition(step("a", deadline="20s")))
+    lost(story, 3)
+    assert story.now == 10
+    story.adopted()
+    assert story.timer == 20
+
+
+def test_a_parked_saga_goes_on_with_what_else_was_in_flight() -> None:
+    story = Story(
+        definition(step("first"), step("a", after=["first"]), step("b", after=["first"])),
+    )
+    story.ends("first", ok())
+    lost(story, 7)
+    assert (story.status, story.state.remaining) == (NEEDS_ATTENTION, ("first", "a", "b"))
+    story.reported("a", ok())
+    assert story.status is SagaStatus.RUNNING
+    assert story.calls == ["b action 8"]
+    assert fold("saga", story.log) == story.state
