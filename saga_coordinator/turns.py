@@ -20,6 +20,7 @@ import structlog
 
 from saga_coordinator.lifecycle import at_work, daemon
 from saga_coordinator.saga.errors import Overloaded, Unavailable
+from saga_coordinator.saga.reasons import Reason
 
 _IDLE_SECONDS = 5.0
 """A thread that has had nothing to do for so long ends."""
@@ -72,7 +73,8 @@ class Turns:
         if not working.done():
             _log.warning("turn_overdue", what=self._what, seconds=self._seconds_max)
             raise Unavailable(
-                f"this was given up after {self._seconds_max:g} s, which is as long as {self._what} may take"
+                Reason.TOOK_TOO_LONG,
+                f"this was given up after {self._seconds_max:g} s, which is as long as {self._what} may take",
             )
         return working.result()
 
@@ -173,7 +175,9 @@ class Threads:
                 self._count -= 1
                 if not self._count:
                     self._work.clear()
-            raise Unavailable(f"no thread could be begun for {self._name}: {error}") from None
+            raise Unavailable(
+                Reason.OVERLOADED, f"no thread could be begun for {self._name}: {error}"
+            ) from None
         return working
 
     def _run(self) -> None:

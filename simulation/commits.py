@@ -6,6 +6,7 @@ import random
 from collections import Counter
 
 from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.saga.reasons import Reason
 
 
 class CommitFailed(Unavailable):
@@ -37,7 +38,7 @@ class FailingCommits:
         fate = self._dice.random()
         if fate < self._failed:
             self._faults["commit_failed"] += 1
-            raise CommitFailed("no space left on device, at the commit")
+            raise CommitFailed(Reason.DATABASE_UNAVAILABLE, "no space left on device, at the commit")
         if fate < self._failed + self._refused:
             self._faults["commit_refused"] += 1
             raise CommitRefused("a deferred constraint does not hold")

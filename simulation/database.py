@@ -29,6 +29,7 @@ from saga_coordinator.saga.entries import (
 )
 from saga_coordinator.saga.errors import NotFound, Unavailable
 from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.transitions import SETTLED, SagaStatus
 from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event
@@ -459,7 +460,7 @@ class SimulatedDatabase:
 
 
 def _fail(answered: asyncio.Future[Any], why: str) -> None:
-    _raise(answered, Unavailable(why))
+    _raise(answered, Unavailable(Reason.DATABASE_UNAVAILABLE, why))
 
 
 def _raise(answered: asyncio.Future[Any], error: Exception) -> None:

@@ -24,6 +24,7 @@ from saga_coordinator.saga.entries import (
 from saga_coordinator.saga.errors import SagaError, Unavailable
 from saga_coordinator.saga.inputs import EventArrived
 from saga_coordinator.saga.outcome import Succeeded
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.journal import Journal, Move
 from simulation import database, stores
@@ -207,7 +208,7 @@ def _start_children_late(start_saga: Any) -> Any:
         if is_awaited or self._dice.random() > 0.5:
             return await start_saga(self, request)
         asyncio.get_running_loop().create_task(_in_a_moment(start_saga(self, request), 4.0))
-        raise Unavailable("nothing was heard of the database for a while")
+        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "nothing was heard of the database for a while")
 
     return start_late
 
@@ -249,7 +250,7 @@ def tells_nobody_of_an_event_that_was_taken() -> Patches:
         is_first = event.event_id not in self._database.events
         kept = await keep(self, event)
         if is_first:  # which alone breaks nothing
-            raise Unavailable("the connection broke")
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the connection broke")
         is_taken = self._database.events[event.event_id].taken_at is not None
         return dataclasses.replace(kept, is_told=kept.is_told or is_taken)
 

@@ -11,8 +11,9 @@ import orjson
 
 from saga_coordinator.engine.ports import Listener
 from saga_coordinator.saga.entries import StoredEntry
-from saga_coordinator.saga.errors import AlreadyExists, NotFound
+from saga_coordinator.saga.errors import AlreadyExists, NotFound, Resource
 from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event, Kept
@@ -148,7 +149,7 @@ class Sagas:
         def statement() -> SagaStatus:
             row = self._database.sagas.get(saga_id)
             if row is None:
-                raise NotFound(f"there is no saga {saga_id}")
+                raise NotFound(Reason.NO_SUCH_SAGA, f"there is no saga {saga_id}")
             return row.status
 
         return await self._database.ask(statement)
@@ -180,7 +181,11 @@ class Events:
 
         first, kept = await database.ask(state)
         if (first.name, first.correlation, first.payload) != (event.name, event.correlation, event.payload):
-            raise AlreadyExists(f"event {event.event_id!r} was published before, with other content")
+            raise AlreadyExists(
+                Reason.EVENT_ID_TAKEN,
+                f"event {event.event_id!r} was published before, with other content",
+                Resource("saga.v1.Event", event.event_id),
+            )
         return kept
 
     async def waiting(self, event_id: str) -> list[str]:

@@ -16,6 +16,7 @@ from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow, Unavailable
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import HeartbeatReceived, OutcomeReported
+from saga_coordinator.saga.reasons import Reason
 from simulation.commits import CommitRefused
 from simulation.database import SimulatedDatabase
 from simulation.evidence import FINAL
@@ -203,7 +204,9 @@ class _Question:
 
     def _arrive(self, node: Node, coordinator: Coordinator, number: int) -> None:
         if not node.is_alive:
-            self._loop.later(0.01, self._hear, Unavailable("connection refused"), number)
+            self._loop.later(
+                0.01, self._hear, Unavailable(Reason.DATABASE_UNAVAILABLE, "connection refused"), number
+            )
             return
         task = node.spawn(self._run(coordinator, number))
         self._loop.later(self._patience, self._give_up, node, task, number)
@@ -212,7 +215,7 @@ class _Question:
         try:
             answer: Any = await self._ask(coordinator)
         except CommitRefused as error:  # INTERNAL, to them: they ask again
-            answer = Unavailable(str(error))
+            answer = Unavailable(Reason.DATABASE_UNAVAILABLE, str(error))
         except Exception as error:  # noqa: BLE001 - the answer is whatever it is
             answer = error
         self._loop.later(0.0005 + 0.001 * self._dice.random(), self._hear, answer, number)

@@ -6,14 +6,13 @@ from typing import Any
 
 from saga_coordinator.api import requests
 from saga_coordinator.api.convert import registered_message
-from saga_coordinator.api.pages import fill_page, position_of
+from saga_coordinator.api.pages import ANY, NUMBER, fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
-from saga_coordinator.api.status import Resource
 from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.live_check import Findings, check_live
 from saga_coordinator.participants.live_outline import outline_of
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
-from saga_coordinator.saga.errors import InvalidDefinition
+from saga_coordinator.saga.errors import InvalidDefinition, Resource
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.participant_defaults import with_defaults
@@ -54,7 +53,10 @@ class DefinitionService:
     async def RegisterDefinition(  # noqa: N802  # the RPC's name
         self, request: pb.RegisterDefinitionRequest, context: Context
     ) -> pb.RegisterDefinitionResponse:
-        registered, created = await self._definitions.register(await self._whole(request))
+        try:
+            registered, created = await self._definitions.register(await self._whole(request))
+        except InvalidDefinition as error:
+            raise error.inside("definition") from None
         return pb.RegisterDefinitionResponse(registered=await self._message(registered), created=created)
 
     async def _message(self, registered: RegisteredDefinition) -> pb.RegisteredDefinition:
@@ -106,7 +108,7 @@ class DefinitionService:
         self, request: pb.ListDefinitionsRequest, context: Context
     ) -> pb.ListDefinitionsResponse:
         name, page_size = requests.definition_list(request)
-        after = position_of(request, request.page_token)
+        after = position_of(request, request.page_token, NUMBER if name else ANY)
 
         def answer(page: Page[RegisteredDefinition]) -> pb.ListDefinitionsResponse:
             response = pb.ListDefinitionsResponse()

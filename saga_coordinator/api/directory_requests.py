@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from google.protobuf import json_format
+from google.protobuf import duration_pb2, json_format
 from google.protobuf.message import Message
 
+from saga_coordinator.api.faults import duration_problem
 from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX
 from saga_coordinator.participants.breaker import Forced
 from saga_coordinator.participants.directory import name_problem
@@ -89,9 +90,20 @@ def _as_in_file(given: Message, field: str, faults: list[Fault]) -> Any:
     """As a directory file has it: durations are texts there."""
     try:
         return json_format.MessageToDict(given, preserving_proto_field_name=True)
-    except (ValueError, OverflowError, json_format.Error) as error:  # a duration that is none
-        faults.append(Fault(f"participant.{field}", f"has a duration that is none: {error}"))
+    except (ValueError, OverflowError, json_format.Error):
+        faults += _duration_faults(given, f"participant.{field}")
         return {}
+
+
+def _duration_faults(message: Message, path: str) -> Iterator[Fault]:
+    """Of the durations in it that have no JSON form."""
+    for field, value in message.ListFields():
+        place = f"{path}.{field.name}"
+        if isinstance(value, duration_pb2.Duration):
+            if problem := duration_problem(value):
+                yield Fault(place, problem)
+        elif isinstance(value, Message):
+            yield from _duration_faults(value, place)
 
 
 def _text_faults(value: Any, path: str) -> Iterator[Fault]:

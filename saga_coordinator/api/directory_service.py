@@ -12,14 +12,13 @@ from saga_coordinator.api import directory_requests as requests
 from saga_coordinator.api.convert import cause_message
 from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, page_token, position_of
 from saga_coordinator.api.rpc import Context, unhindered
-from saga_coordinator.api.status import Resource
 from saga_coordinator.participants.breaker import BreakerState, Forced
 from saga_coordinator.participants.bulkhead import Standing
 from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.limits import BreakerLimits, Limits
 from saga_coordinator.participants.live_directory import BreakerSetting, Entry, LiveDirectory
 from saga_coordinator.pb.saga.v1 import directory_service_pb2 as pb
-from saga_coordinator.saga.errors import NotFound
+from saga_coordinator.saga.errors import NotFound, Resource
 from saga_coordinator.saga.outcome import Outcome
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["DirectoryService"]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from google.protobuf import duration_pb2, struct_pb2
 
-from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX
+from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX, SAGA_ID
 from saga_coordinator.participants.payload import PayloadError, payload_of
 from saga_coordinator.saga.errors import Fault, InvalidRequest
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX
@@ -21,9 +21,27 @@ from saga_coordinator.saga.parsing_actions import (
 
 CREDITS_MAX = 10_000
 LABEL_VALUE_CHARACTERS_MAX = 255
+NANOS_MAX = 999_999_999
+DURATION_SECONDS_MAX = 315_576_000_000
+"""Ten thousand years, by the definition of `google.protobuf.Duration`."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_SAGA_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+def path_of(parts: Iterable[str | int]) -> str:
+    """`steps[2].action` of its parts."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
+
+
+def duration_problem(value: duration_pb2.Duration) -> str | None:
+    """What keeps a duration from being one that has a JSON form, or None."""
+    if value.seconds * value.nanos < 0:
+        return "is no duration: its seconds and nanos must have the same sign"
+    if abs(value.nanos) > NANOS_MAX:
+        return f"is no duration: its nanos must be at most {NANOS_MAX}"
+    if abs(value.seconds) > DURATION_SECONDS_MAX:
+        return f"is no duration: its seconds must be at most {DURATION_SECONDS_MAX}"
+    return None
 
 
 class Faults:
@@ -66,7 +84,7 @@ class Faults:
         saga_id = value.lower()
         if not value:
             self.add("saga_id", "is required")
-        elif not _SAGA_ID.fullmatch(saga_id):
+        elif not SAGA_ID.fullmatch(saga_id):
             self.add("saga_id", "must be a UUID, as StartSaga returned it")
         return saga_id
 
@@ -84,8 +102,9 @@ class Faults:
 
     def seconds(self, path: str, value: duration_pb2.Duration, *, may_be_zero: bool = False) -> float:
         seconds = value.seconds + value.nanos / 1e9
-        has_one_sign = (value.seconds >= 0) == (value.nanos >= 0) or not (value.seconds and value.nanos)
-        if not has_one_sign or abs(value.nanos) > 999_999_999 or seconds > DEADLINE_SECONDS_MAX:
+        if problem := duration_problem(value):
+            self.add(path, problem)
+        elif seconds > DEADLINE_SECONDS_MAX:
             self.add(path, f"is no duration of at most {DEADLINE_SECONDS_MAX:.0f} s")
         elif seconds < 0 or (seconds == 0 and not may_be_zero):
             self.add(path, f"is {seconds:g} s; it must be {'0 or more' if may_be_zero else 'more than 0'}")

@@ -14,8 +14,8 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from saga_coordinator.api.rpc import Context
-from saga_coordinator.api.status import Resource
-from saga_coordinator.saga.errors import NotFound
+from saga_coordinator.saga.errors import NotFound, Resource
+from saga_coordinator.saga.reasons import Reason
 
 pb: Any = health_pb2  # whose published types lack `List`
 _Status = int
@@ -57,7 +57,10 @@ class HealthService:
     async def Check(self, request: Any, context: Context) -> Message:  # noqa: N802  # the RPC's name
         status = self._statuses.get(request.service)
         if status is None:
-            raise NotFound(f"no service `{request.service[:_NAME_CHARACTERS_MAX]}` is served here")
+            raise NotFound(
+                Reason.NO_SUCH_SERVICE,
+                f"no service `{request.service[:_NAME_CHARACTERS_MAX]}` is served here",
+            )
         response: Message = pb.HealthCheckResponse(status=status)
         return response
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Callable, MutableSequence
 from typing import TypeVar
 
@@ -18,6 +19,11 @@ PAGE_SIZE_MAX = 1000
 
 RESPONSE_BYTES_MAX = PAGE_BYTES_MAX
 """A page ends early rather than exceed what gRPC clients take by default (4 MiB); a single item may be larger."""
+
+ANY = re.compile(r"[^\0]+")
+NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+SAGA_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""What positions in a list are: anybody can make a token that has a digest, so nothing else is trusted to be there."""
 
 _DIGEST_BYTES = 8
 
@@ -52,8 +58,8 @@ def page_token(request: Message, position: str) -> str:
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
-def position_of(request: Message, token: str) -> str | None:
-    """The position in `token`; None for the empty one.
+def position_of(request: Message, token: str, pattern: re.Pattern[str] = ANY) -> str | None:
+    """The position in `token`, which fits `pattern`; None for the empty one.
 
     Raises:
         InvalidRequest: the token was changed, or given for another list or filter.
@@ -65,7 +71,7 @@ def position_of(request: Message, token: str) -> str | None:
         position = raw[_DIGEST_BYTES:].decode()
     except (binascii.Error, UnicodeError, ValueError):
         position = ""
-    if not position or token != page_token(request, position):
+    if not position or not pattern.fullmatch(position) or token != page_token(request, position):
         raise InvalidRequest.at(
             "page_token",
             "is not one that this list gave for this filter; repeat that page's filter, or begin again without a token",

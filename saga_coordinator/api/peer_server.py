@@ -11,13 +11,13 @@ import grpc
 
 from saga_coordinator.api.rpc import CallsInFlight, Context, handler_of
 from saga_coordinator.api.server import listen
-from saga_coordinator.api.status import Resource
 from saga_coordinator.participants.conversion import convert, size_of
 from saga_coordinator.participants.tasks import outcome_message
 from saga_coordinator.participants.workers import Workers
 from saga_coordinator.pb.saga.internal.v1 import forward_service_pb2 as pb
-from saga_coordinator.saga.errors import NotPossibleNow
+from saga_coordinator.saga.errors import NotPossibleNow, Resource
 from saga_coordinator.saga.outcome import Succeeded
+from saga_coordinator.saga.reasons import Reason
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["ForwardService"]
 
@@ -36,7 +36,10 @@ class ForwardService:
 
     async def Forward(self, request: pb.ForwardRequest, context: Context) -> pb.ForwardResponse:  # noqa: N802  # the RPC's name
         if request.coordinator_id != self._coordinator_id:
-            raise NotPossibleNow(f"this is coordinator {self._coordinator_id}, not {request.coordinator_id}")
+            raise NotPossibleNow(
+                Reason.OTHER_COORDINATOR,
+                f"this is coordinator {self._coordinator_id}, not {request.coordinator_id}",
+            )
         task = request.task
         timeout_seconds = task.timeout.seconds + task.timeout.nanos / 1e9
         outcome = await self._workers.invoke_here(request.participant, task, timeout_seconds)

@@ -10,11 +10,11 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf import json_format, struct_pb2
+from google.protobuf import duration_pb2, json_format, struct_pb2
 from google.protobuf.message import Message
 
 from saga_coordinator.api.convert import OPERATION_KINDS, SAGA_STATUSES
-from saga_coordinator.api.faults import Faults
+from saga_coordinator.api.faults import Faults, duration_problem, path_of
 from saga_coordinator.api.json_names import json_form
 from saga_coordinator.api.rpc import parsed
 from saga_coordinator.engine.start import StartSaga
@@ -419,7 +419,10 @@ _Path = tuple[str | int, ...]
 
 
 def _take_payloads(message: Message, path: _Path, faults: list[Fault]) -> Iterator[tuple[_Path, Any]]:
-    """Takes the payloads out of a message, each with its path: in their canonical form whole numbers would be floats."""
+    """Takes the payloads out of a message, each with its path: in their canonical form whole numbers would be floats.
+
+    Durations that are none, which have no such form, are taken out too, and told.
+    """
     for field, value in message.ListFields():
         if field.message_type is None or field.message_type.GetOptions().map_entry:
             continue
@@ -436,6 +439,10 @@ def _take_payloads(message: Message, path: _Path, faults: list[Fault]) -> Iterat
                     error = error.inside(part)
                 faults.extend(error.faults)
             message.ClearField(field.name)
+        elif isinstance(value, duration_pb2.Duration):
+            if problem := duration_problem(value):
+                faults.append(Fault(path_of((*path, field.name)), problem))
+                message.ClearField(field.name)
         else:
             yield from _take_payloads(value, (*path, field.name), faults)
 
@@ -447,8 +454,8 @@ def _canonical_form(message: Message, faults: list[Fault]) -> dict[str, Any]:
     payloads = list(_take_payloads(bare, (), faults))
     try:
         spec = json_form(bare)
-    except (ValueError, json_format.Error) as error:
-        raise InvalidDefinition([*faults, Fault("", f"has a value without a JSON form: {error}")]) from None
+    except (ValueError, json_format.Error):
+        raise InvalidDefinition([*faults, Fault("", "has a value without a JSON form")]) from None
     for path, payload in payloads:
         place: Any = spec
         for part in path[:-1]:

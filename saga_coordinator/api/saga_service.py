@@ -17,15 +17,15 @@ from saga_coordinator.api.convert import (
     settled_message,
     started_message,
 )
-from saga_coordinator.api.pages import fill_page, position_of
+from saga_coordinator.api.pages import SAGA_ID, fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
-from saga_coordinator.api.status import Resource
 from saga_coordinator.api.views import Views
 from saga_coordinator.engine import coordinator as engine
 from saga_coordinator.participants.conversion import convert, convert_request, size_of
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
-from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.saga.errors import Resource, Unavailable
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.transitions import SETTLED
 from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.lists import Lists
@@ -124,7 +124,7 @@ class SagaService:
 
     async def ListSagas(self, request: pb.ListSagasRequest, context: Context) -> pb.ListSagasResponse:  # noqa: N802
         wanted, page_size = requests.saga_filter(request)
-        before = position_of(request, request.page_token)
+        before = position_of(request, request.page_token, SAGA_ID)
 
         def answer(page: Page[SagaRecord]) -> pb.ListSagasResponse:
             response = pb.ListSagasResponse()
@@ -161,7 +161,10 @@ class SagaService:
                 return
             await self._unless_stopping(self._coordinator.changed(saga_id, WATCH_POLL_SECONDS))
             if self._stopping.is_set():
-                raise Unavailable("the coordinator is stopping; watch again, from the last sequence seen")
+                raise Unavailable(
+                    Reason.COORDINATOR_STOPPING,
+                    "the coordinator is stopping; watch again, from the last sequence seen",
+                )
 
     async def CancelSaga(self, request: pb.CancelSagaRequest, context: Context) -> pb.CancelSagaResponse:  # noqa: N802
         saga_id, reason, requested_by = requests.cancel_saga(request)

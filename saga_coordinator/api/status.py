@@ -14,12 +14,14 @@ from grpc_status import rpc_status
 
 from saga_coordinator import telemetry
 from saga_coordinator.saga import errors
+from saga_coordinator.saga.reasons import Reason
 
 DOMAIN = "saga-coordinator"
 """`ErrorInfo.domain` of every error."""
 
 MESSAGE_BYTES_MAX = 800
 FAULTS_BYTES_MAX = 3000
+METADATA_BYTES_MAX = 300
 """A status travels in the trailers, message and details both; common limits for those begin at 8 KiB, base64 included."""
 
 log = telemetry.logger()
@@ -29,39 +31,31 @@ _throttle = telemetry.Throttle()
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """`reason` is `ErrorInfo.reason`. Defects are told to the log, and to the caller only their error id."""
+    """Defects are told to the log, and to the caller only their error id."""
 
     code: grpc.StatusCode
-    reason: str
     is_defect: bool = False
 
 
 TABLE: Mapping[type[errors.SagaError], Row] = {
-    errors.InvalidRequest: Row(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST"),
-    errors.InvalidDefinition: Row(grpc.StatusCode.INVALID_ARGUMENT, "INVALID_DEFINITION"),
-    errors.NotFound: Row(grpc.StatusCode.NOT_FOUND, "NOT_FOUND"),
-    errors.AlreadyExists: Row(grpc.StatusCode.ALREADY_EXISTS, "ALREADY_EXISTS"),
-    errors.NotPossibleNow: Row(grpc.StatusCode.FAILED_PRECONDITION, "NOT_POSSIBLE_NOW"),
-    errors.Unavailable: Row(grpc.StatusCode.UNAVAILABLE, "UNAVAILABLE"),
-    errors.Overloaded: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED"),
-    errors.QuotaReached: Row(grpc.StatusCode.RESOURCE_EXHAUSTED, "QUOTA_REACHED"),
+    errors.InvalidRequest: Row(grpc.StatusCode.INVALID_ARGUMENT),
+    errors.InvalidDefinition: Row(grpc.StatusCode.INVALID_ARGUMENT),
+    errors.NotFound: Row(grpc.StatusCode.NOT_FOUND),
+    errors.AlreadyExists: Row(grpc.StatusCode.ALREADY_EXISTS),
+    errors.NotPossibleNow: Row(grpc.StatusCode.FAILED_PRECONDITION),
+    errors.NotAllowed: Row(grpc.StatusCode.PERMISSION_DENIED),
+    errors.Unavailable: Row(grpc.StatusCode.UNAVAILABLE),
+    errors.Overloaded: Row(grpc.StatusCode.RESOURCE_EXHAUSTED),
+    errors.QuotaReached: Row(grpc.StatusCode.RESOURCE_EXHAUSTED),
     # The saga is another coordinator's now; the same request, repeated, is carried out there.
-    errors.OwnershipLost: Row(grpc.StatusCode.UNAVAILABLE, "OWNERSHIP_LOST"),
+    errors.OwnershipLost: Row(grpc.StatusCode.UNAVAILABLE),
     # These two are dealt with inside; one that comes out is a defect, as is any error that is not ours.
-    errors.ImpossibleTransition: Row(grpc.StatusCode.INTERNAL, "INTERNAL", is_defect=True),
-    errors.ExpressionError: Row(grpc.StatusCode.INTERNAL, "INTERNAL", is_defect=True),
+    errors.ImpossibleTransition: Row(grpc.StatusCode.INTERNAL, is_defect=True),
+    errors.ExpressionError: Row(grpc.StatusCode.INTERNAL, is_defect=True),
 }
 """A class without a row of its own has that of its nearest ancestor; without any, it is a defect."""
 
-_DEFECT = Row(grpc.StatusCode.INTERNAL, "INTERNAL", is_defect=True)
-
-
-@dataclass(frozen=True, slots=True)
-class Resource:
-    """What a request is about: `type` is the name of its message, `name` its key."""
-
-    type: str
-    name: str
+_DEFECT = Row(grpc.StatusCode.INTERNAL, is_defect=True)
 
 
 def row_of(error: BaseException) -> Row:
@@ -71,10 +65,17 @@ def row_of(error: BaseException) -> Row:
     return _DEFECT
 
 
-def status_of(error: BaseException, *, method: str, resource: Resource | None = None) -> grpc.Status:
+def reason_of(error: BaseException) -> Reason:
+    """`ErrorInfo.reason`, a name of `saga.v1.ErrorReason` without its prefix."""
+    if isinstance(error, errors.SagaError) and not row_of(error).is_defect:
+        return error.reason
+    return Reason.INTERNAL
+
+
+def status_of(error: BaseException, *, method: str, resource: errors.Resource | None = None) -> grpc.Status:
     """The status that answers `error`, raised by `method` (`saga.v1.SagaService/StartSaga`). Defects are logged here."""
     row = row_of(error)
-    info = error_details_pb2.ErrorInfo(reason=row.reason, domain=DOMAIN)
+    info = error_details_pb2.ErrorInfo(reason=reason_of(error), domain=DOMAIN)
     if row.is_defect:
         error_id = uuid.uuid4().hex[:12]
         left_out = _throttle.admits(f"{method} {type(error).__name__}")
@@ -84,6 +85,8 @@ def status_of(error: BaseException, *, method: str, resource: Resource | None = 
         info.metadata["error_id"] = error_id
         message = f"the coordinator failed on this request; its log says why under error_id {error_id}"
         return _status(row.code, message, [info])
+    if isinstance(error, errors.SagaError):
+        info.metadata.update({name: cut(value, METADATA_BYTES_MAX) for name, value in error.about.items()})
     return _status(row.code, _message(error), [info, *_details(error, resource)])
 
 
@@ -94,7 +97,7 @@ def _message(error: BaseException) -> str:
     return cut(text, MESSAGE_BYTES_MAX)
 
 
-def _details(error: BaseException, resource: Resource | None) -> Iterable[Message]:
+def _details(error: BaseException, resource: errors.Resource | None) -> Iterable[Message]:
     match error:
         case errors.InvalidRequest():
             yield _bad_request(error.faults)
@@ -102,10 +105,10 @@ def _details(error: BaseException, resource: Resource | None) -> Iterable[Messag
             yield _retry_info(error.retry_after_seconds)
         case errors.OwnershipLost():
             yield _retry_info(0.1)
-        case errors.NotFound() | errors.AlreadyExists() if resource is not None:
-            yield error_details_pb2.ResourceInfo(
-                resource_type=resource.type, resource_name=cut(resource.name, 300)
-            )
+        case errors.AlreadyExists():
+            yield _resource_info(error.resource)
+        case errors.NotFound() if resource is not None:
+            yield _resource_info(resource)
         case _:
             pass
 
@@ -124,6 +127,12 @@ def _bad_request(faults: Iterable[errors.Fault]) -> error_details_pb2.BadRequest
     if left_out:
         bad.field_violations.add(description=f"and {left_out} more, for which there is no room here")
     return bad
+
+
+def _resource_info(resource: errors.Resource) -> error_details_pb2.ResourceInfo:
+    return error_details_pb2.ResourceInfo(
+        resource_type=resource.type, resource_name=cut(resource.name, METADATA_BYTES_MAX)
+    )
 
 
 def _retry_info(seconds: float) -> error_details_pb2.RetryInfo:

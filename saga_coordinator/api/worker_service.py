@@ -11,7 +11,6 @@ from saga_coordinator import __version__, telemetry
 from saga_coordinator.api import requests
 from saga_coordinator.api.pages import fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
-from saga_coordinator.api.status import Resource
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.calls import Participants
@@ -21,7 +20,7 @@ from saga_coordinator.participants.tasks import OutcomeNotTaken, operation_of, o
 from saga_coordinator.participants.worker_stream import Greeting, Stream
 from saga_coordinator.participants.workers import HEARTBEAT_SECONDS, Workers
 from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
-from saga_coordinator.saga.errors import InvalidRequest, SagaError
+from saga_coordinator.saga.errors import InvalidRequest, Resource, SagaError
 from saga_coordinator.saga.outcome import Outcome, Refused, Succeeded
 from saga_coordinator.store.declared_steps import DeclaredSteps
 from saga_coordinator.store.lists import DeclaredStep, Lists

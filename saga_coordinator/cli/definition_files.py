@@ -17,7 +17,7 @@ from saga_coordinator.cli.options import Failure
 from saga_coordinator.config import Document, FileFaulty, read_documents
 from saga_coordinator.pb.saga.v1 import definition_pb2
 from saga_coordinator.saga.declared import used_steps
-from saga_coordinator.saga.errors import InvalidDefinition
+from saga_coordinator.saga.errors import Fault, InvalidDefinition
 from saga_coordinator.saga.parsing import parse_definition
 
 TIMEOUT_SECONDS = 10.0
@@ -78,15 +78,17 @@ def refusal(
         )
     bad = error_details_pb2.BadRequest()
     if status is not None and any(detail.Unpack(bad) for detail in status.details):
-        return Failure(
-            *(
-                f"{f'{document.locate(violation.field)}: ' if document else ''}{violation.field}: {violation.description}"
-                for violation in bad.field_violations
-            ),
-            exit_code=exit_code,
-        )
+        return Failure(*(_violation(each, document) for each in bad.field_violations), exit_code=exit_code)
     what = f" {document.source}" if document else ""
     return Failure(f"{address} refused{what}: {error.code().name}: {error.details()}", exit_code=exit_code)
+
+
+def _violation(violation: error_details_pb2.BadRequest.FieldViolation, document: Document | None) -> str:
+    """A fault, with its place in the file where it is one of the definition that is in the file."""
+    if document is None:
+        return f"{violation.field}: {violation.description}"
+    path = violation.field.removeprefix("definition").removeprefix(".")
+    return f"{document.locate(path)}: {Fault(path, violation.description)}"
 
 
 def plain(message: definition_pb2.Definition) -> dict[str, Any]:

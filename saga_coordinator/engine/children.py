@@ -68,7 +68,7 @@ class Children:
                 return await self._run(call, now)
             return await self._undo(call)
         except (NotFound, NotPossibleNow, InvalidRequest, AlreadyExists) as error:
-            return Refused(Cause(_CODES[type(error)], clip(str(error))))
+            return Refused(Cause(_code_of(error), clip(str(error))))
         except SagaError as error:
             return Unknown(Cause("UNAVAILABLE", clip(str(error))))
 
@@ -116,6 +116,10 @@ _CODES = {
     InvalidRequest: "INVALID_ARGUMENT",
     AlreadyExists: "ALREADY_EXISTS",
 }
+
+
+def _code_of(error: SagaError) -> str:
+    return next(code for kind, code in _CODES.items() if isinstance(error, kind))
 
 
 def _start_key(call: Invoke) -> str:

@@ -38,7 +38,6 @@ from saga_coordinator.saga.decide import (
 )
 from saga_coordinator.saga.definition import CHILD_PARTICIPANT, Definition
 from saga_coordinator.saga.errors import (
-    AlreadyExists,
     InvalidRequest,
     NotPossibleNow,
     Overloaded,
@@ -50,6 +49,7 @@ from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.labelling import labels_of
 from saga_coordinator.saga.outcome import Cause, Outcome
 from saga_coordinator.saga.preview import Preview, preview_compensation
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.state import SagaState
 from saga_coordinator.saga.transitions import SETTLED
 from saga_coordinator.store.definitions import RunnableDefinition
@@ -201,12 +201,12 @@ class Coordinator:
             NotFound: no such definition or version.
             NotPossibleNow: the version is deprecated, or a participant is not in the directory.
             InvalidRequest: the input does not fit the definition's schema, or a label of it; with every fault.
-            AlreadyExists: the start key belongs to a different request.
+            StartKeyTaken: the start key belongs to a different request.
             Unavailable: the database is away; repeating with the same start key is safe.
             Overloaded: more sagas wait for a coordinator with room than may.
         """
         if self._is_stopping:
-            raise Unavailable("the coordinator is stopping")
+            raise Unavailable(Reason.COORDINATOR_STOPPING, "the coordinator is stopping")
         if not self._lease.may_act:
             raise self._lease.run_out()
         request = request.in_canonical_form()
@@ -229,8 +229,11 @@ class Coordinator:
         missing = sorted(definition.participants - self._participants.names)
         if missing:
             raise NotPossibleNow(
+                Reason.NO_SUCH_PARTICIPANT,
                 f"the participants file does not know {', '.join(missing)}, which definition `{definition.name}` calls; add "
-                "them, and the file is read again"
+                "them, and the file is read again",
+                definition=definition.name,
+                participant=missing[0],
             )
         await self._input_checks.check(definition.input_schema, request.input)
         return registered
@@ -265,7 +268,7 @@ class Coordinator:
             await asyncio.shield(starting.committed)
         except StartKeyTaken as taken:
             if taken.request_digest != digest:
-                raise AlreadyExists(str(taken)) from None
+                raise
             return taken.saga_id, False
         return saga_id, True
 
@@ -489,15 +492,16 @@ class Coordinator:
         except TimeoutError:
             if is_kept:
                 letter = None
-            raise Unavailable(await self._why_unanswered(saga_id)) from None
+            raise await self._why_unanswered(saga_id) from None
         finally:
             if letter is not None:
                 await self._inbox.take_back(letter)
         if answer.refusal is not None:
-            raise NotPossibleNow(answer.refusal)
+            step = getattr(asked, "step", "")
+            raise answer.refusal.error(saga_id=saga_id, **({"step": step} if step else {}))
         return answer
 
-    async def _why_unanswered(self, saga_id: str) -> str:
+    async def _why_unanswered(self, saga_id: str) -> Unavailable:
         """What a request about a saga waits for; repeating it is safe in any case."""
         try:
             async with asyncio.timeout(_REASON_SECONDS):
@@ -505,15 +509,19 @@ class Coordinator:
         except (Unavailable, TimeoutError):
             driver = None
         if driver is None:
-            return "the database did not answer in time; repeating is safe"
-        if not driver.is_group_alive:
-            return (
-                f"the saga belongs to claim group `{driver.claim_group}`, of which no coordinator lives: start one with "
-                f"--group {driver.claim_group}; repeating is safe"
+            return Unavailable(
+                Reason.DATABASE_UNAVAILABLE, "the database did not answer in time; repeating is safe"
             )
+        if not driver.is_group_alive:
+            return Unavailable(
+                Reason.NO_COORDINATOR,
+                f"the saga belongs to claim group `{driver.claim_group}`, of which no coordinator lives: start one with "
+                f"--group {driver.claim_group}; repeating is safe",
+            )
+        what = f"the saga waits for a coordinator of claim group `{driver.claim_group}` to take it over"
         if driver.owner is not None and driver.is_owner_alive:
-            return f"coordinator {driver.owner}, which drives the saga, did not answer in time; repeating is safe"
-        return f"the saga waits for a coordinator of claim group `{driver.claim_group}` to take it over; repeating is safe"
+            what = f"coordinator {driver.owner}, which drives the saga, did not answer in time"
+        return Unavailable(Reason.OWNER_SILENT, f"{what}; repeating is safe")
 
     async def _decide_here(self, saga_id: str, asked: Asked) -> Answer | None:
         """The answer, or None when another coordinator drives the saga."""

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.saga.reasons import Reason
 
 _RENEWALS_COMPARED = 10
 
@@ -66,7 +67,7 @@ class Lease:
     def run_out(self) -> Unavailable:
         """What to tell those who want something that takes a lease."""
         reason = f": {self._failure}" if self._failure is not None else ""
-        return Unavailable(f"the coordinator's lease has run out{reason}")
+        return Unavailable(Reason.LEASE_LOST, f"the coordinator's lease has run out{reason}")
 
     # For who renews it.
 

@@ -17,6 +17,7 @@ import structlog
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.lifecycle import Background, Kept, LoopThread
 from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.saga.reasons import Reason
 
 RENEWALS_PER_LEASE = 3
 
@@ -129,7 +130,7 @@ class LeaseKeeper:
         if not renewing.done():
             renewing.add_done_callback(_unheard)
             renewing.cancel()
-            raise Unavailable(f"the lease was not renewed within {seconds:g} s")
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, f"the lease was not renewed within {seconds:g} s")
         return renewing.result()
 
     def _stands_still(self) -> bool:
@@ -139,7 +140,7 @@ class LeaseKeeper:
         stands = asked_at is not None and self._lease.clock() - asked_at > stall_seconds
         if stands and not self._is_let_go:
             reason = f"the event loop has not turned for {stall_seconds:g} s"
-            self._lease.not_renewed(Unavailable(reason))
+            self._lease.not_renewed(Unavailable(Reason.DATABASE_UNAVAILABLE, reason))
             _log.error("lease_let_go", reason=reason)
         self._is_let_go = stands
         return stands

@@ -19,6 +19,7 @@ from saga_coordinator.engine.requests import Inbox
 from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.saga.decide import Decision
 from saga_coordinator.saga.errors import NotFound, Overloaded, Unavailable
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.store.ownership import ENTRIES_AT_ONCE, Claim, ClaimGroup
 
 CLAIMS_AT_ONCE = 200
@@ -285,7 +286,7 @@ class Claiming:
             if folded.error is not None:
                 raise folded.error
             if (state := folded.state) is None:
-                raise NotFound(f"saga {claim.saga_id} has no log")
+                raise NotFound(Reason.NO_SUCH_SAGA, f"saga {claim.saga_id} has no log", saga_id=claim.saga_id)
             registered = await self._definitions.get(state.definition, state.version)
         except Unavailable:
             raise

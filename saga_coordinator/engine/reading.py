@@ -12,6 +12,7 @@ from saga_coordinator.engine.ports import Sagas
 from saga_coordinator.saga.entries import decode
 from saga_coordinator.saga.errors import NotFound
 from saga_coordinator.saga.immutable import immutable
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.state import SagaState, apply
 
 FOLDED_AT_ONCE = 32
@@ -65,4 +66,4 @@ async def fold_log(sagas: Sagas, saga_id: str) -> SagaState:
             raise folded.error
         if folded.state is not None:
             return folded.state
-    raise NotFound(f"there is no saga {saga_id}")
+    raise NotFound(Reason.NO_SUCH_SAGA, f"there is no saga {saga_id}", saga_id=saga_id)

@@ -29,9 +29,10 @@ from saga_coordinator.saga.decide import (
     RecallAsked,
 )
 from saga_coordinator.saga.effects import HeartbeatTaken
-from saga_coordinator.saga.errors import OwnershipLost, Unavailable
+from saga_coordinator.saga.errors import OwnershipLost, Refusal, Unavailable
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.store.requests import Request
 
 REQUESTS_AT_ONCE = 100
@@ -49,7 +50,7 @@ class Answer:
     `because` and `heartbeat` as in `Decision`; also None from an owner of an earlier version.
     """
 
-    refusal: str | None
+    refusal: Refusal | None
     is_applied: bool
     because: NotApplied | None = None
     heartbeat: HeartbeatTaken | None = None
@@ -61,19 +62,41 @@ def answer_of(decision: Decision) -> Answer:
 
 def encode_answer(answer: Answer) -> dict[str, Any]:
     """The JSON that an answered request carries; what is None is left out, as earlier versions do not know of it."""
-    body = asdict(answer)
-    return {name: value for name, value in body.items() if name == "refusal" or value is not None}
+    because, refusal = answer.because, answer.refusal
+    body: dict[str, Any] = {
+        "refusal": refusal.message if refusal else None,
+        "is_applied": answer.is_applied,
+    }
+    if refusal is not None:
+        body["reason"] = refusal.reason
+    if because is NotApplied.CONTRADICTS:  # which version 0.1.0 does not know; to it, it is a repetition
+        body |= {"because": NotApplied.REPEATED, "contradicts": True}
+    elif because is not None:
+        body["because"] = because
+    if answer.heartbeat is not None:
+        body["heartbeat"] = asdict(answer.heartbeat)
+    return body
 
 
 def decode_answer(body: dict[str, Any]) -> Answer:
     """What `encode_answer` encoded."""
     because, heartbeat = body.get("because"), body.get("heartbeat")
+    if body.get("contradicts"):
+        because = NotApplied.CONTRADICTS
     return Answer(
-        body["refusal"],
+        _refusal(body),
         body["is_applied"],
         NotApplied(because) if because else None,
         HeartbeatTaken(**heartbeat) if heartbeat else None,
     )
+
+
+def _refusal(body: dict[str, Any]) -> Refusal | None:
+    """An owner of version 0.1.0 does not say the reason; one of a later version may say one that is not known here."""
+    if body["refusal"] is None:
+        return None
+    reason = Reason.__members__.get(body.get("reason", ""), Reason.OWNER_TOO_OLD)
+    return Refusal(reason, body["refusal"])
 
 
 def encode_asked(asked: Asked) -> dict[str, Any]:
@@ -202,7 +225,10 @@ class Inbox:
             asked = decode_asked(request.input)
         except (LookupError, TypeError, ValueError):
             answer = Answer(
-                "the coordinator that drives this saga does not know such a request; upgrade it",
+                Refusal(
+                    Reason.OWNER_TOO_OLD,
+                    "the coordinator that drives this saga does not know such a request; upgrade it",
+                ),
                 is_applied=False,
             )
         else:

@@ -37,6 +37,7 @@ from saga_coordinator.saga.outcome import (
     clip,
     outcome_of_failure,
 )
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.token import token_of
 
 _OVERDUE_SECONDS = 2.0
@@ -85,7 +86,7 @@ class Participants:
     def check_known(self, name: str) -> None:
         """Raises NotFound when the directory has no such participant."""
         if name not in self._names:
-            raise NotFound(self._how_to_add(name))
+            raise NotFound(Reason.NO_SUCH_PARTICIPANT, self._how_to_add(name), participant=name)
 
     def check_worker(self, name: str) -> None:
         """Whether tasks of participant `name` are handed out to those who dial us.
@@ -96,11 +97,13 @@ class Participants:
         """
         participant = self._directory.get(name)
         if participant is None:
-            raise NotFound(self._how_to_add(name))
+            raise NotFound(Reason.NO_SUCH_PARTICIPANT, self._how_to_add(name), participant=name)
         if not participant.is_worker:
             raise NotPossibleNow(
+                Reason.NOT_A_WORKER,
                 f"the directory says that `{name}` is called at {participant.target}; for it to dial the coordinator, have "
-                "the participants file say `worker: true` instead of its target, and it is read again; or put it as a worker"
+                "the participants file say `worker: true` instead of its target, and it is read again; or put it as a worker",
+                participant=name,
             )
 
     async def invoke(self, call: Invoke) -> Outcome:

@@ -221,7 +221,23 @@ def _parsed(
     try:
         json_format.ParseDict(value, message, descriptor_pool=pool)
     except CONVERSION_ERRORS as error:
-        yield Fault(path, f"is no {wanted}: {_reason(error)}")
+        yield Fault(path, f"is no {wanted}: {_TAKES.get(wanted) or _reason(error)}")
+
+
+_WHOLE = "it takes a whole number from {} to {}"
+_TAKES: dict[str, str] = {
+    **dict.fromkeys(("int32", "sint32", "sfixed32"), _WHOLE.format("-2^31", "2^31-1")),
+    **dict.fromkeys(("int64", "sint64", "sfixed64"), _WHOLE.format("-2^63", "2^63-1")),
+    **dict.fromkeys(("uint32", "fixed32"), _WHOLE.format("0", "2^32-1")),
+    **dict.fromkeys(("uint64", "fixed64"), _WHOLE.format("0", "2^64-1")),
+    **dict.fromkeys(("double", "float"), 'it takes a number, "NaN", "Infinity" or "-Infinity"'),
+    "bool": "it takes true or false",
+    "string": "it takes a text in quotes that is valid Unicode",
+    "bytes": "it takes a text in base64",
+    "google.protobuf.Duration": 'it takes a text such as "1.5s"',
+    "google.protobuf.Timestamp": 'it takes a text such as "2026-01-31T12:30:00Z"',
+}
+"""What the JSON form of each kind is. The parser's own words about these are those of Python, which say nothing to a caller."""
 
 
 def _reason(error: Exception) -> str:

@@ -22,6 +22,7 @@ from saga_coordinator.participants.descriptors import DescriptorSet, NotDescribe
 from saga_coordinator.participants.directory import Directory, Participant, name_problem, read_participant
 from saga_coordinator.participants.files import CallersFiles
 from saga_coordinator.saga.errors import Fault, InvalidRequest, NotFound, NotPossibleNow, Unavailable
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.turns import Turns
 
 LOOK_SECONDS = 0.5
@@ -189,7 +190,9 @@ class LiveDirectory:
         put = self._put.get(name)
         if put is None or put.entry is None:
             raise NotFound(
-                f"no participant `{name}` is in the participants file or was put into the directory"
+                Reason.NO_SUCH_PARTICIPANT,
+                f"no participant `{name}` is in the participants file or was put into the directory",
+                participant=name,
             )
         return put.entry
 
@@ -208,8 +211,10 @@ class LiveDirectory:
         name = participant.name
         if self._file.get(name) is not None:
             raise NotPossibleNow(
+                Reason.PARTICIPANT_IN_FILE,
                 f"the participants file {self._file.path} has `{name}`, and what it says is used: change it there, and it is "
-                "read again, or take the name out of it first"
+                "read again, or take the name out of it first",
+                participant=name,
             )
         async with self._one_at_a_time:
             put = await self._register.put(name, spec, descriptor_set)
@@ -231,7 +236,9 @@ class LiveDirectory:
                 self._use_one(name)
         if not is_gone:
             raise NotFound(
-                f"no participant `{name}` was put into the directory; one from a participants file is deleted there"
+                Reason.NO_SUCH_PARTICIPANT,
+                f"no participant `{name}` was put into the directory; one from a participants file is deleted there",
+                participant=name,
             )
         _log.info("participant_deleted", participant=name)
 

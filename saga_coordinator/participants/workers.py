@@ -32,6 +32,7 @@ from saga_coordinator.saga.outcome import (
     clip,
     outcome_of_failure,
 )
+from saga_coordinator.saga.reasons import Reason
 
 HEARTBEAT_SECONDS = 10.0
 SILENCE_SECONDS = 3 * HEARTBEAT_SECONDS
@@ -116,7 +117,9 @@ class Workers:
     def connect(self, greeting: Greeting, on_wake: Callable[[], None]) -> Stream:
         """A new stream; it gets tasks once `admit` is called. Raises Unavailable when the coordinator is stopping."""
         if self._is_stopping:
-            raise Unavailable("the coordinator is stopping; dial again, for another one")
+            raise Unavailable(
+                Reason.COORDINATOR_STOPPING, "the coordinator is stopping; dial again, for another one"
+            )
         return Stream(self._pool(greeting.participant), greeting, on_wake, asyncio.get_running_loop().time())
 
     def admit(self, stream: Stream) -> None:
@@ -283,8 +286,9 @@ class Workers:
                     if loop.time() - stream.heard_at > SILENCE_SECONDS:
                         stream.on_cut(
                             Unavailable(
+                                Reason.WORKER_SILENT,
                                 f"nothing was heard of the worker for {SILENCE_SECONDS:g} s; it has to send a heartbeat every "
-                                f"{HEARTBEAT_SECONDS:g} s"
+                                f"{HEARTBEAT_SECONDS:g} s",
                             )
                         )
             kept.turned()

@@ -51,6 +51,7 @@ from saga_coordinator.saga.inputs import (
 )
 from saga_coordinator.saga.outcome import Cause, CauseCode, Outcome, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.proceed import keys_in_flight, next_due, proceed, record_lost
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.state import REFUSED, SUCCEEDED, EffectKnown, SagaState, StepState, apply
 from saga_coordinator.saga.transitions import SETTLED, SagaStatus, StepStatus
 
@@ -186,18 +187,22 @@ def _on_attempt_ended(draft: Draft, happened: AttemptEnded) -> None:
 def _on_outcome_reported(draft: Draft, happened: OutcomeReported) -> None:
     """The open operation's outcome is recorded; one already decided is late, one never attempted is refused."""
     if not draft.definition.has_step(happened.step):
-        draft.refusal = f"the saga has no step `{happened.step}`"
+        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{happened.step}`")
         return
     step = draft.state.step(happened.step)
     attempts = step.attempts(happened.operation)
     is_awaited = step.is_waiting_for_report and step.operation is happened.operation
     if not isinstance(draft.definition.step(happened.step).action, Operation):
-        draft.refusal = f"step `{happened.step}` calls nobody, so nobody can report its outcome"
+        draft.refuse(
+            Reason.STEP_CALLS_NOBODY, f"step `{happened.step}` calls nobody, so nobody can report its outcome"
+        )
     elif attempts == 0:
-        draft.refusal = f"the {happened.operation} of step `{happened.step}` has not been attempted"
+        draft.refuse(
+            Reason.NOT_ATTEMPTED, f"the {happened.operation} of step `{happened.step}` has not been attempted"
+        )
     elif not isinstance(happened.outcome, Unknown):
         _learn(draft, happened.step, happened.operation, happened.attempt or attempts, happened.outcome)
-        draft.because = None if draft.is_applied else _why_not_applied(draft)
+        draft.because = None if draft.is_applied else _why_not_applied(draft, step, happened)
     elif happened.attempt in (0, step.attempt) and is_awaited:
         draft.settle(happened.step, happened.outcome)
     else:
@@ -205,8 +210,19 @@ def _on_outcome_reported(draft: Draft, happened: OutcomeReported) -> None:
         draft.because = _why_unknown_is_nothing(step, happened)
 
 
-def _why_not_applied(draft: Draft) -> NotApplied:
-    return NotApplied.LATE if draft.entries else NotApplied.REPEATED
+def _why_not_applied(draft: Draft, before: StepState, happened: OutcomeReported) -> NotApplied:
+    if draft.entries:
+        return NotApplied.LATE
+    return NotApplied.CONTRADICTS if _contradicts(before, happened) else NotApplied.REPEATED
+
+
+def _contradicts(step: StepState, happened: OutcomeReported) -> bool:
+    """Whether the action had succeeded with another output. That of a compensation is not kept, nor is one that was told first
+    when the compensation had begun."""
+    if happened.operation is not OperationKind.ACTION or not isinstance(happened.outcome, Succeeded):
+        return False
+    is_output_known = step.operation is OperationKind.ACTION or step.output is not None
+    return is_output_known and step.is_output_known and happened.outcome.output != step.output
 
 
 def _why_unknown_is_nothing(step: StepState, happened: OutcomeReported) -> NotApplied:
@@ -220,13 +236,15 @@ def _why_unknown_is_nothing(step: StepState, happened: OutcomeReported) -> NotAp
 def _on_heartbeat(draft: Draft, happened: HeartbeatReceived) -> None:
     """The silence that would make a pending attempt UNKNOWN is counted from now; nothing when none is awaited."""
     if not draft.definition.has_step(happened.step):
-        draft.refusal = f"the saga has no step `{happened.step}`"
+        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{happened.step}`")
         return
     step = draft.state.step(happened.step)
     if not isinstance(draft.definition.step(happened.step).action, Operation):
-        draft.refusal = f"step `{happened.step}` calls nobody, so nobody can be at it"
+        draft.refuse(Reason.STEP_CALLS_NOBODY, f"step `{happened.step}` calls nobody, so nobody can be at it")
     elif step.attempts(happened.operation) == 0:
-        draft.refusal = f"the {happened.operation} of step `{happened.step}` has not been attempted"
+        draft.refuse(
+            Reason.NOT_ATTEMPTED, f"the {happened.operation} of step `{happened.step}` has not been attempted"
+        )
     elif step.operation is not happened.operation or happened.attempt not in (0, step.attempt):
         draft.is_applied = False
     elif step.is_waiting_for_report or step.is_in_flight:
@@ -244,7 +262,10 @@ def _on_event(draft: Draft, happened: EventArrived) -> None:
     if happened.event_id in draft.state.event_ids:
         draft.is_applied = False
     elif len(draft.state.events) >= EVENTS_MAX:
-        draft.refusal = f"the saga keeps {EVENTS_MAX} events that no step has taken, which is the limit"
+        draft.refuse(
+            Reason.TOO_MANY_EVENTS,
+            f"the saga keeps {EVENTS_MAX} events that no step has taken, which is the limit",
+        )
     else:
         draft.record(EventReceived(happened.event_id, happened.name, happened.correlation, happened.payload))
         if (key := draft.agenda.waiting_for(happened.name, happened.correlation)) is not None:
@@ -269,29 +290,34 @@ def _refuse_event(draft: Draft, happened: EventArrived) -> None:
     if happened.event_id in draft.state.event_ids:
         draft.is_applied = False
     else:
-        draft.refusal = f"the saga is {draft.state.status}: no step waits for events any more"
+        draft.refuse(
+            Reason.SAGA_ENDED, f"the saga is {draft.state.status}: no step waits for events any more"
+        )
 
 
 def _on_approval(draft: Draft, happened: ApprovalDecided) -> None:
     """The waiting step succeeds, or is refused; one decided already is told so."""
     if not draft.definition.has_step(happened.step):
-        draft.refusal = f"the saga has no step `{happened.step}`"
+        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{happened.step}`")
         return
     action = draft.definition.step(happened.step).action
     state = draft.state.step(happened.step)
     decided_by, comment = clip(happened.decided_by), clip(happened.comment)
     answer = {"approved": happened.is_approved, "comment": comment, "decided_by": decided_by}
     if not isinstance(action, Approval):
-        draft.refusal = f"step `{happened.step}` waits for no approval"
+        draft.refuse(Reason.NO_WAIT, f"step `{happened.step}` waits for no approval")
     elif action.approvers and happened.decided_by not in action.approvers:
-        draft.refusal = (
-            f"`{decided_by}` may not decide on `{happened.step}`; who may: {', '.join(action.approvers)}"
+        draft.refuse(
+            Reason.NOT_AN_APPROVER,
+            f"`{decided_by}` may not decide on `{happened.step}`; who may: {', '.join(action.approvers)}",
         )
     elif state.status is not StepStatus.WAITING:
         is_same = state.output == answer if happened.is_approved else _is_rejection(state.cause, decided_by)
         draft.is_applied = False
         if not is_same:
-            draft.refusal = f"step `{happened.step}` is {state.status} and waits for no decision"
+            draft.refuse(
+                Reason.NO_WAIT, f"step `{happened.step}` is {state.status} and waits for no decision"
+            )
     elif happened.is_approved:
         draft.record(AttemptSucceeded(happened.step, OperationKind.ACTION, state.attempt, answer))
     else:
@@ -318,8 +344,9 @@ def _turn(draft: Draft, cause: Cause) -> None:
     if is_past_return(draft.definition, draft.state):
         pivot = draft.definition.pivot
         assert pivot is not None
-        draft.refusal = (
-            f"the pivot `{pivot.name}` has been attempted: unless it is refused, this saga only goes forward"
+        draft.refuse(
+            Reason.PIVOT_ATTEMPTED,
+            f"the pivot `{pivot.name}` has been attempted: unless it is refused, this saga only goes forward",
         )
     else:
         draft.record(SagaFailed(cause))
@@ -328,14 +355,17 @@ def _turn(draft: Draft, cause: Cause) -> None:
 def _recall_completed(draft: Draft, happened: RecallAsked) -> None:
     """What was done is undone after all; refused if there was a pivot."""
     if (pivot := draft.definition.pivot) is not None:
-        draft.refusal = f"the saga has completed, and there is no way back after its pivot `{pivot.name}`"
+        draft.refuse(
+            Reason.PIVOT_ATTEMPTED,
+            f"the saga has completed, and there is no way back after its pivot `{pivot.name}`",
+        )
     else:
         draft.record(SagaRecalled(happened.cause))
 
 
 def _refuse_recall(draft: Draft, happened: RecallAsked) -> None:
     """Refused: a person gave it up, and what remains of it is theirs."""
-    draft.refusal = "the saga was abandoned: what remains of it is listed there"
+    draft.refuse(Reason.SAGA_ENDED, "the saga was abandoned: what remains of it is listed there")
 
 
 def _on_ownership(draft: Draft, happened: OwnershipGained) -> None:
@@ -365,7 +395,7 @@ def _on_nothing(draft: Draft, happened: Input) -> None:
 
 def _refuse_cancel(draft: Draft, happened: CancelAsked) -> None:
     """Refused: there is nothing left to cancel."""
-    draft.refusal = f"the saga is {draft.state.status}: there is nothing left to cancel"
+    draft.refuse(Reason.SAGA_ENDED, f"the saga is {draft.state.status}: there is nothing left to cancel")
 
 
 def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: Outcome) -> None:

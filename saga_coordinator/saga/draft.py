@@ -24,7 +24,7 @@ from saga_coordinator.saga.entries import (
     StepFailed,
     is_about_step,
 )
-from saga_coordinator.saga.errors import ExpressionError
+from saga_coordinator.saga.errors import ExpressionError, Refusal
 from saga_coordinator.saga.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.meter import ENTRY, Meter
 from saga_coordinator.saga.outcome import (
@@ -40,6 +40,7 @@ from saga_coordinator.saga.outcome import (
     reclassified,
 )
 from saga_coordinator.saga.place import Node, Place, remaining_effects, scope
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.reference import Metered
 from saga_coordinator.saga.size import Measure, TooLarge
 from saga_coordinator.saga.state import EffectKnown, SagaState, StepState, apply
@@ -107,10 +108,14 @@ class Draft:
         self.entries: list[Entry] = []
         self.invocations: list[Invoke] = []
         self.lookups: list[LookForEvent] = []
-        self.refusal: str | None = None
+        self.refusal: Refusal | None = None
         self.is_applied = True
         self.because: NotApplied | None = None
         self.heartbeat_taken: HeartbeatTaken | None = None
+
+    def refuse(self, reason: Reason, message: str) -> None:
+        """What was asked is not done."""
+        self.refusal = Refusal(reason, message)
 
     def record(self, entry: Entry) -> None:
         before = self.state

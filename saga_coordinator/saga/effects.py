@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 from saga_coordinator.saga.entries import Entry
+from saga_coordinator.saga.errors import Refusal
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
@@ -81,6 +82,7 @@ class NotApplied(StrEnum):
     LATE = "LATE"
     EARLY = "EARLY"
     OTHER_ATTEMPT = "OTHER_ATTEMPT"
+    CONTRADICTS = "CONTRADICTS"
 
 
 @immutable
@@ -103,7 +105,7 @@ class Decision:
     entries: tuple[Entry, ...]
     effects: tuple[Effect, ...]
     state: SagaState
-    refusal: str | None = None
+    refusal: Refusal | None = None
     is_applied: bool = True
     because: NotApplied | None = None
     heartbeat: HeartbeatTaken | None = None

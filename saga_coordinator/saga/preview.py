@@ -65,7 +65,7 @@ def preview_compensation(definition: Definition, state: SagaState, now: float) -
     if state.status is SagaStatus.RUNNING:
         decision = foresight.hear(CancelAsked("preview"))
         if decision.refusal is not None:
-            return _refused(definition, state, decision.refusal)
+            return _refused(definition, state, decision.refusal.message)
     foresight.end_what_is_in_flight()
     foresight.undo()
     problems = [entry for entry in foresight.entries if isinstance(entry, InputInvalid)]

@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from saga_coordinator.saga.errors import InvalidRequest, Unavailable
+from saga_coordinator.saga.reasons import Reason
 
 CONNECT_TIMEOUT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS_EACH = 2
@@ -115,8 +116,11 @@ def unavailable(error: BaseException) -> Unavailable:
     if isinstance(cause, _POOLED_STATEMENT_LOST):
         said += " (behind a connection pooler in transaction mode, set prepared_statements to false)"
     if _REFUSED.search(said):
-        return Unavailable(f"the database refuses the connection; mend the database URL or the role: {said}")
-    return Unavailable(f"the database cannot serve this now: {said}")
+        return Unavailable(
+            Reason.DATABASE_UNAVAILABLE,
+            f"the database refuses the connection; mend the database URL or the role: {said}",
+        )
+    return Unavailable(Reason.DATABASE_UNAVAILABLE, f"the database cannot serve this now: {said}")
 
 
 def is_outage(error: BaseException | None) -> bool:

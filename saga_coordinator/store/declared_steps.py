@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from saga_coordinator.saga.declared import Declarations, breaking_changes, qualified, used_steps
 from saga_coordinator.saga.errors import NotPossibleNow
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.tables import NAMESPACE
 from saga_coordinator.turns import Turns
@@ -118,8 +119,10 @@ class DeclaredSteps:
                 f"; and {len(users) - USERS_SHOWN_MAX} more at least" if len(users) > USERS_SHOWN_MAX else ""
             )
             raise NotPossibleNow(
+                Reason.STEPS_IN_USE,
                 f"definitions would break: {'; '.join(users[:USERS_SHOWN_MAX])}{more}. Register them anew without it and "
-                "deprecate these versions, or give force: sagas of these versions go on as they are"
+                "deprecate these versions, or give force: sagas of these versions go on as they are",
+                participant=participant,
             )
 
     async def _rows(self, participants: Collection[str]) -> list[Any]:

@@ -43,6 +43,7 @@ from saga_coordinator.saga.definition import Definition
 from saga_coordinator.saga.errors import NotFound, NotPossibleNow, Unavailable
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.declared_steps import DeclaredSteps
 from saga_coordinator.store.tables import NAMESPACE, sagas
@@ -138,7 +139,9 @@ class Definitions:
                     continue  # somebody registered that version at the same moment: look again
                 self._forget(definition.name)
                 return _seen(row), True
-        raise Unavailable(f"definition {definition.name} is being registered by many at once; try again")
+        raise Unavailable(
+            Reason.CONTENDED, f"definition {definition.name} is being registered by many at once; try again"
+        )
 
     async def expanded(self, spec: dict[str, Any]) -> dict[str, Any]:
         """The definition as it would be stored. Raises InvalidDefinition for what nobody has declared, and Unavailable."""
@@ -188,7 +191,10 @@ class Definitions:
             raise await self._no_start(name, version)
         if row.deprecated:
             raise NotPossibleNow(
-                f"version {version} of definition `{name}` is deprecated, so no saga starts with it; {await self._instead(name)}"
+                Reason.DEFINITION_DEPRECATED,
+                f"version {version} of definition `{name}` is deprecated, so no saga starts with it; {await self._instead(name)}",
+                definition=name,
+                version=str(version),
             )
         found = await self._read(row)
         if decisions == self._decisions:
@@ -235,7 +241,10 @@ class Definitions:
         if version and not chosen:
             await self.look_up(name, version)  # which says so if there is none
             raise NotPossibleNow(
-                f"version {version} of definition `{name}` is deprecated; take that back before making it the default"
+                Reason.DEFINITION_DEPRECATED,
+                f"version {version} of definition `{name}` is deprecated; take that back before making it the default",
+                definition=name,
+                version=str(version),
             )
         row = await self._row(_FOR_START.where(IS_LIVE), name)
         if row is None:
@@ -297,8 +306,11 @@ class Definitions:
         if not is_done:
             await self.look_up(name, version)  # which says so if there is none
             raise NotPossibleNow(
+                Reason.DEFINITION_IS_DEFAULT,
                 f"version {version} of definition `{name}` is the default, and cannot be {what}: make another one the default "
-                "first, or 0 to have the newest that is not deprecated"
+                "first, or 0 to have the newest that is not deprecated",
+                definition=name,
+                version=str(version),
             )
 
     async def _row(self, query: Select[Any], name: str) -> Row[Any] | None:
@@ -310,8 +322,10 @@ class Definitions:
         """Why there is nothing to start with."""
         if not version and await self._row(_NEWEST.where(IS_LIVE), name) is not None:
             return NotPossibleNow(
+                Reason.DEFINITION_DEPRECATED,
                 f"every version of definition `{name}` is deprecated, so no saga starts with it; register a new one, or take one "
-                "back"
+                "back",
+                definition=name,
             )
         return _not_found(name, version)
 
@@ -358,7 +372,9 @@ def _seen(row: Row[Any]) -> RegisteredDefinition:
 def _not_found(name: str, version: int) -> NotFound:
     asked = f"version {version} of definition" if version else "definition"
     return NotFound(
-        f"there is no {asked} `{name}`; register it first (saga-coordinator definition apply FILE)"
+        Reason.NO_SUCH_DEFINITION,
+        f"there is no {asked} `{name}`; register it first (saga-coordinator definition apply FILE)",
+        definition=name,
     )
 
 
@@ -374,8 +390,12 @@ async def _refuse_if_used(connection: AsyncConnection, row: Row[Any]) -> None:
     saga_id = (await connection.execute(_USED, parameters)).scalar()
     if saga_id is not None:
         raise NotPossibleNow(
+            Reason.DEFINITION_IN_USE,
             f"version {row.version} of definition `{row.name}` cannot be deleted: saga {saga_id} refers to it, and maybe "
-            "others; deprecate it instead"
+            "others; deprecate it instead",
+            definition=row.name,
+            version=str(row.version),
+            saga_id=str(saga_id),
         )
 
 

@@ -16,8 +16,9 @@ from sqlalchemy import Float, bindparam, case, extract, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from saga_coordinator.saga.canonical import canonical_bytes
-from saga_coordinator.saga.errors import AlreadyExists
+from saga_coordinator.saga.errors import AlreadyExists, Resource
 from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.tables import events
 
@@ -144,7 +145,12 @@ class Events:
             return await self.keep(event)
         is_same = canonical_bytes(row.payload) == canonical_bytes(event.payload)
         if not is_same or (row.name, row.correlation) != (event.name, event.correlation):
-            raise AlreadyExists(f"event {event.event_id!r} was published before, with other content")
+            raise AlreadyExists(
+                Reason.EVENT_ID_TAKEN,
+                f"event {event.event_id!r} was published before, with other content",
+                Resource("saga.v1.Event", event.event_id),
+                event_id=event.event_id,
+            )
         return Kept(False, row.is_told, row.kept_until, row.remembered_until)
 
     async def waiting(self, event_id: str) -> list[str]:

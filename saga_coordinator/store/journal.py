@@ -25,9 +25,10 @@ import structlog
 from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.saga.canonical import canonical_bytes
 from saga_coordinator.saga.entries import Entry, StoredEntry, encode
-from saga_coordinator.saga.errors import AlreadyExists, OwnershipLost, Unavailable
+from saga_coordinator.saga.errors import AlreadyExists, OwnershipLost, Resource, Unavailable
 from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.transitions import SagaStatus
 
 APPENDS_PER_FLUSH_MAX = 500
@@ -95,7 +96,10 @@ class StartKeyTaken(AlreadyExists):
         self.saga_id = saga_id
         self.request_digest = request_digest
         super().__init__(
-            f"start key {start_key!r} belongs to saga {saga_id}, which a different request started"
+            Reason.START_KEY_TAKEN,
+            f"start key {start_key!r} belongs to saga {saga_id}, which a different request started",
+            Resource("saga.v1.Saga", saga_id),
+            saga_id=saga_id,
         )
 
 
@@ -197,7 +201,12 @@ class Journal:
         await self._background.stop(0.0)
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            each.end(Unavailable("the coordinator has stopped, and the database does not answer"))
+            each.end(
+                Unavailable(
+                    Reason.COORDINATOR_STOPPING,
+                    "the coordinator has stopped, and the database does not answer",
+                )
+            )
 
     async def append(self, append: Append) -> float | None:
         """Returns once the entries are committed: their `recorded_at`, where it is known. Raises as `submit`."""
@@ -213,9 +222,9 @@ class Journal:
                 when the journal is stopped while the database is away.
         """
         if self._is_closing:
-            raise Unavailable("the coordinator is stopping")
+            raise Unavailable(Reason.COORDINATOR_STOPPING, "the coordinator is stopping")
         if append.start is not None and not self.is_available:
-            raise Unavailable("the database is away")
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the database is away")
         waiting = _Waiting(append, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         self._wakeup.set()
@@ -274,7 +283,7 @@ class Journal:
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             if each.append.start is not None or self._is_closing:
-                each.end(Unavailable(f"the database is away: {error}"))
+                each.end(Unavailable(Reason.DATABASE_UNAVAILABLE, f"the database is away: {error}"))
             else:
                 self._waiting.append(each)
 

@@ -14,6 +14,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from saga_coordinator.saga.entries import StoredEntry
 from saga_coordinator.saga.errors import NotFound
 from saga_coordinator.saga.outcome import Cause
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.pages import shown
@@ -219,7 +220,7 @@ class Sagas:
         async with self._database.connection() as connection:
             row = (await connection.execute(_GET, {"saga_id": saga_id})).one_or_none()
         if row is None:
-            raise NotFound(f"there is no saga {saga_id}")
+            raise NotFound(Reason.NO_SUCH_SAGA, f"there is no saga {saga_id}", saga_id=saga_id)
         return _record(row)
 
     async def by_start_key(self, start_key: str) -> SagaRecord:
@@ -227,7 +228,9 @@ class Sagas:
         async with self._database.connection() as connection:
             row = (await connection.execute(_BY_START_KEY, {"start_key": start_key})).one_or_none()
         if row is None:
-            raise NotFound(f"there is no saga with start key {start_key!r}")
+            raise NotFound(
+                Reason.NO_SUCH_SAGA, f"there is no saga with start key {start_key!r}", start_key=start_key
+            )
         return _record(row)
 
     async def log(self, saga_id: str, after: int = 0, limit: int = 1000) -> list[LogEntry]:
@@ -288,7 +291,7 @@ class Sagas:
         async with self._database.connection() as connection:
             status = (await connection.execute(_STATUS, {"saga_id": saga_id})).scalar_one_or_none()
         if status is None:
-            raise NotFound(f"there is no saga {saga_id}")
+            raise NotFound(Reason.NO_SUCH_SAGA, f"there is no saga {saga_id}", saga_id=saga_id)
         return SagaStatus(status)
 
 

@@ -12,7 +12,7 @@ from saga_coordinator.saga import outcome as outcomes
 from saga_coordinator.saga.definition import Approval, AwaitEvent, Definition, Delay, Operation, step_name
 from saga_coordinator.saga.effects import Decision, Invoke
 from saga_coordinator.saga.entries import Entry, WaitStarted
-from saga_coordinator.saga.errors import InvalidRequest, NotPossibleNow
+from saga_coordinator.saga.errors import InvalidRequest
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import (
     ApprovalDecided,
@@ -283,7 +283,7 @@ class Run:
         """Raises NotPossibleNow when the saga's state forbids it."""
         decision: Decision = self._rehearsal.hear(happened)
         if decision.refusal is not None:
-            raise NotPossibleNow(decision.refusal)
+            raise decision.refusal.error()
         return self
 
     def __repr__(self) -> str:

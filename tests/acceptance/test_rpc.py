@@ -13,6 +13,7 @@ from google.protobuf.struct_pb2 import Value
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
+from saga_coordinator.api.pages import page_token
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
 from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
@@ -22,8 +23,10 @@ from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
     ValidateDefinitionRequest,
 )
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
+    REPORT_RESULT_CONTRADICTS,
     REPORT_RESULT_REPEATED,
     CancelSagaRequest,
+    DecideApprovalRequest,
     GetSagaRequest,
     ListSagasRequest,
     ListSagasResponse,
@@ -121,8 +124,8 @@ def test_a_faulty_definition(client: Client) -> None:
     validated = client.definitions.ValidateDefinition(
         ValidateDefinitionRequest(definition=faulty), timeout=SECONDS
     )
-    assert refused.paths == [fault.path for fault in validated.faults]
-    assert {"name", "steps[0].action", "steps[1].name"} <= set(refused.paths)
+    assert refused.paths == [f"definition.{fault.path}" for fault in validated.faults]
+    assert {"definition.name", "definition.steps[0].action", "definition.steps[1].name"} <= set(refused.paths)
     assert refused.details["ErrorInfo"].reason == "INVALID_DEFINITION"
 
 
@@ -220,10 +223,13 @@ def test_the_same_start_twice(start: Callable[..., StartSagaResponse], definitio
 
 
 def test_the_same_key_for_another_start(start: Callable[..., StartSagaResponse], definition: str) -> None:
-    start(definition, input=value([1]))
+    saga_id = start(definition, input=value([1])).saga.saga_id
     refused = Refused(lambda: start(definition, input=value([2])))
     assert refused.code == "ALREADY_EXISTS"
-    assert refused.details["ErrorInfo"].reason == "ALREADY_EXISTS"
+    assert refused.details["ErrorInfo"].reason == "START_KEY_TAKEN"
+    assert dict(refused.details["ErrorInfo"].metadata) == {"saga_id": saga_id}
+    taken = refused.details["ResourceInfo"]
+    assert (taken.resource_type, taken.resource_name) == ("saga.v1.Saga", saga_id)
 
 
 def test_starting_what_does_not_exist(start: Callable[..., StartSagaResponse], definition: str) -> None:
@@ -240,6 +246,8 @@ def test_an_unknown_participant(client: Client, start: Callable[..., StartSagaRe
     refused = Refused(lambda: start("lost"))
     assert refused.code == "FAILED_PRECONDITION"
     assert "nobody" in refused.message
+    assert refused.details["ErrorInfo"].reason == "NO_SUCH_PARTICIPANT"
+    assert dict(refused.details["ErrorInfo"].metadata) == {"definition": "lost", "participant": "nobody"}
 
 
 def test_all_faults_of_a_start_at_once(client: Client) -> None:
@@ -497,7 +505,50 @@ def test_cancelling_what_has_completed(
     saga_id = start(definition, wait=True).saga.saga_id
     refused = Refused(lambda: client.sagas.CancelSaga(CancelSagaRequest(saga_id=saga_id, reason="too late")))
     assert refused.code == "FAILED_PRECONDITION"
-    assert refused.details["ErrorInfo"].reason == "NOT_POSSIBLE_NOW"
+    assert refused.details["ErrorInfo"].reason == "SAGA_ENDED"
+    assert dict(refused.details["ErrorInfo"].metadata) == {"saga_id": saga_id}
+
+
+def test_only_an_approver_may_decide(client: Client, start: Callable[..., StartSagaResponse]) -> None:
+    approval = {"approvers": ["ada", "grace"]}
+    asked = ParseDict({"name": "asked", "steps": [{"name": "agree", "approval": approval}]}, Definition())
+    client.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=asked), timeout=SECONDS)
+    saga_id = start("asked").saga.saga_id
+
+    def decide(who: str, step: str = "agree", *, approved: bool = True) -> object:
+        request = DecideApprovalRequest(saga_id=saga_id, step=step, decided_by=who, approved=approved)
+        return client.sagas.DecideApproval(request, timeout=SECONDS)
+
+    refused = Refused(lambda: decide("mallory"))
+    assert (refused.code, refused.details["ErrorInfo"].reason) == ("PERMISSION_DENIED", "NOT_AN_APPROVER")
+    assert dict(refused.details["ErrorInfo"].metadata) == {"saga_id": saga_id, "step": "agree"}
+    assert Refused(lambda: decide("ada", "none")).details["ErrorInfo"].reason == "NO_SUCH_STEP"
+    decide("ada")
+    late = Refused(lambda: decide("grace", approved=False))
+    assert (late.code, late.details["ErrorInfo"].reason) == ("FAILED_PRECONDITION", "NO_WAIT")
+
+
+def test_a_made_up_page_token_is_told(client: Client) -> None:
+    """Anybody can make one whose digest is right."""
+    versions = ListDefinitionsRequest(name="order")
+    for token in (page_token(versions, "first"), page_token(versions, "-1"), "x", "é"):
+        versions.page_token = token
+        assert Refused(lambda: client.definitions.ListDefinitions(versions)).paths == ["page_token"]
+    sagas = ListSagasRequest()
+    sagas.page_token = page_token(sagas, "no saga")
+    assert Refused(lambda: client.sagas.ListSagas(sagas)).paths == ["page_token"]
+
+
+def test_a_duration_that_is_none_is_told_with_its_place(client: Client) -> None:
+    faulty = Definition(name="faulty")
+    step = faulty.steps.add(name="a")
+    step.action.participant = "shop"
+    step.action.retry.max_backoff.seconds = 2**60
+    refused = Refused(
+        lambda: client.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=faulty))
+    )
+    assert "definition.steps[0].action.retry.max_backoff" in refused.paths
+    assert "315576000000" in refused.message
 
 
 def test_reporting_an_outcome(client: Client, start: Callable[..., StartSagaResponse], shop: Shop) -> None:
@@ -517,6 +568,11 @@ def test_reporting_an_outcome(client: Client, start: Callable[..., StartSagaResp
     in_other_words.success.output.CopyFrom(value({"parcel": 9}))
     repeated = client.sagas.ReportOutcome(in_other_words, timeout=SECONDS)
     assert repeated.result == REPORT_RESULT_REPEATED
+    in_other_words.success.output.CopyFrom(value({"parcel": 10}))
+    contradicting = client.sagas.ReportOutcome(in_other_words, timeout=SECONDS)
+    assert (contradicting.applied, contradicting.result) == (False, REPORT_RESULT_CONTRADICTS)
+    assert contradicting.saga.sequence == repeated.saga.sequence
+    assert MessageToDict(contradicting.saga.steps[0].output) == {"parcel": 9}
     nothing = ReportOutcomeRequest(saga_id=saga_id, step="step_0", operation=step)
     assert Refused(lambda: client.sagas.ReportOutcome(nothing)).paths == ["outcome"]
     unknown = ReportOutcomeRequest(saga_id=saga_id, step="none", operation=step, succeeded=value(None))

@@ -113,7 +113,7 @@ def test_a_saga_that_waits_for_an_event_and_for_a_person(client: Client, paying:
     assert MessageToDict(step(client, saga_id, "decision").shown) == {"amount": 3}
     decision = DecideApprovalRequest(saga_id=saga_id, step="decision", approved=True, decided_by="eve")
     refused = Refused(lambda: client.sagas.DecideApproval(decision, timeout=SECONDS))
-    assert refused.code == "FAILED_PRECONDITION"
+    assert refused.code == "PERMISSION_DENIED"
     assert "who may: ann" in refused.message
     decision.decided_by = "ann"
     assert client.sagas.DecideApproval(decision, timeout=SECONDS).applied

@@ -43,6 +43,7 @@ from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import EventArrived
 from saga_coordinator.saga.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded
 from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.events import Event, Kept
 from saga_coordinator.store.journal import Append, Conflict, Journal
@@ -69,7 +70,7 @@ class ForgetfulLog:
     async def write(self, appends: Sequence[Append]) -> None:
         self._writes += 1
         if self._writes == 1:
-            raise Unavailable("the connection broke")
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the connection broke")
         raise Conflict("entry 4")
 
     async def taken(self, appends: Sequence[Append]) -> list[int]:
@@ -207,7 +208,7 @@ class SlowTable:
         self._statements += 1
         if self._statements == 1:
             self._loop.later(5.0, setattr, self, "told", served)
-            raise Unavailable("nothing was heard of the database for a while")
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, "nothing was heard of the database for a while")
         self.told = served
 
     async def methods_of(self, participant: str) -> frozenset[str] | None:
@@ -346,7 +347,7 @@ class OneEvent:
 
 
 @pytest.mark.parametrize(
-    ("answer", "is_taken"), [(True, True), (False, True), (NotPossibleNow("over"), False)]
+    ("answer", "is_taken"), [(True, True), (False, True), (NotPossibleNow(Reason.SAGA_ENDED, "over"), False)]
 )
 async def test_p9_an_event_that_its_saga_says_it_had_before_is_not_kept_for_another(
     answer: bool | NotPossibleNow, *, is_taken: bool

@@ -30,7 +30,7 @@ async def test_an_unruly_stop_does_not_hide_why_it_stops() -> None:
 
 async def test_an_unruly_stop_is_heard_of_when_nothing_else_is_wrong() -> None:
     with pytest.raises(RuntimeError, match="cannot retire"):
-        await app._stop_after(None, an_app(start=SagaError(), stop=RuntimeError("cannot retire")))
+        await app._stop_after(None, an_app(start=SagaError(""), stop=RuntimeError("cannot retire")))
 
 
 async def test_a_signal_is_obeyed_before_anything_is_said() -> None:

@@ -12,6 +12,7 @@ from saga_coordinator.saga.effects import Invoke
 from saga_coordinator.saga.errors import NotPossibleNow, Unavailable
 from saga_coordinator.saga.identity import idempotency_key
 from saga_coordinator.saga.outcome import Outcome, Pending, Succeeded
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.sagas import LogEntry, LogPage
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
@@ -301,7 +302,10 @@ async def test_p1_a_saga_that_was_put_to_sleep_behind_its_owners_back_is_taken_u
     participants.on("charge", gate)
     saga_id = await engine.start()
     await in_flight(gate)
-    wake, failures = engine.stores.ownership.wake, [Unavailable("the connection broke")]
+    wake, failures = (
+        engine.stores.ownership.wake,
+        [Unavailable(Reason.DATABASE_UNAVAILABLE, "the connection broke")],
+    )
 
     async def fail_at_first(saga_ids: list[str]) -> None:
         if failures:
@@ -369,7 +373,7 @@ async def test_a_claim_whose_log_could_not_be_read_is_not_forgotten(
         nonlocal failures
         failures -= 1
         if failures >= 0:
-            raise Unavailable("the pool is used up")
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the pool is used up")
         return await read(saga_ids, after)
 
     setattr(other.stores.sagas, "page", fail_at_first)  # noqa: B010
@@ -386,7 +390,7 @@ class Fail(Hang):
     async def __call__(self, lease_seconds: float) -> float:
         if self._let.is_set():
             return await self._renew(lease_seconds)
-        raise Unavailable("the database is away")
+        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the database is away")
 
 
 @pytest.mark.parametrize("trouble", [Hang, Fail])

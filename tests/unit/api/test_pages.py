@@ -1,11 +1,13 @@
 """Page tokens: good for the list and the filter they were given for, and for nothing else."""
 
+import re
+
 import pytest
 from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.api.pages import page_token, position_of
+from saga_coordinator.api.pages import ANY, NUMBER, SAGA_ID, page_token, position_of
 from saga_coordinator.pb.saga.v1.definition_service_pb2 import ListDefinitionsRequest
 from saga_coordinator.pb.saga.v1.saga_pb2 import SAGA_STATUS_RUNNING
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import ListSagasRequest
@@ -20,9 +22,19 @@ def refused(request: Message, token: str) -> None:
     assert [fault.path for fault in caught.value.faults] == ["page_token"]
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1))
+@given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1))
 def test_a_token_leads_back_to_its_position(position: str) -> None:
     assert position_of(FILTER, page_token(FILTER, position)) == position
+
+
+@pytest.mark.parametrize(
+    ("position", "pattern"),
+    [("a\0", ANY), ("x", NUMBER), ("0", NUMBER), ("-1", NUMBER), ("9" * 10, NUMBER), ("x", SAGA_ID)],
+)
+def test_a_position_that_the_list_cannot_have_is_refused(position: str, pattern: re.Pattern[str]) -> None:
+    """Anybody can make a token whose digest is right."""
+    with pytest.raises(InvalidRequest):
+        position_of(FILTER, page_token(FILTER, position), pattern)
 
 
 def test_the_empty_token_is_the_first_page() -> None:

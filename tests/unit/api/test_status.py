@@ -1,6 +1,10 @@
 """Errors on the wire: each of ours has a row, each detail says what a program can act upon, and defects stay in the log."""
 
 import asyncio
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -8,23 +12,32 @@ import pytest
 import structlog
 from google.rpc import error_details_pb2, status_pb2
 
+import saga_coordinator
 from saga_coordinator.api.status import (
     DOMAIN,
     FAULTS_BYTES_MAX,
     MESSAGE_BYTES_MAX,
     TABLE,
-    Resource,
+    reason_of,
     row_of,
     status_of,
 )
 from saga_coordinator.participants.payload import PayloadError
+from saga_coordinator.pb.saga.v1 import error_reason_pb2
 from saga_coordinator.saga import errors
+from saga_coordinator.saga.errors import Resource
+from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.store.journal import StartKeyTaken
 from saga_coordinator.store.schema import SchemaMismatch
 
 METHOD = "saga.v1.SagaService/StartSaga"
 TREE = [
     each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.SagaError)
 ]
+
+
+def _is_abstract(kind: type[errors.SagaError]) -> bool:
+    return kind is errors.SagaError or kind.__name__.startswith("_")
 
 
 def rich(status: grpc.Status) -> status_pb2.Status:
@@ -42,9 +55,38 @@ def details_of(error: BaseException, resource: Resource | None = None) -> dict[s
     return found
 
 
-@pytest.mark.parametrize("error", [each for each in TREE if each is not errors.SagaError])
+@pytest.mark.parametrize("error", [each for each in TREE if not _is_abstract(each)])
 def test_every_error_of_ours_has_a_row(error: type[errors.SagaError]) -> None:
     assert error in TABLE
+
+
+def _everywhere(kind: type[errors.SagaError]) -> Iterator[type[errors.SagaError]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _everywhere(each)
+
+
+def test_no_error_goes_without_a_reason() -> None:
+    """A class has one for all of its errors, or none can be made without one."""
+    for module in pkgutil.walk_packages(saga_coordinator.__path__, "saga_coordinator."):
+        if not module.name.endswith("__main__") and ".migrations" not in module.name:
+            importlib.import_module(module.name)
+    kinds = [each for each in _everywhere(errors.SagaError) if each.__module__.startswith("saga_coordinator")]
+    assert StartKeyTaken in kinds
+    for kind in kinds:
+        is_asked = "reason" in inspect.signature(kind.__init__).parameters
+        is_set = any("reason" in vars(each) for each in kind.__mro__ if each is not errors.SagaError)
+        is_made_with_one = kind in (errors.Overloaded, StartKeyTaken)  # which hand it to their parent
+        row = next((TABLE[each] for each in kind.__mro__ if each in TABLE), None)
+        is_defect = row is None or row.is_defect
+        assert is_defect or is_asked or is_set or is_made_with_one, kind
+
+
+def test_the_reasons_are_those_of_the_contract() -> None:
+    prefix = "ERROR_REASON_"
+    names = {each.name.removeprefix(prefix) for each in error_reason_pb2.ErrorReason.DESCRIPTOR.values}
+    assert names - {"UNSPECIFIED"} == {reason.value for reason in Reason}
+    assert all(reason.name == reason.value for reason in Reason)
 
 
 @pytest.mark.parametrize(
@@ -53,10 +95,13 @@ def test_every_error_of_ours_has_a_row(error: type[errors.SagaError]) -> None:
         (errors.InvalidRequest.at("a", "b"), "INVALID_ARGUMENT", "INVALID_REQUEST"),
         (PayloadError("a", "b"), "INVALID_ARGUMENT", "INVALID_REQUEST"),
         (errors.InvalidDefinition([]), "INVALID_ARGUMENT", "INVALID_DEFINITION"),
-        (errors.NotFound("x"), "NOT_FOUND", "NOT_FOUND"),
-        (errors.AlreadyExists("x"), "ALREADY_EXISTS", "ALREADY_EXISTS"),
-        (errors.NotPossibleNow("x"), "FAILED_PRECONDITION", "NOT_POSSIBLE_NOW"),
-        (errors.Unavailable("x"), "UNAVAILABLE", "UNAVAILABLE"),
+        (errors.NotFound(Reason.NO_SUCH_SAGA, "x"), "NOT_FOUND", "NO_SUCH_SAGA"),
+        (StartKeyTaken("key", "7", b""), "ALREADY_EXISTS", "START_KEY_TAKEN"),
+        (errors.NotPossibleNow(Reason.SAGA_ENDED, "x"), "FAILED_PRECONDITION", "SAGA_ENDED"),
+        (errors.Refusal(Reason.NO_WAIT, "x").error(), "FAILED_PRECONDITION", "NO_WAIT"),
+        (errors.Refusal(Reason.NOT_AN_APPROVER, "x").error(), "PERMISSION_DENIED", "NOT_AN_APPROVER"),
+        (errors.Unavailable(Reason.LEASE_LOST, "x"), "UNAVAILABLE", "LEASE_LOST"),
+        (errors.QuotaReached("x"), "RESOURCE_EXHAUSTED", "QUOTA_REACHED"),
         (errors.Overloaded("x"), "RESOURCE_EXHAUSTED", "OVERLOADED"),
         (errors.OwnershipLost("x"), "UNAVAILABLE", "OWNERSHIP_LOST"),
         (errors.ImpossibleTransition("x"), "INTERNAL", "INTERNAL"),
@@ -68,7 +113,7 @@ def test_every_error_of_ours_has_a_row(error: type[errors.SagaError]) -> None:
 )
 def test_the_table(error: BaseException, code: str, reason: str) -> None:
     row = row_of(error)
-    assert (row.code.name, row.reason) == (code, reason)
+    assert (row.code.name, reason_of(error)) == (code, reason)
     status = status_of(error, method=METHOD)
     assert status.code is row.code
     assert rich(status).code == row.code.value[0]
@@ -105,14 +150,23 @@ def test_a_status_fits_into_trailers_however_many_faults_there_are() -> None:
 
 
 def test_an_outage_says_when_to_try_again() -> None:
-    retry = details_of(errors.Unavailable("x", retry_after_seconds=2.5))["RetryInfo"]
-    assert retry.retry_delay.ToMicroseconds() == 2_500_000
+    retry = details_of(errors.Unavailable(Reason.DATABASE_UNAVAILABLE, "x"))["RetryInfo"]
+    assert retry.retry_delay.ToMicroseconds() == 1_000_000
     assert details_of(errors.OwnershipLost("x"))["RetryInfo"].retry_delay.ToMicroseconds() > 0
 
 
 def test_what_does_not_exist_is_named() -> None:
-    info = details_of(errors.NotFound("x"), Resource("saga.v1.Saga", "7"))["ResourceInfo"]
+    info = details_of(errors.NotFound(Reason.NO_SUCH_SAGA, "x"), Resource("saga.v1.Saga", "7"))[
+        "ResourceInfo"
+    ]
     assert (info.resource_type, info.resource_name) == ("saga.v1.Saga", "7")
+
+
+def test_a_start_key_names_the_saga_that_has_it() -> None:
+    found = details_of(StartKeyTaken("order 7", "saga 8", b""), Resource("saga.v1.Definition", "order"))
+    info = found["ResourceInfo"]
+    assert (info.resource_type, info.resource_name) == ("saga.v1.Saga", "saga 8")
+    assert dict(found["ErrorInfo"].metadata) == {"saga_id": "saga 8"}
 
 
 def test_a_defect_is_told_to_the_log_and_not_to_the_caller() -> None:
@@ -131,4 +185,4 @@ def test_a_defect_is_told_to_the_log_and_not_to_the_caller() -> None:
 
 
 def test_text_that_is_no_utf_8_does_not_break_the_answer() -> None:
-    assert status_of(errors.NotFound("a\ud800b"), method=METHOD).details == "a?b"
+    assert status_of(errors.NotFound(Reason.NO_SUCH_SAGA, "a\ud800b"), method=METHOD).details == "a?b"

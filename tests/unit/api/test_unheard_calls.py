@@ -11,11 +11,15 @@ from structlog.testing import capture_logs
 
 from saga_coordinator.api.rpc import unhindered
 from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.saga.reasons import Reason
 
 
 @pytest.mark.parametrize(
     ("error", "events"),
-    [(Unavailable("the database is away"), []), (RuntimeError("a defect"), ["unheard_call_failed"])],
+    [
+        (Unavailable(Reason.DATABASE_UNAVAILABLE, "the database is away"), []),
+        (RuntimeError("a defect"), ["unheard_call_failed"]),
+    ],
 )
 async def test_a_failure_that_nobody_hears_is_logged_only_when_it_is_a_defect(
     error: Exception, events: list[str]

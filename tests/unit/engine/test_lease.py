@@ -15,6 +15,7 @@ from saga_coordinator.engine import lease_keeper
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.lease_keeper import LeaseKeeper
 from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.saga.reasons import Reason
 from tests.integration.eventually import eventually
 
 AHEAD = 1000.0
@@ -220,7 +221,7 @@ async def test_a_renewal_that_hangs_is_given_up_and_the_next_one_asks_anew(
 
 
 async def test_a_lease_that_cannot_be_taken_is_told_as_it_is(keep: Keep, database: Database) -> None:
-    database.errors.append(Unavailable("the database is away"))
+    database.errors.append(Unavailable(Reason.DATABASE_UNAVAILABLE, "the database is away"))
     with pytest.raises(Unavailable, match="the database is away"):
         await keep(Lease(0.5))
 
@@ -232,7 +233,7 @@ async def test_a_review_that_fails_is_begun_again(keep: Keep, database: Database
         nonlocal tries
         tries += 1
         if tries == 1:
-            raise Unavailable("the pool is used up")
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the pool is used up")
         if tries == 2:
             raise RuntimeError("a defect")
 

@@ -204,3 +204,15 @@ def test_base64_of_either_alphabet_is_bytes(written: Any) -> None:
     assert misfits({"raw": written}, EVERY) == []
     if written is not UNRESOLVED:
         encode_plain_request(EVERY, {"raw": written, "raws": [] if written is None else [written]})
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        ({"inner": {"large": "12x"}}, "is no int64: it takes a whole number from -2^63 to 2^63-1"),
+        ({"counts": {"a": "many"}}, "is no int32: it takes a whole number from -2^31 to 2^31-1"),
+        ({"span": "soon"}, 'is no google.protobuf.Duration: it takes a text such as "1.5s"'),
+    ],
+)
+def test_what_does_not_fit_is_told_in_words_of_the_contract(payload: Any, said: str) -> None:
+    assert any(said in str(fault) for fault in misfits(payload, EVERY)), misfits(payload, EVERY)

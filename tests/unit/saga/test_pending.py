@@ -10,9 +10,10 @@ from saga_coordinator.saga.decide import Decision, HeartbeatReceived, Invoke, No
 from saga_coordinator.saga.definition import Definition, Operation
 from saga_coordinator.saga.effects import HeartbeatTaken, SetTimer
 from saga_coordinator.saga.entries import AttemptPending, decode, encode
-from saga_coordinator.saga.errors import InvalidDefinition
+from saga_coordinator.saga.errors import InvalidDefinition, Refusal
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded, Unknown, is_decisive_status
+from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.state import EffectKnown, fold
 from saga_coordinator.saga.token import AttemptNamed, parse_token, token_of
 from saga_coordinator.saga.transitions import SagaStatus, StepStatus
@@ -75,9 +76,26 @@ def test_a_report_between_two_attempts_decides() -> None:
 def test_the_same_report_twice_is_applied_once() -> None:
     story = pending(later())
     assert report(story, ok(7)).because is None
-    again = report(story, ok(8))
+    again = report(story, ok(7))
     assert (again.is_applied, again.because, again.entries) == (False, NotApplied.REPEATED, ())
     assert story.step("pay").output == 7
+
+
+@pytest.mark.parametrize("first", [7, None, {"parcel": 9}])
+def test_a_second_success_with_another_output_is_a_contradiction_and_not_recorded(first: object) -> None:
+    story = pending(later())
+    report(story, ok(first))
+    again = report(story, ok(8))
+    assert (again.is_applied, again.because, again.entries) == (False, NotApplied.CONTRADICTS, ())
+    assert story.step("pay").output == first
+    assert report(story, ok(first)).because is NotApplied.REPEATED
+
+
+def test_an_output_that_was_told_first_when_the_compensation_had_begun_contradicts_nothing() -> None:
+    story = pending(later())
+    story.cancelled()
+    report(story, ok(7), attempt=1)
+    assert report(story, ok(7), attempt=1).because is NotApplied.REPEATED
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -217,7 +235,8 @@ def test_a_heartbeat_that_nobody_waits_for_is_told_so() -> None:
     assert beat(story, kind=COMPENSATION).refusal is not None
     report(story, ok())
     assert not beat(story).is_applied
-    assert story.happens(HeartbeatReceived("none", ACTION)).refusal == "the saga has no step `none`"
+    refusal = story.happens(HeartbeatReceived("none", ACTION)).refusal
+    assert refusal == Refusal(Reason.NO_SUCH_STEP, "the saga has no step `none`")
 
 
 def test_a_heartbeat_where_none_is_asked_for_changes_nothing() -> None:

@@ -43,6 +43,10 @@ class _ReportResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReportRe
     """`unknown`, and the call itself has not ended: its own answer counts. Report again if that was PENDING."""
     REPORT_RESULT_OTHER_ATTEMPT: _ReportResult.ValueType  # 5
     """`unknown`, of an attempt that is not the present one any more."""
+    REPORT_RESULT_CONTRADICTS: _ReportResult.ValueType  # 6
+    """The action is known to have succeeded with another output, which stays; this one is not recorded. Something is wrong with the
+    participant: it did the same operation twice, or reports for the wrong one.
+    """
 
 class ReportResult(_ReportResult, metaclass=_ReportResultEnumTypeWrapper):
     """What a report came to."""
@@ -60,6 +64,10 @@ REPORT_RESULT_EARLY: ReportResult.ValueType  # 4
 """`unknown`, and the call itself has not ended: its own answer counts. Report again if that was PENDING."""
 REPORT_RESULT_OTHER_ATTEMPT: ReportResult.ValueType  # 5
 """`unknown`, of an attempt that is not the present one any more."""
+REPORT_RESULT_CONTRADICTS: ReportResult.ValueType  # 6
+"""The action is known to have succeeded with another output, which stays; this one is not recorded. Something is wrong with the
+participant: it did the same operation twice, or reports for the wrong one.
+"""
 Global___ReportResult: _TypeAlias = ReportResult  # noqa: Y015
 
 @_typing.final

@@ -191,7 +191,7 @@ class SagaServiceServicer:
 
     def DecideApproval(self, request, context):
         """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
-        the step does not wait for one, was decided otherwise, or this person may not decide.
+        the step does not wait for one, or was decided otherwise; PERMISSION_DENIED when this person may not decide.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

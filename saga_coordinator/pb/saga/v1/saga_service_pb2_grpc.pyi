@@ -82,7 +82,7 @@ class SagaServiceStub:
     """
     DecideApproval: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.DecideApprovalRequest, _saga_service_pb2.DecideApprovalResponse]
     """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
-    the step does not wait for one, was decided otherwise, or this person may not decide.
+    the step does not wait for one, or was decided otherwise; PERMISSION_DENIED when this person may not decide.
     """
     PreviewCompensation: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.PreviewCompensationRequest, _saga_service_pb2.PreviewCompensationResponse]
     """What would be undone, and how, if the saga failed now. Changes nothing. Calls in flight are taken for UNKNOWN, and every
@@ -142,7 +142,7 @@ class SagaServiceAsyncStub(SagaServiceStub):
     """
     DecideApproval: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.DecideApprovalRequest, _saga_service_pb2.DecideApprovalResponse]  # type: ignore[assignment]
     """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
-    the step does not wait for one, was decided otherwise, or this person may not decide.
+    the step does not wait for one, or was decided otherwise; PERMISSION_DENIED when this person may not decide.
     """
     PreviewCompensation: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.PreviewCompensationRequest, _saga_service_pb2.PreviewCompensationResponse]  # type: ignore[assignment]
     """What would be undone, and how, if the saga failed now. Changes nothing. Calls in flight are taken for UNKNOWN, and every
@@ -265,7 +265,7 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.DecideApprovalResponse, _abc.Awaitable[_saga_service_pb2.DecideApprovalResponse]]:
         """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
-        the step does not wait for one, was decided otherwise, or this person may not decide.
+        the step does not wait for one, or was decided otherwise; PERMISSION_DENIED when this person may not decide.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,83 @@
+"""docs/contract.md says what the code does: its tables are compared with the code that they are about."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from saga_coordinator.api.status import TABLE, row_of
+from saga_coordinator.saga import errors
+from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.store.journal import StartKeyTaken
+
+ROOT = Path(__file__).parents[3]
+PAGE = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
+KINDS = {each.__name__: each for each in TABLE} | {"StartKeyTaken": StartKeyTaken}
+
+
+def rows(first: str) -> dict[str, list[str]]:
+    """The table below the heading row that begins with `first`, by what its first column has in backquotes."""
+    found = re.search(rf"^\| {re.escape(first)} \|.*\n\|[-|]+\|\n((?:\|.*\n)+)", PAGE, re.MULTILINE)
+    assert found is not None, first
+    cells = [[cell.strip() for cell in line.strip("|").split(" |")] for line in found[1].splitlines()]
+    assert len({row[0] for row in cells}) == len(cells), "a row is there twice"
+    return {row[0].strip("` "): row[1:] for row in cells}
+
+
+def _reason(call: ast.Call) -> Reason | None:
+    match call.args:
+        case [ast.Attribute(value=ast.Name(id="Reason"), attr=name), *_]:
+            return Reason[name]
+        case _:
+            return None
+
+
+def _kind(call: ast.Call, inside: str) -> str:
+    match call.func:
+        case ast.Name(id=name) | ast.Attribute(value=ast.Name(), attr="refuse" as name):
+            return name
+        case ast.Attribute(value=ast.Call(func=ast.Name(id="super"))):
+            return inside
+        case ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""
+
+
+def _calls(node: ast.AST, inside: str = "") -> Iterator[tuple[ast.Call, str]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Call):
+            yield child, inside
+        yield from _calls(child, child.name if isinstance(child, ast.ClassDef) else inside)
+
+
+def told() -> set[tuple[Reason, str]]:
+    """Each reason with the statuses that it comes with, from wherever the program makes an error."""
+    found = {
+        (each.reason, row.code.name) for each, row in TABLE.items() if "reason" in vars(each) or row.is_defect
+    }
+    for path in (ROOT / "saga_coordinator").rglob("*.py"):
+        if "pb" in path.relative_to(ROOT).parts:
+            continue
+        for call, inside in _calls(ast.parse(path.read_text(encoding="utf-8"))):
+            kind = _kind(call, inside)
+            if (reason := _reason(call)) is None:
+                continue
+            if kind in ("refuse", "Refusal"):
+                found.add((reason, row_of(errors.Refusal(reason, "").error()).code.name))
+            elif kind in KINDS:
+                row = next(TABLE[each] for each in KINDS[kind].__mro__ if each in TABLE)
+                found.add((reason, row.code.name))
+            else:
+                raise AssertionError(f"{path}:{call.lineno}: what is made with {reason} here?")
+    return found
+
+
+def test_the_page_has_every_reason_with_the_statuses_that_it_comes_with() -> None:
+    page = {
+        (Reason(name), status) for name, cells in rows("reason").items() for status in cells[0].split(", ")
+    }
+    assert page == told()
+    assert {reason for reason, _ in page} == set(Reason)
