@@ -336,6 +336,7 @@ def _engine_settings(settings: Settings) -> EngineSettings:
         lease_seconds=settings.lease_seconds,
         sagas_in_memory_max=settings.sagas_in_memory_max,
         backlog_max=settings.backlog_max,
+        log_sagas=settings.log_sagas,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import click
@@ -56,14 +57,16 @@ def _flag(option: Option) -> Callable[[_Command], _Command]:
     )
 
 
-def settings_of(flags: Mapping[str, Any], **more: str) -> Settings:
-    """The settings from a command's flags; `more` are what the command itself decides.
+def settings_of(
+    flags: Mapping[str, Any], *, defaults: Mapping[str, str] = MappingProxyType({}), **more: str
+) -> Settings:
+    """The settings from a command's flags; `more` are what the command itself decides, `defaults` its own defaults.
 
     Raises:
         SettingsFaulty: with every fault.
     """
     given = {name: value for name, value in flags.items() if name != "config"}
-    return load_settings({**given, **more}, os.environ, flags["config"])
+    return load_settings({**given, **more}, os.environ, flags["config"], defaults=defaults)
 
 
 def address_flag(command: _Command) -> _Command:

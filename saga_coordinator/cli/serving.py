@@ -27,6 +27,9 @@ from saga_coordinator.store.embedded.watch import Watch
 ALIVE_POLL_SECONDS = 0.5
 DATABASE_POLL_SECONDS = 0.5
 
+DEV_DEFAULTS = {"log_sagas": "true"}
+"""Who tries it out wants to see something happen, and starts few."""
+
 _postgres_bin = click.option(
     "--postgres-bin",
     metavar="FOLDER",
@@ -97,7 +100,7 @@ def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **
             click.echo(f"making a database in {data_dir}", err=True)
         with Watch(database, _say_of_database):
             schema.upgrade(database.dsn)
-            settings = settings_of(flags, database_url=database.dsn)
+            settings = settings_of(flags, defaults=DEV_DEFAULTS, database_url=database.dsn)
             app.run(
                 settings,
                 lambda addresses: _welcome(addresses, database, settings.participants),

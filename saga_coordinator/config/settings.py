@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -77,6 +78,7 @@ class Settings:
     database_wait_seconds: float
     log_format: str
     log_level: str
+    log_sagas: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,13 +395,25 @@ OPTIONS: tuple[Option, ...] = (
         _choice("debug", "info", "warning", "error"),
         default="info",
     ),
+    Option(
+        "log_sagas",
+        "Whether to log a line when a saga starts, turns back and ends. `dev` does unless told otherwise.",
+        "true|false",
+        _truth,
+        default="false",
+    ),
 )
 
 
 def load_settings(
-    flags: Mapping[str, Any], environment: Mapping[str, str], file: Path | None = None
+    flags: Mapping[str, Any],
+    environment: Mapping[str, str],
+    file: Path | None = None,
+    *,
+    defaults: Mapping[str, str] = MappingProxyType({}),
 ) -> Settings:
-    """The settings: of each, the first given by `flags` (by name), `environment` (`SAGA_*`), `file`, or the default.
+    """The settings: of each, the first given by `flags` (by name), `environment` (`SAGA_*`), `file`, `defaults`, or its own
+    default.
 
     Paths in a file are relative to that file; all others to the working directory. An empty variable counts as not given.
 
@@ -418,7 +432,7 @@ def load_settings(
             if option.is_path and isinstance(written, str) and file is not None:
                 written = str(file.parent / written)
         if written is None:
-            source, written = "default", option.default
+            source, written = "default", defaults.get(option.name, option.default)
         if written is None:
             if option.is_required:
                 faults.append(

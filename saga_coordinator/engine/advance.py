@@ -45,6 +45,14 @@ _STAYING = (*_AT_ONCE, GoOn)
 """Effects whose end brings the next decision: a saga is not let go before."""
 
 
+@immutable
+class Origin:
+    """What is said of a saga in the log of the program: who asked for it, and when it started (epoch seconds)."""
+
+    start_key: str = ""
+    started_at: float | None = None
+
+
 class Run:
     """A saga in this coordinator's memory: its state, and what has happened to it since.
 
@@ -58,6 +66,7 @@ class Run:
         "inquiries",
         "is_advancing",
         "is_dropped",
+        "origin",
         "saga_id",
         "settled",
         "settled_at",
@@ -77,6 +86,7 @@ class Run:
         self.is_dropped = False
         self.timer: asyncio.Handle | None = None
         self.settled: asyncio.Future[bool] | None = None
+        self.origin = Origin()
         self.started_at: float | None = None
         self.settled_at: float | None = None
         self.changed: asyncio.Future[None] | None = None

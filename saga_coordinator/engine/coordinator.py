@@ -10,7 +10,7 @@ from functools import partial
 
 import structlog
 
-from saga_coordinator.engine.advance import Advance, Run, Starting
+from saga_coordinator.engine.advance import Advance, Origin, Run, Starting
 from saga_coordinator.engine.children import Children
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.events import Published, Publishing
@@ -24,6 +24,7 @@ from saga_coordinator.engine.reading import fold_log
 from saga_coordinator.engine.requests import Answer, Asked, Inbox, answer_of
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.engine.stores import Stores
+from saga_coordinator.engine.telling import Telling
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.saga.decide import (
     ApprovalDecided,
@@ -115,6 +116,7 @@ class Coordinator:
         self._heartbeats = Heartbeats()
         self._drive = Drive(self._advance, _Callers(participants, self._children, self._lease), self._lease)
         self._publishing = Publishing(stores.events, self.signal)
+        self._drive.telling = Telling(is_chatty=settings.log_sagas)
         self._drive.workers = lambda: participants.worker_names
         self._drive.look_for_event = self._publishing.look
         self._drive.on_settled = self._tell_parent
@@ -264,7 +266,9 @@ class Coordinator:
             self._starts.add(starting.committed)
             # Handed to the journal a start may become durable, so it is seen through even if the caller goes away. This comes
             # before what the caller is told.
-            starting.committed.add_done_callback(partial(self._start_ended, starting, self._lease.term))
+            starting.committed.add_done_callback(
+                partial(self._start_ended, starting, request.start_key, self._lease.term)
+            )
             await asyncio.shield(starting.committed)
         except StartKeyTaken as taken:
             if taken.request_digest != digest:
@@ -288,7 +292,9 @@ class Coordinator:
             self._claiming.give_room_back(started.saga_id)
             raise
 
-    def _start_ended(self, starting: Starting, term: int, committed: asyncio.Future[float | None]) -> None:
+    def _start_ended(
+        self, starting: Starting, start_key: str, term: int, committed: asyncio.Future[float | None]
+    ) -> None:
         self._starts.discard(committed)
         self._claiming.give_room_back(starting.run.saga_id)
         if committed.cancelled() or committed.exception() is not None:
@@ -296,6 +302,8 @@ class Coordinator:
         run = starting.run
         run.started_at = committed.result()
         run.settled_at = run.started_at if run.state.status in SETTLED else None
+        run.origin = Origin(start_key, run.started_at)
+        self._drive.telling.started(run)
         if self._lease.term == term:
             self._drive.take(run, starting.advanced)
         else:  # the lease ran out while this was on its way, so somebody may have claimed it

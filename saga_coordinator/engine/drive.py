@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +14,7 @@ from saga_coordinator.engine.advance import Advance, Advanced, Run
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.pace import Pace
 from saga_coordinator.engine.ports import Caller
+from saga_coordinator.engine.telling import Telling
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.saga.decide import (
     AttemptEnded,
@@ -32,7 +32,6 @@ from saga_coordinator.saga.decide import (
 )
 from saga_coordinator.saga.definition import CHILD_PARTICIPANT
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
-from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import (
     Cause,
     Outcome,
@@ -42,8 +41,7 @@ from saga_coordinator.saga.outcome import (
     clip,
     is_decisive_status,
 )
-from saga_coordinator.saga.state import SagaState
-from saga_coordinator.saga.transitions import SETTLED, SagaStatus
+from saga_coordinator.saga.transitions import SETTLED
 
 _log = structlog.get_logger(__name__)
 
@@ -60,6 +58,7 @@ class Drive:
         """The participants whose attempts are tasks of workers."""
         self.on_settled: Callable[[Run], None] = lambda run: None
         """Is told of each saga that has ended here or needs attention."""
+        self.telling = Telling()
         self._calls = Background()
         self._pace = Pace()
         self._moves = Background()
@@ -152,12 +151,14 @@ class Drive:
         while run.inbox and not run.is_dropped:
             batch = tuple(run.inbox)
             run.inbox.clear()
+            before = run.state.status
             try:
                 advanced = await self._advance.advance(run, [happened for happened, _ in batch])
             except Exception as error:  # noqa: BLE001 - one saga's trouble is not another's
                 self._give_up(run, error, [decided for _, decided in batch])
                 return
             run.tell_watchers()
+            self.telling.moved(run, before)
             is_owner = self._lease.may_act
             taken = len(advanced.decisions)
             _put_back(run, batch[taken:])
@@ -220,7 +221,7 @@ class Drive:
                 case GoOn():
                     run.timer = asyncio.get_running_loop().call_soon(self.happened, run, TimerFired())
                 case Finish(status):
-                    _tell_settled(run, status)
+                    self.telling.ended(run, status)
                     self.on_settled(run)
                     self.drop(run)
 
@@ -305,34 +306,4 @@ def _tell_dropped(run: Run, asked: Sequence[asyncio.Future[Decision] | None]) ->
 
 
 async def _no_events(wanted: LookForEvent) -> EventArrived | None:
-    return None
-
-
-def _tell_settled(run: Run, status: SagaStatus) -> None:
-    """Somebody has to be told where a person is needed; all other ends are in the database, and many a second."""
-    if status is not SagaStatus.NEEDS_ATTENTION:
-        _log.debug("saga_settled", saga_id=run.saga_id, status=status.value)
-        return
-    state = run.state
-    failure, blocking = state.failure, _blocking(state)
-    _log.warning(
-        "saga_needs_attention",
-        saga_id=run.saga_id,
-        definition=state.definition,
-        version=state.version,
-        failure_code=failure.code if failure else "",
-        failure_step=failure.step if failure else "",
-        blocked_by=blocking.step if blocking else "",
-        blocked_code=blocking.code if blocking else "",
-        blocked_message=blocking.message if blocking else "",
-        remaining=state.remaining,
-    )
-
-
-def _blocking(state: SagaState) -> Cause | None:
-    """Why the first of the remaining effects could not be undone, with its step; None where that was not tried."""
-    for key in state.remaining:
-        step = state.step(key)
-        if step.operation is OperationKind.COMPENSATION and step.cause is not None:
-            return replace(step.cause, step=key)
     return None

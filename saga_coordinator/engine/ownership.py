@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from saga_coordinator.engine.advance import Run
+from saga_coordinator.engine.advance import Origin, Run
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ports import Definitions, Ownership, Sagas
@@ -43,13 +43,14 @@ class EngineSettings:
     """Limits of one coordinator.
 
     `sagas_in_memory_max` are driven at once, more are durably queued; `backlog_max` may be queued in all before starts are
-    refused. Work is looked for every `poll_seconds`.
+    refused. Work is looked for every `poll_seconds`. `log_sagas`: whether each saga's start, turn and end is logged at info.
     """
 
     lease_seconds: float = 3.0
     sagas_in_memory_max: int = 10_000
     backlog_max: int = 100_000
     poll_seconds: float = 0.5
+    log_sagas: bool = False
 
 
 class Claiming:
@@ -295,4 +296,5 @@ class Claiming:
             self._drive.stuck.append(claim.saga_id)
             return None
         run = Run(claim.saga_id, registered.definition, state)
+        run.origin = Origin(claim.start_key, claim.started_at)
         return self._drive.adopt(run, claim.previous_owner)

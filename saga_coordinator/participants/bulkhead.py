@@ -163,12 +163,12 @@ class Bulkhead:
             self._breaker.give_back(permit.epoch)
             return
         seconds = now - permit.began_at
-        is_failure = isinstance(outcome, Unknown) and outcome.cause.code not in _NOT_ITS_FAULT
+        failure = failure_of(outcome)
+        is_failure = failure is not None
         self._last_outcome, self._last_outcome_at = outcome, now
         self._call_seconds = _smoothed(self._call_seconds, seconds)
-        if is_failure:
-            assert isinstance(outcome, Unknown)
-            self._last_failure, self._last_failure_at = outcome.cause, now
+        if failure is not None:
+            self._last_failure, self._last_failure_at = failure, now
         else:
             self._answer_seconds = _smoothed(self._answer_seconds, seconds)
         slow = self._limits.breaker.slow_call_seconds
@@ -342,6 +342,13 @@ class Bulkhead:
         if at > now + HELD_SECONDS_MAX:  # then anywhere in the second half of what there is
             at = now + HELD_SECONDS_MAX * (0.5 + 0.5 * self._draw())
         return Held(Cause(code, clip(message)), at - now + _BRIEFLY_SECONDS * self._draw())
+
+
+def failure_of(outcome: Outcome) -> Cause | None:
+    """Why the attempt says that its participant is not well; None where it says nothing of the kind."""
+    if isinstance(outcome, Unknown) and outcome.cause.code not in _NOT_ITS_FAULT:
+        return outcome.cause
+    return None
 
 
 def _smoothed(before: float, seconds: float) -> float:

@@ -10,14 +10,24 @@ from dataclasses import replace
 import structlog
 
 from saga_coordinator.participants.breaker import BreakerState, Forced
-from saga_coordinator.participants.bulkhead import QUEUE_SECONDS, Bulkhead, Permit, Standing, Waiting
+from saga_coordinator.participants.bulkhead import (
+    QUEUE_SECONDS,
+    Bulkhead,
+    Permit,
+    Standing,
+    Waiting,
+    failure_of,
+)
 from saga_coordinator.participants.directory import Directory, Participant
 from saga_coordinator.participants.limits import Limits
+from saga_coordinator.participants.spell import Spell
 from saga_coordinator.saga.effects import Invoke
 from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Held, Outcome
+from saga_coordinator.saga.outcome import Held, Outcome, Pending, Refused, Succeeded, Unknown
 
 Attempt = Callable[[Invoke], Awaitable[Outcome]]
+
+_SHOWN_CHARACTERS_MAX = 300
 
 _log = structlog.get_logger(__name__)
 
@@ -31,6 +41,7 @@ class Gate:
         self._bulkhead = Bulkhead(name, limits, random.random)
         self._alarm: asyncio.TimerHandle | None = None
         self._state = BreakerState.CLOSED
+        self._spell = Spell()
 
     async def pass_through(self, call: Invoke, attempt: Attempt) -> Outcome:
         """Has the attempt made once it may be; `call.timeout_seconds` from now it has ended. Held where there is no room."""
@@ -54,6 +65,7 @@ class Gate:
         finally:
             self._bulkhead.ended(answer, outcome, self._loop.time())
             self._look()
+        self._tell_spell(outcome)
         return outcome
 
     def change(self, limits: Limits, *, is_moved: bool) -> None:
@@ -118,6 +130,32 @@ class Gate:
         if self._bulkhead.state is not self._state:
             self._state = self._bulkhead.state
             self._tell()
+
+    def _tell_spell(self, outcome: Outcome) -> None:
+        """A line when the participant goes bad, and one when it is well again."""
+        now = self._loop.time()
+        match outcome:
+            case Held():
+                return
+            case Unknown():
+                cause = failure_of(outcome)
+                if cause is not None and (failing := self._spell.failed(now)) is not None:
+                    _log.warning(
+                        "participant_failing",
+                        participant=self._name,
+                        attempts=failing.attempts,
+                        seconds=round(failing.seconds, 3),
+                        code=cause.code,
+                        message=cause.message[:_SHOWN_CHARACTERS_MAX],
+                    )
+            case Succeeded() | Refused() | Pending():
+                if (recovered := self._spell.answered(now)) is not None:
+                    _log.info(
+                        "participant_recovered",
+                        participant=self._name,
+                        attempts=recovered.attempts,
+                        seconds=round(recovered.seconds, 3),
+                    )
 
     def _tell(self) -> None:
         standing = self.standing()

@@ -31,12 +31,14 @@ RENEWAL_CONNECTIONS_MAX = 4
 class Claim:
     """A saga that is ours from now on. `previous_owner` is set when its coordinator's lease ended before it let go.
 
-    `entries`: how many its log has.
+    `entries`: how many its log has; `started_at` in epoch seconds.
     """
 
     saga_id: str
     previous_owner: str | None
     entries: int = field(default=0, compare=False)
+    start_key: str = field(default="", compare=False)
+    started_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +70,10 @@ _RENEW = text("""
 _HAS_LEASE = """
     EXISTS (SELECT FROM saga.coordinators WHERE coordinator_id = :coordinator_id AND lease_until >= clock_timestamp())
 """
+_ORIGIN = "sagas.start_key, extract(epoch FROM sagas.started_at)::float8 AS started_at"
 # Of those that were found, short logs first, as many as have `entries_max` entries together; and in any case the one that has
 # waited longest, so that it is not passed over for ever because it is long. The other rows are let go with the transaction.
-_TAKE = """
+_TAKE = f"""
     sized AS (
         SELECT found.*, entries FROM found CROSS JOIN LATERAL (
             SELECT coalesce(max(sequence), 0) AS entries FROM saga.log WHERE log.saga_id = found.saga_id
@@ -82,8 +85,8 @@ _TAKE = """
     )
     UPDATE saga.sagas SET owner = :coordinator_id, wake_at = NULL FROM taken
     WHERE sagas.saga_id = taken.saga_id AND (entries_so_far <= :entries_max OR place = 1)
-    RETURNING sagas.saga_id, taken.owner AS previous_owner, entries
-"""
+    RETURNING sagas.saga_id, taken.owner AS previous_owner, entries, {_ORIGIN}
+"""  # noqa: S608  # nothing in it comes from outside
 _CLAIM_DUE = text(f"""
     WITH due AS (
         SELECT saga_id, NULL::uuid AS owner, wake_at FROM saga.sagas
@@ -119,7 +122,7 @@ _CLAIM_ONE = text(f"""
         FOR UPDATE
     ) AS free
     WHERE sagas.saga_id = free.saga_id
-    RETURNING sagas.saga_id, free.owner AS previous_owner, 0 AS entries
+    RETURNING sagas.saga_id, free.owner AS previous_owner, 0 AS entries, {_ORIGIN}
 """)  # noqa: S608  # nor here
 _DRIVER = text("""
     SELECT sagas.owner, sagas.claim_group, coalesce(lease_until >= clock_timestamp(), false) AS is_owner_alive,
@@ -315,6 +318,12 @@ class Ownership:
 
 def _claims(result: CursorResult[Any]) -> list[Claim]:
     return [
-        Claim(str(row.saga_id), None if row.previous_owner is None else str(row.previous_owner), row.entries)
+        Claim(
+            str(row.saga_id),
+            None if row.previous_owner is None else str(row.previous_owner),
+            row.entries,
+            row.start_key,
+            row.started_at,
+        )
         for row in result
     ]

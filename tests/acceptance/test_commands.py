@@ -9,10 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from saga_coordinator import __version__
+from saga_coordinator.cli.options import settings_of
+from saga_coordinator.cli.serving import DEV_DEFAULTS
 from saga_coordinator.config import OPTIONS
 from tests.acceptance.conftest import (
     PATIENCE_SECONDS,
@@ -340,6 +343,15 @@ def test_dev_makes_a_database_and_serves(start_program: StartProgram, postgres_f
         program.send(signal.SIGINT)
         assert program.wait() == 0
     assert (data_dir / ".gitignore").read_text() == "*\n"
+
+
+@pytest.mark.parametrize(("environment", "is_told"), [({}, True), ({"SAGA_LOG_SAGAS": "false"}, False)])
+def test_dev_tells_of_sagas_unless_told_otherwise(environment: dict[str, str], is_told: bool) -> None:
+    with mock.patch.dict(os.environ, environment):
+        flags = {"config": None}
+        settings = settings_of(flags, defaults=DEV_DEFAULTS, database_url="postgresql://here/")
+        assert settings.log_sagas is is_told
+        assert settings_of(flags, database_url="postgresql://here/").log_sagas is False
 
 
 def test_dev_with_a_setting_that_is_wrong_starts_nothing(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from tests.integration.engine.conftest import (
     ORDER,
     Engine,
     Query,
+    StartEngine,
     a_definition,
     a_step,
 )
@@ -155,6 +156,34 @@ async def test_the_end_of_a_saga_is_no_news(engine: Engine, participants: Partic
     settled = [line for line in logs if line["event"] == "saga_settled"]
     assert [line["status"] for line in settled] == [COMPLETED, COMPENSATED]
     assert {line["log_level"] for line in settled} == {"debug"}
+
+
+async def test_who_wants_to_watch_is_told_when_sagas_start_turn_and_end(
+    start_engine: StartEngine, participants: Participants
+) -> None:
+    engine = await start_engine(log_sagas=True)
+    await engine.definitions.register(ORDER)
+    with capture_logs() as logs:
+        well = await engine.run()
+        participants.on("ship", refusing("no trucks"))
+        undone = await engine.run()
+    told = [line for line in logs if line["event"].startswith("saga_")]
+    assert {line["log_level"] for line in told} == {"info"}
+    assert {line["definition"] for line in told} == {"order"}
+    assert [(line["event"], line["saga_id"], line["start_key"]) for line in told] == [
+        ("saga_started", well.saga_id, well.start_key),
+        ("saga_settled", well.saga_id, well.start_key),
+        ("saga_started", undone.saga_id, undone.start_key),
+        ("saga_turned", undone.saga_id, undone.start_key),
+        ("saga_settled", undone.saga_id, undone.start_key),
+    ]
+    _, ended, _, turned, last = told
+    assert (ended["status"], "failure_code" in ended) == (COMPLETED, False)
+    assert (turned["status"], last["status"]) == ("COMPENSATING", COMPENSATED)
+    for line in (turned, last):
+        assert (line["failure_step"], line["failure_message"]) == ("ship", "no trucks")
+    assert well.ended_at is not None
+    assert ended["seconds"] == pytest.approx((well.ended_at - well.started_at).total_seconds(), abs=0.01)
 
 
 async def test_the_input_of_a_step_may_come_from_the_steps_before(

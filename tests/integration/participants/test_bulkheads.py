@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.message import Message
+from structlog.testing import capture_logs
 
 from saga_coordinator.participants.breaker import BreakerState, Forced
 from saga_coordinator.participants.bulkhead import Standing
@@ -243,3 +244,30 @@ async def test_a_pending_answer_is_no_failure(serve: Serve, connect: Connect) ->
     for _ in range(5):
         await participants.invoke(invoke())
     assert standing(participants).breaker is BreakerState.CLOSED
+
+
+async def test_a_small_outage_is_told_when_it_begins_and_when_it_is_over(
+    serve: Serve, connect: Connect
+) -> None:
+    is_sick = True
+
+    async def answer(request: Any, context: Context) -> Message:
+        if is_sick:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "being moved")
+        return await say_ok(request, context)
+
+    participants = connect(limited({"inventory": await serve(answer)}))
+    with capture_logs() as logs:
+        for _ in range(5):
+            assert isinstance(await participants.invoke(invoke()), Unknown)
+        is_sick = False
+        for _ in range(5):
+            assert isinstance(await participants.invoke(invoke()), Succeeded)
+    failing, recovered = (line for line in logs if line["event"].startswith("participant_"))
+    assert (failing["event"], failing["log_level"]) == ("participant_failing", "warning")
+    assert (failing["participant"], failing["attempts"]) == ("inventory", 3)
+    assert failing["code"] == "UNAVAILABLE"
+    assert "being moved" in failing["message"]
+    assert (recovered["event"], recovered["log_level"]) == ("participant_recovered", "info")
+    assert (recovered["participant"], recovered["attempts"]) == ("inventory", 5)
+    assert recovered["seconds"] >= failing["seconds"] >= 0
