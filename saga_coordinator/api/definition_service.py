@@ -12,8 +12,9 @@ from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.live_check import Findings, check_live
 from saga_coordinator.participants.live_outline import outline_of
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
-from saga_coordinator.saga.errors import InvalidDefinition, Resource
+from saga_coordinator.saga.errors import Fault, InvalidDefinition, Resource
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
+from saga_coordinator.saga.named_in import participants_named
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.participant_defaults import with_defaults
 from saga_coordinator.store.definitions import Definitions, RegisteredDefinition
@@ -54,10 +55,26 @@ class DefinitionService:
         self, request: pb.RegisterDefinitionRequest, context: Context
     ) -> pb.RegisterDefinitionResponse:
         try:
-            registered, created = await self._definitions.register(await self._whole(request))
+            spec = await self._whole(request)
+            warnings = await self._unknown_participants(spec)
+            registered, created = await self._definitions.register(spec)
         except InvalidDefinition as error:
             raise error.inside("definition") from None
-        return pb.RegisterDefinitionResponse(registered=await self._message(registered), created=created)
+        response = pb.RegisterDefinitionResponse(registered=await self._message(registered), created=created)
+        for warning in warnings:
+            response.warnings.add(path=warning.path, description=warning.description)
+        return response
+
+    async def _unknown_participants(self, spec: dict[str, Any]) -> list[Fault]:
+        """Those that a start is refused for until the directory knows them."""
+
+        def unknown() -> list[Fault]:
+            known = self._participants.names
+            named = [each for each in participants_named(spec) if each.participant not in known]
+            told = {name: self._participants.not_known(name) for name in {each.participant for each in named}}
+            return [Fault(each.path, told[each.participant]) for each in named]
+
+        return await self._definitions.turns.in_thread(unknown)
 
     async def _message(self, registered: RegisteredDefinition) -> pb.RegisteredDefinition:
         return await self._definitions.turns.in_thread(registered_message, registered)
@@ -73,13 +90,17 @@ class DefinitionService:
     async def ValidateDefinition(  # noqa: N802
         self, request: pb.ValidateDefinitionRequest, context: Context
     ) -> pb.ValidateDefinitionResponse:
-        response = pb.ValidateDefinitionResponse()
+        response, found = pb.ValidateDefinitionResponse(), Findings()
         try:
             spec = await self._whole(request)
             await self._definitions.turns.in_thread(parse_definition, spec, self._limits)
-            found = await self._live(spec) if request.live else Findings()
+            if request.live:
+                found = await self._live(spec)
+            else:
+                found = Findings(warnings=await self._unknown_participants(spec))
+            await self._definitions.check_children(spec, request.registered_along)
         except InvalidDefinition as error:
-            found = Findings(list(error.faults))
+            found.faults += error.faults
         for fault in found.faults:
             response.faults.add(path=fault.path, description=fault.description)
         for warning in found.warnings:
@@ -94,7 +115,7 @@ class DefinitionService:
             for step, use in outline.declared.items()
             if "output_schema" in declared.get(use, {})
         }
-        return await check_live(outline, self._participants, schemas)
+        return await check_live(outline, self._participants, schemas, self._definitions.turns)
 
     async def GetDefinition(  # noqa: N802
         self, request: pb.GetDefinitionRequest, context: Context

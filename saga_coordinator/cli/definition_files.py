@@ -18,6 +18,7 @@ from saga_coordinator.config import Document, FileFaulty, read_documents
 from saga_coordinator.pb.saga.v1 import definition_pb2
 from saga_coordinator.saga.declared import used_steps
 from saga_coordinator.saga.errors import Fault, InvalidDefinition
+from saga_coordinator.saga.named_in import children_named
 from saga_coordinator.saga.parsing import parse_definition
 
 TIMEOUT_SECONDS = 10.0
@@ -63,6 +64,26 @@ def read_definitions(files: Sequence[Path], *, may_use: bool = False) -> list[Va
     if faults:
         raise Failure(*faults)
     return valid
+
+
+def children_first(read: Sequence[Valid]) -> list[Valid]:
+    """The definitions in their order, but each after those that it runs as children; rings of them stay as they are."""
+    ordered: dict[int, Valid] = {}
+    begun: set[int] = set()
+
+    def place(number: int) -> None:
+        if number in begun:
+            return
+        begun.add(number)
+        named = {child.definition for child in children_named(plain(read[number].message))}
+        for other, valid in enumerate(read):
+            if valid.message.name in named and valid.message.name != read[number].message.name:
+                place(other)
+        ordered[number] = read[number]
+
+    for number in range(len(read)):
+        place(number)
+    return list(ordered.values())
 
 
 def refusal(

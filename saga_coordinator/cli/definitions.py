@@ -9,7 +9,13 @@ import click
 import grpc
 
 from saga_coordinator.cli import exploring, versions
-from saga_coordinator.cli.definition_files import TIMEOUT_SECONDS, Valid, read_definitions, refusal
+from saga_coordinator.cli.definition_files import (
+    TIMEOUT_SECONDS,
+    Valid,
+    children_first,
+    read_definitions,
+    refusal,
+)
 from saga_coordinator.cli.options import Failure, address_flag
 from saga_coordinator.pb.saga.v1 import definition_service_pb2
 from saga_coordinator.pb.saga.v1.definition_service_pb2_grpc import DefinitionServiceStub
@@ -38,7 +44,10 @@ def definition() -> None:
 )
 @address_flag
 def validate(files: tuple[Path, ...], live: bool, address: str) -> None:
-    """Check the definitions in FILES; exit with 1 when any has a fault. No coordinator is needed unless --live."""
+    """Check the definitions in FILES; exit with 1 when any has a fault. No coordinator is needed unless --live.
+
+    Whether definitions that they run as children exist, only a coordinator knows.
+    """
     read = read_definitions(files, may_use=live)
     if live:
         with grpc.insecure_channel(address) as channel:
@@ -51,7 +60,9 @@ def _check(read: Sequence[Valid], stub: DefinitionServiceStub, address: str, *, 
     """Tells what the coordinator could not find out. Raises Failure with all faults that it finds in any of the definitions."""
     faults: list[str] = []
     for valid in read:
-        request = definition_service_pb2.ValidateDefinitionRequest(definition=valid.message, live=live)
+        request = definition_service_pb2.ValidateDefinitionRequest(
+            definition=valid.message, live=live, registered_along=[other.message.name for other in read]
+        )
         try:
             response = stub.ValidateDefinition(request, timeout=LIVE_TIMEOUT_SECONDS)
         except grpc.RpcError as error:
@@ -73,13 +84,14 @@ def _told(valid: Valid, fault: definition_service_pb2.Fault) -> str:
 def apply(files: tuple[Path, ...], address: str) -> None:
     """Register the definitions in FILES, once all of them are known to be valid.
 
-    A definition whose content has not changed keeps its version; a changed one gets the next.
+    A definition whose content has not changed keeps its version; a changed one gets the next. Those that others run as children
+    are registered before them.
     """
     read = read_definitions(files, may_use=True)
     with grpc.insecure_channel(address) as channel:
         stub = DefinitionServiceStub(channel)
-        _check([valid for valid in read if valid.needs_coordinator], stub, address, live=False)
-        for valid in read:
+        _check(read, stub, address, live=False)
+        for valid in children_first(read):
             request = definition_service_pb2.RegisterDefinitionRequest(definition=valid.message)
             try:
                 response = stub.RegisterDefinition(request, timeout=TIMEOUT_SECONDS)

@@ -28,6 +28,7 @@ from saga_coordinator.participants.reflection import DESCRIPTORS_BYTES_MIN, Refl
 from saga_coordinator.participants.workers import Workers
 from saga_coordinator.saga.decide import Invoke
 from saga_coordinator.saga.errors import NotFound, NotPossibleNow
+from saga_coordinator.saga.nearest import did_you_mean
 from saga_coordinator.saga.outcome import (
     Cause,
     CauseCode,
@@ -82,6 +83,10 @@ class Participants:
         """The timeouts and retries of participants that have their own."""
         known = self._directory.participants.values()
         return {each.name: each.defaults for each in known if each.defaults}
+
+    def not_known(self, name: str) -> str:
+        """Says that the directory has no such participant, and which name may have been meant."""
+        return f"the participants file does not know `{name}`{did_you_mean(name, sorted(self._names))}"
 
     def check_known(self, name: str) -> None:
         """Raises NotFound when the directory has no such participant."""

@@ -23,6 +23,7 @@ from saga_coordinator.participants.live_outputs import output_faults
 from saga_coordinator.saga.errors import Fault
 from saga_coordinator.saga.nearest import did_you_mean
 from saga_coordinator.saga.outcome import CauseCode, clip
+from saga_coordinator.turns import Turns
 
 PATIENCE_SECONDS = 5.0
 """How long a participant may take to say what it serves."""
@@ -41,11 +42,13 @@ class Findings:
 
 
 async def check_live(
-    outline: Outline, participants: Participants, schemas: Mapping[str, Any] | None = None
+    outline: Outline, participants: Participants, schemas: Mapping[str, Any], turns: Turns
 ) -> Findings:
     """What keeps the calls of a valid definition from being made where the directory says, and what it reads from their replies.
 
-    `schemas` are those of the outputs of steps that were declared, by the step's name.
+    `schemas` are those of the outputs of steps that were declared, by the step's name. What takes long is done in `turns`.
+
+    Raises Overloaded when no turn comes.
     """
     room = asyncio.Semaphore(AT_ONCE)
     by_participant: dict[str, list[Call]] = {}
@@ -55,6 +58,7 @@ async def check_live(
 
     async def take(look: _Look) -> None:
         async with room:
+            await asyncio.sleep(0)  # to look for names that are alike takes milliseconds
             await look.take()
 
     await asyncio.gather(*map(take, looks))
@@ -69,8 +73,7 @@ async def check_live(
         for look in looks
         if (reply := look.replies.get(call.path)) is not None
     }
-    used = {name: (schemas or {})[name] for name in outline.declared if name in (schemas or {})}
-    faults, doubts = output_faults(outline, replies, used)
+    faults, doubts = await turns.in_thread(output_faults, outline, replies, schemas)
     found.faults += faults
     found.warnings += doubts
     return found
@@ -89,8 +92,7 @@ class _Look:
 
     async def take(self) -> None:
         if self._name not in self._participants.names:
-            meant = did_you_mean(self._name, sorted(self._participants.names))
-            self._fault_all(f"the participants file does not know `{self._name}`{meant}")
+            self._fault_all(self._participants.not_known(self._name))
         elif self._name in self._participants.worker_names:
             await self._ask_workers()
         else:
@@ -124,7 +126,7 @@ class _Look:
     async def _ask_server(self) -> None:
         services = self._participants.described_afresh(self._name)
         if services is None:  # the directory has just become another
-            self._fault_all(f"the participants file does not know `{self._name}` any more")
+            self._fault_all(self._participants.not_known(self._name))
             return
         try:
             serves_contract, why = await self._serves_contract()

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import time
 from asyncio import sleep
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -40,10 +40,12 @@ from saga_coordinator.lifecycle import Background
 from saga_coordinator.saga.canonical import digest_bytes
 from saga_coordinator.saga.declared import expanded, used_steps
 from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.errors import NotFound, NotPossibleNow, Unavailable
+from saga_coordinator.saga.errors import InvalidDefinition, NotFound, NotPossibleNow, Unavailable
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
+from saga_coordinator.saga.named_in import children_named
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.store.children import child_faults
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.declared_steps import DeclaredSteps
 from saga_coordinator.store.tables import NAMESPACE, sagas
@@ -114,7 +116,7 @@ class Definitions:
         content is the same.
 
         Raises:
-            InvalidDefinition: with every fault.
+            InvalidDefinition: with every fault, or with those of the definitions that it runs and that no saga can start with.
             Unavailable: the database is away.
             Overloaded: too many are being checked.
         """
@@ -125,6 +127,7 @@ class Definitions:
                 newest = (await connection.execute(_LAST, {"name": definition.name})).one_or_none()
                 if newest is not None and newest.digest == digest and newest.deleted_at is None:
                     return _seen(newest), False
+                await self._check_children(connection, spec, {definition.name})
                 values = {
                     "namespace": NAMESPACE,
                     "name": definition.name,
@@ -142,6 +145,20 @@ class Definitions:
         raise Unavailable(
             Reason.CONTENDED, f"definition {definition.name} is being registered by many at once; try again"
         )
+
+    async def check_children(self, spec: dict[str, Any], along: Collection[str]) -> None:
+        """Whether the definitions that a valid one runs can be started; `along` are those that are registered with it.
+
+        Raises InvalidDefinition and Unavailable.
+        """
+        async with self._database.connection() as connection:
+            await self._check_children(connection, spec, {spec["name"], *along})
+
+    async def _check_children(
+        self, connection: AsyncConnection, spec: dict[str, Any], along: Collection[str]
+    ) -> None:
+        if faults := await child_faults(connection, list(children_named(spec)), along):
+            raise InvalidDefinition(faults)
 
     async def expanded(self, spec: dict[str, Any]) -> dict[str, Any]:
         """The definition as it would be stored. Raises InvalidDefinition for what nobody has declared, and Unavailable."""

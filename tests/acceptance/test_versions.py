@@ -21,7 +21,7 @@ from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
     SetDefaultVersionRequest,
 )
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, StartSagaResponse
-from tests.acceptance.conftest import Client, Serving, run_here
+from tests.acceptance.conftest import Client, Serving, StartServing, run_here
 
 SECONDS = 120
 SCHEMA = {
@@ -285,3 +285,43 @@ def test_a_decision_about_what_does_not_exist(run: Callable[..., tuple[int, str]
         code, said = run(verb, "nothing@1")
         assert code == 1
         assert "NOT_FOUND: there is no version 1 of definition `nothing`" in said
+
+
+CHILDREN = """
+name: a-parent
+steps: [{name: run, irreversible: true, saga: {definition: %s}}]
+---
+name: the-child
+steps: [{name: look, read_only: true, action: {participant: stokc}}]
+"""
+
+
+def test_references_are_checked_when_they_are_made(serving: StartServing, tmp_path: Path) -> None:
+    participants, file = tmp_path / "participants.yaml", tmp_path / "both.yaml"
+    participants.write_text("participants: {stock: {target: 'localhost:1'}}")
+    at = ("--address", serving("--participants", participants).address)
+    file.write_text(CHILDREN % "the-chidl")
+    assert run_here("definition", "validate", file).returncode == 0  # nobody was asked
+    for command in (["validate", "--live"], ["apply"]):
+        done = run_here("definition", *command, *at, file)
+        assert done.returncode == 1
+        assert "steps[0].saga.definition: there is no definition `the-chidl`" in done.stderr
+        assert "the participants file does not know `stokc`; did you mean `stock`?" in done.stderr
+    listed = run_here("definition", "list", *at)
+    assert listed.returncode == 0
+    assert "the-child" not in listed.stdout, "one with a fault keeps all from being applied"
+
+    file.write_text(CHILDREN % "the-child")
+    done = run_here("definition", "validate", "--live", *at, file)
+    assert [line.split(": ", 3)[1:] for line in done.stderr.splitlines()] == [
+        [
+            f"{file}:6",
+            "steps[0].action.participant",
+            "the participants file does not know `stokc`; did you mean `stock`?",
+        ]
+    ]
+    done = run_here("definition", "apply", *at, file)
+    assert done.stdout == "the-child version 1 (created)\na-parent version 1 (created)\n", done.stderr
+    assert done.stderr == (
+        f"warning: {file}:6: steps[0].action.participant: the participants file does not know `stokc`; did you mean `stock`?\n"
+    )

@@ -22,13 +22,15 @@ from saga_coordinator.participants.worker_stream import Greeting, Stream
 from saga_coordinator.participants.workers import Workers
 from saga_coordinator.pb.saga.v1 import participant_service_pb2_grpc as stubs
 from saga_coordinator.saga.errors import Fault
+from saga_coordinator.turns import Turns
 from tests.integration.eventually import eventually
 from tests.integration.participants.plain_services import FILES, INVENTORY, ServePlain, compiled
 from tests.integration.participants.services import Connect, Context, Serve, Service, say_ok
 
 
 async def check(spec: dict[str, Any], participants: Participants, **schemas: Any) -> Findings:
-    return await check_live(outline_of(spec), participants, schemas)
+    turns = Turns("outlines", at_once=1, waiting_max=8, seconds_max=60.0)
+    return await check_live(outline_of(spec), participants, schemas, turns)
 
 
 async def live_faults(spec: dict[str, Any], participants: Participants) -> list[Fault]:

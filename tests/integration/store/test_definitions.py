@@ -409,3 +409,59 @@ async def test_deciding_about_what_does_not_exist(
             await ask(three, name, version)
     with pytest.raises(NotFound, match="there is no definition `other`"):
         await three.set_default("other", 0)
+
+
+# Definitions that run others.
+
+
+def running(child: str, **version: int) -> dict[str, Any]:
+    return {"name": "parent", "steps": [{"name": "run", "saga": {"definition": child, **version}}]}
+
+
+async def faults_of(definitions: Definitions, child: str, **version: int) -> list[str]:
+    with pytest.raises(InvalidDefinition) as refused:
+        await definitions.register(running(child, **version))
+    return [str(fault) for fault in refused.value.faults]
+
+
+async def test_children_must_be_there(definitions: Definitions, query: Query) -> None:
+    await definitions.register(spec("payment"))
+    assert await faults_of(definitions, "paymnet") == [
+        "steps[0].saga.definition: there is no definition `paymnet`; did you mean `payment`?"
+    ]
+    assert await faults_of(definitions, "refund") == [
+        "steps[0].saga.definition: there is no definition `refund`; register it first, or apply both files together"
+    ]
+    assert await faults_of(definitions, "payment", version=2) == [
+        "steps[0].saga.version: `payment` has no version 2; it has: 1"
+    ]
+    assert await query("SELECT name FROM saga.definitions") == [("payment",)]
+    await definitions.register(running("payment"))
+    await definitions.register(running("payment", version=1))
+    await definitions.register(running("parent"))  # itself
+
+
+async def test_children_that_no_saga_can_start_are_not_there(definitions: Definitions) -> None:
+    await definitions.register(spec("payment"))
+    await definitions.deprecate("payment", 1, deprecated=True)
+    (fault,) = await faults_of(definitions, "payment")
+    assert fault.startswith(
+        "steps[0].saga.definition: every version of `payment` is deprecated, so no saga starts"
+    )
+    assert (await faults_of(definitions, "payment", version=1))[0].startswith(
+        "steps[0].saga.version: version 1 of"
+    )
+    await definitions.register(spec("payment", "6s"))
+    await definitions.register(running("payment"))
+    await definitions.deprecate("payment", 1, deprecated=False)
+    await definitions.delete("payment", 1)
+    assert await faults_of(definitions, "payment", version=1) == [
+        "steps[0].saga.version: `payment` has no version 1; it has: 2"
+    ]
+
+
+async def test_content_that_is_registered_stays_so_without_its_children(definitions: Definitions) -> None:
+    await definitions.register(spec("payment"))
+    registered, _ = await definitions.register(running("payment"))
+    await definitions.delete("payment", 1)
+    assert (await definitions.register(running("payment")))[0].version == registered.version

@@ -79,7 +79,8 @@ class DefinitionServiceServicer(object):
 
     def RegisterDefinition(self, request, context):
         """Stores a definition. The same content as the newest version gives that version again; changed content makes the next
-        one. INVALID_ARGUMENT lists every fault as a BadRequest detail.
+        one. INVALID_ARGUMENT lists every fault as a BadRequest detail; one is to run another definition that no saga can start
+        with, because it or that version was never registered, is deprecated or was deleted. Register children first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -113,19 +113,25 @@ class RegisterDefinitionResponse(_message.Message):
 
     REGISTERED_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
     """False when this content was registered already."""
     @_builtins.property
     def registered(self) -> Global___RegisteredDefinition: ...
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]:
+        """Participants that the directory does not know: StartSaga is refused until it does."""
+
     def __init__(
         self,
         *,
         registered: Global___RegisteredDefinition | None = ...,
         created: _builtins.bool = ...,
+        warnings: _abc.Iterable[Global___Fault] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["registered", b"registered"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "registered", b"registered"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created", b"created", "registered", b"registered", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -137,6 +143,7 @@ class ValidateDefinitionRequest(_message.Message):
 
     DEFINITION_FIELD_NUMBER: _builtins.int
     LIVE_FIELD_NUMBER: _builtins.int
+    REGISTERED_ALONG_FIELD_NUMBER: _builtins.int
     live: _builtins.bool
     """Also ask the participants, where they live now: whether each is known and can be reached, whether it serves
     saga.v1.ParticipantService or has a worker connected that performs the method; and whether each method named in full exists,
@@ -145,15 +152,20 @@ class ValidateDefinitionRequest(_message.Message):
     """
     @_builtins.property
     def definition(self) -> _definition_pb2.Definition: ...
+    @_builtins.property
+    def registered_along(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of definitions that are going to be registered along with this one: it may run them as children, as it may run itself."""
+
     def __init__(
         self,
         *,
         definition: _definition_pb2.Definition | None = ...,
         live: _builtins.bool = ...,
+        registered_along: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "live", b"live"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "live", b"live", "registered_along", b"registered_along"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -171,7 +183,9 @@ class ValidateDefinitionResponse(_message.Message):
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]:
-        """What could not be found out, such as which methods a participant knows that has server reflection turned off."""
+        """What does not keep the definition from being registered, such as participants that the directory does not know; if `live`,
+        where that is a fault, what could not be found out, such as which methods a participant knows that has reflection turned off.
+        """
 
     def __init__(
         self,

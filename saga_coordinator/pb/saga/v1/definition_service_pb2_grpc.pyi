@@ -36,7 +36,8 @@ class DefinitionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> DefinitionServiceAsyncStub: ...
     RegisterDefinition: _grpc.UnaryUnaryMultiCallable[_definition_service_pb2.RegisterDefinitionRequest, _definition_service_pb2.RegisterDefinitionResponse]
     """Stores a definition. The same content as the newest version gives that version again; changed content makes the next
-    one. INVALID_ARGUMENT lists every fault as a BadRequest detail.
+    one. INVALID_ARGUMENT lists every fault as a BadRequest detail; one is to run another definition that no saga can start
+    with, because it or that version was never registered, is deprecated or was deleted. Register children first.
     """
     ValidateDefinition: _grpc.UnaryUnaryMultiCallable[_definition_service_pb2.ValidateDefinitionRequest, _definition_service_pb2.ValidateDefinitionResponse]
     """Checks a definition and stores nothing. Faults are the answer, not an error."""
@@ -64,7 +65,8 @@ class DefinitionServiceAsyncStub(DefinitionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterDefinition: _aio.UnaryUnaryMultiCallable[_definition_service_pb2.RegisterDefinitionRequest, _definition_service_pb2.RegisterDefinitionResponse]  # type: ignore[assignment]
     """Stores a definition. The same content as the newest version gives that version again; changed content makes the next
-    one. INVALID_ARGUMENT lists every fault as a BadRequest detail.
+    one. INVALID_ARGUMENT lists every fault as a BadRequest detail; one is to run another definition that no saga can start
+    with, because it or that version was never registered, is deprecated or was deleted. Register children first.
     """
     ValidateDefinition: _aio.UnaryUnaryMultiCallable[_definition_service_pb2.ValidateDefinitionRequest, _definition_service_pb2.ValidateDefinitionResponse]  # type: ignore[assignment]
     """Checks a definition and stores nothing. Faults are the answer, not an error."""
@@ -95,7 +97,8 @@ class DefinitionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_definition_service_pb2.RegisterDefinitionResponse, _abc.Awaitable[_definition_service_pb2.RegisterDefinitionResponse]]:
         """Stores a definition. The same content as the newest version gives that version again; changed content makes the next
-        one. INVALID_ARGUMENT lists every fault as a BadRequest detail.
+        one. INVALID_ARGUMENT lists every fault as a BadRequest detail; one is to run another definition that no saga can start
+        with, because it or that version was never registered, is deprecated or was deleted. Register children first.
         """
 
     @_abc_1.abstractmethod
