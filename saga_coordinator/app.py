@@ -244,7 +244,7 @@ class App:
                 coordinator_id=coordinator_id,
                 payload_bytes_max=settings.payload_bytes_max,
             ),
-            DirectoryService(live, participants),
+            DirectoryService(live, participants, lists),
             problems=partial(self._problems, coordinator, definitions),
         )
         log.info(

@@ -61,7 +61,7 @@ def name_of(name: str, path: str) -> str:
     return name
 
 
-def page_size(request: pb.ListParticipantsRequest) -> int:
+def page_size(request: pb.ListParticipantsRequest | pb.ListGroupsRequest) -> int:
     """How many a page has."""
     if not 0 <= request.page_size <= PAGE_SIZE_MAX:
         raise InvalidRequest.at(

@@ -10,7 +10,7 @@ from google.protobuf import duration_pb2, json_format, timestamp_pb2
 
 from saga_coordinator.api import directory_requests as requests
 from saga_coordinator.api.convert import cause_message
-from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, page_token, position_of
+from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, fill_page, page_token, position_of
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.participants.breaker import BreakerState, Forced
 from saga_coordinator.participants.bulkhead import Standing
@@ -20,6 +20,9 @@ from saga_coordinator.participants.live_directory import BreakerSetting, Entry, 
 from saga_coordinator.pb.saga.v1 import directory_service_pb2 as pb
 from saga_coordinator.saga.errors import NotFound, Resource
 from saga_coordinator.saga.outcome import Outcome
+from saga_coordinator.store.groups import GroupStanding
+from saga_coordinator.store.lists import Lists
+from saga_coordinator.store.pages import Page
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["DirectoryService"]
 
@@ -37,9 +40,10 @@ _LOAD_BALANCING = {
 class DirectoryService:
     """One method per RPC; the contract says what each does."""
 
-    def __init__(self, directory: LiveDirectory, participants: Participants) -> None:
+    def __init__(self, directory: LiveDirectory, participants: Participants, lists: Lists) -> None:
         self._directory = directory
         self._participants = participants
+        self._lists = lists
 
     def resource(self, request: object) -> Resource | None:
         match request:
@@ -105,6 +109,21 @@ class DirectoryService:
         setting = await unhindered(self._directory.set_breaker(name, control, requested_by, reason))
         return pb.SetBreakerResponse(setting=_setting_message(setting))
 
+    async def ListGroups(  # noqa: N802
+        self, request: pb.ListGroupsRequest, context: Context
+    ) -> pb.ListGroupsResponse:
+        page_size = requests.page_size(request)
+        after = position_of(request, request.page_token) or ""
+
+        def answer(page: Page[GroupStanding]) -> pb.ListGroupsResponse:
+            response = pb.ListGroupsResponse()
+            response.next_page_token = fill_page(
+                request, page, response.groups, _group_message, lambda group: group.name
+            )
+            return response
+
+        return await self._lists.groups(after, page_size, answer)
+
     def _status(self, name: str) -> pb.ParticipantStatus:
         entry = self._directory.get(name)
         message = pb.ParticipantStatus(
@@ -120,6 +139,24 @@ class DirectoryService:
         if gate is not None:
             _fill_standing(message, gate.standing())
         return message
+
+
+def _group_message(group: GroupStanding) -> pb.ClaimGroup:
+    message = pb.ClaimGroup(
+        name=group.name,
+        served=group.coordinators > 0,
+        coordinators_alive=group.coordinators,
+        coordinators=[
+            pb.GroupCoordinator(
+                coordinator_id=each.coordinator_id, address=each.address, version=each.version
+            )
+            for each in group.listed
+        ],
+        sagas_waiting=group.waiting,
+    )
+    if group.waiting_since is not None:
+        message.waiting_since.FromDatetime(group.waiting_since)
+    return message
 
 
 def _participant_message(entry: Entry) -> pb.Participant:

@@ -11,6 +11,7 @@ from sqlalchemy import Row, Select, func, select
 
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import IS_DEFAULT, IS_LIVE, RegisteredDefinition
+from saga_coordinator.store.groups import GROUPS, GroupStanding, standings
 from saga_coordinator.store.pages import Page, bounded, page_of, shown
 from saga_coordinator.store.sagas import LENGTH, SagaFilter, SagaRecord, record_of
 from saga_coordinator.store.tables import NAMESPACE, declared_steps, definitions, sagas
@@ -104,6 +105,19 @@ class Lists:
         if before_version is not None:
             keys = keys.where(definitions.c.version < before_version)
         return await self._answer(_definitions(keys, limit), _listed_definition, make)
+
+    async def groups(self, after_name: str, limit: int, make: Callable[[Page[GroupStanding]], _T]) -> _T:
+        """The claim groups whose name sorts behind `after_name`, by name."""
+
+        async def read() -> Sequence[Row[Any]]:
+            async with self._database.connection() as connection:
+                wanted = {"after": after_name, "limit": limit + 1}
+                rows: Sequence[Row[Any]] = (await connection.execute(GROUPS, wanted)).all()
+                return rows
+
+        return await self._turns.run(
+            read, lambda rows: make(Page(standings(rows[:limit]), len(rows) > limit))
+        )
 
     async def declared_steps(
         self,

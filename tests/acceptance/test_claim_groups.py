@@ -12,6 +12,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
+from saga_coordinator.pb.saga.v1.directory_service_pb2 import ListGroupsRequest
+from saga_coordinator.pb.saga.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import (
     add_ParticipantServiceServicer_to_server,
 )
@@ -89,6 +91,16 @@ def cancel(client: Client, saga_id: str) -> str:
     return str(call.details())
 
 
+def served(client: Client) -> dict[str, bool]:
+    """Whether each claim group has a coordinator, by any coordinator's word."""
+    stub = DirectoryServiceStub(client.channel)
+    answer = stub.ListGroups(ListGroupsRequest(), timeout=PATIENCE_SECONDS)
+    for group in answer.groups:
+        assert bool(group.coordinators) == group.served
+        assert all(each.address for each in group.coordinators)
+    return {group.name: group.served for group in answer.groups}
+
+
 def groups_of(dsn: str, saga_id: str) -> tuple[str, set[str]]:
     """The claim group of a saga, and those of the coordinators that have written to its log."""
     with psycopg.connect(dsn) as connection:
@@ -116,6 +128,7 @@ def test_p1_sagas_of_a_group_wait_for_it_and_nothing_crosses(
     dying.scale_down()
     seen = other.sidecar.wait_for("claim_group_without_coordinator")
     assert (seen["claim_group"], seen["sagas"]) == (dying.group, 1)
+    assert served(elsewhere) == {dying.group: False, other.group: True}
     refusal = cancel(elsewhere, saga_id)
     assert f"claim group `{dying.group}`, of which no coordinator lives" in refusal
     theirs = start(elsewhere, "two", "of the other")
@@ -123,6 +136,7 @@ def test_p1_sagas_of_a_group_wait_for_it_and_nothing_crosses(
 
     dying.scale_up()
     assert other.sidecar.wait_for("claim_group_served_again")["claim_group"] == dying.group
+    assert served(elsewhere) == {dying.group: True, other.group: True}
     # What was asked of it while nobody was there is done: both effects are undone, where they were made.
     eventually(lambda: status(elsewhere, saga_id) == saga_pb2.SAGA_STATUS_COMPENSATING, "the cancellation")
     dying.shop.may_answer.set()

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -13,8 +14,11 @@ import pytest
 from saga_coordinator.saga.entries import SagaAdopted
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.database import Database
+from saga_coordinator.store.groups import GroupStanding, LivingCoordinator
 from saga_coordinator.store.journal import Journal
+from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.ownership import Claim, Driver, Ownership
+from saga_coordinator.store.pages import Page
 from tests.integration.eventually import eventually
 from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
 from tests.integration.store.conftest import Query, StartJournal
@@ -390,3 +394,33 @@ async def test_a_claim_is_for_the_sagas_of_its_own_group(
     ]
     driver = await ours.driver_of(saga_id(2))
     assert driver == Driver(THERE, "other", is_owner_alive=False, is_group_alive=False)
+
+
+async def test_groups_say_who_drives_their_sagas_and_how_long_they_have_waited(
+    database: Database, journal: Journal, query: Query
+) -> None:
+    ours = Ownership(database, HERE, address="here:7243", version="1.2.3")
+    others = Ownership(database, THERE, address="", version="", claim_group="other")
+    await ours.renew(60)
+    await others.renew(60)
+    for number in (1, 2, 3, 4):
+        await journal.append(a_start(saga_id(number)))
+    await query("UPDATE saga.sagas SET owner = NULL, wake_at = now() + interval '1 day'")
+    groups = "UPDATE saga.sagas SET claim_group = %s, owner = %s, wake_at = %s WHERE saga_id = %s"
+    await query(groups, "other", THERE, None, saga_id(2))
+    await query(groups, "nobody's", None, "2026-01-02 03:04:05+00", saga_id(3))
+    await query(groups, "nobody's", None, "2026-01-02 03:05:00+00", saga_id(4))
+    await query(
+        "UPDATE saga.coordinators SET lease_until = '2026-02-03 04:05:06+00' WHERE coordinator_id = %s", THERE
+    )
+    lists = Lists(database)
+
+    async def page(after: str, limit: int) -> Page[GroupStanding]:
+        return await lists.groups(after, limit, lambda found: found)
+
+    default = GroupStanding("default", 1, (LivingCoordinator(HERE, "here:7243", "1.2.3"),), 0, None)
+    unserved = GroupStanding("nobody's", 0, (), 2, datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC))
+    left = GroupStanding("other", 0, (), 1, datetime(2026, 2, 3, 4, 5, 6, tzinfo=UTC))
+    assert await page("", 10) == Page([default, unserved, left], has_more=False)
+    assert await page("", 2) == Page([default, unserved], has_more=True)
+    assert await page("nobody's", 2) == Page([left], has_more=False)

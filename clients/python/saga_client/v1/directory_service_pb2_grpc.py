@@ -64,6 +64,11 @@ class DirectoryServiceStub(object):
                 request_serializer=saga_dot_v1_dot_directory__service__pb2.SetBreakerRequest.SerializeToString,
                 response_deserializer=saga_dot_v1_dot_directory__service__pb2.SetBreakerResponse.FromString,
                 _registered_method=True)
+        self.ListGroups = channel.unary_unary(
+                '/saga.v1.DirectoryService/ListGroups',
+                request_serializer=saga_dot_v1_dot_directory__service__pb2.ListGroupsRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_directory__service__pb2.ListGroupsResponse.FromString,
+                _registered_method=True)
 
 
 class DirectoryServiceServicer(object):
@@ -111,6 +116,14 @@ class DirectoryServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListGroups(self, request, context):
+        """By name: the claim groups that have coordinators, had any within the hour, or have sagas that sleep; who drives their sagas, and
+        how many wait for somebody to. Any coordinator of the database answers for all groups.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_DirectoryServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -138,6 +151,11 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
                     servicer.SetBreaker,
                     request_deserializer=saga_dot_v1_dot_directory__service__pb2.SetBreakerRequest.FromString,
                     response_serializer=saga_dot_v1_dot_directory__service__pb2.SetBreakerResponse.SerializeToString,
+            ),
+            'ListGroups': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListGroups,
+                    request_deserializer=saga_dot_v1_dot_directory__service__pb2.ListGroupsRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_directory__service__pb2.ListGroupsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -279,6 +297,33 @@ class DirectoryService(object):
             '/saga.v1.DirectoryService/SetBreaker',
             saga_dot_v1_dot_directory__service__pb2.SetBreakerRequest.SerializeToString,
             saga_dot_v1_dot_directory__service__pb2.SetBreakerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListGroups(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.DirectoryService/ListGroups',
+            saga_dot_v1_dot_directory__service__pb2.ListGroupsRequest.SerializeToString,
+            saga_dot_v1_dot_directory__service__pb2.ListGroupsResponse.FromString,
             options,
             channel_credentials,
             insecure,

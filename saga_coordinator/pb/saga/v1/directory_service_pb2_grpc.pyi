@@ -54,6 +54,10 @@ class DirectoryServiceStub:
     """Opens or closes the circuit breaker of a participant at every coordinator, within a second and also after restarts, until it is
     set to automatic again. The participant need not be known yet. Repeating is safe.
     """
+    ListGroups: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.ListGroupsRequest, _directory_service_pb2.ListGroupsResponse]
+    """By name: the claim groups that have coordinators, had any within the hour, or have sagas that sleep; who drives their sagas, and
+    how many wait for somebody to. Any coordinator of the database answers for all groups.
+    """
 
 @_typing.type_check_only
 class DirectoryServiceAsyncStub(DirectoryServiceStub):
@@ -79,6 +83,10 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     SetBreaker: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.SetBreakerRequest, _directory_service_pb2.SetBreakerResponse]  # type: ignore[assignment]
     """Opens or closes the circuit breaker of a participant at every coordinator, within a second and also after restarts, until it is
     set to automatic again. The participant need not be known yet. Repeating is safe.
+    """
+    ListGroups: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.ListGroupsRequest, _directory_service_pb2.ListGroupsResponse]  # type: ignore[assignment]
+    """By name: the claim groups that have coordinators, had any within the hour, or have sagas that sleep; who drives their sagas, and
+    how many wait for somebody to. Any coordinator of the database answers for all groups.
     """
 
 class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -132,6 +140,16 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_directory_service_pb2.SetBreakerResponse, _abc.Awaitable[_directory_service_pb2.SetBreakerResponse]]:
         """Opens or closes the circuit breaker of a participant at every coordinator, within a second and also after restarts, until it is
         set to automatic again. The participant need not be known yet. Repeating is safe.
+        """
+
+    @_abc_1.abstractmethod
+    def ListGroups(
+        self,
+        request: _directory_service_pb2.ListGroupsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_directory_service_pb2.ListGroupsResponse, _abc.Awaitable[_directory_service_pb2.ListGroupsResponse]]:
+        """By name: the claim groups that have coordinators, had any within the hour, or have sagas that sleep; who drives their sagas, and
+        how many wait for somebody to. Any coordinator of the database answers for all groups.
         """
 
 def add_DirectoryServiceServicer_to_server(servicer: DirectoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
