@@ -14,6 +14,7 @@ from saga_coordinator.engine.advance import Advance, Origin, Run, Starting
 from saga_coordinator.engine.children import Children
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.events import Published, Publishing
+from saga_coordinator.engine.grace import give_time
 from saga_coordinator.engine.heartbeats import Heartbeat, Heartbeats
 from saga_coordinator.engine.input_checks import InputChecks
 from saga_coordinator.engine.lease import Lease, boot_seconds
@@ -172,8 +173,7 @@ class Coordinator:
         self._advance.may_call = False
         await self._claiming.stop()
         await self._inbox.stop()
-        if self._starts:
-            await asyncio.wait(self._starts, timeout=grace_seconds)
+        await give_time(self._starts_ended, grace_seconds, self._lease)
         await self._drive.finish_calls(grace_seconds)
         await self._messages.stop()
         for run in tuple(self._drive.runs.values()):
@@ -187,6 +187,11 @@ class Coordinator:
         self._retiring.spawn("retiring", self._retire())
         await self._retiring.finish(_RETIRE_SECONDS)
         await self._retiring.stop()
+
+    async def _starts_ended(self, seconds: float) -> bool:
+        if self._starts:
+            await asyncio.wait(self._starts, timeout=seconds)
+        return not self._starts
 
     async def _retire(self) -> None:
         try:

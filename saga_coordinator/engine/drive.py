@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from saga_coordinator.engine.advance import Advance, Advanced, Run
+from saga_coordinator.engine.grace import give_time
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.pace import Pace
 from saga_coordinator.engine.ports import Caller
@@ -139,8 +140,12 @@ class Drive:
     async def finish_calls(self, grace_seconds: float) -> None:
         """Gives calls in flight their time, then cuts off those that remain; what they meant is then unknown."""
         self._pace.begin_all()
-        await self._calls.finish(grace_seconds)
+        await give_time(self._calls_ended, grace_seconds, self._lease)
         await self._calls.stop(None)
+
+    async def _calls_ended(self, seconds: float) -> bool:
+        await self._calls.finish(seconds)
+        return not len(self._calls)
 
     async def finish_moves(self) -> None:
         """Returns once everything that has happened so far is committed."""

@@ -11,12 +11,15 @@ import time
 from pathlib import Path
 from unittest import mock
 
+import grpc
 import pytest
 
 from saga_coordinator import __version__
 from saga_coordinator.cli.options import settings_of
 from saga_coordinator.cli.serving import DEV_DEFAULTS
 from saga_coordinator.config import OPTIONS
+from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest
+from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
 from tests.acceptance.conftest import (
     PATIENCE_SECONDS,
     ROOT,
@@ -385,6 +388,36 @@ def test_dev_names_a_database_that_has_died_and_starts_it_again(
         assert time.monotonic() < give_up_at, "it did not serve again"
     program.send(signal.SIGINT)
     assert program.wait() == 0
+
+
+def test_dev_obeys_although_its_database_is_gone_for_good(
+    start_program: StartProgram, postgres_folder: Path, tmp_path: Path
+) -> None:
+    """What a call that hangs may come to cannot be written down any more, so that nobody waits for it."""
+    data_dir, participants, definition = (
+        postgres_folder / "dev-gone",
+        tmp_path / "p.yaml",
+        tmp_path / "d.yaml",
+    )
+    action = "{participant: hung, method: x, timeout: 3000s}"
+    definition.write_text(f"name: hung\nsteps:\n  - {{name: a, read_only: true, action: {action}}}\n")
+    with socket.create_server(("127.0.0.1", 0)) as hung:
+        participants.write_text(f"participants: {{hung: {{target: '127.0.0.1:{hung.getsockname()[1]}'}}}}\n")
+        flags = ("--address", "127.0.0.1:0", "--log-format", "json", "--grace-seconds", "3600")
+        program = start_program("dev", "--data-dir", data_dir, "--participants", participants, *flags)
+        address = program.wait_for("serving")["addresses"][0]
+        assert run_here("definition", "apply", definition, "--address", address).returncode == 0
+        with grpc.insecure_channel(address) as channel:
+            SagaServiceStub(channel).StartSaga(StartSagaRequest(definition="hung", start_key="1"), timeout=60)
+        assert program.wait_for("saga_started")["start_key"] == "1"
+        server = int((data_dir / "cluster" / "postmaster.pid").read_text().splitlines()[0])
+        (data_dir / "cluster").rename(data_dir / "gone")
+        (data_dir / "cluster").write_text("no folder")
+        os.kill(server, signal.SIGKILL)
+        while "cannot be started again" not in program.wait_for("embedded_postgres")["reason"]:
+            pass
+        program.send(signal.SIGINT)
+        assert program.wait() == 0
 
 
 @pytest.mark.parametrize(
