@@ -24,6 +24,7 @@ from saga_coordinator.saga.size import Measure, TooLarge
 from saga_coordinator.saga.state import EffectKnown, SagaState, StepState, fold
 from saga_coordinator.saga.transitions import ENDS, SagaStatus, StepStatus
 from saga_coordinator.store.definitions import RegisteredDefinition
+from saga_coordinator.store.lists import PublishedEvent
 from saga_coordinator.store.sagas import PAYLOADS, LogEntry, SagaRecord
 
 SAGA_STATUSES: Mapping[int, SagaStatus] = {
@@ -293,6 +294,23 @@ def report_result(answer: Answer) -> saga_service_pb2.ReportResult.ValueType:
     if answer.is_applied:
         return saga_service_pb2.REPORT_RESULT_APPLIED
     return _RESULTS[answer.because] if answer.because else saga_service_pb2.REPORT_RESULT_UNSPECIFIED
+
+
+def published_message(event: PublishedEvent) -> saga_service_pb2.PublishedEvent:
+    """What was published, and what became of it."""
+    message = saga_service_pb2.PublishedEvent(
+        event=saga_service_pb2.Event(event_id=event.event_id, name=event.name, correlation=event.correlation),
+        published_at=instant(event.published_at),
+        taken_by=event.taken_by or "",
+        payload_omitted=event.is_payload_omitted,
+    )
+    if event.payload is not None:
+        message.event.payload.CopyFrom(to_value(event.payload))
+    if event.kept_until is not None:
+        message.kept_until.CopyFrom(instant(event.kept_until))
+    if event.taken_at is not None:
+        message.taken_at.CopyFrom(instant(event.taken_at))
+    return message
 
 
 def instant(at: datetime) -> timestamp_pb2.Timestamp:

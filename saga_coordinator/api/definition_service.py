@@ -6,6 +6,7 @@ from typing import Any
 
 from saga_coordinator.api import requests
 from saga_coordinator.api.convert import registered_message
+from saga_coordinator.api.definition_text import Given, field_of, given_by, located
 from saga_coordinator.api.pages import ANY, NUMBER, fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.participants.calls import Participants
@@ -54,15 +55,18 @@ class DefinitionService:
     async def RegisterDefinition(  # noqa: N802  # the RPC's name
         self, request: pb.RegisterDefinitionRequest, context: Context
     ) -> pb.RegisterDefinitionResponse:
+        given: Given | None = None
         try:
-            spec = await self._whole(request)
+            given = await self._definitions.turns.in_thread(given_by, request)
+            spec = await self._whole(given)
             warnings = await self._unknown_participants(spec)
             registered, created = await self._definitions.register(spec)
         except InvalidDefinition as error:
-            raise error.inside("definition") from None
+            faults = located(error.faults, given.document if given else None)
+            raise InvalidDefinition(faults).inside(field_of(request)) from None
         response = pb.RegisterDefinitionResponse(registered=await self._message(registered), created=created)
-        for warning in warnings:
-            response.warnings.add(path=warning.path, description=warning.description)
+        for warning in located(warnings, given.document):
+            response.warnings.add(path=warning.path, description=warning.description, line=warning.line)
         return response
 
     async def _unknown_participants(self, spec: dict[str, Any]) -> list[Fault]:
@@ -79,20 +83,19 @@ class DefinitionService:
     async def _message(self, registered: RegisteredDefinition) -> pb.RegisteredDefinition:
         return await self._definitions.turns.in_thread(registered_message, registered)
 
-    async def _whole(
-        self, request: pb.RegisterDefinitionRequest | pb.ValidateDefinitionRequest
-    ) -> dict[str, Any]:
+    async def _whole(self, given: Given) -> dict[str, Any]:
         """The definition with what participants have declared, and what the directory has as their usual timeouts and retries."""
-        given = await self._definitions.turns.in_thread(requests.definition_spec, request, request.definition)
-        spec = await self._definitions.expanded(given)
+        spec = await self._definitions.expanded(given.spec)
         return with_defaults(spec, self._participants.defaults)
 
     async def ValidateDefinition(  # noqa: N802
         self, request: pb.ValidateDefinitionRequest, context: Context
     ) -> pb.ValidateDefinitionResponse:
         response, found = pb.ValidateDefinitionResponse(), Findings()
+        given: Given | None = None
         try:
-            spec = await self._whole(request)
+            given = await self._definitions.turns.in_thread(given_by, request)
+            spec = await self._whole(given)
             await self._definitions.turns.in_thread(parse_definition, spec, self._limits)
             if request.live:
                 found = await self._live(spec)
@@ -101,10 +104,11 @@ class DefinitionService:
             await self._definitions.check_children(spec, request.registered_along)
         except InvalidDefinition as error:
             found.faults += error.faults
-        for fault in found.faults:
-            response.faults.add(path=fault.path, description=fault.description)
-        for warning in found.warnings:
-            response.warnings.add(path=warning.path, description=warning.description)
+        document = given.document if given else None
+        for fault in located(found.faults, document):
+            response.faults.add(path=fault.path, description=fault.description, line=fault.line)
+        for warning in located(found.warnings, document):
+            response.warnings.add(path=warning.path, description=warning.description, line=warning.line)
         return response
 
     async def _live(self, spec: dict[str, Any]) -> Findings:

@@ -15,11 +15,13 @@ from saga_coordinator.saga.errors import Fault, InvalidRequest
 from saga_coordinator.saga.outcome import TEXT_BYTES_MAX
 from saga_coordinator.saga.parsing_actions import (
     DEADLINE_SECONDS_MAX,
+    EVENT_NAME,
     LABEL_NAME_CHARACTERS_MAX,
     LABELS_MAX,
 )
 
 CREDITS_MAX = 10_000
+EVENT_NAME_CHARACTERS_MAX = 100
 LABEL_VALUE_CHARACTERS_MAX = 255
 NANOS_MAX = 999_999_999
 DURATION_SECONDS_MAX = 315_576_000_000
@@ -66,6 +68,17 @@ class Faults:
             name = unicodedata.name(found[0], f"U+{ord(found[0]):04X}")
             self.add(
                 path, f"must not contain control characters; it has {name} at position {found.start() + 1}"
+            )
+        return value
+
+    def event_name(self, path: str, value: str) -> str:
+        """What a step may await."""
+        found = len(self.found)
+        self.line(path, value, EVENT_NAME_CHARACTERS_MAX, is_required=True)
+        if len(self.found) == found and not EVENT_NAME.fullmatch(value):
+            self.add(
+                path,
+                f"{value!r} is no name that steps await: it must be a letter, then letters, digits, `_`, `-`, `.`, `:` or `/`",
             )
         return value
 

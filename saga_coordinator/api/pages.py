@@ -7,6 +7,7 @@ import binascii
 import hashlib
 import re
 from collections.abc import Callable, MutableSequence
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from google.protobuf.message import Message
@@ -25,6 +26,10 @@ NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 SAGA_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What positions in a list are: anybody can make a token that has a digest, so nothing else is trusted to be there."""
 
+EVENT = re.compile(r"[0-9]{1,17} [^\0]+", re.ASCII)
+"""Microseconds since 1970, and the identity."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGEST_BYTES = 8
 
 _Item = TypeVar("_Item")
@@ -50,6 +55,17 @@ def fill_page(
             return page_token(request, position(page.items[count - 1]))
         into.append(message)
     return page_token(request, position(page.items[-1])) if page.has_more else ""
+
+
+def position_of_event(published_at: datetime, event_id: str) -> str:
+    """Where an event is in a list by the time of publication."""
+    return f"{(published_at - _EPOCH) // timedelta(microseconds=1)} {event_id}"
+
+
+def event_at(position: str) -> tuple[datetime, str]:
+    """What `position_of_event` was given."""
+    microseconds, _, event_id = position.partition(" ")
+    return _EPOCH + timedelta(microseconds=int(microseconds)), event_id
 
 
 def page_token(request: Message, position: str) -> str:

@@ -38,6 +38,7 @@ from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.token import AttemptNamed, parse_token
 from saga_coordinator.store.declared_steps import Declared
 from saga_coordinator.store.events import Event
+from saga_coordinator.store.lists import EventFilter
 from saga_coordinator.store.sagas import SagaFilter
 
 NAME_CHARACTERS_MAX = 100
@@ -267,12 +268,27 @@ def _event(
     )
     return EventArrived(
         faults.line("event.event_id", event.event_id, EVENT_ID_CHARACTERS_MAX, is_required=True),
-        faults.line("event.name", event.name, NAME_CHARACTERS_MAX, is_required=True),
+        faults.event_name("event.name", event.name),
         correlation,
         faults.payload("event.payload", event.payload, payload_bytes_max)
         if event.HasField("payload")
         else None,
     )
+
+
+def event_list(request: saga_service_pb2.ListEventsRequest) -> tuple[EventFilter, int]:
+    """The filter, and how many events to list."""
+    faults = Faults()
+    wanted = EventFilter(
+        is_untaken=request.untaken,
+        name=faults.line("name", request.name, NAME_CHARACTERS_MAX),
+        correlation=faults.line("correlation", request.correlation, CORRELATION_CHARACTERS_MAX),
+    )
+    if request.correlation and not request.name:
+        faults.add("correlation", "needs a name beside it")
+    page_size = faults.page_size(request.page_size)
+    faults.done()
+    return wanted, page_size
 
 
 def decide_approval(request: saga_service_pb2.DecideApprovalRequest) -> tuple[str, str, str, str]:
@@ -471,7 +487,7 @@ def definition_spec(request: Message, definition: definition_pb2.Definition) -> 
         InvalidDefinition: when it has no such form; with the faults that parsing finds besides.
     """
     if not request.HasField("definition"):
-        raise InvalidRequest.at("definition", "is required")
+        raise InvalidRequest.at("definition", "is required, or text")
     faults: list[Fault] = []
     spec = _canonical_form(definition, faults)
     if faults:

@@ -13,11 +13,12 @@ from saga_coordinator.api.convert import (
     instant_of_epoch,
     listed_message,
     preview_message,
+    published_message,
     report_result,
     settled_message,
     started_message,
 )
-from saga_coordinator.api.pages import SAGA_ID, fill_page, position_of
+from saga_coordinator.api.pages import EVENT, SAGA_ID, event_at, fill_page, position_of, position_of_event
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.views import Views
 from saga_coordinator.engine import coordinator as engine
@@ -28,7 +29,7 @@ from saga_coordinator.saga.errors import Resource, Unavailable
 from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.transitions import SETTLED
 from saga_coordinator.store.definitions import Definitions
-from saga_coordinator.store.lists import Lists
+from saga_coordinator.store.lists import Lists, PublishedEvent
 from saga_coordinator.store.pages import Page
 from saga_coordinator.store.sagas import SagaRecord, Sagas
 
@@ -202,6 +203,23 @@ class SagaService:
         if published.kept_until is not None:
             response.kept_until.CopyFrom(instant_of_epoch(published.kept_until))
         return response
+
+    async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:  # noqa: N802
+        wanted, page_size = requests.event_list(request)
+        position = position_of(request, request.page_token, EVENT)
+
+        def answer(page: Page[PublishedEvent]) -> pb.ListEventsResponse:
+            response = pb.ListEventsResponse()
+            response.next_page_token = fill_page(
+                request,
+                page,
+                response.events,
+                published_message,
+                lambda each: position_of_event(each.published_at, each.event_id),
+            )
+            return response
+
+        return await self._lists.events(wanted, event_at(position) if position else None, page_size, answer)
 
     async def DecideApproval(  # noqa: N802
         self, request: pb.DecideApprovalRequest, context: Context

@@ -119,11 +119,11 @@ def _bad_request(faults: Iterable[errors.Fault]) -> error_details_pb2.BadRequest
     room = FAULTS_BYTES_MAX
     left_out = 0
     for fault in faults:
-        room -= len(fault.path.encode()) + len(fault.description.encode()) + 8
+        room -= len(fault.path.encode()) + len(fault.told.encode()) + 8
         if room < 0:
             left_out += 1
         else:
-            bad.field_violations.add(field=fault.path, description=fault.description)
+            bad.field_violations.add(field=fault.path, description=fault.told)
     if left_out:
         bad.field_violations.add(description=f"and {left_out} more, for which there is no room here")
     return bad

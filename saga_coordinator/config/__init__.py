@@ -1,6 +1,6 @@
 """What people write for the program to read: its settings, once, at the start; and YAML and JSON files, strictly."""
 
-from saga_coordinator.config.files import Document, FileFaulty, read_documents, read_json
+from saga_coordinator.config.files import Document, FileFaulty, read_documents, read_json, read_text
 from saga_coordinator.config.settings import (
     OPTIONS,
     Option,
@@ -21,4 +21,5 @@ __all__ = [
     "masked_url",
     "read_documents",
     "read_json",
+    "read_text",
 ]

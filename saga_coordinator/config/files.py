@@ -43,11 +43,15 @@ class Document:
     source: str
     lines: Mapping[str, int] = field(default_factory=dict)
 
-    def locate(self, path: str) -> str:
-        """`FILE:LINE` of the value at `path`, or of the nearest one around it; `FILE` alone when lines are not known."""
+    def line_of(self, path: str) -> int | None:
+        """The line of the value at `path`, or of the nearest one around it; None when lines are not known."""
         while path and path not in self.lines:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
-        line = self.lines.get(path)
+        return self.lines.get(path)
+
+    def locate(self, path: str) -> str:
+        """`FILE:LINE` of the value at `path`, or of the nearest one around it; `FILE` alone when lines are not known."""
+        line = self.line_of(path)
         return self.source if line is None else f"{self.source}:{line}"
 
 
@@ -70,6 +74,30 @@ def read_documents(path: Path) -> list[Document]:
     if not found:
         raise FileFaulty(f"{source}: is empty")
     return found
+
+
+def read_text(text: str, source: str) -> Document:
+    """The one document in a text of YAML or JSON. Raises FileFaulty as `read_documents`, and where there are several."""
+    if len(text.encode()) > FILE_BYTES_MAX:
+        raise FileFaulty(f"{source}: has more than {FILE_BYTES_MAX} bytes, which is the limit")
+    try:
+        found = list(_read_yaml(text, source))
+    except RecursionError:
+        raise FileFaulty(f"{source}: is nested too deeply, beyond {NESTING_MAX} levels") from None
+    except FileFaulty:
+        found = list(_read_json_alone(text, source))
+        if not found:
+            raise
+    if len(found) != 1:
+        raise FileFaulty(f"{source}: has {len(found)} documents; give exactly one")
+    return found[0]
+
+
+def _read_json_alone(text: str, source: str) -> Iterator[Document]:
+    """JSON that is no YAML, as its escapes of characters beyond U+FFFF are; its lines are not known."""
+    if text.lstrip().startswith("{"):
+        with contextlib.suppress(FileFaulty, RecursionError):
+            yield Document(read_json(text, source), source)
 
 
 def _text(path: Path, source: str) -> str:

@@ -58,8 +58,13 @@ def misfits(payload: Any, method: Method, path: str = "") -> list[Fault]:
     if payload is None:
         return []
     descriptor: Any = method.request.DESCRIPTOR  # the stubs tell two classes apart that are one
+    return misfits_of(payload, descriptor, method.pool, path)
+
+
+def misfits_of(payload: Any, descriptor: Descriptor, pool: DescriptorPool, path: str = "") -> list[Fault]:
+    """What keeps `payload` from being the JSON form of such a message."""
     found = {fault.path: fault for fault in not_base64(payload, descriptor, path)}
-    others = [fault for fault in _message(payload, descriptor, method.pool, path) if fault.path not in found]
+    others = [fault for fault in _message(payload, descriptor, pool, path) if fault.path not in found]
     return sorted([*others, *found.values()], key=lambda fault: fault.path)
 
 

@@ -32,9 +32,16 @@ class Fault:
 
     path: str
     description: str
+    line: int = 0
+    """In a text that the request gave, from 1; 0 when that is not known, or none was given."""
+
+    @property
+    def told(self) -> str:
+        """The description, with the line."""
+        return f"line {self.line}: {self.description}" if self.line else self.description
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.description}" if self.path else self.description
+        return f"{self.path}: {self.told}" if self.path else self.told
 
     def inside(self, field: str) -> Fault:
         """The same fault as seen from the message whose `field` has it."""

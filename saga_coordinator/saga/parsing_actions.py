@@ -41,7 +41,7 @@ CHILD_POLL_SECONDS = 2.0
 
 DEFINITION_NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
 _PARTICIPANT_NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
-_EVENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,99}")
+EVENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,99}")
 _FULL_METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*")
 _STATUS_NAMES = frozenset(
     {
@@ -212,7 +212,7 @@ def read_delay(source: JsonObject) -> Delay:
 
 
 def read_await_event(source: JsonObject) -> AwaitEvent:
-    event = source.name("event", _EVENT_NAME, "the event")
+    event = source.name("event", EVENT_NAME, "the event")
     correlation = read_text(source, "correlation")
     timeout, goes_on = _wait_timeout(source)
     look_back = source.seconds("look_back", None, EVENT_KEPT_SECONDS)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Row, Select, Text, case, cast, func, select, tuple_
 
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import IS_DEFAULT, IS_LIVE, RegisteredDefinition
 from saga_coordinator.store.groups import GROUPS, GroupStanding, standings
 from saga_coordinator.store.pages import Page, bounded, page_of, shown
 from saga_coordinator.store.sagas import LENGTH, SagaFilter, SagaRecord, record_of
-from saga_coordinator.store.tables import NAMESPACE, declared_steps, definitions, sagas
+from saga_coordinator.store.tables import NAMESPACE, declared_steps, definitions, events, sagas
 from saga_coordinator.turns import Turns
 
 AT_ONCE = 2
@@ -27,6 +28,14 @@ _Item = TypeVar("_Item")
 
 _OF_SAGA = [column for column in sagas.c if column.name != "input"]
 _INPUT = [shown(sagas.c.input).label("input"), sagas.c.input.is_not(None).label("has_input")]
+_OF_EVENT = [events.c[name] for name in ("event_id", "name", "correlation", "published_at", "taken_at")]
+_WHAT_BECAME_OF_IT = [
+    cast(events.c.taken_by, Text).label("taken_by"),
+    case((events.c.taken_at.is_(None) & (events.c.expires_at > func.now()), events.c.expires_at)).label(
+        "kept_until"
+    ),
+    events.c.payload.is_not(None).label("has_payload"),
+]
 _OF_DEFINITION = [column for column in definitions.c if column.name != "spec"]
 
 
@@ -37,6 +46,30 @@ class DeclaredStep:
     name: str
     version: str
     spec: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Which published events are asked for; an empty text stands for any."""
+
+    is_untaken: bool = False
+    name: str = ""
+    correlation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedEvent:
+    """An event and what became of it, as in `saga.v1.PublishedEvent`."""
+
+    event_id: str
+    name: str
+    correlation: str
+    payload: Any
+    published_at: datetime
+    kept_until: datetime | None
+    taken_at: datetime | None
+    taken_by: str | None
+    is_payload_omitted: bool = False
 
 
 class Lists:
@@ -119,6 +152,31 @@ class Lists:
             read, lambda rows: make(Page(standings(rows[:limit]), len(rows) > limit))
         )
 
+    async def events(
+        self,
+        wanted: EventFilter,
+        before: tuple[datetime, str] | None,
+        limit: int,
+        make: Callable[[Page[PublishedEvent]], _T],
+    ) -> _T:
+        """The newest first: those published before `before`, an instant and an event's identity, or from the newest on."""
+        table = events
+        keys = select(table.c.published_at, table.c.event_id).order_by(
+            table.c.published_at.desc(), table.c.event_id.desc()
+        )
+        if wanted.is_untaken:
+            keys = keys.where(table.c.taken_at.is_(None))
+        if wanted.name:
+            keys = keys.where(table.c.name == wanted.name)
+        if wanted.correlation:
+            keys = keys.where(table.c.correlation == wanted.correlation)
+        if before is not None:
+            keys = keys.where(tuple_(table.c.published_at, table.c.event_id) < tuple_(*before))
+        columns = [*_OF_EVENT, shown(table.c.payload).label("payload"), *_WHAT_BECAME_OF_IT]
+        return await self._answer(
+            bounded(keys, table, [table.c.payload], columns, limit), _published_event, make
+        )
+
     async def declared_steps(
         self,
         participant: str,
@@ -145,6 +203,20 @@ class Lists:
                 return rows
 
         return await self._turns.run(read, lambda rows: make(page_of(rows, list(map(item, rows)))))
+
+
+def _published_event(row: Row[Any]) -> PublishedEvent:
+    return PublishedEvent(
+        row.event_id,
+        row.name,
+        row.correlation,
+        None if row.payload is None else orjson.loads(row.payload),
+        row.published_at,
+        row.kept_until,
+        row.taken_at,
+        row.taken_by,
+        is_payload_omitted=row.has_payload and row.payload is None,
+    )
 
 
 def _declared_step(row: Row[Any]) -> DeclaredStep:

@@ -225,6 +225,9 @@ events = Table(
 Index("events_by_correlation", events.c.name, events.c.correlation, events.c.published_at)
 Index("events_by_age", events.c.published_at)
 Index(
+    "events_untaken", events.c.published_at, events.c.event_id, postgresql_where=events.c.taken_at.is_(None)
+)
+Index(
     "log_waits",
     log.c.body["event"].astext,
     log.c.body["correlation"].astext,

@@ -5,10 +5,20 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 
-from saga_coordinator.api.status import TABLE, row_of
+from saga_coordinator.api.requests import FORWARDED_CHARACTERS_MAX, HEADERS_SENT_ON, START_KEY_CHARACTERS_MAX
+from saga_coordinator.api.status import FAULTS_BYTES_MAX, MESSAGE_BYTES_MAX, TABLE, row_of
+from saga_coordinator.participants.contract import metadata_of
+from saga_coordinator.participants.not_before import OWN_TRAILER
+from saga_coordinator.participants.payload import VALUES_MAX
+from saga_coordinator.participants.plain_method import OUTCOME_TRAILER
 from saga_coordinator.saga import errors
+from saga_coordinator.saga.effects import Invoke
+from saga_coordinator.saga.entries import ENTRY_TYPES, entry_type
+from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.outcome import CauseCode
 from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.store.journal import StartKeyTaken
 
@@ -81,3 +91,32 @@ def test_the_page_has_every_reason_with_the_statuses_that_it_comes_with() -> Non
     }
     assert page == told()
     assert {reason for reason, _ in page} == set(Reason)
+
+
+def test_the_page_has_every_cause_code() -> None:
+    assert set(rows("code")) == {code.value for code in CauseCode}
+
+
+def test_the_page_has_every_entry_type_with_the_fields_of_its_body() -> None:
+    page = {name: re.findall(r"`(\w+)`", cells[0]) for name, cells in rows("entry type").items()}
+    columns = ("step", "operation", "attempt")
+    assert page == {
+        entry_type(kind): [each.name for each in fields(kind) if each.name not in columns]
+        for kind in ENTRY_TYPES
+    }
+
+
+def test_the_page_has_all_metadata_of_a_call() -> None:
+    call = Invoke("id", "step", OperationKind.ACTION, 1, "key", "shop", "Pay", None, 1.0, None)
+    sent = {name for name, _ in metadata_of(call, "token")} | set(HEADERS_SENT_ON)
+    page = " ".join(f"`{names}`" for names in rows("metadata"))
+    assert sent | {"action-idempotency-key"} == set(re.findall(r"`([\w-]+)`", page))
+    assert {OUTCOME_TRAILER, OWN_TRAILER} <= set(rows("trailer"))
+
+
+def test_the_page_has_the_sizes_that_are_kept() -> None:
+    sizes = " ".join(cells[0] for cells in rows("what").values())
+    for number in (MESSAGE_BYTES_MAX, FAULTS_BYTES_MAX, VALUES_MAX):
+        assert f"{number:,}" in sizes or str(number) in sizes
+    for number in (*HEADERS_SENT_ON.values(), FORWARDED_CHARACTERS_MAX, START_KEY_CHARACTERS_MAX):
+        assert str(number) in sizes

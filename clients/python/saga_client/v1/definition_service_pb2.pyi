@@ -69,19 +69,23 @@ class Fault(_message.Message):
 
     PATH_FIELD_NUMBER: _builtins.int
     DESCRIPTION_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Where: `steps[2].action.input.amount`."""
     description: _builtins.str
     """What is wrong, and how to mend it."""
+    line: _builtins.int
+    """The line of a `text` that it is at, from 1; 0 when that is not known, or none was given."""
     def __init__(
         self,
         *,
         path: _builtins.str = ...,
         description: _builtins.str = ...,
+        line: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "path", b"path"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "line", b"line", "path", b"path"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -92,16 +96,24 @@ class RegisterDefinitionRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DEFINITION_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    text: _builtins.str
+    """The definition as people write it: one document of YAML or JSON, which is read as `saga-coordinator definition apply` reads a file,
+    at most 4 MiB. Faults are told with their line.
+    """
     @_builtins.property
-    def definition(self) -> _definition_pb2.Definition: ...
+    def definition(self) -> _definition_pb2.Definition:
+        """Give this or `text`."""
+
     def __init__(
         self,
         *,
         definition: _definition_pb2.Definition | None = ...,
+        text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -144,14 +156,19 @@ class ValidateDefinitionRequest(_message.Message):
     DEFINITION_FIELD_NUMBER: _builtins.int
     LIVE_FIELD_NUMBER: _builtins.int
     REGISTERED_ALONG_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
     live: _builtins.bool
     """Also ask the participants, where they live now: whether each is known and can be reached, whether it serves
     saga.v1.ParticipantService or has a worker connected that performs the method; and whether each method named in full exists,
     is unary, takes the fields and the literal values that the definition gives it, and returns the fields that the definition
     reads. What a reference will come to is not known before it runs and is not checked.
     """
+    text: _builtins.str
+    """As in `RegisterDefinitionRequest`."""
     @_builtins.property
-    def definition(self) -> _definition_pb2.Definition: ...
+    def definition(self) -> _definition_pb2.Definition:
+        """Give this or `text`."""
+
     @_builtins.property
     def registered_along(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of definitions that are going to be registered along with this one: it may run them as children, as it may run itself."""
@@ -162,10 +179,11 @@ class ValidateDefinitionRequest(_message.Message):
         definition: _definition_pb2.Definition | None = ...,
         live: _builtins.bool = ...,
         registered_along: _abc.Iterable[_builtins.str] | None = ...,
+        text: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "live", b"live", "registered_along", b"registered_along"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "live", b"live", "registered_along", b"registered_along", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from saga_coordinator.pb.saga.v1 import definition_pb2 as saga_dot_v1_dot_definition__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n saga/v1/definition_service.proto\x12\x07saga.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18saga/v1/definition.proto\"\xfd\x01\n\x14RegisteredDefinition\x12\x33\n\ndefinition\x18\x01 \x01(\x0b\x32\x13.saga.v1.DefinitionR\ndefinition\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\x12\x16\n\x06\x64igest\x18\x03 \x01(\tR\x06\x64igest\x12?\n\rregistered_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cregisteredAt\x12\x1e\n\ndeprecated\x18\x05 \x01(\x08R\ndeprecated\x12\x1d\n\nis_default\x18\x06 \x01(\x08R\tisDefault\"=\n\x05\x46\x61ult\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\"P\n\x19RegisterDefinitionRequest\x12\x33\n\ndefinition\x18\x01 \x01(\x0b\x32\x13.saga.v1.DefinitionR\ndefinition\"\xa1\x01\n\x1aRegisterDefinitionResponse\x12=\n\nregistered\x18\x01 \x01(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\nregistered\x12\x18\n\x07\x63reated\x18\x02 \x01(\x08R\x07\x63reated\x12*\n\x08warnings\x18\x03 \x03(\x0b\x32\x0e.saga.v1.FaultR\x08warnings\"\x8f\x01\n\x19ValidateDefinitionRequest\x12\x33\n\ndefinition\x18\x01 \x01(\x0b\x32\x13.saga.v1.DefinitionR\ndefinition\x12\x12\n\x04live\x18\x02 \x01(\x08R\x04live\x12)\n\x10registered_along\x18\x03 \x03(\tR\x0fregisteredAlong\"p\n\x1aValidateDefinitionResponse\x12&\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x0e.saga.v1.FaultR\x06\x66\x61ults\x12*\n\x08warnings\x18\x02 \x03(\x0b\x32\x0e.saga.v1.FaultR\x08warnings\"D\n\x14GetDefinitionRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\"V\n\x15GetDefinitionResponse\x12=\n\nregistered\x18\x01 \x01(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\nregistered\"h\n\x16ListDefinitionsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\"\x82\x01\n\x17ListDefinitionsResponse\x12?\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\x0b\x64\x65\x66initions\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"j\n\x1a\x44\x65precateDefinitionRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\x12\x1e\n\ndeprecated\x18\x03 \x01(\x08R\ndeprecated\"\\\n\x1b\x44\x65precateDefinitionResponse\x12=\n\nregistered\x18\x01 \x01(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\nregistered\"H\n\x18SetDefaultVersionRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\"Z\n\x19SetDefaultVersionResponse\x12=\n\nregistered\x18\x01 \x01(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\nregistered\"G\n\x17\x44\x65leteDefinitionRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\"\x1a\n\x18\x44\x65leteDefinitionResponse2\x8e\x05\n\x11\x44\x65\x66initionService\x12]\n\x12RegisterDefinition\x12\".saga.v1.RegisterDefinitionRequest\x1a#.saga.v1.RegisterDefinitionResponse\x12]\n\x12ValidateDefinition\x12\".saga.v1.ValidateDefinitionRequest\x1a#.saga.v1.ValidateDefinitionResponse\x12N\n\rGetDefinition\x12\x1d.saga.v1.GetDefinitionRequest\x1a\x1e.saga.v1.GetDefinitionResponse\x12T\n\x0fListDefinitions\x12\x1f.saga.v1.ListDefinitionsRequest\x1a .saga.v1.ListDefinitionsResponse\x12`\n\x13\x44\x65precateDefinition\x12#.saga.v1.DeprecateDefinitionRequest\x1a$.saga.v1.DeprecateDefinitionResponse\x12Z\n\x11SetDefaultVersion\x12!.saga.v1.SetDefaultVersionRequest\x1a\".saga.v1.SetDefaultVersionResponse\x12W\n\x10\x44\x65leteDefinition\x12 .saga.v1.DeleteDefinitionRequest\x1a!.saga.v1.DeleteDefinitionResponseB\xab\x01\n\x15io.sagacoordinator.v1B\x16\x44\x65\x66initionServiceProtoP\x01Z2github.com/saga-coordinator/saga-go/saga/v1;sagav1\xa2\x02\x03SGC\xaa\x02\x12SagaCoordinator.V1\xca\x02\x12SagaCoordinator\\V1\xea\x02\x13SagaCoordinator::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n saga/v1/definition_service.proto\x12\x07saga.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18saga/v1/definition.proto\"\xfd\x01\n\x14RegisteredDefinition\x12\x33\n\ndefinition\x18\x01 \x01(\x0b\x32\x13.saga.v1.DefinitionR\ndefinition\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\x12\x16\n\x06\x64igest\x18\x03 \x01(\tR\x06\x64igest\x12?\n\rregistered_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0cregisteredAt\x12\x1e\n\ndeprecated\x18\x05 \x01(\x08R\ndeprecated\x12\x1d\n\nis_default\x18\x06 \x01(\x08R\tisDefault\"Q\n\x05\x46\x61ult\x12\x12\n\x04path\x18\x01 \x01(\tR\x04path\x12 \n\x0b\x64\x65scription\x18\x02 \x01(\tR\x0b\x64\x65scription\x12\x12\n\x04line\x18\x03 \x01(\x05R\x04line\"d\n\x19RegisterDefinitionRequest\x12\x33\n\ndefinition\x18\x01 \x01(\x0b\x32\x13.saga.v1.DefinitionR\ndefinition\x12\x12\n\x04text\x18\x02 \x01(\tR\x04text\"\xa1\x01\n\x1aRegisterDefinitionResponse\x12=\n\nregistered\x18\x01 \x01(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\nregistered\x12\x18\n\x07\x63reated\x18\x02 \x01(\x08R\x07\x63reated\x12*\n\x08warnings\x18\x03 \x03(\x0b\x32\x0e.saga.v1.FaultR\x08warnings\"\xa3\x01\n\x19ValidateDefinitionRequest\x12\x33\n\ndefinition\x18\x01 \x01(\x0b\x32\x13.saga.v1.DefinitionR\ndefinition\x12\x12\n\x04live\x18\x02 \x01(\x08R\x04live\x12)\n\x10registered_along\x18\x03 \x03(\tR\x0fregisteredAlong\x12\x12\n\x04text\x18\x04 \x01(\tR\x04text\"p\n\x1aValidateDefinitionResponse\x12&\n\x06\x66\x61ults\x18\x01 \x03(\x0b\x32\x0e.saga.v1.FaultR\x06\x66\x61ults\x12*\n\x08warnings\x18\x02 \x03(\x0b\x32\x0e.saga.v1.FaultR\x08warnings\"D\n\x14GetDefinitionRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\"V\n\x15GetDefinitionResponse\x12=\n\nregistered\x18\x01 \x01(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\nregistered\"h\n\x16ListDefinitionsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x02 \x01(\tR\tpageToken\x12\x12\n\x04name\x18\x03 \x01(\tR\x04name\"\x82\x01\n\x17ListDefinitionsResponse\x12?\n\x0b\x64\x65\x66initions\x18\x01 \x03(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\x0b\x64\x65\x66initions\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"j\n\x1a\x44\x65precateDefinitionRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\x12\x1e\n\ndeprecated\x18\x03 \x01(\x08R\ndeprecated\"\\\n\x1b\x44\x65precateDefinitionResponse\x12=\n\nregistered\x18\x01 \x01(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\nregistered\"H\n\x18SetDefaultVersionRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\"Z\n\x19SetDefaultVersionResponse\x12=\n\nregistered\x18\x01 \x01(\x0b\x32\x1d.saga.v1.RegisteredDefinitionR\nregistered\"G\n\x17\x44\x65leteDefinitionRequest\x12\x12\n\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n\x07version\x18\x02 \x01(\x05R\x07version\"\x1a\n\x18\x44\x65leteDefinitionResponse2\x8e\x05\n\x11\x44\x65\x66initionService\x12]\n\x12RegisterDefinition\x12\".saga.v1.RegisterDefinitionRequest\x1a#.saga.v1.RegisterDefinitionResponse\x12]\n\x12ValidateDefinition\x12\".saga.v1.ValidateDefinitionRequest\x1a#.saga.v1.ValidateDefinitionResponse\x12N\n\rGetDefinition\x12\x1d.saga.v1.GetDefinitionRequest\x1a\x1e.saga.v1.GetDefinitionResponse\x12T\n\x0fListDefinitions\x12\x1f.saga.v1.ListDefinitionsRequest\x1a .saga.v1.ListDefinitionsResponse\x12`\n\x13\x44\x65precateDefinition\x12#.saga.v1.DeprecateDefinitionRequest\x1a$.saga.v1.DeprecateDefinitionResponse\x12Z\n\x11SetDefaultVersion\x12!.saga.v1.SetDefaultVersionRequest\x1a\".saga.v1.SetDefaultVersionResponse\x12W\n\x10\x44\x65leteDefinition\x12 .saga.v1.DeleteDefinitionRequest\x1a!.saga.v1.DeleteDefinitionResponseB\xab\x01\n\x15io.sagacoordinator.v1B\x16\x44\x65\x66initionServiceProtoP\x01Z2github.com/saga-coordinator/saga-go/saga/v1;sagav1\xa2\x02\x03SGC\xaa\x02\x12SagaCoordinator.V1\xca\x02\x12SagaCoordinator\\V1\xea\x02\x13SagaCoordinator::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,35 +38,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTEREDDEFINITION']._serialized_start=105
   _globals['_REGISTEREDDEFINITION']._serialized_end=358
   _globals['_FAULT']._serialized_start=360
-  _globals['_FAULT']._serialized_end=421
-  _globals['_REGISTERDEFINITIONREQUEST']._serialized_start=423
-  _globals['_REGISTERDEFINITIONREQUEST']._serialized_end=503
-  _globals['_REGISTERDEFINITIONRESPONSE']._serialized_start=506
-  _globals['_REGISTERDEFINITIONRESPONSE']._serialized_end=667
-  _globals['_VALIDATEDEFINITIONREQUEST']._serialized_start=670
-  _globals['_VALIDATEDEFINITIONREQUEST']._serialized_end=813
-  _globals['_VALIDATEDEFINITIONRESPONSE']._serialized_start=815
-  _globals['_VALIDATEDEFINITIONRESPONSE']._serialized_end=927
-  _globals['_GETDEFINITIONREQUEST']._serialized_start=929
-  _globals['_GETDEFINITIONREQUEST']._serialized_end=997
-  _globals['_GETDEFINITIONRESPONSE']._serialized_start=999
-  _globals['_GETDEFINITIONRESPONSE']._serialized_end=1085
-  _globals['_LISTDEFINITIONSREQUEST']._serialized_start=1087
-  _globals['_LISTDEFINITIONSREQUEST']._serialized_end=1191
-  _globals['_LISTDEFINITIONSRESPONSE']._serialized_start=1194
-  _globals['_LISTDEFINITIONSRESPONSE']._serialized_end=1324
-  _globals['_DEPRECATEDEFINITIONREQUEST']._serialized_start=1326
-  _globals['_DEPRECATEDEFINITIONREQUEST']._serialized_end=1432
-  _globals['_DEPRECATEDEFINITIONRESPONSE']._serialized_start=1434
-  _globals['_DEPRECATEDEFINITIONRESPONSE']._serialized_end=1526
-  _globals['_SETDEFAULTVERSIONREQUEST']._serialized_start=1528
-  _globals['_SETDEFAULTVERSIONREQUEST']._serialized_end=1600
-  _globals['_SETDEFAULTVERSIONRESPONSE']._serialized_start=1602
-  _globals['_SETDEFAULTVERSIONRESPONSE']._serialized_end=1692
-  _globals['_DELETEDEFINITIONREQUEST']._serialized_start=1694
-  _globals['_DELETEDEFINITIONREQUEST']._serialized_end=1765
-  _globals['_DELETEDEFINITIONRESPONSE']._serialized_start=1767
-  _globals['_DELETEDEFINITIONRESPONSE']._serialized_end=1793
-  _globals['_DEFINITIONSERVICE']._serialized_start=1796
-  _globals['_DEFINITIONSERVICE']._serialized_end=2450
+  _globals['_FAULT']._serialized_end=441
+  _globals['_REGISTERDEFINITIONREQUEST']._serialized_start=443
+  _globals['_REGISTERDEFINITIONREQUEST']._serialized_end=543
+  _globals['_REGISTERDEFINITIONRESPONSE']._serialized_start=546
+  _globals['_REGISTERDEFINITIONRESPONSE']._serialized_end=707
+  _globals['_VALIDATEDEFINITIONREQUEST']._serialized_start=710
+  _globals['_VALIDATEDEFINITIONREQUEST']._serialized_end=873
+  _globals['_VALIDATEDEFINITIONRESPONSE']._serialized_start=875
+  _globals['_VALIDATEDEFINITIONRESPONSE']._serialized_end=987
+  _globals['_GETDEFINITIONREQUEST']._serialized_start=989
+  _globals['_GETDEFINITIONREQUEST']._serialized_end=1057
+  _globals['_GETDEFINITIONRESPONSE']._serialized_start=1059
+  _globals['_GETDEFINITIONRESPONSE']._serialized_end=1145
+  _globals['_LISTDEFINITIONSREQUEST']._serialized_start=1147
+  _globals['_LISTDEFINITIONSREQUEST']._serialized_end=1251
+  _globals['_LISTDEFINITIONSRESPONSE']._serialized_start=1254
+  _globals['_LISTDEFINITIONSRESPONSE']._serialized_end=1384
+  _globals['_DEPRECATEDEFINITIONREQUEST']._serialized_start=1386
+  _globals['_DEPRECATEDEFINITIONREQUEST']._serialized_end=1492
+  _globals['_DEPRECATEDEFINITIONRESPONSE']._serialized_start=1494
+  _globals['_DEPRECATEDEFINITIONRESPONSE']._serialized_end=1586
+  _globals['_SETDEFAULTVERSIONREQUEST']._serialized_start=1588
+  _globals['_SETDEFAULTVERSIONREQUEST']._serialized_end=1660
+  _globals['_SETDEFAULTVERSIONRESPONSE']._serialized_start=1662
+  _globals['_SETDEFAULTVERSIONRESPONSE']._serialized_end=1752
+  _globals['_DELETEDEFINITIONREQUEST']._serialized_start=1754
+  _globals['_DELETEDEFINITIONREQUEST']._serialized_end=1825
+  _globals['_DELETEDEFINITIONRESPONSE']._serialized_start=1827
+  _globals['_DELETEDEFINITIONRESPONSE']._serialized_end=1853
+  _globals['_DEFINITIONSERVICE']._serialized_start=1856
+  _globals['_DEFINITIONSERVICE']._serialized_end=2510
 # @@protoc_insertion_point(module_scope)

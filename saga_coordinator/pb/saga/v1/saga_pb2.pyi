@@ -140,7 +140,7 @@ Global___OperationKind: _TypeAlias = OperationKind  # noqa: Y015
 
 @_typing.final
 class Cause(_message.Message):
-    """Why an attempt, a step or a saga did not succeed."""
+    """Why an attempt, a step or a saga did not succeed. docs/contract.md lists all codes."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -307,7 +307,7 @@ class Entry(_message.Message):
     """True when its payload (an input, an output, items, what an event said) is left out of `body`: it is larger than an answer may be."""
     @_builtins.property
     def body(self) -> _struct_pb2.Struct:
-        """What else the entry says, by type."""
+        """What else the entry says, by type: docs/contract.md lists the fields."""
 
     @_builtins.property
     def recorded_at(self) -> _timestamp_pb2.Timestamp:

@@ -86,6 +86,11 @@ class SagaServiceStub:
                 request_serializer=saga_dot_v1_dot_saga__service__pb2.PublishEventRequest.SerializeToString,
                 response_deserializer=saga_dot_v1_dot_saga__service__pb2.PublishEventResponse.FromString,
                 _registered_method=True)
+        self.ListEvents = channel.unary_unary(
+                '/saga.v1.SagaService/ListEvents',
+                request_serializer=saga_dot_v1_dot_saga__service__pb2.ListEventsRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_saga__service__pb2.ListEventsResponse.FromString,
+                _registered_method=True)
         self.DecideApproval = channel.unary_unary(
                 '/saga.v1.SagaService/DecideApproval',
                 request_serializer=saga_dot_v1_dot_saga__service__pb2.DecideApprovalRequest.SerializeToString,
@@ -189,6 +194,14 @@ class SagaServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListEvents(self, request, context):
+        """Events that were published in the last seven days, the newest first: with `untaken`, those that no saga has got, of which one with
+        a mistyped name or correlation is such. A page is shorter than asked for when it would exceed 3 MiB.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DecideApproval(self, request, context):
         """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
         the step does not wait for one, or was decided otherwise; PERMISSION_DENIED when this person may not decide.
@@ -257,6 +270,11 @@ def add_SagaServiceServicer_to_server(servicer, server):
                     servicer.PublishEvent,
                     request_deserializer=saga_dot_v1_dot_saga__service__pb2.PublishEventRequest.FromString,
                     response_serializer=saga_dot_v1_dot_saga__service__pb2.PublishEventResponse.SerializeToString,
+            ),
+            'ListEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListEvents,
+                    request_deserializer=saga_dot_v1_dot_saga__service__pb2.ListEventsRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_saga__service__pb2.ListEventsResponse.SerializeToString,
             ),
             'DecideApproval': grpc.unary_unary_rpc_method_handler(
                     servicer.DecideApproval,
@@ -540,6 +558,33 @@ class SagaService:
             '/saga.v1.SagaService/PublishEvent',
             saga_dot_v1_dot_saga__service__pb2.PublishEventRequest.SerializeToString,
             saga_dot_v1_dot_saga__service__pb2.PublishEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.SagaService/ListEvents',
+            saga_dot_v1_dot_saga__service__pb2.ListEventsRequest.SerializeToString,
+            saga_dot_v1_dot_saga__service__pb2.ListEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

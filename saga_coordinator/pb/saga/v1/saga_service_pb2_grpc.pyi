@@ -80,6 +80,10 @@ class SagaServiceStub:
     given to the first that will, of those that had started by then: see `AwaitEvent.look_back`. Repeating it with the same
     identity is safe; ALREADY_EXISTS when the content differs.
     """
+    ListEvents: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.ListEventsRequest, _saga_service_pb2.ListEventsResponse]
+    """Events that were published in the last seven days, the newest first: with `untaken`, those that no saga has got, of which one with
+    a mistyped name or correlation is such. A page is shorter than asked for when it would exceed 3 MiB.
+    """
     DecideApproval: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.DecideApprovalRequest, _saga_service_pb2.DecideApprovalResponse]
     """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
     the step does not wait for one, or was decided otherwise; PERMISSION_DENIED when this person may not decide.
@@ -139,6 +143,10 @@ class SagaServiceAsyncStub(SagaServiceStub):
     """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for `keep_for` and
     given to the first that will, of those that had started by then: see `AwaitEvent.look_back`. Repeating it with the same
     identity is safe; ALREADY_EXISTS when the content differs.
+    """
+    ListEvents: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.ListEventsRequest, _saga_service_pb2.ListEventsResponse]  # type: ignore[assignment]
+    """Events that were published in the last seven days, the newest first: with `untaken`, those that no saga has got, of which one with
+    a mistyped name or correlation is such. A page is shorter than asked for when it would exceed 3 MiB.
     """
     DecideApproval: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.DecideApprovalRequest, _saga_service_pb2.DecideApprovalResponse]  # type: ignore[assignment]
     """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
@@ -256,6 +264,16 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for `keep_for` and
         given to the first that will, of those that had started by then: see `AwaitEvent.look_back`. Repeating it with the same
         identity is safe; ALREADY_EXISTS when the content differs.
+        """
+
+    @_abc_1.abstractmethod
+    def ListEvents(
+        self,
+        request: _saga_service_pb2.ListEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_saga_service_pb2.ListEventsResponse, _abc.Awaitable[_saga_service_pb2.ListEventsResponse]]:
+        """Events that were published in the last seven days, the newest first: with `untaken`, those that no saga has got, of which one with
+        a mistyped name or correlation is such. A page is shorter than asked for when it would exceed 3 MiB.
         """
 
     @_abc_1.abstractmethod
