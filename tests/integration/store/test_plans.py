@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -13,7 +14,7 @@ from sqlalchemy import event
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.embedded import EmbeddedPostgres
-from saga_coordinator.store.lists import Lists
+from saga_coordinator.store.lists import EventFilter, Lists
 from saga_coordinator.store.log_writer import PostgresLog, plan_by_keys
 from saga_coordinator.store.ownership import Ownership
 from saga_coordinator.store.requests import Request, Requests
@@ -37,6 +38,9 @@ FROM generate_series(1, %(sagas)s) n;
 INSERT INTO saga.log (saga_id, sequence, type, attempt, body, recorded_by)
 SELECT saga_id, sequence, CASE sequence WHEN 1 THEN 'saga_started' ELSE 'saga_adopted' END, 0, '{}', %(here)s
 FROM saga.sagas, generate_series(1, 2) sequence;
+INSERT INTO saga.events (event_id, name, correlation, published_at, taken_at)
+SELECT 'event ' || n, 'name ' || n %% 100, 'order ' || n, now() - n * interval '10 s', CASE WHEN n %% 500 > 0 THEN now() END
+FROM generate_series(1, 20000) n;
 INSERT INTO saga.start_keys SELECT 'default', start_key, saga_id, '' FROM saga.sagas;
 INSERT INTO saga.requests (saga_id, request_id, input, answer)
 SELECT saga_id, gen_random_uuid(), '{}', CASE WHEN owner IS NULL THEN '{}'::jsonb END FROM saga.sagas WHERE start_key LIKE '%%00';
@@ -161,6 +165,23 @@ async def test_lists_read_no_whole_table(
     plans = await plan(lambda: Lists(full).sagas(wanted, after, 50, items_of))
     assert len(plans) == 1
     assert not whole_tables(plans), json.dumps(plans, indent=1)
+
+
+@pytest.mark.parametrize("before", [None, (datetime(2100, 1, 1, tzinfo=UTC), "event 7")])
+@pytest.mark.parametrize(
+    ("wanted", "index"),
+    [
+        (EventFilter(), "events_by_age"),
+        (EventFilter(is_untaken=True), "events_untaken"),
+        (EventFilter(name="name 7", correlation="order 7"), "events_by_correlation"),
+    ],
+)
+async def test_events_are_listed_without_reading_all(
+    wanted: EventFilter, index: str, before: tuple[datetime, str] | None, plan: Plan, full: Database
+) -> None:
+    (found,) = await plan(lambda: Lists(full).events(wanted, before, 50, items_of))
+    assert not whole_tables([found]), json.dumps(found, indent=1)
+    assert index in {node.get("Index Name") for node in nodes(found)}, json.dumps(found, indent=1)
 
 
 async def test_one_saga_is_read_by_its_key(plan: Plan, full: Database) -> None:

@@ -12,7 +12,6 @@ from saga_coordinator.api.requests import FORWARDED_CHARACTERS_MAX, HEADERS_SENT
 from saga_coordinator.api.status import FAULTS_BYTES_MAX, MESSAGE_BYTES_MAX, TABLE, row_of
 from saga_coordinator.participants.contract import metadata_of
 from saga_coordinator.participants.not_before import OWN_TRAILER
-from saga_coordinator.participants.payload import VALUES_MAX
 from saga_coordinator.participants.plain_method import OUTCOME_TRAILER
 from saga_coordinator.saga import errors
 from saga_coordinator.saga.effects import Invoke
@@ -20,6 +19,7 @@ from saga_coordinator.saga.entries import ENTRY_TYPES, entry_type
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import CauseCode
 from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.size import VALUES_MAX
 from saga_coordinator.store.journal import StartKeyTaken
 
 ROOT = Path(__file__).parents[3]
