@@ -134,7 +134,8 @@ async def test_a_backlog_that_is_too_long_refuses_starts(
     await engine.definitions.register(ORDER)
     gate = Gate()
     participants.on("reserve", gate)
-    results = await asyncio.gather(*(engine.start() for _ in range(30)), return_exceptions=True)
+    starts = [engine.start_at_once(key=f"one of {number}") for number in range(30)]
+    results = await asyncio.gather(*starts, return_exceptions=True)
     started = [result for result in results if isinstance(result, str)]
     refused = [result for result in results if not isinstance(result, str)]
     assert 5 <= len(started) <= 10
@@ -145,7 +146,7 @@ async def test_a_backlog_that_is_too_long_refuses_starts(
 
     async def accepts() -> bool:
         try:
-            return bool(await engine.start())
+            return bool(await engine.start_at_once())
         except Overloaded:
             return False
 

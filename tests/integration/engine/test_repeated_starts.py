@@ -62,7 +62,7 @@ async def test_p9_a_start_for_which_there_is_no_room_any_more(
     participants.on("reserve", held := Gate())
     first = await engine.coordinator.start_saga(asked())
     others = await asyncio.gather(
-        *(engine.start(key=f"more {number}") for number in range(10)), return_exceptions=True
+        *(engine.start_at_once(key=f"more {number}") for number in range(10)), return_exceptions=True
     )
     assert any(isinstance(each, Overloaded) for each in others)
     assert await engine.coordinator.start_saga(asked()) == (first[0], False)
