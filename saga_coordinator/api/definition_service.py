@@ -13,10 +13,11 @@ from saga_coordinator.participants.calls import Participants
 from saga_coordinator.participants.live_check import Findings, check_live
 from saga_coordinator.participants.live_outline import outline_of
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
+from saga_coordinator.saga.declared import used_steps
 from saga_coordinator.saga.errors import Fault, InvalidDefinition, Resource
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.named_in import participants_named
-from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.parsing import check_size, parse_definition
 from saga_coordinator.saga.participant_defaults import with_defaults
 from saga_coordinator.store.definitions import Definitions, RegisteredDefinition
 from saga_coordinator.store.lists import Lists
@@ -85,8 +86,10 @@ class DefinitionService:
 
     async def _whole(self, given: Given) -> dict[str, Any]:
         """The definition with what participants have declared, and what the directory has as their usual timeouts and retries."""
+        in_thread = self._definitions.turns.in_thread
+        await in_thread(check_size, given.spec, self._limits)
         spec = await self._definitions.expanded(given.spec)
-        return with_defaults(spec, self._participants.defaults)
+        return await in_thread(with_defaults, spec, self._participants.defaults)
 
     async def ValidateDefinition(  # noqa: N802
         self, request: pb.ValidateDefinitionRequest, context: Context
@@ -113,7 +116,7 @@ class DefinitionService:
 
     async def _live(self, spec: dict[str, Any]) -> Findings:
         outline = await self._definitions.turns.in_thread(outline_of, spec)
-        declared = await self._definitions.declared.used_by(spec)
+        declared = await self._definitions.declared.used_by(used_steps(spec))
         schemas = {
             step: declared[use]["output_schema"]
             for step, use in outline.declared.items()

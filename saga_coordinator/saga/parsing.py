@@ -70,24 +70,30 @@ def parse_definition(source: Any, limits: Limits = DEFAULT_LIMITS) -> Definition
     Raises:
         InvalidDefinition: with every fault found, up to `FAULTS_MAX`: path, what, and how to mend it.
     """
+    check_size(source, limits)
     faults: list[Fault] = []
     definition = None
-    if (size := _size(source)) > limits.definition_bytes:
-        faults.append(Fault("", f"is {size} bytes as JSON; {limits.definition_bytes} is the limit"))
-    else:
-        try:
-            with budget(limits.work):
-                definition = _definition(JsonObject(source, "", faults), limits)
-        except TooMuchWork as error:
-            faults.append(
-                Fault(
-                    "",
-                    f"{error} to check: its expressions and schemas are too many; split it into child sagas",
-                )
+    try:
+        with budget(limits.work):
+            definition = _definition(JsonObject(source, "", faults), limits)
+    except TooMuchWork as error:
+        faults.append(
+            Fault(
+                "",
+                f"{error} to check: its expressions and schemas are too many; split it into child sagas",
             )
+        )
     if faults or definition is None:
         raise InvalidDefinition(_presentable(faults))
     return definition
+
+
+def check_size(source: Any, limits: Limits) -> None:
+    """Raises InvalidDefinition when there is too much to be looked at any further."""
+    if (size := _size(source)) > limits.definition_bytes:
+        raise InvalidDefinition(
+            [Fault("", f"is {size} bytes as JSON; {limits.definition_bytes} is the limit")]
+        )
 
 
 def _size(source: Any) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,9 +65,9 @@ class DeclaredSteps:
         rows = await self._rows([participant])
         return Declared(rows[0].version if rows else "", {row.name: row.spec for row in rows})
 
-    async def used_by(self, spec: Any) -> Declarations:
-        """What the participants have declared whose steps a definition uses."""
-        participants = {use.rpartition(".")[0] for use in used_steps(spec)}
+    async def used_by(self, used: Iterable[str]) -> Declarations:
+        """What the participants have declared whose steps are `used`: PARTICIPANT.STEP each."""
+        participants = {use.rpartition(".")[0] for use in used}
         if not participants:
             return {}
         return {qualified(row.participant, row.name): row.spec for row in await self._rows(participants)}

@@ -162,9 +162,10 @@ class Definitions:
 
     async def expanded(self, spec: dict[str, Any]) -> dict[str, Any]:
         """The definition as it would be stored. Raises InvalidDefinition for what nobody has declared, and Unavailable."""
-        if not used_steps(spec):
+        used = await self.turns.in_thread(used_steps, spec)
+        if not used:
             return spec
-        declared = await self.declared.used_by(spec)
+        declared = await self.declared.used_by(used)
         return await self.turns.in_thread(expanded, spec, declared, self._limits)
 
     async def get(self, name: str, version: int = 0) -> RunnableDefinition:
