@@ -22,6 +22,9 @@ from saga_coordinator.exact import NotKept, check_whole, number_of, shown
 FILE_BYTES_MAX = 4 * 1024 * 1024
 """More than any definition, directory or input may be."""
 
+TEXT_BYTES_MAX = 256 * 1024
+"""Of a text from somebody else, which is read beside other work: what YAML makes of a larger one is felt by all."""
+
 NESTING_MAX = 200
 """Levels of lists and objects in a file."""
 
@@ -78,8 +81,8 @@ def read_documents(path: Path) -> list[Document]:
 
 def read_text(text: str, source: str) -> Document:
     """The one document in a text of YAML or JSON. Raises FileFaulty as `read_documents`, and where there are several."""
-    if len(text.encode()) > FILE_BYTES_MAX:
-        raise FileFaulty(f"{source}: has more than {FILE_BYTES_MAX} bytes, which is the limit")
+    if (size := len(text.encode())) > TEXT_BYTES_MAX:
+        raise FileFaulty(f"{source}: has {size} bytes; {TEXT_BYTES_MAX} is the limit")
     try:
         found = list(_read_yaml(text, source))
     except RecursionError:

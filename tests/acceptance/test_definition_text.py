@@ -79,6 +79,7 @@ def test_faults_of_a_text_have_their_lines(client: Client) -> None:
         ("a: &x [1]\nb: 9007199254740993\n", 2, "9007199254740993"),
         ('{"name": "a",\n"steps": [}', 2, "is not YAML"),
         ("7", 1, "must be an object"),
+        ("#" * 262_145, 0, "has 262145 bytes; 262144 is the limit"),
     ],
 )
 def test_what_cannot_be_read_is_told_with_its_line(client: Client, text: str, line: int, said: str) -> None:

@@ -99,7 +99,7 @@ class RegisterDefinitionRequest(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
     """The definition as people write it: one document of YAML or JSON, which is read as `saga-coordinator definition apply` reads a file,
-    at most 4 MiB. Faults are told with their line.
+    at most 256 KiB. Faults are told with their line.
     """
     @_builtins.property
     def definition(self) -> _definition_pb2.Definition:
