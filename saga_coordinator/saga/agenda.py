@@ -74,22 +74,22 @@ class Agenda:
         for event, correlation in self._waits_of:
             yield from self.each_waiting_for(event, correlation)
 
-    def take_due(self, state: SagaState, now: float) -> str | None:
-        """The key of an instance of which something is due now, once for each such instant; None when there is none."""
-        while self._dues and self._dues[0].instant <= now:
-            instant, _, key = heapq.heappop(self._dues)
-            if instant in instants(state.step(key), state.status):
-                return key
-        return None
+    def overdue(self, state: SagaState, now: float) -> str | None:
+        """The key of the instance whose wait, or whose report, is overdue first, until that is recorded; None when there is none.
 
-    def keep_due(self, state: SagaState, key: str, now: float) -> None:
-        """An attempt or a question of that instance that is due is kept until there is room for it."""
-        step = state.step(key)
-        position = position_of(self.definition, key, newest_first=self.is_undoing)
-        if step.retry_at is not None and step.retry_at <= now:
-            heapq.heappush(self.retries, (position, key))
-        if step.poll_at is not None and step.poll_at <= now:
-            heapq.heappush(self.polls, Due(step.poll_at, position, key))
+        An attempt or a question that is due is kept until there is room for it.
+        """
+        while self._dues and self._dues[0].instant <= now:
+            instant, position, key = self._dues[0]
+            step = state.step(key)
+            if instant in (step.pending_until, step.heartbeat_until):
+                return key
+            heapq.heappop(self._dues)
+            if instant == step.retry_at:
+                heapq.heappush(self.retries, (position, key))
+            if instant == step.poll_at:
+                heapq.heappush(self.polls, Due(instant, position, key))
+        return None
 
     def next_due(self, state: SagaState) -> float | None:
         """When the next thing is due, once everything that is due now has been taken."""
@@ -110,14 +110,18 @@ class Agenda:
             heapq.heappop(self.retries)
         return None
 
-    def take_poll(self, state: SagaState, now: float) -> str | None:
-        """The pending operation that is to be asked about first, once; None when there is none."""
+    def is_poll_due(self, state: SagaState, now: float) -> bool:
+        """Whether a pending operation is to be asked about now: `take_poll` says which."""
         while self.polls:
-            key = heapq.heappop(self.polls).key
-            poll_at = state.step(key).poll_at
+            poll_at = state.step(self.polls[0].key).poll_at
             if poll_at is not None and poll_at <= now:
-                return key
-        return None
+                return True
+            heapq.heappop(self.polls)
+        return False
+
+    def take_poll(self) -> str:
+        """The key of the pending operation that is to be asked about first, once."""
+        return heapq.heappop(self.polls).key
 
     def _note(self, key: str, before: StepState | None, after: StepState) -> None:
         self.begun += _is_begun(after) - (before is not None and _is_begun(before))

@@ -122,6 +122,8 @@ class Ahead:
 
     def _find(self, key: str) -> tuple[Tally, Step]:
         step = self._definition.step(key)
+        if self._definition.is_flat:
+            return self._root, step
         prefix = key[: len(key) - len(step.name)]
         return self._tallies[prefix, id(self._definition.whereabouts[step.name].block)], step
 

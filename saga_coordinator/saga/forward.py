@@ -69,9 +69,11 @@ def _ahead(draft: Draft) -> Ahead:
 
 def _do_next(draft: Draft, ahead: Ahead) -> bool:
     """Does the first thing, in the order written, that can be done now. False when there is none, or no work is left for it."""
-    queues = [ahead.others, ahead.calls] if has_room(draft) else [ahead.others]
-    queue = min((each for each in queues if each), key=lambda each: each[0], default=None)
-    retry = draft.agenda.retry(draft.state, draft.now) if has_room_again(draft) else None
+    queue = ahead.others or None
+    if ahead.calls and (queue is None or ahead.calls[0] < queue[0]) and has_room(draft):
+        queue = ahead.calls
+    retries = draft.agenda.retries
+    retry = draft.agenda.retry(draft.state, draft.now) if retries and has_room_again(draft) else None
     if (queue is None and retry is None) or not draft.may_do_more():
         return False
     if queue is None or (retry is not None and retry[0] < queue[0].position):

@@ -12,6 +12,15 @@ _RECENT_MAX = 32
 """So many entries are copied for each new one; beyond that, as many as the square root of all."""
 
 
+def having(mapping: Mapping[str, V], key: str, value: V) -> Mapping[str, V]:
+    """The same mapping with that entry, new or in the place of the one of that key. A small one is a plain dictionary."""
+    if isinstance(mapping, Growing):
+        return mapping.having(key, value)
+    if len(mapping) < _RECENT_MAX:
+        return {**mapping, key: value}
+    return Growing(mapping).having(key, value)
+
+
 class Growing(Mapping[str, V]):
     """Entries come in the order of their first appearance.
 

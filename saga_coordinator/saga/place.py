@@ -120,6 +120,8 @@ class _Steps(Mapping[str, Any]):
 def node_of(definition: Definition, state: SagaState, key: str) -> Node:
     """The instance of that key, which must exist."""
     step, place = definition.step(key), outermost(definition)
+    if definition.is_flat:
+        return Node(key, step, place)
     indexes = iter(_indexes(key))
     for holder in definition.whereabouts[step.name].holders:
         node = Node(place.prefix + holder.name, holder, place)

@@ -40,9 +40,11 @@ def proceed(draft: Draft) -> None:
             _park_for_takeovers(draft)
             return
     _end_waits(draft)
-    if draft.state.status is SagaStatus.RUNNING:
+    status = draft.state.status
+    if status is SagaStatus.RUNNING:
         go_forward(draft)
-        _end_waits(draft)  # after a turn, other things are due
+    if draft.state.status is not status:  # after the turn, other things are due
+        _end_waits(draft)
     if draft.state.status is SagaStatus.COMPENSATING:
         go_back(draft)
     if draft.state.status in _MOVING and draft.may_call:
@@ -140,21 +142,21 @@ def _end_waits(draft: Draft) -> None:
     if draft.state.status not in _MOVING:
         return
     agenda = draft.agenda
-    while draft.may_do_more() and (key := agenda.take_due(draft.state, draft.now)) is not None:
+    while (key := agenda.overdue(draft.state, draft.now)) is not None and draft.may_do_more():
         state = draft.state.step(key)
-        if state.wait is not None and state.is_open:
+        if state.wait is not None:
             end_wait(draft, key)
         elif state.pending_until is not None and state.pending_until <= draft.now:
             draft.settle(key, Unknown(_cause_of_giving_up(draft, key, state)))
-        elif state.heartbeat_until is not None and state.heartbeat_until <= draft.now:
+        else:
             draft.settle(key, Unknown(_cause_of_silence(draft, key, state)))
-        agenda.keep_due(draft.state, key, draft.now)
 
 
 def _poll(draft: Draft) -> None:
     """Asks about operations that are pending. Last of all, because nobody is asked about what is undone from now on."""
     agenda = draft.agenda
-    while draft.may_do_more() and (key := agenda.take_poll(draft.state, draft.now)) is not None:
+    while agenda.is_poll_due(draft.state, draft.now) and draft.may_do_more():
+        key = agenda.take_poll()
         draft.poll(node_of(draft.definition, draft.state, key))
 
 

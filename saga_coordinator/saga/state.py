@@ -44,7 +44,7 @@ from saga_coordinator.saga.entries import (
     entry_type,
 )
 from saga_coordinator.saga.errors import ImpossibleTransition
-from saga_coordinator.saga.growing import Growing
+from saga_coordinator.saga.growing import having
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.immutable import immutable
 from saga_coordinator.saga.outcome import Cause
@@ -164,7 +164,7 @@ class SagaState:
     labels: Mapping[str, str]
     deadline_at: float | None
     sequence: int = 1
-    steps: Growing[StepState] = field(default_factory=Growing)
+    steps: Mapping[str, StepState] = field(default_factory=dict)
     failure: Cause | None = None
     remaining: tuple[str, ...] = ()
     parked_from: SagaStatus | None = None
@@ -175,7 +175,7 @@ class SagaState:
     output_problem: str | None = None
     events: tuple[EventReceived, ...] = ()
     """Those that no wait has taken yet, in the order of their arrival."""
-    event_ids: Growing[None] = field(default_factory=Growing)
+    event_ids: Mapping[str, None] = field(default_factory=dict)
     """Of all that ever came."""
     in_flight: int = 0
     """How many operations are in flight."""
@@ -276,7 +276,7 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
                 state,
                 sequence=sequence,
                 events=(*state.events, entry),
-                event_ids=state.event_ids.having(entry.event_id, None),
+                event_ids=having(state.event_ids, entry.event_id, None),
             )
         case SagaParked():
             failure = state.failure or entry.cause
@@ -305,23 +305,21 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
             return replace(state, sequence=sequence, status=status)
 
 
-def _turn(steps: Mapping[str, StepState]) -> Growing[StepState]:
+def _turn(steps: Mapping[str, StepState]) -> dict[str, StepState]:
     """At the turn, actions that are between attempts or wait are given up, blocks too; those in flight are left to settle."""
-    return Growing(
-        {
-            name: replace(
-                step,
-                status=StepStatus.FAILED,
-                retry_at=None,
-                pending_until=None,
-                poll_at=None,
-                heartbeat_until=None,
-            )
-            if not step.is_in_flight and (step.is_open or step.status is StepStatus.RUNNING)
-            else step
-            for name, step in steps.items()
-        }
-    )
+    return {
+        name: replace(
+            step,
+            status=StepStatus.FAILED,
+            retry_at=None,
+            pending_until=None,
+            poll_at=None,
+            heartbeat_until=None,
+        )
+        if not step.is_in_flight and (step.is_open or step.status is StepStatus.RUNNING)
+        else step
+        for name, step in steps.items()
+    }
 
 
 def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
@@ -349,7 +347,7 @@ def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
         labels=state.labels,
         deadline_at=state.deadline_at,
         sequence=state.sequence + 1,
-        steps=state.steps.having(name, after),
+        steps=having(state.steps, name, after),
         failure=state.failure,
         remaining=remaining,
         parked_from=state.parked_from,

@@ -34,7 +34,9 @@ def can_go_back(draft: Draft) -> bool:
 
 def _undo_next(draft: Draft, undoing: Undoing) -> bool:
     """Makes the first attempt whose turn it is. False when there is none, or no work is left for it."""
-    retry = draft.agenda.retry(draft.state, draft.now) if has_room_again(draft) else None
+    agenda = draft.agenda
+    has_retry = bool(agenda.retries) and has_room_again(draft)
+    retry = agenda.retry(draft.state, draft.now) if has_retry else None
     ready = undoing.ready(draft.now) if retry is None and has_room(draft) else None
     if (retry is None and ready is None) or not draft.may_do_more():
         return False

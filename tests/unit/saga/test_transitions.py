@@ -41,7 +41,6 @@ from saga_coordinator.saga.entries import (
     WaitStarted,
 )
 from saga_coordinator.saga.errors import ImpossibleTransition
-from saga_coordinator.saga.growing import Growing
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause
 from saga_coordinator.saga.state import SagaState, StepState, apply, fold
@@ -118,9 +117,7 @@ def step_entry(kind: type[StepEntry], operation: OperationKind) -> StepEntry:
 
 
 def saga_in(status: SagaStatus, parked_from: SagaStatus | None = None, **steps: StepState) -> SagaState:
-    return SagaState(
-        "saga", status, "order", 1, None, {}, None, parked_from=parked_from, steps=Growing(steps)
-    )
+    return SagaState("saga", status, "order", 1, None, {}, None, parked_from=parked_from, steps=steps)
 
 
 def test_samples_cover_every_type_of_entry() -> None:
