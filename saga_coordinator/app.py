@@ -148,6 +148,7 @@ async def _stop_after(cause: BaseException | None, app: App) -> None:
 def _stop(stopping: asyncio.Event, number: signal.Signals) -> None:
     if stopping.is_set():
         log.warning("stopped_at_once", signal=number.name)
+        telemetry.flush(0.2)
         os._exit(128 + number)
     stopping.set()
     log.info("stopping", signal=number.name)

@@ -260,13 +260,16 @@ def at_work() -> Iterator[None]:
         _at_work.discard(this)
 
 
-def leave() -> None:
+def leave(last: Callable[[], None]) -> None:
     """Ends the process here and now, with exit code 0, if daemons are still at work after an orderly stop; else returns.
+
+    `last` is called before that end, for what is still to be written.
 
     Python's own end would take their state away under them, and wait for those that others have made.
     """
     if _at_work:
         _log.warning("left_at_work", threads=len(_at_work))
+        last()
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()

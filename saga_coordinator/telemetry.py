@@ -8,6 +8,7 @@ A line never raises: what is decided must not depend on whether anybody reads ab
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import math
@@ -15,18 +16,76 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import IO, Any, AnyStr, BinaryIO, Generic, TextIO, cast
 
 import orjson
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
+from saga_coordinator.lifecycle import daemon
+
+LINES_WAITING_MAX = 10_000
+"""Lines that nobody has read yet, before those that follow are lost."""
 LINES_A_MINUTE_MAX = 5
 """Of each kind of line that strangers can cause."""
 _KINDS_MAX = 1000
 _LIBRARIES_LEVEL = logging.WARNING
 """What grpc, sqlalchemy and asyncio say below this is of use only to their own developers."""
+
+
+class _Lines:
+    """Lines on their way to standard error, written by a thread of its own.
+
+    Who reads a terminal or a pipe may stop reading, and then a write waits for ever: that must not stop what is being told of. Up
+    to `LINES_WAITING_MAX` lines wait for the reader; what comes beyond that is lost.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[IO[Any], Any]] = deque()
+        self._changed = threading.Condition()
+        self._is_writing = False
+        self._has_thread = False
+
+    def put(self, stream: IO[AnyStr], line: AnyStr) -> None:
+        with self._changed:
+            if len(self._waiting) < LINES_WAITING_MAX:
+                self._waiting.append((stream, line))
+                self._changed.notify_all()
+            if not self._has_thread:
+                self._has_thread = True
+                daemon("logging", self._write)
+
+    def flush(self, seconds: float) -> None:
+        """Returns when all that waits has been written, or after so long."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._waiting and not self._is_writing, seconds)
+
+    def _write(self) -> None:
+        while True:
+            with self._changed:
+                self._is_writing = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._waiting)
+                waiting, self._waiting = self._waiting, deque()
+                self._is_writing = True
+            for stream, line in waiting:
+                with suppress(OSError, ValueError):  # ValueError: it is closed
+                    stream.write(line)
+                    stream.flush()
+
+
+_lines = _Lines()
+
+
+def flush(seconds: float = 1.0) -> None:
+    """Has what was logged written, for who ends the process or looks at what was said. Waits no longer than `seconds`."""
+    _lines.flush(seconds)
+
+
+atexit.register(flush)
 
 
 class _Lossy(Generic[AnyStr]):
@@ -36,18 +95,11 @@ class _Lossy(Generic[AnyStr]):
         self._stream: IO[AnyStr] | None = stream
 
     def write(self, line: AnyStr) -> None:
-        try:
-            if self._stream is not None:
-                self._stream.write(line)
-        except (OSError, ValueError):  # ValueError: it is closed
-            pass
+        if self._stream is not None:
+            _lines.put(self._stream, line)
 
     def flush(self) -> None:
-        try:
-            if self._stream is not None:
-                self._stream.flush()
-        except (OSError, ValueError):
-            pass
+        """Each line is, when it is written."""
 
 
 def configure(*, log_format: str = "auto", log_level: str = "info") -> None:

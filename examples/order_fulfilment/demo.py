@@ -59,7 +59,7 @@ def main() -> int:
         help="how many there are on the busy day; default: %(default)s",
     )
     arguments = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, _interrupt)
     console = Console(highlight=False, soft_wrap=True)
     try:

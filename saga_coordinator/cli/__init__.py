@@ -17,6 +17,9 @@ def main() -> None:
     _open_standard_streams()
     if sys.argv[1:2] == ["health"] and _is_serving():
         sys.exit(0)
+    if sys.argv[1:2] == ["serve"]:
+        # It asks for the participants file to be read again, which the start does: it must not end what has not begun.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with ended_quietly_by_ctrl_c():
         from saga_coordinator.cli.program import run  # noqa: PLC0415

@@ -65,7 +65,7 @@ def serve(one_of_many: bool, **flags: Any) -> None:
         from saga_coordinator import app  # noqa: PLC0415
 
     app.run(settings, shares_port=one_of_many)
-    lifecycle.leave()
+    lifecycle.leave(telemetry.flush)
 
 
 @click.command(short_help="Run a coordinator with a PostgreSQL of its own, to try it.")
@@ -106,7 +106,7 @@ def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **
                 lambda addresses: _welcome(addresses, database, settings.participants),
                 ends_with_terminal=ends_with_terminal,
             )
-    lifecycle.leave()
+    lifecycle.leave(telemetry.flush)
 
 
 def _say_of_database(sentence: str) -> None:
@@ -135,11 +135,19 @@ def _welcome(addresses: tuple[str, ...], database: EmbeddedPostgres, participant
         f"  participants  {participants or 'none; name a file with --participants'}\n"
         "Try it, from another terminal:\n"
         f"  saga-coordinator definition apply {_shortest(definition)}{other}\n"
-        f"  buf curl --protocol grpc --http2-prior-knowledge http://{addresses[0]}/saga.v1.DefinitionService/ListDefinitions\n"
+        "  buf curl --protocol grpc --http2-prior-knowledge "
+        f"{_for_curl(addresses[0])}/saga.v1.DefinitionService/ListDefinitions\n"
         "Ctrl-C stops it; the data stays."
     )
     with contextlib.suppress(OSError):  # it serves, whether or not anybody reads this
         click.echo(welcome)
+
+
+def _for_curl(address: str) -> str:
+    """The address as `buf curl` takes it."""
+    if address.startswith("unix:"):
+        return f"--unix-socket {address.removeprefix('unix:')} http://localhost"
+    return f"http://{address}"
 
 
 def _shortest(path: Path) -> Path:
@@ -246,7 +254,12 @@ def demo(arguments: tuple[str, ...]) -> None:
             "`pip install 'saga-coordinator[demo]'`"
         )
     path = os.pathsep.join([str(_examples()), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "order_fulfilment.demo", *arguments]
+    # Until the demo has its own answer to Ctrl-C, which its imports delay, that ends it without a traceback.
+    code = (
+        "import runpy, signal; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "runpy.run_module('order_fulfilment.demo', run_name='__main__', alter_sys=True)"
+    )
+    command = [sys.executable, "-c", code, *arguments]
     os.execve(sys.executable, command, {**os.environ, "PYTHONPATH": path})  # noqa: S606  # there is no shell to do without
 
 

@@ -2,7 +2,9 @@
 
 import io
 import logging
+import os
 import sys
+import threading
 from collections.abc import Iterator
 
 import orjson
@@ -24,6 +26,7 @@ def as_before() -> Iterator[None]:
 
 
 def lines(captured: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    telemetry.flush()
     out, err = captured.readouterr()
     assert out == ""
     return [orjson.loads(line) for line in err.splitlines()]
@@ -67,6 +70,7 @@ def test_pretty_lines_are_for_reading(capsys: pytest.CaptureFixture[str]) -> Non
     telemetry.configure(log_format="pretty")
     telemetry.logger().info("serving", addresses=("127.0.0.1:7242",))
     logging.getLogger("grpc").warning("odd")
+    telemetry.flush()
     out, err = capsys.readouterr()
     assert out == ""
     assert [word in err for word in ("serving", "addresses", "odd")] == [True] * 3
@@ -138,4 +142,24 @@ def test_colours_are_for_terminals_that_want_them(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     telemetry.configure(log_format="auto")
     telemetry.logger().info("serving")
+    telemetry.flush()
     assert ("\x1b" in capsys.readouterr().err) is has_colours
+
+
+def test_a_reader_that_has_stopped_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A terminal after Ctrl-S, or a pipe whose reader hangs: more is logged than either takes, and the caller goes on."""
+    read, write = os.pipe()
+    with os.fdopen(write, "w", buffering=1) as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        telemetry.configure(log_format="json")
+        for number in range(telemetry.LINES_WAITING_MAX + 2_000):
+            telemetry.logger().info("told", number=number, padding="x" * 100)
+        telemetry.flush(0.1)  # comes back although nothing is read
+        with os.fdopen(read, "rb") as reader:  # it reads on: what was kept comes, from the first line
+            first = orjson.loads(reader.readline())
+            assert (first["event"], first["number"]) == ("told", 0)
+            drain = threading.Thread(target=reader.read, daemon=True)
+            drain.start()
+            telemetry.flush(60)
+            stream.close()
+            drain.join()
