@@ -354,6 +354,14 @@ class SimulatedDatabase:
             if row is not None and row.owner is None and row.wake_at is not None:
                 row.wake_at = min(row.wake_at, self.now)
 
+    def wake_within(self, seconds: float, limit: int) -> None:
+        sleeping = sorted(
+            (row.wake_at, row.saga_id)
+            for row in self.sagas.values()
+            if row.owner is None and row.wake_at is not None and self.now < row.wake_at <= self.now + seconds
+        )
+        self.wake([saga_id for _, saga_id in sleeping[:limit]])
+
     def retire(self, coordinator_id: str) -> int:
         mine = self.owned(coordinator_id)
         self.release(coordinator_id, mine, 0.0)

@@ -185,7 +185,9 @@ class History:
     approvals: dict[str, list[Approval]] = field(default_factory=dict)
     """By saga."""
     held: set[AttemptKey] = field(default_factory=set)
-    """What was not attempted for want of room, of workers or of health."""
+    """What was not attempted for want of room, of workers or of health, and has not been asked for again since."""
+    was_held: set[AttemptKey] = field(default_factory=set)
+    """All that ever was."""
     performed: set[AttemptKey] = field(default_factory=set)
     """What a participant began with."""
     handed: dict[AttemptKey, list[Handed]] = field(default_factory=dict)

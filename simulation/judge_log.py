@@ -151,7 +151,7 @@ def _judge_operation(evidence: Evidence, each: Instance, record: Record) -> None
         case AttemptPending() if each.is_call:
             is_true = any(isinstance(call.outcome, Pending) for call in of_call)
         case AttemptHeld():
-            is_true = (evidence.saga_id, each.key, row.operation, row.attempt) in evidence.history.held
+            is_true = (evidence.saga_id, each.key, row.operation, row.attempt) in evidence.history.was_held
         case OutcomeLate(outcome=outcome):
             kind = Succeeded if outcome == LATE_SUCCESS else Refused
             is_true = any(isinstance(told, kind) for told in heard)
@@ -181,8 +181,8 @@ def _is_doubt_true(evidence: Evidence, each: Instance, record: Record, of_call: 
         )
     if entry.cause.code in _NOT_OF_PARTICIPANTS:
         return True
-    was_held = (evidence.saga_id, each.key, row.operation, row.attempt) in evidence.history.held
-    return not was_held and not any(
+    is_held = (evidence.saga_id, each.key, row.operation, row.attempt) in evidence.history.held
+    return not is_held and not any(
         isinstance(call.outcome, Succeeded | Refused) and call.node == row.recorded_by for call in of_call
     )
 
@@ -394,7 +394,7 @@ def _judge_pauses(evidence: Evidence) -> None:
                 evidence.broken("P10", f"entry {record.sequence}: {place} was retried before its time")
             if row.operation == COMPENSATION and settled.get(place[0], 0.0) > now:
                 evidence.broken("P4", f"entry {record.sequence}: {place[0]} was undone before it had settled")
-        if isinstance(record.entry, AttemptUnknown | AttemptHeld):
+        if isinstance(record.entry, AttemptUnknown):
             due[place] = record.entry.retry_at
         if isinstance(record.entry, AttemptPending) and record.entry.pending_until is not None:
             given_up[place] = record.entry.pending_until

@@ -110,6 +110,9 @@ class Ownership:
     async def wake(self, saga_ids: list[str]) -> None:
         await self._database.ask(lambda: self._database.wake(saga_ids), is_write=True)
 
+    async def wake_within(self, seconds: float, limit: int) -> None:
+        await self._database.ask(lambda: self._database.wake_within(seconds, limit), is_write=True)
+
     async def retire(self) -> int:
         return await self._database.ask(lambda: self._database.retire(self._id), is_write=True)
 

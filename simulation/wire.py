@@ -73,7 +73,12 @@ class Wire:
             asked_at=self.loop.now,
             over_by=self.loop.now + invoke.timeout_seconds,
         )
-        self.asked[attempt_of(invoke)] = (invoke, call)
+        key = attempt_of(invoke)
+        if (
+            key not in self.history.performed
+        ):  # an attempt that was held is not over: it is made under the same number
+            self.history.held.discard(key)
+        self.asked[key] = (invoke, call)
         return call
 
     def sent(self, call: Call, timeout_seconds: float) -> None:
@@ -207,6 +212,7 @@ class Room(calls.Participants):
         """It was not made; what a worker gave back was not begun, at least."""
         history = self._wire.history
         history.held.add(attempt_of(call))
+        history.was_held.add(attempt_of(call))
         is_back = call.participant in WORKERS and held.cause.code == "UNAVAILABLE"
         history.met["held_for_a_worker" if is_back else f"held_{held.cause.code.lower()}"] += 1
         made = history.calls.get((call.saga_id, call.step, str(call.operation)), [])

@@ -326,7 +326,7 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "log_entries_max",
-        "Entries of one saga's log beyond which no step starts any more.",
+        "Entries of what one saga's steps did with which no loop, and no pass of one, begins any more.",
         "COUNT",
         _whole(100, 1_000_000),
         default="20000",

@@ -10,16 +10,19 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from saga_coordinator.engine.deciding import decided
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.saga.decide import (
     Decision,
     Effect,
+    Finish,
     GoOn,
     Input,
     Invoke,
     LookForEvent,
+    LookForRoom,
     SetTimer,
     StartRequested,
 )
@@ -41,7 +44,8 @@ _WORK_PER_DECISION = 1000
 """What it takes to decide anything at all, in the units of `meter`."""
 
 _AT_ONCE = (Invoke, LookForEvent)
-_STAYING = (*_AT_ONCE, GoOn)
+_LASTING = (SetTimer, GoOn, Finish)
+_STAYING = (*_AT_ONCE, LookForRoom, GoOn)
 """Effects whose end brings the next decision: a saga is not let go before."""
 
 
@@ -51,6 +55,17 @@ class Origin:
 
     start_key: str = ""
     started_at: float | None = None
+
+
+@dataclass(slots=True)
+class Look:
+    """When it is looked next whether there is room for what is held, by the database's clock; `ASKING` while it is looked."""
+
+    wanted: LookForRoom
+    due_at: float
+
+
+ASKING = float("inf")
 
 
 class Run:
@@ -66,6 +81,7 @@ class Run:
         "inquiries",
         "is_advancing",
         "is_dropped",
+        "looks",
         "origin",
         "saga_id",
         "settled",
@@ -82,6 +98,8 @@ class Run:
         self.inbox: deque[tuple[Input, asyncio.Future[Decision] | None]] = deque()
         self.inquiries = 0
         """Questions under way whose answer is something that happens to it: let go meanwhile, it would never hear of it."""
+        self.looks: dict[str, Look] = {}
+        """Held steps, by key: when it is looked again whether there is room."""
         self.is_advancing = False
         self.is_dropped = False
         self.timer: asyncio.Handle | None = None
@@ -184,6 +202,7 @@ class Advance:
         before = state = run.state
         entries: list[Entry] = []
         invocations: list[Effect] = []
+        looks: list[LookForRoom] = []
         last: tuple[Effect, ...] = ()
         decisions: list[Decision] = []
         work = 0
@@ -203,7 +222,10 @@ class Advance:
             entries += decision.entries
             decisions.append(decision)
             invocations += [effect for effect in decision.effects if isinstance(effect, _AT_ONCE)]
-            last = tuple(effect for effect in decision.effects if not isinstance(effect, _AT_ONCE))
+            looks += [effect for effect in decision.effects if isinstance(effect, LookForRoom)]
+            last = tuple(effect for effect in decision.effects if isinstance(effect, _LASTING))
+        if looks or run.looks:
+            last = _with_looks(run, state, looks, last, self._lease.now())
         wake_at = self._wake_at((*invocations, *last), state, may_call, is_asking=run.inquiries > 0)
         is_told = (state.status, state.remaining, state.failure) == (
             before.status,
@@ -241,6 +263,28 @@ class Advance:
         nothing_due = now + LOOK_OVER_AFTER_SECONDS
         due_at = next((effect.due_at for effect in effects if isinstance(effect, SetTimer)), nothing_due)
         return due_at if due_at - now > SLEEP_AFTER_SECONDS else None
+
+
+def _with_looks(
+    run: Run, state: SagaState, wanted: Sequence[LookForRoom], effects: tuple[Effect, ...], now: float
+) -> tuple[Effect, ...]:
+    """The effects, with those looks for room that are due by now, and a timer for the next one.
+
+    When to look again is in no log: a saga that is held for long would fill it.
+    """
+    looks = run.looks | {each.step: Look(each, each.due_at) for each in wanted}
+    run.looks = looks = {
+        step: look
+        for step, look in looks.items()
+        if (known := state.step(step)).is_held and known.operation is look.wanted.operation
+    }
+    due = tuple(look.wanted for look in looks.values() if look.due_at <= now)
+    next_at = min((look.due_at for look in looks.values() if look.due_at > now), default=ASKING)
+    if next_at == ASKING or any(isinstance(effect, GoOn) for effect in effects):
+        return (*effects, *due)
+    timers = [effect.due_at for effect in effects if isinstance(effect, SetTimer)]
+    others = tuple(effect for effect in effects if not isinstance(effect, SetTimer))
+    return (*others, *due, SetTimer(min((next_at, *timers))))
 
 
 def _move(state: SagaState, wake_at: float | None, settled_as: SagaStatus | None = None) -> Move:

@@ -34,6 +34,7 @@ from saga_coordinator.saga.decide import (
     EventArrived,
     HeartbeatReceived,
     Invoke,
+    LookForRoom,
     OutcomeReported,
     RecallAsked,
     StartRequested,
@@ -49,7 +50,7 @@ from saga_coordinator.saga.errors import (
 )
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.labelling import labels_of
-from saga_coordinator.saga.outcome import Cause, Outcome
+from saga_coordinator.saga.outcome import Cause, Held, Outcome
 from saga_coordinator.saga.preview import Preview, preview_compensation
 from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.state import SagaState
@@ -121,6 +122,7 @@ class Coordinator:
         self._drive.workers = lambda: participants.worker_names
         self._drive.look_for_event = self._publishing.look
         self._drive.on_settled = self._tell_parent
+        participants.on_room = self._there_is_room
         self._inbox = Inbox(stores.requests, stores.listener, self._drive, stores.coordinator_id)
         self._claiming = Claiming(
             stores.ownership,
@@ -462,6 +464,11 @@ class Coordinator:
         started = await self._sagas.started_by(start_key)
         return None if started is None else started[0]
 
+    def _there_is_room(self, participant: str) -> None:
+        """Those that wait for it look at once, those that sleep among them."""
+        self._drive.look_again(participant)
+        self._claiming.wake_held()
+
     def _tell_parent(self, run: Run) -> None:
         if run.state.parent is not None:
             self._messages.spawn("message to a parent", self._tell_parent_of(run))
@@ -579,3 +586,7 @@ class _Callers:
         if call.participant == CHILD_PARTICIPANT:
             return await self._children.invoke(call, self._lease.now())
         return await self._participants.invoke(call)
+
+    async def look_for_room(self, wanted: LookForRoom) -> Held | None:
+        """Whether a held attempt may be made by now."""
+        return await self._participants.look_for_room(wanted)

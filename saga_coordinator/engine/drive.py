@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from saga_coordinator.engine.advance import Advance, Advanced, Run
+from saga_coordinator.engine.advance import ASKING, Advance, Advanced, Look, Run
 from saga_coordinator.engine.grace import give_time
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.pace import Pace
@@ -26,8 +26,10 @@ from saga_coordinator.saga.decide import (
     Input,
     Invoke,
     LookForEvent,
+    LookForRoom,
     OutcomeReported,
     OwnershipGained,
+    RoomFound,
     SetTimer,
     TimerFired,
 )
@@ -35,6 +37,7 @@ from saga_coordinator.saga.definition import CHILD_PARTICIPANT
 from saga_coordinator.saga.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.outcome import (
     Cause,
+    Held,
     Outcome,
     Refused,
     Succeeded,
@@ -43,6 +46,9 @@ from saga_coordinator.saga.outcome import (
     is_decisive_status,
 )
 from saga_coordinator.saga.transitions import SETTLED
+
+LOOKS_AT_ONCE = 256
+LOOK_AFTER_FAILURE_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -220,6 +226,10 @@ class Drive:
                     self._pace.begin(partial(self._begin_call, run, effect))
                 case LookForEvent():
                     self._inquire(run, partial(self._look, run, effect))
+                case LookForRoom():
+                    look = run.looks[effect.step]
+                    look.due_at = ASKING
+                    self._inquire(run, partial(self._look_for_room, run, look))
                 case SetTimer(due_at):
                     delay = max(0.0, due_at - self._lease.now())
                     run.timer = asyncio.get_running_loop().call_later(delay, self.happened, run, TimerFired())
@@ -281,6 +291,36 @@ class Drive:
             _log.warning("event_not_looked_for", saga_id=run.saga_id, reason=str(error))
             self._give_up(run, error, ())
             return None
+
+    async def _look_for_room(self, run: Run, look: Look) -> Input | None:
+        """Sees whether an attempt that is held may be made by now; if not, it is looked again later."""
+        wanted = look.wanted
+        try:
+            held = await self._caller.look_for_room(wanted)
+        except Exception as error:  # noqa: BLE001 - a defect; but without an answer the saga would wait for ever
+            _log.exception("room_not_looked_for", saga_id=run.saga_id, step=wanted.step)
+            held = Held(Cause("INTERNAL", clip(f"{error!r}")), LOOK_AFTER_FAILURE_SECONDS)
+        if run.looks.get(wanted.step) is not look:  # it is not held any more, or anew
+            return None
+        if held is None:
+            del run.looks[wanted.step]
+            return RoomFound(wanted.step, wanted.operation)
+        look.due_at = self._lease.now() + held.delay_seconds
+        return None
+
+    def look_again(self, participant: str) -> None:
+        """There may be room at a participant now: sagas that wait for it look at once, so many that others hardly notice."""
+        woken = 0
+        for run in tuple(self.runs.values()):
+            waiting = [look for look in run.looks.values() if look.wanted.participant == participant]
+            if not any(look.due_at < ASKING for look in waiting):
+                continue
+            for look in waiting:
+                look.due_at = min(look.due_at, 0.0) if look.due_at < ASKING else ASKING
+            self.happened(run, TimerFired())
+            woken += 1
+            if woken >= LOOKS_AT_ONCE:
+                return
 
     async def _invoke(self, call: Invoke) -> Outcome:
         try:

@@ -35,6 +35,10 @@ ROUND_SECONDS_MAX = 60.0
 RECONCILE_SECONDS = 10.0
 """A statement whose answer got lost may still take effect long after it was given up: what is ours is looked over this often."""
 
+HELD_SECONDS, HELD_AT_ONCE = 30.0, 1000
+"""Sagas that wake up within this time are woken when there may be room for what they hold, so many of them: which of them hold
+something is in their logs."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -92,6 +96,7 @@ class Claiming:
         self._starting: dict[str, str] = {}
         self._starting_of: Counter[str] = Counter()
         self._claims_awaited = 0
+        self._has_room_for_held = False
 
     @property
     def _free(self) -> int:
@@ -132,6 +137,11 @@ class Claiming:
     def problems(self) -> Iterator[str]:
         """What keeps it from looking for work."""
         return self._background.problems
+
+    def wake_held(self) -> None:
+        """Somebody may have room for what was held: sagas that sleep until they would look for it look now."""
+        self._has_room_for_held = True
+        self._wakeup.set()
 
     def look_now(self) -> None:
         self._wakeup.set()
@@ -218,6 +228,9 @@ class Claiming:
         if self._drive.stuck:
             stuck, self._drive.stuck = self._drive.stuck, []
             await self._ownership.release(stuck, STUCK_SECONDS)
+        if self._has_room_for_held:
+            self._has_room_for_held = False
+            await self._ownership.wake_within(HELD_SECONDS, HELD_AT_ONCE)
         await self._inbox.serve()
         if self._backlog or self._free <= CLAIMS_AT_ONCE:
             self._backlog = await self._ownership.backlog(self._settings.backlog_max)

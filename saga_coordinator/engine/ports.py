@@ -10,8 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from saga_coordinator.engine.lease_keeper import Renewal
-from saga_coordinator.saga.decide import Invoke
-from saga_coordinator.saga.outcome import Outcome
+from saga_coordinator.saga.decide import Invoke, LookForRoom
+from saga_coordinator.saga.outcome import Held, Outcome
 from saga_coordinator.saga.transitions import SagaStatus
 from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event, Kept
@@ -24,8 +24,14 @@ class Caller(Protocol):
     async def invoke(self, call: Invoke) -> Outcome:
         """Makes one attempt. Never raises for anything that a participant does."""
 
+    async def look_for_room(self, wanted: LookForRoom) -> Held | None:
+        """Why an attempt would be held now, and after how long to look again; None where it would not, which is kept for it."""
+
 
 class Participants(Caller, Protocol):
+    on_room: Callable[[str], None]
+    """Is told of a participant for which attempts were held that may find room by now."""
+
     @property
     def names(self) -> frozenset[str]:
         """The participants that the directory knows."""
@@ -58,6 +64,9 @@ class Ownership(Protocol):
 
     async def wake(self, saga_ids: list[str]) -> None:
         """Has those that sleep looked at by whoever has room."""
+
+    async def wake_within(self, seconds: float, limit: int) -> None:
+        """Has those looked at now that would wake up within `seconds`, the earliest first."""
 
     async def retire(self) -> int:
         """Lets every saga go at once and ends the lease; returns how many these were."""

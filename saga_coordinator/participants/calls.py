@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
 import grpc.aio
+import structlog
 
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.connection import Address, Connection
@@ -26,12 +27,13 @@ from saga_coordinator.participants.payload import PayloadError, message_bytes_ma
 from saga_coordinator.participants.plain_method import PlainMethods, outcome_told
 from saga_coordinator.participants.reflection import DESCRIPTORS_BYTES_MIN, Reflection
 from saga_coordinator.participants.workers import Workers
-from saga_coordinator.saga.decide import Invoke
+from saga_coordinator.saga.decide import Invoke, LookForRoom
 from saga_coordinator.saga.errors import NotFound, NotPossibleNow
 from saga_coordinator.saga.nearest import did_you_mean
 from saga_coordinator.saga.outcome import (
     Cause,
     CauseCode,
+    Held,
     Outcome,
     Refused,
     Unknown,
@@ -43,6 +45,11 @@ from saga_coordinator.saga.token import token_of
 
 _OVERDUE_SECONDS = 2.0
 """How long after its deadline a call that did not come back is given up here."""
+
+NO_SUCH_PARTICIPANT_SECONDS = 6.0
+"""After how long a name that nobody knows here is looked up again: meanwhile its saga needs no memory."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Participants:
@@ -60,12 +67,17 @@ class Participants:
         self._request_bytes_max = message_bytes_max(payload_bytes_max)
         # More than a payload may have, so that one that is too large is told by how much.
         self._reply_bytes_max = min(max(4 * payload_bytes_max + 65_536, DESCRIPTORS_BYTES_MIN), 2**31 - 1)
+        self.on_room: Callable[[str], None] = lambda name: None
+        """Is told when attempts that were held for that participant may find room by now."""
+        self.gates.on_room = self._workers.on_room = self._tell_of_room
         self._by_name: dict[str, Connection] = {}
         self._by_address: dict[Address, Connection] = {}
         self._plain: dict[str, PlainMethods] = {}
         self._open: set[Connection] = set()
         self._closing = Background()
         self._calls_in_flight = 0
+        self._missed: set[str] = set()
+        """Names that were called and that nobody here knows; each is logged once."""
         self._last_ended: asyncio.Future[None] | None = None
 
     @property
@@ -121,8 +133,23 @@ class Participants:
             raise asyncio.CancelledError("the participants are being closed")
         gate = self.gates.of(call.participant)
         if gate is None:
-            return _unknown_participant(self._how_to_add(call.participant))
+            return self._unknown(call.participant)
         return await gate.pass_through(call, self._attempt)
+
+    async def look_for_room(self, wanted: LookForRoom) -> Held | None:
+        """Why an attempt would be held now, and after how long to look again; None where it would not be.
+
+        Then a place is kept for it for a moment, or all who look would find the same one.
+        """
+        gate = self.gates.of(wanted.participant)
+        if gate is None:
+            return self._unknown(wanted.participant)
+        held = gate.keep_room(wanted)
+        if held is None and wanted.participant in self._worker_names:
+            held = await self._workers.look_for_room(wanted.participant, wanted.method)
+            if held is not None:
+                gate.give_room_back(wanted)
+        return held
 
     async def _attempt(self, call: Invoke) -> Outcome:
         """The attempt itself, once there is room for it; meanwhile the directory may have become another."""
@@ -132,7 +159,7 @@ class Participants:
             return await self._workers.invoke(call)
         connection = self._by_name.get(call.participant) or self._connect(call.participant)
         if connection is None:
-            return _unknown_participant(self._how_to_add(call.participant))
+            return self._unknown(call.participant)
         is_plain = "/" in call.method
         token = token_of(call.saga_id, call.step, call.operation, call.attempt)
         clock = asyncio.get_running_loop().time
@@ -206,14 +233,17 @@ class Participants:
         """Uses `directory` from the next call on. Calls in flight end where they are; only then their channel is closed."""
         self._directory = directory
         self.gates.replace(directory)
-        self._names = directory.names
+        known, self._names = self._names, directory.names
         self._worker_names = directory.worker_names
+        self._missed -= self._names
         self._by_name.clear()
         self._plain.clear()
         called = [each for each in directory.participants.values() if not each.is_worker]
         named = {Address.of(participant) for participant in called}
         for address in self._by_address.keys() - named:
             self._retire(address)
+        for name in sorted(self._names - known):
+            self.on_room(name)
 
     def change(self, name: str, participant: Participant | None) -> None:
         """As `replace`, where only that participant is another; None: there is none any more.
@@ -232,6 +262,9 @@ class Participants:
             Address.of(each) == address for each in directory.participants.values() if not each.is_worker
         ):
             self._retire(address)
+        if participant is not None:
+            self._missed.discard(name)
+            self.on_room(name)
 
     def _retire(self, address: Address) -> None:
         connection = self._by_address.pop(address)
@@ -286,6 +319,16 @@ class Participants:
         if self._last_ended is not None and not self._calls_in_flight and not self._last_ended.done():
             self._last_ended.set_result(None)
 
+    def _tell_of_room(self, name: str) -> None:
+        self.on_room(name)
+
+    def _unknown(self, name: str) -> Held:
+        """Nothing was sent, and the name may be known to another coordinator, or to this one in a moment."""
+        if name not in self._missed:
+            self._missed.add(name)
+            _log.warning("participant_not_known", participant=name, remedy=self._how_to_add(name))
+        return Held(Cause(CauseCode.NO_SUCH_PARTICIPANT, self._how_to_add(name)), NO_SUCH_PARTICIPANT_SECONDS)
+
     def _how_to_add(self, name: str) -> str:
         path = self._directory.path
         how = (
@@ -305,10 +348,6 @@ class Participants:
                 f"the reply is larger than the limit of {self._payload_bytes_max} bytes: {message}"
             )
         return outcome_of_failure(code.name, message, pause_asked(error.trailing_metadata()))
-
-
-def _unknown_participant(how_to_add: str) -> Unknown:
-    return Unknown(Cause(CauseCode.NO_SUCH_PARTICIPANT, how_to_add), was_sent=False)
 
 
 def _not_sent(call: Invoke) -> Unknown:

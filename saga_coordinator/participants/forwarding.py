@@ -167,7 +167,7 @@ class Peers:
         outcome = await convert(len(reply or b""), self._outcome_of, peer, reply or b"")
         if isinstance(outcome, Held):
             message = f"no worker of `{participant}` at the coordinator at {peer.address} began it"
-            return Held(Cause("UNAVAILABLE", clip(message)), HELD_SECONDS)
+            return Held(Cause("UNAVAILABLE", clip(message)), HELD_SECONDS, was_given=True)
         return outcome
 
     def _outcome_of(self, peer: _Peer, reply: bytes) -> Outcome:

@@ -21,11 +21,15 @@ from saga_coordinator.participants.bulkhead import (
 from saga_coordinator.participants.directory import Directory, Participant
 from saga_coordinator.participants.limits import Limits
 from saga_coordinator.participants.spell import Spell
-from saga_coordinator.saga.effects import Invoke
+from saga_coordinator.saga.effects import Invoke, LookForRoom
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Held, Outcome, Pending, Refused, Succeeded, Unknown
 
 Attempt = Callable[[Invoke], Awaitable[Outcome]]
+_Operation = tuple[str, str, OperationKind]
+
+KEPT_SECONDS = 5.0
+"""How long room that was found for a held attempt is kept for it: until its start is committed, unless the database is slow."""
 
 _SHOWN_CHARACTERS_MAX = 300
 
@@ -35,8 +39,10 @@ _log = structlog.get_logger(__name__)
 class Gate:
     """One participant's: its bulkhead, with a clock, and a future for each call that is queued."""
 
-    def __init__(self, name: str, limits: Limits) -> None:
+    def __init__(self, name: str, limits: Limits, on_room: Callable[[str], None]) -> None:
         self._name = name
+        self._on_room = on_room
+        self._kept: dict[_Operation, tuple[Permit, asyncio.TimerHandle]] = {}
         self._loop = asyncio.get_running_loop()
         self._bulkhead = Bulkhead(name, limits, random.random)
         self._alarm: asyncio.TimerHandle | None = None
@@ -48,7 +54,13 @@ class Gate:
         now = self._loop.time()
         patience = min(QUEUE_SECONDS, call.timeout_seconds / 4)
         is_compensation = call.operation is OperationKind.COMPENSATION
-        answer = self._bulkhead.ask(now, patience, is_compensation=is_compensation)
+        answer: Permit | Waiting | Held
+        if kept := self._take_kept((call.saga_id, call.step, call.operation)):
+            kept.began_at = now
+            # Meanwhile the participant may have been given a rest.
+            answer = self._not_made(kept) if self._bulkhead.state is BreakerState.OPEN else kept
+        else:
+            answer = self._bulkhead.ask(now, patience, is_compensation=is_compensation)
         if isinstance(answer, Waiting):
             answer = await self._wait(answer, patience)
             # The saga goes by when the attempt was begun, so what was waited is not the call's any more (P4).
@@ -67,6 +79,34 @@ class Gate:
             self._look()
         self._tell_spell(outcome)
         return outcome
+
+    def keep_room(self, wanted: LookForRoom) -> Held | None:
+        """Keeps a place for an attempt that was held; Held where there is none yet."""
+        self.give_room_back(wanted)
+        now = self._loop.time()
+        is_compensation = wanted.operation is OperationKind.COMPENSATION
+        answer = self._bulkhead.ask(now, 0.0, is_compensation=is_compensation)
+        if isinstance(answer, Waiting):
+            self._bulkhead.withdraw(answer)
+            answer = self._bulkhead.hold(now)
+        if isinstance(answer, Held):
+            return answer
+        alarm = self._loop.call_later(KEPT_SECONDS, self.give_room_back, wanted)
+        self._kept[wanted.saga_id, wanted.step, wanted.operation] = answer, alarm
+        return None
+
+    def give_room_back(self, wanted: LookForRoom) -> None:
+        """Whoever it was kept for has no use for it; nothing happens when none is kept."""
+        permit = self._take_kept((wanted.saga_id, wanted.step, wanted.operation))
+        if permit is not None:
+            self._bulkhead.ended(permit, None, self._loop.time())
+            self._look()
+
+    def _take_kept(self, operation: _Operation) -> Permit | None:
+        permit, alarm = self._kept.pop(operation, (None, None))
+        if alarm is not None:
+            alarm.cancel()
+        return permit
 
     def change(self, limits: Limits, *, is_moved: bool) -> None:
         """Uses other limits from now on."""
@@ -130,6 +170,8 @@ class Gate:
         if self._bulkhead.state is not self._state:
             self._state = self._bulkhead.state
             self._tell()
+            if self._state is not BreakerState.OPEN:
+                self._on_room(self._name)
 
     def _tell_spell(self, outcome: Outcome) -> None:
         """A line when the participant goes bad, and one when it is well again."""
@@ -175,6 +217,8 @@ class Gates:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
+        self.on_room: Callable[[str], None] = lambda name: None
+        """Is told of a participant whose breaker is not open any more."""
         self._gates: dict[str, Gate] = {}
         self._forced: dict[str, Forced] = {}
 
@@ -209,11 +253,14 @@ class Gates:
                 gate.force(forced.get(name, Forced.AUTOMATIC))
         self._forced = dict(forced)
 
+    def _tell_of_room(self, name: str) -> None:
+        self.on_room(name)
+
     def _build(self, name: str) -> Gate | None:
         participant = self._directory.get(name)
         if participant is None:
             return None
-        gate = self._gates[name] = Gate(name, participant.limits)
+        gate = self._gates[name] = Gate(name, participant.limits, self._tell_of_room)
         if (forced := self._forced.get(name)) is not None:
             gate.force(forced)
         return gate

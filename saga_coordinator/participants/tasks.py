@@ -86,7 +86,8 @@ def outcome_of(message: TaskOutcome, payload_bytes_max: int) -> Outcome:
         case "pending":
             return Pending()
         case "returned":
-            return Held(Cause("UNAVAILABLE", "the worker gave the task back unbegun"), RETURNED_SECONDS)
+            cause = Cause("UNAVAILABLE", "the worker gave the task back unbegun")
+            return Held(cause, RETURNED_SECONDS, was_given=True)
         case _:
             raise OutcomeNotTaken(
                 "outcome: is required, one of success, refused, unknown, pending and returned. A task that took effect without "

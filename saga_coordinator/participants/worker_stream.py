@@ -105,6 +105,13 @@ class Pool:
         self._idle: OrderedDict[Stream, None] = OrderedDict()
         self._served: Counter[str] = Counter()
         self._serving_all = 0
+        self.kept = 0
+        """Places that are kept for tasks that will be put in a moment."""
+        self.full_elsewhere = 0
+        """How often in a row another coordinator's workers had no room."""
+        self.full_elsewhere_until = 0.0
+        self.looked_at = 0.0
+        """When the last of those looks again for whom there was no room, by the loop's clock."""
         self.stuck: set[str] = set()
         """Methods for which an attempt was held because no worker here had room, since when none has had any."""
 
@@ -113,6 +120,16 @@ class Pool:
     def serves(self, method: str) -> bool:
         """Whether a worker is connected that performs `method`, with room or without."""
         return bool(self._serving_all or (self._served and self._served[method]))
+
+    def has_room(self, method: str) -> bool:
+        """Whether a worker here could begin one more task of that method, beside those that wait or will be put."""
+        taken = self._queued + self.kept
+        for stream in self.streams:
+            if not stream.methods or method in stream.methods:
+                taken -= max(0, stream.room)
+                if taken < 0:
+                    return True
+        return False
 
     @property
     def methods(self) -> frozenset[str] | None:

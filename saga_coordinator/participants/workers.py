@@ -43,6 +43,15 @@ NO_ROOM_SECONDS = 1.0
 NO_WORKER_SECONDS = 6.0
 """After how long an attempt is made again for which there was no worker: meanwhile its saga needs no memory."""
 
+KEPT_SECONDS = 1.0
+"""How long a place is kept for a task that is put once its attempt is committed."""
+
+LOOKS_SPACING_SECONDS = 0.02
+LOOKS_SECONDS_MAX = 60.0
+"""How closely those for whom all workers are busy look again one after the other, and after how long at most."""
+
+_DOUBLED_MAX = 6
+
 LOOK_SECONDS = 0.5
 """How often it is looked whether another coordinator has a worker for the tasks that wait here."""
 
@@ -83,6 +92,8 @@ class Workers:
         self._pools: dict[str, Pool] = {}
         self._background = Background()
         self._looking: set[str] = set()
+        self.on_room: Callable[[str], None] = lambda participant: None
+        """Is told of a participant for which a worker has come that performs what none did before, or less than before."""
         self._changed = asyncio.Event()
         self._is_stopping = False
 
@@ -161,6 +172,30 @@ class Workers:
                 return self._without_room(pool, task.method)
         return await self._hand_out(pool, task, ends_at - loop.time())
 
+    async def look_for_room(self, participant: str, method: str) -> Held | None:
+        """Why a task would not be handed out now, and after how long to look again; None where it would be."""
+        pool = self._pool(participant)
+        if self._is_stopping:
+            return _held("the coordinator is stopping", NO_ROOM_SECONDS)
+        if pool.has_room(method):
+            pool.kept += 1
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, _give_back, pool)
+            return None
+        is_full_elsewhere = asyncio.get_running_loop().time() < pool.full_elsewhere_until
+        forwarder = None if is_full_elsewhere else self._forwarder
+        if forwarder is not None and await forwarder.find(participant, method) is not None:
+            return None
+        who = f"no worker of `{participant}`" + (f" for method `{method}`" if method else "")
+        if pool.serves(method) or is_full_elsewhere:
+            return _held(f"{who} has room", self._spaced(pool))
+        return _held(f"{who} is connected", NO_WORKER_SECONDS)
+
+    def _spaced(self, pool: Pool) -> float:
+        """Those for whom all workers are busy look one after the other."""
+        now = asyncio.get_running_loop().time()
+        pool.looked_at = max(now + NO_ROOM_SECONDS, pool.looked_at + LOOKS_SPACING_SECONDS)
+        return min(pool.looked_at - now, LOOKS_SECONDS_MAX)
+
     async def invoke_here(self, participant: str, task: Task, timeout_seconds: float) -> Outcome:
         """Makes an attempt of a saga that another coordinator drives; held when no worker here has room in time."""
         pool = self._pool(participant)
@@ -171,8 +206,15 @@ class Workers:
     def _pool(self, participant: str) -> Pool:
         pool = self._pools.get(participant)
         if pool is None:
-            pool = self._pools[participant] = Pool(participant, self._changed.set)
+            pool = self._pools[participant] = Pool(
+                participant, partial(self._is_served_otherwise, participant)
+            )
         return pool
+
+    def _is_served_otherwise(self, participant: str) -> None:
+        self._changed.set()
+        if self._pools[participant].methods is not None:
+            self.on_room(participant)
 
     async def _hand_out(
         self, pool: Pool, task: Task, timeout_seconds: float, *, is_forwarded: bool = False
@@ -219,7 +261,13 @@ class Workers:
         coordinator_id = await forwarder.find(pool.participant, task.method)
         if coordinator_id is None:
             return None
-        return await forwarder.forward(coordinator_id, pool.participant, task, ends_at)
+        outcome = await forwarder.forward(coordinator_id, pool.participant, task, ends_at)
+        if isinstance(outcome, Held):
+            pool.full_elsewhere = min(pool.full_elsewhere + 1, _DOUBLED_MAX)
+            pool.full_elsewhere_until = asyncio.get_running_loop().time() + 2.0**pool.full_elsewhere
+        elif outcome is not None:
+            pool.full_elsewhere, pool.full_elsewhere_until = 0, 0.0
+        return outcome
 
     def _look_elsewhere(self, pool: Pool) -> None:
         if self._forwarder is not None and pool.participant not in self._looking:
@@ -304,6 +352,10 @@ def _over(assignment: Assignment, timeout_seconds: float) -> None:
     if assignment.stream is not None:
         assignment.stream.is_overdue(assignment.given_at)
         assignment.stream.settled()
+
+
+def _give_back(pool: Pool) -> None:
+    pool.kept -= 1
 
 
 def _held(message: str, delay_seconds: float) -> Held:

@@ -77,15 +77,18 @@ class Agenda:
     def overdue(self, state: SagaState, now: float) -> str | None:
         """The key of the instance whose wait, or whose report, is overdue first, until that is recorded; None when there is none.
 
-        An attempt or a question that is due is kept until there is room for it.
+        An attempt or a question that is due is kept until there is room for it. Of what is held, the step's deadline is waited for.
         """
         while self._dues and self._dues[0].instant <= now:
             instant, position, key = self._dues[0]
             step = state.step(key)
-            if instant in (step.pending_until, step.heartbeat_until):
+            is_bound = step.is_held and not self.is_undoing
+            if instant in (step.pending_until, step.heartbeat_until) or (
+                is_bound and instant == step.deadline_at
+            ):
                 return key
             heapq.heappop(self._dues)
-            if instant == step.retry_at:
+            if instant == step.retry_at and not step.is_held:
                 heapq.heappush(self.retries, (position, key))
             if instant == step.poll_at:
                 heapq.heappush(self.polls, Due(instant, position, key))
@@ -104,8 +107,8 @@ class Agenda:
         """The first operation whose next attempt is due; None when there is none."""
         while self.retries:
             position, key = self.retries[0]
-            retry_at = state.step(key).retry_at
-            if retry_at is not None and retry_at <= now:
+            step = state.step(key)
+            if step.retry_at is not None and step.retry_at <= now and not step.is_held:
                 return position, key
             heapq.heappop(self.retries)
         return None
@@ -146,13 +149,20 @@ class Agenda:
 
 
 Instants = tuple[float | None, ...]
-NOTHING: Instants = (None,) * 5
+NOTHING: Instants = (None,) * 6
 
 
 def instants(step: StepState, status: SagaStatus) -> Instants:
-    """When something of the step is due, each in its place: an attempt, the end of a wait, a question, a sign of life, P4."""
-    settles_at = step.settles_at if status is SagaStatus.COMPENSATING else None
-    found = (step.retry_at, step.pending_until, step.poll_at, step.heartbeat_until, settles_at)
+    """When something of the step is due, each in its place: an attempt, the end of a wait, a question, a sign of life, P4, and
+    the step's deadline where its action is held.
+
+    When to look whether there is room for what is held is for whoever looks.
+    """
+    is_undoing = status is SagaStatus.COMPENSATING
+    settles_at = step.settles_at if is_undoing else None
+    retry_at = None if step.is_held else step.retry_at
+    deadline_at = step.deadline_at if step.is_held and not is_undoing else None
+    found = (retry_at, step.pending_until, step.poll_at, step.heartbeat_until, settles_at, deadline_at)
     return NOTHING if found == NOTHING else found
 
 

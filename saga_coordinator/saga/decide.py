@@ -20,6 +20,7 @@ from saga_coordinator.saga.effects import (
     GoOn,
     Invoke,
     LookForEvent,
+    LookForRoom,
     NotApplied,
     SetTimer,
 )
@@ -45,12 +46,13 @@ from saga_coordinator.saga.inputs import (
     OutcomeReported,
     OwnershipGained,
     RecallAsked,
+    RoomFound,
     StartRequested,
     TimerFired,
     canonical_input,
 )
 from saga_coordinator.saga.outcome import Cause, CauseCode, Outcome, Refused, Succeeded, Unknown, clip
-from saga_coordinator.saga.proceed import keys_in_flight, next_due, proceed, record_lost
+from saga_coordinator.saga.proceed import keys_in_flight, look_for_room, next_due, proceed, record_lost
 from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.state import REFUSED, SUCCEEDED, EffectKnown, SagaState, StepState, apply
 from saga_coordinator.saga.transitions import SETTLED, SagaStatus, StepStatus
@@ -69,10 +71,12 @@ __all__ = [
     "Input",
     "Invoke",
     "LookForEvent",
+    "LookForRoom",
     "NotApplied",
     "OutcomeReported",
     "OwnershipGained",
     "RecallAsked",
+    "RoomFound",
     "SetTimer",
     "StartRequested",
     "TimerFired",
@@ -82,6 +86,8 @@ __all__ = [
 
 EVENTS_MAX = 1000
 """Events that one saga keeps for steps that do not wait yet."""
+_LOOK_AGAIN_SECONDS = 1.0
+"""After how long it is looked again for room that was found and could not be used."""
 
 
 def decide(
@@ -165,7 +171,10 @@ def _start(
 def _effects(draft: Draft) -> tuple[Effect, ...]:
     if draft.state.status in SETTLED:
         return (Finish(draft.state.status),)
-    effects: tuple[Effect, ...] = (*draft.invocations, *draft.lookups)
+    if draft.room_found_for is not None:  # nobody may call here now, or others take the saga's places
+        draft.look_for_room(draft.room_found_for, draft.now + _LOOK_AGAIN_SECONDS)
+    rooms = (room for key, room in draft.rooms.items() if draft.state.step(key).is_held)
+    effects: tuple[Effect, ...] = (*draft.invocations, *draft.lookups, *rooms)
     if draft.is_cut:
         return (*effects, GoOn())
     due_at = next_due(draft)
@@ -255,6 +264,13 @@ def _on_heartbeat(draft: Draft, happened: HeartbeatReceived) -> None:
 
 def _on_timer(draft: Draft, happened: TimerFired) -> None:
     """Whatever is due is done: a retry, a compensation held back, a report given up, the deadline."""
+
+
+def _on_room_found(draft: Draft, happened: RoomFound) -> None:
+    """The held attempt is made; nothing when it is not held any more."""
+    step = draft.state.step(happened.step)
+    draft.is_applied = step.is_held and step.operation is happened.operation
+    draft.room_found_for = happened.step if draft.is_applied else None
 
 
 def _on_event(draft: Draft, happened: EventArrived) -> None:
@@ -383,6 +399,7 @@ def _on_ownership(draft: Draft, happened: OwnershipGained) -> None:
         # Who made it wait may have gone before looking whether the event had come already.
         if (wanted := event_to_look_for(draft, key)) is not None:
             draft.lookups.append(wanted)
+    look_for_room(draft)
     if draft.state.adoption is None:  # with nobody to adopt it from, hardly anything is in flight
         for key in keys_in_flight(draft.state):
             record_lost(draft, key, workers)
@@ -455,6 +472,7 @@ _WHILE_MOVING: tuple[tuple[type[Input], _Handler], ...] = (
     (EventArrived, _on_event),
     (ApprovalDecided, _on_approval),
     (TimerFired, _on_timer),
+    (RoomFound, _on_room_found),
     (OwnershipGained, _on_ownership),
 )
 _WHEN_SETTLED: tuple[tuple[type[Input], _Handler], ...] = (
@@ -464,6 +482,7 @@ _WHEN_SETTLED: tuple[tuple[type[Input], _Handler], ...] = (
     (EventArrived, _refuse_event),
     (ApprovalDecided, _on_approval),
     (TimerFired, _on_nothing),
+    (RoomFound, _on_nothing),
     (OwnershipGained, _on_nothing),
 )
 HANDLERS: Mapping[tuple[SagaStatus, type[Input]], _Handler] = {

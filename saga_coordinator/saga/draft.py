@@ -7,7 +7,7 @@ from typing import Any
 
 from saga_coordinator.saga.agenda import Agenda
 from saga_coordinator.saga.definition import Definition, Operation
-from saga_coordinator.saga.effects import HeartbeatTaken, Invoke, LookForEvent, NotApplied
+from saga_coordinator.saga.effects import HeartbeatTaken, Invoke, LookForEvent, LookForRoom, NotApplied
 from saga_coordinator.saga.entries import (
     AttemptHeld,
     AttemptPending,
@@ -39,7 +39,7 @@ from saga_coordinator.saga.outcome import (
     clip,
     reclassified,
 )
-from saga_coordinator.saga.place import Node, Place, remaining_effects, scope
+from saga_coordinator.saga.place import Node, Place, node_of, remaining_effects, scope
 from saga_coordinator.saga.reasons import Reason
 from saga_coordinator.saga.reference import Metered
 from saga_coordinator.saga.size import Measure, TooLarge
@@ -82,6 +82,8 @@ class Draft:
         "meter",
         "now",
         "refusal",
+        "room_found_for",
+        "rooms",
         "state",
     )
 
@@ -108,6 +110,9 @@ class Draft:
         self.entries: list[Entry] = []
         self.invocations: list[Invoke] = []
         self.lookups: list[LookForEvent] = []
+        self.rooms: dict[str, LookForRoom] = {}
+        self.room_found_for: str | None = None
+        """The key of the instance whose attempt is held, and may be made by now."""
         self.refusal: Refusal | None = None
         self.is_applied = True
         self.because: NotApplied | None = None
@@ -124,6 +129,8 @@ class Draft:
         self.meter.charge(ENTRY)
         self.state = apply(before.saga_id, before, entry)
         self.entries.append(entry)
+        if self.room_found_for is not None and not self.state.step(self.room_found_for).is_held:
+            self.room_found_for = None
         if self._agenda is not None:
             if self.state.status is not before.status:
                 self._agenda = None
@@ -192,6 +199,14 @@ class Draft:
             deadline_at = self.now + step.deadline_seconds
         self.record(AttemptStarted(key, kind, number, deadline_at))
         self.invocations.append(call)
+
+    def look_for_room(self, key: str, due_at: float) -> None:
+        """Has it looked from `due_at` on whether there is room for the attempt of that instance, which is held."""
+        kind = self.state.step(key).operation
+        operation = node_of(self.definition, self.state, key).step.operation(kind)
+        self.rooms[key] = LookForRoom(
+            self.state.saga_id, key, kind, operation.participant, operation.method, due_at
+        )
 
     def poll(self, node: Node) -> None:
         """Asks again about a pending operation, and says when it will be asked about next."""
@@ -348,15 +363,13 @@ class Draft:
                     )
                 else:
                     self.record(AttemptUnresolved(name, kind, number, cause, None, was_sent))
-            case Held(cause, delay):
-                self.record(AttemptHeld(name, kind, number, cause, delay, self.now + delay))
-                if not may_go_on:
+            case Held(cause, delay, was_given):
+                is_given_back = None if was_given else True
+                self.record(AttemptHeld(name, kind, number, cause, delay, self.now + delay, is_given_back))
+                if may_go_on:
+                    self.look_for_room(name, self.now + delay)
+                else:
                     self.record(StepFailed(name, cause))
-                elif kind is _ACTION and not _is_before(self.now + delay, state.deadline_at):
-                    why = Cause(
-                        CauseCode.STEP_DEADLINE, clip(f"no time is left for an attempt: {cause.message}")
-                    )
-                    self.record(StepFailed(name, why))
 
 
 def _taken(definition: Definition, state: SagaState) -> Agenda | None:

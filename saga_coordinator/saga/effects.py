@@ -54,6 +54,23 @@ class LookForEvent:
 
 
 @immutable
+class LookForRoom:
+    """See from `due_at` on whether a held attempt may be made; come back with RoomFound once it may. Nothing is called, so no
+    entry is needed.
+
+    Said once for each hold and each owner, and again when the room that was found could not be used. For as long as the attempt
+    is held it is looked again: when, is for whoever looks to say.
+    """
+
+    saga_id: str
+    step: str
+    operation: OperationKind
+    participant: str
+    method: str
+    due_at: float
+
+
+@immutable
 class SetTimer:
     """Come back with TimerFired at `due_at`; replaces the timer set before. A decision without it leaves no timer."""
 
@@ -72,7 +89,7 @@ class GoOn:
     """Come back with TimerFired at once, after others had their turn: there is more to do than one decision may."""
 
 
-Effect = Invoke | LookForEvent | SetTimer | GoOn | Finish
+Effect = Invoke | LookForEvent | LookForRoom | SetTimer | GoOn | Finish
 
 
 class NotApplied(StrEnum):

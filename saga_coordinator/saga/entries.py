@@ -151,7 +151,11 @@ class AttemptPending:
 
 @immutable
 class AttemptHeld:
-    """Not made after all, for want of room or because the participant rests; due again at `retry_at`. Burns no attempt."""
+    """Not made after all, for want of room or because the participant rests; from `retry_at` on it is looked for room.
+
+    Burns no attempt. Written once, however long it is held. `is_given_back`: the number is the next attempt's; None where it
+    counts, as in logs of version 0.1.0.
+    """
 
     step: str
     operation: OperationKind
@@ -159,6 +163,7 @@ class AttemptHeld:
     cause: Cause
     retry_delay_seconds: float
     retry_at: float
+    is_given_back: bool | None = None
 
 
 @immutable

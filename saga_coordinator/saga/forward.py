@@ -36,7 +36,7 @@ from saga_coordinator.saga.errors import ExpressionError
 from saga_coordinator.saga.expression import Template, as_text
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, CauseCode, clip
-from saga_coordinator.saga.place import Node, Place, node_of, outermost, places_in
+from saga_coordinator.saga.place import Node, Place, Position, node_of, outermost, places_in, position_of
 from saga_coordinator.saga.state import EffectKnown
 from saga_coordinator.saga.transitions import SagaStatus, StepStatus
 
@@ -72,8 +72,7 @@ def _do_next(draft: Draft, ahead: Ahead) -> bool:
     queue = ahead.others or None
     if ahead.calls and (queue is None or ahead.calls[0] < queue[0]) and has_room(draft):
         queue = ahead.calls
-    retries = draft.agenda.retries
-    retry = draft.agenda.retry(draft.state, draft.now) if retries and has_room_again(draft) else None
+    retry = next_retry(draft)
     if (queue is None and retry is None) or not draft.may_do_more():
         return False
     if queue is None or (retry is not None and retry[0] < queue[0].position):
@@ -153,11 +152,6 @@ def _try_again(draft: Draft, node: Node) -> None:
 
 def _start(draft: Draft, node: Node) -> None:
     """Starts a step; a call needs room."""
-    limits = draft.definition.limits
-    if draft.state.sequence >= limits.log_entries:
-        message = f"the saga's log has {limits.log_entries} entries, which is the limit"
-        _fail_step(draft, node, CauseCode.LIMIT_EXCEEDED, message)
-        return
     try:
         if node.step.when is not None and not evaluate_condition(node.step.when, draft.scope(node.place)):
             draft.record(StepSkipped(node.key))
@@ -183,6 +177,17 @@ def has_room_again(draft: Draft) -> bool:
     """Whether an operation that had begun may be attempted again: one that was pending has lost its place."""
     limit = draft.definition.max_parallel
     return limit == 0 or limit > draft.state.in_flight
+
+
+def next_retry(draft: Draft) -> tuple[Position, str] | None:
+    """The operation that is attempted again next; None where there is none or no room. Held ones: only where room was found."""
+    if draft.room_found_for is None and not draft.agenda.retries:
+        return None
+    if not has_room_again(draft):
+        return None
+    if (key := draft.room_found_for) is not None:
+        return position_of(draft.definition, key, newest_first=draft.agenda.is_undoing), key
+    return draft.agenda.retry(draft.state, draft.now)
 
 
 def _fail_step(draft: Draft, node: Node, code: str, message: str) -> None:
@@ -254,7 +259,22 @@ def _is_awaited(wait: WaitStarted, event: EventReceived) -> bool:
 # Blocks.
 
 
+def _may_grow(draft: Draft, node: Node) -> bool:
+    """Whether a loop, or one more pass of it, may begin; if not, it fails, before anything of it has an effect.
+
+    Nothing else makes a log long, so nothing else is refused: a step that was reached may be what lets the saga end well.
+    """
+    limit = draft.definition.limits.log_entries
+    if draft.state.progress < limit:
+        return True
+    message = f"the saga's log has {limit} entries of what its steps did, which is the limit for a loop or a pass to begin"
+    _fail_step(draft, node, CauseCode.LIMIT_EXCEEDED, message)
+    return False
+
+
 def _open(draft: Draft, node: Node) -> None:
+    if isinstance(node.step.action, ForEach | Repeat) and not _may_grow(draft, node):
+        return
     match node.step.action:
         case Switch(cases):
             for index, case in enumerate(cases):
@@ -294,7 +314,7 @@ def _close(draft: Draft, node: Node, places: list[Place]) -> None:
             elif len(places) >= limit:
                 message = f"`{until.source}` did not hold after {limit} passes"
                 _fail_step(draft, node, CauseCode.PASSES_SPENT, message)
-            else:
+            elif _may_grow(draft, node):
                 draft.record(BlockOpened(node.key, previous=output))
         case _:
             draft.record(BlockClosed(node.key, _output(draft, places[-1])))

@@ -60,6 +60,14 @@ class HeartbeatReceived:
 
 
 @immutable
+class RoomFound:
+    """A held attempt of that operation may be made by now."""
+
+    step: str
+    operation: OperationKind
+
+
+@immutable
 class TimerFired:
     """Something of this saga is due at `now`; the state says what."""
 
@@ -117,6 +125,7 @@ Input = (
     | EventArrived
     | ApprovalDecided
     | TimerFired
+    | RoomFound
     | CancelAsked
     | RecallAsked
     | OwnershipGained

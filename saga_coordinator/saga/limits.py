@@ -25,7 +25,7 @@ class Limits:
         payload_bytes: of one value that an expression or a template comes to, as the message that carries it: see `size.py`.
         has_sound_constants: whether what expressions compute of constants alone has to succeed.
         items: of one `for_each`.
-        log_entries: of one saga; beyond it no step starts any more, and what it takes to undo the saga is written all the same.
+        log_entries: of what the steps of one saga did, waiting not counted; with so many, no loop begins and no pass of one.
     """
 
     steps: int = 200

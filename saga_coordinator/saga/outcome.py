@@ -96,10 +96,14 @@ class Pending:
 
 @immutable
 class Held:
-    """Not attempted, for want of room or because the participant is given a rest: try again after the delay. Counts nothing."""
+    """Not attempted, for want of room or because the participant is given a rest: look again after the delay. Burns nothing.
+
+    `was_given`: a worker may have had it and given it back unbegun, so that the attempt's number is taken.
+    """
 
     cause: Cause
     delay_seconds: float
+    was_given: bool = False
 
 
 Outcome = Succeeded | Refused | Unknown | Pending | Held

@@ -12,6 +12,7 @@ from saga_coordinator.saga.entries import (
     SagaAdopted,
     SagaParked,
     SagaUnparked,
+    StepFailed,
     UndoUnparked,
 )
 from saga_coordinator.saga.forward import end_wait, go_forward, is_blocked
@@ -31,6 +32,8 @@ def proceed(draft: Draft) -> None:
     """Writes everything into the draft that can be done without anything else happening."""
     if draft.state.status is SagaStatus.NEEDS_ATTENTION:
         _unpark(draft)
+        if draft.state.status in _MOVING:
+            look_for_room(draft)
     if draft.state.status not in _MOVING:
         return
     if draft.state.adoption is not None:
@@ -148,8 +151,19 @@ def _end_waits(draft: Draft) -> None:
             end_wait(draft, key)
         elif state.pending_until is not None and state.pending_until <= draft.now:
             draft.settle(key, Unknown(_cause_of_giving_up(draft, key, state)))
-        else:
+        elif state.heartbeat_until is not None and state.heartbeat_until <= draft.now:
             draft.settle(key, Unknown(_cause_of_silence(draft, key, state)))
+        else:
+            why = "" if state.cause is None else f": {state.cause.message}"
+            message = clip(f"the step's deadline passed while the attempt was held{why}")
+            draft.record(StepFailed(key, Cause(CauseCode.STEP_DEADLINE, message)))
+
+
+def look_for_room(draft: Draft) -> None:
+    """Has it looked at once for everything that is held whether there is room: who did so before is gone, or was told of some."""
+    for key, step in draft.state.steps.items():
+        if step.is_held:
+            draft.look_for_room(key, draft.now)
 
 
 def _poll(draft: Draft) -> None:

@@ -104,6 +104,8 @@ class StepState:
     attempt: int = 0
     failures: int = 0
     is_in_flight: bool = False
+    is_held: bool = False
+    """Its last attempt was not made: from `retry_at` on it is looked whether there is room for it."""
     output: Any = None
     cause: Cause | None = None
     retry_at: float | None = None
@@ -179,6 +181,8 @@ class SagaState:
     """Of all that ever came."""
     in_flight: int = 0
     """How many operations are in flight."""
+    progress: int = 0
+    """How many entries tell of what steps did: not those of waiting, however long, nor of a change of owner."""
     adoption: SagaAdopted | None = None
     """Set while attempts of an owner that is gone are still to be recorded as unknown: nothing begins before that."""
     takeovers: int = 0
@@ -312,6 +316,7 @@ def _turn(steps: Mapping[str, StepState]) -> dict[str, StepState]:
             step,
             status=StepStatus.FAILED,
             retry_at=None,
+            is_held=False,
             pending_until=None,
             poll_at=None,
             heartbeat_until=None,
@@ -358,9 +363,23 @@ def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
         events=_without(state.events, entry) if state.events else (),
         event_ids=state.event_ids,
         in_flight=in_flight,
+        progress=state.progress + _progress(entry),
         adoption=state.adoption if in_flight else None,
         takeovers=0 if is_progress(entry) else state.takeovers,
     )
+
+
+def _progress(entry: StepEntry) -> int:
+    """What the entry adds to those that tell of progress; an attempt that was none takes its start back."""
+    match entry:
+        case AttemptPending():
+            return 0
+        case AttemptHeld():
+            return -1
+        case AttemptUnknown() if entry.settles_at is not None:
+            return -1
+        case _:
+            return 1
 
 
 def _without(events: tuple[EventReceived, ...], entry: StepEntry) -> tuple[EventReceived, ...]:
@@ -470,7 +489,17 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
 
 
 def _held(step: StepState, status: StepStatus, entry: AttemptHeld) -> StepState:
-    return replace(step, status=status, is_in_flight=False, cause=entry.cause, retry_at=entry.retry_at)
+    attempt = entry.attempt - 1 if entry.is_given_back else entry.attempt
+    return replace(
+        step,
+        status=status,
+        attempt=attempt,
+        action_attempts=attempt if entry.operation is _ACTION else step.action_attempts,
+        is_in_flight=False,
+        is_held=True,
+        cause=entry.cause,
+        retry_at=entry.retry_at,
+    )
 
 
 def _skipped(step: StepState, status: StepStatus, entry: StepSkipped) -> StepState:
@@ -478,7 +507,7 @@ def _skipped(step: StepState, status: StepStatus, entry: StepSkipped) -> StepSta
 
 
 def _failed(step: StepState, status: StepStatus, entry: StepFailed) -> StepState:
-    return replace(step, status=status, cause=entry.cause, retry_at=None)
+    return replace(step, status=status, cause=entry.cause, retry_at=None, is_held=False)
 
 
 def _waiting(step: StepState, status: StepStatus, entry: WaitStarted) -> StepState:

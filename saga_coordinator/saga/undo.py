@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from saga_coordinator.saga.draft import Draft
 from saga_coordinator.saga.entries import SagaCompensated, SagaParked
-from saga_coordinator.saga.forward import has_room, has_room_again
+from saga_coordinator.saga.forward import has_room, next_retry
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.outcome import Cause, CauseCode, clip
 from saga_coordinator.saga.place import node_of
@@ -34,9 +34,7 @@ def can_go_back(draft: Draft) -> bool:
 
 def _undo_next(draft: Draft, undoing: Undoing) -> bool:
     """Makes the first attempt whose turn it is. False when there is none, or no work is left for it."""
-    agenda = draft.agenda
-    has_retry = bool(agenda.retries) and has_room_again(draft)
-    retry = agenda.retry(draft.state, draft.now) if has_retry else None
+    retry = next_retry(draft)
     ready = undoing.ready(draft.now) if retry is None and has_room(draft) else None
     if (retry is None and ready is None) or not draft.may_do_more():
         return False

@@ -172,6 +172,14 @@ _WAKE = text("""
     UPDATE saga.sagas SET wake_at = now()
     WHERE saga_id = ANY (CAST(:saga_ids AS uuid[])) AND owner IS NULL AND wake_at > now()
 """)
+_WAKE_WITHIN = text("""
+    UPDATE saga.sagas SET wake_at = now()
+    WHERE saga_id = ANY (ARRAY(
+        SELECT saga_id FROM saga.sagas
+        WHERE owner IS NULL AND wake_at > now() AND wake_at <= now() + :seconds * interval '1 second'
+        ORDER BY wake_at LIMIT :limit FOR UPDATE SKIP LOCKED
+    ))
+""")
 _RETIRE = text("""
     WITH released AS (
         UPDATE saga.sagas SET owner = NULL, wake_at = now() WHERE owner = :coordinator_id RETURNING saga_id
@@ -278,6 +286,10 @@ class Ownership:
     async def wake(self, saga_ids: list[str]) -> None:
         """Has those that sleep looked at by whoever has room."""
         await self._execute(_WAKE, saga_ids=saga_ids)
+
+    async def wake_within(self, seconds: float, limit: int) -> None:
+        """Has those looked at now that would wake up within `seconds`, the earliest first, up to `limit`."""
+        await self._execute(_WAKE_WITHIN, seconds=seconds, limit=limit)
 
     async def retire(self) -> int:
         """Lets every saga go at once and ends the lease; returns how many these were."""

@@ -46,7 +46,7 @@ class Story:
         self.loop.close()
 
     async def _run(self) -> None:
-        gate = Gate("bank", Limits(concurrency=1, breaker=BreakerLimits(is_on=False)))
+        gate = Gate("bank", Limits(concurrency=1, breaker=BreakerLimits(is_on=False)), lambda name: None)
         gate.force(Forced.AUTOMATIC)
         self.outcomes += await asyncio.gather(*(gate.pass_through(call(n), self._attempt) for n in (1, 2)))
 

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from saga_coordinator.saga.effects import Invoke
+from saga_coordinator.saga.effects import Invoke, LookForRoom
 from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded, Unknown
+from saga_coordinator.saga.outcome import Cause, Held, Outcome, Refused, Succeeded, Unknown
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 
@@ -107,6 +107,9 @@ class Participants:
         self.worker_names: frozenset[str] = frozenset()
         self.books: Books = shared.books if shared else Books()
         self.seen: list[Seen] = shared.seen if shared else []
+        self.on_room: Callable[[str], None] = lambda participant: None
+        self.holding: dict[str, Held] = shared.holding if shared else {}
+        self.looks: list[LookForRoom] = shared.looks if shared else []
         self._told: dict[tuple[str, OperationKind], Any] = shared._told if shared else {}
 
     def seen_from(self, coordinator: str) -> Participants:
@@ -133,7 +136,14 @@ class Participants:
             and (not saga_id or seen.call.saga_id == saga_id)
         ]
 
+    async def look_for_room(self, wanted: LookForRoom) -> Held | None:
+        """There is room but for those participants that a test has made hold attempts."""
+        self.looks.append(wanted)
+        return self.holding.get(wanted.participant)
+
     async def invoke(self, call: Invoke) -> Outcome:
+        if held := self.holding.get(call.participant):
+            return held
         self.seen.append(Seen(self._coordinator, call, asyncio.get_running_loop().time()))
         try:
             async with asyncio.timeout(call.timeout_seconds):

@@ -23,6 +23,7 @@ from saga_coordinator.saga.outcome import (
     TEXT_BYTES_MAX,
     Cause,
     CauseCode,
+    Held,
     Pending,
     Refused,
     Succeeded,
@@ -171,13 +172,12 @@ async def test_a_participant_may_live_on_a_unix_socket(
     assert await connect(inventory=target).invoke(invoke()) == Succeeded(None)
 
 
-async def test_an_unknown_participant_is_unknown_with_the_remedy(connect: Connect) -> None:
+async def test_an_attempt_at_an_unknown_participant_is_held_with_the_remedy(connect: Connect) -> None:
     outcome = await connect().invoke(invoke(participant="billing"))
-    assert isinstance(outcome, Unknown)
+    assert isinstance(outcome, Held)
     assert outcome.cause.code == CauseCode.NO_SUCH_PARTICIPANT
-    assert not outcome.was_sent
     assert "`billing`" in outcome.cause.message
-    assert "participants file" in outcome.cause.message
+    assert "--participants FILE" in outcome.cause.message
 
 
 async def test_an_input_that_cannot_be_sent_is_refused_and_not_sent(

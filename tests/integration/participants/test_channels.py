@@ -13,7 +13,7 @@ import grpc.aio
 import pytest
 
 from saga_coordinator.participants.directory import Directory
-from saga_coordinator.saga.outcome import CauseCode, Succeeded, Unknown
+from saga_coordinator.saga.outcome import CauseCode, Held, Succeeded, Unknown
 from tests.integration.participants.http2 import tcp_service
 from tests.integration.participants.services import (
     Connect,
@@ -105,7 +105,7 @@ async def test_a_reload_closes_an_idle_channel_at_once(serve: Serve, connect: Co
     participants.replace(Directory.empty())
 
     outcome = await participants.invoke(invoke())
-    assert isinstance(outcome, Unknown)
+    assert isinstance(outcome, Held)
     assert outcome.cause.code == CauseCode.NO_SUCH_PARTICIPANT
     await until_closed(channel)
 

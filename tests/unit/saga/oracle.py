@@ -25,9 +25,11 @@ from saga_coordinator.saga.decide import (
     Input,
     Invoke,
     LookForEvent,
+    LookForRoom,
     OutcomeReported,
     OwnershipGained,
     RecallAsked,
+    RoomFound,
     SetTimer,
 )
 from saga_coordinator.saga.identity import OperationKind
@@ -96,6 +98,7 @@ class Oracle(Witness):
         self.outputs: dict[str, Any] = {}
         self.undone_with: dict[str, Any] = {}
         self.not_before: dict[Operation, float] = {}
+        self.held: set[tuple[str, OperationKind | None]] = set()
         self.turned_by: str | None = None
         self.world: World | None = None
         self.log: list[log.Entry] = []
@@ -196,8 +199,8 @@ class Oracle(Witness):
                 heard.burnt += is_news
                 heard.unsent += is_news and not was_sent
                 heard.doubts |= {happened.attempt} if is_news and was_sent else set()
-            case Held():
-                pass
+            case Held(was_given=was_given):
+                heard.started -= is_news and not was_given
             case Unknown():
                 heard.burnt += heard.is_awaited
                 heard.doubts |= {happened.attempt or heard.started} if heard.is_awaited else set()
@@ -362,7 +365,15 @@ class Oracle(Witness):
 
     def _check_pauses(self, happened: Input, entries: tuple[log.Entry, ...]) -> None:
         for entry in entries:
+            operation = (getattr(entry, "step", ""), getattr(entry, "operation", None))
+            if isinstance(entry, log.AttemptStarted):
+                is_found = (
+                    isinstance(happened, RoomFound) and (happened.step, happened.operation) == operation
+                )
+                check(is_found or operation not in self.held, f"{operation} is held, and made without room")
+                self.held.discard(operation)
             if isinstance(entry, log.AttemptHeld):
+                self.held.add(operation)
                 assert isinstance(happened, AttemptEnded)
                 assert isinstance(happened.outcome, Held)
                 least = self._world.now + happened.outcome.delay_seconds
@@ -436,9 +447,10 @@ class Oracle(Witness):
         if decision.state.status in SETTLED or GoOn() in decision.effects:
             return
         timers = [effect.due_at for effect in decision.effects if isinstance(effect, SetTimer)]
-        calls = any(isinstance(effect, Invoke) for effect in decision.effects)
+        calls = any(isinstance(effect, Invoke | LookForRoom) for effect in decision.effects)
         is_waiting = decision.state.status is SagaStatus.RUNNING and self.watch.open_waits
-        is_moving = timers or self.open or calls or is_waiting
+        held = {operation for operation in self._world.looking if decision.state.step(operation[0]).is_held}
+        is_moving = timers or self.open or calls or is_waiting or held
         check(is_moving, f"P1: nothing will ever happen to this saga again: {decision.state}")
         deadline_at = decision.state.deadline_at
         is_left_to_a_person = any(self.plan.on_failure(key) == "pause" for key in self.watch.failed)

@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from saga_coordinator.saga.decide import EVENTS_MAX, EventArrived, Invoke, RecallAsked, StartRequested, decide
+from saga_coordinator.saga.decide import (
+    EVENTS_MAX,
+    EventArrived,
+    Invoke,
+    RecallAsked,
+    RoomFound,
+    StartRequested,
+    decide,
+)
 from saga_coordinator.saga.entries import AttemptRefused, AttemptStarted, AttemptSucceeded, Entry, SagaFailed
 from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
-from saga_coordinator.saga.outcome import Cause
+from saga_coordinator.saga.outcome import Cause, Held
 from saga_coordinator.saga.parsing import parse_definition
 from saga_coordinator.saga.state import fold
 from saga_coordinator.saga.transitions import SagaStatus, StepStatus
@@ -169,13 +177,37 @@ def test_loop_over_too_many_items_fails_before_any_begins() -> None:
     assert "1001 items; at most 1000" in story.state.failure.message
 
 
-def test_saga_whose_log_is_full_starts_nothing_more_and_is_undone() -> None:
+def test_a_full_log_refuses_no_step_that_was_reached() -> None:
     source = {"name": "order", "steps": [step("reserve"), step("charge")]}
-    story = Story(parse_definition(source, Limits(log_entries=3)))
+    story = Story(parse_definition(source, Limits(log_entries=1)))
     story.ends("reserve", ok())
+    story.ends("charge", ok())
+    assert story.status is SagaStatus.COMPLETED
+
+
+def test_a_full_log_refuses_another_pass_of_a_loop() -> None:
+    again = {"name": "again", "repeat": {"max_passes": 9, "until": "false", "steps": [step("ask")]}}
+    source = {"name": "order", "steps": [again]}
+    story = Story(parse_definition(source, Limits(log_entries=4)))
+    story.ends("again[0].ask", ok())
+    story.ends("again[1].ask", ok())
     assert story.state.failure is not None
-    assert (story.state.failure.code, story.state.failure.step) == ("LIMIT_EXCEEDED", "charge")
-    assert story.calls == ["reserve compensation 1"]
+    assert (story.state.failure.code, story.state.failure.step) == ("LIMIT_EXCEEDED", "again")
+
+
+def test_what_only_waits_leaves_a_log_no_fuller() -> None:
+    source = {"name": "order", "steps": [step("reserve"), pay_each(steps=[step("transfer")])]}
+    story = Story(parse_definition(source, Limits(log_entries=3)), payload={"people": ["anna"]})
+    for number in range(20):
+        story.ends("reserve", Held(Cause("UNAVAILABLE", "given back"), 1.0, was_given=True))
+        story.happens(RoomFound("reserve", ACTION))
+        story.happens(EventArrived(f"e{number}", "paid"))
+        story.adopted()
+        story.timer_fires(at=story.now)
+    story.ends("reserve", ok())
+    assert story.state.progress == 4  # two, the loop, and the call that it makes
+    story.ends("pay[0].transfer", ok())
+    assert story.status is SagaStatus.COMPLETED
 
 
 def test_events_that_nobody_takes_are_refused_once_there_are_too_many() -> None:

@@ -18,7 +18,9 @@ from saga_coordinator.saga.decide import (
     EventArrived,
     Input,
     Invoke,
+    LookForRoom,
     OwnershipGained,
+    RoomFound,
     SetTimer,
     TimerFired,
     decide,
@@ -153,6 +155,11 @@ def carry_on(definition: Any, log: list[Entry], now: float, first: Input, answer
             AttemptEnded(effect.step, effect.operation, effect.attempt, answers(effect))
             for effect in decision.effects
             if isinstance(effect, Invoke)
+        ]
+        happens += [
+            RoomFound(effect.step, effect.operation)
+            for effect in decision.effects
+            if isinstance(effect, LookForRoom)
         ]
         if state.status in SETTLED and not happens:
             return state

@@ -51,7 +51,7 @@ def test_a_limit_of_definitions(steps: list[dict[str, Any]], limits: Limits, wha
     ("limits", "what"),
     [
         (replace(DEFAULT_LIMITS, items=2), "has 3 items; at most 2 are allowed"),
-        (replace(DEFAULT_LIMITS, log_entries=4), "has 4 entries"),
+        (replace(DEFAULT_LIMITS, log_entries=2), "has 2 entries"),
     ],
 )
 def test_a_limit_of_sagas_is_the_steps_failure_and_undoes_it(limits: Limits, what: str) -> None:

@@ -30,7 +30,9 @@ from saga_coordinator.saga.decide import (
     GoOn,
     Invoke,
     LookForEvent,
+    LookForRoom,
     RecallAsked,
+    RoomFound,
     SetTimer,
 )
 from saga_coordinator.saga.entries import Entry, StepEntry, encode, entry_type
@@ -104,6 +106,8 @@ class _Teller:
                 return story.happens(CancelAsked(" ".join(reason), name.removesuffix(":")))
             case ["adopt", name]:
                 return story.adopted(name)
+            case ["room", step, kind]:
+                return story.happens(RoomFound(step, OperationKind(kind)))
             case ["recall"]:
                 return story.happens(
                     RecallAsked(Cause("PARENT_FAILED", "the saga that started this one failed"))
@@ -178,6 +182,8 @@ def _effect(effect: Effect, now: float) -> str:
             if effect.is_poll:
                 return f"ask again about {what} at {where} key={effect.idempotency_key}"
             return f"invoke {what} at {where} key={effect.idempotency_key} input={json.dumps(effect.input)}"
+        case LookForRoom(_, step, operation, participant, _, due_at):
+            return f"look for room for {step} {operation} at {participant} from {due_at:g}s on"
         case LookForEvent(_, event, correlation, look_back_seconds):
             back = f" from {look_back_seconds:g}s before the start" if look_back_seconds else ""
             return f"look for event {event} with correlation {correlation}{back}"

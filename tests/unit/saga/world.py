@@ -28,9 +28,11 @@ from saga_coordinator.saga.decide import (
     Input,
     Invoke,
     LookForEvent,
+    LookForRoom,
     OutcomeReported,
     OwnershipGained,
     RecallAsked,
+    RoomFound,
     SetTimer,
     StartRequested,
     TimerFired,
@@ -152,6 +154,7 @@ class World:
             for key, leaf in self.plan.leaves.items()
             if leaf.is_call
         }
+        self.looking: dict[tuple[str, OperationKind], LookForRoom] = {}
         self._published: list[EventArrived] = []
         self._events = 0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
@@ -232,6 +235,8 @@ class World:
                     )
                 case GoOn():
                     self.at(self.now, self._go_on)
+                case LookForRoom():
+                    self._look_for_room(effect)
                 case Finish():
                     pass
         for entry in decision.entries:
@@ -251,6 +256,7 @@ class World:
         if self.is_down:
             return
         self.is_down, self.timer_at = True, None
+        self.looking.clear()
         self.crashes += 1
         for call in self.open_calls:
             call.is_lost = True
@@ -278,6 +284,7 @@ class World:
         kind = self.random.choice([ACTION, COMPENSATION])
         choices: list[Input] = [
             TimerFired(),
+            RoomFound(step, kind),
             CancelAsked("by mistake"),
             EventArrived("made up", self.random.choice(["paid", "stolen"]), "elsewhere"),
             ApprovalDecided(step, self.random.random() < 0.5, "mallory"),
@@ -326,6 +333,22 @@ class World:
         waits = [step.wait for step in self.state.steps.values() if step.wait is not None and step.is_open]
         if any((wait.event, wait.correlation) == (event.name, event.correlation) for wait in waits):
             self._deliver(event)
+
+    def _look_for_room(self, wanted: LookForRoom) -> None:
+        """It is looked from then on, and there is room sooner or later."""
+        operation = wanted.step, wanted.operation
+        self.looking[operation] = wanted
+
+        def look() -> None:
+            if self.looking.get(operation) is not wanted:
+                return
+            if self.random.random() < 0.5:
+                self.at(self.now + self.random.uniform(0, 4), look)
+            else:
+                del self.looking[operation]
+                self.decide(RoomFound(*operation), may_call=self.random.random() > 0.03)
+
+        self.at(max(self.now, wanted.due_at) + self.random.choice([0.0, self.random.uniform(0, 4)]), look)
 
     def _look(self, name: str, correlation: str) -> None:
         """The first one that the saga has not got yet; it looks again if more steps wait for the like of it."""
@@ -376,7 +399,8 @@ class World:
         chance = self.random.random()
         if not invoke.is_poll and self.random.random() < self.habits.hold:
             call.ends_at = self.now
-            call.answer = Held(Cause("HELD", "no room"), self.random.choice([0.1, self.random.uniform(0, 3)]))
+            delay = self.random.choice([0.1, self.random.uniform(0, 3)])
+            call.answer = Held(Cause("HELD", "no room"), delay, was_given=self.random.random() < 0.3)
         elif chance < self.habits.unknown / 2:
             # It never arrives; sometimes it is known that it was not even sent.
             was_sent = chance >= self.habits.unknown / 8

@@ -101,7 +101,7 @@ class DirectoryServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteParticipant(self, request, context):
-        """Removes what PutParticipant added. Attempts of sagas that still name it are UNKNOWN with NO_SUCH_PARTICIPANT. NOT_FOUND where it
+        """Removes what PutParticipant added. Attempts of sagas that still name it are held with NO_SUCH_PARTICIPANT. NOT_FOUND where it
         was not added here.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -47,7 +47,7 @@ class DirectoryServiceStub:
     ListParticipants: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.ListParticipantsRequest, _directory_service_pb2.ListParticipantsResponse]
     """By name."""
     DeleteParticipant: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.DeleteParticipantRequest, _directory_service_pb2.DeleteParticipantResponse]
-    """Removes what PutParticipant added. Attempts of sagas that still name it are UNKNOWN with NO_SUCH_PARTICIPANT. NOT_FOUND where it
+    """Removes what PutParticipant added. Attempts of sagas that still name it are held with NO_SUCH_PARTICIPANT. NOT_FOUND where it
     was not added here.
     """
     SetBreaker: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.SetBreakerRequest, _directory_service_pb2.SetBreakerResponse]
@@ -77,7 +77,7 @@ class DirectoryServiceAsyncStub(DirectoryServiceStub):
     ListParticipants: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.ListParticipantsRequest, _directory_service_pb2.ListParticipantsResponse]  # type: ignore[assignment]
     """By name."""
     DeleteParticipant: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.DeleteParticipantRequest, _directory_service_pb2.DeleteParticipantResponse]  # type: ignore[assignment]
-    """Removes what PutParticipant added. Attempts of sagas that still name it are UNKNOWN with NO_SUCH_PARTICIPANT. NOT_FOUND where it
+    """Removes what PutParticipant added. Attempts of sagas that still name it are held with NO_SUCH_PARTICIPANT. NOT_FOUND where it
     was not added here.
     """
     SetBreaker: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.SetBreakerRequest, _directory_service_pb2.SetBreakerResponse]  # type: ignore[assignment]
@@ -128,7 +128,7 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _directory_service_pb2.DeleteParticipantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_directory_service_pb2.DeleteParticipantResponse, _abc.Awaitable[_directory_service_pb2.DeleteParticipantResponse]]:
-        """Removes what PutParticipant added. Attempts of sagas that still name it are UNKNOWN with NO_SUCH_PARTICIPANT. NOT_FOUND where it
+        """Removes what PutParticipant added. Attempts of sagas that still name it are held with NO_SUCH_PARTICIPANT. NOT_FOUND where it
         was not added here.
         """
 
