@@ -57,5 +57,5 @@ async def test_who_sleeps_is_woken_when_there_is_room(
     participants.holding.clear()
     engine.coordinator._there_is_room("payments")
     assert (await engine.settled(saga_id)).status is SagaStatus.COMPLETED
-    [(settled_at,)] = await query("SELECT settled_at FROM saga.sagas WHERE saga_id = %s", saga_id)
-    assert settled_at < due_at
+    [(ended_at,)] = await query("SELECT ended_at FROM saga.sagas WHERE saga_id = %s", saga_id)
+    assert ended_at < due_at

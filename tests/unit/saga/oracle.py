@@ -378,7 +378,6 @@ class Oracle(Witness):
                 assert isinstance(happened.outcome, Held)
                 least = self._world.now + happened.outcome.delay_seconds
                 check(entry.retry_at >= least, f"{entry.step} was held, and is not left alone for as long")
-                self.not_before[entry.step, entry.operation] = entry.retry_at
             if isinstance(entry, log.AttemptPending):
                 operation = (entry.step, entry.operation)
                 is_answer = isinstance(happened, AttemptEnded) and isinstance(happened.outcome, Pending)
