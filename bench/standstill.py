@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.engine.stores import Stores
-from saga_coordinator.saga.effects import Invoke
+from saga_coordinator.saga.effects import Invoke, LookForRoom
 from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded, Unknown
+from saga_coordinator.saga.outcome import Cause, Held, Outcome, Refused, Succeeded, Unknown
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import Definitions
@@ -75,8 +75,12 @@ class Participants:
         self.refuses = False
         self.answers = asyncio.Event()
         self.answers.set()
+        self.on_room: Callable[[str], None] = lambda name: None
         self.down = 0
         """So many attempts to undo still fail."""
+
+    async def look_for_room(self, wanted: LookForRoom) -> Held | None:
+        return None
 
     async def invoke(self, call: Invoke) -> Outcome:
         await self.answers.wait()

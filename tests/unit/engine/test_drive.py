@@ -12,11 +12,11 @@ from saga_coordinator.engine.advance import Advance, Advanced, Run
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.saga.decide import decide
-from saga_coordinator.saga.effects import Decision, Invoke
+from saga_coordinator.saga.effects import Decision, Invoke, LookForRoom
 from saga_coordinator.saga.errors import OwnershipLost
 from saga_coordinator.saga.identity import OperationKind
 from saga_coordinator.saga.inputs import Input, OutcomeReported, StartRequested
-from saga_coordinator.saga.outcome import Outcome, Succeeded
+from saga_coordinator.saga.outcome import Held, Outcome, Succeeded
 from tests.unit.saga.definitions import definition, step
 
 ORDER = definition(step("reserve"), step("ship"))
@@ -60,6 +60,9 @@ class Asked:
     async def invoke(self, call: Invoke) -> Outcome:
         self.calls.append(call)
         return Succeeded()
+
+    async def look_for_room(self, wanted: LookForRoom) -> Held | None:
+        return None
 
 
 def started() -> tuple[Run, Decision]:
