@@ -202,8 +202,6 @@ def test_what_only_waits_leaves_a_log_no_fuller() -> None:
         story.ends("reserve", Held(Cause("UNAVAILABLE", "given back"), 1.0, was_given=True))
         story.happens(RoomFound("reserve", ACTION))
         story.happens(EventArrived(f"e{number}", "paid"))
-        story.adopted()
-        story.timer_fires(at=story.now)
     story.ends("reserve", ok())
     assert story.state.progress == 4  # two, the loop, and the call that it makes
     story.ends("pay[0].transfer", ok())
