@@ -77,7 +77,7 @@ class Agenda:
     def overdue(self, state: SagaState, now: float) -> str | None:
         """The key of the instance whose wait, or whose report, is overdue first, until that is recorded; None when there is none.
 
-        An attempt or a question that is due is kept until there is room for it. Of what is held, the step's deadline is waited for.
+        An attempt or a question that is due is kept until there is room for it. What is held is overdue at its step's deadline.
         """
         while self._dues and self._dues[0].instant <= now:
             instant, position, key = self._dues[0]
