@@ -101,7 +101,7 @@ def test_a_declaration_that_breaks_definitions_is_refused_unless_forced_and_chan
     assert after.digest == before.digest
     assert run(client, "depending", "depending 1").status == saga_pb2.SAGA_STATUS_COMPENSATED
     gone = Refused(lambda: register(client, "late", *USING))
-    assert gone.paths == ["steps[1].use"]
+    assert gone.paths == ["definition.steps[1].use"]
 
 
 def test_a_deprecated_version_holds_nobody_up(client: Client, declare: Any) -> None:
