@@ -67,7 +67,7 @@ def test_an_open_breaker_spends_no_attempts_and_hinders_nobody_else(client: Clie
     saga_id, _ = start(client, "unlucky")
     kinds: list[str] = []
     while "attempt_held" not in kinds:
-        kinds = [entry["type"] for entry in get(client, saga_id).get("log", [])]
+        kinds = [entry["entry_type"] for entry in get(client, saga_id).get("log", [])]
         assert "step_failed" not in kinds
     found = get(client, saga_id)["saga"]
     (step,) = found["steps"]

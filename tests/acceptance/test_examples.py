@@ -99,10 +99,23 @@ def client(
     )
     coordinator: Serving = serving("--participants", str(file))
     connected = connect(coordinator.address)
-    for source in DEFINITIONS.values():
+    left = list(DEFINITIONS.values())
+    while left:  # children first, as a definition has to be there before what runs it
+        source = next(each for each in left if not run_by(each) & {other["name"] for other in left})
+        left.remove(source)
         request = RegisterDefinitionRequest(definition=ParseDict(source, Definition()))
         connected.definitions.RegisterDefinition(request, timeout=SECONDS)
     return connected
+
+
+def run_by(source: Any) -> set[str]:
+    """The names of the definitions that this one, or a part of it, runs."""
+    if isinstance(source, list):
+        return set().union(*map(run_by, source))
+    if not isinstance(source, dict):
+        return set()
+    found = set().union(*map(run_by, source.values()))
+    return found | ({source["saga"]["definition"]} if isinstance(source.get("saga"), dict) else set())
 
 
 def start(client: Client, definition: str, given: dict[str, Any]) -> str:

@@ -185,7 +185,7 @@ async def main():
 
 asyncio.run(main())
 if "orderly" in sys.argv:
-    lifecycle.leave()
+    lifecycle.leave(lambda: None)
     print("not reached")
 """
 
@@ -202,7 +202,7 @@ def test_a_program_ends_though_work_of_it_hangs(how: str) -> None:
 
 def test_leaving_while_nothing_is_at_work_is_nothing() -> None:
     """Other tests of this process may have threads that wait; those count for nothing."""
-    code = "from saga_coordinator import lifecycle; lifecycle.leave(); print('goes on')"
+    code = "from saga_coordinator import lifecycle; lifecycle.leave(lambda: None); print('goes on')"
     ended = subprocess.run(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, timeout=60, check=True
     )
