@@ -183,7 +183,8 @@ def parsed(kind: type[_M], raw: bytes) -> _M:
         return kind.FromString(raw)
     except DecodeError as error:
         raise InvalidRequest.at(
-            "", f"the request cannot be parsed, or is nested too deeply: {error}"
+            "",
+            f"the request cannot be parsed, or is nested deeper than the 100 levels that protobuf reads: {error}",
         ) from None
 
 

@@ -222,7 +222,7 @@ def _write_list(values: struct_pb2.ListValue, payload: list[Any], room: int) -> 
 
 
 def _too_deep() -> PayloadError:
-    return PayloadError("", "is one level of lists and objects too deep")
+    return PayloadError("", f"is one level of lists and objects too deep; {NESTING_MAX} is the limit")
 
 
 def check_size(payload: Any, bytes_max: int) -> None:

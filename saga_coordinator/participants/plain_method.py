@@ -250,7 +250,7 @@ def _check(payload: Any, room: int) -> None:
             raise PayloadError("", "must not contain NUL characters")
     elif isinstance(payload, Mapping | list):
         if room <= 0:
-            raise PayloadError("", "is one level of lists and objects too deep")
+            raise PayloadError("", f"is one level of lists and objects too deep; {NESTING_MAX} is the limit")
         for key, item in payload.items() if isinstance(payload, Mapping) else enumerate(payload):
             if isinstance(key, str) and "\0" in key:
                 raise PayloadError("", "has a key with a NUL character")
