@@ -73,6 +73,16 @@ def run_program(
     )
 
 
+@contextlib.contextmanager
+def _hearing_hangups_as_before() -> Iterator[None]:
+    """`serve` ignores SIGHUP from its first moment, and what this process starts later would inherit that."""
+    before = signal.getsignal(signal.SIGHUP)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def run_here(
     *arguments: str | Path, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -83,6 +93,7 @@ def run_here(
         mock.patch.object(sys, "argv", ["saga-coordinator", *map(str, arguments)]),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
+        _hearing_hangups_as_before(),
         pytest.raises(SystemExit) as ended,
     ):
         main()
