@@ -224,7 +224,7 @@ def never_hears_what_it_polls_for() -> Patches:
 # What the simulation found there.
 
 
-@mutant("P1", about=("event",), first=13)
+@mutant("P1", about=("event",), first=6)
 def sleeps_while_it_asks() -> Patches:
     wake_at = Advance._wake_at
 
