@@ -52,13 +52,13 @@ check: $(ready) ## Prove formatting, types, architecture, the contract's style a
 	$(bin)/python -m tools.find_leftovers
 
 simulate: $(ready) ## Run SAGAS sagas on simulated time, network and Postgres by SEED, and judge every promise
-	@exec $(bin)/python -m simulation --sagas $(SAGAS) --seed $(SEED) $(if $(BATCH),--batch $(BATCH))
+	@exec $(bin)/python -m proof.simulation --sagas $(SAGAS) --seed $(SEED) $(if $(BATCH),--batch $(BATCH))
 
 torture: $(ready) ## Kill, stop, cut and shift clocks of real processes for SECONDS, then check the books
-	@exec $(bin)/python -m torture --seconds $(SECONDS) --seed $(SEED)
+	@exec $(bin)/python -m proof.torture --seconds $(SECONDS) --seed $(SEED)
 
 scale: $(ready) ## Measure a burst, sick participants, one more coordinator and a million sleepers; takes minutes
-	@exec $(bin)/python -m torture.scale
+	@exec $(bin)/python -m proof.torture.scale
 
 generate: $(ready) ## Write the code generated from proto/, and the drawings and tables generated from the code
 	$(bin)/python -m tools.generate

@@ -19,10 +19,10 @@ from psycopg.conninfo import conninfo_to_dict
 
 from bench.load import STEPS
 from bench.system import Site
-from saga_coordinator.saga.decide import AttemptEnded, StartRequested, decide
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Succeeded
-from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.decide import AttemptEnded, StartRequested, decide
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.embedded.binaries import find_binaries

@@ -35,11 +35,11 @@ from bench.ours import BareRelay, Coordinators, Ours
 from bench.processes import scratch_folder
 from bench.record import Shape
 from bench.system import Site, System
-from saga_coordinator.saga.decide import AttemptEnded, StartRequested, decide
-from saga_coordinator.saga.entries import StoredEntry, decode, encode
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Refused, Succeeded
-from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.decide import AttemptEnded, StartRequested, decide
+from saga_coordinator.saga.machine.entries import StoredEntry, decode, encode
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, Refused, Succeeded
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.log_writer import PostgresLog

@@ -25,9 +25,9 @@ from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.engine.stores import Stores
-from saga_coordinator.saga.effects import Invoke, LookForRoom
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Held, Outcome, Refused, Succeeded, Unknown
+from saga_coordinator.saga.machine.effects import Invoke, LookForRoom
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Refused, Succeeded, Unknown
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import Definitions

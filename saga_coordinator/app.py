@@ -31,15 +31,15 @@ from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.engine.stores import Stores
 from saga_coordinator.lifecycle import Background
-from saga_coordinator.participants.calls import Participants
-from saga_coordinator.participants.directory import Directory
-from saga_coordinator.participants.directory_file import DirectoryFile
-from saga_coordinator.participants.files import CallersFiles
-from saga_coordinator.participants.forwarding import Peers
+from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.directory.addresses import Directory
+from saga_coordinator.participants.directory.files import CallersFiles
+from saga_coordinator.participants.directory.watched_file import DirectoryFile
 from saga_coordinator.participants.live_directory import LiveDirectory
-from saga_coordinator.participants.workers import Workers
-from saga_coordinator.saga.errors import SagaError, Unavailable
-from saga_coordinator.saga.limits import Limits
+from saga_coordinator.participants.workers.forwarding import Peers
+from saga_coordinator.participants.workers.pool import Workers
+from saga_coordinator.saga.words.errors import SagaError, Unavailable
+from saga_coordinator.saga.words.limits import Limits
 from saga_coordinator.store import participants as register
 from saga_coordinator.store import schema
 from saga_coordinator.store import workers as whereabouts

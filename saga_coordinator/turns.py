@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 import structlog
 
 from saga_coordinator.lifecycle import at_work, daemon
-from saga_coordinator.saga.errors import Overloaded, Unavailable
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.words.errors import Overloaded, Unavailable
+from saga_coordinator.saga.words.reasons import Reason
 
 _IDLE_SECONDS = 5.0
 """A thread that has had nothing to do for so long ends."""

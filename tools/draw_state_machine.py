@@ -14,10 +14,19 @@ from typing import Any, get_args
 
 import grpc
 
-from saga_coordinator.saga.decide import HANDLERS, AttemptEnded, Input, Invoke, StartRequested, decide
-from saga_coordinator.saga.entries import ENTRY_TYPES, Entry, OutcomeLate, StepEntry, entry_type
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import (
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.decide import HANDLERS, AttemptEnded, Input, Invoke, StartRequested, decide
+from saga_coordinator.saga.machine.entries import ENTRY_TYPES, Entry, OutcomeLate, StepEntry, entry_type
+from saga_coordinator.saga.machine.transitions import (
+    ENDS,
+    OPERATION_ALLOWED,
+    SAGA_TRANSITIONS,
+    STEP_TRANSITIONS,
+    SagaStatus,
+    StepStatus,
+)
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import (
     Cause,
     Held,
     Outcome,
@@ -26,15 +35,6 @@ from saga_coordinator.saga.outcome import (
     Succeeded,
     Unknown,
     outcome_of_failure,
-)
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.transitions import (
-    ENDS,
-    OPERATION_ALLOWED,
-    SAGA_TRANSITIONS,
-    STEP_TRANSITIONS,
-    SagaStatus,
-    StepStatus,
 )
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from saga_coordinator import __version__
-from saga_coordinator.saga.entries import encode
+from saga_coordinator.saga.machine.entries import encode
 from tests.unit.saga.story import Story
 from tests.unit.saga.transcript import told
 

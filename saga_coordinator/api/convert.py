@@ -11,21 +11,21 @@ from google.protobuf import json_format, struct_pb2, timestamp_pb2
 from saga_coordinator.api.pages import RESPONSE_BYTES_MAX
 from saga_coordinator.engine.advance import Run
 from saga_coordinator.engine.requests import Answer
-from saga_coordinator.participants.payload import NESTING_MAX, PayloadError, fill, to_value
 from saga_coordinator.pb.saga.v1 import definition_pb2, definition_service_pb2, saga_pb2, saga_service_pb2
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.effects import NotApplied
-from saga_coordinator.saga.entries import decode
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.place import nodes
-from saga_coordinator.saga.preview import Preview
-from saga_coordinator.saga.size import Measure, TooLarge
-from saga_coordinator.saga.state import EffectKnown, SagaState, StepState, fold
-from saga_coordinator.saga.transitions import ENDS, SagaStatus, StepStatus
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.machine.effects import NotApplied
+from saga_coordinator.saga.machine.entries import decode
+from saga_coordinator.saga.machine.place import nodes
+from saga_coordinator.saga.machine.preview import Preview
+from saga_coordinator.saga.machine.state import EffectKnown, SagaState, StepState, fold
+from saga_coordinator.saga.machine.transitions import ENDS, SagaStatus, StepStatus
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause
+from saga_coordinator.saga.words.size import Measure, TooLarge
 from saga_coordinator.store.definitions import RegisteredDefinition
 from saga_coordinator.store.lists import PublishedEvent
 from saga_coordinator.store.sagas import PAYLOADS, LogEntry, SagaRecord
+from saga_coordinator.wire.payload import NESTING_MAX, PayloadError, fill, to_value
 
 SAGA_STATUSES: Mapping[int, SagaStatus] = {
     saga_pb2.SagaStatus.Value(f"SAGA_STATUS_{status}"): status for status in SagaStatus

@@ -9,16 +9,16 @@ from saga_coordinator.api.convert import registered_message
 from saga_coordinator.api.definition_text import Given, field_of, given_by, located
 from saga_coordinator.api.pages import ANY, NUMBER, fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
-from saga_coordinator.participants.calls import Participants
-from saga_coordinator.participants.live_check import Findings, check_live
-from saga_coordinator.participants.live_outline import outline_of
+from saga_coordinator.catalog.live_check import Findings, check_live
+from saga_coordinator.catalog.live_outline import outline_of
+from saga_coordinator.participants.attempts import Participants
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
-from saga_coordinator.saga.declared import used_steps
-from saga_coordinator.saga.errors import Fault, InvalidDefinition, Resource
-from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
-from saga_coordinator.saga.named_in import participants_named
-from saga_coordinator.saga.parsing import check_size, parse_definition
-from saga_coordinator.saga.participant_defaults import with_defaults
+from saga_coordinator.saga.definition.declared import used_steps
+from saga_coordinator.saga.definition.named_in import participants_named
+from saga_coordinator.saga.definition.parsing import check_size, parse_definition
+from saga_coordinator.saga.definition.participant_defaults import with_defaults
+from saga_coordinator.saga.words.errors import Fault, InvalidDefinition, Resource
+from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.store.definitions import Definitions, RegisteredDefinition
 from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.pages import Page

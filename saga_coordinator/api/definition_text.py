@@ -11,12 +11,12 @@ from google.protobuf import descriptor_pool, json_format
 
 from saga_coordinator.api.requests import definition_spec
 from saga_coordinator.config import Document, FileFaulty, read_text
-from saga_coordinator.participants.fit import CONVERSION_ERRORS, misfits_of
+from saga_coordinator.participants.calls.fit import CONVERSION_ERRORS, misfits_of
 from saga_coordinator.pb.saga.v1 import definition_pb2
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
-from saga_coordinator.saga.declared import used_steps
-from saga_coordinator.saga.errors import Fault, InvalidDefinition, InvalidRequest
-from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.definition.declared import used_steps
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.words.errors import Fault, InvalidDefinition, InvalidRequest
 
 _SOURCE = "text"
 _PLACE = re.compile(rf"{_SOURCE}(?::(?P<line>\d+))?: ")

@@ -10,12 +10,12 @@ from google.protobuf.message import Message
 
 from saga_coordinator.api.faults import duration_problem
 from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX
-from saga_coordinator.participants.breaker import Forced
-from saga_coordinator.participants.directory import name_problem
+from saga_coordinator.participants.calls.breaker import Forced
+from saga_coordinator.participants.directory.addresses import name_problem
 from saga_coordinator.pb.saga.v1 import directory_service_pb2 as pb
-from saga_coordinator.saga.errors import Fault, InvalidRequest
-from saga_coordinator.saga.json_object import text_problem
-from saga_coordinator.saga.outcome import TEXT_BYTES_MAX
+from saga_coordinator.saga.words.errors import Fault, InvalidRequest
+from saga_coordinator.saga.words.json_object import text_problem
+from saga_coordinator.saga.words.outcome import TEXT_BYTES_MAX
 
 _CONTROLS = {
     pb.BREAKER_CONTROL_AUTOMATIC: Forced.AUTOMATIC,

@@ -12,14 +12,14 @@ from saga_coordinator.api import directory_requests as requests
 from saga_coordinator.api.convert import cause_message
 from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, fill_page, page_token, position_of
 from saga_coordinator.api.rpc import Context, unhindered
-from saga_coordinator.participants.breaker import BreakerState, Forced
-from saga_coordinator.participants.bulkhead import Standing
-from saga_coordinator.participants.calls import Participants
-from saga_coordinator.participants.limits import BreakerLimits, Limits
+from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.calls.breaker import BreakerState, Forced
+from saga_coordinator.participants.calls.bulkhead import Standing
+from saga_coordinator.participants.directory.limits import BreakerLimits, Limits
 from saga_coordinator.participants.live_directory import BreakerSetting, Entry, LiveDirectory
 from saga_coordinator.pb.saga.v1 import directory_service_pb2 as pb
-from saga_coordinator.saga.errors import NotFound, Resource
-from saga_coordinator.saga.outcome import Outcome
+from saga_coordinator.saga.words.errors import NotFound, Resource
+from saga_coordinator.saga.words.outcome import Outcome
 from saga_coordinator.store.groups import GroupStanding
 from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.pages import Page

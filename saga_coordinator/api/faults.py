@@ -10,15 +10,15 @@ from typing import Any
 from google.protobuf import duration_pb2, struct_pb2
 
 from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX, SAGA_ID
-from saga_coordinator.participants.payload import PayloadError, payload_of
-from saga_coordinator.saga.errors import Fault, InvalidRequest
-from saga_coordinator.saga.outcome import TEXT_BYTES_MAX
-from saga_coordinator.saga.parsing_actions import (
+from saga_coordinator.saga.definition.parsing_actions import (
     DEADLINE_SECONDS_MAX,
     EVENT_NAME,
     LABEL_NAME_CHARACTERS_MAX,
     LABELS_MAX,
 )
+from saga_coordinator.saga.words.errors import Fault, InvalidRequest
+from saga_coordinator.saga.words.outcome import TEXT_BYTES_MAX
+from saga_coordinator.wire.payload import PayloadError, payload_of
 
 CREDITS_MAX = 10_000
 EVENT_NAME_CHARACTERS_MAX = 100

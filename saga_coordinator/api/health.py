@@ -14,8 +14,8 @@ from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
 from saga_coordinator.api.rpc import Context
-from saga_coordinator.saga.errors import NotFound, Resource
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.words.errors import NotFound, Resource
+from saga_coordinator.saga.words.reasons import Reason
 
 pb: Any = health_pb2  # whose published types lack `List`
 _Status = int

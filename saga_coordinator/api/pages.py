@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
-from saga_coordinator.saga.errors import InvalidRequest
+from saga_coordinator.saga.words.errors import InvalidRequest
 from saga_coordinator.store.pages import PAGE_BYTES_MAX, Page
 
 DEFAULT_PAGE_SIZE = 100

@@ -11,13 +11,13 @@ import grpc
 
 from saga_coordinator.api.rpc import CallsInFlight, Context, handler_of
 from saga_coordinator.api.server import listen
-from saga_coordinator.participants.conversion import convert, size_of
-from saga_coordinator.participants.tasks import outcome_message
-from saga_coordinator.participants.workers import Workers
+from saga_coordinator.participants.workers.pool import Workers
+from saga_coordinator.participants.workers.tasks import outcome_message
 from saga_coordinator.pb.saga.internal.v1 import forward_service_pb2 as pb
-from saga_coordinator.saga.errors import NotPossibleNow, Resource
-from saga_coordinator.saga.outcome import Succeeded
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.words.errors import NotPossibleNow, Resource
+from saga_coordinator.saga.words.outcome import Succeeded
+from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.wire.conversion import convert, size_of
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["ForwardService"]
 

@@ -15,13 +15,9 @@ from google.protobuf.message import Message
 
 from saga_coordinator.api.convert import OPERATION_KINDS, SAGA_STATUSES
 from saga_coordinator.api.faults import Faults, duration_problem, path_of
-from saga_coordinator.api.json_names import json_form
 from saga_coordinator.api.rpc import parsed
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.participants.not_before import duration_asked
-from saga_coordinator.participants.payload import PayloadError, from_value, too_large
-from saga_coordinator.participants.wire import fields, largest_payload, number_of
-from saga_coordinator.participants.worker_stream import Greeting
+from saga_coordinator.participants.workers.stream import Greeting
 from saga_coordinator.pb.saga.v1 import (
     definition_pb2,
     definition_service_pb2,
@@ -29,17 +25,21 @@ from saga_coordinator.pb.saga.v1 import (
     saga_service_pb2,
     worker_service_pb2,
 )
-from saga_coordinator.saga.declared import declaration_faults
-from saga_coordinator.saga.errors import Fault, InvalidDefinition, InvalidRequest
-from saga_coordinator.saga.inputs import EventArrived, HeartbeatReceived, OutcomeReported
-from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
-from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded, Unknown, clip
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.token import AttemptNamed, parse_token
+from saga_coordinator.saga.definition.declared import declaration_faults
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.inputs import EventArrived, HeartbeatReceived, OutcomeReported
+from saga_coordinator.saga.words.errors import Fault, InvalidDefinition, InvalidRequest
+from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
+from saga_coordinator.saga.words.outcome import Cause, Outcome, Refused, Succeeded, Unknown, clip
+from saga_coordinator.saga.words.token import AttemptNamed, parse_token
 from saga_coordinator.store.declared_steps import Declared
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.lists import EventFilter
 from saga_coordinator.store.sagas import SagaFilter
+from saga_coordinator.wire.json_names import json_form
+from saga_coordinator.wire.not_before import duration_asked
+from saga_coordinator.wire.payload import PayloadError, from_value, too_large
+from saga_coordinator.wire.unparsed import fields, largest_payload, number_of
 
 NAME_CHARACTERS_MAX = 100
 START_KEY_CHARACTERS_MAX = 200

@@ -14,10 +14,10 @@ from google.protobuf.message_factory import GetMessageClass
 from saga_coordinator import telemetry
 from saga_coordinator.api.status import status_of
 from saga_coordinator.lifecycle import Background
-from saga_coordinator.participants.conversion import convert_request
-from saga_coordinator.participants.payload import too_large
-from saga_coordinator.participants.wire import largest_payload
-from saga_coordinator.saga.errors import InvalidRequest, Resource, SagaError
+from saga_coordinator.saga.words.errors import InvalidRequest, Resource, SagaError
+from saga_coordinator.wire.conversion import convert_request
+from saga_coordinator.wire.payload import too_large
+from saga_coordinator.wire.unparsed import largest_payload
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 _Method = Callable[[Any, Context], Awaitable[Message]]

@@ -22,16 +22,16 @@ from saga_coordinator.api.pages import EVENT, SAGA_ID, event_at, fill_page, posi
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.views import Views
 from saga_coordinator.engine import coordinator as engine
-from saga_coordinator.participants.conversion import convert, convert_request, size_of
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
-from saga_coordinator.saga.errors import Resource, Unavailable
-from saga_coordinator.saga.reasons import Reason
-from saga_coordinator.saga.transitions import SETTLED
+from saga_coordinator.saga.machine.transitions import SETTLED
+from saga_coordinator.saga.words.errors import Resource, Unavailable
+from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.lists import Lists, PublishedEvent
 from saga_coordinator.store.pages import Page
 from saga_coordinator.store.sagas import SagaRecord, Sagas
+from saga_coordinator.wire.conversion import convert, convert_request, size_of
 
 _P = ParamSpec("_P")
 _M = TypeVar("_M", bound=Message)

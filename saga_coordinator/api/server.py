@@ -22,7 +22,7 @@ from saga_coordinator.api.health import HealthService
 from saga_coordinator.api.reflection import ReflectionService, described_services
 from saga_coordinator.api.rpc import CallsInFlight, Service, handler_of
 from saga_coordinator.lifecycle import Background, Kept
-from saga_coordinator.saga.errors import SagaError
+from saga_coordinator.saga.words.errors import SagaError
 
 READINESS_SECONDS = 0.5
 """How often it is looked whether requests would be served."""

@@ -13,8 +13,8 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from saga_coordinator import telemetry
-from saga_coordinator.saga import errors
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.words import errors
+from saga_coordinator.saga.words.reasons import Reason
 
 DOMAIN = "saga-coordinator"
 """`ErrorInfo.domain` of every error."""

@@ -18,13 +18,13 @@ from saga_coordinator.api.convert import (
     without_payload,
 )
 from saga_coordinator.api.pages import RESPONSE_BYTES_MAX
-from saga_coordinator.participants.conversion import convert
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.state import SagaState
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.sagas import SagaRecord, Sagas, ShownEntry
+from saga_coordinator.wire.conversion import convert
 
 LOG_ENTRIES_AT_ONCE = 100
 """Entries in one answer to a watcher."""

@@ -13,19 +13,19 @@ from saga_coordinator.api.pages import fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.lifecycle import Background
-from saga_coordinator.participants.calls import Participants
-from saga_coordinator.participants.conversion import convert
-from saga_coordinator.participants.payload import message_bytes_max
-from saga_coordinator.participants.tasks import OutcomeNotTaken, operation_of, outcome_of
-from saga_coordinator.participants.worker_stream import Greeting, Stream
-from saga_coordinator.participants.workers import HEARTBEAT_SECONDS, Workers
+from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.workers.pool import HEARTBEAT_SECONDS, Workers
+from saga_coordinator.participants.workers.stream import Greeting, Stream
+from saga_coordinator.participants.workers.tasks import OutcomeNotTaken, operation_of, outcome_of
 from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
-from saga_coordinator.saga.errors import InvalidRequest, Resource, SagaError
-from saga_coordinator.saga.outcome import Outcome, Refused, Succeeded
+from saga_coordinator.saga.words.errors import InvalidRequest, Resource, SagaError
+from saga_coordinator.saga.words.outcome import Outcome, Refused, Succeeded
 from saga_coordinator.store.declared_steps import DeclaredSteps
 from saga_coordinator.store.lists import DeclaredStep, Lists
 from saga_coordinator.store.pages import Page
 from saga_coordinator.turns import Turns
+from saga_coordinator.wire.conversion import convert
+from saga_coordinator.wire.payload import message_bytes_max
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["WorkerService"]
 

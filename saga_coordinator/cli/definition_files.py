@@ -12,14 +12,14 @@ from google.protobuf import json_format
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from saga_coordinator.api.json_names import json_form
 from saga_coordinator.cli.options import Failure
 from saga_coordinator.config import Document, FileFaulty, read_documents
 from saga_coordinator.pb.saga.v1 import definition_pb2
-from saga_coordinator.saga.declared import used_steps
-from saga_coordinator.saga.errors import Fault, InvalidDefinition
-from saga_coordinator.saga.named_in import children_named
-from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.definition.declared import used_steps
+from saga_coordinator.saga.definition.named_in import children_named
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.words.errors import Fault, InvalidDefinition
+from saga_coordinator.wire.json_names import json_form
 
 TIMEOUT_SECONDS = 10.0
 

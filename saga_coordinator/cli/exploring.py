@@ -11,20 +11,20 @@ from typing import Any
 
 import click
 
+from saga_coordinator.advice.drawing import draw_svg
+from saga_coordinator.advice.lint import RULES, Smell
+from saga_coordinator.advice.lint import lint as find_smells
+from saga_coordinator.advice.text import drawing
+from saga_coordinator.advice.words import in_words
 from saga_coordinator.cli.definition_files import read_definitions
 from saga_coordinator.cli.options import Failure
 from saga_coordinator.config import Document, FileFaulty, read_documents, read_json
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.explain_svg import draw_svg
-from saga_coordinator.saga.explain_text import drawing
-from saga_coordinator.saga.explain_words import in_words
-from saga_coordinator.saga.lint import RULES, Smell
-from saga_coordinator.saga.lint import lint as find_smells
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.rehearse_answers import Answers, make_answers
-from saga_coordinator.saga.rehearse_report import report_json, report_lines
-from saga_coordinator.saga.rehearse_scenarios import simulate as rehearse_all
-from saga_coordinator.saga.rehearse_schema import sketch_of
+from saga_coordinator.rehearsal.answers import Answers, make_answers
+from saga_coordinator.rehearsal.report import report_json, report_lines
+from saga_coordinator.rehearsal.scenarios import simulate as rehearse_all
+from saga_coordinator.rehearsal.schema import sketch_of
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.definition.parsing import parse_definition
 
 SCENARIOS_DEFAULT = 2000
 _PLAIN = str.maketrans("─▶◀│┌┐└┘├◆", "-><|+++++*")

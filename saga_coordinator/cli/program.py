@@ -15,7 +15,7 @@ import click
 from saga_coordinator import __version__
 from saga_coordinator.cli.options import Failure
 from saga_coordinator.config import FileFaulty, SettingsFaulty
-from saga_coordinator.saga.errors import InvalidRequest, SagaError
+from saga_coordinator.saga.words.errors import InvalidRequest, SagaError
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it: 128 + SIGINT."""

@@ -20,7 +20,7 @@ import saga_coordinator
 from saga_coordinator import lifecycle, telemetry
 from saga_coordinator.cli import ended_quietly_by_ctrl_c, supervisor
 from saga_coordinator.cli.options import Failure, setting_flags, settings_of
-from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.embedded import EmbeddedPostgres
 from saga_coordinator.store.embedded.watch import Watch
 
@@ -84,7 +84,7 @@ def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **
     with ended_quietly_by_ctrl_c():  # as in `serve`
         from saga_coordinator import app  # noqa: PLC0415
         from saga_coordinator.api.server import check_addresses  # noqa: PLC0415
-        from saga_coordinator.participants.directory import Directory  # noqa: PLC0415
+        from saga_coordinator.participants.directory.addresses import Directory  # noqa: PLC0415
         from saga_coordinator.store import schema  # noqa: PLC0415
 
     ends_with_terminal = _ends_with_terminal()

@@ -17,8 +17,8 @@ from saga_coordinator.cli.definition_files import TIMEOUT_SECONDS, plain, read_d
 from saga_coordinator.cli.options import Failure, address_flag
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
 from saga_coordinator.pb.saga.v1.definition_service_pb2_grpc import DefinitionServiceStub
-from saga_coordinator.saga.change import Change
-from saga_coordinator.saga.diff import compare_definitions
+from saga_coordinator.saga.definition.diff import compare_definitions
+from saga_coordinator.saga.words.change import Change
 
 TROUBLE = 2
 """The exit code of `diff` when it could not compare, as the system's own `diff` has it."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 
 from saga_coordinator.engine.deciding import decided
 from saga_coordinator.engine.lease import Lease
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.machine.decide import (
     Decision,
     Effect,
     Finish,
@@ -26,12 +27,11 @@ from saga_coordinator.saga.decide import (
     SetTimer,
     StartRequested,
 )
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.entries import Entry
-from saga_coordinator.saga.immutable import immutable
-from saga_coordinator.saga.meter import DECISION_MAX
-from saga_coordinator.saga.state import SagaState
-from saga_coordinator.saga.transitions import SETTLED, SagaStatus
+from saga_coordinator.saga.machine.entries import Entry
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
+from saga_coordinator.saga.words.immutable import immutable
+from saga_coordinator.saga.words.meter import DECISION_MAX
 from saga_coordinator.store.journal import Append, Journal, Move, Start
 
 SLEEP_AFTER_SECONDS = 5.0

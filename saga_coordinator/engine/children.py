@@ -11,11 +11,19 @@ from typing import Protocol
 
 from saga_coordinator.engine.advance import Run
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.effects import Invoke
-from saga_coordinator.saga.entries import Parent
-from saga_coordinator.saga.errors import AlreadyExists, InvalidRequest, NotFound, NotPossibleNow, SagaError
-from saga_coordinator.saga.identity import OperationKind, idempotency_key
-from saga_coordinator.saga.outcome import (
+from saga_coordinator.saga.machine.effects import Invoke
+from saga_coordinator.saga.machine.entries import Parent
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import (
+    AlreadyExists,
+    InvalidRequest,
+    NotFound,
+    NotPossibleNow,
+    SagaError,
+)
+from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
+from saga_coordinator.saga.words.outcome import (
     Cause,
     CauseCode,
     Outcome,
@@ -25,8 +33,6 @@ from saga_coordinator.saga.outcome import (
     Unknown,
     clip,
 )
-from saga_coordinator.saga.state import SagaState
-from saga_coordinator.saga.transitions import SagaStatus
 
 DEPTH_MAX = 8
 """Sagas above the deepest child."""

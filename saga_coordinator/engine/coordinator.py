@@ -27,7 +27,9 @@ from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.engine.stores import Stores
 from saga_coordinator.engine.telling import Telling
 from saga_coordinator.lifecycle import Background
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.definition.labelling import labels_of
+from saga_coordinator.saga.definition.model import CHILD_PARTICIPANT, Definition
+from saga_coordinator.saga.machine.decide import (
     ApprovalDecided,
     CancelAsked,
     Decision,
@@ -39,8 +41,10 @@ from saga_coordinator.saga.decide import (
     RecallAsked,
     StartRequested,
 )
-from saga_coordinator.saga.definition import CHILD_PARTICIPANT, Definition
-from saga_coordinator.saga.errors import (
+from saga_coordinator.saga.machine.preview import Preview, preview_compensation
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.transitions import SETTLED
+from saga_coordinator.saga.words.errors import (
     InvalidRequest,
     NotPossibleNow,
     Overloaded,
@@ -48,13 +52,9 @@ from saga_coordinator.saga.errors import (
     SagaError,
     Unavailable,
 )
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.labelling import labels_of
-from saga_coordinator.saga.outcome import Cause, Held, Outcome
-from saga_coordinator.saga.preview import Preview, preview_compensation
-from saga_coordinator.saga.reasons import Reason
-from saga_coordinator.saga.state import SagaState
-from saga_coordinator.saga.transitions import SETTLED
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, Held, Outcome
+from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import StartKeyTaken

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from functools import partial
 
-from saga_coordinator.saga.decide import Decision, Input, decide
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.meter import TooMuchHere
-from saga_coordinator.saga.state import SagaState
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.machine.decide import Decision, Input, decide
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.words.meter import TooMuchHere
 from saga_coordinator.turns import Threads
 
 HERE_MAX = 400_000

@@ -17,7 +17,8 @@ from saga_coordinator.engine.pace import Pace
 from saga_coordinator.engine.ports import Caller
 from saga_coordinator.engine.telling import Telling
 from saga_coordinator.lifecycle import Background
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.definition.model import CHILD_PARTICIPANT
+from saga_coordinator.saga.machine.decide import (
     AttemptEnded,
     Decision,
     EventArrived,
@@ -33,9 +34,9 @@ from saga_coordinator.saga.decide import (
     SetTimer,
     TimerFired,
 )
-from saga_coordinator.saga.definition import CHILD_PARTICIPANT
-from saga_coordinator.saga.errors import OwnershipLost, Unavailable
-from saga_coordinator.saga.outcome import (
+from saga_coordinator.saga.machine.transitions import SETTLED
+from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
+from saga_coordinator.saga.words.outcome import (
     Cause,
     Held,
     Outcome,
@@ -45,7 +46,6 @@ from saga_coordinator.saga.outcome import (
     clip,
     is_decisive_status,
 )
-from saga_coordinator.saga.transitions import SETTLED
 
 LOOKS_AT_ONCE = 256
 LOOK_AFTER_FAILURE_SECONDS = 5.0

@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from saga_coordinator.engine import ports
-from saga_coordinator.saga.effects import LookForEvent
-from saga_coordinator.saga.errors import NotFound, NotPossibleNow
-from saga_coordinator.saga.inputs import EventArrived
+from saga_coordinator.saga.machine.effects import LookForEvent
+from saga_coordinator.saga.machine.inputs import EventArrived
+from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
 from saga_coordinator.store.events import Event
 
 DELIVERIES_AT_ONCE = 32

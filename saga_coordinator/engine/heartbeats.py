@@ -10,8 +10,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from saga_coordinator.engine.requests import Answer
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.inputs import HeartbeatReceived
+from saga_coordinator.saga.machine.inputs import HeartbeatReceived
+from saga_coordinator.saga.words.identity import OperationKind
 
 REMEMBERED_MAX = 100_000
 UNTIMED_SECONDS = 10.0

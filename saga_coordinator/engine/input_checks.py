@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from saga_coordinator.saga.errors import InvalidRequest
-from saga_coordinator.saga.input_schema import InputSchema
+from saga_coordinator.saga.schema.input_schema import InputSchema
+from saga_coordinator.saga.words.errors import InvalidRequest
 from saga_coordinator.turns import Turns
 
 AT_ONCE = 1

@@ -8,8 +8,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from saga_coordinator.saga.errors import Unavailable
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.words.errors import Unavailable
+from saga_coordinator.saga.words.reasons import Reason
 
 _RENEWALS_COMPARED = 10
 

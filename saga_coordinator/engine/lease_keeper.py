@@ -16,8 +16,8 @@ import structlog
 
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.lifecycle import Background, Kept, LoopThread
-from saga_coordinator.saga.errors import Unavailable
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.words.errors import Unavailable
+from saga_coordinator.saga.words.reasons import Reason
 
 RENEWALS_PER_LEASE = 3
 

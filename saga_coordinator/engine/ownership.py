@@ -17,9 +17,9 @@ from saga_coordinator.engine.ports import Definitions, Ownership, Sagas
 from saga_coordinator.engine.reading import Folded, fold_logs
 from saga_coordinator.engine.requests import Inbox
 from saga_coordinator.lifecycle import Background, Kept
-from saga_coordinator.saga.decide import Decision
-from saga_coordinator.saga.errors import NotFound, Overloaded, Unavailable
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.machine.decide import Decision
+from saga_coordinator.saga.words.errors import NotFound, Overloaded, Unavailable
+from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.ownership import ENTRIES_AT_ONCE, Claim, ClaimGroup
 
 CLAIMS_AT_ONCE = 200

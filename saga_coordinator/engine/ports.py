@@ -10,9 +10,9 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 from saga_coordinator.engine.lease_keeper import Renewal
-from saga_coordinator.saga.decide import Invoke, LookForRoom
-from saga_coordinator.saga.outcome import Held, Outcome
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.decide import Invoke, LookForRoom
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.outcome import Held, Outcome
 from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event, Kept
 from saga_coordinator.store.ownership import Claim, ClaimGroup, Driver

@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 
 from saga_coordinator.engine.ports import Sagas
-from saga_coordinator.saga.entries import decode
-from saga_coordinator.saga.errors import NotFound
-from saga_coordinator.saga.immutable import immutable
-from saga_coordinator.saga.reasons import Reason
-from saga_coordinator.saga.state import SagaState, apply
+from saga_coordinator.saga.machine.entries import decode
+from saga_coordinator.saga.machine.state import SagaState, apply
+from saga_coordinator.saga.words.errors import NotFound
+from saga_coordinator.saga.words.immutable import immutable
+from saga_coordinator.saga.words.reasons import Reason
 
 FOLDED_AT_ONCE = 32
 """Entries that are folded before others get their turn: milliseconds, also where the state is large."""

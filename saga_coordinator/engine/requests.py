@@ -18,7 +18,7 @@ import structlog
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.ports import Listener, Requests
 from saga_coordinator.lifecycle import Background, Kept
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.machine.decide import (
     ApprovalDecided,
     CancelAsked,
     Decision,
@@ -28,11 +28,11 @@ from saga_coordinator.saga.decide import (
     OutcomeReported,
     RecallAsked,
 )
-from saga_coordinator.saga.effects import HeartbeatTaken
-from saga_coordinator.saga.errors import OwnershipLost, Refusal, Unavailable
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.machine.effects import HeartbeatTaken
+from saga_coordinator.saga.words.errors import OwnershipLost, Refusal, Unavailable
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
+from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.requests import Request
 
 REQUESTS_AT_ONCE = 100

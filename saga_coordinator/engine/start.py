@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from saga_coordinator.saga.canonical import NotCanonical, canonical, digest_bytes
-from saga_coordinator.saga.entries import Parent
-from saga_coordinator.saga.errors import InvalidRequest
-from saga_coordinator.saga.immutable import immutable
-from saga_coordinator.saga.outcome import Cause
+from saga_coordinator.saga.machine.entries import Parent
+from saga_coordinator.saga.words.canonical import NotCanonical, canonical, digest_bytes
+from saga_coordinator.saga.words.errors import InvalidRequest
+from saga_coordinator.saga.words.immutable import immutable
+from saga_coordinator.saga.words.outcome import Cause
 
 
 @immutable

@@ -7,10 +7,10 @@ from dataclasses import replace
 import structlog
 
 from saga_coordinator.engine.advance import Run
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.state import SagaState
-from saga_coordinator.saga.transitions import SETTLED, SagaStatus
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause
 
 _SHOWN_CHARACTERS_MAX = 300
 

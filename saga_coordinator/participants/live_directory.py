@@ -16,13 +16,18 @@ from typing import Any, Protocol
 import structlog
 
 from saga_coordinator.lifecycle import Background, Kept
-from saga_coordinator.participants.breaker import Forced
-from saga_coordinator.participants.calls import Participants
-from saga_coordinator.participants.descriptors import DescriptorSet, NotDescribed
-from saga_coordinator.participants.directory import Directory, Participant, name_problem, read_participant
-from saga_coordinator.participants.files import CallersFiles
-from saga_coordinator.saga.errors import Fault, InvalidRequest, NotFound, NotPossibleNow, Unavailable
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.calls.breaker import Forced
+from saga_coordinator.participants.directory.addresses import (
+    Directory,
+    Participant,
+    name_problem,
+    read_participant,
+)
+from saga_coordinator.participants.directory.descriptors import DescriptorSet, NotDescribed
+from saga_coordinator.participants.directory.files import CallersFiles
+from saga_coordinator.saga.words.errors import Fault, InvalidRequest, NotFound, NotPossibleNow, Unavailable
+from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.turns import Turns
 
 LOOK_SECONDS = 0.5

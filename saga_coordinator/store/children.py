@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from saga_coordinator.saga.errors import Fault
-from saga_coordinator.saga.named_in import ChildNamed
-from saga_coordinator.saga.nearest import did_you_mean
+from saga_coordinator.saga.definition.named_in import ChildNamed
+from saga_coordinator.saga.words.errors import Fault
+from saga_coordinator.saga.words.nearest import did_you_mean
 from saga_coordinator.store.tables import NAMESPACE
 
 _VERSIONS = text("""

@@ -16,8 +16,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from saga_coordinator.saga.errors import InvalidRequest, Unavailable
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.words.errors import InvalidRequest, Unavailable
+from saga_coordinator.saga.words.reasons import Reason
 
 CONNECT_TIMEOUT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS_EACH = 2

@@ -9,9 +9,9 @@ from typing import Any
 import orjson
 from sqlalchemy import text
 
-from saga_coordinator.saga.declared import Declarations, breaking_changes, qualified, used_steps
-from saga_coordinator.saga.errors import NotPossibleNow
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.definition.declared import Declarations, breaking_changes, qualified, used_steps
+from saga_coordinator.saga.words.errors import NotPossibleNow
+from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.tables import NAMESPACE
 from saga_coordinator.turns import Turns

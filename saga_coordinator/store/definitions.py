@@ -37,14 +37,14 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from saga_coordinator.lifecycle import Background
-from saga_coordinator.saga.canonical import digest_bytes
-from saga_coordinator.saga.declared import expanded, used_steps
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.errors import InvalidDefinition, NotFound, NotPossibleNow, Unavailable
-from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
-from saga_coordinator.saga.named_in import children_named
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.definition.declared import expanded, used_steps
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.definition.named_in import children_named
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.words.canonical import digest_bytes
+from saga_coordinator.saga.words.errors import InvalidDefinition, NotFound, NotPossibleNow, Unavailable
+from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
+from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.children import child_faults
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.declared_steps import DeclaredSteps

@@ -15,10 +15,10 @@ from typing import Any
 from sqlalchemy import Float, bindparam, case, extract, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
-from saga_coordinator.saga.canonical import canonical_bytes
-from saga_coordinator.saga.errors import AlreadyExists, Resource
-from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.words.canonical import canonical_bytes
+from saga_coordinator.saga.words.errors import AlreadyExists, Resource
+from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
+from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.tables import events
 

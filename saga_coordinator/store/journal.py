@@ -23,13 +23,13 @@ from typing import Any, Protocol
 import structlog
 
 from saga_coordinator.lifecycle import Background, Kept
-from saga_coordinator.saga.canonical import canonical_bytes
-from saga_coordinator.saga.entries import Entry, StoredEntry, encode
-from saga_coordinator.saga.errors import AlreadyExists, OwnershipLost, Resource, Unavailable
-from saga_coordinator.saga.immutable import immutable
-from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.reasons import Reason
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.entries import Entry, StoredEntry, encode
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.canonical import canonical_bytes
+from saga_coordinator.saga.words.errors import AlreadyExists, OwnershipLost, Resource, Unavailable
+from saga_coordinator.saga.words.immutable import immutable
+from saga_coordinator.saga.words.outcome import Cause
+from saga_coordinator.saga.words.reasons import Reason
 
 APPENDS_PER_FLUSH_MAX = 500
 _MANY = 4

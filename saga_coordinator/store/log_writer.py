@@ -13,8 +13,8 @@ from psycopg.generators import execute
 from psycopg.pq import ExecStatus
 from psycopg.pq.abc import PGresult
 
-from saga_coordinator.saga.entries import StoredEntry, encode
-from saga_coordinator.saga.transitions import ENDS
+from saga_coordinator.saga.machine.entries import StoredEntry, encode
+from saga_coordinator.saga.machine.transitions import ENDS
 from saga_coordinator.store.database import Database, is_outage, is_useless_after, unavailable
 from saga_coordinator.store.journal import Append, Conflict, Move
 from saga_coordinator.store.tables import DEFAULT_GROUP, NAMESPACE

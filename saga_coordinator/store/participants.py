@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 from sqlalchemy import text
 
-from saga_coordinator.saga.errors import QuotaReached
+from saga_coordinator.saga.words.errors import QuotaReached
 from saga_coordinator.store.database import Database
 
 PARTICIPANTS_MAX = 5_000

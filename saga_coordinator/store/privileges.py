@@ -10,7 +10,7 @@ from psycopg.errors import InsufficientPrivilege
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from saga_coordinator.saga.errors import SagaError
+from saga_coordinator.saga.words.errors import SagaError
 from saga_coordinator.store.tables import SCHEMA
 
 _CHANGED = ("coordinators", "requests", "workers", "events", "participants", "breakers", "declared_steps")

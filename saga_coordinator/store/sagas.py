@@ -11,11 +11,11 @@ import orjson
 from sqlalchemy import Row, Select, Text, bindparam, case, cast, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from saga_coordinator.saga.entries import StoredEntry
-from saga_coordinator.saga.errors import NotFound
-from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.reasons import Reason
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.entries import StoredEntry
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import NotFound
+from saga_coordinator.saga.words.outcome import Cause
+from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.pages import shown
 from saga_coordinator.store.tables import NAMESPACE, log, sagas, start_keys

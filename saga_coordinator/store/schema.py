@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from saga_coordinator.saga.errors import SagaError
+from saga_coordinator.saga.words.errors import SagaError
 from saga_coordinator.store.database import short_lived_engine, translated
 from saga_coordinator.store.privileges import check_privileges, permitted_to_migrate
 from saga_coordinator.store.tables import SCHEMA

@@ -12,11 +12,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from saga_coordinator.saga import outcome as outcomes
-from saga_coordinator.saga.effects import Invoke
-from saga_coordinator.saga.inputs import OutcomeReported
-from saga_coordinator.saga.outcome import REFUSING_STATUSES, Cause
-from saga_coordinator.saga.rehearse import CALL_SECONDS, Reply, Soon
+from saga_coordinator.rehearsal.rehearse import CALL_SECONDS, Reply, Soon
+from saga_coordinator.saga.machine.effects import Invoke
+from saga_coordinator.saga.machine.inputs import OutcomeReported
+from saga_coordinator.saga.words import outcome as outcomes
+from saga_coordinator.saga.words.outcome import REFUSING_STATUSES, Cause
 
 _NEVER: Any = object()
 

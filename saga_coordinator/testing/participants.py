@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from saga_coordinator.exact import NotKept, number_of
-from saga_coordinator.saga.definition import CHILD_PARTICIPANT
-from saga_coordinator.saga.effects import Invoke
-from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.definition.model import CHILD_PARTICIPANT
+from saga_coordinator.saga.machine.effects import Invoke
+from saga_coordinator.saga.words.identity import OperationKind
 
 
 class NoFake(AssertionError):

@@ -8,13 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from saga_coordinator.config import read_documents
-from saga_coordinator.saga import outcome as outcomes
-from saga_coordinator.saga.definition import Approval, AwaitEvent, Definition, Delay, Operation, step_name
-from saga_coordinator.saga.effects import Decision, Invoke
-from saga_coordinator.saga.entries import Entry, WaitStarted
-from saga_coordinator.saga.errors import InvalidRequest
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.inputs import (
+from saga_coordinator.rehearsal.promises import breaches
+from saga_coordinator.rehearsal.rehearse import STARTS_AT, Rehearsal, Reply, Soon
+from saga_coordinator.saga.definition.model import (
+    Approval,
+    AwaitEvent,
+    Definition,
+    Delay,
+    Operation,
+    step_name,
+)
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.effects import Decision, Invoke
+from saga_coordinator.saga.machine.entries import Entry, WaitStarted
+from saga_coordinator.saga.machine.inputs import (
     ApprovalDecided,
     CancelAsked,
     EventArrived,
@@ -22,13 +29,13 @@ from saga_coordinator.saga.inputs import (
     OutcomeReported,
     OwnershipGained,
 )
-from saga_coordinator.saga.limits import EVENT_KEPT_SECONDS
-from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.rehearse import STARTS_AT, Rehearsal, Reply, Soon
-from saga_coordinator.saga.rehearse_promises import breaches
-from saga_coordinator.saga.state import StepState
-from saga_coordinator.saga.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.machine.state import StepState
+from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.words import outcome as outcomes
+from saga_coordinator.saga.words.errors import InvalidRequest
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
+from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.testing.faults import Failing, reported_outcome
 from saga_coordinator.testing.participants import Call, Fake, Participants, as_json
 

@@ -38,7 +38,7 @@ def in_zone(_: Path) -> Environment:
 def ahead_for_python(folder: Path) -> Environment:
     """Everything that asks Python for the time is told a wrong one."""
     (folder / "sitecustomize.py").write_text(
-        "from torture.crashing import shift_clock\nshift_clock(11 * 3600)\n", encoding="utf-8"
+        "from proof.torture.crashing import shift_clock\nshift_clock(11 * 3600)\n", encoding="utf-8"
     )
     return {"TZ": "Pacific/Kiritimati", "PYTHONPATH": f"{folder}:{ROOT}"}
 

@@ -101,7 +101,7 @@ def test_p1_a_killed_coordinators_saga_ends_and_the_books_are_right(
         "SAGA_DATABASE_URL": database_dsn,
         "PYTHONPATH": str(ROOT),
     }
-    command = [sys.executable, "-m", "torture.crashing", "serve", "--address", address, *flags]
+    command = [sys.executable, "-m", "proof.torture.crashing", "serve", "--address", address, *flags]
     with subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.DEVNULL) as doomed:
         client = connect(address)
         grpc.channel_ready_future(client.channel).result(PATIENCE_SECONDS)

@@ -36,7 +36,7 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     WaitSagaRequest,
     WatchSagaRequest,
 )
-from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.definition.parsing import parse_definition
 from tests.acceptance.conftest import Client, Serving, StartServing
 from tools.simulate_examples import example_definitions
 

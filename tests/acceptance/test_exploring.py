@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from saga_coordinator.saga.lint import RULES
+from saga_coordinator.advice.lint import RULES
 from tests.acceptance.conftest import ROOT, run_here, run_program
 
 EXAMPLE = ROOT / "examples" / "order_fulfilment" / "definition.yaml"

@@ -15,7 +15,7 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 from grpc_tools import protoc
 
-from saga_coordinator.participants.descriptors import DescriptorSet, Method, build_service
+from saga_coordinator.participants.directory.descriptors import DescriptorSet, Method, build_service
 from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
     CompensateRequest,
     CompensateResponse,
@@ -24,8 +24,8 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
 )
 from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import ParticipantServiceStub
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSagaRequest, WaitSagaRequest
-from saga_coordinator.saga.effects import NotApplied
-from saga_coordinator.saga.outcome import CauseCode
+from saga_coordinator.saga.machine.effects import NotApplied
+from saga_coordinator.saga.words.outcome import CauseCode
 from tests.acceptance.conftest import ROOT, Client, StartServing, run_here
 
 PAGE = (ROOT / "docs" / "participants.md").read_text("utf-8")

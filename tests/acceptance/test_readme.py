@@ -16,8 +16,8 @@ import pytest
 import yaml
 
 from saga_coordinator.config import OPTIONS
-from saga_coordinator.participants.directory import Directory
-from saga_coordinator.saga.outcome import REFUSING_STATUSES
+from saga_coordinator.participants.directory.addresses import Directory
+from saga_coordinator.saga.words.outcome import REFUSING_STATUSES
 from tests.acceptance.conftest import PATIENCE_SECONDS, ROOT
 
 BIN = Path(sys.executable).parent

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from saga_client.v1 import definition_pb2
 
-from saga_coordinator.saga.errors import InvalidDefinition
-from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.words.errors import InvalidDefinition
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "definitions.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```([^\n]*)\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)

@@ -13,13 +13,18 @@ from dataclasses import replace
 
 import pytest
 
+from proof.simulation.batch import SAGAS_PER_BATCH, run_batch
+from proof.simulation.checker import judge
+from proof.simulation.loop import Node, SimulatedLoop
+from proof.simulation.run import seed_of
 from saga_coordinator.engine.events import Publishing
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.lease_keeper import LeaseKeeper
-from saga_coordinator.participants.worker_stream import Greeting
-from saga_coordinator.participants.workers import Workers
+from saga_coordinator.participants.workers.pool import Workers
+from saga_coordinator.participants.workers.stream import Greeting
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.decide import (
     AttemptEnded,
     Decision,
     Invoke,
@@ -30,7 +35,7 @@ from saga_coordinator.saga.decide import (
     TimerFired,
     decide,
 )
-from saga_coordinator.saga.entries import (
+from saga_coordinator.saga.machine.entries import (
     AttemptPending,
     AttemptStarted,
     Entry,
@@ -38,19 +43,14 @@ from saga_coordinator.saga.entries import (
     StoredEntry,
     encode,
 )
-from saga_coordinator.saga.errors import NotPossibleNow, OwnershipLost, Unavailable
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.inputs import EventArrived
-from saga_coordinator.saga.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.reasons import Reason
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.inputs import EventArrived
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import NotPossibleNow, OwnershipLost, Unavailable
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded
+from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.events import Event, Kept
 from saga_coordinator.store.journal import Append, Conflict, Journal
-from simulation.batch import SAGAS_PER_BATCH, run_batch
-from simulation.checker import judge
-from simulation.loop import Node, SimulatedLoop
-from simulation.run import seed_of
 
 STARTED = AttemptStarted("pay", OperationKind.ACTION, 2)
 PENDING = AttemptPending("pay", OperationKind.ACTION, 1, 12.5)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from simulation import mutants, mutants_rooms, mutants_waiting
-from simulation.mutant import MUTANTS, Mutant, hunt
+from proof.simulation import mutants, mutants_rooms, mutants_waiting
+from proof.simulation.mutant import MUTANTS, Mutant, hunt
 
 pytestmark = pytest.mark.proof
 

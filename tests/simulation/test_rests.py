@@ -10,9 +10,9 @@ from typing import Any, cast
 
 import pytest
 
-from saga_coordinator.saga.entries import SagaCompleted
+from proof.simulation.loop import SimulatedLoop
+from saga_coordinator.saga.machine.entries import SagaCompleted
 from saga_coordinator.store.journal import Append, Journal, LogWriter
-from simulation.loop import SimulatedLoop
 
 FLUSH_SECONDS = 0.1
 

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from saga_coordinator.saga.transitions import SagaStatus
-from simulation.batch import Batch, run_batch
-from simulation.checker import judge
-from simulation.findings import keep_findings
-from simulation.history import Cancel
-from simulation.run import Summary, run, seed_of
-from simulation.story import story
+from proof.simulation.batch import Batch, run_batch
+from proof.simulation.checker import judge
+from proof.simulation.findings import keep_findings
+from proof.simulation.history import Cancel
+from proof.simulation.run import Summary, run, seed_of
+from proof.simulation.story import story
+from saga_coordinator.saga.machine.transitions import SagaStatus
 
 pytestmark = pytest.mark.proof
 
@@ -126,7 +126,7 @@ def test_the_same_seed_is_the_same_history() -> None:
 def test_the_same_seed_is_the_same_history_in_another_process(hash_seed: str) -> None:
     """Sets of strings are walked in another order there."""
     told = subprocess.run(
-        [sys.executable, "-m", "simulation", "--sagas", "40", "--seed", "5", "--batch", "3"],
+        [sys.executable, "-m", "proof.simulation", "--sagas", "40", "--seed", "5", "--batch", "3"],
         cwd=ROOT,
         env={**os.environ, "PYTHONHASHSEED": hash_seed},
         capture_output=True,

@@ -13,16 +13,16 @@ from typing import Any, cast
 import grpc
 import pytest
 
-from saga_coordinator.participants.breaker import Forced
-from saga_coordinator.participants.forwarding import Peers
-from saga_coordinator.participants.gates import Gate
-from saga_coordinator.participants.limits import BreakerLimits, Limits
+from proof.simulation.loop import Node, SimulatedLoop
+from saga_coordinator.participants.calls.breaker import Forced
+from saga_coordinator.participants.calls.gates import Gate
+from saga_coordinator.participants.directory.limits import BreakerLimits, Limits
+from saga_coordinator.participants.workers.forwarding import Peers
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
-from saga_coordinator.saga.decide import Invoke
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Held, Outcome, Succeeded
+from saga_coordinator.saga.machine.decide import Invoke
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Held, Outcome, Succeeded
 from saga_coordinator.store.workers import WorkersElsewhere
-from simulation.loop import Node, SimulatedLoop
 
 
 def call(attempt: int) -> Invoke:

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from torture.evidence import Call, Effect, Entry, Evidence, Row
-from torture.judge import judge
-from torture.load import Wish
-from torture.replay import replay
+from proof.torture.evidence import Call, Effect, Entry, Evidence, Row
+from proof.torture.judge import judge
+from proof.torture.load import Wish
+from proof.torture.replay import replay
 
 DONE, UNDONE, PARKED = "saga-done", "saga-undone", "saga-parked"
 STEPS = ("take", "pay", "book")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from torture.plan import Kind
-from torture.run import Settings, torture
+from proof.torture.plan import Kind
+from proof.torture.run import Settings, torture
 
 pytestmark = pytest.mark.proof
 

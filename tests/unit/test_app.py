@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from saga_coordinator import app
-from saga_coordinator.saga.errors import SagaError
+from saga_coordinator.saga.words.errors import SagaError
 
 
 def an_app(*, start: Exception, stop: Exception) -> app.App:

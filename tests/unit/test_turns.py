@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from saga_coordinator.saga.errors import Overloaded, Unavailable
+from saga_coordinator.saga.words.errors import Overloaded, Unavailable
 from saga_coordinator.turns import Turns
 from tests.integration.eventually import eventually
 
@@ -172,7 +172,7 @@ async def test_whatever_ends_the_work_is_the_callers(turns: Turns) -> None:
 LEAVES = """
 import asyncio, os, sys, tempfile
 from saga_coordinator import lifecycle
-from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.turns import Turns
 
 async def main():

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from saga_coordinator.saga.errors import SagaError
+from saga_coordinator.saga.words.errors import SagaError
 
 OLDEST_MAJOR = 14
 

@@ -18,8 +18,8 @@ from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.engine.stores import Stores
-from saga_coordinator.saga.entries import Entry, decode
-from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.saga.machine.entries import Entry, decode
+from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import Definitions
 from saga_coordinator.store.sagas import SagaRecord, Sagas

@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from saga_coordinator.saga.effects import Invoke, LookForRoom
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Held, Outcome, Refused, Succeeded, Unknown
+from saga_coordinator.saga.machine.effects import Invoke, LookForRoom
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Refused, Succeeded, Unknown
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 

@@ -9,8 +9,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from saga_coordinator.engine.advance import Run
-from saga_coordinator.saga.errors import Unavailable
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.events import Event
 from tests.integration.engine.conftest import ORDER, Query, StartEngine
 from tests.integration.eventually import eventually

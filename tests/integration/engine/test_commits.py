@@ -8,8 +8,8 @@ from functools import partial
 import pytest
 
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.errors import NotFound, Unavailable
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import NotFound, Unavailable
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine
 from tests.integration.engine.participants import Gate, Participants, refusing
 from tests.integration.eventually import eventually

@@ -12,8 +12,8 @@ import psycopg
 import pytest
 
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.errors import Unavailable
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store import schema
 from saga_coordinator.store.embedded import EmbeddedPostgres
 from saga_coordinator.store.embedded.binaries import find_binaries

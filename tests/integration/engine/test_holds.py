@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from saga_coordinator.saga.outcome import Cause, Held
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.outcome import Cause, Held
 from tests.integration.engine.conftest import Engine, Query
 from tests.integration.engine.participants import Participants
 from tests.integration.eventually import eventually

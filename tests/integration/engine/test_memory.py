@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from saga_coordinator.engine import advance
-from saga_coordinator.saga.errors import Overloaded
-from saga_coordinator.saga.outcome import Pending, Succeeded, Unknown
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import Overloaded
+from saga_coordinator.saga.words.outcome import Pending, Succeeded, Unknown
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, Gate, Participants, unknown
 from tests.integration.eventually import eventually

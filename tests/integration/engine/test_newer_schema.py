@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.store import schema
 from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.sagas import SagaFilter

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.participants.contract import encode_request
-from saga_coordinator.saga.errors import AlreadyExists
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Succeeded
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.participants.calls.contract import encode_request
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import AlreadyExists
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.store.events import Event
 from tests.integration.engine.conftest import StartEngine, a_definition, a_step
 from tests.integration.engine.participants import Gate, Participants, refusing

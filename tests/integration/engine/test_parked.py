@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from saga_coordinator.saga.outcome import Cause, CauseCode, Pending, Succeeded
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.outcome import Cause, CauseCode, Pending, Succeeded
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, COMPENSATION, Participants, refusing, unknown
 from tests.integration.eventually import eventually

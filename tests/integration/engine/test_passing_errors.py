@@ -12,8 +12,8 @@ import pytest
 from psycopg import errors
 
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.errors import Unavailable
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.database import Database, is_outage, unavailable
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine
 from tests.integration.engine.participants import Gate, Participants, refusing

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import pytest
 
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.errors import AlreadyExists
-from saga_coordinator.saga.outcome import TEXT_BYTES_MAX, Pending, Succeeded, outcome_of_failure
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import AlreadyExists
+from saga_coordinator.saga.words.outcome import TEXT_BYTES_MAX, Pending, Succeeded, outcome_of_failure
 from saga_coordinator.store.sagas import SagaRecord
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, COMPENSATION, Gate, Participants, refusing, unknown

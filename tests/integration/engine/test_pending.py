@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from saga_coordinator.engine.heartbeats import Heartbeat
-from saga_coordinator.saga.effects import NotApplied
-from saga_coordinator.saga.errors import NotFound, NotPossibleNow
-from saga_coordinator.saga.inputs import HeartbeatReceived, OutcomeReported
-from saga_coordinator.saga.outcome import Pending, Succeeded
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.effects import NotApplied
+from saga_coordinator.saga.machine.inputs import HeartbeatReceived, OutcomeReported
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
+from saga_coordinator.saga.words.outcome import Pending, Succeeded
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, Participants, refusing, unknown
 from tests.integration.engine.test_waiting import sleeps, waits

@@ -6,7 +6,7 @@ import asyncio
 import re
 from pathlib import Path
 
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.store import schema
 from tests.integration.engine.conftest import ORDER, Query, StartEngine
 from tests.integration.engine.participants import Participants, refusing

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.errors import InvalidRequest, NotPossibleNow, Overloaded
-from saga_coordinator.saga.input_schema import InputSchema
+from saga_coordinator.saga.schema.input_schema import InputSchema
+from saga_coordinator.saga.words.errors import InvalidRequest, NotPossibleNow, Overloaded
 from saga_coordinator.store.definitions import Definitions
 from tests.integration.engine.conftest import ORDER, Engine, StartEngine
 from tests.integration.engine.participants import Gate, Participants

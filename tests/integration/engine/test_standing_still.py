@@ -7,7 +7,7 @@ import time
 
 import psycopg
 
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.transitions import SagaStatus
 from tests.integration.engine.conftest import ORDER, Engine, StartEngine
 from tests.integration.engine.participants import Gate, Participants
 from tests.integration.eventually import eventually

@@ -10,7 +10,8 @@ import psycopg
 import pytest
 
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.errors import (
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import (
     AlreadyExists,
     InvalidRequest,
     NotFound,
@@ -18,8 +19,7 @@ from saga_coordinator.saga.errors import (
     Overloaded,
     Unavailable,
 )
-from saga_coordinator.saga.outcome import Pending, Succeeded
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.words.outcome import Pending, Succeeded
 from saga_coordinator.store.ownership import Claim
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, COMPENSATION, Gate, Participants, refusing

@@ -8,13 +8,13 @@ from collections import Counter
 import pytest
 from structlog.testing import capture_logs
 
-from saga_coordinator.saga.effects import Invoke
-from saga_coordinator.saga.entries import SagaStarted
-from saga_coordinator.saga.errors import NotFound, NotPossibleNow
-from saga_coordinator.saga.identity import idempotency_key
-from saga_coordinator.saga.outcome import Outcome, Pending, Succeeded
-from saga_coordinator.saga.state import fold
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.effects import Invoke
+from saga_coordinator.saga.machine.entries import SagaStarted
+from saga_coordinator.saga.machine.state import fold
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
+from saga_coordinator.saga.words.identity import idempotency_key
+from saga_coordinator.saga.words.outcome import Outcome, Pending, Succeeded
 from tests.integration.engine.conftest import (
     ORDER,
     Engine,

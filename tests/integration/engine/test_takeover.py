@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import pytest
 
-from saga_coordinator.saga.effects import Invoke
-from saga_coordinator.saga.errors import NotPossibleNow, Unavailable
-from saga_coordinator.saga.identity import idempotency_key
-from saga_coordinator.saga.outcome import Outcome, Pending, Succeeded
-from saga_coordinator.saga.reasons import Reason
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.effects import Invoke
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import NotPossibleNow, Unavailable
+from saga_coordinator.saga.words.identity import idempotency_key
+from saga_coordinator.saga.words.outcome import Outcome, Pending, Succeeded
+from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.sagas import LogEntry, LogPage
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import (

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from saga_coordinator.saga.inputs import TimerFired
-from saga_coordinator.saga.outcome import Cause, CauseCode
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.inputs import TimerFired
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.outcome import Cause, CauseCode
 from tests.integration.engine.conftest import Engine, a_definition, a_step
 from tests.integration.engine.participants import Gate, Participants, refusing
 from tests.integration.eventually import eventually

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.entries import EventReceived, SagaRecalled
-from saga_coordinator.saga.errors import AlreadyExists, NotPossibleNow
-from saga_coordinator.saga.inputs import EventArrived
-from saga_coordinator.saga.outcome import Succeeded
-from saga_coordinator.saga.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.machine.entries import EventReceived, SagaRecalled
+from saga_coordinator.saga.machine.inputs import EventArrived
+from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.words.errors import AlreadyExists, NotPossibleNow
+from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.store.events import Event
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import Gate, Participants, refusing, unknown

@@ -9,8 +9,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from saga_coordinator.participants.calls import Participants
-from saga_coordinator.participants.directory import Directory
+from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.pb.saga.v1 import participant_service_pb2_grpc as stubs
 from tests.integration.participants.plain_services import (
     FILES,

@@ -17,9 +17,9 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 from grpc_tools import protoc
 
-from saga_coordinator.participants.descriptors import Method, build_service
-from saga_coordinator.saga.effects import Invoke
-from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.participants.directory.descriptors import Method, build_service
+from saga_coordinator.saga.machine.effects import Invoke
+from saga_coordinator.saga.words.identity import OperationKind
 from tests.integration.participants.services import Context, invoke
 
 V1, V1ALPHA = "grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection"

@@ -11,10 +11,9 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from saga_coordinator.participants.calls import Participants
-from saga_coordinator.participants.directory import Directory, Participant
-from saga_coordinator.participants.payload import to_value
-from saga_coordinator.participants.tls import Tls
+from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.directory.addresses import Directory, Participant
+from saga_coordinator.participants.directory.tls import Tls
 from saga_coordinator.pb.saga.v1 import participant_service_pb2_grpc as stubs
 from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
     CompensateRequest,
@@ -22,9 +21,10 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
     ExecuteRequest,
     ExecuteResponse,
 )
-from saga_coordinator.saga.decide import Invoke
-from saga_coordinator.saga.identity import OperationKind, idempotency_key
-from saga_coordinator.saga.outcome import Cause
+from saga_coordinator.saga.machine.decide import Invoke
+from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
+from saga_coordinator.saga.words.outcome import Cause
+from saga_coordinator.wire.payload import to_value
 
 PAYLOAD_BYTES_MAX = 20_000
 

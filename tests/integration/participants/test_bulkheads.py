@@ -13,14 +13,14 @@ import pytest
 from google.protobuf.message import Message
 from structlog.testing import capture_logs
 
-from saga_coordinator.participants.breaker import BreakerState, Forced
-from saga_coordinator.participants.bulkhead import Standing
-from saga_coordinator.participants.calls import Participants
-from saga_coordinator.participants.directory import Directory, Participant
-from saga_coordinator.participants.limits import BreakerLimits, Limits
+from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.calls.breaker import BreakerState, Forced
+from saga_coordinator.participants.calls.bulkhead import Standing
+from saga_coordinator.participants.directory.addresses import Directory, Participant
+from saga_coordinator.participants.directory.limits import BreakerLimits, Limits
 from saga_coordinator.pb.saga.v1.participant_service_pb2 import ExecuteResponse
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import CauseCode, Held, Outcome, Succeeded, Unknown
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import CauseCode, Held, Outcome, Succeeded, Unknown
 from tests.integration.participants.services import (
     PAYLOAD_BYTES_MAX,
     Connect,

@@ -14,11 +14,10 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 from saga_coordinator import __version__
-from saga_coordinator.participants.payload import NESTING_MAX, from_value
 from saga_coordinator.pb.saga.v1.participant_service_pb2 import CompensateRequest, ExecuteRequest
 from saga_coordinator.pb.saga.v1.saga_pb2 import Cause as CauseMessage
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import (
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import (
     REFUSING_STATUSES,
     TEXT_BYTES_MAX,
     Cause,
@@ -29,6 +28,7 @@ from saga_coordinator.saga.outcome import (
     Succeeded,
     Unknown,
 )
+from saga_coordinator.wire.payload import NESTING_MAX, from_value
 from tests.integration.participants.services import Connect, Context, Received, Serve, invoke, output
 
 _retry_info = AnyMessage()

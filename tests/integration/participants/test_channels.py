@@ -12,8 +12,8 @@ import grpc
 import grpc.aio
 import pytest
 
-from saga_coordinator.participants.directory import Directory
-from saga_coordinator.saga.outcome import CauseCode, Held, Succeeded, Unknown
+from saga_coordinator.participants.directory.addresses import Directory
+from saga_coordinator.saga.words.outcome import CauseCode, Held, Succeeded, Unknown
 from tests.integration.participants.http2 import tcp_service
 from tests.integration.participants.services import (
     Connect,

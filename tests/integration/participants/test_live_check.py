@@ -12,16 +12,16 @@ import pytest
 from grpc_reflection.v1alpha.reflection import enable_server_reflection
 from psycopg.conninfo import conninfo_to_dict
 
-from saga_coordinator.participants import live_check
-from saga_coordinator.participants.calls import Participants
-from saga_coordinator.participants.descriptors import DescriptorSet
-from saga_coordinator.participants.directory import Directory, Participant
-from saga_coordinator.participants.live_check import Findings, check_live
-from saga_coordinator.participants.live_outline import outline_of
-from saga_coordinator.participants.worker_stream import Greeting, Stream
-from saga_coordinator.participants.workers import Workers
+from saga_coordinator.catalog import live_check
+from saga_coordinator.catalog.live_check import Findings, check_live
+from saga_coordinator.catalog.live_outline import outline_of
+from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.directory.addresses import Directory, Participant
+from saga_coordinator.participants.directory.descriptors import DescriptorSet
+from saga_coordinator.participants.workers.pool import Workers
+from saga_coordinator.participants.workers.stream import Greeting, Stream
 from saga_coordinator.pb.saga.v1 import participant_service_pb2_grpc as stubs
-from saga_coordinator.saga.errors import Fault
+from saga_coordinator.saga.words.errors import Fault
 from saga_coordinator.turns import Turns
 from tests.integration.eventually import eventually
 from tests.integration.participants.plain_services import FILES, INVENTORY, ServePlain, compiled

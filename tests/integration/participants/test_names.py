@@ -14,10 +14,10 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from saga_coordinator.participants.calls import Participants
-from saga_coordinator.participants.directory import Directory, Participant
+from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.directory.addresses import Directory, Participant
 from saga_coordinator.pb.saga.v1 import participant_service_pb2_grpc as stubs
-from saga_coordinator.saga.outcome import Outcome, Succeeded, Unknown
+from saga_coordinator.saga.words.outcome import Outcome, Succeeded, Unknown
 from tests.integration.participants.services import Connect, Service, invoke, output
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has all of 127.0.0.0/8")

@@ -10,11 +10,11 @@ from typing import Any
 import grpc
 import pytest
 
-from saga_coordinator.participants.descriptors import DescriptorSet
-from saga_coordinator.participants.directory import Directory, Participant
-from saga_coordinator.participants.reflection import DESCRIPTORS_BYTES_MIN
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import (
+from saga_coordinator.participants.calls.reflection import DESCRIPTORS_BYTES_MIN
+from saga_coordinator.participants.directory.addresses import Directory, Participant
+from saga_coordinator.participants.directory.descriptors import DescriptorSet
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import (
     REFUSING_STATUSES,
     Cause,
     CauseCode,

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 from google.protobuf.struct_pb2 import Value
 
-from saga_coordinator.participants import calls
-from saga_coordinator.participants.payload import NESTING_MAX
+from saga_coordinator.participants import attempts as calls
 from saga_coordinator.pb.saga.v1.participant_service_pb2 import ExecuteResponse
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import CauseCode, Outcome, Refused, Succeeded, Unknown
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import CauseCode, Outcome, Refused, Succeeded, Unknown
+from saga_coordinator.wire.payload import NESTING_MAX
 from tests.integration.participants.http2 import (
     ANSWER,
     DATA,

@@ -8,8 +8,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from saga_coordinator.participants.directory import Directory
-from saga_coordinator.saga.outcome import Outcome, Succeeded, Unknown
+from saga_coordinator.participants.directory.addresses import Directory
+from saga_coordinator.saga.words.outcome import Outcome, Succeeded, Unknown
 from tests.integration.participants.services import Connect, Serve, invoke
 
 NAME = "inventory.internal"

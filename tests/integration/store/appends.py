@@ -5,10 +5,16 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from saga_coordinator.saga.entries import AttemptStarted, AttemptSucceeded, Entry, SagaCompleted, SagaStarted
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.transitions import SETTLED, SagaStatus
+from saga_coordinator.saga.machine.entries import (
+    AttemptStarted,
+    AttemptSucceeded,
+    Entry,
+    SagaCompleted,
+    SagaStarted,
+)
+from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.store.journal import Append, Move, Start
 
 HERE = "00000000-0000-7000-8000-000000000001"

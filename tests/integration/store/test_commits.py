@@ -14,7 +14,7 @@ from psycopg import errors
 from psycopg.pq import DiagnosticField, ExecStatus
 from sqlalchemy import text
 
-from saga_coordinator.saga.errors import OwnershipLost, Unavailable
+from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database, is_outage
 from saga_coordinator.store.embedded import EmbeddedPostgres

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url, text
 
-from saga_coordinator.saga.errors import InvalidRequest, Unavailable
+from saga_coordinator.saga.words.errors import InvalidRequest, Unavailable
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database, driver_url
 from tests.integration.proxy import Proxy

@@ -11,8 +11,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from saga_coordinator.saga.errors import InvalidDefinition, NotFound, NotPossibleNow, Unavailable
-from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.words.errors import InvalidDefinition, NotFound, NotPossibleNow, Unavailable
+from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.store import definitions as module
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import Definitions, RunnableDefinition

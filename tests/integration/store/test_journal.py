@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from psycopg import errors
 
-from saga_coordinator.saga.entries import AttemptStarted, SagaFailed, SagaParked, UndoUnparked
-from saga_coordinator.saga.errors import OwnershipLost, Unavailable
-from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.entries import AttemptStarted, SagaFailed, SagaParked, UndoUnparked
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
+from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import APPENDS_PER_FLUSH_MAX, Append, Journal, Start, StartKeyTaken
 from tests.integration.proxy import Proxy

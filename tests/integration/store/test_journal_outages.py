@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import psycopg
 import pytest
 
-from saga_coordinator.saga.errors import OwnershipLost, Unavailable
+from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Journal, StartKeyTaken
 from tests.integration.eventually import eventually

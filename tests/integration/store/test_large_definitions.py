@@ -11,9 +11,9 @@ import pytest
 from saga_coordinator.api import definition_service
 from saga_coordinator.api.definition_service import DefinitionService
 from saga_coordinator.api.rpc import Context
-from saga_coordinator.participants.calls import Participants
+from saga_coordinator.participants.attempts import Participants
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
-from saga_coordinator.saga.errors import InvalidDefinition
+from saga_coordinator.saga.words.errors import InvalidDefinition
 from saga_coordinator.store import definitions as definitions_module
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import Definitions

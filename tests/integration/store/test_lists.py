@@ -10,7 +10,7 @@ import orjson
 import pytest
 from sqlalchemy import event
 
-from saga_coordinator.saga.errors import Overloaded
+from saga_coordinator.saga.words.errors import Overloaded
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.lists import AT_ONCE, WAITING_MAX, Lists
 from saga_coordinator.store.pages import PAGE_BYTES_MAX

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from saga_coordinator.saga.entries import SagaAdopted
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.entries import SagaAdopted
+from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.groups import GroupStanding, LivingCoordinator
 from saga_coordinator.store.journal import Journal

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from saga_coordinator.saga.errors import QuotaReached
+from saga_coordinator.saga.words.errors import QuotaReached
 from saga_coordinator.store import participants as module
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.participants import Participants

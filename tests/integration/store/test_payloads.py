@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saga_coordinator.saga.canonical import canonical
-from saga_coordinator.saga.entries import AttemptSucceeded, StoredEntry, decode
-from saga_coordinator.saga.errors import AlreadyExists, OwnershipLost
+from saga_coordinator.saga.machine.entries import AttemptSucceeded, StoredEntry, decode
+from saga_coordinator.saga.words.canonical import canonical
+from saga_coordinator.saga.words.errors import AlreadyExists, OwnershipLost
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.events import Event, Events
 from saga_coordinator.store.journal import Append, Journal

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from sqlalchemy import event
 
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.embedded import EmbeddedPostgres
 from saga_coordinator.store.lists import EventFilter, Lists

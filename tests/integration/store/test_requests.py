@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import psycopg
 import pytest
 
-from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.requests import CHANNEL, Listener, Request, Requests

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from saga_coordinator.saga.entries import (
+from saga_coordinator.saga.machine.entries import (
     AttemptStarted,
     AttemptSucceeded,
     SagaAdopted,
@@ -16,8 +16,8 @@ from saga_coordinator.saga.entries import (
     StoredEntry,
     decode,
 )
-from saga_coordinator.saga.errors import NotFound
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import NotFound
 from saga_coordinator.store import sagas as stored_sagas
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Append, Journal, Start

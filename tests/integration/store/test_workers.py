@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from saga_coordinator.saga.errors import Unavailable
+from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.ownership import Ownership
 from saga_coordinator.store.workers import Workers, WorkersElsewhere

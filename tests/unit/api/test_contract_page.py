@@ -10,17 +10,17 @@ from pathlib import Path
 
 from saga_coordinator.api.requests import FORWARDED_CHARACTERS_MAX, HEADERS_SENT_ON, START_KEY_CHARACTERS_MAX
 from saga_coordinator.api.status import FAULTS_BYTES_MAX, MESSAGE_BYTES_MAX, TABLE, row_of
-from saga_coordinator.participants.contract import metadata_of
-from saga_coordinator.participants.not_before import OWN_TRAILER
-from saga_coordinator.participants.plain_method import OUTCOME_TRAILER
-from saga_coordinator.saga import errors
-from saga_coordinator.saga.effects import Invoke
-from saga_coordinator.saga.entries import ENTRY_TYPES, entry_type
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import CauseCode
-from saga_coordinator.saga.reasons import Reason
-from saga_coordinator.saga.size import VALUES_MAX
+from saga_coordinator.participants.calls.contract import metadata_of
+from saga_coordinator.participants.calls.plain_method import OUTCOME_TRAILER
+from saga_coordinator.saga.machine.effects import Invoke
+from saga_coordinator.saga.machine.entries import ENTRY_TYPES, entry_type
+from saga_coordinator.saga.words import errors
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import CauseCode
+from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.saga.words.size import VALUES_MAX
 from saga_coordinator.store.journal import StartKeyTaken
+from saga_coordinator.wire.not_before import OWN_TRAILER
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")

@@ -16,9 +16,9 @@ from saga_coordinator.api.convert import (
     registered_message,
     saga_message,
 )
-from saga_coordinator.participants.payload import NESTING_MAX
 from saga_coordinator.pb.saga.v1 import saga_pb2
-from saga_coordinator.saga.entries import (
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.entries import (
     AttemptPending,
     AttemptRefused,
     AttemptStarted,
@@ -30,13 +30,13 @@ from saga_coordinator.saga.entries import (
     SagaStarted,
     encode,
 )
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.state import EffectKnown
-from saga_coordinator.saga.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.machine.state import EffectKnown
+from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.store.definitions import RegisteredDefinition
 from saga_coordinator.store.sagas import LogEntry, SagaRecord
+from saga_coordinator.wire.payload import NESTING_MAX
 
 MANY = {
     "name": "many",

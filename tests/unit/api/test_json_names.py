@@ -4,8 +4,8 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from saga_coordinator.api.json_names import json_form
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
+from saga_coordinator.wire.json_names import json_form
 
 WRITTEN: dict[str, Any] = {
     "name": "payroll",

@@ -11,7 +11,7 @@ from saga_coordinator.api.pages import ANY, NUMBER, SAGA_ID, page_token, positio
 from saga_coordinator.pb.saga.v1.definition_service_pb2 import ListDefinitionsRequest
 from saga_coordinator.pb.saga.v1.saga_pb2 import SAGA_STATUS_RUNNING
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import ListSagasRequest
-from saga_coordinator.saga.errors import InvalidRequest
+from saga_coordinator.saga.words.errors import InvalidRequest
 
 FILTER = ListSagasRequest(definition="order", labels={"a": "1", "b": "2"}, page_size=10)
 

@@ -26,12 +26,12 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     StartSagaRequest,
     WaitSagaRequest,
 )
-from saga_coordinator.saga.errors import InvalidDefinition, InvalidRequest
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.inputs import HeartbeatReceived, OutcomeReported
-from saga_coordinator.saga.outcome import Cause, Refused, Succeeded, Unknown
-from saga_coordinator.saga.token import token_of
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.inputs import HeartbeatReceived, OutcomeReported
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import InvalidDefinition, InvalidRequest
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, Refused, Succeeded, Unknown
+from saga_coordinator.saga.words.token import token_of
 
 SAGA_ID = "01890a5d-ac96-774b-bcce-b302099a8057"
 LIMIT = 1024

@@ -22,13 +22,13 @@ from saga_coordinator.api.status import (
     row_of,
     status_of,
 )
-from saga_coordinator.participants.payload import PayloadError
 from saga_coordinator.pb.saga.v1 import error_reason_pb2
-from saga_coordinator.saga import errors
-from saga_coordinator.saga.errors import Resource
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.words import errors
+from saga_coordinator.saga.words.errors import Resource
+from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.journal import StartKeyTaken
 from saga_coordinator.store.schema import SchemaMismatch
+from saga_coordinator.wire.payload import PayloadError
 
 METHOD = "saga.v1.SagaService/StartSaga"
 TREE = [

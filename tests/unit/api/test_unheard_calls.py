@@ -10,8 +10,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from saga_coordinator.api.rpc import unhindered
-from saga_coordinator.saga.errors import Unavailable
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.words.errors import Unavailable
+from saga_coordinator.saga.words.reasons import Reason
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from saga_coordinator.api.views import Views
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.store.sagas import SagaRecord
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.story import Story, ok

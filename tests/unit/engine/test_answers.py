@@ -3,9 +3,9 @@
 import pytest
 
 from saga_coordinator.engine.requests import Answer, decode_answer, encode_answer
-from saga_coordinator.saga.effects import HeartbeatTaken, NotApplied
-from saga_coordinator.saga.errors import Refusal
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.machine.effects import HeartbeatTaken, NotApplied
+from saga_coordinator.saga.words.errors import Refusal
+from saga_coordinator.saga.words.reasons import Reason
 
 KNOWN_TO_0_1_0 = {"REPEATED", "LATE", "EARLY", "OTHER_ATTEMPT"}
 

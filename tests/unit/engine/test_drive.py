@@ -11,12 +11,12 @@ import pytest
 from saga_coordinator.engine.advance import Advance, Advanced, Run
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
-from saga_coordinator.saga.decide import decide
-from saga_coordinator.saga.effects import Decision, Invoke, LookForRoom
-from saga_coordinator.saga.errors import OwnershipLost
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.inputs import Input, OutcomeReported, StartRequested
-from saga_coordinator.saga.outcome import Held, Outcome, Succeeded
+from saga_coordinator.saga.machine.decide import decide
+from saga_coordinator.saga.machine.effects import Decision, Invoke, LookForRoom
+from saga_coordinator.saga.machine.inputs import Input, OutcomeReported, StartRequested
+from saga_coordinator.saga.words.errors import OwnershipLost
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Held, Outcome, Succeeded
 from tests.unit.saga.definitions import definition, step
 
 ORDER = definition(step("reserve"), step("ship"))

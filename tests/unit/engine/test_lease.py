@@ -14,8 +14,8 @@ from saga_coordinator import lifecycle
 from saga_coordinator.engine import lease_keeper
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.lease_keeper import LeaseKeeper
-from saga_coordinator.saga.errors import Unavailable
-from saga_coordinator.saga.reasons import Reason
+from saga_coordinator.saga.words.errors import Unavailable
+from saga_coordinator.saga.words.reasons import Reason
 from tests.integration.eventually import eventually
 
 AHEAD = 1000.0

@@ -9,7 +9,7 @@ from typing import Any, cast
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.ports import Listener, Requests
 from saga_coordinator.engine.requests import Inbox, encode_asked
-from saga_coordinator.saga.decide import CancelAsked
+from saga_coordinator.saga.machine.decide import CancelAsked
 from saga_coordinator.store.requests import Request
 
 ASKED = [

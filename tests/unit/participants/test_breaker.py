@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.participants.breaker import (
+from saga_coordinator.participants.calls.breaker import (
     REST_JITTER,
     TRANSITIONS,
     Breaker,
@@ -14,7 +14,7 @@ from saga_coordinator.participants.breaker import (
     Forced,
     Turn,
 )
-from saga_coordinator.participants.limits import BreakerLimits
+from saga_coordinator.participants.directory.limits import BreakerLimits
 
 LIMITS = BreakerLimits(calls_min=4, failure_ratio=0.5, rest_seconds=1.0, rest_seconds_max=5.0, probes=2)
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.participants.breaker import BreakerState, Forced
-from saga_coordinator.participants.bulkhead import (
+from saga_coordinator.participants.calls.breaker import BreakerState, Forced
+from saga_coordinator.participants.calls.bulkhead import (
     FORCED_OPEN_SECONDS,
     HELD_SECONDS_MAX,
     Bulkhead,
     Permit,
     Waiting,
 )
-from saga_coordinator.participants.concurrency import Concurrency
-from saga_coordinator.participants.limits import BreakerLimits, Limits
-from saga_coordinator.saga.outcome import Cause, CauseCode, Held, Outcome, Refused, Succeeded, Unknown
+from saga_coordinator.participants.calls.concurrency import Concurrency
+from saga_coordinator.participants.directory.limits import BreakerLimits, Limits
+from saga_coordinator.saga.words.outcome import Cause, CauseCode, Held, Outcome, Refused, Succeeded, Unknown
 
 OFF = BreakerLimits(is_on=False)
 SICK = Unknown(Cause("UNAVAILABLE", "gone"))

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.participants import conversion
-from saga_coordinator.participants.conversion import AT_ONCE_BYTES_MAX, convert, convert_request, size_of
-from saga_coordinator.participants.payload import to_value
-from saga_coordinator.saga.errors import Overloaded
+from saga_coordinator.saga.words.errors import Overloaded
+from saga_coordinator.wire import conversion
+from saga_coordinator.wire.conversion import AT_ONCE_BYTES_MAX, convert, convert_request, size_of
+from saga_coordinator.wire.payload import to_value
 
 
 async def test_what_is_large_is_converted_in_a_thread_and_what_is_small_at_once() -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2
 
-from saga_coordinator.participants import directory
-from saga_coordinator.participants.descriptors import DescriptorSet
-from saga_coordinator.participants.directory import Directory, InvalidDirectory, Participant
-from saga_coordinator.participants.limits import BreakerLimits, Limits
-from saga_coordinator.participants.tls import Tls
-from saga_coordinator.saga import parsing_actions
-from saga_coordinator.saga.errors import InvalidRequest
+from saga_coordinator.participants.directory import addresses as directory
+from saga_coordinator.participants.directory.addresses import Directory, InvalidDirectory, Participant
+from saga_coordinator.participants.directory.descriptors import DescriptorSet
+from saga_coordinator.participants.directory.limits import BreakerLimits, Limits
+from saga_coordinator.participants.directory.tls import Tls
+from saga_coordinator.saga.definition import parsing_actions
+from saga_coordinator.saga.words.errors import InvalidRequest
 
 
 def write(folder: Path, text: str, name: str = "participants.yaml") -> Path:

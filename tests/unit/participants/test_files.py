@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from saga_coordinator.participants.directory import Directory, InvalidDirectory
-from saga_coordinator.participants.files import CallersFiles, OwnFiles, Unreadable, read_regular
-from saga_coordinator.saga.errors import Fault
+from saga_coordinator.participants.directory.addresses import Directory, InvalidDirectory
+from saga_coordinator.participants.directory.files import CallersFiles, OwnFiles, Unreadable, read_regular
+from saga_coordinator.saga.words.errors import Fault
 
 
 def test_a_regular_file_is_read_whole(tmp_path: Path) -> None:

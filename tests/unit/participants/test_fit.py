@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.participants.fit import UNRESOLVED, misfits
-from saga_coordinator.participants.payload import PayloadError
-from saga_coordinator.participants.plain_method import encode_plain_request, outcome_of_plain_reply
-from saga_coordinator.saga.outcome import Succeeded, Unknown
+from saga_coordinator.participants.calls.fit import UNRESOLVED, misfits
+from saga_coordinator.participants.calls.plain_method import encode_plain_request, outcome_of_plain_reply
+from saga_coordinator.saga.words.outcome import Succeeded, Unknown
+from saga_coordinator.wire.payload import PayloadError
 from tests.integration.participants.plain_services import method_of
 
 EVERYTHING = {

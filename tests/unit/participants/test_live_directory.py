@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from saga_coordinator.participants import live_directory as module
-from saga_coordinator.participants.calls import Participants
-from saga_coordinator.participants.directory import Directory
+from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.participants.live_directory import LiveDirectory
-from saga_coordinator.saga.errors import NotFound
+from saga_coordinator.saga.words.errors import NotFound
 
 AT = datetime(2026, 1, 31, tzinfo=UTC)
 

@@ -13,7 +13,12 @@ from google.protobuf.struct_pb2 import Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.participants.payload import (
+from saga_coordinator.pb.saga.v1.participant_service_pb2 import CompensateRequest
+from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaResponse
+from saga_coordinator.saga.words.canonical import canonical, canonical_bytes
+from saga_coordinator.saga.words.errors import InvalidRequest
+from saga_coordinator.saga.words.size import VALUES_MAX
+from saga_coordinator.wire.payload import (
     NESTING_MAX,
     PayloadError,
     check_message,
@@ -23,11 +28,6 @@ from saga_coordinator.participants.payload import (
     payload_of,
     to_value,
 )
-from saga_coordinator.pb.saga.v1.participant_service_pb2 import CompensateRequest
-from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaResponse
-from saga_coordinator.saga.canonical import canonical, canonical_bytes
-from saga_coordinator.saga.errors import InvalidRequest
-from saga_coordinator.saga.size import VALUES_MAX
 
 texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
 # Without -0.0, of which JSON and SQL make 0.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.participants.rate import Rate
+from saga_coordinator.participants.calls.rate import Rate
 
 
 @given(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from saga_coordinator.participants.spell import ATTEMPTS_MIN, QUIET_SECONDS, Failing, Recovered, Spell
+from saga_coordinator.participants.calls.spell import ATTEMPTS_MIN, QUIET_SECONDS, Failing, Recovered, Spell
 
 
 def test_three_failures_in_a_row_are_told_once() -> None:

@@ -7,10 +7,10 @@ from google.protobuf.struct_pb2 import ListValue, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.participants.payload import to_value
-from saga_coordinator.participants.wire import FIELDS_MAX, fields, largest_payload, number_of
 from saga_coordinator.pb.saga.v1 import saga_pb2, saga_service_pb2, worker_service_pb2
-from saga_coordinator.saga.errors import InvalidRequest
+from saga_coordinator.saga.words.errors import InvalidRequest
+from saga_coordinator.wire.payload import to_value
+from saga_coordinator.wire.unparsed import FIELDS_MAX, fields, largest_payload, number_of
 
 
 def test_the_largest_payload_is_found_with_its_path_and_size() -> None:

@@ -11,9 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from saga_coordinator.participants.worker_stream import BATCH_BYTES_MAX, Assignment, Greeting, Pool, Stream
+from saga_coordinator.participants.workers.stream import BATCH_BYTES_MAX, Assignment, Greeting, Pool, Stream
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task, WorkResponse
-from saga_coordinator.saga.outcome import Cause, CauseCode, Held, Outcome, Refused, Succeeded, Unknown
+from saga_coordinator.saga.words.outcome import Cause, CauseCode, Held, Outcome, Refused, Succeeded, Unknown
 
 METHODS = ("charge", "refund")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from saga_coordinator.participants.worker_stream import Greeting
-from saga_coordinator.participants.workers import Workers
+from saga_coordinator.participants.workers.pool import Workers
+from saga_coordinator.participants.workers.stream import Greeting
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import WorkResponse
-from saga_coordinator.saga.errors import SagaError
+from saga_coordinator.saga.words.errors import SagaError
 
 
 async def test_one_that_is_being_welcomed_when_the_coordinator_stops_is_let_go_all_the_same() -> None:

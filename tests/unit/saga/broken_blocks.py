@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga import agenda, ahead, decide, draft, forward, place, state, undo, undoing
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.definition.model import Approval, ForEach, OnFailure, Repeat, Step, Switch
+from saga_coordinator.saga.machine import agenda, ahead, decide, draft, forward, place, state, undo, undoing
+from saga_coordinator.saga.machine.decide import (
     ApprovalDecided,
     Effect,
     EventArrived,
@@ -17,9 +18,8 @@ from saga_coordinator.saga.decide import (
     OwnershipGained,
     RecallAsked,
 )
-from saga_coordinator.saga.definition import Approval, ForEach, OnFailure, Repeat, Step, Switch
-from saga_coordinator.saga.draft import Draft
-from saga_coordinator.saga.entries import (
+from saga_coordinator.saga.machine.draft import Draft
+from saga_coordinator.saga.machine.entries import (
     AttemptHeld,
     AttemptSucceeded,
     BlockClosed,
@@ -28,11 +28,11 @@ from saga_coordinator.saga.entries import (
     SagaFailed,
     SagaRecalled,
 )
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Held, Outcome
-from saga_coordinator.saga.place import Node, Place, place_at
-from saga_coordinator.saga.state import SagaState, StepState
-from saga_coordinator.saga.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.machine.place import Node, Place, place_at
+from saga_coordinator.saga.machine.state import SagaState, StepState
+from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, Held, Outcome
 from tests.unit.saga.broken_cores import Break, fold_otherwise, forget_instants, handlers
 
 BROKEN_BLOCKS: list[Break] = []

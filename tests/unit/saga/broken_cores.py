@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga import agenda, ahead, decide, draft, forward, proceed, state, undoing
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.definition.model import Block, Definition, Step
+from saga_coordinator.saga.machine import agenda, ahead, decide, draft, forward, proceed, state, undoing
+from saga_coordinator.saga.machine.decide import (
     OwnershipGained,
 )
-from saga_coordinator.saga.definition import Block, Definition, Step
-from saga_coordinator.saga.draft import Draft
-from saga_coordinator.saga.entries import (
+from saga_coordinator.saga.machine.draft import Draft
+from saga_coordinator.saga.machine.entries import (
     AttemptPending,
     AttemptRefused,
     AttemptUnknown,
@@ -25,12 +25,12 @@ from saga_coordinator.saga.entries import (
     SagaFailed,
     StepEntry,
 )
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
-from saga_coordinator.saga.place import Node, remaining_effects
-from saga_coordinator.saga.retry import RetryPolicy
-from saga_coordinator.saga.state import EffectKnown, SagaState, StepState
-from saga_coordinator.saga.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.machine.place import Node, remaining_effects
+from saga_coordinator.saga.machine.state import EffectKnown, SagaState, StepState
+from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
+from saga_coordinator.saga.words.retry import RetryPolicy
 
 Break = Callable[[pytest.MonkeyPatch], None]
 BROKEN_CORES: list[Break] = []

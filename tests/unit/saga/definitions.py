@@ -5,8 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.definition.parsing import parse_definition
 
 
 def step(name: str, **fields: Any) -> dict[str, Any]:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from saga_coordinator.saga import decide as core
-from saga_coordinator.saga import entries as log
-from saga_coordinator.saga import state as states
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.machine import decide as core
+from saga_coordinator.saga.machine import entries as log
+from saga_coordinator.saga.machine import state as states
+from saga_coordinator.saga.machine.decide import (
     AttemptEnded,
     CancelAsked,
     Decision,
@@ -32,10 +32,10 @@ from saga_coordinator.saga.decide import (
     RoomFound,
     SetTimer,
 )
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Held, Pending, Refused, Succeeded, Unknown
-from saga_coordinator.saga.state import SagaState
-from saga_coordinator.saga.transitions import SETTLED, SagaStatus, StepStatus
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus, StepStatus
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Held, Pending, Refused, Succeeded, Unknown
 from tests.unit.saga.breach import check
 from tests.unit.saga.definitions import random_source
 from tests.unit.saga.nested import random_nested_source

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.machine.decide import (
     AttemptEnded,
     CancelAsked,
     Decision,
@@ -17,12 +18,11 @@ from saga_coordinator.saga.decide import (
     TimerFired,
     decide,
 )
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.entries import Entry, entry_type
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
-from saga_coordinator.saga.state import SagaState, StepState
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.entries import Entry, entry_type
+from saga_coordinator.saga.machine.state import SagaState, StepState
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from saga_coordinator.saga import entries as log
-from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.machine import entries as log
+from saga_coordinator.saga.words.identity import OperationKind
 from tests.unit.saga.breach import check
 
 LOST, NO_PROGRESS = "COORDINATOR_LOST", "NO_PROGRESS"

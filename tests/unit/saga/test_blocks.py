@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.decide import (
     EVENTS_MAX,
     EventArrived,
     Invoke,
@@ -14,12 +15,17 @@ from saga_coordinator.saga.decide import (
     StartRequested,
     decide,
 )
-from saga_coordinator.saga.entries import AttemptRefused, AttemptStarted, AttemptSucceeded, Entry, SagaFailed
-from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
-from saga_coordinator.saga.outcome import Cause, Held
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.state import fold
-from saga_coordinator.saga.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.machine.entries import (
+    AttemptRefused,
+    AttemptStarted,
+    AttemptSucceeded,
+    Entry,
+    SagaFailed,
+)
+from saga_coordinator.saga.machine.state import fold
+from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
+from saga_coordinator.saga.words.outcome import Cause, Held
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
 

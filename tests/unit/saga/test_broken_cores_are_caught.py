@@ -6,7 +6,7 @@ from random import Random
 
 import pytest
 
-from saga_coordinator.saga.errors import ImpossibleTransition
+from saga_coordinator.saga.words.errors import ImpossibleTransition
 from tests.unit.saga.broken_blocks import BROKEN_BLOCKS
 from tests.unit.saga.broken_cores import BROKEN_CORES, Break
 from tests.unit.saga.oracle import play

@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.saga.calculation import NODES_READ_MAX, RESULT_BYTES_MAX
-from saga_coordinator.saga.cel_cost import PATTERN_WEIGHT_MAX, pattern_weight
-from saga_coordinator.saga.cel_syntax import (
+from saga_coordinator.saga.expressions.calculation import NODES_READ_MAX, RESULT_BYTES_MAX
+from saga_coordinator.saga.expressions.cost import PATTERN_WEIGHT_MAX, pattern_weight
+from saga_coordinator.saga.expressions.expression import parse_expression
+from saga_coordinator.saga.expressions.syntax import (
     Call,
     Comprehension,
     Constant,
@@ -28,8 +29,7 @@ from saga_coordinator.saga.cel_syntax import (
     read,
     write,
 )
-from saga_coordinator.saga.errors import ExpressionError
-from saga_coordinator.saga.expression import parse_expression
+from saga_coordinator.saga.words.errors import ExpressionError
 
 SCOPE: dict[str, Any] = {
     "input": {

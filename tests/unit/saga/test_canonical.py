@@ -12,7 +12,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.canonical import (
+from saga_coordinator.saga.machine.decide import AttemptEnded, EventArrived, OutcomeReported, StartRequested
+from saga_coordinator.saga.machine.entries import AttemptSucceeded, BlockOpened, StoredEntry, decode
+from saga_coordinator.saga.machine.inputs import canonical_input
+from saga_coordinator.saga.words.canonical import (
     WHOLE_MAX,
     WHOLE_MIN,
     NotCanonical,
@@ -22,11 +25,8 @@ from saga_coordinator.saga.canonical import (
     canonical_number,
     digest_bytes,
 )
-from saga_coordinator.saga.decide import AttemptEnded, EventArrived, OutcomeReported, StartRequested
-from saga_coordinator.saga.entries import AttemptSucceeded, BlockOpened, StoredEntry, decode
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.inputs import canonical_input
-from saga_coordinator.saga.outcome import Succeeded
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Succeeded
 from tests.payloads import payloads
 
 

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.condition import (
+from saga_coordinator.saga.expressions.condition import (
     compile_condition,
     evaluate_condition,
     evaluate_instant,
     evaluate_list,
 )
-from saga_coordinator.saga.errors import ExpressionError, Fault
-from saga_coordinator.saga.expression import Expression
+from saga_coordinator.saga.expressions.expression import Expression
+from saga_coordinator.saga.words.errors import ExpressionError, Fault
 
 SCOPE: dict[str, Any] = {
     "input": {"n": 3, "lines": [1, 2], "at": "2026-01-31T09:00:00.5+01:00", "name": "Ada"}

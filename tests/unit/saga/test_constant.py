@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.errors import InvalidDefinition
-from saga_coordinator.saga.limits import DEFAULT_LIMITS
-from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.words.errors import InvalidDefinition
+from saga_coordinator.saga.words.limits import DEFAULT_LIMITS
 
 
 def spec(**fields: Any) -> dict[str, Any]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from saga_coordinator.saga.decide import OutcomeReported
-from saga_coordinator.saga.entries import decode, encode
-from saga_coordinator.saga.outcome import Cause, Outcome, Pending, Unknown
-from saga_coordinator.saga.state import EffectKnown, fold
-from saga_coordinator.saga.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.machine.decide import OutcomeReported
+from saga_coordinator.saga.machine.entries import decode, encode
+from saga_coordinator.saga.machine.state import EffectKnown, fold
+from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Unknown
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, NOT_FOUND, PENDING, Story, ok
 

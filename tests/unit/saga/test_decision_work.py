@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga import meter
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.machine.decide import (
     AttemptEnded,
     CancelAsked,
     Decision,
@@ -23,12 +23,12 @@ from saga_coordinator.saga.decide import (
     TimerFired,
     decide,
 )
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.entries import AttemptStarted, AttemptUnknown, Entry
-from saga_coordinator.saga.meter import DECISION_MAX, ENTRY, TooMuchHere
-from saga_coordinator.saga.outcome import Outcome, Succeeded
-from saga_coordinator.saga.state import SagaState, fold
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine.entries import AttemptStarted, AttemptUnknown, Entry
+from saga_coordinator.saga.machine.state import SagaState, fold
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words import meter
+from saga_coordinator.saga.words.meter import DECISION_MAX, ENTRY, TooMuchHere
+from saga_coordinator.saga.words.outcome import Outcome, Succeeded
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.oracle import play
 from tests.unit.saga.story import NO, ok

@@ -6,9 +6,14 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.declared import breaking_changes, declaration_faults, expanded, used_steps
-from saga_coordinator.saga.errors import InvalidDefinition
-from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.saga.definition.declared import (
+    breaking_changes,
+    declaration_faults,
+    expanded,
+    used_steps,
+)
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.words.errors import InvalidDefinition
 from tests.unit.saga.story import ACTION
 
 RESERVE: dict[str, Any] = {

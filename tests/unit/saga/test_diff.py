@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.change import Change
-from saga_coordinator.saga.diff import compare_definitions
-from saga_coordinator.saga.errors import Fault
-from saga_coordinator.saga.input_schema import compile_schema
-from saga_coordinator.saga.schema_diff import compare_schemas
+from saga_coordinator.saga.definition.diff import compare_definitions
+from saga_coordinator.saga.schema.diff import compare_schemas
+from saga_coordinator.saga.schema.input_schema import compile_schema
+from saga_coordinator.saga.words.change import Change
+from saga_coordinator.saga.words.errors import Fault
 
 ORDER: dict[str, Any] = {
     "name": "order",

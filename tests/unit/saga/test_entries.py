@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.saga.canonical import canonical
-from saga_coordinator.saga.entries import (
+from saga_coordinator.saga.machine.entries import (
     ENTRY_TYPES,
     AttemptRefused,
     Entry,
@@ -20,8 +19,9 @@ from saga_coordinator.saga.entries import (
     encode,
     entry_type,
 )
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause
+from saga_coordinator.saga.words.canonical import canonical
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause
 from tests.payloads import payloads
 
 instants = st.floats(0, 1e12)

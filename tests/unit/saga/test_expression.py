@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.saga.errors import ExpressionError, Fault
-from saga_coordinator.saga.expression import Selection, compile_template, parse_expression
+from saga_coordinator.saga.expressions.expression import Selection, compile_template, parse_expression
+from saga_coordinator.saga.words.errors import ExpressionError, Fault
 
 SCOPE: dict[str, Any] = {
     "input": {"order_id": "A-7", "lines": [{"sku": "x", "n": 2}], "odd key": 1, "none": None},

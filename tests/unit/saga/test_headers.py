@@ -1,12 +1,12 @@
 """The context of a start accompanies every call of its saga, also after somebody else has taken the saga over."""
 
-from saga_coordinator.saga.decide import AttemptEnded, OwnershipGained, StartRequested, decide
-from saga_coordinator.saga.effects import Decision, Invoke
-from saga_coordinator.saga.entries import decode, encode
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Refused, Succeeded
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.state import fold
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.decide import AttemptEnded, OwnershipGained, StartRequested, decide
+from saga_coordinator.saga.machine.effects import Decision, Invoke
+from saga_coordinator.saga.machine.entries import decode, encode
+from saga_coordinator.saga.machine.state import fold
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, Refused, Succeeded
 
 OPERATION = {"participant": "shop"}
 ORDER = parse_definition(

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.ahead import is_over
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.definition.model import CHILD_PARTICIPANT, Approval, Definition
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.ahead import is_over
+from saga_coordinator.saga.machine.decide import (
     ApprovalDecided,
     AttemptEnded,
     EventArrived,
@@ -25,8 +27,7 @@ from saga_coordinator.saga.decide import (
     TimerFired,
     decide,
 )
-from saga_coordinator.saga.definition import CHILD_PARTICIPANT, Approval, Definition
-from saga_coordinator.saga.entries import (
+from saga_coordinator.saga.machine.entries import (
     ENTRY_TYPES,
     Entry,
     SagaUnparked,
@@ -35,11 +36,10 @@ from saga_coordinator.saga.entries import (
     decode,
     entry_type,
 )
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.state import SagaState, fold
-from saga_coordinator.saga.transitions import SETTLED, SagaStatus, StepStatus
+from saga_coordinator.saga.machine.state import SagaState, fold
+from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus, StepStatus
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, Outcome, Refused, Succeeded
 from tests.unit.saga.story import MAYBE
 from tools.record_histories import HISTORIES, main
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.errors import Fault
-from saga_coordinator.saga.input_schema import SCHEMA_BYTES_MAX, InputSchema, compile_schema
-from saga_coordinator.saga.schema_formats import FORMATS, fits
-from saga_coordinator.saga.work import INPUT_WORK_MAX
+from saga_coordinator.saga.schema.formats import FORMATS, fits
+from saga_coordinator.saga.schema.input_schema import SCHEMA_BYTES_MAX, InputSchema, compile_schema
+from saga_coordinator.saga.words.errors import Fault
+from saga_coordinator.saga.words.work import INPUT_WORK_MAX
 
 ORDER = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

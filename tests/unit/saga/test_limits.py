@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.decide import AttemptEnded, StartRequested, decide
-from saga_coordinator.saga.effects import Invoke
-from saga_coordinator.saga.errors import InvalidDefinition
-from saga_coordinator.saga.limits import DEFAULT_LIMITS, Limits
-from saga_coordinator.saga.outcome import Succeeded
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.state import SagaState
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.decide import AttemptEnded, StartRequested, decide
+from saga_coordinator.saga.machine.effects import Invoke
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import InvalidDefinition
+from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
+from saga_coordinator.saga.words.outcome import Succeeded
 
 ACTION = {"participant": "p"}
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.lint import RULES, Smell, lint
-from saga_coordinator.saga.parsing import parse_definition
+from saga_coordinator.advice.lint import RULES, Smell, lint
+from saga_coordinator.saga.definition.parsing import parse_definition
 
 CALL = {"participant": "p", "timeout": "1s"}
 

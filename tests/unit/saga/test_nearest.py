@@ -2,7 +2,7 @@
 
 import pytest
 
-from saga_coordinator.saga.nearest import did_you_mean
+from saga_coordinator.saga.words.nearest import did_you_mean
 
 FIELDS = ["participant", "method", "input", "timeout", "retry"]
 

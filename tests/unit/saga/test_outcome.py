@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.saga.identity import OperationKind, idempotency_key
-from saga_coordinator.saga.outcome import (
+from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
+from saga_coordinator.saga.words.outcome import (
     TEXT_BYTES_MAX,
     Cause,
     CauseCode,
@@ -22,7 +22,7 @@ from saga_coordinator.saga.outcome import (
     outcome_of_failure,
     reclassified,
 )
-from saga_coordinator.saga.retry import RetryPolicy
+from saga_coordinator.saga.words.retry import RetryPolicy
 
 # The table of DESIGN.md section 5, written out once more on purpose.
 REFUSED = {"FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "OUT_OF_RANGE"}

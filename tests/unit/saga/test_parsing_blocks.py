@@ -11,7 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saga_coordinator.saga.definition import (
+from saga_coordinator.saga.definition.model import (
     Approval,
     AwaitEvent,
     Definition,
@@ -23,11 +23,11 @@ from saga_coordinator.saga.definition import (
     Switch,
     all_steps,
 )
-from saga_coordinator.saga.errors import InvalidDefinition
-from saga_coordinator.saga.limits import DEFAULT_LIMITS
-from saga_coordinator.saga.outcome import TEXT_BYTES_MAX, OutcomeKind
-from saga_coordinator.saga.parsing import FAULTS_MAX, parse_definition
-from saga_coordinator.saga.parsing_actions import APPROVERS_MAX, LABELS_MAX
+from saga_coordinator.saga.definition.parsing import FAULTS_MAX, parse_definition
+from saga_coordinator.saga.definition.parsing_actions import APPROVERS_MAX, LABELS_MAX
+from saga_coordinator.saga.words.errors import InvalidDefinition
+from saga_coordinator.saga.words.limits import DEFAULT_LIMITS
+from saga_coordinator.saga.words.outcome import TEXT_BYTES_MAX, OutcomeKind
 from tests.unit.saga.definitions import step
 
 EVERYTHING = yaml.safe_load("""

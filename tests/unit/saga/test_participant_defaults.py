@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from saga_coordinator.saga.errors import Fault
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.participant_defaults import check_defaults, with_defaults
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.definition.participant_defaults import check_defaults, with_defaults
+from saga_coordinator.saga.words.errors import Fault
 
 MAIL: dict[str, Any] = {
     "timeout": "2s",

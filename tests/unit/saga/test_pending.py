@@ -6,17 +6,30 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.decide import Decision, HeartbeatReceived, Invoke, NotApplied, OutcomeReported
-from saga_coordinator.saga.definition import Definition, Operation
-from saga_coordinator.saga.effects import HeartbeatTaken, SetTimer
-from saga_coordinator.saga.entries import AttemptPending, decode, encode
-from saga_coordinator.saga.errors import InvalidDefinition, Refusal
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded, Unknown, is_decisive_status
-from saga_coordinator.saga.reasons import Reason
-from saga_coordinator.saga.state import EffectKnown, fold
-from saga_coordinator.saga.token import AttemptNamed, parse_token, token_of
-from saga_coordinator.saga.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.definition.model import Definition, Operation
+from saga_coordinator.saga.machine.decide import (
+    Decision,
+    HeartbeatReceived,
+    Invoke,
+    NotApplied,
+    OutcomeReported,
+)
+from saga_coordinator.saga.machine.effects import HeartbeatTaken, SetTimer
+from saga_coordinator.saga.machine.entries import AttemptPending, decode, encode
+from saga_coordinator.saga.machine.state import EffectKnown, fold
+from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.words.errors import InvalidDefinition, Refusal
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import (
+    Cause,
+    Outcome,
+    Refused,
+    Succeeded,
+    Unknown,
+    is_decisive_status,
+)
+from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.saga.words.token import AttemptNamed, parse_token, token_of
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
 

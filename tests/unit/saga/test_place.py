@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.machine.decide import (
     AttemptEnded,
     Decision,
     Invoke,
@@ -15,10 +16,9 @@ from saga_coordinator.saga.decide import (
     TimerFired,
     decide,
 )
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Outcome, Refused, Succeeded, Unknown
-from saga_coordinator.saga.state import EffectKnown
+from saga_coordinator.saga.machine.state import EffectKnown
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, Outcome, Refused, Succeeded, Unknown
 from tests.unit.saga.definitions import definition, step
 
 GONE = Unknown(Cause("UNAVAILABLE", "gone"))

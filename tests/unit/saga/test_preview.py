@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.decide import AttemptEnded, CancelAsked, Invoke
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.entries import WaitStarted
-from saga_coordinator.saga.outcome import Cause, Succeeded, Unknown
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.preview import Preview, preview_compensation
-from saga_coordinator.saga.rehearse import Rehearsal, Reply, Soon
-from saga_coordinator.saga.rehearse_answers import make_answers
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.rehearsal.answers import make_answers
+from saga_coordinator.rehearsal.rehearse import Rehearsal, Reply, Soon
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.decide import AttemptEnded, CancelAsked, Invoke
+from saga_coordinator.saga.machine.entries import WaitStarted
+from saga_coordinator.saga.machine.preview import Preview, preview_compensation
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.outcome import Cause, Succeeded, Unknown
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.nested import random_nested_source
 

@@ -13,9 +13,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saga_coordinator.saga.decide import HANDLERS, Decision, Input, StartRequested
-from saga_coordinator.saga.state import SagaState
-from saga_coordinator.saga.transitions import SAGA_TRANSITIONS, STEP_TRANSITIONS, SagaStatus
+from saga_coordinator.saga.machine.decide import HANDLERS, Decision, Input, StartRequested
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.transitions import SAGA_TRANSITIONS, STEP_TRANSITIONS, SagaStatus
 from tests.unit.saga.oracle import Oracle, play, random_definition, watch
 from tests.unit.saga.test_transitions import RARE_ROWS, UNREACHABLE_ROWS
 

@@ -8,14 +8,11 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.definition import Block, Definition
-from saga_coordinator.saga.outcome import Cause, Refused, Succeeded
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.rehearse import Rehearsal
-from saga_coordinator.saga.rehearse_answers import make_answers
-from saga_coordinator.saga.rehearse_promises import breaches
-from saga_coordinator.saga.rehearse_report import report_lines
-from saga_coordinator.saga.rehearse_scenarios import (
+from saga_coordinator.rehearsal.answers import make_answers
+from saga_coordinator.rehearsal.promises import breaches
+from saga_coordinator.rehearsal.rehearse import Rehearsal
+from saga_coordinator.rehearsal.report import report_lines
+from saga_coordinator.rehearsal.scenarios import (
     WAITING,
     Fault,
     FaultKind,
@@ -23,7 +20,10 @@ from saga_coordinator.saga.rehearse_scenarios import (
     Story,
     simulate,
 )
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.definition.model import Block, Definition
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.outcome import Cause, Refused, Succeeded
 from tests.unit.saga.definitions import definition, random_source, step
 from tests.unit.saga.nested import random_nested_source
 from tests.unit.saga.test_preview import Obliging

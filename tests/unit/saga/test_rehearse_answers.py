@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.errors import Fault
-from saga_coordinator.saga.input_schema import compile_schema
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.rehearse_answers import make_answers
-from saga_coordinator.saga.rehearse_pattern import text_matching
-from saga_coordinator.saga.rehearse_scenarios import simulate
-from saga_coordinator.saga.rehearse_schema import sketch_of
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.rehearsal.answers import make_answers
+from saga_coordinator.rehearsal.pattern import text_matching
+from saga_coordinator.rehearsal.scenarios import simulate
+from saga_coordinator.rehearsal.schema import sketch_of
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.schema.input_schema import compile_schema
+from saga_coordinator.saga.words.errors import Fault
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.nested import random_nested_source
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 from jsonschema import Draft202012Validator
 
-from saga_coordinator.saga.schema_shape import shape_faults
+from saga_coordinator.saga.schema.shape import shape_faults
 
 METASCHEMA = Draft202012Validator(Draft202012Validator.META_SCHEMA)
 KEYWORDS = """

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.saga.errors import InvalidDefinition
-from saga_coordinator.saga.expression import parse_expression
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.scope import InScope, check_expression
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.definition.scope import InScope, check_expression
+from saga_coordinator.saga.expressions.expression import parse_expression
+from saga_coordinator.saga.words.errors import InvalidDefinition
 
 IN_SCOPE = InScope(
     frozenset({"input", "steps", "saga", "failure"}),

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.participants.payload import to_value
-from saga_coordinator.saga.size import Measure, TooLarge
+from saga_coordinator.saga.words.size import Measure, TooLarge
+from saga_coordinator.wire.payload import to_value
 
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=200)
 payloads = st.recursive(

@@ -7,10 +7,10 @@ from random import Random
 
 import pytest
 
-from saga_coordinator.saga import proceed, state
-from saga_coordinator.saga.errors import ImpossibleTransition
-from saga_coordinator.saga.state import fold
-from saga_coordinator.saga.transitions import SagaStatus
+from saga_coordinator.saga.machine import proceed, state
+from saga_coordinator.saga.machine.state import fold
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import ImpossibleTransition
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.oracle import Oracle, random_definition
 from tests.unit.saga.story import MAYBE, Story, ok

@@ -8,8 +8,8 @@ from typing import Any, cast, get_args
 
 import pytest
 
-from saga_coordinator.saga.decide import HANDLERS, Input, StartRequested
-from saga_coordinator.saga.entries import (
+from saga_coordinator.saga.machine.decide import HANDLERS, Input, StartRequested
+from saga_coordinator.saga.machine.entries import (
     ENTRY_TYPES,
     AttemptHeld,
     AttemptPending,
@@ -40,17 +40,17 @@ from saga_coordinator.saga.entries import (
     UndoUnparked,
     WaitStarted,
 )
-from saga_coordinator.saga.errors import ImpossibleTransition
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause
-from saga_coordinator.saga.state import SagaState, StepState, apply, fold
-from saga_coordinator.saga.transitions import (
+from saga_coordinator.saga.machine.state import SagaState, StepState, apply, fold
+from saga_coordinator.saga.machine.transitions import (
     OPERATION_ALLOWED,
     SAGA_TRANSITIONS,
     STEP_TRANSITIONS,
     SagaStatus,
     StepStatus,
 )
+from saga_coordinator.saga.words.errors import ImpossibleTransition
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause
 from tests.unit.saga.definitions import definition, step
 from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, Story, ok
 

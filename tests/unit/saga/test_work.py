@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.declared import declaration_faults, expanded
-from saga_coordinator.saga.definition import Definition
-from saga_coordinator.saga.errors import InvalidDefinition
-from saga_coordinator.saga.limits import DEFINITION_BYTES_MAX, Limits
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.work import DEFINITION_WORK_MAX, TooMuchWork, budget, spend
+from saga_coordinator.saga.definition.declared import declaration_faults, expanded
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.words.errors import InvalidDefinition
+from saga_coordinator.saga.words.limits import DEFINITION_BYTES_MAX, Limits
+from saga_coordinator.saga.words.work import DEFINITION_WORK_MAX, TooMuchWork, budget, spend
 
 
 def test_what_is_spent_comes_out_of_the_budgets_around_it_too() -> None:

@@ -20,7 +20,8 @@ from typing import Any
 
 import yaml
 
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.decide import (
     ApprovalDecided,
     CancelAsked,
     Decision,
@@ -35,9 +36,10 @@ from saga_coordinator.saga.decide import (
     RoomFound,
     SetTimer,
 )
-from saga_coordinator.saga.entries import Entry, StepEntry, encode, entry_type
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import (
+from saga_coordinator.saga.machine.entries import Entry, StepEntry, encode, entry_type
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import (
     Cause,
     Held,
     Outcome,
@@ -46,8 +48,6 @@ from saga_coordinator.saga.outcome import (
     Unknown,
     outcome_of_failure,
 )
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.state import SagaState
 from tests.unit.saga.story import Story
 
 FENCE = "-----"

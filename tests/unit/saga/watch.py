@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from saga_coordinator.saga import entries as log
-from saga_coordinator.saga.decide import ApprovalDecided, EventArrived, Input
-from saga_coordinator.saga.identity import OperationKind
+from saga_coordinator.saga.machine import entries as log
+from saga_coordinator.saga.machine.decide import ApprovalDecided, EventArrived, Input
+from saga_coordinator.saga.words.identity import OperationKind
 from tests.unit.saga.breach import check
 from tests.unit.saga.plan import Plan, seconds
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from saga_coordinator.saga import decide as core
-from saga_coordinator.saga.decide import (
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine import decide as core
+from saga_coordinator.saga.machine.decide import (
     ApprovalDecided,
     AttemptEnded,
     CancelAsked,
@@ -37,12 +38,11 @@ from saga_coordinator.saga.decide import (
     StartRequested,
     TimerFired,
 )
-from saga_coordinator.saga.entries import Entry, WaitStarted
-from saga_coordinator.saga.identity import OperationKind
-from saga_coordinator.saga.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded, Unknown
-from saga_coordinator.saga.parsing import parse_definition
-from saga_coordinator.saga.state import SagaState
-from saga_coordinator.saga.transitions import SETTLED
+from saga_coordinator.saga.machine.entries import Entry, WaitStarted
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.transitions import SETTLED
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded, Unknown
 from tests.unit.saga.plan import PAYLOAD, Leaf, Plan
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from saga_coordinator.saga.entries import SagaCompleted
-from saga_coordinator.saga.errors import OwnershipLost
+from saga_coordinator.saga.machine.entries import SagaCompleted
+from saga_coordinator.saga.words.errors import OwnershipLost
 from saga_coordinator.store.journal import Append, Conflict, Journal, LogWriter
 
 SAGAS = 256

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.saga.errors import InvalidRequest, NotPossibleNow
+from saga_coordinator.saga.words.errors import InvalidRequest, NotPossibleNow
 from saga_coordinator.testing import (
     Call,
     Decided,

@@ -1,0 +1,275 @@
+"""Engines that are broken where sagas wait for others: for events, for people, for their children, and in blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import math
+from contextlib import suppress
+from typing import Any
+
+from proof.simulation import database, stores
+from proof.simulation.database import SimulatedDatabase
+from proof.simulation.mutant import Patches, mutant
+from saga_coordinator.engine import children
+from saga_coordinator.engine.advance import Advance
+from saga_coordinator.engine.children import Children
+from saga_coordinator.engine.coordinator import Coordinator
+from saga_coordinator.engine.drive import Drive
+from saga_coordinator.engine.events import Publishing
+from saga_coordinator.engine.start import StartSaga
+from saga_coordinator.saga.machine import decide, forward, proceed, state, undoing
+from saga_coordinator.saga.machine.draft import Draft
+from saga_coordinator.saga.machine.entries import (
+    EventReceived,
+    WaitStarted,
+)
+from saga_coordinator.saga.machine.inputs import EventArrived
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import SagaError, Unavailable
+from saga_coordinator.saga.words.outcome import Succeeded
+from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.store.journal import Journal, Move
+
+# Events and people.
+
+
+@mutant("P1", about=("event",))
+def never_looks_for_events() -> Patches:
+    async def look(*_: Any) -> None:
+        return None
+
+    yield Publishing, "look", look
+
+
+@mutant("P1", about=("event",))
+def tells_of_events_it_does_not_keep() -> Patches:
+    publish = Publishing.publish
+
+    async def publish_only(self: Publishing, event: Any) -> Any:
+        published = await publish(self, event)
+        if not published.sagas:
+            self._events._database.events.pop(event.event_id, None)  # type: ignore[attr-defined]
+        return published
+
+    yield Publishing, "publish", publish_only
+
+
+@mutant("P1", about=("event",))
+def looks_for_events_before_it_waits() -> Patches:
+    append = Journal.append
+
+    async def append_later(self: Journal, what: Any) -> float | None:
+        waits = [entry for entry in what.entries if isinstance(entry, WaitStarted) and entry.correlation]
+        if what.start is None and what.move is None and waits:
+            asyncio.get_running_loop().create_task(_in_a_moment(append(self, what)))
+            return None
+        return await append(self, what)
+
+    yield Journal, "append", append_later
+
+
+async def _in_a_moment(work: Any, seconds: float = 1.0) -> None:
+    await asyncio.sleep(seconds)
+    with suppress(SagaError):
+        await work
+
+
+@mutant("P9", about=("event",), sharing=0.7)
+def gives_a_kept_event_to_everybody() -> Patches:
+    take = SimulatedDatabase.take_event
+
+    def take_and_leave(self: SimulatedDatabase, *wanted: Any) -> Any:
+        event = take(self, *wanted)
+        if event is not None:
+            self.events[event.event_id].taken_at = self.events[event.event_id].taken_by = None
+        return event
+
+    yield SimulatedDatabase, "take_event", take_and_leave
+
+
+@mutant("P9", about=("event",), sharing=0.7)
+def gives_what_was_meant_for_an_earlier_saga_to_the_next() -> Patches:
+    take = SimulatedDatabase.take_event
+
+    def look_back_for_ever(
+        self: SimulatedDatabase, saga_id: str, name: str, correlation: str, _: float
+    ) -> Any:
+        return take(self, saga_id, name, correlation, math.inf)
+
+    yield SimulatedDatabase, "take_event", look_back_for_ever
+
+
+@mutant("P9", about=("event",))
+def keeps_events_for_ever() -> Patches:
+    insert = SimulatedDatabase.insert_event
+
+    def keep(self: SimulatedDatabase, event: Any) -> bool:
+        return insert(self, dataclasses.replace(event, keep_seconds=math.inf))
+
+    yield SimulatedDatabase, "insert_event", keep
+
+
+@mutant("P9", about=("event",), sharing=0.7)
+def keeps_an_event_that_it_has_told_sagas_of() -> Patches:
+    yield SimulatedDatabase, "match_event", lambda *_: None
+
+
+@mutant("P9", about=("event",))
+def counts_an_event_each_time_it_is_told() -> Patches:
+    def count(draft: Draft, happened: EventArrived) -> None:
+        draft.record(EventReceived(happened.event_id, happened.name, happened.correlation, happened.payload))
+
+    yield decide, "HANDLERS", {**decide.HANDLERS, (SagaStatus.RUNNING, EventArrived): count}
+
+
+@mutant("P9", about=("event",))
+def ends_many_waits_with_one_event() -> Patches:
+    yield state, "_without", lambda events, _: events
+
+
+@mutant("P1")
+def promises_decisions_it_forgets() -> Patches:
+    async def decide_approval(*_: Any, **__: Any) -> bool:
+        return True
+
+    yield Coordinator, "decide_approval", decide_approval
+
+
+@mutant("P12")
+def ends_waits_before_their_time() -> Patches:
+    end_wait = forward.end_wait
+
+    def end_early(draft: Draft, key: str) -> bool:
+        draft.now += 0.5
+        try:
+            return end_wait(draft, key)
+        finally:
+            draft.now -= 0.5
+
+    yield proceed, "end_wait", end_early
+    yield forward, "end_wait", end_early
+
+
+# Blocks.
+
+
+@mutant("P2")
+def takes_every_condition_for_true() -> Patches:
+    yield forward, "evaluate_condition", lambda *_: True
+
+
+@mutant("P3", about=("repeat",))
+def undoes_the_oldest_pass_first() -> Patches:
+    in_order = undoing._in_order
+    yield undoing, "_in_order", lambda loop: in_order(loop)[::-1]
+
+
+@mutant("P11", first=14)
+def starts_without_minding_room() -> Patches:
+    yield forward, "has_room", lambda _: True
+
+
+# Sagas of sagas.
+
+
+@mutant("P5", about=("saga",))
+def starts_a_child_for_each_attempt() -> Patches:
+    key = children._start_key
+    yield children, "_start_key", lambda call: f"{key(call)}/{call.attempt}"
+
+
+@mutant("P2", about=("saga",))
+def forgets_to_recall_children() -> Patches:
+    async def undo_nothing(*_: Any) -> Succeeded:
+        return Succeeded()
+
+    yield Children, "_undo", undo_nothing
+
+
+@mutant("P2", about=("saga",))
+def leaves_no_tombstone() -> Patches:
+    undo_child = Children._undo
+
+    async def undo_what_is_there(self: Children, call: Any) -> Any:
+        if await self._front.id_of(children._start_key(call)) is None:
+            return Succeeded()
+        return await undo_child(self, call)
+
+    yield Children, "_undo", undo_what_is_there
+    yield Coordinator, "start_saga", _start_children_late(Coordinator.start_saga)
+
+
+def _start_children_late(start_saga: Any) -> Any:
+    """Nothing is broken by this alone: the database hangs, and commits a start long after everyone has given it up."""
+
+    async def start_late(self: Coordinator, request: StartSaga) -> Any:
+        is_awaited = request.parent is None or request.recalled_for is not None
+        if is_awaited or self._dice.random() > 0.5:
+            return await start_saga(self, request)
+        asyncio.get_running_loop().create_task(_in_a_moment(start_saga(self, request), 4.0))
+        raise Unavailable(Reason.DATABASE_UNAVAILABLE, "nothing was heard of the database for a while")
+
+    return start_late
+
+
+@mutant("P1", about=("saga",))
+def never_hears_what_it_polls_for() -> Patches:
+    async def poll(*_: Any) -> None:
+        return None
+
+    yield Drive, "_poll", poll
+
+
+# What the simulation found there.
+
+
+@mutant("P1", about=("event",), first=6)
+def sleeps_while_it_asks() -> Patches:
+    wake_at = Advance._wake_at
+
+    def fall_asleep(self: Advance, *given: Any, **_: Any) -> float | None:
+        return wake_at(self, *given)
+
+    yield Advance, "_wake_at", fall_asleep
+    look = Publishing.look
+
+    async def look_slowly(self: Publishing, wanted: Any) -> Any:  # which alone breaks nothing
+        event = await look(self, wanted)
+        await asyncio.sleep(1.0)
+        return event
+
+    yield Publishing, "look", look_slowly
+
+
+@mutant("P1", about=("event",), sharing=0.7)
+def tells_nobody_of_an_event_that_was_taken() -> Patches:
+    keep = stores.Events.keep
+
+    async def keep_untaken(self: stores.Events, event: Any) -> Any:
+        is_first = event.event_id not in self._database.events
+        kept = await keep(self, event)
+        if is_first:  # which alone breaks nothing
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the connection broke")
+        is_taken = self._database.events[event.event_id].taken_at is not None
+        return dataclasses.replace(kept, is_told=kept.is_told or is_taken)
+
+    yield stores.Events, "keep", keep_untaken
+
+
+@mutant("P13", about=("saga",))
+def keeps_the_row_of_a_recalled_child_as_it_was() -> Patches:
+    moves = {
+        (SagaStatus.COMPLETED, SagaStatus.COMPENSATING),
+        (SagaStatus.NEEDS_ATTENTION, SagaStatus.NEEDS_ATTENTION),
+    }
+    yield database, "_may_move_settled", lambda before, move: (before, move.status) in moves
+
+
+@mutant("P13", about=("saga",))
+def keeps_the_row_of_a_parked_saga_as_it_was() -> Patches:
+    def may_move(before: SagaStatus, move: Move) -> bool:
+        parked = SagaStatus.NEEDS_ATTENTION
+        return before is move.settled_as and not (before is parked is not move.status)
+
+    yield database, "_may_move_settled", may_move

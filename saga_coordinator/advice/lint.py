@@ -1,0 +1,434 @@
+"""Smells: what is allowed in a definition, and yet is seldom what its author wants."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from saga_coordinator.advice.sources import Written, written_steps
+from saga_coordinator.advice.words import duration, longest_seconds
+from saga_coordinator.saga.definition.model import (
+    Approval,
+    AwaitEvent,
+    Block,
+    Definition,
+    Delay,
+    ForEach,
+    OnFailure,
+    Operation,
+    Step,
+    Switch,
+    all_steps,
+)
+from saga_coordinator.saga.expressions.calculation import Calculation
+from saga_coordinator.saga.expressions.expression import Expression, Selection
+from saga_coordinator.saga.words.errors import ExpressionError
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import OutcomeKind
+
+ATTEMPTS_FEW = 3
+"""With fewer, a restart of the participant is enough to use them up."""
+
+_REPEATED = frozenset(
+    {"add", "append", "credit", "debit", "decrement", "deduct", "enqueue", "increment", "push", "send"}
+)
+_READING = frozenset(
+    {
+        "check",
+        "fetch",
+        "find",
+        "get",
+        "list",
+        "lookup",
+        "query",
+        "quote",
+        "read",
+        "search",
+        "validate",
+        "verify",
+    }
+)
+_IN_DOUBT = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "UNKNOWN", "INTERNAL", "DATA_LOSS"})
+_WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
+
+
+class Smell(NamedTuple):
+    """Something to think about. `path` is where it was written; `mend` says what to do about it."""
+
+    rule: str
+    path: str
+    what: str
+    mend: str
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.what}; {self.mend} [{self.rule}]"
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One step under the eye."""
+
+    definition: Definition
+    block: Block
+    step: Step
+    written: Written
+    has_default_timeout: bool
+
+    @property
+    def is_late(self) -> bool:
+        """Whether there is no way back once the step runs."""
+        return self.step.is_pivot or self.definition.is_after_pivot(self.step.name)
+
+    def calls(self) -> Iterator[tuple[Operation, OperationKind, Written]]:
+        """What it calls participants for, and where that was written; child sagas are none of these."""
+        for operation, kind in (
+            (self.step.action, OperationKind.ACTION),
+            (self.step.compensation, OperationKind.COMPENSATION),
+        ):
+            if isinstance(operation, Operation) and not operation.is_child:
+                yield operation, kind, self.written.field(str(kind))
+
+
+def lint(definition: Definition, source: Any) -> list[Smell]:
+    """Every smell of a valid definition, in the order of its steps; `source` is the JSON form it was parsed from."""
+    written = written_steps(source)
+    has_timeout = Written("", source).field("defaults").field("timeout").is_given
+    return [
+        smell
+        for block, step in _with_blocks(definition.block)
+        for rule in RULES.values()
+        for smell in rule(_Look(definition, block, step, written[step.name], has_timeout))
+    ]
+
+
+def _with_blocks(block: Block) -> Iterator[tuple[Block, Step]]:
+    for step in block.steps:
+        yield block, step
+        for inner in step.blocks:
+            yield from _with_blocks(inner)
+
+
+# The rules. Each is named after what it finds.
+
+
+def _default_timeout(look: _Look) -> Iterator[Smell]:
+    for operation, kind, written in look.calls():
+        if not (look.has_default_timeout or written.field("timeout").is_given):
+            yield Smell(
+                "default-timeout",
+                written.path,
+                f"the {kind} may take {duration(operation.timeout_seconds)}, which nobody chose for it",
+                "give a `timeout`, or one for all in `defaults`",
+            )
+
+
+def _attempts_outlast_deadline(look: _Look) -> Iterator[Smell]:
+    if not isinstance(look.step.action, Operation) or look.step.action.is_child:
+        return
+    longest = longest_seconds(look.step.action)
+    limits = [("step", look.step.deadline_seconds)]
+    if not look.is_late:
+        limits.append(("saga", look.definition.deadline_seconds))
+    for whose, limit in limits:
+        if limit is not None and longest > limit:
+            yield Smell(
+                "attempts-outlast-deadline",
+                look.written.field("action").path,
+                f"its {look.step.action.retry.max_attempts} attempts can take {duration(longest)} with their pauses, and "
+                f"the {whose}'s deadline is {duration(limit)}: the last ones will never be made",
+                "lower `timeout`, `max_attempts` or the backoff, or allow more time",
+            )
+
+
+def _wait_outlasts_deadline(look: _Look) -> Iterator[Smell]:
+    limit = look.definition.deadline_seconds
+    match look.step.action:
+        case Delay(seconds=seconds) | AwaitEvent(timeout_seconds=seconds) | Approval(timeout_seconds=seconds):
+            if limit is not None and seconds is not None and seconds >= limit and not look.is_late:
+                yield Smell(
+                    "wait-outlasts-deadline",
+                    look.written.path,
+                    f"it may wait for {duration(seconds)}, and the saga's deadline is {duration(limit)}: that passes first",
+                    "allow the saga more time, or wait for less",
+                )
+        case _:
+            pass
+
+
+def _wait_without_end(look: _Look) -> Iterator[Smell]:
+    match look.step.action:
+        case AwaitEvent(timeout_seconds=None) | Approval(timeout_seconds=None):
+            if look.definition.deadline_seconds is None or look.is_late:
+                why = (
+                    "the saga has no deadline"
+                    if not look.is_late
+                    else "after the pivot the saga's deadline does not count"
+                )
+                yield Smell(
+                    "wait-without-end",
+                    look.written.path,
+                    f"it waits for ever when nothing comes, since it has no timeout and {why}",
+                    "give it a `timeout`, and say with `on_timeout` what then",
+                )
+        case _:
+            pass
+
+
+def _output_may_be_null(look: _Look) -> Iterator[Smell]:
+    undo = look.step.compensation
+    if undo is None or undo.is_child or undo.input is None:
+        return
+    expressions = undo.input.expressions
+    if not any(_reads_output(each) for each in expressions) or any(
+        _is_aware_of_null(each) for each in expressions
+    ):
+        return
+    if all(_reads_output(each) for each in expressions):
+        yield Smell(
+            "output-may-be-null",
+            look.written.field("compensation").field("input").path,
+            "all that it is handed comes from `output`, which is null when nobody knows what became of the action: then it is "
+            "not told what to undo",
+            "send along what the action was given, such as an id from `input`, or have the participant find the action by "
+            f"its idempotency key, `SAGA_ID/{look.step.name}/action`",
+        )
+
+
+def _reads_output(expression: Expression) -> bool:
+    return any(reference.root == "output" for reference in expression.references)
+
+
+def _is_aware_of_null(expression: Expression) -> bool:
+    return "null" in expression.source or "has(" in expression.source
+
+
+def _repeated_by_retries(look: _Look) -> Iterator[Smell]:
+    for operation, kind, written in look.calls():
+        # A compensation that goes by the action's name is not described by it.
+        is_named = operation is look.step.action or operation.method != _method(look.step.action)
+        verb = _verb(operation.method) if is_named else ""
+        if verb in _REPEATED and operation.retry.max_attempts > 1:
+            yield Smell(
+                "repeated-by-retries",
+                written.path,
+                f"`{operation.method}` is called up to {operation.retry.max_attempts} times, and by its name each call counts",
+                f"make sure that {operation.participant} does it once per idempotency key; if it cannot, set "
+                f"`retry: {{max_attempts: 1}}`, so that an unknown outcome of this {kind} is not repeated",
+            )
+
+
+def _compensated_though_reading(look: _Look) -> Iterator[Smell]:
+    action = look.step.action
+    if (
+        isinstance(action, Operation)
+        and look.step.compensation is not None
+        and _verb(action.method) in _READING
+    ):
+        yield Smell(
+            "compensated-though-reading",
+            look.written.field("compensation").path,
+            f"`{action.method}` looks as if it changed nothing, and yet it is compensated",
+            "if it changes nothing, mark the step `read_only` and drop the compensation",
+        )
+
+
+def _method(action: object) -> str:
+    return action.method if isinstance(action, Operation) else ""
+
+
+def _verb(method: str) -> str:
+    """The first word of a method's name: `shop.v1.Stock/AddItem` -> `add`."""
+    found = _WORD.search(method.rpartition("/")[2].rpartition(".")[2])
+    return found.group().lower() if found else ""
+
+
+def _never_runs(look: _Look) -> Iterator[Smell]:
+    if _constant(look.step.when) is False:
+        yield Smell(
+            "never-runs",
+            look.written.field("when").path,
+            f"`{look.step.when and look.step.when.source}` never holds, so the step is always skipped",
+            "remove the step, or say when it runs",
+        )
+    if not isinstance(look.step.action, Switch):
+        return
+    switch = look.written.field("switch")
+    paths = [*(case.path for case in switch.field("cases").items()), switch.field("otherwise").path]
+    taken: str | None = None
+    for path, case in zip(paths, look.step.action.cases, strict=False):
+        value = True if case.when is None else _constant(case.when)
+        where = switch.field("otherwise").path if case.when is None else path
+        if taken is not None:
+            yield Smell(
+                "never-runs", where, f"{taken} always holds, so this is never reached", "remove one of them"
+            )
+        elif value is False:
+            yield Smell("never-runs", where, "its condition never holds", "remove it, or say when it runs")
+        if value is True and case.when is not None and taken is None:
+            taken = path
+
+
+def _constant(expression: Expression | None) -> bool | None:
+    """The value of a condition that reads nothing; None for one that depends on something."""
+    if expression is None or expression.references:
+        return None
+    try:
+        value = expression.evaluate({})
+    except ExpressionError:
+        return None
+    return value if isinstance(value, bool) else None
+
+
+def _skipped_output_read(look: _Look) -> Iterator[Smell]:
+    may_be_skipped = {other.name: other for other in look.block.steps if _may_be_skipped(other)}
+    for expression in _own_expressions(look.step):
+        for reference in expression.references:
+            match reference.root, reference.selectors:
+                case "steps", (str() as name, "output", _, *_) if name in may_be_skipped:
+                    if not _is_guarded(look.step, expression, may_be_skipped[name]):
+                        yield Smell(
+                            "skipped-output-read",
+                            look.written.path,
+                            f"`{reference}` cannot be read when `{name}` is skipped, for its output is null then",
+                            f"give this step a `when` that holds only if `{name}` ran, such as "
+                            f"`steps.{name}.status == 'SUCCEEDED'`, or ask so in the expression",
+                        )
+                case _:
+                    pass
+
+
+def _may_be_skipped(step: Step) -> bool:
+    match step.action:
+        case Switch(cases) if cases[-1].when is not None:
+            return True
+        case _:
+            return step.when is not None
+
+
+def _own_expressions(step: Step) -> Iterator[Expression]:
+    templates = [step.compensation.input] if step.compensation else []
+    match step.action:
+        case Operation(input=template) | AwaitEvent(correlation=template) | Approval(shows=template):
+            templates.append(template)
+        case Delay(until=Calculation() | Selection() as expression) | ForEach(items=expression):
+            yield expression
+        case Switch(cases):
+            yield from (case.when for case in cases if case.when is not None)
+        case _:
+            pass
+    if step.when is not None:
+        yield step.when
+    for template in templates:
+        yield from template.expressions if template else ()
+
+
+def _is_guarded(step: Step, expression: Expression, other: Step) -> bool:
+    """Whether it is asked first whether the other step ran, as far as that can be seen."""
+    asked = f"steps.{other.name}."
+    if _is_aware_of_null(expression) or f"{asked}status" in expression.source:
+        return True
+    if step.when is None or step.when is expression:
+        return False
+    return asked in step.when.source or (other.when is not None and other.when.source in step.when.source)
+
+
+def _irreversible_too_early(look: _Look) -> Iterator[Smell]:
+    if not look.step.is_irreversible or look.is_late:
+        return
+    outermost = look.block is look.definition.block
+    later = [
+        other.name
+        for other in look.block.steps
+        if look.step.name in look.block.dependencies[other.name] and _can_turn(look.definition, other)
+    ]
+    if not later:
+        return
+    if look.definition.pivot is None and outermost:
+        mend = f"make `{look.step.name}` the `pivot`, so that what comes after it is retried forward, or move it to the end"
+    else:
+        mend = "move it behind the steps that can fail, best behind the pivot"
+    yield Smell(
+        "irreversible-too-early",
+        look.written.path,
+        f"it cannot be undone, and the saga can still fail after it, in {', '.join(later)}: then it is NEEDS_ATTENTION",
+        mend,
+    )
+
+
+def _can_turn(definition: Definition, step: Step) -> bool:
+    """Whether a failure of the step, or of one in it, has the saga compensated."""
+    if definition.is_after_pivot(step.name):
+        return False
+    inner = [each for block in step.blocks for each in all_steps(block)]
+    return any(
+        each.on_failure is OnFailure.COMPENSATE and not each.blocks and not isinstance(each.action, Delay)
+        for each in (step, *inner)
+    )
+
+
+def _for_each_without_limit(look: _Look) -> Iterator[Smell]:
+    match look.step.action:
+        case ForEach(items=items, max_parallel=0) if items.references and not look.definition.max_parallel:
+            yield Smell(
+                "for-each-without-limit",
+                look.written.field("for_each").path,
+                f"`{items.source}` may have up to 1,000 items, and all of them are called for at once",
+                "set `max_parallel` to what the participants can bear",
+            )
+        case _:
+            pass
+
+
+def _gives_up_early(look: _Look) -> Iterator[Smell]:
+    for operation, kind, written in look.calls():
+        is_undo = kind is OperationKind.COMPENSATION
+        if (
+            is_undo or look.definition.is_after_pivot(look.step.name)
+        ) and operation.retry.max_attempts < ATTEMPTS_FEW:
+            count = operation.retry.max_attempts
+            yield Smell(
+                "gives-up-early",
+                written.path,
+                f"after {count} attempt{'s' if count > 1 else ''} a person is needed, for there is no other way on: a restart of "
+                f"{operation.participant} is enough for that",
+                "allow more attempts, over some minutes",
+            )
+
+
+def _doubt_taken_for_no(look: _Look) -> Iterator[Smell]:
+    for operation, _, written in look.calls():
+        doubtful = sorted(
+            status
+            for status, kind in operation.outcomes.items()
+            if kind is OutcomeKind.REFUSED and status in _IN_DOUBT
+        )
+        if doubtful:
+            yield Smell(
+                "doubt-taken-for-no",
+                written.field("outcomes").path,
+                f"{', '.join(doubtful)} can also come from the network after the participant has done its work; taken as "
+                "refused, that effect is never undone",
+                "leave it unknown, or have the participant refuse with another status",
+            )
+
+
+_Rule = Callable[[_Look], Iterator[Smell]]
+
+RULES: Mapping[str, _Rule] = {
+    "default-timeout": _default_timeout,
+    "attempts-outlast-deadline": _attempts_outlast_deadline,
+    "wait-outlasts-deadline": _wait_outlasts_deadline,
+    "wait-without-end": _wait_without_end,
+    "output-may-be-null": _output_may_be_null,
+    "repeated-by-retries": _repeated_by_retries,
+    "compensated-though-reading": _compensated_though_reading,
+    "never-runs": _never_runs,
+    "skipped-output-read": _skipped_output_read,
+    "irreversible-too-early": _irreversible_too_early,
+    "for-each-without-limit": _for_each_without_limit,
+    "gives-up-early": _gives_up_early,
+    "doubt-taken-for-no": _doubt_taken_for_no,
+}
+"""Every rule by its name."""

@@ -1,0 +1,359 @@
+"""Attempts: one call of `Participants.invoke` is one RPC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import grpc
+import grpc.aio
+import structlog
+
+from saga_coordinator.lifecycle import Background
+from saga_coordinator.participants.calls.connection import Address, Connection
+from saga_coordinator.participants.calls.contract import (
+    encode_request,
+    invalid_reply,
+    metadata_of,
+    outcome_of_reply,
+)
+from saga_coordinator.participants.calls.described import DescribedServices
+from saga_coordinator.participants.calls.gates import Gates
+from saga_coordinator.participants.calls.plain_method import PlainMethods, outcome_told
+from saga_coordinator.participants.calls.reflection import DESCRIPTORS_BYTES_MIN, Reflection
+from saga_coordinator.participants.directory.addresses import Directory, Participant
+from saga_coordinator.participants.workers.pool import Workers
+from saga_coordinator.saga.machine.decide import Invoke, LookForRoom
+from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
+from saga_coordinator.saga.words.nearest import did_you_mean
+from saga_coordinator.saga.words.outcome import (
+    Cause,
+    CauseCode,
+    Held,
+    Outcome,
+    Refused,
+    Unknown,
+    clip,
+    outcome_of_failure,
+)
+from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.saga.words.token import token_of
+from saga_coordinator.wire.conversion import convert, size_of
+from saga_coordinator.wire.not_before import pause_asked
+from saga_coordinator.wire.payload import PayloadError, message_bytes_max
+
+_OVERDUE_SECONDS = 2.0
+"""How long after its deadline a call that did not come back is given up here."""
+
+NO_SUCH_PARTICIPANT_SECONDS = 6.0
+"""After how long a name that nobody knows here is looked up again: meanwhile its saga needs no memory."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Participants:
+    """Makes the attempts that the core asks for. Used from one event loop."""
+
+    def __init__(
+        self, directory: Directory, *, payload_bytes_max: int, workers: Workers | None = None
+    ) -> None:
+        self._workers = workers or Workers()
+        self._worker_names = directory.worker_names
+        self._directory = directory
+        self.gates = Gates(directory)
+        self._names = directory.names
+        self._payload_bytes_max = payload_bytes_max
+        self._request_bytes_max = message_bytes_max(payload_bytes_max)
+        # More than a payload may have, so that one that is too large is told by how much.
+        self._reply_bytes_max = min(max(4 * payload_bytes_max + 65_536, DESCRIPTORS_BYTES_MIN), 2**31 - 1)
+        self.on_room: Callable[[str], None] = lambda name: None
+        """Is told when attempts that were held for that participant may find room by now."""
+        self.gates.on_room = self._workers.on_room = self._tell_of_room
+        self._by_name: dict[str, Connection] = {}
+        self._by_address: dict[Address, Connection] = {}
+        self._plain: dict[str, PlainMethods] = {}
+        self._open: set[Connection] = set()
+        self._closing = Background()
+        self._calls_in_flight = 0
+        self._missed: set[str] = set()
+        """Names that were called and that nobody here knows; each is logged once."""
+        self._last_ended: asyncio.Future[None] | None = None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The participants that the directory knows."""
+        return self._names
+
+    @property
+    def worker_names(self) -> frozenset[str]:
+        """Those that dial us: their attempts are tasks."""
+        return self._worker_names
+
+    @property
+    def defaults(self) -> dict[str, Mapping[str, Any]]:
+        """The timeouts and retries of participants that have their own."""
+        known = self._directory.participants.values()
+        return {each.name: each.defaults for each in known if each.defaults}
+
+    def not_known(self, name: str) -> str:
+        """Says that the directory has no such participant, and which name may have been meant."""
+        return f"the participants file does not know `{name}`{did_you_mean(name, sorted(self._names))}"
+
+    def check_known(self, name: str) -> None:
+        """Raises NotFound when the directory has no such participant."""
+        if name not in self._names:
+            raise NotFound(Reason.NO_SUCH_PARTICIPANT, self._how_to_add(name), participant=name)
+
+    def check_worker(self, name: str) -> None:
+        """Whether tasks of participant `name` are handed out to those who dial us.
+
+        Raises:
+            NotFound: no such participant.
+            NotPossibleNow: it is called where it lives.
+        """
+        participant = self._directory.get(name)
+        if participant is None:
+            raise NotFound(Reason.NO_SUCH_PARTICIPANT, self._how_to_add(name), participant=name)
+        if not participant.is_worker:
+            raise NotPossibleNow(
+                Reason.NOT_A_WORKER,
+                f"the directory says that `{name}` is called at {participant.target}; for it to dial the coordinator, have "
+                "the participants file say `worker: true` instead of its target, and it is read again; or put it as a worker",
+                participant=name,
+            )
+
+    async def invoke(self, call: Invoke) -> Outcome:
+        """Makes one attempt; `call.timeout_seconds` from now it has ended.
+
+        Nothing that a participant does raises. Cancelled, it cancels the call, and so does `close` for calls that outlast its
+        grace: their outcome is not known and is not invented here.
+        """
+        if self._last_ended is not None:
+            raise asyncio.CancelledError("the participants are being closed")
+        gate = self.gates.of(call.participant)
+        if gate is None:
+            return self._unknown(call.participant)
+        return await gate.pass_through(call, self._attempt)
+
+    async def look_for_room(self, wanted: LookForRoom) -> Held | None:
+        """Why an attempt would be held now, and after how long to look again; None where it would not be.
+
+        Then a place is kept for it for a moment, or all who look would find the same one.
+        """
+        gate = self.gates.of(wanted.participant)
+        if gate is None:
+            return self._unknown(wanted.participant)
+        held = gate.keep_room(wanted)
+        if held is None and wanted.participant in self._worker_names:
+            held = await self._workers.look_for_room(wanted.participant, wanted.method)
+            if held is not None:
+                gate.give_room_back(wanted)
+        return held
+
+    async def _attempt(self, call: Invoke) -> Outcome:
+        """The attempt itself, once there is room for it; meanwhile the directory may have become another."""
+        if self._last_ended is not None:
+            raise asyncio.CancelledError("the participants are being closed")
+        if call.participant in self._worker_names:
+            return await self._workers.invoke(call)
+        connection = self._by_name.get(call.participant) or self._connect(call.participant)
+        if connection is None:
+            return self._unknown(call.participant)
+        is_plain = "/" in call.method
+        token = token_of(call.saga_id, call.step, call.operation, call.attempt)
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + call.timeout_seconds
+        connection.calls_in_flight += 1
+        self._calls_in_flight += 1
+        try:
+            async with asyncio.timeout(call.timeout_seconds + _OVERDUE_SECONDS):
+                if is_plain:
+                    return await self._plain_methods(call.participant, connection).attempt(call, token)
+                size = size_of(call.input)
+                request = await convert(size, encode_request, call, token, self._request_bytes_max)
+                if (seconds := ends_at - clock()) <= 0:
+                    return _not_sent(call)
+                reply = await connection.methods[call.operation](
+                    request, timeout=seconds, metadata=metadata_of(call, token)
+                )
+        except PayloadError as error:  # nothing was sent, and nothing will be different next time
+            return Refused(Cause(CauseCode.INPUT_INVALID, clip(f"the input cannot be sent: {error}")))
+        except grpc.aio.AioRpcError as error:
+            told = (
+                outcome_told(error.code().name, error.details() or "", error.trailing_metadata())
+                if is_plain
+                else None
+            )
+            return told or self._outcome_of_error(error, call)
+        except TimeoutError:
+            return _no_answer(call)
+        finally:
+            self._calls_in_flight -= 1
+            connection.calls_in_flight -= 1
+            if not connection.calls_in_flight:
+                self._went_idle(connection)
+        size = len(reply or b"")
+        return await convert(size, outcome_of_reply, call.operation, reply, self._payload_bytes_max)
+
+    def connectivity(self, name: str) -> str:
+        """The state of the channel by its gRPC name, such as READY; empty where there is none."""
+        connection = self._by_name.get(name)
+        return connection.channel.get_state().name if connection is not None else ""
+
+    def described_afresh(self, name: str) -> DescribedServices | None:
+        """What the participant serves at this moment; the caller closes it. None for a worker, and where nobody is known so."""
+        participant = self._directory.get(name)
+        if participant is None or participant.is_worker:
+            return None
+        connection = self._by_name.get(name) or self._connect(name)
+        if connection is None:
+            return None
+        source = participant.descriptor_set or Reflection(connection.channel)
+        return DescribedServices(source, can_change=False)
+
+    async def services_listed(self, name: str) -> list[str] | None:
+        """The services that the server at the participant's address lists at this moment, whatever its descriptor set says.
+
+        None for a worker, and where nobody is known so. Raises NotDescribed with the status when it does not say.
+        """
+        participant = self._directory.get(name)
+        if participant is None or participant.is_worker:
+            return None
+        connection = self._by_name.get(name) or self._connect(name)
+        if connection is None:
+            return None
+        return await Reflection(connection.channel).served()
+
+    async def methods_of_workers(self, name: str) -> frozenset[str] | None:
+        """What the workers of the participant perform, wherever they are connected: empty for everything, None for no worker."""
+        return await self._workers.methods_of(name)
+
+    def replace(self, directory: Directory) -> None:
+        """Uses `directory` from the next call on. Calls in flight end where they are; only then their channel is closed."""
+        self._directory = directory
+        self.gates.replace(directory)
+        known, self._names = self._names, directory.names
+        self._worker_names = directory.worker_names
+        self._missed -= self._names
+        self._by_name.clear()
+        self._plain.clear()
+        called = [each for each in directory.participants.values() if not each.is_worker]
+        named = {Address.of(participant) for participant in called}
+        for address in self._by_address.keys() - named:
+            self._retire(address)
+        for name in sorted(self._names - known):
+            self.on_room(name)
+
+    def change(self, name: str, participant: Participant | None) -> None:
+        """As `replace`, where only that participant is another; None: there is none any more.
+
+        The others are looked at only where the one before is connected.
+        """
+        was = self._directory.get(name)
+        self._directory = directory = self._directory.changed(name, participant)
+        self.gates.change(directory, name)
+        self._names = directory.names
+        self._worker_names = directory.worker_names
+        self._by_name.pop(name, None)
+        self._plain.pop(name, None)
+        address = None if was is None or was.is_worker else Address.of(was)
+        if address in self._by_address and not any(
+            Address.of(each) == address for each in directory.participants.values() if not each.is_worker
+        ):
+            self._retire(address)
+        if participant is not None:
+            self._missed.discard(name)
+            self.on_room(name)
+
+    def _retire(self, address: Address) -> None:
+        connection = self._by_address.pop(address)
+        connection.is_retired = True
+        if not connection.calls_in_flight:
+            self._went_idle(connection)
+
+    async def close(self, grace_seconds: float) -> None:
+        """Takes no more calls, gives those in flight `grace_seconds` to end, then cancels them."""
+        if self._last_ended is None:
+            self._last_ended = asyncio.get_running_loop().create_future()
+        if self._calls_in_flight:
+            await asyncio.wait([self._last_ended], timeout=grace_seconds)
+        self._by_name.clear()
+        self._by_address.clear()
+        while self._open:
+            await self._open.pop().close()
+        await self._closing.finish()
+
+    def _connect(self, name: str) -> Connection | None:
+        participant = self._directory.get(name)
+        if participant is None:
+            return None
+        address = Address.of(participant)
+        connection = self._by_address.get(address)
+        if connection is None:
+            connection = Connection(address, self._reply_bytes_max)
+            self._by_address[address] = connection
+            self._open.add(connection)
+        self._by_name[name] = connection
+        return connection
+
+    def _plain_methods(self, name: str, connection: Connection) -> PlainMethods:
+        plain = self._plain.get(name)
+        if plain is None:
+            participant = self._directory.get(name)
+            described = participant and participant.descriptor_set
+            services = DescribedServices(described, can_change=False) if described else connection.reflected
+            plain = PlainMethods(
+                connection.channel,
+                services,
+                payload_bytes_max=self._payload_bytes_max,
+                request_bytes_max=self._request_bytes_max,
+            )
+            self._plain[name] = plain
+        return plain
+
+    def _went_idle(self, connection: Connection) -> None:
+        if connection.is_retired and connection in self._open:
+            self._open.discard(connection)
+            self._closing.spawn("closing of a connection", connection.close())
+        if self._last_ended is not None and not self._calls_in_flight and not self._last_ended.done():
+            self._last_ended.set_result(None)
+
+    def _tell_of_room(self, name: str) -> None:
+        self.on_room(name)
+
+    def _unknown(self, name: str) -> Held:
+        """Nothing was sent, and the name may be known to another coordinator, or to this one in a moment."""
+        if name not in self._missed:
+            self._missed.add(name)
+            _log.warning("participant_not_known", participant=name, remedy=self._how_to_add(name))
+        return Held(Cause(CauseCode.NO_SUCH_PARTICIPANT, self._how_to_add(name)), NO_SUCH_PARTICIPANT_SECONDS)
+
+    def _how_to_add(self, name: str) -> str:
+        path = self._directory.path
+        how = (
+            f"add it to the participants file {path}, which is read again when it changes"
+            if path
+            else "start the coordinator with --participants FILE"
+        )
+        return clip(f"nobody knows where `{name}` lives: {how}, or call DirectoryService.PutParticipant")
+
+    def _outcome_of_error(self, error: grpc.aio.AioRpcError, call: Invoke) -> Refused | Unknown:
+        code, message = error.code(), error.details() or ""
+        # Statuses that gRPC made up on this side are only told by their words.
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED and "Deadline Exceeded" in message:
+            return _no_answer(call)
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and f" vs. {self._reply_bytes_max})" in message:
+            return invalid_reply(
+                f"the reply is larger than the limit of {self._payload_bytes_max} bytes: {message}"
+            )
+        return outcome_of_failure(code.name, message, pause_asked(error.trailing_metadata()))
+
+
+def _not_sent(call: Invoke) -> Unknown:
+    message = f"the input had not been written down within {call.timeout_seconds:g} s, so many large ones were before it"
+    return Unknown(Cause("DEADLINE_EXCEEDED", message), was_sent=False)
+
+
+def _no_answer(call: Invoke) -> Refused | Unknown:
+    return outcome_of_failure("DEADLINE_EXCEEDED", f"no answer within {call.timeout_seconds:g} s")

@@ -1,0 +1,1 @@
+"""How a participant is called that has an inbound port: the contract, plain methods, and what keeps calls apart."""

@@ -1,0 +1,97 @@
+"""What is said to a participant that implements `saga.v1.ParticipantService`, and what its answer means."""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
+    CompensateRequest,
+    CompensateResponse,
+    ExecuteRequest,
+    ExecuteResponse,
+)
+from saga_coordinator.saga.machine.decide import Invoke
+from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
+from saga_coordinator.saga.words.outcome import Cause, CauseCode, Pending, Succeeded, Unknown, clip
+from saga_coordinator.wire.payload import PayloadError, check_message, fill, payload_of
+
+SERVICE = "saga.v1.ParticipantService"
+EXECUTE = f"/{SERVICE}/Execute"
+COMPENSATE = "/saga.v1.ParticipantService/Compensate"
+
+
+def encode_request(call: Invoke, token: str, bytes_max: int) -> bytes:
+    """The serialized request of one attempt, which `token` names.
+
+    Raises:
+        PayloadError: the input cannot be sent, or makes a request of more than `bytes_max` bytes.
+    """
+    request: ExecuteRequest | CompensateRequest
+    if call.operation is OperationKind.ACTION:
+        request = ExecuteRequest()
+    else:
+        request = CompensateRequest(
+            action_idempotency_key=idempotency_key(call.saga_id, call.step, OperationKind.ACTION)
+        )
+        if call.failure is not None:
+            failure = request.failure
+            failure.code = call.failure.code
+            failure.message = call.failure.message
+            failure.step = call.failure.step
+            failure.requested_by = call.failure.requested_by
+    request.idempotency_key = call.idempotency_key
+    request.saga_id = call.saga_id
+    request.step = call.step
+    request.method = call.method
+    request.attempt = call.attempt
+    request.token = token
+    fill(request.input, call.input)
+    # In order, because that of protobuf's own maps is another in each process (P5).
+    return check_message(request.SerializeToString(deterministic=True), bytes_max)
+
+
+def metadata_of(call: Invoke, token: str) -> tuple[tuple[str, str], ...]:
+    """What accompanies every attempt, for participants and proxies that do not read the message (DESIGN.md section 9)."""
+    return (
+        ("idempotency-key", call.idempotency_key),
+        ("saga-id", call.saga_id),
+        ("saga-step", call.step),
+        ("saga-operation", call.operation),
+        ("saga-attempt", str(call.attempt)),
+        ("saga-token", token),
+        *call.headers.items(),
+    )
+
+
+def outcome_of_reply(
+    operation: OperationKind, reply: bytes | None, payload_bytes_max: int
+) -> Succeeded | Pending | Unknown:
+    """What status OK with `reply` means; None is what gRPC hands over when the participant ended the call without a message.
+
+    A reply that cannot be read or kept leaves open what happened.
+    """
+    if reply is None:
+        return invalid_reply(
+            "status OK came without a reply, which says no outcome: answer with a message, an empty one if there is no output"
+        )
+    response: ExecuteResponse | CompensateResponse
+    response = ExecuteResponse() if operation is OperationKind.ACTION else CompensateResponse()
+    try:
+        response.ParseFromString(reply)
+    except DecodeError as error:
+        return invalid_reply(f"the reply does not parse: {error}")
+    if response.pending:
+        return Pending()
+    try:
+        return Succeeded(payload_of(response.output, payload_bytes_max))
+    except PayloadError as error:
+        return invalid_reply(f"the reply cannot be kept: output{_joint(error.path)}: {error.description}")
+
+
+def _joint(path: str) -> str:
+    return f".{path}" if path and not path.startswith("[") else path
+
+
+def invalid_reply(message: str) -> Unknown:
+    """The participant said OK, in a way that cannot be taken down."""
+    return Unknown(Cause(CauseCode.REPLY_INVALID, clip(message)))

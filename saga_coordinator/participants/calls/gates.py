@@ -1,0 +1,270 @@
+"""The gates before all participants: each attempt passes that of its participant, or is held there."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+
+import structlog
+
+from saga_coordinator.participants.calls.breaker import BreakerState, Forced
+from saga_coordinator.participants.calls.bulkhead import (
+    QUEUE_SECONDS,
+    Bulkhead,
+    Permit,
+    Standing,
+    Waiting,
+    failure_of,
+)
+from saga_coordinator.participants.calls.spell import Spell
+from saga_coordinator.participants.directory.addresses import Directory, Participant
+from saga_coordinator.participants.directory.limits import Limits
+from saga_coordinator.saga.machine.effects import Invoke, LookForRoom
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Held, Outcome, Pending, Refused, Succeeded, Unknown
+
+Attempt = Callable[[Invoke], Awaitable[Outcome]]
+_Operation = tuple[str, str, OperationKind]
+
+KEPT_SECONDS = 5.0
+"""How long room that was found for a held attempt is kept for it: until its start is committed, unless the database is slow."""
+
+_SHOWN_CHARACTERS_MAX = 300
+
+_log = structlog.get_logger(__name__)
+
+
+class Gate:
+    """One participant's: its bulkhead, with a clock, and a future for each call that is queued."""
+
+    def __init__(self, name: str, limits: Limits, on_room: Callable[[str], None]) -> None:
+        self._name = name
+        self._on_room = on_room
+        self._kept: dict[_Operation, tuple[Permit, asyncio.TimerHandle]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._bulkhead = Bulkhead(name, limits, random.random)
+        self._alarm: asyncio.TimerHandle | None = None
+        self._state = BreakerState.CLOSED
+        self._spell = Spell()
+
+    async def pass_through(self, call: Invoke, attempt: Attempt) -> Outcome:
+        """Has the attempt made once it may be; `call.timeout_seconds` from now it has ended. Held where there is no room."""
+        now = self._loop.time()
+        patience = min(QUEUE_SECONDS, call.timeout_seconds / 4)
+        is_compensation = call.operation is OperationKind.COMPENSATION
+        answer: Permit | Waiting | Held
+        if kept := self._take_kept((call.saga_id, call.step, call.operation)):
+            kept.began_at = now
+            # Meanwhile the participant may have been given a rest.
+            answer = self._not_made(kept) if self._bulkhead.state is BreakerState.OPEN else kept
+        else:
+            answer = self._bulkhead.ask(now, patience, is_compensation=is_compensation)
+        if isinstance(answer, Waiting):
+            answer = await self._wait(answer, patience)
+            # The saga goes by when the attempt was begun, so what was waited is not the call's any more (P4).
+            left = call.timeout_seconds - (self._loop.time() - now)
+            if isinstance(answer, Permit) and left < call.timeout_seconds / 2:
+                # The process stood still, and who drives the saga now may have gone on.
+                answer = self._not_made(answer)
+            call = replace(call, timeout_seconds=left)
+        if isinstance(answer, Held):
+            return answer
+        outcome: Outcome | None = None
+        try:
+            outcome = await attempt(call)
+        finally:
+            self._bulkhead.ended(answer, outcome, self._loop.time())
+            self._look()
+        self._tell_spell(outcome)
+        return outcome
+
+    def keep_room(self, wanted: LookForRoom) -> Held | None:
+        """Keeps a place for an attempt that was held; Held where there is none yet."""
+        self.give_room_back(wanted)
+        now = self._loop.time()
+        is_compensation = wanted.operation is OperationKind.COMPENSATION
+        answer = self._bulkhead.ask(now, 0.0, is_compensation=is_compensation)
+        if isinstance(answer, Waiting):
+            self._bulkhead.withdraw(answer)
+            answer = self._bulkhead.hold(now)
+        if isinstance(answer, Held):
+            return answer
+        alarm = self._loop.call_later(KEPT_SECONDS, self.give_room_back, wanted)
+        self._kept[wanted.saga_id, wanted.step, wanted.operation] = answer, alarm
+        return None
+
+    def give_room_back(self, wanted: LookForRoom) -> None:
+        """Whoever it was kept for has no use for it; nothing happens when none is kept."""
+        permit = self._take_kept((wanted.saga_id, wanted.step, wanted.operation))
+        if permit is not None:
+            self._bulkhead.ended(permit, None, self._loop.time())
+            self._look()
+
+    def _take_kept(self, operation: _Operation) -> Permit | None:
+        permit, alarm = self._kept.pop(operation, (None, None))
+        if alarm is not None:
+            alarm.cancel()
+        return permit
+
+    def change(self, limits: Limits, *, is_moved: bool) -> None:
+        """Uses other limits from now on."""
+        self._bulkhead.change(limits, is_moved=is_moved)
+        self._look()
+
+    def force(self, forced: Forced) -> None:
+        """As an operator wants it."""
+        self._bulkhead.force(forced, self._loop.time())
+        self._look()
+
+    def standing(self) -> Standing:
+        return self._bulkhead.standing(self._loop.time())
+
+    async def _wait(self, waiting: Waiting, patience_seconds: float) -> Permit | Held:
+        answer: asyncio.Future[Permit | Held] = self._loop.create_future()
+
+        def settle(result: Permit | Held) -> None:
+            if not answer.done():
+                answer.set_result(result)
+            elif isinstance(result, Permit):  # whoever waited has been cancelled at this very moment
+                self._bulkhead.ended(result, None, self._loop.time())
+
+        waiting.settle = settle
+        alarm = self._loop.call_later(patience_seconds, self._hold, waiting)
+        self._look()
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._bulkhead.withdraw(waiting)
+            if not answer.cancelled() and answer.done() and isinstance(permit := answer.result(), Permit):
+                self._bulkhead.ended(permit, None, self._loop.time())
+                self._look()
+            raise
+        finally:
+            alarm.cancel()
+
+    def _not_made(self, permit: Permit) -> Held:
+        """Gives back a permit that came too late to be used."""
+        now = self._loop.time()
+        self._bulkhead.ended(permit, None, now)
+        self._look()
+        return self._bulkhead.hold(now)
+
+    def _hold(self, waiting: Waiting) -> None:
+        if waiting.is_open:
+            self._bulkhead.withdraw(waiting)
+            waiting.settle(self._bulkhead.hold(self._loop.time()))
+
+    def _look(self) -> None:
+        """Whatever may be done by now with those that wait."""
+        now = self._loop.time()
+        for waiting, answer in self._bulkhead.turns(now):
+            waiting.settle(answer)
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        seconds = self._bulkhead.next_turn_seconds(now)
+        if seconds is not None:
+            self._alarm = self._loop.call_later(seconds, self._look)
+        if self._bulkhead.state is not self._state:
+            self._state = self._bulkhead.state
+            self._tell()
+            if self._state is not BreakerState.OPEN:
+                self._on_room(self._name)
+
+    def _tell_spell(self, outcome: Outcome) -> None:
+        """A line when the participant goes bad, and one when it is well again."""
+        now = self._loop.time()
+        match outcome:
+            case Held():
+                return
+            case Unknown():
+                cause = failure_of(outcome)
+                if cause is not None and (failing := self._spell.failed(now)) is not None:
+                    _log.warning(
+                        "participant_failing",
+                        participant=self._name,
+                        attempts=failing.attempts,
+                        seconds=round(failing.seconds, 3),
+                        code=cause.code,
+                        message=cause.message[:_SHOWN_CHARACTERS_MAX],
+                    )
+            case Succeeded() | Refused() | Pending():
+                if (recovered := self._spell.answered(now)) is not None:
+                    _log.info(
+                        "participant_recovered",
+                        participant=self._name,
+                        attempts=recovered.attempts,
+                        seconds=round(recovered.seconds, 3),
+                    )
+
+    def _tell(self) -> None:
+        standing = self.standing()
+        level = _log.info if self._state is BreakerState.CLOSED else _log.warning
+        level(
+            "breaker_changed",
+            participant=self._name,
+            state=self._state.value,
+            is_forced=standing.forced is not Forced.AUTOMATIC,
+            rest_seconds=round(standing.rest_left_seconds, 3),
+            last_failure=standing.last_failure.code if standing.last_failure else "",
+        )
+
+
+class Gates:
+    """Of all participants that were called, in one event loop."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+        self.on_room: Callable[[str], None] = lambda name: None
+        """Is told of a participant whose breaker is not open any more."""
+        self._gates: dict[str, Gate] = {}
+        self._forced: dict[str, Forced] = {}
+
+    def of(self, name: str) -> Gate | None:
+        """The gate of a participant; None where the directory knows none."""
+        return self._gates.get(name) or self._build(name)
+
+    def replace(self, directory: Directory) -> None:
+        """Uses the limits in `directory` from now on. Who went away is forgotten, and what of it is in flight ends by itself."""
+        before, self._directory = self._directory, directory
+        for name in tuple(self._gates):
+            self._refit(name, before)
+
+    def change(self, directory: Directory, name: str) -> None:
+        """As `replace`, where `directory` differs in that participant only."""
+        before, self._directory = self._directory, directory
+        if name in self._gates:
+            self._refit(name, before)
+
+    def _refit(self, name: str, before: Directory) -> None:
+        was, participant = before.get(name), self._directory.get(name)
+        if participant is None:
+            del self._gates[name]
+            return
+        is_moved = was is None or _address(was) != _address(participant)
+        self._gates[name].change(participant.limits, is_moved=is_moved)
+
+    def force(self, forced: Mapping[str, Forced]) -> None:
+        """What operators have decided: of those that are not named, nothing."""
+        for name in sorted({*self._forced, *forced}):
+            if (gate := self._gates.get(name)) is not None:
+                gate.force(forced.get(name, Forced.AUTOMATIC))
+        self._forced = dict(forced)
+
+    def _tell_of_room(self, name: str) -> None:
+        self.on_room(name)
+
+    def _build(self, name: str) -> Gate | None:
+        participant = self._directory.get(name)
+        if participant is None:
+            return None
+        gate = self._gates[name] = Gate(name, participant.limits, self._tell_of_room)
+        if (forced := self._forced.get(name)) is not None:
+            gate.force(forced)
+        return gate
+
+
+def _address(participant: Participant) -> tuple[object, ...]:
+    return participant.target, participant.tls, participant.is_worker

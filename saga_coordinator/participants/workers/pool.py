@@ -1,0 +1,362 @@
+"""Participants that dial us: who is connected, and which of them an attempt goes to.
+
+An attempt goes to a worker that is connected here, else to a coordinator that has one, else it waits for up to half of its time:
+the worker is to have the other half. One that nobody had room for was not attempted, and is held; those after it are tried at
+another coordinator first, until a worker here has room again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from saga_coordinator.lifecycle import Background, Kept
+from saga_coordinator.participants.workers.stream import Assignment, Greeting, Pool, Stream, outcome_of_lost
+from saga_coordinator.participants.workers.tasks import task_of
+from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
+from saga_coordinator.saga.machine.decide import Invoke
+from saga_coordinator.saga.words.errors import Unavailable
+from saga_coordinator.saga.words.outcome import (
+    Cause,
+    CauseCode,
+    Held,
+    Outcome,
+    Refused,
+    clip,
+    outcome_of_failure,
+)
+from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.wire.conversion import convert, size_of
+from saga_coordinator.wire.payload import PayloadError
+
+HEARTBEAT_SECONDS = 10.0
+SILENCE_SECONDS = 3 * HEARTBEAT_SECONDS
+
+NO_ROOM_SECONDS = 1.0
+"""After how long an attempt is made again for which all workers were busy."""
+
+NO_WORKER_SECONDS = 6.0
+"""After how long an attempt is made again for which there was no worker: meanwhile its saga needs no memory."""
+
+KEPT_SECONDS = 1.0
+"""How long a place is kept for a task that is put once its attempt is committed."""
+
+LOOKS_SPACING_SECONDS = 0.02
+LOOKS_SECONDS_MAX = 60.0
+"""How closely those for whom all workers are busy look again one after the other, and after how long at most."""
+
+_DOUBLED_MAX = 6
+
+LOOK_SECONDS = 0.5
+"""How often it is looked whether another coordinator has a worker for the tasks that wait here."""
+
+_PUBLISH_AGAIN_SECONDS = 0.05
+_PUBLISH_AFTER_FAILURE_SECONDS = 1.0
+_PUBLISH_EVERY_SECONDS = 30.0
+"""What was told is told again: a statement that was given up here may be carried out later, and undo what was told after it."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Forwarder(Protocol):
+    """The other coordinators, by whom tasks are handed out that nobody here performs."""
+
+    async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
+        """Lets them know what is performed here: the methods of each participant, none given for all. Raises Unavailable."""
+
+    async def find(self, participant: str, method: str) -> str | None:
+        """The identity of a coordinator that has a worker for this."""
+
+    async def forward(
+        self, coordinator_id: str, participant: str, task: Task, ends_at: float
+    ) -> Outcome | None:
+        """What came of the task there by `ends_at` of the loop's clock; None when it did not get there."""
+
+    async def methods_of(self, participant: str) -> frozenset[str] | None:
+        """What is performed at the others for the participant: empty for everything, None for nothing."""
+
+    async def close(self) -> None:
+        """Lets go of them."""
+
+
+class Workers:
+    """All connected workers of one coordinator. Used from one event loop."""
+
+    def __init__(self, forwarder: Forwarder | None = None) -> None:
+        self._forwarder = forwarder
+        self._pools: dict[str, Pool] = {}
+        self._background = Background()
+        self._looking: set[str] = set()
+        self.on_room: Callable[[str], None] = lambda participant: None
+        """Is told of a participant for which a worker has come that performs what none did before, or less than before."""
+        self._changed = asyncio.Event()
+        self._is_stopping = False
+
+    def start(self) -> None:
+        """Begins to look after streams, and to tell the other coordinators of them."""
+        self._background.keep("the watch over workers", self._drop_silent, turn_seconds_max=SILENCE_SECONDS)
+        if self._forwarder is not None:
+            self._background.keep("the word of workers", partial(self._publish, self._forwarder))
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What keeps workers from being looked after."""
+        return self._background.problems
+
+    def stop(self) -> None:
+        """Hands out nothing more, and has every stream end as soon as its worker has told what it was given."""
+        self._is_stopping = True
+        for pool in self._pools.values():
+            for stream in tuple(pool.streams):
+                stream.say_goodbye()
+            for assignment in tuple(pool.take_unserved()):
+                assignment.settle(_held("the coordinator is stopping", 0.0))
+
+    async def close(self) -> None:
+        """Lets go of everything; what is still under way ends unheard."""
+        await self._background.stop(None)
+        if self._forwarder is not None:
+            await self._forwarder.close()
+
+    # Workers
+
+    def connect(self, greeting: Greeting, on_wake: Callable[[], None]) -> Stream:
+        """A new stream; it gets tasks once `admit` is called. Raises Unavailable when the coordinator is stopping."""
+        if self._is_stopping:
+            raise Unavailable(
+                Reason.COORDINATOR_STOPPING, "the coordinator is stopping; dial again, for another one"
+            )
+        return Stream(self._pool(greeting.participant), greeting, on_wake, asyncio.get_running_loop().time())
+
+    def admit(self, stream: Stream) -> None:
+        """The worker has been welcomed; the stop that came meanwhile did not know of it yet."""
+        if self._is_stopping:
+            stream.say_goodbye()
+        else:
+            stream.enter()
+
+    async def methods_of(self, participant: str) -> frozenset[str] | None:
+        """What is performed for the participant, here or elsewhere: empty for everything, None for nothing."""
+        pool = self._pools.get(participant)
+        here = pool.methods if pool is not None else None
+        elsewhere = await self._forwarder.methods_of(participant) if self._forwarder is not None else None
+        if here is None or elsewhere is None:
+            return elsewhere if here is None else here
+        return here | elsewhere if here and elsewhere else frozenset()
+
+    # Attempts
+
+    async def invoke(self, call: Invoke) -> Outcome:
+        """Makes one attempt; `call.timeout_seconds` from now it has ended. Nothing that a worker does raises.
+
+        Cancelled, it forgets the attempt: a worker that has it goes on, and what it says later is late.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + call.timeout_seconds
+        try:
+            task = await convert(size_of(call.input), task_of, call)
+        except PayloadError as error:  # nothing was sent, and nothing will be different next time
+            return Refused(Cause(CauseCode.INPUT_INVALID, clip(f"the input cannot be sent: {error}")))
+        pool = self._pool(call.participant)
+        is_elsewhere = not pool.serves(call.method) or call.method in pool.stuck
+        if is_elsewhere and self._forwarder is not None:
+            outcome = await self._elsewhere(self._forwarder, pool, task, ends_at)
+            if outcome is not None:
+                return outcome
+            if ends_at - loop.time() < call.timeout_seconds / 2:  # to find out took too long
+                return self._without_room(pool, task.method)
+        return await self._hand_out(pool, task, ends_at - loop.time())
+
+    async def look_for_room(self, participant: str, method: str) -> Held | None:
+        """Why a task would not be handed out now, and after how long to look again; None where it would be."""
+        pool = self._pool(participant)
+        if self._is_stopping:
+            return _held("the coordinator is stopping", NO_ROOM_SECONDS)
+        if pool.has_room(method):
+            pool.kept += 1
+            asyncio.get_running_loop().call_later(KEPT_SECONDS, _give_back, pool)
+            return None
+        is_full_elsewhere = asyncio.get_running_loop().time() < pool.full_elsewhere_until
+        forwarder = None if is_full_elsewhere else self._forwarder
+        if forwarder is not None and await forwarder.find(participant, method) is not None:
+            return None
+        who = f"no worker of `{participant}`" + (f" for method `{method}`" if method else "")
+        if pool.serves(method) or is_full_elsewhere:
+            return _held(f"{who} has room", self._spaced(pool))
+        return _held(f"{who} is connected", NO_WORKER_SECONDS)
+
+    def _spaced(self, pool: Pool) -> float:
+        """Those for whom all workers are busy look one after the other."""
+        now = asyncio.get_running_loop().time()
+        pool.looked_at = max(now + NO_ROOM_SECONDS, pool.looked_at + LOOKS_SPACING_SECONDS)
+        return min(pool.looked_at - now, LOOKS_SECONDS_MAX)
+
+    async def invoke_here(self, participant: str, task: Task, timeout_seconds: float) -> Outcome:
+        """Makes an attempt of a saga that another coordinator drives; held when no worker here has room in time."""
+        pool = self._pool(participant)
+        if not pool.serves(task.method):
+            return _held(f"no worker of `{participant}` is connected any more", 0.0)
+        return await self._hand_out(pool, task, timeout_seconds, is_forwarded=True)
+
+    def _pool(self, participant: str) -> Pool:
+        pool = self._pools.get(participant)
+        if pool is None:
+            pool = self._pools[participant] = Pool(
+                participant, partial(self._is_served_otherwise, participant)
+            )
+        return pool
+
+    def _is_served_otherwise(self, participant: str) -> None:
+        self._changed.set()
+        if self._pools[participant].methods is not None:
+            self.on_room(participant)
+
+    async def _hand_out(
+        self, pool: Pool, task: Task, timeout_seconds: float, *, is_forwarded: bool = False
+    ) -> Outcome:
+        if self._is_stopping:
+            return _held("the coordinator is stopping", 0.0)
+        loop = asyncio.get_running_loop()
+        ends_at = loop.time() + timeout_seconds
+        assignment = Assignment(task, loop.create_future(), ends_at, is_forwarded=is_forwarded)
+        assignment.timer = loop.call_later(
+            timeout_seconds / 2, self._half_over, pool, assignment, timeout_seconds
+        )
+        pool.put(assignment)
+        if self._forwarder is not None and not pool.serves(task.method):
+            self._look_elsewhere(pool)
+        try:
+            return await assignment.outcome
+        finally:
+            if assignment.timer is not None:
+                assignment.timer.cancel()
+            if not assignment.is_given:
+                pool.forget(assignment)
+
+    def _half_over(self, pool: Pool, assignment: Assignment, timeout_seconds: float) -> None:
+        if assignment.is_given:
+            loop = asyncio.get_running_loop()
+            assignment.timer = loop.call_at(assignment.ends_at, _over, assignment, timeout_seconds)
+        else:
+            assignment.settle(self._without_room(pool, assignment.task.method))
+
+    def _without_room(self, pool: Pool, method: str) -> Held:
+        who = f"no worker of `{pool.participant}`" + (f" for method `{method}`" if method else "")
+        waited = "in half of the attempt's timeout, after which it is not handed out any more"
+        if pool.serves(method):
+            pool.stuck.add(method)
+            return _held(f"{who} had room {waited}", NO_ROOM_SECONDS)
+        return _held(f"{who} was connected {waited}", NO_WORKER_SECONDS)
+
+    # Other coordinators
+
+    async def _elsewhere(
+        self, forwarder: Forwarder, pool: Pool, task: Task, ends_at: float
+    ) -> Outcome | None:
+        coordinator_id = await forwarder.find(pool.participant, task.method)
+        if coordinator_id is None:
+            return None
+        outcome = await forwarder.forward(coordinator_id, pool.participant, task, ends_at)
+        if isinstance(outcome, Held):
+            pool.full_elsewhere = min(pool.full_elsewhere + 1, _DOUBLED_MAX)
+            pool.full_elsewhere_until = asyncio.get_running_loop().time() + 2.0**pool.full_elsewhere
+        elif outcome is not None:
+            pool.full_elsewhere, pool.full_elsewhere_until = 0, 0.0
+        return outcome
+
+    def _look_elsewhere(self, pool: Pool) -> None:
+        if self._forwarder is not None and pool.participant not in self._looking:
+            self._looking.add(pool.participant)
+            self._background.spawn("look for workers elsewhere", self._keep_looking(self._forwarder, pool))
+
+    async def _keep_looking(self, forwarder: Forwarder, pool: Pool) -> None:
+        """As long as tasks wait for workers that are not here."""
+        try:
+            while pool.has_unserved:
+                await asyncio.sleep(LOOK_SECONDS)
+                for assignment in tuple(pool.take_unserved()):
+                    self._background.spawn("forwarding", self._forward_queued(forwarder, pool, assignment))
+        finally:
+            self._looking.discard(pool.participant)
+
+    async def _forward_queued(self, forwarder: Forwarder, pool: Pool, assignment: Assignment) -> None:
+        now = asyncio.get_running_loop().time()
+        if not assignment.may_be_given(now):
+            return
+        if assignment.is_forwarded:
+            assignment.settle(_held(f"no worker of `{pool.participant}` is connected here any more", 0.0))
+            return
+        assignment.is_given = True
+        left = assignment.ends_at - now
+        outcome = await self._elsewhere(forwarder, pool, assignment.task, assignment.ends_at)
+        if outcome is not None:
+            assignment.settle(outcome)
+        elif not assignment.outcome.done():
+            assignment.is_given = False
+            if asyncio.get_running_loop().time() < assignment.ends_at - left / 2:
+                pool.put(assignment)
+                self._look_elsewhere(pool)
+            else:
+                assignment.settle(self._without_room(pool, assignment.task.method))
+
+    async def _publish(self, forwarder: Forwarder, kept: Kept) -> None:
+        await self._changed.wait()
+        while True:
+            self._changed.clear()
+            served = {name: pool.methods for name, pool in self._pools.items() if pool.methods is not None}
+            try:
+                await forwarder.publish(served)
+                kept.turned()
+            except Unavailable as error:
+                _log.warning("workers_not_published", reason=str(error))
+                self._changed.set()  # what is performed here has still to be told
+                await asyncio.sleep(_PUBLISH_AFTER_FAILURE_SECONDS)
+            except Exception:
+                self._changed.set()
+                raise  # logged, and begun again
+            await asyncio.sleep(_PUBLISH_AGAIN_SECONDS)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_PUBLISH_EVERY_SECONDS):
+                    await self._changed.wait()
+
+    async def _drop_silent(self, kept: Kept) -> None:
+        """A worker whose program hangs keeps its connection."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(HEARTBEAT_SECONDS / 2)
+            for pool in self._pools.values():
+                for stream in tuple(pool.streams):
+                    if loop.time() - stream.heard_at > SILENCE_SECONDS:
+                        stream.on_cut(
+                            Unavailable(
+                                Reason.WORKER_SILENT,
+                                f"nothing was heard of the worker for {SILENCE_SECONDS:g} s; it has to send a heartbeat every "
+                                f"{HEARTBEAT_SECONDS:g} s",
+                            )
+                        )
+            kept.turned()
+
+
+def _over(assignment: Assignment, timeout_seconds: float) -> None:
+    """The worker keeps its credit until it comes back from this; what it says then is late."""
+    if assignment.lost_by:
+        assignment.settle(outcome_of_lost(assignment))
+        return
+    assignment.settle(outcome_of_failure("DEADLINE_EXCEEDED", f"no outcome within {timeout_seconds:g} s"))
+    assignment.task.ClearField("input")
+    if assignment.stream is not None:
+        assignment.stream.is_overdue(assignment.given_at)
+        assignment.stream.settled()
+
+
+def _give_back(pool: Pool) -> None:
+    pool.kept -= 1
+
+
+def _held(message: str, delay_seconds: float) -> Held:
+    return Held(Cause("UNAVAILABLE", clip(message)), delay_seconds)

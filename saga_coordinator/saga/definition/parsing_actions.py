@@ -1,0 +1,338 @@
+"""The operations, waits and payloads of a definition, read from its canonical JSON form."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+from saga_coordinator.saga.definition.model import (
+    CHILD_PARTICIPANT,
+    Approval,
+    AwaitEvent,
+    Delay,
+    OnFailure,
+    Operation,
+    StatusMethod,
+)
+from saga_coordinator.saga.expressions.condition import compile_condition
+from saga_coordinator.saga.expressions.expression import Expression, Template, compile_template
+from saga_coordinator.saga.words.json_object import JsonObject, is_finite, text_problem
+from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
+from saga_coordinator.saga.words.outcome import OutcomeKind
+from saga_coordinator.saga.words.retry import RetryPolicy
+
+PAYLOAD_NESTING_MAX = 16
+TIMEOUT_SECONDS_MAX = 3600.0
+DEADLINE_SECONDS_MAX = 10 * 366 * 86400.0
+ATTEMPTS_MAX = 1000
+APPROVERS_MAX = 100
+
+DEFAULT_TIMEOUT_SECONDS = 10.0
+DEFAULT_PENDING_TIMEOUT_SECONDS = 86400.0
+DEFAULT_STATUS_INTERVAL_SECONDS = 30.0
+DEFAULT_ACTION_ATTEMPTS = 5
+DEFAULT_STUBBORN_ATTEMPTS = 10
+"""For compensations and for steps that are never undone: there is no other way left than through."""
+LABELS_MAX = 32
+LABEL_NAME_CHARACTERS_MAX = 63
+CHILD_POLL_SECONDS = 2.0
+"""A child that ends tells its parent at once; should that be lost, it is found out after this time, doubled each time."""
+
+DEFINITION_NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
+_PARTICIPANT_NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
+EVENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,99}")
+_FULL_METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*")
+_STATUS_NAMES = frozenset(
+    {
+        "CANCELLED",
+        "UNKNOWN",
+        "INVALID_ARGUMENT",
+        "DEADLINE_EXCEEDED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "PERMISSION_DENIED",
+        "RESOURCE_EXHAUSTED",
+        "FAILED_PRECONDITION",
+        "ABORTED",
+        "OUT_OF_RANGE",
+        "UNIMPLEMENTED",
+        "INTERNAL",
+        "UNAVAILABLE",
+        "DATA_LOSS",
+        "UNAUTHENTICATED",
+    }
+)
+
+
+_UNSAID = RetryPolicy(0)
+"""A policy that leaves the number of attempts open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """What operations have that do not say otherwise."""
+
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    retry: RetryPolicy = _UNSAID
+    compensation_retry: RetryPolicy = _UNSAID
+    is_forward: bool = False
+
+    def retry_of_action(self, *, is_stubborn: bool) -> RetryPolicy:
+        return _with_attempts(
+            self.retry, DEFAULT_STUBBORN_ATTEMPTS if is_stubborn else DEFAULT_ACTION_ATTEMPTS
+        )
+
+    def retry_of_compensation(self) -> RetryPolicy:
+        return _with_attempts(self.compensation_retry, DEFAULT_STUBBORN_ATTEMPTS)
+
+
+def _with_attempts(policy: RetryPolicy, max_attempts: int) -> RetryPolicy:
+    return policy if policy.max_attempts else replace(policy, max_attempts=max_attempts)
+
+
+def read_defaults(source: JsonObject | None) -> Defaults:
+    if source is None:
+        return Defaults()
+    timeout = source.seconds("timeout", DEFAULT_TIMEOUT_SECONDS, TIMEOUT_SECONDS_MAX)
+    retry, undo = source.object("retry"), source.object("compensation_retry")
+    is_forward = read_recovery(source, default=False)
+    source.finish()
+    assert timeout is not None
+    return Defaults(
+        timeout,
+        _UNSAID if retry is None else _retry(retry, _UNSAID),
+        _UNSAID if undo is None else _retry(undo, _UNSAID),
+        is_forward,
+    )
+
+
+def read_recovery(source: JsonObject, *, default: bool) -> bool:
+    """Whether `recovery` says forward."""
+    return (
+        _word(source, "recovery", "forward" if default else "backward", ("backward", "forward")) == "forward"
+    )
+
+
+def read_on_failure(source: JsonObject) -> OnFailure | None:
+    """The `on_failure` of an action or a step; None when it is not said."""
+    word = _word(source, "on_failure", "", tuple(OnFailure))
+    return OnFailure(word) if word else None
+
+
+def _word(source: JsonObject, name: str, default: str, words: tuple[str, ...]) -> str:
+    word = source.text(name, default) or default
+    if word not in words and word != default:
+        source.fault(name, f"is `{word[:80]}`; it must be {' or '.join(words)}")
+        return default
+    return word
+
+
+def read_operation(source: JsonObject, step: str, defaults: Defaults, retry: RetryPolicy) -> Operation:
+    """An action or a compensation; `retry` is its policy where it says nothing."""
+    participant = source.name("participant", _PARTICIPANT_NAME, "the participant that performs it")
+    method = source.text("method", step) or step
+    _check_method(source, method)
+    template = read_payload(source, "input")
+    timeout = source.seconds("timeout", defaults.timeout_seconds, TIMEOUT_SECONDS_MAX)
+    pending = source.seconds("pending_timeout", DEFAULT_PENDING_TIMEOUT_SECONDS, DEADLINE_SECONDS_MAX)
+    raw_retry = source.object("retry")
+    if raw_retry is not None:
+        retry = _retry(raw_retry, retry)
+    outcomes = _outcomes(source.map("outcomes"))
+    heartbeat = _at_least_a_second(source, "heartbeat_timeout", None)
+    raw_status = source.object("status")
+    status, interval = _status_method(raw_status, method) if raw_status is not None else (None, None)
+    source.finish()
+    assert timeout is not None
+    return Operation(
+        participant, method, template, timeout, pending, retry, outcomes, interval, status, heartbeat
+    )
+
+
+def _status_method(source: JsonObject, operation_method: str) -> tuple[StatusMethod, float | None]:
+    """What to ask a participant about its pending operation, and how often."""
+    method = source.text("method")
+    if not method:
+        source.fault("method", "is required: the method that tells what became of the operation")
+    elif method == operation_method:
+        source.fault("method", f"is `{method}`, the operation's own, which would be attempted again")
+    _check_method(source, method)
+    template = read_payload(source, "input")
+    interval = _at_least_a_second(source, "interval", DEFAULT_STATUS_INTERVAL_SECONDS)
+    source.finish()
+    return StatusMethod(method, template), interval
+
+
+def _at_least_a_second(source: JsonObject, name: str, default: float | None) -> float | None:
+    """A duration that an entry may be written for each time it passes."""
+    seconds = source.seconds(name, default, DEADLINE_SECONDS_MAX)
+    if seconds is not None and seconds < 1:
+        source.fault(name, f"is {seconds:g} s; it must be 1 s or more")
+    return seconds
+
+
+def _check_method(source: JsonObject, method: str) -> None:
+    if len(method) > 200:
+        source.fault("method", "must be at most 200 characters")
+    if "/" in method and not _FULL_METHOD.fullmatch(method):
+        source.fault(
+            "method",
+            f"`{method}` is no full gRPC method name: write `package.Service/Method` to have that method called, or a name "
+            "without a slash to have saga.v1.ParticipantService perform it",
+        )
+
+
+def read_child(source: JsonObject, defaults: Defaults) -> tuple[Operation, Operation]:
+    """The two operations of a step that runs another saga: run it, and undo it."""
+    name = source.name("definition", DEFINITION_NAME, "the definition that it runs")
+    version = source.whole("version", 0, 1, 2**31 - 1)
+    template = read_payload(source, "input")
+    source.finish()
+    method = f"{name}@{version}" if version else name
+
+    def operation(payload: Template | None) -> Operation:
+        return Operation(
+            CHILD_PARTICIPANT,
+            method,
+            payload,
+            defaults.timeout_seconds,
+            None,
+            RetryPolicy(ATTEMPTS_MAX),
+            poll_seconds=CHILD_POLL_SECONDS,
+        )
+
+    # Neither calls a service: what fails here is this coordinator's own database, which comes back.
+    return operation(template), operation(None)
+
+
+def read_delay(source: JsonObject) -> Delay:
+    """The `delay` or the `until` of a step."""
+    return Delay(source.seconds("delay", None, DEADLINE_SECONDS_MAX), read_condition(source, "until"))
+
+
+def read_await_event(source: JsonObject) -> AwaitEvent:
+    event = source.name("event", EVENT_NAME, "the event")
+    correlation = read_text(source, "correlation")
+    timeout, goes_on = _wait_timeout(source)
+    look_back = source.seconds("look_back", None, EVENT_KEPT_SECONDS)
+    if look_back is not None and correlation is None:
+        source.fault("look_back", "needs a correlation: only published events are looked for")
+    source.finish()
+    return AwaitEvent(event, correlation, timeout, goes_on, look_back or 0.0)
+
+
+def read_approval(source: JsonObject) -> Approval:
+    approvers = source.each("approvers")
+    if len(approvers) > APPROVERS_MAX:
+        source.fault("approvers", f"lists {len(approvers)}; at most {APPROVERS_MAX} are allowed")
+    for index, approver in enumerate(approvers[:APPROVERS_MAX]):
+        if not isinstance(approver, str) or not 1 <= len(approver) <= 200 or text_problem(approver):
+            source.fault(f"approvers[{index}]", "must be a name of 1 to 200 characters")
+    shows = read_payload(source, "show")
+    timeout, goes_on = _wait_timeout(source)
+    source.finish()
+    return Approval(tuple(str(approver) for approver in approvers), shows, timeout, goes_on)
+
+
+def _wait_timeout(source: JsonObject) -> tuple[float | None, bool]:
+    timeout = source.seconds("timeout", None, DEADLINE_SECONDS_MAX)
+    word = _word(source, "on_timeout", "", ("fail", "continue"))
+    if word and timeout is None:
+        source.fault("on_timeout", "needs a timeout")
+    return timeout, word == "continue"
+
+
+def read_payload(source: JsonObject, name: str) -> Template | None:
+    """A payload with `${...}`; None when it is not given."""
+    raw = source.raw(name)
+    if raw is None:
+        return None
+    if problem := _payload_problem(raw):
+        source.fault(name, problem)
+        return None
+    return compile_template(raw, source.at(name), source.faults)
+
+
+def read_text(source: JsonObject, name: str) -> Template | None:
+    """A text with `${...}`; None when it is not given."""
+    text = source.text(name)
+    return compile_template(text, source.at(name), source.faults) if text else None
+
+
+def read_condition(source: JsonObject, name: str) -> Expression | None:
+    """A field that is an expression by nature; None when it is not given or faulty."""
+    text = source.text(name)
+    return compile_condition(text, source.at(name), source.faults) if text else None
+
+
+def read_labels(source: JsonObject | None) -> dict[str, Template]:
+    if source is None:
+        return {}
+    labels: dict[str, Template] = {}
+    for name in source.names:
+        if template := read_text(source, name):
+            labels[name] = template
+        if not 1 <= len(name) <= LABEL_NAME_CHARACTERS_MAX or text_problem(name):
+            source.fault(name, f"must have a name of 1 to {LABEL_NAME_CHARACTERS_MAX} characters")
+    if len(labels) > LABELS_MAX:
+        source.fault("", f"has {len(labels)} labels; at most {LABELS_MAX} are allowed")
+    return labels
+
+
+def _outcomes(source: JsonObject | None) -> dict[str, OutcomeKind]:
+    if source is None:
+        return {}
+    outcomes: dict[str, OutcomeKind] = {}
+    for name in source.names:
+        word = _word(source, name, "", tuple(OutcomeKind))
+        if name not in _STATUS_NAMES:
+            source.fault(
+                name,
+                f"is no gRPC status that an error can have; there are: {', '.join(sorted(_STATUS_NAMES))}",
+            )
+        elif word:
+            outcomes[name] = OutcomeKind(word)
+    return outcomes
+
+
+def _retry(source: JsonObject, policy: RetryPolicy) -> RetryPolicy:
+    """The policy that the object describes, by default that given."""
+    max_attempts = source.whole("max_attempts", policy.max_attempts, 1, ATTEMPTS_MAX)
+    initial = source.seconds("initial_backoff", policy.initial_backoff_seconds, TIMEOUT_SECONDS_MAX)
+    multiplier = source.number("multiplier", policy.multiplier, 1, 100)
+    maximum = source.seconds("max_backoff", None, DEADLINE_SECONDS_MAX)
+    source.finish()
+    assert initial is not None
+    if maximum is None:
+        maximum = max(policy.max_backoff_seconds, initial)
+    elif maximum < initial:
+        source.fault("max_backoff", f"is {maximum:g} s, less than initial_backoff ({initial:g} s)")
+    return RetryPolicy(max_attempts, initial, multiplier, maximum)
+
+
+def _payload_problem(payload: Any) -> str | None:
+    level, nesting = [payload], 0
+    while level:
+        nesting += 1
+        if nesting > PAYLOAD_NESTING_MAX:
+            return f"is nested deeper than {PAYLOAD_NESTING_MAX} levels"
+        below: list[Any] = []
+        for node in level:
+            if isinstance(node, dict):
+                below += [*node, *node.values()]
+                if odd := [key for key in node if not isinstance(key, str)]:
+                    return f"has a key that is not a string ({str(odd[0])[:80]}); put it in quotes"
+            elif isinstance(node, list):
+                below += node
+            elif isinstance(node, str):
+                if problem := text_problem(node):
+                    return problem
+            elif isinstance(node, int | float):
+                if not is_finite(node):
+                    return "must not contain NaN, infinite numbers or whole numbers that no double can hold"
+            elif node is not None:
+                what = f"{type(node).__name__} {str(node)[:80]}"
+                return f"has a value that JSON does not know ({what}); put it in quotes"
+        level = below
+    return None

@@ -1,0 +1,41 @@
+"""The timeouts and retries that a participant has of its own: for operations that do not say otherwise.
+
+They are written into a definition when it is registered, so what the directory says later changes no saga.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Any
+
+from saga_coordinator.saga.definition.declared import steps_within
+from saga_coordinator.saga.definition.parsing_actions import read_defaults
+from saga_coordinator.saga.words.errors import Fault
+from saga_coordinator.saga.words.json_object import JsonObject
+
+_RETRIES = {"action": "retry", "compensation": "compensation_retry"}
+
+
+def check_defaults(source: Any, place: str, faults: list[Fault]) -> None:
+    """Adds what is wrong with a participant's `defaults` in their JSON form."""
+    if isinstance(source, Mapping) and "recovery" in source:
+        faults.append(Fault(f"{place}.recovery", "is for definitions to say; leave it out"))
+    read_defaults(JsonObject(source, place, faults))
+
+
+def with_defaults(spec: Mapping[str, Any], of: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The definition, in its canonical JSON form, with what neither it nor its operations say taken `of` their participants."""
+    filled = copy.deepcopy(dict(spec))
+    own = filled.get("defaults") or {}
+    for _, step in steps_within(filled, ""):
+        for kind, retry in _RETRIES.items():
+            operation = step.get(kind)
+            if not isinstance(operation, dict) or operation.get("participant") not in of:
+                continue
+            given = of[operation["participant"]]
+            if "timeout" in given and "timeout" not in own:
+                operation.setdefault("timeout", given["timeout"])
+            if retry in given:
+                operation["retry"] = {**given[retry], **own.get(retry, {}), **operation.get("retry", {})}
+    return filled

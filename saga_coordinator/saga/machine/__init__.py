@@ -1,0 +1,1 @@
+"""The state machine: entries, the transition table, the fold, and what is decided from it."""

@@ -1,0 +1,511 @@
+"""What follows: `decide(definition, state, input, now, jitter) -> Decision`.
+
+A decision holds the entries to append, the effects to perform once those are committed (P6), and the state they lead to. Each
+(saga status, input) pair has one handler in `HANDLERS`; after it, `proceed` does whatever the new state allows: start the next
+actions, turn, undo, end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from saga_coordinator.saga.definition.model import Approval, Definition, Operation
+from saga_coordinator.saga.machine.ahead import is_over
+from saga_coordinator.saga.machine.draft import Draft, is_past_return, is_undone
+from saga_coordinator.saga.machine.effects import (
+    Decision,
+    Effect,
+    Finish,
+    GoOn,
+    Invoke,
+    LookForEvent,
+    LookForRoom,
+    NotApplied,
+    SetTimer,
+)
+from saga_coordinator.saga.machine.entries import (
+    AttemptRefused,
+    AttemptSucceeded,
+    EventReceived,
+    OutcomeLate,
+    SagaAdopted,
+    SagaFailed,
+    SagaRecalled,
+    SagaStarted,
+)
+from saga_coordinator.saga.machine.forward import end_wait, event_to_look_for
+from saga_coordinator.saga.machine.inputs import (
+    ApprovalDecided,
+    AttemptEnded,
+    CancelAsked,
+    EventArrived,
+    HeartbeatReceived,
+    Input,
+    OutcomeReported,
+    OwnershipGained,
+    RecallAsked,
+    RoomFound,
+    StartRequested,
+    TimerFired,
+    canonical_input,
+)
+from saga_coordinator.saga.machine.proceed import (
+    keys_in_flight,
+    look_for_room,
+    next_due,
+    proceed,
+    record_lost,
+)
+from saga_coordinator.saga.machine.state import REFUSED, SUCCEEDED, EffectKnown, SagaState, StepState, apply
+from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus, StepStatus
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, CauseCode, Outcome, Refused, Succeeded, Unknown, clip
+from saga_coordinator.saga.words.reasons import Reason
+
+__all__ = [
+    "HANDLERS",
+    "ApprovalDecided",
+    "AttemptEnded",
+    "CancelAsked",
+    "Decision",
+    "Effect",
+    "EventArrived",
+    "Finish",
+    "GoOn",
+    "HeartbeatReceived",
+    "Input",
+    "Invoke",
+    "LookForEvent",
+    "LookForRoom",
+    "NotApplied",
+    "OutcomeReported",
+    "OwnershipGained",
+    "RecallAsked",
+    "RoomFound",
+    "SetTimer",
+    "StartRequested",
+    "TimerFired",
+    "decide",
+]
+
+
+EVENTS_MAX = 1000
+"""Events that one saga keeps for steps that do not wait yet."""
+_LOOK_AGAIN_SECONDS = 1.0
+"""After how long it is looked again for room that was found and could not be used."""
+
+
+def decide(
+    definition: Definition,
+    state: SagaState | None,
+    happened: Input,
+    now: float,
+    jitter: float,
+    *,
+    may_call: bool = True,
+    here_max: int | None = None,
+) -> Decision:
+    """What follows from `happened`.
+
+    Args:
+        definition: the version that the saga is pinned to.
+        state: None for StartRequested, else the saga's.
+        now: seconds since the epoch by the database's clock (P10).
+        jitter: a uniform draw from [0, 1) for the delay of a retry.
+        may_call: False where the coordinator cannot make calls now (it is full, or stopping): what happened is recorded, and
+            whoever drives the saga next goes on from there.
+        here_max: how much work may be done where this is called, in the units of `work`; None sets no limit.
+
+    Raises:
+        TooMuchHere: it would be more work than that. What was given is as before, so it can be decided elsewhere.
+    """
+    happened = canonical_input(happened)
+    if state is None:
+        assert isinstance(happened, StartRequested), f"{happened} needs a state"
+        draft = _start(definition, happened, now, jitter, may_call=may_call, here_max=here_max)
+    else:
+        draft = Draft(definition, state, now, jitter, may_call=may_call, here_max=here_max)
+        HANDLERS[state.status, type(happened)](draft, happened)
+    proceed(draft)
+    if isinstance(happened, EventArrived):
+        _look_on(draft, happened)
+    effects = _effects(draft)
+    draft.leave_agenda()
+    return Decision(
+        tuple(draft.entries),
+        effects,
+        draft.state,
+        draft.refusal,
+        draft.is_applied,
+        draft.because,
+        draft.heartbeat_taken,
+        draft.meter.spent,
+    )
+
+
+def _start(
+    definition: Definition,
+    request: StartRequested,
+    now: float,
+    jitter: float,
+    *,
+    may_call: bool,
+    here_max: int | None,
+) -> Draft:
+    limits = [
+        seconds for seconds in (definition.deadline_seconds, request.deadline_seconds) if seconds is not None
+    ]
+    deadline_at = now + min(limits) if limits else None
+    started = SagaStarted(
+        definition.name,
+        request.version,
+        request.input,
+        request.labels,
+        deadline_at,
+        request.headers,
+        request.parent,
+    )
+    state = apply(request.saga_id, None, started)
+    draft = Draft(definition, state, now, jitter, may_call=may_call, here_max=here_max)
+    draft.entries.append(started)
+    if request.recalled_for is not None:
+        draft.record(SagaFailed(request.recalled_for))
+    return draft
+
+
+def _effects(draft: Draft) -> tuple[Effect, ...]:
+    if draft.state.status in SETTLED:
+        return (Finish(draft.state.status),)
+    if draft.room_found_for is not None:  # nobody may call here now, or others take the saga's places
+        draft.look_for_room(draft.room_found_for, draft.now + _LOOK_AGAIN_SECONDS)
+    rooms = (room for key, room in draft.rooms.items() if draft.state.step(key).is_held)
+    effects: tuple[Effect, ...] = (*draft.invocations, *draft.lookups, *rooms)
+    if draft.is_cut:
+        return (*effects, GoOn())
+    due_at = next_due(draft)
+    return effects if due_at is None else (*effects, SetTimer(due_at))
+
+
+# Handlers: what one input means in one status, before `proceed`. docs/state_machine.md shows their first sentences.
+
+
+def _on_attempt_ended(draft: Draft, happened: AttemptEnded) -> None:
+    """The attempt's outcome is recorded; one that nobody waits for any more is late."""
+    step = draft.state.step(happened.step)
+    if step.is_in_flight and (step.operation, step.attempt) == (happened.operation, happened.attempt):
+        draft.settle(happened.step, happened.outcome)
+    else:
+        _learn(draft, happened.step, happened.operation, happened.attempt, happened.outcome)
+
+
+def _on_outcome_reported(draft: Draft, happened: OutcomeReported) -> None:
+    """The open operation's outcome is recorded; one already decided is late, one never attempted is refused."""
+    if not draft.definition.has_step(happened.step):
+        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{happened.step}`")
+        return
+    step = draft.state.step(happened.step)
+    attempts = step.attempts(happened.operation)
+    is_awaited = step.is_waiting_for_report and step.operation is happened.operation
+    if not isinstance(draft.definition.step(happened.step).action, Operation):
+        draft.refuse(
+            Reason.STEP_CALLS_NOBODY, f"step `{happened.step}` calls nobody, so nobody can report its outcome"
+        )
+    elif attempts == 0:
+        draft.refuse(
+            Reason.NOT_ATTEMPTED, f"the {happened.operation} of step `{happened.step}` has not been attempted"
+        )
+    elif not isinstance(happened.outcome, Unknown):
+        _learn(draft, happened.step, happened.operation, happened.attempt or attempts, happened.outcome)
+        draft.because = None if draft.is_applied else _why_not_applied(draft, step, happened)
+    elif happened.attempt in (0, step.attempt) and is_awaited:
+        draft.settle(happened.step, happened.outcome)
+    else:
+        draft.is_applied = False
+        draft.because = _why_unknown_is_nothing(step, happened)
+
+
+def _why_not_applied(draft: Draft, before: StepState, happened: OutcomeReported) -> NotApplied:
+    if draft.entries:
+        return NotApplied.LATE
+    return NotApplied.CONTRADICTS if _contradicts(before, happened) else NotApplied.REPEATED
+
+
+def _contradicts(step: StepState, happened: OutcomeReported) -> bool:
+    """Whether the action had succeeded with another output. That of a compensation is not kept, nor is one that was told first
+    when the compensation had begun."""
+    if happened.operation is not OperationKind.ACTION or not isinstance(happened.outcome, Succeeded):
+        return False
+    is_output_known = step.operation is OperationKind.ACTION or step.output is not None
+    return is_output_known and step.is_output_known and happened.outcome.output != step.output
+
+
+def _why_unknown_is_nothing(step: StepState, happened: OutcomeReported) -> NotApplied:
+    if step.operation is not happened.operation:
+        return NotApplied.LATE
+    if happened.attempt not in (0, step.attempt):
+        return NotApplied.OTHER_ATTEMPT
+    return NotApplied.EARLY if step.is_in_flight else NotApplied.LATE
+
+
+def _on_heartbeat(draft: Draft, happened: HeartbeatReceived) -> None:
+    """The silence that would make a pending attempt UNKNOWN is counted from now; nothing when none is awaited."""
+    if not draft.definition.has_step(happened.step):
+        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{happened.step}`")
+        return
+    step = draft.state.step(happened.step)
+    if not isinstance(draft.definition.step(happened.step).action, Operation):
+        draft.refuse(Reason.STEP_CALLS_NOBODY, f"step `{happened.step}` calls nobody, so nobody can be at it")
+    elif step.attempts(happened.operation) == 0:
+        draft.refuse(
+            Reason.NOT_ATTEMPTED, f"the {happened.operation} of step `{happened.step}` has not been attempted"
+        )
+    elif step.operation is not happened.operation or happened.attempt not in (0, step.attempt):
+        draft.is_applied = False
+    elif step.is_waiting_for_report or step.is_in_flight:
+        draft.heartbeat(happened.step, clip(happened.details))
+    else:
+        draft.is_applied = False
+
+
+def _on_timer(draft: Draft, happened: TimerFired) -> None:
+    """Whatever is due is done: a retry, a compensation held back, a report given up, the deadline."""
+
+
+def _on_room_found(draft: Draft, happened: RoomFound) -> None:
+    """The held attempt is made; nothing when it is not held any more."""
+    step = draft.state.step(happened.step)
+    draft.is_applied = step.is_held and step.operation is happened.operation
+    draft.room_found_for = happened.step if draft.is_applied else None
+
+
+def _on_event(draft: Draft, happened: EventArrived) -> None:
+    """The event is kept until a step waits for it; one that came before is not kept again."""
+    if happened.event_id in draft.state.event_ids:
+        draft.is_applied = False
+    elif len(draft.state.events) >= EVENTS_MAX:
+        draft.refuse(
+            Reason.TOO_MANY_EVENTS,
+            f"the saga keeps {EVENTS_MAX} events that no step has taken, which is the limit",
+        )
+    else:
+        draft.record(EventReceived(happened.event_id, happened.name, happened.correlation, happened.payload))
+        if (key := draft.agenda.waiting_for(happened.name, happened.correlation)) is not None:
+            end_wait(draft, key)
+
+
+def _look_on(draft: Draft, happened: EventArrived) -> None:
+    """Several steps may wait for the like of an event, and have found the same one: who still waits looks for the next.
+
+    Once: what is found is this saga's, and what it has no use for would be nobody's.
+    """
+    if draft.state.status in SETTLED:
+        return
+    keys = draft.agenda.each_waiting_for(happened.name, happened.correlation)
+    wanted = [each for each in (event_to_look_for(draft, key) for key in keys) if each is not None]
+    if wanted and not any(each in draft.lookups for each in wanted):
+        draft.lookups.append(max(wanted, key=lambda each: each.look_back_seconds))
+
+
+def _refuse_event(draft: Draft, happened: EventArrived) -> None:
+    """Refused, unless it had come before: no step will wait for it any more."""
+    if happened.event_id in draft.state.event_ids:
+        draft.is_applied = False
+    else:
+        draft.refuse(
+            Reason.SAGA_ENDED, f"the saga is {draft.state.status}: no step waits for events any more"
+        )
+
+
+def _on_approval(draft: Draft, happened: ApprovalDecided) -> None:
+    """The waiting step succeeds, or is refused; one decided already is told so."""
+    if not draft.definition.has_step(happened.step):
+        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{happened.step}`")
+        return
+    action = draft.definition.step(happened.step).action
+    state = draft.state.step(happened.step)
+    decided_by, comment = clip(happened.decided_by), clip(happened.comment)
+    answer = {"approved": happened.is_approved, "comment": comment, "decided_by": decided_by}
+    if not isinstance(action, Approval):
+        draft.refuse(Reason.NO_WAIT, f"step `{happened.step}` waits for no approval")
+    elif action.approvers and happened.decided_by not in action.approvers:
+        draft.refuse(
+            Reason.NOT_AN_APPROVER,
+            f"`{decided_by}` may not decide on `{happened.step}`; who may: {', '.join(action.approvers)}",
+        )
+    elif state.status is not StepStatus.WAITING:
+        is_same = state.output == answer if happened.is_approved else _is_rejection(state.cause, decided_by)
+        draft.is_applied = False
+        if not is_same:
+            draft.refuse(
+                Reason.NO_WAIT, f"step `{happened.step}` is {state.status} and waits for no decision"
+            )
+    elif happened.is_approved:
+        draft.record(AttemptSucceeded(happened.step, OperationKind.ACTION, state.attempt, answer))
+    else:
+        message = comment or f"rejected by {decided_by}"
+        cause = Cause(CauseCode.REJECTED, message, requested_by=decided_by)
+        draft.record(AttemptRefused(happened.step, OperationKind.ACTION, state.attempt, cause))
+
+
+def _is_rejection(cause: Cause | None, decided_by: str) -> bool:
+    return cause is not None and (cause.code, cause.requested_by) == (CauseCode.REJECTED, decided_by)
+
+
+def _on_cancel(draft: Draft, happened: CancelAsked) -> None:
+    """The saga turns, with cause CANCELLED; refused once the pivot has been attempted."""
+    _turn(draft, Cause(CauseCode.CANCELLED, clip(happened.reason), requested_by=clip(happened.requested_by)))
+
+
+def _on_recall(draft: Draft, happened: RecallAsked) -> None:
+    """The saga turns, because the saga that it is a step of did; refused once the pivot has been attempted."""
+    _turn(draft, happened.cause)
+
+
+def _turn(draft: Draft, cause: Cause) -> None:
+    if is_past_return(draft.definition, draft.state):
+        pivot = draft.definition.pivot
+        assert pivot is not None
+        draft.refuse(
+            Reason.PIVOT_ATTEMPTED,
+            f"the pivot `{pivot.name}` has been attempted: unless it is refused, this saga only goes forward",
+        )
+    else:
+        draft.record(SagaFailed(cause))
+
+
+def _recall_completed(draft: Draft, happened: RecallAsked) -> None:
+    """What was done is undone after all; refused if there was a pivot."""
+    if (pivot := draft.definition.pivot) is not None:
+        draft.refuse(
+            Reason.PIVOT_ATTEMPTED,
+            f"the saga has completed, and there is no way back after its pivot `{pivot.name}`",
+        )
+    else:
+        draft.record(SagaRecalled(happened.cause))
+
+
+def _refuse_recall(draft: Draft, happened: RecallAsked) -> None:
+    """Refused: a person gave it up, and what remains of it is theirs."""
+    draft.refuse(Reason.SAGA_ENDED, "the saga was abandoned: what remains of it is listed there")
+
+
+def _on_ownership(draft: Draft, happened: OwnershipGained) -> None:
+    """Attempts in flight at the previous owner are unknown, and perhaps not over until their time is (P4).
+
+    They are made again at once, but for tasks, which a worker may be at until then (P8). Of events that steps wait for it is
+    asked again.
+    """
+    workers = tuple(sorted(happened.workers & draft.definition.participants))
+    if happened.previous_owner is not None:
+        draft.record(
+            SagaAdopted(happened.previous_owner, workers if workers and draft.state.in_flight else None)
+        )
+    for key in draft.agenda.each_waiting():
+        # Who made it wait may have gone before looking whether the event had come already.
+        if (wanted := event_to_look_for(draft, key)) is not None:
+            draft.lookups.append(wanted)
+    look_for_room(draft)
+    if draft.state.adoption is None:  # with nobody to adopt it from, hardly anything is in flight
+        for key in keys_in_flight(draft.state):
+            record_lost(draft, key, workers)
+
+
+def _on_nothing(draft: Draft, happened: Input) -> None:
+    """Nothing: the saga is where this would take it, or does not move by itself any more."""
+    draft.is_applied = False
+
+
+def _refuse_cancel(draft: Draft, happened: CancelAsked) -> None:
+    """Refused: there is nothing left to cancel."""
+    draft.refuse(Reason.SAGA_ENDED, f"the saga is {draft.state.status}: there is nothing left to cancel")
+
+
+def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: Outcome) -> None:
+    """An outcome that did not come as the answer to the present call.
+
+    All attempts of an operation carry one key, so a decisive outcome of any of them decides the operation while it is open; after
+    that it is late, but for what takes away why a saga was parked, or will be: a compensation that had been given up is undone
+    after all (P2), or the action whose failure holds up the saga has succeeded. What was told before is answered and not recorded
+    again (P9).
+    """
+    step = draft.state.step(name)
+    is_failed = step.status is StepStatus.FAILED and step.operation is kind
+    is_given_up = is_failed and kind is OperationKind.COMPENSATION
+    is_held_up = (
+        is_failed
+        and not is_given_up
+        and draft.state.is_going_forward
+        and not is_over(draft.definition.step(name), step)
+    )
+    settles_doubt = _is_only_doubt(step, kind, attempt) or None
+    match outcome:
+        case Succeeded() | Refused() if step.operation is kind and step.is_open:
+            is_call_over = not step.is_in_flight or kind is OperationKind.COMPENSATION
+            draft.settle(name, outcome, is_call_over=is_call_over, settles_doubt=settles_doubt)
+        case Succeeded() | Refused() if is_given_up and is_undone(step, outcome):
+            draft.settle(name, outcome)
+        case Succeeded() if is_held_up:
+            draft.settle(name, outcome)
+        case Succeeded(output) if (kind, SUCCEEDED) not in step.told:
+            draft.is_applied = False
+            draft.record(OutcomeLate(name, kind, attempt, SUCCEEDED, output))
+        case Refused(cause) if (kind, REFUSED) not in step.told:
+            draft.is_applied = bool(settles_doubt)
+            draft.record(OutcomeLate(name, kind, attempt, REFUSED, cause=cause, settles_doubt=settles_doubt))
+        case _:
+            draft.is_applied = False
+
+
+def _is_only_doubt(step: StepState, kind: OperationKind, attempt: int) -> bool:
+    """Whether nothing leaves open what the action did but that attempt, which was PENDING and is not any more."""
+    if (
+        kind is not OperationKind.ACTION
+        or step.operation is not kind
+        or step.effect is not EffectKnown.POSSIBLE
+    ):
+        return False
+    is_awaited = step.is_in_flight or step.status is StepStatus.WAITING
+    return not is_awaited and attempt == step.accepted_attempt
+
+
+_Handler = Callable[[Draft, Any], None]
+
+_WHILE_MOVING: tuple[tuple[type[Input], _Handler], ...] = (
+    (AttemptEnded, _on_attempt_ended),
+    (OutcomeReported, _on_outcome_reported),
+    (HeartbeatReceived, _on_heartbeat),
+    (EventArrived, _on_event),
+    (ApprovalDecided, _on_approval),
+    (TimerFired, _on_timer),
+    (RoomFound, _on_room_found),
+    (OwnershipGained, _on_ownership),
+)
+_WHEN_SETTLED: tuple[tuple[type[Input], _Handler], ...] = (
+    (AttemptEnded, _on_attempt_ended),
+    (OutcomeReported, _on_outcome_reported),
+    (HeartbeatReceived, _on_heartbeat),
+    (EventArrived, _refuse_event),
+    (ApprovalDecided, _on_approval),
+    (TimerFired, _on_nothing),
+    (RoomFound, _on_nothing),
+    (OwnershipGained, _on_nothing),
+)
+HANDLERS: Mapping[tuple[SagaStatus, type[Input]], _Handler] = {
+    **{(SagaStatus.RUNNING, kind): handler for kind, handler in _WHILE_MOVING},
+    **{(SagaStatus.COMPENSATING, kind): handler for kind, handler in _WHILE_MOVING},
+    **{(status, kind): handler for status in SETTLED for kind, handler in _WHEN_SETTLED},
+    (SagaStatus.RUNNING, CancelAsked): _on_cancel,
+    (SagaStatus.COMPENSATING, CancelAsked): _on_nothing,
+    (SagaStatus.COMPLETED, CancelAsked): _refuse_cancel,
+    (SagaStatus.COMPENSATED, CancelAsked): _on_nothing,
+    (SagaStatus.NEEDS_ATTENTION, CancelAsked): _refuse_cancel,
+    (SagaStatus.ABANDONED, CancelAsked): _refuse_cancel,
+    (SagaStatus.RUNNING, RecallAsked): _on_recall,
+    (SagaStatus.COMPENSATING, RecallAsked): _on_nothing,
+    (SagaStatus.COMPLETED, RecallAsked): _recall_completed,
+    (SagaStatus.COMPENSATED, RecallAsked): _on_nothing,
+    (SagaStatus.NEEDS_ATTENTION, RecallAsked): _on_nothing,
+    (SagaStatus.ABANDONED, RecallAsked): _refuse_recall,
+}
+"""(saga status, input) -> handler. Complete but for StartRequested, which comes only when there is no saga yet."""

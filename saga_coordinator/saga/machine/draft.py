@@ -1,0 +1,416 @@
+"""A decision in the making, and the two things written into it from everywhere: an attempt begins, an attempt ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from saga_coordinator.saga.definition.model import Definition, Operation
+from saga_coordinator.saga.expressions.reference import Metered
+from saga_coordinator.saga.machine.agenda import Agenda
+from saga_coordinator.saga.machine.effects import (
+    HeartbeatTaken,
+    Invoke,
+    LookForEvent,
+    LookForRoom,
+    NotApplied,
+)
+from saga_coordinator.saga.machine.entries import (
+    AttemptHeld,
+    AttemptPending,
+    AttemptRefused,
+    AttemptStarted,
+    AttemptSucceeded,
+    AttemptUnknown,
+    AttemptUnresolved,
+    Entry,
+    InputInvalid,
+    NothingToUndo,
+    SagaFailed,
+    SagaRecalled,
+    StepFailed,
+    is_about_step,
+)
+from saga_coordinator.saga.machine.place import Node, Place, node_of, remaining_effects, scope
+from saga_coordinator.saga.machine.state import EffectKnown, SagaState, StepState, apply
+from saga_coordinator.saga.machine.transitions import OPERATION_ALLOWED
+from saga_coordinator.saga.machine.undoing import Undoing
+from saga_coordinator.saga.words.errors import ExpressionError, Refusal
+from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
+from saga_coordinator.saga.words.meter import ENTRY, Meter
+from saga_coordinator.saga.words.outcome import (
+    Cause,
+    CauseCode,
+    Held,
+    Outcome,
+    Pending,
+    Refused,
+    Succeeded,
+    Unknown,
+    clip,
+    reclassified,
+)
+from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.saga.words.size import Measure, TooLarge
+
+_ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
+_POLL_SECONDS_MAX = 3600.0
+_POLLS_DOUBLED_MAX = 30
+_POLLS_STEADY = 9
+"""So many polls of a status method come at its interval; then they become rarer, because each is an entry."""
+_HEARTBEAT_MARGIN = 1.5
+"""A heartbeat is recorded once half of the timeout has passed since the last that was. So that those in between count, silence
+is given up after half as long again."""
+
+
+_TURNS = (SagaFailed, SagaRecalled)
+_WORK_PER_VALUE_MEASURED = 5
+_WORK_PER_STEP_TURNED = 10
+_WORK_PER_STEP_LISTED = 400
+
+
+class Draft:
+    """The state moves with each entry recorded, so what is decided next builds on what was decided before."""
+
+    __slots__ = (
+        "_agenda",
+        "_measure",
+        "because",
+        "definition",
+        "entries",
+        "heartbeat_taken",
+        "invocations",
+        "is_applied",
+        "is_cut",
+        "jitter",
+        "lookups",
+        "may_call",
+        "meter",
+        "now",
+        "refusal",
+        "room_found_for",
+        "rooms",
+        "state",
+    )
+
+    def __init__(
+        self,
+        definition: Definition,
+        state: SagaState,
+        now: float,
+        jitter: float,
+        *,
+        may_call: bool,
+        here_max: int | None = None,
+    ) -> None:
+        self.definition = definition
+        self.state = state
+        self.now = now
+        self.jitter = jitter
+        self.may_call = may_call
+        self.meter = Meter(here_max)
+        self.is_cut = False
+        """Whether there is more to do than this decision may."""
+        self._agenda = _taken(definition, state)
+        self._measure = Measure(definition.limits.payload_bytes)
+        self.entries: list[Entry] = []
+        self.invocations: list[Invoke] = []
+        self.lookups: list[LookForEvent] = []
+        self.rooms: dict[str, LookForRoom] = {}
+        self.room_found_for: str | None = None
+        """The key of the instance whose attempt is held, and may be made by now."""
+        self.refusal: Refusal | None = None
+        self.is_applied = True
+        self.because: NotApplied | None = None
+        self.heartbeat_taken: HeartbeatTaken | None = None
+
+    def refuse(self, reason: Reason, message: str) -> None:
+        """What was asked is not done."""
+        self.refusal = Refusal(reason, message)
+
+    def record(self, entry: Entry) -> None:
+        before = self.state
+        if type(entry) in _TURNS:
+            self.meter.charge_aside(len(before.steps) * _WORK_PER_STEP_TURNED)
+        self.meter.charge(ENTRY)
+        self.state = apply(before.saga_id, before, entry)
+        self.entries.append(entry)
+        if self.room_found_for is not None and not self.state.step(self.room_found_for).is_held:
+            self.room_found_for = None
+        if self._agenda is not None:
+            if self.state.status is not before.status:
+                self._agenda = None
+            elif is_about_step(entry):
+                self._agenda.follow(self.state, entry.step, before.step(entry.step))
+
+    @property
+    def agenda(self) -> Agenda:
+        """What there is to do now. Raises TooMuchHere."""
+        if self._agenda is None:
+            self.meter.charge_aside(len(self.state.steps) * _WORK_PER_STEP_LISTED)
+            self._agenda = Agenda(self.definition, self.state)
+        return self._agenda
+
+    def leave_agenda(self) -> None:
+        """Lets whoever goes on from the state that was reached have the agenda."""
+        if self._agenda is not None:
+            self.state.memo[:] = [self._agenda]
+
+    def may_do_more(self) -> bool:
+        """Whether there is work left for this decision; once there is not, it ends where it is."""
+        self.is_cut = self.is_cut or self.meter.is_spent
+        return not self.is_cut
+
+    def undoing(self) -> Undoing:
+        """What can be undone of a saga that is parked. Raises TooMuchHere."""
+        self.meter.charge_aside(len(self.state.steps) * _WORK_PER_STEP_LISTED)
+        return Undoing(self.definition, self.state)
+
+    def remaining_effects(self) -> tuple[str, ...]:
+        """Keys of the instances whose effect stands or may stand. Raises TooMuchHere."""
+        self.meter.charge_aside(len(self.state.steps) * _WORK_PER_STEP_LISTED)
+        return remaining_effects(self.definition, self.state)
+
+    def scope(self, place: Place) -> dict[str, Any]:
+        """What an expression at that place can refer to now."""
+        return Metered(scope(self.definition, self.state, place), self.meter)
+
+    def computed(self, payload: Any, what: str) -> Any:
+        """What an expression or a template has come to, if that is no larger than payloads may be; `what` names it.
+
+        Raises:
+            ExpressionError: it is larger.
+        """
+        walked = self._measure.walked
+        try:
+            self._measure.check(payload)
+        except TooLarge as error:
+            raise ExpressionError(f"{what} {error}") from None
+        self.meter.charge((self._measure.walked - walked) * _WORK_PER_VALUE_MEASURED)
+        return payload
+
+    def attempt(self, node: Node, kind: OperationKind) -> None:
+        """Records the intent to call and prepares the call; or that the input cannot be computed."""
+        key, step = node.key, node.step
+        state = self.state.step(key)
+        number = state.attempts(kind) + 1
+        try:
+            call = self._call(node, kind, number)
+        except ExpressionError as error:
+            cause = Cause(CauseCode.INPUT_INVALID, clip(str(error)))
+            self.record(InputInvalid(key, kind, number, cause))
+            return
+        deadline_at = None
+        if kind is _ACTION and step.deadline_seconds is not None and state.deadline_at is None:
+            deadline_at = self.now + step.deadline_seconds
+        self.record(AttemptStarted(key, kind, number, deadline_at))
+        self.invocations.append(call)
+
+    def look_for_room(self, key: str, due_at: float) -> None:
+        """Has it looked from `due_at` on whether there is room for the attempt of that instance, which is held."""
+        kind = self.state.step(key).operation
+        operation = node_of(self.definition, self.state, key).step.operation(kind)
+        self.rooms[key] = LookForRoom(
+            self.state.saga_id, key, kind, operation.participant, operation.method, due_at
+        )
+
+    def poll(self, node: Node) -> None:
+        """Asks again about a pending operation, and says when it will be asked about next."""
+        state = self.state.step(node.key)
+        operation = node.step.operation(state.operation)
+        try:
+            call = self._question(node, operation, state)
+        except ExpressionError:  # it could be computed once; the outcome will be reported, or not
+            poll_at = None
+        else:
+            poll_at = self._next_poll(operation, state.polls + 1)
+            self.invocations.append(call)
+        self.record(
+            AttemptPending(
+                node.key,
+                state.operation,
+                state.attempt,
+                state.pending_until,
+                poll_at,
+                state.heartbeat_until,
+            )
+        )
+
+    def _question(self, node: Node, operation: Operation, state: StepState) -> Invoke:
+        call = replace(self._call(node, state.operation, state.attempt), is_poll=True)
+        if (status := operation.status) is None:
+            return call
+        if status.input is None:
+            return replace(call, method=status.method)
+        variables = self._variables(node, state.operation)
+        question = self.computed(status.input.render(variables), "the input")
+        return replace(call, method=status.method, input=question)
+
+    def _next_poll(self, operation: Operation, polls: int) -> float | None:
+        if operation.poll_seconds is None:
+            return None
+        if operation.status is not None:
+            polls = max(0, polls - _POLLS_STEADY)
+        pause = operation.poll_seconds * 2.0 ** min(polls, _POLLS_DOUBLED_MAX)
+        return self.now + min(pause, max(_POLL_SECONDS_MAX, operation.poll_seconds))
+
+    def heartbeat(self, key: str, details: str) -> None:
+        """The participant is at the pending operation of that instance; recorded only if it has not been for a while."""
+        state = self.state.step(key)
+        timeout = self.definition.step(key).operation(state.operation).heartbeat_seconds
+        if timeout is None:
+            return
+        if state.is_in_flight:  # it was faster than the answer PENDING, from which the time is counted anyway
+            self.heartbeat_taken = HeartbeatTaken(timeout, 0.0)
+            return
+        until = state.heartbeat_until or self.now
+        if until < self.now + timeout:
+            until = self.now + _HEARTBEAT_MARGIN * timeout
+            self.record(
+                AttemptPending(
+                    key,
+                    state.operation,
+                    state.attempt,
+                    state.pending_until,
+                    state.poll_at,
+                    until,
+                    details or None,
+                )
+            )
+        self.heartbeat_taken = HeartbeatTaken(timeout, until - timeout - self.now)
+
+    def _call(self, node: Node, kind: OperationKind, number: int) -> Invoke:
+        operation = node.step.operation(kind)
+        saga = self.state
+        return Invoke(
+            saga_id=saga.saga_id,
+            step=node.key,
+            operation=kind,
+            attempt=number,
+            idempotency_key=idempotency_key(saga.saga_id, node.key, kind),
+            participant=operation.participant,
+            method=operation.method,
+            input=self._render(node, kind),
+            # Never less, however near a deadline is: what is in flight is awaited, not cut off.
+            timeout_seconds=operation.timeout_seconds,
+            failure=saga.failure if kind is _COMPENSATION else None,
+            headers=saga.headers,
+            deadline_at=saga.deadline_at,
+            depth=saga.parent.depth + 1 if saga.parent else 1,
+        )
+
+    def _render(self, node: Node, kind: OperationKind) -> Any:
+        template = node.step.operation(kind).input
+        saga, state = self.state, self.state.step(node.key)
+        if template is None:
+            return saga.input if kind is _ACTION else state.output
+        return self.computed(template.render(self._variables(node, kind)), "the input")
+
+    def _variables(self, node: Node, kind: OperationKind) -> dict[str, Any]:
+        """What the input of that operation can refer to."""
+        variables = self.scope(node.place)
+        if kind is _COMPENSATION:
+            failure = self.state.failure
+            variables["output"] = self.state.step(node.key).output
+            variables["failure"] = failure and {
+                "code": failure.code,
+                "message": failure.message,
+                "step": failure.step,
+            }
+        return variables
+
+    def settle(
+        self,
+        name: str,
+        outcome: Outcome,
+        *,
+        is_call_over: bool = True,
+        settles_doubt: bool | None = None,
+    ) -> None:
+        """Records what became of the present operation of the step's instance `name`; it is open.
+
+        `is_call_over` is false when a report was faster than the call: that call may be in flight until its timeout (P4).
+        `settles_doubt` as in `AttemptRefused`.
+        """
+        state = self.state.step(name)
+        kind, number = state.operation, state.attempt
+        operation = self.definition.step(name).operation(kind)
+        outcome = reclassified(outcome, operation.outcomes)
+        settles_at = None if is_call_over else self.now + operation.timeout_seconds
+        may_go_on = kind in OPERATION_ALLOWED.get(self.state.status, ())
+        match outcome:
+            case Succeeded(output):
+                self.record(AttemptSucceeded(name, kind, number, output, settles_at))
+            case Refused(cause) if kind is _COMPENSATION and is_undone(state, outcome):
+                self.record(NothingToUndo(name, kind, number, cause))
+            case Refused(cause):
+                self.record(AttemptRefused(name, kind, number, cause, settles_at, settles_doubt))
+            case Pending() if may_go_on:
+                # The step's deadline bounds its action; what undoes it may well be accepted after that.
+                deadline_at = state.deadline_at if kind is _ACTION else None
+                pending_until = _earliest(_after(self.now, operation.pending_timeout_seconds), deadline_at)
+                poll_at = self._next_poll(operation, 0)
+                heartbeat_until = _after(self.now, operation.heartbeat_seconds)
+                self.record(AttemptPending(name, kind, number, pending_until, poll_at, heartbeat_until))
+            case Pending():
+                cause = Cause(
+                    CauseCode.PENDING, "accepted after the saga had turned: its outcome is not awaited"
+                )
+                self.record(AttemptUnresolved(name, kind, number, cause))
+            case Unknown(cause, retry_after_seconds):
+                was_sent = None if outcome.was_sent else False
+                failures = state.failures + 1
+                backoff = operation.retry.backoff_seconds(failures, self.jitter)
+                delay = max(backoff, retry_after_seconds)
+                is_in_time = kind is _COMPENSATION or _is_before(self.now + delay, state.deadline_at)
+                if may_go_on and is_in_time and failures < operation.retry.max_attempts:
+                    self.record(
+                        AttemptUnknown(name, kind, number, cause, delay, self.now + delay, None, was_sent)
+                    )
+                else:
+                    self.record(AttemptUnresolved(name, kind, number, cause, None, was_sent))
+            case Held(cause, delay, was_given):
+                is_given_back = None if was_given else True
+                self.record(AttemptHeld(name, kind, number, cause, delay, self.now + delay, is_given_back))
+                if may_go_on:
+                    self.look_for_room(name, self.now + delay)
+                else:
+                    self.record(StepFailed(name, cause))
+
+
+def _taken(definition: Definition, state: SagaState) -> Agenda | None:
+    """The agenda that was left with the state, for one to go on with."""
+    try:
+        agenda: Agenda = state.memo.pop()
+    except IndexError:
+        return None
+    return agenda if agenda.definition is definition else None
+
+
+def _after(now: float, seconds: float | None) -> float | None:
+    return None if seconds is None else now + seconds
+
+
+def _earliest(*instants: float | None) -> float | None:
+    return min((instant for instant in instants if instant is not None), default=None)
+
+
+def _is_before(instant: float, deadline_at: float | None) -> bool:
+    return deadline_at is None or instant < deadline_at
+
+
+def is_past_return(definition: Definition, state: SagaState) -> bool:
+    """Whether there may be no way back: the pivot was attempted."""
+    pivot = definition.pivot
+    return pivot is not None and state.step(pivot.name).attempts(_ACTION) > 0
+
+
+def is_undone(step: StepState, outcome: Outcome) -> bool:
+    """Whether a compensation that ended so leaves nothing: it succeeded, or there was nothing to undo and none was certain."""
+    match outcome:
+        case Succeeded():
+            return True
+        case Refused(cause):
+            return cause.code == "NOT_FOUND" and step.effect < EffectKnown.CERTAIN
+        case _:
+            return False

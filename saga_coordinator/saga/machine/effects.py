@@ -1,0 +1,129 @@
+"""What a decision asks to be done, and the decision itself. Effects are performed once its entries are committed (P6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from enum import StrEnum
+from typing import Any
+
+from saga_coordinator.saga.machine.entries import Entry
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import Refusal
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.immutable import immutable
+from saga_coordinator.saga.words.outcome import Cause
+
+
+@immutable
+class Invoke:
+    """Call a participant. `input` is rendered; the deadline of the call is `timeout_seconds` from when it is made.
+
+    `step` is the key of the step's instance. A poll asks again about an operation that was accepted before. `deadline_at` is the
+    saga's; `depth` counts the sagas above a child that this call would start, 1 for the first.
+    """
+
+    saga_id: str
+    step: str
+    operation: OperationKind
+    attempt: int
+    idempotency_key: str
+    participant: str
+    method: str
+    input: Any
+    timeout_seconds: float
+    failure: Cause | None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    is_poll: bool = False
+    deadline_at: float | None = None
+    depth: int = 1
+
+
+@immutable
+class LookForEvent:
+    """See whether an event that a step now waits for was published before; come back with EventArrived if so.
+
+    It counts if it came since the saga's start, or at most `look_back_seconds` before that.
+    """
+
+    saga_id: str
+    event: str
+    correlation: str
+    look_back_seconds: float = 0.0
+
+
+@immutable
+class LookForRoom:
+    """See from `due_at` on whether a held attempt may be made; come back with RoomFound once it may. Nothing is called, so no
+    entry is needed.
+
+    Said once for each hold and each owner, and again when the room that was found could not be used. For as long as the attempt
+    is held it is looked again: when, is for whoever looks to say.
+    """
+
+    saga_id: str
+    step: str
+    operation: OperationKind
+    participant: str
+    method: str
+    due_at: float
+
+
+@immutable
+class SetTimer:
+    """Come back with TimerFired at `due_at`; replaces the timer set before. A decision without it leaves no timer."""
+
+    due_at: float
+
+
+@immutable
+class Finish:
+    """Nothing more moves by itself."""
+
+    status: SagaStatus
+
+
+@immutable
+class GoOn:
+    """Come back with TimerFired at once, after others had their turn: there is more to do than one decision may."""
+
+
+Effect = Invoke | LookForEvent | LookForRoom | SetTimer | GoOn | Finish
+
+
+class NotApplied(StrEnum):
+    """Why a report moved nothing."""
+
+    REPEATED = "REPEATED"
+    LATE = "LATE"
+    EARLY = "EARLY"
+    OTHER_ATTEMPT = "OTHER_ATTEMPT"
+    CONTRADICTS = "CONTRADICTS"
+
+
+@immutable
+class HeartbeatTaken:
+    """The operation's heartbeat timeout, and for how long from now further heartbeats would change nothing."""
+
+    timeout_seconds: float
+    fresh_seconds: float
+
+
+@immutable
+class Decision:
+    """`entries` are committed first, then `effects` performed.
+
+    `refusal` is the answer to an input that the state forbids. `is_applied` tells whether the input moved anything: false for
+    repetitions and for what came too late, and `because` says which, for reports. `heartbeat` answers those of operations that
+    have such a timeout. `work` is what it took, in the units of `meter`.
+    """
+
+    entries: tuple[Entry, ...]
+    effects: tuple[Effect, ...]
+    state: SagaState
+    refusal: Refusal | None = None
+    is_applied: bool = True
+    because: NotApplied | None = None
+    heartbeat: HeartbeatTaken | None = None
+    work: int = 0

@@ -1,0 +1,474 @@
+"""The facts a saga's log consists of: a closed union, appended and never changed (P7).
+
+Instants are seconds since the epoch by the database's clock (P10). An entry's stored form is its type's name, the step,
+operation and attempt it concerns, and a JSON body with the rest; `encode` and `decode` are the only places that know it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, field, fields
+from typing import Any, ClassVar, TypeGuard
+
+from saga_coordinator.saga.words.canonical import canonical
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.immutable import immutable
+from saga_coordinator.saga.words.outcome import Cause
+
+
+@immutable
+class Parent:
+    """The step of another saga that runs this one. `depth` counts the sagas above: 1 for a child, 2 for its child."""
+
+    saga_id: str
+    step: str
+    depth: int
+
+
+@immutable
+class SagaStarted:
+    """Always the first entry. `deadline_at` is None where there is no deadline.
+
+    `headers` is the context of the start, such as `traceparent`: every call of the saga carries it, from any coordinator.
+    `parent` is set for the child of another saga.
+    """
+
+    definition: str
+    version: int
+    input: Any = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    deadline_at: float | None = None
+    headers: Mapping[str, str] | None = None
+    parent: Parent | None = None
+
+
+@immutable
+class SagaAdopted:
+    """A coordinator took the saga over from one whose lease had ended, or found again what was its own and it did not know of.
+
+    Being an entry, it takes the sequence at which the previous owner, should it still be alive, would append next (P8).
+    `workers` are the participants whose attempts are tasks, where any attempt was in flight: they may be at it whatever became of
+    the owner.
+    """
+
+    previous_owner: str
+    workers: tuple[str, ...] | None = None
+
+
+@immutable
+class AttemptStarted:
+    """The intent to call; committed before the call is made (P6).
+
+    `deadline_at`, in the first attempt of an action, is when the step's own deadline for all of them passes.
+    """
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    deadline_at: float | None = None
+
+
+@immutable
+class AttemptSucceeded:
+    """It took effect.
+
+    `settles_at` is set when a report came before the call had ended: until then it may still be in flight (P4). `event_id` names
+    the event that ended a wait: it counts for no other.
+    """
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    output: Any = None
+    settles_at: float | None = None
+    event_id: str | None = None
+
+
+@immutable
+class AttemptRefused:
+    """The participant decided no: this attempt had no effect. `settles_at` as in `AttemptSucceeded`.
+
+    `settles_doubt` is True where the one attempt that had left a doubt was PENDING, and is the one that was refused; else None.
+    """
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    cause: Cause
+    settles_at: float | None = None
+    settles_doubt: bool | None = None
+
+
+@immutable
+class AttemptUnknown:
+    """It may have happened, and will be tried again at `retry_at`, after the drawn delay.
+
+    `settles_at` is set when the attempt was another coordinator's: until then it may still be in flight (P4). `was_sent` is False
+    where nothing was, so that it cannot have happened by this attempt; else None.
+    """
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    cause: Cause
+    retry_delay_seconds: float
+    retry_at: float
+    settles_at: float | None = None
+    was_sent: bool | None = None
+
+
+@immutable
+class AttemptUnresolved:
+    """It may have happened, and will not be tried again: the budget is spent, or the saga has turned.
+
+    `was_sent` as in `AttemptUnknown`.
+    """
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    cause: Cause
+    settles_at: float | None = None
+    was_sent: bool | None = None
+
+
+@immutable
+class AttemptPending:
+    """Accepted; unless an outcome is reported before `pending_until`, it is unknown. At `poll_at` it is asked about again.
+
+    Unless there is a heartbeat before `heartbeat_until`, it is unknown too. Heartbeats and polls each append one more of these.
+    """
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    pending_until: float | None = None
+    poll_at: float | None = None
+    heartbeat_until: float | None = None
+    details: str | None = None
+
+
+@immutable
+class AttemptHeld:
+    """Not made after all, for want of room or because the participant rests; from `retry_at` on it is looked for room.
+
+    Burns no attempt. Written once, however long it is held. `is_given_back`: the number is the next attempt's; None where it
+    counts, as in logs of version 0.1.0.
+    """
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    cause: Cause
+    retry_delay_seconds: float
+    retry_at: float
+    is_given_back: bool | None = None
+
+
+@immutable
+class NothingToUndo:
+    """The participant knows of no effect to compensate, and none was certain: done (DESIGN.md section 5)."""
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    cause: Cause
+
+
+@immutable
+class InputInvalid:
+    """The operation's input could not be computed, so it was not attempted."""
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    cause: Cause
+
+
+@immutable
+class OutcomeLate:
+    """An outcome that came after the operation was decided: kept for the story, moves nothing.
+
+    What is known still grows: a late success makes the effect certain and, before the compensation has started, gives that
+    compensation its output. `outcome` is SUCCEEDED or REFUSED; the other two would say nothing new. `settles_doubt` as in
+    `AttemptRefused`.
+    """
+
+    step: str
+    operation: OperationKind
+    attempt: int
+    outcome: str
+    output: Any = None
+    cause: Cause | None = None
+    settles_doubt: bool | None = None
+
+
+@immutable
+class StepSkipped:
+    """Its condition did not hold, or no branch's did."""
+
+    step: str
+    operation: ClassVar[OperationKind] = OperationKind.ACTION
+    attempt: ClassVar[int] = 0
+
+
+@immutable
+class StepFailed:
+    """It failed without an attempt: an expression, a limit, or a condition never reached."""
+
+    step: str
+    cause: Cause
+    operation: ClassVar[OperationKind] = OperationKind.ACTION
+    attempt: ClassVar[int] = 0
+
+
+@immutable
+class WaitStarted:
+    """It waits until `until`, for ever if None, or for an event or a person before; for an event only if `event` is set."""
+
+    step: str
+    until: float | None = None
+    event: str | None = None
+    correlation: str | None = None
+    shown: Any = None
+    operation: ClassVar[OperationKind] = OperationKind.ACTION
+    attempt: ClassVar[int] = 1
+
+
+@immutable
+class BlockOpened:
+    """A block of steps begins: for each of the `items`, or the `branch` of that index, or one more pass after the `previous`."""
+
+    step: str
+    items: tuple[Any, ...] | None = None
+    branch: int | None = None
+    previous: Any = None
+    operation: ClassVar[OperationKind] = OperationKind.ACTION
+    attempt: ClassVar[int] = 0
+
+
+@immutable
+class BlockClosed:
+    """All steps of the block, for every item and in the last pass, are done."""
+
+    step: str
+    output: Any = None
+    operation: ClassVar[OperationKind] = OperationKind.ACTION
+    attempt: ClassVar[int] = 0
+
+
+@immutable
+class EventReceived:
+    """An event reached the saga; it is kept until a wait for it takes it. An identity counts once."""
+
+    event_id: str
+    name: str
+    correlation: str = ""
+    payload: Any = None
+
+
+@immutable
+class SagaFailed:
+    """The turn: no action starts any more, and what took effect is undone."""
+
+    cause: Cause
+
+
+@immutable
+class SagaCompleted:
+    """Every step took effect. `output_problem` says why the output could not be computed: what is done is done all the same."""
+
+    output: Any = None
+    output_problem: str | None = None
+
+
+@immutable
+class SagaRecalled:
+    """A completed child goes back, because the saga that it is a step of failed."""
+
+    cause: Cause
+
+
+@immutable
+class SagaCompensated:
+    """Every effect was undone; nothing remains."""
+
+
+@immutable
+class SagaParked:
+    """It needs a person. `remaining` names the steps whose effect stands or may stand."""
+
+    cause: Cause
+    remaining: tuple[str, ...]
+
+
+@immutable
+class SagaUnparked:
+    """What it was parked for on its way forward is gone, by evidence that came late: it goes on by itself."""
+
+
+@immutable
+class UndoUnparked:
+    """What it was parked for on its way back is gone, by evidence that came late: the undo goes on by itself."""
+
+
+StepEntry = (
+    AttemptStarted
+    | AttemptSucceeded
+    | AttemptRefused
+    | AttemptUnknown
+    | AttemptUnresolved
+    | AttemptPending
+    | AttemptHeld
+    | NothingToUndo
+    | InputInvalid
+    | OutcomeLate
+    | StepSkipped
+    | StepFailed
+    | WaitStarted
+    | BlockOpened
+    | BlockClosed
+)
+SagaEntry = (
+    SagaStarted
+    | SagaAdopted
+    | EventReceived
+    | SagaFailed
+    | SagaRecalled
+    | SagaCompleted
+    | SagaCompensated
+    | SagaParked
+    | SagaUnparked
+    | UndoUnparked
+)
+Entry = SagaEntry | StepEntry
+
+ENTRY_TYPES: tuple[type[Entry], ...] = (
+    SagaStarted,
+    SagaAdopted,
+    AttemptStarted,
+    AttemptSucceeded,
+    AttemptRefused,
+    AttemptUnknown,
+    AttemptUnresolved,
+    AttemptPending,
+    AttemptHeld,
+    NothingToUndo,
+    InputInvalid,
+    OutcomeLate,
+    StepSkipped,
+    StepFailed,
+    WaitStarted,
+    BlockOpened,
+    BlockClosed,
+    EventReceived,
+    SagaFailed,
+    SagaRecalled,
+    SagaCompleted,
+    SagaCompensated,
+    SagaParked,
+    SagaUnparked,
+    UndoUnparked,
+)
+
+
+@immutable
+class StoredEntry:
+    """An entry as the store keeps it. `step` and `operation` are None, `attempt` is 0 for entries about the whole saga."""
+
+    type: str
+    step: str | None
+    operation: str | None
+    attempt: int
+    body: dict[str, Any]
+
+
+def entry_type(entry: Entry | type[Entry]) -> str:
+    """The stored name of an entry's type: `attempt_started`."""
+    return _NAMES[entry if isinstance(entry, type) else type(entry)]
+
+
+def is_about_step(entry: Entry) -> TypeGuard[StepEntry]:
+    """Whether the entry is about one step, and not the saga as a whole."""
+    return type(entry) in _STEP_TYPES
+
+
+def encode(entry: Entry) -> StoredEntry:
+    """The stored form; fields that are None are left out of the body."""
+    kind = type(entry)
+    body: dict[str, Any] = {}
+    for name in _BODY_FIELDS[kind]:
+        value = getattr(entry, name)
+        if value is not None:
+            encoder = _ENCODERS.get(type(value))
+            body[name] = encoder(value) if encoder else value
+    if kind in _STEP_TYPES:
+        return StoredEntry(_NAMES[kind], entry.step, str(entry.operation), entry.attempt, body)  # type: ignore[union-attr]
+    return StoredEntry(_NAMES[kind], None, None, 0, body)
+
+
+def decode(stored: StoredEntry) -> Entry:
+    """The entry that was encoded, its payloads in their canonical form.
+
+    Raises:
+        ValueError: a type this version does not know: a newer coordinator wrote it.
+    """
+    kind = _BY_NAME.get(stored.type)
+    if kind is None:
+        raise ValueError(
+            f"the log holds an entry of type {stored.type!r}, which this version does not know; upgrade it"
+        )
+    known = _FIELD_NAMES[kind]
+    values = {name: value for name, value in stored.body.items() if name in known}
+    if isinstance(values.get("cause"), dict):
+        values["cause"] = Cause(**{n: text for n, text in values["cause"].items() if n in _CAUSE_FIELDS})
+    if kind in _STEP_TYPES:
+        values["step"] = stored.step
+    if "operation" in known:
+        values["operation"] = OperationKind(stored.operation or "")
+        values["attempt"] = stored.attempt
+    for name in _PAYLOAD_FIELDS[kind]:
+        if name in values:
+            values[name] = canonical(values[name])
+    for name in _TUPLES & values.keys():
+        values[name] = tuple(values[name])
+    if "parent" in values:
+        values["parent"] = Parent(**values["parent"])
+    return kind(**values)
+
+
+def _encode_cause(cause: Cause) -> dict[str, str]:
+    body = {"code": cause.code, "message": cause.message}
+    if cause.step:
+        body["step"] = cause.step
+    if cause.requested_by:
+        body["requested_by"] = cause.requested_by
+    return body
+
+
+_ENCODERS: dict[type, Callable[[Any], dict[str, Any]]] = {Cause: _encode_cause, Parent: asdict}
+_TUPLES = {"remaining", "items", "workers"}
+_PAYLOADS = {"input", "output", "shown", "items", "previous", "payload", "labels", "headers"}
+"""Fields that hold what participants and callers said. The log gives them back with keys and numbers as the database has them."""
+
+_ATTEMPT_COLUMNS = ("step", "operation", "attempt")
+_STEP_TYPES = frozenset(kind for kind in ENTRY_TYPES if hasattr(kind, "attempt"))
+_NAMES: dict[type[Entry], str] = {
+    kind: re.sub(r"(?<=[a-z])(?=[A-Z])", "_", kind.__name__).lower() for kind in ENTRY_TYPES
+}
+_BY_NAME: dict[str, type[Entry]] = {name: kind for kind, name in _NAMES.items()}
+_FIELD_NAMES: dict[type[Entry], frozenset[str]] = {
+    kind: frozenset(each.name for each in fields(kind)) for kind in ENTRY_TYPES
+}
+_PAYLOAD_FIELDS: dict[type[Entry], tuple[str, ...]] = {
+    kind: tuple(each.name for each in fields(kind) if each.name in _PAYLOADS) for kind in ENTRY_TYPES
+}
+_CAUSE_FIELDS = frozenset(each.name for each in fields(Cause))
+
+_BODY_FIELDS: dict[type[Entry], tuple[str, ...]] = {
+    kind: tuple(
+        each.name for each in fields(kind) if kind not in _STEP_TYPES or each.name not in _ATTEMPT_COLUMNS
+    )
+    for kind in ENTRY_TYPES
+}

@@ -1,0 +1,187 @@
+"""What a saga's state allows next: end waits, go forward, turn, undo, end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+
+from saga_coordinator.saga.machine.draft import Draft, is_past_return
+from saga_coordinator.saga.machine.entries import (
+    AttemptUnknown,
+    AttemptUnresolved,
+    SagaAdopted,
+    SagaParked,
+    SagaUnparked,
+    StepFailed,
+    UndoUnparked,
+)
+from saga_coordinator.saga.machine.forward import end_wait, go_forward, is_blocked
+from saga_coordinator.saga.machine.place import node_of
+from saga_coordinator.saga.machine.state import SagaState, StepState
+from saga_coordinator.saga.machine.takeover import TAKEOVERS_MAX, pause_seconds
+from saga_coordinator.saga.machine.transitions import OPERATION_ALLOWED, SagaStatus
+from saga_coordinator.saga.machine.undo import can_go_back, go_back
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, CauseCode, Unknown, clip
+
+_STEPS_NAMED_MAX = 5
+_MOVING = frozenset({SagaStatus.RUNNING, SagaStatus.COMPENSATING})
+
+
+def proceed(draft: Draft) -> None:
+    """Writes everything into the draft that can be done without anything else happening."""
+    if draft.state.status is SagaStatus.NEEDS_ATTENTION:
+        _unpark(draft)
+        if draft.state.status in _MOVING:
+            look_for_room(draft)
+    if draft.state.status not in _MOVING:
+        return
+    if draft.state.adoption is not None:
+        if not _give_up_lost(draft, draft.state.adoption):
+            return
+        if draft.state.takeovers >= TAKEOVERS_MAX:
+            _park_for_takeovers(draft)
+            return
+    _end_waits(draft)
+    status = draft.state.status
+    if status is SagaStatus.RUNNING:
+        go_forward(draft)
+    if draft.state.status is not status:  # after the turn, other things are due
+        _end_waits(draft)
+    if draft.state.status is SagaStatus.COMPENSATING:
+        go_back(draft)
+    if draft.state.status in _MOVING and draft.may_call:
+        _poll(draft)
+
+
+def next_due(draft: Draft) -> float | None:
+    """When something of the saga is due after now without anything else happening; None when nothing is.
+
+    What was due earlier and has not been done by this decision is held back by something in flight, whose end brings the next.
+    """
+    due = [draft.agenda.next_due(draft.state)]
+    deadline_at = draft.state.deadline_at
+    is_bound = draft.state.status is SagaStatus.RUNNING and not is_past_return(draft.definition, draft.state)
+    if is_bound and deadline_at is not None and deadline_at > draft.now:
+        due.append(deadline_at)
+    return min((instant for instant in due if instant is not None), default=None)
+
+
+def _give_up_lost(draft: Draft, adoption: SagaAdopted) -> bool:
+    """Records attempts in flight at the previous owner: they are unknown, and perhaps not over until their time is (P4).
+
+    True when none is left. Nothing begins before that, so whatever is in flight until then is the previous owner's.
+    """
+    for key in keys_in_flight(draft.state):
+        if not draft.may_do_more():
+            return False
+        record_lost(draft, key, adoption.workers or ())
+    return True
+
+
+def keys_in_flight(state: SagaState) -> list[str]:
+    """The keys of the instances whose present operation is in flight."""
+    return [key for key, step in state.steps.items() if step.is_in_flight]
+
+
+def record_lost(draft: Draft, key: str, workers: tuple[str, ...]) -> None:
+    """The attempt in flight was made by a coordinator that is gone; one of these `workers` may be at it all the same (P8)."""
+    state = draft.state.step(key)
+    kind, number = state.operation, state.attempt
+    cause = Cause(CauseCode.COORDINATOR_LOST, "the coordinator that made this attempt is gone")
+    operation = draft.definition.step(key).operation(kind)
+    settles_at = draft.now + operation.timeout_seconds
+    if kind in OPERATION_ALLOWED[draft.state.status]:
+        pause = _pause_after_takeover(draft, state)
+        if operation.participant in workers:
+            pause = max(pause, operation.timeout_seconds)
+        draft.record(AttemptUnknown(key, kind, number, cause, pause, draft.now + pause, settles_at))
+    else:
+        draft.record(AttemptUnresolved(key, kind, number, cause, settles_at))
+
+
+def _pause_after_takeover(draft: Draft, step: StepState) -> float:
+    """How long the attempt of that step waits; no longer than there is time for it, after which it counts as failed."""
+    pause = pause_seconds(draft.state.takeovers)
+    if step.operation is OperationKind.ACTION and step.deadline_at is not None:
+        pause = min(pause, max(0.0, step.deadline_at - draft.now))
+    return pause
+
+
+def _park_for_takeovers(draft: Draft) -> None:
+    """Once nothing is in flight any more, leaves the saga to a person: adopting it leads nowhere (P1)."""
+    state = draft.state
+    steps = ", ".join(f"`{key}`" for key in islice(_between_attempts(state), _STEPS_NAMED_MAX))
+    said = f"; what was in flight: {steps}" if steps else ""
+    times = f"taken over {state.takeovers} times without progress"
+    cause = Cause(CauseCode.NO_PROGRESS, clip(f"{times}, each time because its coordinator was lost{said}"))
+    draft.record(SagaParked(cause, draft.remaining_effects()))
+
+
+def _between_attempts(state: SagaState) -> Iterator[str]:
+    return (key for key, step in state.steps.items() if step.retry_at is not None)
+
+
+def _unpark(draft: Draft) -> None:
+    """Goes on where what the saga was parked for is gone. Where something else holds it up, it is parked for that.
+
+    What remains may also have become more: an action that had counted as never done is reported to have succeeded (P2). One that
+    was parked for its takeovers goes on once anything is learned of a step.
+    """
+    state = draft.state
+    if state.takeovers >= TAKEOVERS_MAX:
+        return
+    remaining = draft.remaining_effects()
+    is_listed = remaining == state.remaining
+    if state.has_turned:
+        if not is_listed or not remaining or can_go_back(draft):
+            draft.record(UndoUnparked())
+    elif not is_listed or not is_blocked(draft):
+        draft.record(SagaUnparked())
+
+
+def _end_waits(draft: Draft) -> None:
+    """Ends the waits whose time is up, and gives up reports that are overdue."""
+    if draft.state.status not in _MOVING:
+        return
+    agenda = draft.agenda
+    while (key := agenda.overdue(draft.state, draft.now)) is not None and draft.may_do_more():
+        state = draft.state.step(key)
+        if state.wait is not None:
+            end_wait(draft, key)
+        elif state.pending_until is not None and state.pending_until <= draft.now:
+            draft.settle(key, Unknown(_cause_of_giving_up(draft, key, state)))
+        elif state.heartbeat_until is not None and state.heartbeat_until <= draft.now:
+            draft.settle(key, Unknown(_cause_of_silence(draft, key, state)))
+        else:
+            why = "" if state.cause is None else f": {state.cause.message}"
+            message = clip(f"the step's deadline passed while the attempt was held{why}")
+            draft.record(StepFailed(key, Cause(CauseCode.STEP_DEADLINE, message)))
+
+
+def look_for_room(draft: Draft) -> None:
+    """Has it looked at once for everything that is held whether there is room: who did so before is gone, or was told of some."""
+    for key, step in draft.state.steps.items():
+        if step.is_held:
+            draft.look_for_room(key, draft.now)
+
+
+def _poll(draft: Draft) -> None:
+    """Asks about operations that are pending. Last of all, because nobody is asked about what is undone from now on."""
+    agenda = draft.agenda
+    while agenda.is_poll_due(draft.state, draft.now) and draft.may_do_more():
+        key = agenda.take_poll()
+        draft.poll(node_of(draft.definition, draft.state, key))
+
+
+def _cause_of_giving_up(draft: Draft, key: str, state: StepState) -> Cause:
+    is_action = state.operation is OperationKind.ACTION
+    if is_action and state.deadline_at is not None and state.deadline_at <= draft.now:
+        return Cause(CauseCode.STEP_DEADLINE, "no outcome was reported before the step's deadline")
+    limit = draft.definition.step(key).operation(state.operation).pending_timeout_seconds or 0.0
+    return Cause(CauseCode.PENDING_TIMEOUT, f"no outcome was reported within {limit:g} s")
+
+
+def _cause_of_silence(draft: Draft, key: str, state: StepState) -> Cause:
+    timeout = draft.definition.step(key).operation(state.operation).heartbeat_seconds or 0.0
+    return Cause(CauseCode.HEARTBEAT_TIMEOUT, f"no heartbeat came for {timeout:g} s, and no outcome")

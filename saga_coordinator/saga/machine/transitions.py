@@ -1,0 +1,153 @@
+"""The tables that say what may follow what, as data: `docs/state_machine.md` is drawn from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from saga_coordinator.saga.machine.entries import (
+    AttemptHeld,
+    AttemptPending,
+    AttemptRefused,
+    AttemptStarted,
+    AttemptSucceeded,
+    AttemptUnknown,
+    AttemptUnresolved,
+    BlockClosed,
+    BlockOpened,
+    Entry,
+    EventReceived,
+    InputInvalid,
+    NothingToUndo,
+    OutcomeLate,
+    SagaAdopted,
+    SagaCompensated,
+    SagaCompleted,
+    SagaFailed,
+    SagaParked,
+    SagaRecalled,
+    SagaStarted,
+    SagaUnparked,
+    StepEntry,
+    StepFailed,
+    StepSkipped,
+    UndoUnparked,
+    WaitStarted,
+)
+from saga_coordinator.saga.words.identity import OperationKind
+
+
+class SagaStatus(StrEnum):
+    """Where a saga stands. Only COMPLETED is success (P13)."""
+
+    RUNNING = "RUNNING"
+    COMPENSATING = "COMPENSATING"
+    COMPLETED = "COMPLETED"
+    COMPENSATED = "COMPENSATED"
+    NEEDS_ATTENTION = "NEEDS_ATTENTION"
+    ABANDONED = "ABANDONED"
+
+
+ENDS = frozenset({SagaStatus.COMPLETED, SagaStatus.COMPENSATED, SagaStatus.ABANDONED})
+SETTLED = ENDS | {SagaStatus.NEEDS_ATTENTION}
+"""Statuses in which nothing moves by itself."""
+
+
+class StepStatus(StrEnum):
+    PENDING = "PENDING"
+    RUNNING = "RUNNING"
+    WAITING = "WAITING"
+    SUCCEEDED = "SUCCEEDED"
+    SKIPPED = "SKIPPED"
+    FAILED = "FAILED"
+    COMPENSATING = "COMPENSATING"
+    COMPENSATED = "COMPENSATED"
+
+
+_ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
+
+SAGA_TRANSITIONS: Mapping[tuple[SagaStatus | None, type[Entry]], SagaStatus] = {
+    (None, SagaStarted): SagaStatus.RUNNING,
+    (SagaStatus.RUNNING, SagaAdopted): SagaStatus.RUNNING,
+    (SagaStatus.RUNNING, EventReceived): SagaStatus.RUNNING,
+    (SagaStatus.RUNNING, SagaFailed): SagaStatus.COMPENSATING,
+    (SagaStatus.RUNNING, SagaCompleted): SagaStatus.COMPLETED,
+    (SagaStatus.RUNNING, SagaParked): SagaStatus.NEEDS_ATTENTION,
+    (SagaStatus.COMPENSATING, SagaAdopted): SagaStatus.COMPENSATING,
+    (SagaStatus.COMPENSATING, EventReceived): SagaStatus.COMPENSATING,
+    (SagaStatus.COMPENSATING, SagaCompensated): SagaStatus.COMPENSATED,
+    (SagaStatus.COMPENSATING, SagaParked): SagaStatus.NEEDS_ATTENTION,
+    (SagaStatus.COMPLETED, SagaRecalled): SagaStatus.COMPENSATING,
+    (SagaStatus.NEEDS_ATTENTION, SagaUnparked): SagaStatus.RUNNING,
+    (SagaStatus.NEEDS_ATTENTION, UndoUnparked): SagaStatus.COMPENSATING,
+}
+"""Entries about the saga as a whole: (status before, entry) -> status after.
+
+A parked saga goes on in the status in which it was parked, and in no other.
+"""
+
+OPERATION_ALLOWED: Mapping[SagaStatus, frozenset[OperationKind]] = {
+    SagaStatus.RUNNING: frozenset({_ACTION}),
+    SagaStatus.COMPENSATING: frozenset({_COMPENSATION}),
+}
+"""Which operations may be started in which status. Attempts that are in flight at the turn may still end after it."""
+
+STEP_TRANSITIONS: Mapping[tuple[StepStatus, OperationKind, type[StepEntry]], StepStatus] = {
+    (StepStatus.PENDING, _ACTION, AttemptStarted): StepStatus.RUNNING,
+    (StepStatus.PENDING, _ACTION, InputInvalid): StepStatus.FAILED,
+    (StepStatus.PENDING, _ACTION, StepSkipped): StepStatus.SKIPPED,
+    (StepStatus.PENDING, _ACTION, StepFailed): StepStatus.FAILED,
+    (StepStatus.PENDING, _ACTION, WaitStarted): StepStatus.WAITING,
+    (StepStatus.PENDING, _ACTION, BlockOpened): StepStatus.RUNNING,
+    (StepStatus.RUNNING, _ACTION, BlockOpened): StepStatus.RUNNING,
+    (StepStatus.RUNNING, _ACTION, BlockClosed): StepStatus.SUCCEEDED,
+    (StepStatus.RUNNING, _ACTION, StepFailed): StepStatus.FAILED,
+    (StepStatus.RUNNING, _ACTION, AttemptStarted): StepStatus.RUNNING,
+    (StepStatus.RUNNING, _ACTION, AttemptHeld): StepStatus.RUNNING,
+    (StepStatus.RUNNING, _ACTION, InputInvalid): StepStatus.FAILED,
+    (StepStatus.RUNNING, _ACTION, AttemptSucceeded): StepStatus.SUCCEEDED,
+    (StepStatus.RUNNING, _ACTION, AttemptRefused): StepStatus.FAILED,
+    (StepStatus.RUNNING, _ACTION, AttemptUnknown): StepStatus.RUNNING,
+    (StepStatus.RUNNING, _ACTION, AttemptUnresolved): StepStatus.FAILED,
+    (StepStatus.RUNNING, _ACTION, AttemptPending): StepStatus.WAITING,
+    (StepStatus.WAITING, _ACTION, AttemptPending): StepStatus.WAITING,
+    (StepStatus.WAITING, _ACTION, AttemptSucceeded): StepStatus.SUCCEEDED,
+    (StepStatus.WAITING, _ACTION, AttemptRefused): StepStatus.FAILED,
+    (StepStatus.WAITING, _ACTION, AttemptUnknown): StepStatus.RUNNING,
+    (StepStatus.WAITING, _ACTION, AttemptUnresolved): StepStatus.FAILED,
+    (StepStatus.SUCCEEDED, _COMPENSATION, AttemptStarted): StepStatus.COMPENSATING,
+    (StepStatus.SUCCEEDED, _COMPENSATION, InputInvalid): StepStatus.FAILED,
+    (StepStatus.FAILED, _COMPENSATION, AttemptStarted): StepStatus.COMPENSATING,
+    (StepStatus.FAILED, _COMPENSATION, InputInvalid): StepStatus.FAILED,
+    (StepStatus.FAILED, _COMPENSATION, AttemptSucceeded): StepStatus.COMPENSATED,
+    (StepStatus.FAILED, _COMPENSATION, NothingToUndo): StepStatus.COMPENSATED,
+    (StepStatus.COMPENSATING, _COMPENSATION, AttemptStarted): StepStatus.COMPENSATING,
+    (StepStatus.COMPENSATING, _COMPENSATION, AttemptHeld): StepStatus.COMPENSATING,
+    (StepStatus.COMPENSATING, _COMPENSATION, InputInvalid): StepStatus.FAILED,
+    (StepStatus.COMPENSATING, _COMPENSATION, AttemptSucceeded): StepStatus.COMPENSATED,
+    (StepStatus.COMPENSATING, _COMPENSATION, NothingToUndo): StepStatus.COMPENSATED,
+    (StepStatus.COMPENSATING, _COMPENSATION, AttemptRefused): StepStatus.FAILED,
+    (StepStatus.COMPENSATING, _COMPENSATION, AttemptUnknown): StepStatus.COMPENSATING,
+    (StepStatus.COMPENSATING, _COMPENSATION, AttemptUnresolved): StepStatus.FAILED,
+    (StepStatus.COMPENSATING, _COMPENSATION, AttemptPending): StepStatus.WAITING,
+    (StepStatus.WAITING, _COMPENSATION, AttemptPending): StepStatus.WAITING,
+    (StepStatus.WAITING, _COMPENSATION, AttemptSucceeded): StepStatus.COMPENSATED,
+    (StepStatus.WAITING, _COMPENSATION, NothingToUndo): StepStatus.COMPENSATED,
+    (StepStatus.WAITING, _COMPENSATION, AttemptRefused): StepStatus.FAILED,
+    (StepStatus.WAITING, _COMPENSATION, AttemptUnknown): StepStatus.COMPENSATING,
+    (StepStatus.WAITING, _COMPENSATION, AttemptUnresolved): StepStatus.FAILED,
+    # Outcomes that come after the operation was decided. The first only before the turn, for a failure that holds up the saga.
+    (StepStatus.FAILED, _ACTION, AttemptSucceeded): StepStatus.SUCCEEDED,
+    (StepStatus.SUCCEEDED, _ACTION, OutcomeLate): StepStatus.SUCCEEDED,
+    (StepStatus.FAILED, _ACTION, OutcomeLate): StepStatus.FAILED,
+    (StepStatus.COMPENSATING, _ACTION, OutcomeLate): StepStatus.COMPENSATING,
+    (StepStatus.WAITING, _ACTION, OutcomeLate): StepStatus.WAITING,
+    (StepStatus.COMPENSATED, _ACTION, OutcomeLate): StepStatus.COMPENSATED,
+    (StepStatus.FAILED, _COMPENSATION, OutcomeLate): StepStatus.FAILED,
+    (StepStatus.COMPENSATED, _COMPENSATION, OutcomeLate): StepStatus.COMPENSATED,
+}
+"""Entries about one operation: (step status before, operation, entry) -> step status after.
+
+Beside these rows: only AttemptStarted, InputInvalid and OutcomeLate may be about another operation than the step's present one,
+and the first two need the saga's leave (`OPERATION_ALLOWED`).
+"""

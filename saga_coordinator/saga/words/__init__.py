@@ -1,0 +1,1 @@
+"""What everything speaks of: identity, outcomes, errors, values and their sizes, and limits. It knows no other room."""
