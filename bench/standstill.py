@@ -30,7 +30,7 @@ from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Refused, Succeeded, Unknown
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.definitions import Definitions
+from saga_coordinator.store.definitions import DefinitionRows
 
 _LOOKING = "${input.lines.exists(l, l.sku == item.sku && l.qty > 0)}"
 _SECONDS_MAX = 300.0
@@ -183,7 +183,7 @@ async def main(sizes: list[int]) -> None:
             url = site.make_database("standstill")
             await asyncio.to_thread(schema.upgrade, url)
             database = Database(url)
-            definitions = Definitions(database)
+            definitions = DefinitionRows(database)
             for source in (_loop("loop"), _loop("looking", input={"known": _LOOKING}), _parallel(200)):
                 await definitions.register(source)
             await database.close()

@@ -31,7 +31,7 @@ from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.engine.stores import Stores
 from saga_coordinator.lifecycle import Background
-from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.participants.directory.files import CallersFiles
 from saga_coordinator.participants.directory.watched_file import DirectoryFile
@@ -44,9 +44,9 @@ from saga_coordinator.store import participants as register
 from saga_coordinator.store import schema
 from saga_coordinator.store import workers as whereabouts
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.definitions import Definitions
+from saga_coordinator.store.definitions import DefinitionRows
 from saga_coordinator.store.lists import AT_ONCE, Lists
-from saga_coordinator.store.sagas import Sagas
+from saga_coordinator.store.sagas import SagaRows
 from saga_coordinator.turns import Turns
 
 DATABASE_POLL_SECONDS = 0.5
@@ -169,7 +169,7 @@ class App:
         self._shares_port = shares_port
         self._database: Database | None = None
         self._lists: Lists | None = None
-        self._participants: Participants | None = None
+        self._participants: Attempts | None = None
         self._directory: LiveDirectory | None = None
         self._workers: Workers | None = None
         self._peer_server: PeerServer | None = None
@@ -209,7 +209,7 @@ class App:
         )
         # One of each for engine and edge: what is registered at the edge is in the memory that starts look into first.
         limits = _limits(settings)
-        definitions, sagas = Definitions(database, limits), Sagas(database)
+        definitions, sagas = DefinitionRows(database, limits), SagaRows(database)
         self._lists = lists = Lists(
             Database(
                 settings.database_url, pool_size=AT_ONCE, prepared_statements=settings.prepared_statements
@@ -262,19 +262,22 @@ class App:
 
     def _open_participants(
         self, database: Database, directory: Directory, coordinator_id: str
-    ) -> tuple[Participants, Workers, LiveDirectory]:
+    ) -> tuple[Attempts, Workers, LiveDirectory]:
         """Those that are called, those that ask for work, and where they are."""
         payload_bytes_max = self._settings.payload_bytes_max
         peers = Peers(
-            whereabouts.Workers(database, coordinator_id, self._settings.group),
+            whereabouts.WorkerRows(database, coordinator_id, self._settings.group),
             payload_bytes_max=payload_bytes_max,
         )
         self._workers = workers = Workers(peers)
-        self._participants = participants = Participants(
+        self._participants = participants = Attempts(
             directory, payload_bytes_max=payload_bytes_max, workers=workers
         )
         self._directory = live = LiveDirectory(
-            participants, directory, register.Participants(database), CallersFiles(self._settings.tls_folder)
+            participants,
+            directory,
+            register.ParticipantRows(database),
+            CallersFiles(self._settings.tls_folder),
         )
         return participants, workers, live
 
@@ -308,7 +311,7 @@ class App:
         """Reads the participants file again, soon; a faulty one is logged, and the one before stays in use."""
         self._file.reload()
 
-    def _problems(self, coordinator: Coordinator, definitions: Definitions, service: str) -> Iterator[str]:
+    def _problems(self, coordinator: Coordinator, definitions: DefinitionRows, service: str) -> Iterator[str]:
         """What keeps the requests of a service from being answered now. Files that cannot be read are the directory's alone."""
         yield from chain(coordinator.problems, definitions.problems)
         for part in (self._directory, self._workers):

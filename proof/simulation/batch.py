@@ -20,7 +20,7 @@ from proof.simulation.definitions import ID, OBJ, Focus, random_definition
 from proof.simulation.history import Call, History, Start
 from proof.simulation.loop import SimulatedLoop
 from proof.simulation.nemesis import Cluster, Nemesis, Surroundings, Violence
-from proof.simulation.participants import Participants, Weather
+from proof.simulation.participants import SimulatedParticipants, Weather
 from proof.simulation.peers import Exchange
 from proof.simulation.streams import Network
 from proof.simulation.visitors import Visitors
@@ -29,7 +29,7 @@ from proof.simulation.workers import Crew
 from proof.simulation.workload import Clients
 from saga_coordinator import lifecycle
 from saga_coordinator.api import worker_service
-from saga_coordinator.engine import coordinator, drive, lease_keeper, ownership, requests
+from saga_coordinator.engine import coordinator, drive, lease_keeper, mail, ownership
 from saga_coordinator.participants.calls import gates
 from saga_coordinator.participants.workers import forwarding
 from saga_coordinator.participants.workers import pool as workers
@@ -95,7 +95,7 @@ def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH, focus: Focus = _EVERYTHIN
     database.on_impossible = history.defects.append
     clients = Clients(loop, random.Random(dice.random()), database, history)
     visitors = Visitors(loop, random.Random(dice.random()), database, history, clients)
-    participants = Participants(
+    participants = SimulatedParticipants(
         loop, random.Random(dice.random()), database, history, Weather(), clients.report, clients.beat
     )
     surroundings = _surround(loop, dice, database, participants)
@@ -151,7 +151,7 @@ def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH, focus: Focus = _EVERYTHIN
 
 
 def _surround(
-    loop: SimulatedLoop, dice: random.Random, database: SimulatedDatabase, participants: Participants
+    loop: SimulatedLoop, dice: random.Random, database: SimulatedDatabase, participants: SimulatedParticipants
 ) -> Surroundings:
     wire = Wire(loop, random.Random(dice.random()), database, participants.history, participants)
     network = Network(loop, random.Random(dice.random()), wire)
@@ -185,7 +185,9 @@ def _is_stalled(database: SimulatedDatabase, row: Row) -> bool:
     )
 
 
-def _climate(dice: random.Random, database: SimulatedDatabase, participants: Participants) -> Violence:
+def _climate(
+    dice: random.Random, database: SimulatedDatabase, participants: SimulatedParticipants
+) -> Violence:
     """Each batch has its own mixture: from hardly anything to everything at once."""
 
     def often(rate: float) -> float:
@@ -319,7 +321,7 @@ def _quiet(defects: list[str]) -> Iterator[None]:
         lease_keeper,
         lifecycle,
         ownership,
-        requests,
+        mail,
         workers,
     ]
     logs = [module._log for module in modules]

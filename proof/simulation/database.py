@@ -37,8 +37,8 @@ from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import Append, Conflict, Move
+from saga_coordinator.store.mail import Letter
 from saga_coordinator.store.ownership import Claim, Driver
-from saga_coordinator.store.requests import Request
 from saga_coordinator.store.tables import DEFAULT_GROUP
 
 _T = TypeVar("_T")
@@ -437,16 +437,16 @@ class SimulatedDatabase:
 
     # Requests.
 
-    def put(self, request: Request) -> None:
+    def put(self, request: Letter) -> None:
         self.requests[request.request_id] = (request.saga_id, orjson.dumps(request.input), None)
         row = self.sagas.get(request.saga_id)
         for owner, on_request, ended, context in self.listeners:
             if row is not None and owner == row.owner and not ended.done() and self._dice.random() < 0.9:
                 self.loop.call_later(0.001 * self._dice.random(), on_request, context=context.copy())
 
-    def unanswered(self, owner: str, limit: int) -> list[Request]:
+    def unanswered(self, owner: str, limit: int) -> list[Letter]:
         return [
-            Request(saga_id, request_id, orjson.loads(asked))
+            Letter(saga_id, request_id, orjson.loads(asked))
             for request_id, (saga_id, asked, answer) in self.requests.items()
             if answer is None and saga_id in self.sagas and self._may_serve(owner, self.sagas[saga_id])
         ][:limit]
@@ -455,7 +455,7 @@ class SimulatedDatabase:
     def _may_serve(coordinator_id: str, row: Row) -> bool:
         return row.owner == coordinator_id or (row.owner is None and row.wake_at is not None)
 
-    def answer(self, request: Request, answer: dict[str, Any]) -> None:
+    def answer(self, request: Letter, answer: dict[str, Any]) -> None:
         if request.request_id in self.requests:
             saga_id, asked, _ = self.requests[request.request_id]
             self.requests[request.request_id] = (saga_id, asked, orjson.dumps(answer))

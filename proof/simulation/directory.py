@@ -6,7 +6,7 @@ import random
 from types import MappingProxyType
 
 from saga_coordinator.participants.directory.addresses import Directory, Participant
-from saga_coordinator.participants.directory.limits import BreakerLimits, Limits
+from saga_coordinator.participants.directory.limits import BreakerLimits, ParticipantLimits
 
 CALLED = ("ledger", "stock", "courier")
 WORKERS = ("depot", "kiosk")
@@ -31,12 +31,12 @@ def _participant(name: str, dice: random.Random) -> Participant:
     return Participant(name, target, is_worker=is_worker, given_limits=_limits(dice, is_worker=is_worker))
 
 
-def _limits(dice: random.Random, *, is_worker: bool) -> Limits | None:
+def _limits(dice: random.Random, *, is_worker: bool) -> ParticipantLimits | None:
     if dice.random() < 0.4:
         return None
     rate = dice.choice((None, None, None, 5.0, 30.0))
     concurrency = None if is_worker and dice.random() < 0.7 else dice.choice((1, 2, 4, 16))
-    return Limits(
+    return ParticipantLimits(
         concurrency=concurrency,
         is_adaptive=concurrency is not None and dice.random() < 0.3,
         rate=rate,

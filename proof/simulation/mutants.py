@@ -21,8 +21,8 @@ from saga_coordinator.engine.advance import Advance
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.mail import Answer
 from saga_coordinator.engine.ownership import Claiming
-from saga_coordinator.engine.requests import Answer
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine import agenda, decide, entries, forward, state, undoing
 from saga_coordinator.saga.machine import draft as drafts

@@ -11,7 +11,7 @@ from proof.simulation.directory import WORKERS
 from proof.simulation.mutant import Patches, mutant
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.heartbeats import Heartbeat
-from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.calls.breaker import Breaker
 from saga_coordinator.participants.calls.concurrency import Concurrency
 from saga_coordinator.participants.calls.gates import Gate
@@ -104,7 +104,7 @@ def hands_a_task_to_two() -> Patches:
 
 @mutant("P8", participants=WORKERS)
 def gives_the_tasks_of_a_lost_coordinator_away_at_once() -> Patches:
-    yield Participants, "worker_names", frozenset()
+    yield Attempts, "worker_names", frozenset()
 
 
 @mutant("P8", "P4", participants=WORKERS, first=8)

@@ -244,9 +244,9 @@ def sleeps_while_it_asks() -> Patches:
 
 @mutant("P1", about=("event",), sharing=0.7)
 def tells_nobody_of_an_event_that_was_taken() -> Patches:
-    keep = stores.Events.keep
+    keep = stores.SimulatedEvents.keep
 
-    async def keep_untaken(self: stores.Events, event: Any) -> Any:
+    async def keep_untaken(self: stores.SimulatedEvents, event: Any) -> Any:
         is_first = event.event_id not in self._database.events
         kept = await keep(self, event)
         if is_first:  # which alone breaks nothing
@@ -254,7 +254,7 @@ def tells_nobody_of_an_event_that_was_taken() -> Patches:
         is_taken = self._database.events[event.event_id].taken_at is not None
         return dataclasses.replace(kept, is_told=kept.is_told or is_taken)
 
-    yield stores.Events, "keep", keep_untaken
+    yield stores.SimulatedEvents, "keep", keep_untaken
 
 
 @mutant("P13", about=("saga",))

@@ -12,7 +12,7 @@ from proof.simulation.database import Rates, SimulatedDatabase
 from proof.simulation.directory import NAMES, WORKERS, random_directory
 from proof.simulation.history import History
 from proof.simulation.loop import Node, SimulatedLoop
-from proof.simulation.participants import Participants, Weather
+from proof.simulation.participants import SimulatedParticipants, Weather
 from proof.simulation.peers import Exchange, Whereabouts
 from proof.simulation.streams import Network
 from proof.simulation.wire import PAYLOAD_BYTES_MAX, Room, Wire
@@ -112,11 +112,11 @@ class Cluster:
             # Simulated threads are always busy: whether a rest is cut short must not hang on the real processor.
             journal=Journal(simulated.LogWriter(database, node.id), node.id, thread_time=self._loop.time),
             ownership=simulated.Ownership(database, node.id),
-            sagas=simulated.Sagas(database),
-            definitions=simulated.Definitions(database),
-            requests=simulated.Requests(database),
+            sagas=simulated.SimulatedSagas(database),
+            definitions=simulated.SimulatedDefinitions(database),
+            requests=simulated.SimulatedMail(database),
             listener=simulated.Ears(database),
-            events=simulated.Events(database),
+            events=simulated.SimulatedEvents(database),
         )
         room, workers = self._make_room(node)
         coordinator = Coordinator(
@@ -237,7 +237,7 @@ class Nemesis:
         self._dice = dice
         self._cluster = cluster
         self._database = database
-        self._participants: Participants = surroundings.wire.participants
+        self._participants: SimulatedParticipants = surroundings.wire.participants
         self._network = surroundings.network
         self._crew = surroundings.crew
         self._faults = history.faults

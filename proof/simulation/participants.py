@@ -68,7 +68,7 @@ class Memory:
 
 
 @dataclass(slots=True)
-class Participants:
+class SimulatedParticipants:
     """All services. `tell` reports an outcome to the coordinators, `beat` a sign of life.
 
     `sick` are those that answer UNAVAILABLE, `mute` nothing.

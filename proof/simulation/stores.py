@@ -20,8 +20,8 @@ from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event, Kept
 from saga_coordinator.store.journal import Append
+from saga_coordinator.store.mail import Letter
 from saga_coordinator.store.ownership import Claim, ClaimGroup, Driver
-from saga_coordinator.store.requests import Request
 from saga_coordinator.store.sagas import LoggedEntry, LogPage
 
 _PAGE_ENTRIES = 20
@@ -130,7 +130,7 @@ class Ownership:
         """No story lasts so long that a coordinator is forgotten."""
 
 
-class Sagas:
+class SimulatedSagas:
     def __init__(self, database: SimulatedDatabase) -> None:
         self._database = database
 
@@ -165,7 +165,7 @@ class Sagas:
         return None if found is None else found[0]
 
 
-class Events:
+class SimulatedEvents:
     """`store.events`, statement by statement."""
 
     def __init__(self, database: SimulatedDatabase) -> None:
@@ -209,7 +209,7 @@ class Events:
         """No story lasts so long that an event is forgotten."""
 
 
-class Definitions:
+class SimulatedDefinitions:
     """Every coordinator has all definitions in memory."""
 
     def __init__(self, database: SimulatedDatabase) -> None:
@@ -222,20 +222,20 @@ class Definitions:
         return self._database.definitions[name]
 
 
-class Requests:
+class SimulatedMail:
     def __init__(self, database: SimulatedDatabase) -> None:
         self._database = database
 
-    async def put(self, request: Request) -> None:
+    async def put(self, request: Letter) -> None:
         await self._database.ask(lambda: self._database.put(request), is_write=True)
 
-    async def unanswered(self, owner: str, limit: int) -> list[Request]:
+    async def unanswered(self, owner: str, limit: int) -> list[Letter]:
         return await self._database.ask(lambda: self._database.unanswered(owner, limit))
 
-    async def answer(self, request: Request, answer: dict[str, Any]) -> None:
+    async def answer(self, request: Letter, answer: dict[str, Any]) -> None:
         await self._database.ask(lambda: self._database.answer(request, answer), is_write=True)
 
-    async def answer_to(self, request: Request) -> dict[str, Any] | None:
+    async def answer_to(self, request: Letter) -> dict[str, Any] | None:
         def statement() -> dict[str, Any] | None:
             found = self._database.requests.get(request.request_id)
             if found is None or found[2] is None:
@@ -248,7 +248,7 @@ class Requests:
     async def delete_abandoned(self) -> None:
         """No story lasts so long either."""
 
-    async def delete(self, request: Request) -> None:
+    async def delete(self, request: Letter) -> None:
         await self._database.ask(lambda: self._database.requests.pop(request.request_id, None), is_write=True)
 
 

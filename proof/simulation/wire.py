@@ -16,7 +16,7 @@ from proof.simulation.database import SimulatedDatabase
 from proof.simulation.directory import WORKERS
 from proof.simulation.history import AttemptKey, Call, History
 from proof.simulation.loop import Node, SimulatedLoop, node_of_context
-from proof.simulation.participants import Participants, attempt_of
+from proof.simulation.participants import SimulatedParticipants, attempt_of
 from saga_coordinator.participants import attempts as calls
 from saga_coordinator.participants.calls.breaker import Forced
 from saga_coordinator.participants.directory.addresses import Directory
@@ -37,7 +37,7 @@ class Wire:
     dice: random.Random
     database: SimulatedDatabase
     history: History
-    participants: Participants
+    participants: SimulatedParticipants
     on_sent: Callable[[str], None] = lambda node: None
     asked: dict[AttemptKey, tuple[Invoke, Call]] = field(default_factory=dict)
     """Attempts that an engine asked for, made or not."""
@@ -148,7 +148,7 @@ class Wire:
             _answer(answered, outcome_of_failure("DEADLINE_EXCEEDED", "no answer in time"))
 
 
-class Room(calls.Participants):
+class Room(calls.Attempts):
     """A coordinator's, as shipped; only the way to those that are called is simulated."""
 
     def __init__(self, node: Node, directory: Directory, workers: Workers, wire: Wire) -> None:

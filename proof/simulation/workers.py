@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from proof.simulation.directory import WORKER_METHODS, WORKERS
 from proof.simulation.loop import SimulatedLoop
-from proof.simulation.participants import Participants
+from proof.simulation.participants import SimulatedParticipants
 from proof.simulation.streams import Connection, Network, seconds_of
 from saga_coordinator.participants.workers.tasks import outcome_message
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Hello, TaskOutcome, WorkRequest, WorkResponse
@@ -40,7 +40,7 @@ class WorkerProgram:
     def __init__(
         self,
         network: Network,
-        participants: Participants,
+        participants: SimulatedParticipants,
         dice: random.Random,
         participant: str,
         methods: Sequence[str],
@@ -248,7 +248,7 @@ class Crew:
     """All workers. There is one of each participant that performs everything."""
 
     network: Network
-    participants: Participants
+    participants: SimulatedParticipants
     dice: random.Random
     programs: list[WorkerProgram] = field(default_factory=list)
 

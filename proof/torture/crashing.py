@@ -105,14 +105,14 @@ class Trap:
 
 def set_trap(point: str, passage: int, disarmed_by: str) -> None:
     """Lays a trap into the journal, the log's session and the calls of this process."""
-    from saga_coordinator.participants.attempts import Participants  # noqa: PLC0415  # only after the clock is shifted
+    from saga_coordinator.participants.attempts import Attempts  # noqa: PLC0415  # only after the clock is shifted
     from saga_coordinator.store.journal import Journal  # noqa: PLC0415
     from saga_coordinator.store.log_writer import PostgresLogSession  # noqa: PLC0415
 
     if point not in POINTS:
         raise SystemExit(f"no such point: {point!r}")
     trap = Trap(point, passage, disarmed_by)
-    submit, write, invoke = Journal.submit, PostgresLogSession.write, Participants.invoke
+    submit, write, invoke = Journal.submit, PostgresLogSession.write, Attempts.invoke
 
     def commits(appends: Sequence[Any]) -> set[str]:
         return {f"commit of {each}" for one in appends for each in writes_of(one.entries)}
@@ -136,7 +136,7 @@ def set_trap(point: str, passage: int, disarmed_by: str) -> None:
             asyncio.get_running_loop().call_later(0.0005 * (os.getpid() % 5), trap.spring)
         await write(self, appends)
 
-    async def invoking(self: Participants, call: Any, *rest: Any) -> Any:
+    async def invoking(self: Attempts, call: Any, *rest: Any) -> Any:
         what = {f"call of {call.operation}"}
         if trap.passes("before", what):
             trap.spring()
@@ -148,7 +148,7 @@ def set_trap(point: str, passage: int, disarmed_by: str) -> None:
     for room, name, trapped in (
         (Journal, "submit", submitting),
         (PostgresLogSession, "write", writing),
-        (Participants, "invoke", invoking),
+        (Attempts, "invoke", invoking),
     ):
         setattr(room, name, trapped)
 

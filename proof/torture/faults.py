@@ -11,7 +11,7 @@ from collections import Counter
 
 from proof.torture import commits
 from proof.torture.crashing import CRASHED
-from proof.torture.plan import Births, Fault, Kind, faults
+from proof.torture.plan import Births, Blow, Kind, faults
 from proof.torture.processes import Coordinator, Participant, World, end, is_serving, lines_of
 from proof.torture.proxy import Proxy
 
@@ -51,7 +51,7 @@ class Nemesis:
         supervising = asyncio.create_task(self._supervise())
         try:
             give_up_at = time.monotonic() + seconds
-            waiting: list[Fault] = []
+            waiting: list[Blow] = []
             for fault in self._plan:
                 await asyncio.sleep(min(fault.after_seconds, max(0.0, give_up_at - time.monotonic())))
                 if time.monotonic() >= give_up_at:
@@ -96,7 +96,7 @@ class Nemesis:
             proxy.answers_lost for each in self._world.coordinators for proxy in each.to_participants.values()
         )
 
-    def _is_possible(self, fault: Fault) -> bool:
+    def _is_possible(self, fault: Blow) -> bool:
         world = self._world
         coordinator = world.coordinators[fault.coordinator]
         participant = list(world.participants.values())[fault.participant]
@@ -122,7 +122,7 @@ class Nemesis:
             and troubled < TROUBLED_MAX[int(draw * len(TROUBLED_MAX))]
         )
 
-    def _begin(self, fault: Fault) -> None:
+    def _begin(self, fault: Blow) -> None:
         self._note(fault.kind, coordinator=fault.coordinator + 1, participant=fault.participant)
         task = asyncio.create_task(self._do(fault))
         self._harm.add(task)
@@ -133,7 +133,7 @@ class Nemesis:
         self._history.write(json.dumps({"at": time.time(), "kind": kind, **what}) + "\n")
         self._history.flush()
 
-    async def _do(self, fault: Fault) -> None:
+    async def _do(self, fault: Blow) -> None:
         coordinator = self._world.coordinators[fault.coordinator]
         participant = list(self._world.participants.values())[fault.participant]
         match fault.kind:
@@ -160,7 +160,7 @@ class Nemesis:
             case _:
                 await _harm_calls(coordinator.to_participants[participant.name], fault)
 
-    async def _harm_database(self, coordinator: Coordinator, fault: Fault) -> None:
+    async def _harm_database(self, coordinator: Coordinator, fault: Blow) -> None:
         """Lasting harm is mostly within what a lease endures, and sometimes beyond it."""
         proxy, lease_seconds = coordinator.to_database, self._world.lease_seconds
         match fault.kind:
@@ -318,7 +318,7 @@ async def _stop_participant(participant: Participant, seconds: float) -> None:
     popen.send_signal(signal.SIGCONT)
 
 
-async def _harm_calls(proxy: Proxy, fault: Fault) -> None:
+async def _harm_calls(proxy: Proxy, fault: Blow) -> None:
     match fault.kind:
         case Kind.CALLS_CUT:
             proxy.cut()

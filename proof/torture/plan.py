@@ -52,7 +52,7 @@ WEIGHTS: dict[Kind, int] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Blow:
     """`coordinator` and `participant` are indices of those concerned; what `seconds` and `size` mean depends on the kind."""
 
     after_seconds: float
@@ -63,14 +63,14 @@ class Fault:
     size: float
 
 
-def faults(seed: int, *, every_seconds: float, coordinators: int, participants: int) -> Iterator[Fault]:
+def faults(seed: int, *, every_seconds: float, coordinators: int, participants: int) -> Iterator[Blow]:
     """Without end: each kind once first, in an order of the seed's, then by weight."""
     dice = random.Random(f"{seed} plan")
     first = list(Kind)
     dice.shuffle(first)
     while True:
         kind = first.pop() if first else dice.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
-        yield Fault(
+        yield Blow(
             dice.expovariate(1 / every_seconds),
             kind,
             dice.randrange(coordinators),

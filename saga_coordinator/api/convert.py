@@ -10,7 +10,7 @@ from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from saga_coordinator.api.pages import RESPONSE_BYTES_MAX
 from saga_coordinator.engine.advance import Run
-from saga_coordinator.engine.requests import Answer
+from saga_coordinator.engine.mail import Answer
 from saga_coordinator.pb.saga.v1 import definition_pb2, definition_service_pb2, saga_pb2, saga_service_pb2
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.effects import NotApplied

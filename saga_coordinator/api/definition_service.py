@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from saga_coordinator.api import requests
+from saga_coordinator.api import readers
 from saga_coordinator.api.convert import registered_message
 from saga_coordinator.api.definition_text import Given, field_of, given_by, located
 from saga_coordinator.api.pages import ANY, NUMBER, fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.catalog.live_check import Findings, check_live
 from saga_coordinator.catalog.live_outline import outline_of
-from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
 from saga_coordinator.saga.definition.declared import used_steps
 from saga_coordinator.saga.definition.named_in import participants_named
@@ -19,7 +19,7 @@ from saga_coordinator.saga.definition.parsing import check_size, parse_definitio
 from saga_coordinator.saga.definition.participant_defaults import with_defaults
 from saga_coordinator.saga.words.errors import Fault, InvalidDefinition, Resource
 from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
-from saga_coordinator.store.definitions import Definitions, RegisteredDefinition
+from saga_coordinator.store.definitions import DefinitionRows, RegisteredDefinition
 from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.pages import Page
 
@@ -31,9 +31,9 @@ class DefinitionService:
 
     def __init__(
         self,
-        definitions: Definitions,
+        definitions: DefinitionRows,
         lists: Lists,
-        participants: Participants,
+        participants: Attempts,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._limits = limits
@@ -127,7 +127,7 @@ class DefinitionService:
     async def GetDefinition(  # noqa: N802
         self, request: pb.GetDefinitionRequest, context: Context
     ) -> pb.GetDefinitionResponse:
-        name, version = requests.which_definition(request.name, request.version)
+        name, version = readers.which_definition(request.name, request.version)
         return pb.GetDefinitionResponse(
             registered=await self._message(await self._definitions.look_up(name, version))
         )
@@ -135,7 +135,7 @@ class DefinitionService:
     async def ListDefinitions(  # noqa: N802
         self, request: pb.ListDefinitionsRequest, context: Context
     ) -> pb.ListDefinitionsResponse:
-        name, page_size = requests.definition_list(request)
+        name, page_size = readers.definition_list(request)
         after = position_of(request, request.page_token, NUMBER if name else ANY)
 
         def answer(page: Page[RegisteredDefinition]) -> pb.ListDefinitionsResponse:
@@ -157,20 +157,20 @@ class DefinitionService:
     async def DeprecateDefinition(  # noqa: N802
         self, request: pb.DeprecateDefinitionRequest, context: Context
     ) -> pb.DeprecateDefinitionResponse:
-        name, version = requests.which_definition(request.name, request.version, is_version_required=True)
+        name, version = readers.which_definition(request.name, request.version, is_version_required=True)
         deprecated = await self._definitions.deprecate(name, version, deprecated=request.deprecated)
         return pb.DeprecateDefinitionResponse(registered=await self._message(deprecated))
 
     async def SetDefaultVersion(  # noqa: N802
         self, request: pb.SetDefaultVersionRequest, context: Context
     ) -> pb.SetDefaultVersionResponse:
-        name, version = requests.which_definition(request.name, request.version)
+        name, version = readers.which_definition(request.name, request.version)
         used = await self._definitions.set_default(name, version)
         return pb.SetDefaultVersionResponse(registered=await self._message(used))
 
     async def DeleteDefinition(  # noqa: N802
         self, request: pb.DeleteDefinitionRequest, context: Context
     ) -> pb.DeleteDefinitionResponse:
-        name, version = requests.which_definition(request.name, request.version, is_version_required=True)
+        name, version = readers.which_definition(request.name, request.version, is_version_required=True)
         await unhindered(self._definitions.delete(name, version))
         return pb.DeleteDefinitionResponse()

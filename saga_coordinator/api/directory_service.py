@@ -8,14 +8,14 @@ from datetime import UTC, datetime, timedelta
 
 from google.protobuf import duration_pb2, json_format, timestamp_pb2
 
-from saga_coordinator.api import directory_requests as requests
+from saga_coordinator.api import directory_readers as readers
 from saga_coordinator.api.convert import cause_message
 from saga_coordinator.api.pages import RESPONSE_BYTES_MAX, fill_page, page_token, position_of
 from saga_coordinator.api.rpc import Context, unhindered
-from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.calls.breaker import BreakerState, Forced
 from saga_coordinator.participants.calls.bulkhead import Standing
-from saga_coordinator.participants.directory.limits import BreakerLimits, Limits
+from saga_coordinator.participants.directory.limits import BreakerLimits, ParticipantLimits
 from saga_coordinator.participants.live_directory import BreakerSetting, Entry, LiveDirectory
 from saga_coordinator.pb.saga.v1 import directory_service_pb2 as pb
 from saga_coordinator.saga.words.errors import NotFound, Resource
@@ -40,7 +40,7 @@ _LOAD_BALANCING = {
 class DirectoryService:
     """One method per RPC; the contract says what each does."""
 
-    def __init__(self, directory: LiveDirectory, participants: Participants, lists: Lists) -> None:
+    def __init__(self, directory: LiveDirectory, participants: Attempts, lists: Lists) -> None:
         self._directory = directory
         self._participants = participants
         self._lists = lists
@@ -55,7 +55,7 @@ class DirectoryService:
     async def PutParticipant(  # noqa: N802  # the RPC's name
         self, request: pb.PutParticipantRequest, context: Context
     ) -> pb.PutParticipantResponse:
-        name, spec, described = requests.put_participant(request)
+        name, spec, described = readers.put_participant(request)
         participant = await self._directory.check(name, spec, described)
         created = await unhindered(self._directory.put(participant, spec, described))
         return pb.PutParticipantResponse(created=created)
@@ -63,12 +63,12 @@ class DirectoryService:
     async def GetParticipant(  # noqa: N802
         self, request: pb.GetParticipantRequest, context: Context
     ) -> pb.GetParticipantResponse:
-        return pb.GetParticipantResponse(status=self._status(requests.name_of(request.name, "name")))
+        return pb.GetParticipantResponse(status=self._status(readers.name_of(request.name, "name")))
 
     async def ListParticipants(  # noqa: N802
         self, request: pb.ListParticipantsRequest, context: Context
     ) -> pb.ListParticipantsResponse:
-        page_size = requests.page_size(request)
+        page_size = readers.page_size(request)
         after = position_of(request, request.page_token) or ""
         all_names = self._directory.names
         first = bisect_right(all_names, after)
@@ -99,20 +99,20 @@ class DirectoryService:
     async def DeleteParticipant(  # noqa: N802
         self, request: pb.DeleteParticipantRequest, context: Context
     ) -> pb.DeleteParticipantResponse:
-        await unhindered(self._directory.delete(requests.name_of(request.name, "name")))
+        await unhindered(self._directory.delete(readers.name_of(request.name, "name")))
         return pb.DeleteParticipantResponse()
 
     async def SetBreaker(  # noqa: N802
         self, request: pb.SetBreakerRequest, context: Context
     ) -> pb.SetBreakerResponse:
-        name, control, requested_by, reason = requests.set_breaker(request)
+        name, control, requested_by, reason = readers.set_breaker(request)
         setting = await unhindered(self._directory.set_breaker(name, control, requested_by, reason))
         return pb.SetBreakerResponse(setting=_setting_message(setting))
 
     async def ListGroups(  # noqa: N802
         self, request: pb.ListGroupsRequest, context: Context
     ) -> pb.ListGroupsResponse:
-        page_size = requests.page_size(request)
+        page_size = readers.page_size(request)
         after = position_of(request, request.page_token) or ""
 
         def answer(page: Page[GroupStanding]) -> pb.ListGroupsResponse:
@@ -178,7 +178,7 @@ def _participant_message(entry: Entry) -> pb.Participant:
     return message
 
 
-def _limits_message(limits: Limits) -> pb.ParticipantLimits:
+def _limits_message(limits: ParticipantLimits) -> pb.ParticipantLimits:
     return pb.ParticipantLimits(
         concurrency=limits.concurrency or 0,
         adaptive=limits.is_adaptive,

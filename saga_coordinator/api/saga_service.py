@@ -8,7 +8,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from google.protobuf.message import Message
 
-from saga_coordinator.api import requests
+from saga_coordinator.api import readers
 from saga_coordinator.api.convert import (
     instant_of_epoch,
     listed_message,
@@ -27,10 +27,10 @@ from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.machine.transitions import SETTLED
 from saga_coordinator.saga.words.errors import Resource, Unavailable
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.definitions import Definitions
+from saga_coordinator.store.definitions import DefinitionRows
 from saga_coordinator.store.lists import Lists, PublishedEvent
 from saga_coordinator.store.pages import Page
-from saga_coordinator.store.sagas import SagaRecord, Sagas
+from saga_coordinator.store.sagas import SagaRecord, SagaRows
 from saga_coordinator.wire.conversion import convert, convert_request, size_of
 
 _P = ParamSpec("_P")
@@ -52,8 +52,8 @@ class SagaService:
     def __init__(
         self,
         coordinator: engine.Coordinator,
-        definitions: Definitions,
-        sagas: Sagas,
+        definitions: DefinitionRows,
+        sagas: SagaRows,
         lists: Lists,
         *,
         payload_bytes_max: int,
@@ -84,7 +84,7 @@ class SagaService:
             ):
                 return Resource("saga.v1.Saga", request.saga_id)
             case pb.ReportOutcomeRequest() | pb.HeartbeatRequest():
-                named = requests.named_by(request.token)
+                named = readers.named_by(request.token)
                 return Resource("saga.v1.Saga", named.saga_id if named else request.saga_id)
             case _:
                 return None
@@ -97,7 +97,7 @@ class SagaService:
 
     async def StartSaga(self, request: pb.StartSagaRequest, context: Context) -> pb.StartSagaResponse:  # noqa: N802  # the RPC's name
         asked = await _checked(
-            requests.start_saga,
+            readers.start_saga,
             request,
             self._payload_bytes_max,
             context.invocation_metadata(),
@@ -117,14 +117,14 @@ class SagaService:
         return pb.StartSagaResponse(saga=await self._saga(saga_id), created=created)
 
     async def GetSaga(self, request: pb.GetSagaRequest, context: Context) -> pb.GetSagaResponse:  # noqa: N802
-        saga_id, start_key = requests.which_saga(request)
+        saga_id, start_key = readers.which_saga(request)
         record = await (self._sagas.get(saga_id) if saga_id else self._sagas.by_start_key(start_key))
         if request.include_log:
             return await self._views.saga_and_log(record, request.log_after_sequence)
         return pb.GetSagaResponse(saga=await self._views.saga(record))
 
     async def ListSagas(self, request: pb.ListSagasRequest, context: Context) -> pb.ListSagasResponse:  # noqa: N802
-        wanted, page_size = requests.saga_filter(request)
+        wanted, page_size = readers.saga_filter(request)
         before = position_of(request, request.page_token, SAGA_ID)
 
         def answer(page: Page[SagaRecord]) -> pb.ListSagasResponse:
@@ -137,7 +137,7 @@ class SagaService:
         return await self._lists.sagas(wanted, before, page_size, answer)
 
     async def WaitSaga(self, request: pb.WaitSagaRequest, context: Context) -> pb.WaitSagaResponse:  # noqa: N802
-        saga_id, seconds = requests.wait_saga(request)
+        saga_id, seconds = readers.wait_saga(request)
         patience = _patience_seconds(context.time_remaining())
         record = await self._sagas.get(saga_id)
         if record.status not in SETTLED:
@@ -148,7 +148,7 @@ class SagaService:
     async def WatchSaga(  # noqa: N802
         self, request: pb.WatchSagaRequest, context: Context
     ) -> AsyncIterator[pb.WatchSagaResponse]:
-        saga_id, sequence = requests.watch_saga(request)
+        saga_id, sequence = readers.watch_saga(request)
         is_first = True
         while True:
             record = await self._sagas.get(saga_id)
@@ -168,21 +168,21 @@ class SagaService:
                 )
 
     async def CancelSaga(self, request: pb.CancelSagaRequest, context: Context) -> pb.CancelSagaResponse:  # noqa: N802
-        saga_id, reason, requested_by = requests.cancel_saga(request)
+        saga_id, reason, requested_by = readers.cancel_saga(request)
         await unhindered(self._coordinator.cancel(saga_id, reason, requested_by))
         return pb.CancelSagaResponse(saga=await self._saga(saga_id))
 
     async def ReportOutcome(  # noqa: N802
         self, request: pb.ReportOutcomeRequest, context: Context
     ) -> pb.ReportOutcomeResponse:
-        saga_id, reported = await _checked(requests.report_outcome, request, self._payload_bytes_max)
+        saga_id, reported = await _checked(readers.report_outcome, request, self._payload_bytes_max)
         answer = await unhindered(self._coordinator.report(saga_id, reported))
         return pb.ReportOutcomeResponse(
             applied=answer.is_applied, saga=await self._saga(saga_id), result=report_result(answer)
         )
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:  # noqa: N802
-        saga_id, received = requests.heartbeat(request)
+        saga_id, received = readers.heartbeat(request)
         heartbeat = await unhindered(self._coordinator.heartbeat(saga_id, received))
         response = pb.HeartbeatResponse(awaited=heartbeat.is_awaited)
         if heartbeat.timeout_seconds is not None:
@@ -190,13 +190,13 @@ class SagaService:
         return response
 
     async def SignalSaga(self, request: pb.SignalSagaRequest, context: Context) -> pb.SignalSagaResponse:  # noqa: N802
-        saga_id, event = await _checked(requests.signal_saga, request, self._payload_bytes_max)
+        saga_id, event = await _checked(readers.signal_saga, request, self._payload_bytes_max)
         return pb.SignalSagaResponse(applied=await unhindered(self._coordinator.signal(saga_id, event)))
 
     async def PublishEvent(  # noqa: N802
         self, request: pb.PublishEventRequest, context: Context
     ) -> pb.PublishEventResponse:
-        event = await _checked(requests.publish_event, request, self._payload_bytes_max)
+        event = await _checked(readers.publish_event, request, self._payload_bytes_max)
         published = await unhindered(self._coordinator.publish(event))
         response = pb.PublishEventResponse(sagas=published.sagas, duplicate=published.is_duplicate)
         response.remembered_until.CopyFrom(instant_of_epoch(published.remembered_until))
@@ -205,7 +205,7 @@ class SagaService:
         return response
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:  # noqa: N802
-        wanted, page_size = requests.event_list(request)
+        wanted, page_size = readers.event_list(request)
         position = position_of(request, request.page_token, EVENT)
 
         def answer(page: Page[PublishedEvent]) -> pb.ListEventsResponse:
@@ -224,7 +224,7 @@ class SagaService:
     async def DecideApproval(  # noqa: N802
         self, request: pb.DecideApprovalRequest, context: Context
     ) -> pb.DecideApprovalResponse:
-        saga_id, step, decided_by, comment = requests.decide_approval(request)
+        saga_id, step, decided_by, comment = readers.decide_approval(request)
         applied = await unhindered(
             self._coordinator.decide_approval(
                 saga_id, step, decided_by, comment, is_approved=request.approved
@@ -235,7 +235,7 @@ class SagaService:
     async def PreviewCompensation(  # noqa: N802
         self, request: pb.PreviewCompensationRequest, context: Context
     ) -> pb.PreviewCompensationResponse:
-        saga_id = requests.preview_compensation(request)
+        saga_id = readers.preview_compensation(request)
         preview = await self._coordinator.preview_compensation(saga_id)
         size = size_of([call.input for stage in preview.stages for call in stage])
         return await convert(size, preview_message, preview)

@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Sequence
 from google.protobuf import json_format
 
 from saga_coordinator import __version__, telemetry
-from saga_coordinator.api import requests
+from saga_coordinator.api import readers
 from saga_coordinator.api.pages import fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.lifecycle import Background
-from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.workers.pool import HEARTBEAT_SECONDS, Workers
 from saga_coordinator.participants.workers.stream import Greeting, Stream
 from saga_coordinator.participants.workers.tasks import OutcomeNotTaken, operation_of, outcome_of
@@ -38,7 +38,7 @@ class WorkerService:
     def __init__(
         self,
         coordinator: Coordinator,
-        participants: Participants,
+        participants: Attempts,
         workers: Workers,
         *,
         declared_steps: DeclaredSteps,
@@ -70,7 +70,7 @@ class WorkerService:
         if first is None:  # it hung up without a word
             return
         request, oversized = await self._parsed(first)
-        greeting = requests.greeting(request, message_bytes_max(self._payload_bytes_max))
+        greeting = readers.greeting(request, message_bytes_max(self._payload_bytes_max))
         self._participants.check_worker(greeting.participant)
         transport = _Transport(context, self._background)
         stream = transport.stream = self._workers.connect(greeting, transport.begin)
@@ -100,7 +100,7 @@ class WorkerService:
     async def RegisterSteps(  # noqa: N802
         self, request: pb.RegisterStepsRequest, context: Context
     ) -> pb.RegisterStepsResponse:
-        participant, declared = await self._turns.in_thread(requests.declared_steps, request)
+        participant, declared = await self._turns.in_thread(readers.declared_steps, request)
         self._participants.check_known(participant)
         changed = await unhindered(self._declared_steps.replace(participant, declared, force=request.force))
         if changed:
@@ -116,7 +116,7 @@ class WorkerService:
     async def ListDeclaredSteps(  # noqa: N802
         self, request: pb.ListDeclaredStepsRequest, context: Context
     ) -> pb.ListDeclaredStepsResponse:
-        participant, page_size = requests.declared_step_list(request)
+        participant, page_size = readers.declared_step_list(request)
         after = position_of(request, request.page_token) or ""
 
         def answer(page: Page[DeclaredStep]) -> pb.ListDeclaredStepsResponse:
@@ -128,15 +128,15 @@ class WorkerService:
 
         return await self._lists.declared_steps(participant, after, page_size, answer)
 
-    async def _parsed(self, raw: bytes) -> tuple[pb.WorkRequest, list[requests.Oversized]]:
-        return await convert(len(raw), requests.work, raw, self._payload_bytes_max)
+    async def _parsed(self, raw: bytes) -> tuple[pb.WorkRequest, list[readers.Oversized]]:
+        return await convert(len(raw), readers.work, raw, self._payload_bytes_max)
 
     async def _take(
         self,
         greeting: Greeting,
         stream: Stream,
         request: pb.WorkRequest,
-        oversized: Sequence[requests.Oversized],
+        oversized: Sequence[readers.Oversized],
     ) -> None:
         stream.heard(asyncio.get_running_loop().time())
         last_task_id = stream.last_task_id
@@ -153,7 +153,7 @@ class WorkerService:
         if stream.is_deaf:
             raise InvalidRequest.at("outcomes", "too many are of tasks that were never given to this stream")
         if request.HasField("credits"):
-            stream.change_credits(requests.credits_of(request))
+            stream.change_credits(readers.credits_of(request))
         if request.goodbye:
             stream.take_no_more()
         if request.heartbeat:

@@ -15,7 +15,7 @@ from google.protobuf.descriptor import Descriptor
 
 from saga_coordinator.catalog.live_outline import Call, Outline
 from saga_coordinator.catalog.live_outputs import output_faults
-from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.calls.contract import SERVICE
 from saga_coordinator.participants.calls.described import DescribedServices
 from saga_coordinator.participants.calls.fit import misfits
@@ -42,7 +42,7 @@ class Findings:
 
 
 async def check_live(
-    outline: Outline, participants: Participants, schemas: Mapping[str, Any], turns: Turns
+    outline: Outline, participants: Attempts, schemas: Mapping[str, Any], turns: Turns
 ) -> Findings:
     """What keeps the calls of a valid definition from being made where the directory says, and what it reads from their replies.
 
@@ -82,7 +82,7 @@ async def check_live(
 class _Look:
     """One participant: its calls, what is wrong with them by their paths, and what their replies are."""
 
-    def __init__(self, name: str, calls: list[Call], participants: Participants) -> None:
+    def __init__(self, name: str, calls: list[Call], participants: Attempts) -> None:
         self._name = name
         self._calls = calls
         self._participants = participants

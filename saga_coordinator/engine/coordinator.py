@@ -19,10 +19,10 @@ from saga_coordinator.engine.heartbeats import Heartbeat, Heartbeats
 from saga_coordinator.engine.input_checks import InputChecks
 from saga_coordinator.engine.lease import Lease, boot_seconds
 from saga_coordinator.engine.lease_keeper import LeaseKeeper
+from saga_coordinator.engine.mail import Answer, Asked, Mailbox, answer_of
 from saga_coordinator.engine.ownership import Claiming, EngineSettings
-from saga_coordinator.engine.ports import Participants
+from saga_coordinator.engine.ports import ParticipantCalls
 from saga_coordinator.engine.reading import fold_log
-from saga_coordinator.engine.requests import Answer, Asked, Inbox, answer_of
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.engine.stores import Stores
 from saga_coordinator.engine.telling import Telling
@@ -58,7 +58,7 @@ from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import StartKeyTaken
-from saga_coordinator.store.requests import Request
+from saga_coordinator.store.mail import Letter
 from saga_coordinator.turns import Turns
 
 _POLL_SECONDS = (0.02, 0.5)
@@ -92,7 +92,7 @@ class Coordinator:
     def __init__(
         self,
         stores: Stores,
-        participants: Participants,
+        participants: ParticipantCalls,
         settings: EngineSettings,
         dice: random.Random,
         *,
@@ -123,7 +123,7 @@ class Coordinator:
         self._drive.look_for_event = self._publishing.look
         self._drive.on_settled = self._tell_parent
         participants.on_room = self._there_is_room
-        self._inbox = Inbox(stores.requests, stores.listener, self._drive, stores.coordinator_id)
+        self._inbox = Mailbox(stores.requests, stores.listener, self._drive, stores.coordinator_id)
         self._claiming = Claiming(
             stores.ownership,
             stores.sagas,
@@ -493,7 +493,7 @@ class Coordinator:
 
         If `is_kept`, what was not answered in time stays there for its owner.
         """
-        letter: Request | None = None
+        letter: Letter | None = None
         pause, longest_pause = _POLL_SECONDS
         try:
             async with asyncio.timeout(within_seconds):
@@ -576,7 +576,7 @@ class Coordinator:
 class _Callers:
     """Participants, and the coordinator itself for the steps that run other sagas."""
 
-    def __init__(self, participants: Participants, children: Children, lease: Lease) -> None:
+    def __init__(self, participants: ParticipantCalls, children: Children, lease: Lease) -> None:
         self._participants = participants
         self._children = children
         self._lease = lease

@@ -32,7 +32,7 @@ class Published:
 class Publishing:
     """Brings events and the sagas that wait for them together, whichever comes first."""
 
-    def __init__(self, events: ports.Events, tell: Tell) -> None:
+    def __init__(self, events: ports.EventStore, tell: Tell) -> None:
         self._events = events
         self._tell = tell
 

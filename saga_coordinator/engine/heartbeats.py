@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from saga_coordinator.engine.requests import Answer
+from saga_coordinator.engine.mail import Answer
 from saga_coordinator.saga.machine.inputs import HeartbeatReceived
 from saga_coordinator.saga.words.identity import OperationKind
 

@@ -13,9 +13,9 @@ import structlog
 from saga_coordinator.engine.advance import Origin, Run
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
-from saga_coordinator.engine.ports import Definitions, Ownership, Sagas
+from saga_coordinator.engine.mail import Mailbox
+from saga_coordinator.engine.ports import DefinitionStore, OwnershipStore, SagaStore
 from saga_coordinator.engine.reading import Folded, fold_logs
-from saga_coordinator.engine.requests import Inbox
 from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.saga.machine.decide import Decision
 from saga_coordinator.saga.words.errors import NotFound, Overloaded, Unavailable
@@ -66,11 +66,11 @@ class Claiming:
 
     def __init__(
         self,
-        ownership: Ownership,
-        sagas: Sagas,
-        definitions: Definitions,
+        ownership: OwnershipStore,
+        sagas: SagaStore,
+        definitions: DefinitionStore,
         drive: Drive,
-        inbox: Inbox,
+        inbox: Mailbox,
         lease: Lease,
         settings: EngineSettings,
         coordinator_id: str,

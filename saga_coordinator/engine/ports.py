@@ -15,8 +15,8 @@ from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.outcome import Held, Outcome
 from saga_coordinator.store.definitions import RunnableDefinition
 from saga_coordinator.store.events import Event, Kept
+from saga_coordinator.store.mail import Letter
 from saga_coordinator.store.ownership import Claim, ClaimGroup, Driver
-from saga_coordinator.store.requests import Request
 from saga_coordinator.store.sagas import LogPage
 
 
@@ -28,7 +28,7 @@ class Caller(Protocol):
         """Why an attempt would be held now, and after how long to look again; None where it would not, which is kept for it."""
 
 
-class Participants(Caller, Protocol):
+class ParticipantCalls(Caller, Protocol):
     on_room: Callable[[str], None]
     """Is told of a participant for which attempts were held that may find room by now."""
 
@@ -41,7 +41,7 @@ class Participants(Caller, Protocol):
         """Those that dial us: their attempts are tasks."""
 
 
-class Ownership(Protocol):
+class OwnershipStore(Protocol):
     """Every method raises Unavailable when the database is away."""
 
     async def renew(self, lease_seconds: float) -> float:
@@ -84,7 +84,7 @@ class Ownership(Protocol):
         """Forgets coordinators that ended long ago, and finds sagas of those that were forgotten too soon."""
 
 
-class Sagas(Protocol):
+class SagaStore(Protocol):
     """Every method raises Unavailable when the database is away."""
 
     async def page(self, saga_ids: Sequence[str], after: int = 0) -> LogPage:
@@ -97,7 +97,7 @@ class Sagas(Protocol):
         """The saga that has the start key, and the digest of the request that started it."""
 
 
-class Events(Protocol):
+class EventStore(Protocol):
     """Every method raises Unavailable when the database is away."""
 
     async def keep(self, event: Event) -> Kept:
@@ -118,7 +118,7 @@ class Events(Protocol):
         """Forgets events of long ago."""
 
 
-class Definitions(Protocol):
+class DefinitionStore(Protocol):
     async def get(self, name: str, version: int) -> RunnableDefinition:
         """The content of a version, whatever was decided about it; for 0, of the one that a start would get, or else the newest.
 
@@ -129,22 +129,22 @@ class Definitions(Protocol):
         """The version that a saga may start with. Raises NotFound, NotPossibleNow for a deprecated one, and Unavailable."""
 
 
-class Requests(Protocol):
+class MailStore(Protocol):
     """Every method raises Unavailable when the database is away."""
 
-    async def put(self, request: Request) -> None:
+    async def put(self, request: Letter) -> None:
         """Leaves a request, and lets the saga's owner know."""
 
-    async def unanswered(self, owner: str, limit: int) -> list[Request]:
+    async def unanswered(self, owner: str, limit: int) -> list[Letter]:
         """The oldest open requests about sagas that `owner` drives, or that sleep and are its claim group's."""
 
-    async def answer(self, request: Request, answer: dict[str, Any]) -> None:
+    async def answer(self, request: Letter, answer: dict[str, Any]) -> None:
         """Answers a request, if it is still there."""
 
-    async def answer_to(self, request: Request) -> dict[str, Any] | None:
+    async def answer_to(self, request: Letter) -> dict[str, Any] | None:
         """The answer, once there is one."""
 
-    async def delete(self, request: Request) -> None:
+    async def delete(self, request: Letter) -> None:
         """Takes a request away, answered or not."""
 
     async def delete_abandoned(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from saga_coordinator.engine.ports import Sagas
+from saga_coordinator.engine.ports import SagaStore
 from saga_coordinator.saga.machine.entries import decode
 from saga_coordinator.saga.machine.state import SagaState, apply
 from saga_coordinator.saga.words.errors import NotFound
@@ -32,7 +32,7 @@ class Folded:
     size_bytes: int
 
 
-async def fold_logs(sagas: Sagas, saga_ids: Sequence[str]) -> AsyncIterator[Folded]:
+async def fold_logs(sagas: SagaStore, saga_ids: Sequence[str]) -> AsyncIterator[Folded]:
     """The states of some sagas, in their order. One that cannot be read is nobody else's trouble. Raises Unavailable."""
     first, after = 0, 0
     state: SagaState | None = None
@@ -59,7 +59,7 @@ async def fold_logs(sagas: Sagas, saga_ids: Sequence[str]) -> AsyncIterator[Fold
             first, after, state, error, size_bytes = first + 1, 0, None, None, 0
 
 
-async def fold_log(sagas: Sagas, saga_id: str) -> SagaState:
+async def fold_log(sagas: SagaStore, saga_id: str) -> SagaState:
     """The state of one saga. Raises NotFound, Unavailable, and what is wrong with its log."""
     async for folded in fold_logs(sagas, [saga_id]):
         if folded.error is not None:

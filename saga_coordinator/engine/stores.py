@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from saga_coordinator.engine.ports import Definitions, Events, Listener, Ownership, Requests, Sagas
-from saga_coordinator.store import definitions, events, ownership, requests, sagas
+from saga_coordinator.engine.ports import (
+    DefinitionStore,
+    EventStore,
+    Listener,
+    MailStore,
+    OwnershipStore,
+    SagaStore,
+)
+from saga_coordinator.store import definitions, events, mail, ownership, sagas
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.log_writer import PostgresLog
@@ -18,12 +25,12 @@ class Stores:
 
     coordinator_id: str
     journal: Journal
-    ownership: Ownership
-    sagas: Sagas
-    definitions: Definitions
-    requests: Requests
+    ownership: OwnershipStore
+    sagas: SagaStore
+    definitions: DefinitionStore
+    requests: MailStore
     listener: Listener
-    events: Events
+    events: EventStore
 
     @classmethod
     def of(
@@ -42,12 +49,12 @@ class Stores:
         return cls(
             coordinator_id=coordinator_id,
             journal=Journal(PostgresLog(database, coordinator_id, claim_group), coordinator_id),
-            ownership=ownership.Ownership(
+            ownership=ownership.OwnershipRows(
                 database, coordinator_id, address=address, version=version, claim_group=claim_group
             ),
-            sagas=sagas.Sagas(database),
-            definitions=definitions.Definitions(database),
-            requests=requests.Requests(database, claim_group),
-            listener=requests.Listener(database, claim_group),
-            events=events.Events(database),
+            sagas=sagas.SagaRows(database),
+            definitions=definitions.DefinitionRows(database),
+            requests=mail.MailRows(database, claim_group),
+            listener=mail.Listener(database, claim_group),
+            events=events.EventRows(database),
         )

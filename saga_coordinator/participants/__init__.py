@@ -1,6 +1,6 @@
 """How an operation reaches its service.
 
-    Participants(directory).invoke(Invoke) -> Outcome
+    Attempts(directory).invoke(Invoke) -> Outcome
 
 `attempts` makes the attempts: one call of `invoke` is one attempt. Nothing here retries, because a retry that is not in the log
 would be an attempt that nobody can account for. Its rooms, each of which imports only those before it:

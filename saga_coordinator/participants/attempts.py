@@ -1,4 +1,4 @@
-"""Attempts: one call of `Participants.invoke` is one RPC."""
+"""Attempts: one call of `Attempts.invoke` is one RPC."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ NO_SUCH_PARTICIPANT_SECONDS = 6.0
 _log = structlog.get_logger(__name__)
 
 
-class Participants:
+class Attempts:
     """Makes the attempts that the core asks for. Used from one event loop."""
 
     def __init__(

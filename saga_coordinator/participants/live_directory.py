@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import structlog
 
 from saga_coordinator.lifecycle import Background, Kept
-from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.calls.breaker import Forced
 from saga_coordinator.participants.directory.addresses import (
     Directory,
@@ -121,7 +121,7 @@ class LiveDirectory:
 
     def __init__(
         self,
-        participants: Participants,
+        participants: Attempts,
         file: Directory,
         register: Register,
         files: CallersFiles = CallersFiles(None),  # noqa: B008  # immutable

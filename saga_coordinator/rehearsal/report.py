@@ -8,7 +8,7 @@ from typing import Any
 
 from saga_coordinator.rehearsal.answers import Answers
 from saga_coordinator.rehearsal.rehearse import STARTS_AT, Call
-from saga_coordinator.rehearsal.scenarios import WAITING, Fault, Simulation, Story
+from saga_coordinator.rehearsal.scenarios import WAITING, Mishap, Simulation, Story
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
 
@@ -110,7 +110,7 @@ def _is_foretold(story: Story, parked: Sequence[Story]) -> bool:
     return any(_is_single(other) and set(_decisive(other)) <= mine for other in parked if other is not story)
 
 
-def _decisive(story: Story) -> tuple[Fault, ...]:
+def _decisive(story: Story) -> tuple[Mishap, ...]:
     return story.scenario.faults[-1:] if story.scenario.is_cause_added else story.scenario.faults
 
 

@@ -87,7 +87,7 @@ _OF_UNDOING = (FaultKind.UNDO_REFUSED, FaultKind.UNDO_UNKNOWN, FaultKind.UNDO_UN
 _ONLY_ONCE = frozenset({FaultKind.UNKNOWN_ONCE, FaultKind.CRASH, FaultKind.CANCELLED})
 
 
-class Fault(NamedTuple):
+class Mishap(NamedTuple):
     """What goes wrong, and with which instance of a step."""
 
     key: str
@@ -108,7 +108,7 @@ class Scenario:
     `is_cause_added`: the last fault is the one to be seen, that before it only makes the saga go back.
     """
 
-    faults: tuple[Fault, ...]
+    faults: tuple[Mishap, ...]
     variant: str = ""
     is_cause_added: bool = False
 
@@ -260,7 +260,7 @@ class _Stage:
         for call in reversed(self._calls):
             step = self._definition.step(call.step)
             if not step.is_pivot and not self._definition.is_after_pivot(call.step):
-                yield Scenario((Fault(call.step, FaultKind.CANCELLED),), self._variant.name)
+                yield Scenario((Mishap(call.step, FaultKind.CANCELLED),), self._variant.name)
                 return
 
     def pairs(self) -> Iterator[Scenario]:
@@ -275,43 +275,43 @@ class _Stage:
                 told.add(pair)
                 yield Scenario(pair, self._variant.name)
 
-    def _is_new(self, fault: Fault) -> bool:
+    def _is_new(self, fault: Mishap) -> bool:
         return self._definition.step(fault.key).name in self._variant.new_steps
 
-    def _pair(self, one: Fault, other: Fault) -> tuple[Fault, ...]:
+    def _pair(self, one: Mishap, other: Mishap) -> tuple[Mishap, ...]:
         if one.operation is other.operation is OperationKind.COMPENSATION:
             return tuple(dict.fromkeys((*self._with_cause(one), *self._with_cause(other))))
         return (one, other)
 
-    def _faults(self) -> Iterator[Fault]:
+    def _faults(self) -> Iterator[Mishap]:
         for call in self._calls:
             step = self._definition.step(call.step)
             kinds = _OF_CHILDREN if step.operation(OperationKind.ACTION).is_child else _OF_ACTIONS
-            yield from (Fault(call.step, kind) for kind in kinds)
+            yield from (Mishap(call.step, kind) for kind in kinds)
             if self._definition.deadline_seconds is not None:
-                yield Fault(call.step, FaultKind.DEADLINE)
+                yield Mishap(call.step, FaultKind.DEADLINE)
             if step.compensation is not None:
                 undoing = _OF_UNDOING[:1] if step.compensation.is_child else _OF_UNDOING
-                yield from (Fault(call.step, kind) for kind in undoing)
+                yield from (Mishap(call.step, kind) for kind in undoing)
         for key in self._waits:
             match self._definition.step(key).action:
                 case AwaitEvent():
-                    yield Fault(key, FaultKind.NO_EVENT)
+                    yield Mishap(key, FaultKind.NO_EVENT)
                 case Approval():
-                    yield Fault(key, FaultKind.REJECTED)
-                    yield Fault(key, FaultKind.UNDECIDED)
+                    yield Mishap(key, FaultKind.REJECTED)
+                    yield Mishap(key, FaultKind.UNDECIDED)
                 case _:
                     pass
 
-    def _with_cause(self, fault: Fault) -> tuple[Fault, ...]:
+    def _with_cause(self, fault: Mishap) -> tuple[Mishap, ...]:
         """The fault; before one of a compensation, the failure for which the saga is compensated at all."""
         if fault.operation is OperationKind.ACTION:
             return (fault,)
         at = self._started_at[fault.key]
         for call in reversed(self._calls):
             if call.started_at > at and self._turns(call.step):
-                return (Fault(call.step, FaultKind.REFUSED), fault)
-        return (Fault(fault.key, FaultKind.UNKNOWN), fault)
+                return (Mishap(call.step, FaultKind.REFUSED), fault)
+        return (Mishap(fault.key, FaultKind.UNKNOWN), fault)
 
     def _turns(self, key: str) -> bool:
         step = self._definition.step(key)
@@ -335,7 +335,7 @@ class _Stage:
             ways=frozenset(gone(self._definition, rehearsal.log, self._aim)),
         )
 
-    def _rehearsed(self, faults: Sequence[Fault]) -> tuple[Rehearsal, _Cast]:
+    def _rehearsed(self, faults: Sequence[Mishap]) -> tuple[Rehearsal, _Cast]:
         cast = _Cast(self._definition, self._answers, faults)
         rehearsal = Rehearsal(self._definition, cast)
         late = [fault for fault in faults if fault.kind is FaultKind.DEADLINE]
@@ -358,11 +358,11 @@ def _broken_off(scenario: Scenario, error: Exception) -> Story:
 class _Cast:
     """Participants and people, who play a scenario."""
 
-    def __init__(self, definition: Definition, answers: Answers, faults: Iterable[Fault]) -> None:
+    def __init__(self, definition: Definition, answers: Answers, faults: Iterable[Mishap]) -> None:
         self._definition = definition
         self._answers = answers
         self._faults = {(fault.key, fault.operation): fault for fault in faults}
-        self._played: set[Fault] = set()
+        self._played: set[Mishap] = set()
         self._unreported = {fault.key for fault in faults if fault.kind is FaultKind.LATE}
 
     @property

@@ -86,7 +86,7 @@ class RunnableDefinition:
     definition: Definition
 
 
-class Definitions:
+class DefinitionRows:
     """Registers and finds definitions, and keeps what people decide about their versions."""
 
     def __init__(self, database: Database, limits: Limits = DEFAULT_LIMITS) -> None:

@@ -115,7 +115,7 @@ RETURNING event_id, payload
 _FORGET = text("DELETE FROM saga.events WHERE published_at < now() - make_interval(secs => :seconds)")
 
 
-class Events:
+class EventRows:
     """Every method raises Unavailable when the database is away."""
 
     def __init__(self, database: Database) -> None:

@@ -212,7 +212,7 @@ _FORGET_DEAD = text("""
 """)
 
 
-class Ownership:
+class OwnershipRows:
     """The statements of one coordinator; each raises Unavailable when the database is away."""
 
     def __init__(
@@ -235,7 +235,7 @@ class Ownership:
         return float((await self._execute(_RENEW, **wanted)).scalar_one())
 
     @asynccontextmanager
-    async def renewing(self) -> AsyncIterator[Ownership]:
+    async def renewing(self) -> AsyncIterator[OwnershipRows]:
         """The same over a connection of its own, for another event loop than that of the rest.
 
         It has one connection; while calls hang, up to `RENEWAL_CONNECTIONS_MAX`, so that the next one need not wait for them.

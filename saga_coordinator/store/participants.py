@@ -95,7 +95,7 @@ class BreakerSetting:
     set_at: datetime
 
 
-class Participants:
+class ParticipantRows:
     """Every method raises Unavailable when the database is away."""
 
     def __init__(self, database: Database) -> None:

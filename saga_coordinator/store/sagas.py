@@ -209,7 +209,7 @@ _BODIES = select(log.c.sequence, _BODY).where(
 _STATUS = select(sagas.c.status).where(sagas.c.saga_id == bindparam("saga_id"))
 
 
-class Sagas:
+class SagaRows:
     """Reads; every method raises Unavailable when the database is away."""
 
     def __init__(self, database: Database) -> None:

@@ -50,7 +50,7 @@ class WorkersElsewhere:
     address: str
 
 
-class Workers:
+class WorkerRows:
     """The statements of one coordinator; each raises Unavailable when the database is away."""
 
     def __init__(self, database: Database, coordinator_id: str, claim_group: str = DEFAULT_GROUP) -> None:

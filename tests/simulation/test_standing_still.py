@@ -16,7 +16,7 @@ import pytest
 from proof.simulation.loop import Node, SimulatedLoop
 from saga_coordinator.participants.calls.breaker import Forced
 from saga_coordinator.participants.calls.gates import Gate
-from saga_coordinator.participants.directory.limits import BreakerLimits, Limits
+from saga_coordinator.participants.directory.limits import BreakerLimits, ParticipantLimits
 from saga_coordinator.participants.workers.forwarding import Peers
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.machine.decide import Invoke
@@ -46,7 +46,9 @@ class Story:
         self.loop.close()
 
     async def _run(self) -> None:
-        gate = Gate("bank", Limits(concurrency=1, breaker=BreakerLimits(is_on=False)), lambda name: None)
+        gate = Gate(
+            "bank", ParticipantLimits(concurrency=1, breaker=BreakerLimits(is_on=False)), lambda name: None
+        )
         gate.force(Forced.AUTOMATIC)
         self.outcomes += await asyncio.gather(*(gate.pass_through(call(n), self._attempt) for n in (1, 2)))
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from saga_coordinator.participants.calls.breaker import Breaker, BreakerState, Forced
 from saga_coordinator.participants.calls.concurrency import Concurrency
 from saga_coordinator.participants.calls.rate import Rate
-from saga_coordinator.participants.directory.limits import Limits
+from saga_coordinator.participants.directory.limits import ParticipantLimits
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, Held, Outcome, Unknown, clip
 
 QUEUE_SECONDS = 2.0
@@ -90,7 +90,7 @@ class Standing:
 class Bulkhead:
     """One participant's. `now` is a monotonic time in seconds, `draw` gives numbers from [0, 1)."""
 
-    def __init__(self, name: str, limits: Limits, draw: Callable[[], float]) -> None:
+    def __init__(self, name: str, limits: ParticipantLimits, draw: Callable[[], float]) -> None:
         self._name = name
         self._draw = draw
         self._queues: tuple[deque[Waiting], deque[Waiting]] = (deque(), deque())  # actions, compensations
@@ -109,13 +109,13 @@ class Bulkhead:
         self._last_failure: Cause | None = None
         self._use(limits)
 
-    def _use(self, limits: Limits) -> None:
+    def _use(self, limits: ParticipantLimits) -> None:
         self._limits = limits
         self._breaker = Breaker(limits.breaker)
         self._concurrency = Concurrency(limits.concurrency, is_adaptive=limits.is_adaptive)
         self._rate = None if limits.rate is None else Rate(limits.rate, limits.burst)
 
-    def change(self, limits: Limits, *, is_moved: bool) -> None:
+    def change(self, limits: ParticipantLimits, *, is_moved: bool) -> None:
         """Uses other limits. One that `is_moved` to another address begins with nothing against it."""
         if limits != self._limits or is_moved:
             forced = self._breaker.forced

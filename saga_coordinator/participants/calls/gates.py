@@ -20,7 +20,7 @@ from saga_coordinator.participants.calls.bulkhead import (
 )
 from saga_coordinator.participants.calls.spell import Spell
 from saga_coordinator.participants.directory.addresses import Directory, Participant
-from saga_coordinator.participants.directory.limits import Limits
+from saga_coordinator.participants.directory.limits import ParticipantLimits
 from saga_coordinator.saga.machine.effects import Invoke, LookForRoom
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Held, Outcome, Pending, Refused, Succeeded, Unknown
@@ -39,7 +39,7 @@ _log = structlog.get_logger(__name__)
 class Gate:
     """One participant's: its bulkhead, with a clock, and a future for each call that is queued."""
 
-    def __init__(self, name: str, limits: Limits, on_room: Callable[[str], None]) -> None:
+    def __init__(self, name: str, limits: ParticipantLimits, on_room: Callable[[str], None]) -> None:
         self._name = name
         self._on_room = on_room
         self._kept: dict[_Operation, tuple[Permit, asyncio.TimerHandle]] = {}
@@ -108,7 +108,7 @@ class Gate:
             alarm.cancel()
         return permit
 
-    def change(self, limits: Limits, *, is_moved: bool) -> None:
+    def change(self, limits: ParticipantLimits, *, is_moved: bool) -> None:
         """Uses other limits from now on."""
         self._bulkhead.change(limits, is_moved=is_moved)
         self._look()

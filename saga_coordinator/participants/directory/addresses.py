@@ -33,7 +33,7 @@ from saga_coordinator.config import FileFaulty, read_documents
 from saga_coordinator.participants.directory.descriptors import DescriptorSet, NotDescribed
 from saga_coordinator.participants.directory.fields import read_fields
 from saga_coordinator.participants.directory.files import DESCRIPTOR_SET_BYTES_MAX, Files, OwnFiles
-from saga_coordinator.participants.directory.limits import WORKER_LIMITS, Limits, read_limits
+from saga_coordinator.participants.directory.limits import WORKER_LIMITS, ParticipantLimits, read_limits
 from saga_coordinator.participants.directory.tls import Tls, read_tls
 from saga_coordinator.saga.definition.participant_defaults import check_defaults
 from saga_coordinator.saga.words.errors import Fault, InvalidRequest
@@ -69,13 +69,13 @@ class Participant:
     descriptor_set: DescriptorSet | None = None
     is_worker: bool = False
     load_balancing: str = LOAD_BALANCING[0]
-    given_limits: Limits | None = None
+    given_limits: ParticipantLimits | None = None
     defaults: Mapping[str, Any] | None = None
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> ParticipantLimits:
         """Those that were given, or the usual ones."""
-        return self.given_limits or (WORKER_LIMITS if self.is_worker else Limits())
+        return self.given_limits or (WORKER_LIMITS if self.is_worker else ParticipantLimits())
 
 
 @dataclass(frozen=True, slots=True)

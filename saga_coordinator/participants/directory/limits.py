@@ -40,7 +40,7 @@ class BreakerLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ParticipantLimits:
     """What one coordinator asks of one participant. `concurrency` and `rate` (calls a second) of None: as many as there are."""
 
     concurrency: int | None = 256
@@ -50,13 +50,15 @@ class Limits:
     breaker: BreakerLimits = BreakerLimits()
 
 
-WORKER_LIMITS = Limits(concurrency=None)
+WORKER_LIMITS = ParticipantLimits(concurrency=None)
 """Workers say by their credits how much they take at once."""
 
 
-def read_limits(source: Any, place: str, faults: list[Fault], *, is_worker: bool = False) -> Limits:
+def read_limits(
+    source: Any, place: str, faults: list[Fault], *, is_worker: bool = False
+) -> ParticipantLimits:
     """The `limits` of a participant in their JSON form; what is wrong with them is added to `faults`."""
-    usual = WORKER_LIMITS if is_worker else Limits()
+    usual = WORKER_LIMITS if is_worker else ParticipantLimits()
     fields = JsonObject(source, place, faults)
     concurrency = fields.whole("concurrency", 0, 1, CONCURRENCY_MAX) or usual.concurrency
     rate = fields.number("rate", 0.0, RATE_MIN, RATE_MAX) or None
@@ -69,7 +71,7 @@ def read_limits(source: Any, place: str, faults: list[Fault], *, is_worker: bool
     if is_adaptive and concurrency is None:
         faults.append(Fault(f"{place}.adaptive", "means nothing without a concurrency: give that too"))
     breaker = fields.object("breaker")
-    limits = Limits(
+    limits = ParticipantLimits(
         concurrency,
         is_adaptive,
         rate,

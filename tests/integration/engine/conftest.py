@@ -21,8 +21,8 @@ from saga_coordinator.engine.stores import Stores
 from saga_coordinator.saga.machine.entries import Entry, decode
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.definitions import Definitions
-from saga_coordinator.store.sagas import SagaRecord, Sagas
+from saga_coordinator.store.definitions import DefinitionRows
+from saga_coordinator.store.sagas import SagaRecord, SagaRows
 from tests.integration.engine.participants import Participants
 from tests.integration.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.proxy import Proxy, proxy_to
@@ -39,8 +39,8 @@ class Engine:
     def __init__(self, name: str, dsn: str, participants: Participants, settings: EngineSettings) -> None:
         self.database = Database(dsn)
         self.coordinator_id = str(uuid.uuid4())
-        self.sagas = Sagas(self.database)
-        self.definitions = Definitions(self.database)
+        self.sagas = SagaRows(self.database)
+        self.definitions = DefinitionRows(self.database)
         self.stores = Stores.of(self.database, self.coordinator_id, address=f"{name}:7242", version="0")
         self.coordinator = Coordinator(self.stores, participants, settings, random.Random(name))
         self._keys = itertools.count(1)

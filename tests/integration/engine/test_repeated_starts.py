@@ -11,7 +11,7 @@ import pytest
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.schema.input_schema import InputSchema
 from saga_coordinator.saga.words.errors import InvalidRequest, NotPossibleNow, Overloaded
-from saga_coordinator.store.definitions import Definitions
+from saga_coordinator.store.definitions import DefinitionRows
 from tests.integration.engine.conftest import ORDER, Engine, StartEngine
 from tests.integration.engine.participants import Gate, Participants
 from tests.integration.eventually import eventually
@@ -19,10 +19,10 @@ from tests.integration.eventually import eventually
 KEY = "order 7"
 
 
-def registry(engine: Engine) -> Definitions:
+def registry(engine: Engine) -> DefinitionRows:
     """What the coordinator itself starts by, so that it sees a new version at once."""
     found = engine.stores.definitions
-    assert isinstance(found, Definitions)
+    assert isinstance(found, DefinitionRows)
     return found
 
 

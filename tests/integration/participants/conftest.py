@@ -9,7 +9,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.pb.saga.v1 import participant_service_pb2_grpc as stubs
 from tests.integration.participants.plain_services import (
@@ -113,10 +113,10 @@ async def serve_plain() -> AsyncIterator[ServePlain]:
 @pytest.fixture
 async def connect() -> AsyncIterator[Connect]:
     """Participants that live where the keyword arguments say, closed with the test."""
-    opened: list[Participants] = []
+    opened: list[Attempts] = []
 
-    def open_directory(known: Directory | None = None, **targets: str) -> Participants:
-        opened.append(Participants(known or directory(**targets), payload_bytes_max=PAYLOAD_BYTES_MAX))
+    def open_directory(known: Directory | None = None, **targets: str) -> Attempts:
+        opened.append(Attempts(known or directory(**targets), payload_bytes_max=PAYLOAD_BYTES_MAX))
         return opened[-1]
 
     yield open_directory

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from google.protobuf.message import Message
 
-from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory, Participant
 from saga_coordinator.participants.directory.tls import Tls
 from saga_coordinator.pb.saga.v1 import participant_service_pb2_grpc as stubs
@@ -31,7 +31,7 @@ PAYLOAD_BYTES_MAX = 20_000
 Context = grpc.aio.ServicerContext[Any, Any]
 Answer = Callable[[Any, Context], Awaitable[Message | bytes]]
 Serve = Callable[..., Awaitable[str]]
-Connect = Callable[..., Participants]
+Connect = Callable[..., Attempts]
 
 
 @dataclass(frozen=True)

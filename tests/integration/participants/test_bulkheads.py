@@ -13,11 +13,11 @@ import pytest
 from google.protobuf.message import Message
 from structlog.testing import capture_logs
 
-from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.calls.breaker import BreakerState, Forced
 from saga_coordinator.participants.calls.bulkhead import Standing
 from saga_coordinator.participants.directory.addresses import Directory, Participant
-from saga_coordinator.participants.directory.limits import BreakerLimits, Limits
+from saga_coordinator.participants.directory.limits import BreakerLimits, ParticipantLimits
 from saga_coordinator.pb.saga.v1.participant_service_pb2 import ExecuteResponse
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import CauseCode, Held, Outcome, Succeeded, Unknown
@@ -35,7 +35,7 @@ NO_BREAKER = BreakerLimits(is_on=False)
 
 
 def limited(targets: Mapping[str, str], **limits: Any) -> Directory:
-    given = Limits(**limits)
+    given = ParticipantLimits(**limits)
     return Directory(
         None,
         MappingProxyType(
@@ -44,7 +44,7 @@ def limited(targets: Mapping[str, str], **limits: Any) -> Directory:
     )
 
 
-def standing(participants: Participants, name: str = "inventory") -> Standing:
+def standing(participants: Attempts, name: str = "inventory") -> Standing:
     gate = participants.gates.of(name)
     assert gate is not None
     return gate.standing()

@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from saga_coordinator.catalog import live_check
 from saga_coordinator.catalog.live_check import Findings, check_live
 from saga_coordinator.catalog.live_outline import outline_of
-from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory, Participant
 from saga_coordinator.participants.directory.descriptors import DescriptorSet
 from saga_coordinator.participants.workers.pool import Workers
@@ -28,12 +28,12 @@ from tests.integration.participants.plain_services import FILES, INVENTORY, Serv
 from tests.integration.participants.services import Connect, Context, Serve, Service, say_ok
 
 
-async def check(spec: dict[str, Any], participants: Participants, **schemas: Any) -> Findings:
+async def check(spec: dict[str, Any], participants: Attempts, **schemas: Any) -> Findings:
     turns = Turns("outlines", at_once=1, waiting_max=8, seconds_max=60.0)
     return await check_live(outline_of(spec), participants, schemas, turns)
 
 
-async def live_faults(spec: dict[str, Any], participants: Participants) -> list[Fault]:
+async def live_faults(spec: dict[str, Any], participants: Attempts) -> list[Fault]:
     return (await check(spec, participants)).faults
 
 
@@ -202,7 +202,7 @@ async def test_a_participant_that_says_so_is_one(connect: Connect) -> None:
 async def test_workers_and_what_they_perform() -> None:
     workers = Workers()
     known = Directory(None, MappingProxyType({"shop": Participant("shop", "", is_worker=True)}))
-    participants = Participants(known, payload_bytes_max=20_000, workers=workers)
+    participants = Attempts(known, payload_bytes_max=20_000, workers=workers)
     (fault,) = await live_faults(calling("shop"), participants)
     assert str(fault) == ("steps[0].action.participant: no worker of `shop` is connected to any coordinator")
 
@@ -320,7 +320,7 @@ async def test_declared_outputs_are_looked_into(is_closed: bool) -> None:
     workers = Workers()
     workers.admit(workers.connect(Greeting("shop", frozenset({"score"}), 1, "w", ""), lambda: None))
     known = Directory(None, MappingProxyType({"shop": Participant("shop", "", is_worker=True)}))
-    participants = Participants(known, payload_bytes_max=20_000, workers=workers)
+    participants = Attempts(known, payload_bytes_max=20_000, workers=workers)
     action = {"participant": "shop", "method": "score"}
     steps = [
         {"name": "score", "use": "shop.score", "read_only": True, "action": action},

@@ -14,7 +14,7 @@ from typing import Any
 import grpc.aio
 import pytest
 
-from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory, Participant
 from saga_coordinator.pb.saga.v1 import participant_service_pb2_grpc as stubs
 from saga_coordinator.saga.words.outcome import Outcome, Succeeded, Unknown
@@ -91,7 +91,7 @@ async def start() -> AsyncIterator[Start]:
         await server.stop(None)
 
 
-async def until(participants: Participants, wanted: Outcome) -> None:
+async def until(participants: Attempts, wanted: Outcome) -> None:
     """Makes attempts until one comes to this; all before are UNAVAILABLE."""
     async with asyncio.timeout(FOUND_SECONDS_MAX):
         while (outcome := await participants.invoke(invoke(timeout_seconds=2.0))) != wanted:

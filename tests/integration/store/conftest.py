@@ -12,7 +12,7 @@ from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.lists import AT_ONCE, Lists
 from saga_coordinator.store.log_writer import PostgresLog
-from saga_coordinator.store.ownership import Ownership
+from saga_coordinator.store.ownership import OwnershipRows
 from saga_coordinator.store.pages import Page
 from tests.integration.proxy import Proxy, proxy_to
 from tests.integration.store.appends import HERE
@@ -76,9 +76,11 @@ async def journal(start_journal: StartJournal) -> Journal:
 
 
 @pytest.fixture
-def ownership(database: Database) -> Callable[[str], Ownership]:
+def ownership(database: Database) -> Callable[[str], OwnershipRows]:
     """The ownership of the coordinator with that identity."""
-    return lambda coordinator_id: Ownership(database, coordinator_id, address="here:7242", version="1.2.3")
+    return lambda coordinator_id: OwnershipRows(
+        database, coordinator_id, address="here:7242", version="1.2.3"
+    )
 
 
 @pytest.fixture

@@ -18,10 +18,10 @@ from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database, is_outage
 from saga_coordinator.store.embedded import EmbeddedPostgres
-from saga_coordinator.store.events import Event, Events
+from saga_coordinator.store.events import Event, EventRows
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.log_writer import PostgresLog, the_only_result
-from saga_coordinator.store.requests import Request, Requests
+from saga_coordinator.store.mail import Letter, MailRows
 from tests.conftest import SETTINGS
 from tests.integration.eventually import eventually
 from tests.integration.store.appends import HERE, a_start, an_attempt, an_end, saga_id
@@ -246,11 +246,11 @@ async def test_the_statements_beside_the_journal_hear_of_it_too(database_dsn: st
     database = Database(database_dsn)
     await query(failing("53100", "events"))
     with pytest.raises(Unavailable, match="refused at the commit"):
-        await Events(database).keep(Event("e1", "paid", "o-1", {}))
+        await EventRows(database).keep(Event("e1", "paid", "o-1", {}))
     await query(MENDED)
     await query(failing("P0001", "requests"))
     with pytest.raises(Exception, match="refused at the commit"):
-        await Requests(database).put(Request(saga_id(), saga_id(), {}))
+        await MailRows(database).put(Letter(saga_id(), saga_id(), {}))
     await query(MENDED)
     assert await query("SELECT count(*) FROM saga.events") == [(0,)]
     await database.close()

@@ -15,7 +15,7 @@ from saga_coordinator.saga.words.errors import InvalidDefinition, NotFound, NotP
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.store import definitions as module
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.definitions import Definitions, RunnableDefinition
+from saga_coordinator.store.definitions import DefinitionRows, RunnableDefinition
 from saga_coordinator.store.lists import Lists
 from tests.integration.eventually import eventually
 from tests.integration.proxy import Proxy
@@ -28,11 +28,11 @@ def spec(name: str = "order", timeout: str = "5s") -> dict[str, Any]:
 
 
 @pytest.fixture
-def definitions(database: Database) -> Definitions:
-    return Definitions(database)
+def definitions(database: Database) -> DefinitionRows:
+    return DefinitionRows(database)
 
 
-async def test_same_content_is_the_same_version(definitions: Definitions, query: Query) -> None:
+async def test_same_content_is_the_same_version(definitions: DefinitionRows, query: Query) -> None:
     first, is_new = await definitions.register(spec())
     assert (first.name, first.version, is_new) == ("order", 1, True)
     assert (await definitions.get("order")).definition.step("charge").operation(
@@ -47,7 +47,7 @@ async def test_same_content_is_the_same_version(definitions: Definitions, query:
 
 
 async def test_changed_content_is_the_next_version_and_changed_back_one_more(
-    definitions: Definitions,
+    definitions: DefinitionRows,
 ) -> None:
     versions = [
         (await definitions.register(spec(timeout=timeout)))[0].version for timeout in ("5s", "6s", "5s")
@@ -57,14 +57,14 @@ async def test_changed_content_is_the_next_version_and_changed_back_one_more(
     assert (await definitions.get("order")).version == 3
 
 
-async def test_a_faulty_definition_is_refused_and_not_kept(definitions: Definitions, query: Query) -> None:
+async def test_a_faulty_definition_is_refused_and_not_kept(definitions: DefinitionRows, query: Query) -> None:
     with pytest.raises(InvalidDefinition):
         await definitions.register({"name": "order", "steps": []})
     assert await query("SELECT count(*) FROM saga.definitions") == [(0,)]
 
 
 async def test_many_who_register_the_same_make_one_version(database: Database, query: Query) -> None:
-    coordinators = [Definitions(database) for _ in range(8)]
+    coordinators = [DefinitionRows(database) for _ in range(8)]
     results = await asyncio.gather(*(each.register(spec()) for each in coordinators))
     assert {registered.version for registered, _ in results} == {1}
     assert sum(is_new for _, is_new in results) == 1
@@ -74,7 +74,7 @@ async def test_many_who_register_the_same_make_one_version(database: Database, q
 async def test_many_who_register_different_content_get_a_version_each(
     database: Database, query: Query
 ) -> None:
-    coordinators = [Definitions(database) for _ in range(6)]
+    coordinators = [DefinitionRows(database) for _ in range(6)]
     specs = [spec(timeout=f"{seconds}s") for seconds in range(1, 7)]
     results = await asyncio.gather(
         *(each.register(one) for each, one in zip(coordinators, specs, strict=True))
@@ -86,7 +86,7 @@ async def test_many_who_register_different_content_get_a_version_each(
         ]
 
 
-async def test_what_does_not_exist_is_not_found_and_says_how_to_register(definitions: Definitions) -> None:
+async def test_what_does_not_exist_is_not_found_and_says_how_to_register(definitions: DefinitionRows) -> None:
     with pytest.raises(NotFound, match=r"there is no definition `order`; register it first"):
         await definitions.get("order")
     await definitions.register(spec())
@@ -97,8 +97,8 @@ async def test_what_does_not_exist_is_not_found_and_says_how_to_register(definit
 async def test_a_version_once_read_is_answered_from_memory(
     fragile: Database, proxy: Proxy, database: Database
 ) -> None:
-    await Definitions(database).register(spec())
-    definitions = Definitions(fragile)
+    await DefinitionRows(database).register(spec())
+    definitions = DefinitionRows(fragile)
     first = await definitions.get("order", 1)
     await proxy.shut()
     assert await definitions.get("order", 1) is first
@@ -106,14 +106,14 @@ async def test_a_version_once_read_is_answered_from_memory(
         await definitions.get("order")
 
 
-async def test_many_who_need_a_version_at_once_have_it_read_once(definitions: Definitions) -> None:
+async def test_many_who_need_a_version_at_once_have_it_read_once(definitions: DefinitionRows) -> None:
     await definitions.register(spec())
     first, *others = await asyncio.gather(*(definitions.get("order") for _ in range(8)))
     assert all(other is first for other in others)
 
 
 async def test_a_version_that_this_program_cannot_read_is_listed_all_the_same(
-    definitions: Definitions, query: Query, lists: Lists
+    definitions: DefinitionRows, query: Query, lists: Lists
 ) -> None:
     await definitions.register(spec())
     await query("UPDATE saga.definitions SET spec = jsonb_set(spec, '{of_the_future}', 'true')")
@@ -124,7 +124,9 @@ async def test_a_version_that_this_program_cannot_read_is_listed_all_the_same(
             await definitions.get("order", 1)
 
 
-async def test_sagas_go_on_while_a_large_definition_is_read(definitions: Definitions, query: Query) -> None:
+async def test_sagas_go_on_while_a_large_definition_is_read(
+    definitions: DefinitionRows, query: Query
+) -> None:
     large = spec()
     large["steps"] = [
         {
@@ -162,9 +164,9 @@ async def longest_standstill(work: Awaitable[object]) -> float:
 
 
 async def test_a_start_that_is_looking_does_not_hide_what_is_decided_meanwhile(
-    definitions: Definitions, database: Database, monkeypatch: pytest.MonkeyPatch
+    definitions: DefinitionRows, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await Definitions(database).register(spec())
+    await DefinitionRows(database).register(spec())
     read, may_read = module._runnable, threading.Event()
 
     def read_slowly(*row: Any) -> RunnableDefinition:
@@ -183,7 +185,7 @@ async def test_a_start_that_is_looking_does_not_hide_what_is_decided_meanwhile(
 async def test_the_newest_version_registered_elsewhere_is_seen_in_time(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, there = Definitions(database), Definitions(database)
+    here, there = DefinitionRows(database), DefinitionRows(database)
     monkeypatch.setattr(module, "NEWEST_KEPT_SECONDS", 60.0)
     await here.register(spec())
     assert (await here.get("order")).version == 1
@@ -193,7 +195,7 @@ async def test_the_newest_version_registered_elsewhere_is_seen_in_time(
     assert (await here.get("order")).version == 2
 
 
-async def test_pages_list_the_newest_versions_by_name(definitions: Definitions, lists: Lists) -> None:
+async def test_pages_list_the_newest_versions_by_name(definitions: DefinitionRows, lists: Lists) -> None:
     for name in ("b", "d", "a", "c"):
         await definitions.register(spec(name))
     await definitions.register(spec("b", timeout="9s"))
@@ -207,7 +209,7 @@ async def test_pages_list_the_newest_versions_by_name(definitions: Definitions, 
 
 
 @pytest.fixture
-async def three(definitions: Definitions) -> Definitions:
+async def three(definitions: DefinitionRows) -> DefinitionRows:
     """Definition `order` in three versions."""
     for timeout in ("1s", "2s", "3s"):
         await definitions.register(spec(timeout=timeout))
@@ -228,7 +230,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "START_SECONDS", 0.0)
 
 
-async def test_no_saga_starts_with_a_deprecated_version(three: Definitions) -> None:
+async def test_no_saga_starts_with_a_deprecated_version(three: DefinitionRows) -> None:
     assert (await three.for_start("order", 2)).version == 2
     assert (await three.deprecate("order", 2, deprecated=True)).deprecated
     with pytest.raises(
@@ -240,7 +242,7 @@ async def test_no_saga_starts_with_a_deprecated_version(three: Definitions) -> N
     assert (await three.for_start("order", 2)).version == 2
 
 
-async def test_a_start_without_version_passes_deprecated_ones_over(three: Definitions) -> None:
+async def test_a_start_without_version_passes_deprecated_ones_over(three: DefinitionRows) -> None:
     await three.deprecate("order", 3, deprecated=True)
     assert (await three.for_start("order")).version == 2
     for version in (1, 2):
@@ -253,7 +255,7 @@ async def test_a_start_without_version_passes_deprecated_ones_over(three: Defini
 
 
 async def test_the_default_version_is_used_until_it_is_the_newest_again(
-    three: Definitions, lists: Lists
+    three: DefinitionRows, lists: Lists
 ) -> None:
     for default in (2, 1):
         assert (await three.set_default("order", default)).version == default
@@ -268,14 +270,14 @@ async def test_the_default_version_is_used_until_it_is_the_newest_again(
     assert not (await three.look_up("order", 1)).is_default
 
 
-async def test_a_new_version_does_not_take_over_from_the_default(three: Definitions) -> None:
+async def test_a_new_version_does_not_take_over_from_the_default(three: DefinitionRows) -> None:
     await three.set_default("order", 2)
     await three.register(spec(timeout="4s"))
     assert (await three.for_start("order")).version == 2
     assert (await three.look_up("order")).version == 4
 
 
-async def test_the_default_is_neither_deprecated_nor_deleted(three: Definitions) -> None:
+async def test_the_default_is_neither_deprecated_nor_deleted(three: DefinitionRows) -> None:
     await three.set_default("order", 2)
     with pytest.raises(NotPossibleNow, match="is the default, and cannot be deprecated"):
         await three.deprecate("order", 2, deprecated=True)
@@ -288,7 +290,7 @@ async def test_the_default_is_neither_deprecated_nor_deleted(three: Definitions)
 
 
 async def test_the_database_refuses_a_default_that_cannot_be_started(
-    three: Definitions, query: Query
+    three: DefinitionRows, query: Query
 ) -> None:
     await three.set_default("order", 2)
     for column in ("deprecated = true", "deleted_at = now()"):
@@ -297,9 +299,9 @@ async def test_the_database_refuses_a_default_that_cannot_be_started(
 
 
 async def test_many_who_choose_a_default_leave_one(
-    database: Database, three: Definitions, lists: Lists
+    database: Database, three: DefinitionRows, lists: Lists
 ) -> None:
-    coordinators = [Definitions(database) for _ in range(6)]
+    coordinators = [DefinitionRows(database) for _ in range(6)]
     await asyncio.gather(
         *(each.set_default("order", 1 + index % 3) for index, each in enumerate(coordinators))
     )
@@ -310,10 +312,10 @@ async def test_many_who_choose_a_default_leave_one(
 
 
 async def test_what_was_decided_elsewhere_is_noticed_in_time(
-    database: Database, three: Definitions, monkeypatch: pytest.MonkeyPatch
+    database: Database, three: DefinitionRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "NEWEST_KEPT_SECONDS", 60.0)
-    elsewhere = Definitions(database)
+    elsewhere = DefinitionRows(database)
     assert [(await three.for_start("order", version)).version for version in (0, 3)] == [3, 3]
     await elsewhere.deprecate("order", 3, deprecated=True)
     assert [(await three.for_start("order", version)).version for version in (0, 3)] == [3, 3]
@@ -325,7 +327,7 @@ async def test_what_was_decided_elsewhere_is_noticed_in_time(
 
 @pytest.mark.usefixtures("at_once")
 async def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(
-    three: Definitions, lists: Lists
+    three: DefinitionRows, lists: Lists
 ) -> None:
     await three.delete("order", 3)
     for ask in (three.for_start, three.look_up):
@@ -339,7 +341,9 @@ async def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_a_definition_whose_versions_are_all_deleted_is_gone(three: Definitions, lists: Lists) -> None:
+async def test_a_definition_whose_versions_are_all_deleted_is_gone(
+    three: DefinitionRows, lists: Lists
+) -> None:
     for version in (1, 2, 3):
         await three.delete("order", version)
     for ask in (three.for_start, three.look_up, three.get):
@@ -350,7 +354,7 @@ async def test_a_definition_whose_versions_are_all_deleted_is_gone(three: Defini
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_deleting_again_is_no_error(three: Definitions) -> None:
+async def test_deleting_again_is_no_error(three: DefinitionRows) -> None:
     await three.delete("order", 2)
     await three.delete("order", 2)
     with pytest.raises(NotFound):
@@ -358,7 +362,7 @@ async def test_deleting_again_is_no_error(three: Definitions) -> None:
 
 
 @pytest.mark.usefixtures("at_once")
-async def test_a_version_that_a_saga_refers_to_is_not_deleted(three: Definitions, query: Query) -> None:
+async def test_a_version_that_a_saga_refers_to_is_not_deleted(three: DefinitionRows, query: Query) -> None:
     await query(SAGA, LATER, 2)
     with pytest.raises(NotPossibleNow, match=f"cannot be deleted: saga {LATER} refers to it"):
         await three.delete("order", 2)
@@ -367,7 +371,7 @@ async def test_a_version_that_a_saga_refers_to_is_not_deleted(three: Definitions
 
 
 async def test_a_start_that_was_under_way_takes_the_deletion_back(
-    three: Definitions, query: Query, monkeypatch: pytest.MonkeyPatch
+    three: DefinitionRows, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another coordinator has just looked, and commits its start after the first look for sagas."""
 
@@ -385,10 +389,10 @@ async def test_a_start_that_was_under_way_takes_the_deletion_back(
 
 @pytest.mark.usefixtures("at_once")
 async def test_a_saga_that_was_slower_than_a_deletion_finds_its_definition(
-    database: Database, three: Definitions
+    database: Database, three: DefinitionRows
 ) -> None:
     await three.delete("order", 2)
-    found = (await Definitions(database).get("order", 2)).definition
+    found = (await DefinitionRows(database).get("order", 2)).definition
     assert found.step("charge").operation(OperationKind.ACTION).timeout_seconds == 2
 
 
@@ -402,7 +406,7 @@ async def test_a_saga_that_was_slower_than_a_deletion_finds_its_definition(
     ids=["deprecate", "set_default", "delete"],
 )
 async def test_deciding_about_what_does_not_exist(
-    ask: Callable[[Definitions, str, int], Any], three: Definitions
+    ask: Callable[[DefinitionRows, str, int], Any], three: DefinitionRows
 ) -> None:
     for name, version in (("order", 9), ("other", 1)):
         with pytest.raises(NotFound, match=f"there is no version {version} of definition `{name}`"):
@@ -418,13 +422,13 @@ def running(child: str, **version: int) -> dict[str, Any]:
     return {"name": "parent", "steps": [{"name": "run", "saga": {"definition": child, **version}}]}
 
 
-async def faults_of(definitions: Definitions, child: str, **version: int) -> list[str]:
+async def faults_of(definitions: DefinitionRows, child: str, **version: int) -> list[str]:
     with pytest.raises(InvalidDefinition) as refused:
         await definitions.register(running(child, **version))
     return [str(fault) for fault in refused.value.faults]
 
 
-async def test_children_must_be_there(definitions: Definitions, query: Query) -> None:
+async def test_children_must_be_there(definitions: DefinitionRows, query: Query) -> None:
     await definitions.register(spec("payment"))
     assert await faults_of(definitions, "paymnet") == [
         "steps[0].saga.definition: there is no definition `paymnet`; did you mean `payment`?"
@@ -441,7 +445,7 @@ async def test_children_must_be_there(definitions: Definitions, query: Query) ->
     await definitions.register(running("parent"))  # itself
 
 
-async def test_children_that_no_saga_can_start_are_not_there(definitions: Definitions) -> None:
+async def test_children_that_no_saga_can_start_are_not_there(definitions: DefinitionRows) -> None:
     await definitions.register(spec("payment"))
     await definitions.deprecate("payment", 1, deprecated=True)
     (fault,) = await faults_of(definitions, "payment")
@@ -460,7 +464,7 @@ async def test_children_that_no_saga_can_start_are_not_there(definitions: Defini
     ]
 
 
-async def test_content_that_is_registered_stays_so_without_its_children(definitions: Definitions) -> None:
+async def test_content_that_is_registered_stays_so_without_its_children(definitions: DefinitionRows) -> None:
     await definitions.register(spec("payment"))
     registered, _ = await definitions.register(running("payment"))
     await definitions.delete("payment", 1)

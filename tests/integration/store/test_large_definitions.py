@@ -11,12 +11,12 @@ import pytest
 from saga_coordinator.api import definition_service
 from saga_coordinator.api.definition_service import DefinitionService
 from saga_coordinator.api.rpc import Context
-from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
 from saga_coordinator.saga.words.errors import InvalidDefinition
 from saga_coordinator.store import definitions as definitions_module
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.definitions import Definitions
+from saga_coordinator.store.definitions import DefinitionRows
 from saga_coordinator.store.lists import Lists
 
 NO_CONTEXT = cast("Context", None)
@@ -49,9 +49,9 @@ def walkers(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
 @pytest.fixture
 def service(database: Database) -> DefinitionService:
     participants = cast(
-        "Participants", SimpleNamespace(defaults={"payments": {"timeout": "7s"}}, names=["payments"])
+        "Attempts", SimpleNamespace(defaults={"payments": {"timeout": "7s"}}, names=["payments"])
     )
-    return DefinitionService(Definitions(database), Lists(database), participants)
+    return DefinitionService(DefinitionRows(database), Lists(database), participants)
 
 
 def request(text: str) -> pb.RegisterDefinitionRequest:

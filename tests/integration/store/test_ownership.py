@@ -17,13 +17,13 @@ from saga_coordinator.store.database import Database
 from saga_coordinator.store.groups import GroupStanding, LivingCoordinator
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.lists import Lists
-from saga_coordinator.store.ownership import Claim, Driver, Ownership
+from saga_coordinator.store.ownership import Claim, Driver, OwnershipRows
 from saga_coordinator.store.pages import Page
 from tests.integration.eventually import eventually
 from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
 from tests.integration.store.conftest import Query, StartJournal
 
-Of = Callable[[str], Ownership]
+Of = Callable[[str], OwnershipRows]
 
 PAST, FUTURE = 1.0, 4_000_000_000.0
 EXPIRE = (
@@ -32,7 +32,7 @@ EXPIRE = (
 
 
 @pytest.fixture
-async def here(ownership: Of) -> Ownership:
+async def here(ownership: Of) -> OwnershipRows:
     """The coordinator `HERE`, with a lease."""
     here = ownership(HERE)
     await here.renew(60)
@@ -40,7 +40,7 @@ async def here(ownership: Of) -> Ownership:
 
 
 @pytest.fixture
-async def there(ownership: Of) -> Ownership:
+async def there(ownership: Of) -> OwnershipRows:
     there = ownership(THERE)
     await there.renew(60)
     return there
@@ -79,7 +79,7 @@ async def test_p10_the_clock_of_this_machine_means_nothing(
     ) == [(True,)]
 
 
-async def test_renewing_again_extends_the_lease_and_nothing_else(here: Ownership, query: Query) -> None:
+async def test_renewing_again_extends_the_lease_and_nothing_else(here: OwnershipRows, query: Query) -> None:
     row = "SELECT lease_until, started_at FROM saga.coordinators"
     ((until, started),) = await query(row)
     await here.renew(120)
@@ -91,7 +91,9 @@ async def test_renewing_again_extends_the_lease_and_nothing_else(here: Ownership
 # What is due.
 
 
-async def test_what_is_due_is_claimed_in_its_order(here: Ownership, journal: Journal, query: Query) -> None:
+async def test_what_is_due_is_claimed_in_its_order(
+    here: OwnershipRows, journal: Journal, query: Query
+) -> None:
     for number, wake_at in ((1, 30.0), (2, 10.0), (3, 20.0), (4, FUTURE)):
         await journal.append(a_start(saga_id(number), wake_at=wake_at))
     await journal.append(a_start(saga_id(5)))  # has an owner
@@ -102,7 +104,7 @@ async def test_what_is_due_is_claimed_in_its_order(here: Ownership, journal: Jou
     assert await query("SELECT count(*) FROM saga.sagas WHERE owner = %s AND wake_at IS NULL", HERE) == [(4,)]
 
 
-async def test_definitions_that_have_enough_are_passed_over(here: Ownership, journal: Journal) -> None:
+async def test_definitions_that_have_enough_are_passed_over(here: OwnershipRows, journal: Journal) -> None:
     for number, definition in enumerate(("order", "refund", "order", "return"), 1):
         await journal.append(a_start(saga_id(number), definition=definition, wake_at=PAST))
     assert sorted(claim.saga_id for claim in await here.claim(10, ["order", "return"])) == [saga_id(2)]
@@ -110,13 +112,13 @@ async def test_definitions_that_have_enough_are_passed_over(here: Ownership, jou
 
 
 async def test_no_saga_is_claimed_twice_by_many_at_once(
-    ownership: Of, here: Ownership, there: Ownership, journal: Journal, query: Query
+    ownership: Of, here: OwnershipRows, there: OwnershipRows, journal: Journal, query: Query
 ) -> None:
     sagas = [saga_id(number) for number in range(1, 301)]
     await asyncio.gather(*(journal.append(a_start(saga, wake_at=PAST)) for saga in sagas))
     claimed: Counter[str] = Counter()
 
-    async def claim_all(coordinator: Ownership) -> None:
+    async def claim_all(coordinator: OwnershipRows) -> None:
         while claims := await coordinator.claim(7):
             assert len(claims) <= 7
             claimed.update(claim.saga_id for claim in claims)
@@ -126,7 +128,7 @@ async def test_no_saga_is_claimed_twice_by_many_at_once(
     assert await query("SELECT count(*) FROM saga.sagas WHERE owner IS NULL") == [(0,)]
 
 
-async def test_a_claim_takes_no_more_than_it_asked_for(here: Ownership, query: Query) -> None:
+async def test_a_claim_takes_no_more_than_it_asked_for(here: OwnershipRows, query: Query) -> None:
     """Also where Postgres knows nothing of the table yet and plans accordingly."""
     await query(
         """INSERT INTO saga.sagas (saga_id, start_key, definition, version, status, labels, wake_at)
@@ -137,7 +139,7 @@ async def test_a_claim_takes_no_more_than_it_asked_for(here: Ownership, query: Q
 
 
 async def test_a_claim_does_not_wait_for_another(
-    here: Ownership, journal: Journal, database_dsn: str
+    here: OwnershipRows, journal: Journal, database_dsn: str
 ) -> None:
     await journal.append(a_start(saga_id(1), wake_at=PAST))
     await journal.append(a_start(saga_id(2), wake_at=PAST))
@@ -151,7 +153,7 @@ async def test_a_claim_does_not_wait_for_another(
 
 
 async def test_the_sagas_of_the_dead_are_claimed_those_of_the_living_are_not(
-    here: Ownership, there: Ownership, start_journal: StartJournal, query: Query
+    here: OwnershipRows, there: OwnershipRows, start_journal: StartJournal, query: Query
 ) -> None:
     theirs = await start_journal(THERE)
     for number in (1, 2, 3):
@@ -164,7 +166,7 @@ async def test_the_sagas_of_the_dead_are_claimed_those_of_the_living_are_not(
 
 
 async def test_orphans_are_claimed_once_by_many_at_once(
-    ownership: Of, here: Ownership, there: Ownership, start_journal: StartJournal, query: Query
+    ownership: Of, here: OwnershipRows, there: OwnershipRows, start_journal: StartJournal, query: Query
 ) -> None:
     dead = saga_id(99)
     await ownership(dead).renew(60)
@@ -174,7 +176,7 @@ async def test_orphans_are_claimed_once_by_many_at_once(
     await query(EXPIRE, dead)
     claimed: Counter[str] = Counter()
 
-    async def claim_all(coordinator: Ownership) -> None:
+    async def claim_all(coordinator: OwnershipRows) -> None:
         while claims := await coordinator.claim(9):
             assert {claim.previous_owner for claim in claims} == {dead}
             claimed.update(claim.saga_id for claim in claims)
@@ -184,7 +186,7 @@ async def test_orphans_are_claimed_once_by_many_at_once(
 
 
 async def test_orphans_of_definitions_that_have_enough_are_passed_over(
-    here: Ownership, there: Ownership, start_journal: StartJournal, query: Query
+    here: OwnershipRows, there: OwnershipRows, start_journal: StartJournal, query: Query
 ) -> None:
     theirs = await start_journal(THERE)
     await theirs.append(a_start(saga_id(1), definition="hangs"))
@@ -195,7 +197,7 @@ async def test_orphans_of_definitions_that_have_enough_are_passed_over(
 
 
 async def test_p1_what_belongs_to_a_coordinator_that_nobody_knows_is_claimed(
-    here: Ownership, start_journal: StartJournal
+    here: OwnershipRows, start_journal: StartJournal
 ) -> None:
     """One that wrote after its lease row had been removed: however that came about, nobody else would ever look."""
     await (await start_journal(THERE)).append(a_start(saga_id(1)))
@@ -204,7 +206,7 @@ async def test_p1_what_belongs_to_a_coordinator_that_nobody_knows_is_claimed(
 
 
 async def test_who_has_no_lease_claims_nothing(
-    here: Ownership, ownership: Of, journal: Journal, query: Query
+    here: OwnershipRows, ownership: Of, journal: Journal, query: Query
 ) -> None:
     await journal.append(a_start(saga_id(1), wake_at=PAST))
     assert await ownership(THERE).claim(10) == []
@@ -220,7 +222,7 @@ async def test_who_has_no_lease_claims_nothing(
 
 
 async def test_one_saga_is_claimed_if_nobody_drives_it(
-    here: Ownership, there: Ownership, start_journal: StartJournal, query: Query
+    here: OwnershipRows, there: OwnershipRows, start_journal: StartJournal, query: Query
 ) -> None:
     theirs = await start_journal(THERE)
     await theirs.append(a_start(saga_id(1), wake_at=FUTURE))
@@ -237,7 +239,7 @@ async def test_one_saga_is_claimed_if_nobody_drives_it(
 
 
 async def test_one_saga_is_claimed_once_by_many_at_once(
-    here: Ownership, there: Ownership, journal: Journal, query: Query
+    here: OwnershipRows, there: OwnershipRows, journal: Journal, query: Query
 ) -> None:
     await journal.append(a_start(saga_id(1), wake_at=FUTURE))
     claims = await asyncio.gather(*(each.claim_one(saga_id(1)) for each in (here, there) * 5))
@@ -248,7 +250,7 @@ async def test_one_saga_is_claimed_once_by_many_at_once(
 
 
 async def test_what_is_released_can_be_claimed_after_its_time(
-    here: Ownership, there: Ownership, journal: Journal, query: Query
+    here: OwnershipRows, there: OwnershipRows, journal: Journal, query: Query
 ) -> None:
     for number in (1, 2, 3):
         await journal.append(a_start(saga_id(number)))
@@ -260,7 +262,7 @@ async def test_what_is_released_can_be_claimed_after_its_time(
 
 
 async def test_who_retires_lets_everything_go_at_once(
-    here: Ownership, there: Ownership, journal: Journal, query: Query
+    here: OwnershipRows, there: OwnershipRows, journal: Journal, query: Query
 ) -> None:
     for number in (1, 2):
         await journal.append(a_start(saga_id(number)))
@@ -273,7 +275,7 @@ async def test_who_retires_lets_everything_go_at_once(
 
 
 async def test_p1_what_a_retired_coordinator_still_writes_is_claimed(
-    here: Ownership, there: Ownership, journal: Journal
+    here: OwnershipRows, there: OwnershipRows, journal: Journal
 ) -> None:
     await here.retire()
     await journal.append(a_start(saga_id(1)))
@@ -281,7 +283,7 @@ async def test_p1_what_a_retired_coordinator_still_writes_is_claimed(
 
 
 async def test_p1_a_saga_that_sleeps_is_looked_at_once_a_former_owner_has_written_to_it(
-    here: Ownership, there: Ownership, start_journal: StartJournal, query: Query
+    here: OwnershipRows, there: OwnershipRows, start_journal: StartJournal, query: Query
 ) -> None:
     """Who let it go had not seen the entry, and a day may be too late."""
     journal, theirs = await start_journal(), await start_journal(THERE)
@@ -298,7 +300,7 @@ async def test_p1_a_saga_that_sleeps_is_looked_at_once_a_former_owner_has_writte
     assert (await owners(query))[saga_id(3)] == THERE
 
 
-async def test_all_that_is_owned_is_known(here: Ownership, journal: Journal, query: Query) -> None:
+async def test_all_that_is_owned_is_known(here: OwnershipRows, journal: Journal, query: Query) -> None:
     for number in (1, 2):
         await journal.append(a_start(saga_id(number)))
     await journal.append(a_start(saga_id(3), wake_at=FUTURE))
@@ -306,7 +308,7 @@ async def test_all_that_is_owned_is_known(here: Ownership, journal: Journal, que
     assert await here.owned() == {saga_id(1)}
 
 
-async def test_the_backlog_is_what_is_due_and_has_no_owner(here: Ownership, journal: Journal) -> None:
+async def test_the_backlog_is_what_is_due_and_has_no_owner(here: OwnershipRows, journal: Journal) -> None:
     for number in range(1, 6):
         await journal.append(a_start(saga_id(number), wake_at=PAST))
     await journal.append(a_start(saga_id(6), wake_at=FUTURE))
@@ -316,7 +318,7 @@ async def test_the_backlog_is_what_is_due_and_has_no_owner(here: Ownership, jour
 
 
 async def test_the_long_dead_are_forgotten_unless_they_own_something(
-    here: Ownership, ownership: Of, journal: Journal, query: Query
+    here: OwnershipRows, ownership: Of, journal: Journal, query: Query
 ) -> None:
     owner, idle, recent = saga_id(11), saga_id(12), saga_id(13)
     for coordinator, ended in ((owner, "2 hours"), (idle, "2 hours"), (recent, "10 minutes")):
@@ -336,7 +338,7 @@ async def test_the_long_dead_are_forgotten_unless_they_own_something(
 
 
 async def test_a_claim_survives_an_owner_who_moves_the_saga_at_the_same_moment(
-    here: Ownership, journal: Journal, database_dsn: str, query: Query
+    here: OwnershipRows, journal: Journal, database_dsn: str, query: Query
 ) -> None:
     """The claim looks at the row again once the other has committed."""
     await journal.append(a_start(saga_id(1), wake_at=FUTURE))
@@ -350,7 +352,7 @@ async def test_a_claim_survives_an_owner_who_moves_the_saga_at_the_same_moment(
 
 
 async def test_p11_a_claim_is_bounded_by_the_entries_of_logs_and_takes_short_ones_first(
-    here: Ownership, journal: Journal, query: Query
+    here: OwnershipRows, journal: Journal, query: Query
 ) -> None:
     """But for the saga that has waited longest, which is not passed over for ever because its log is long."""
     await here.renew(60)
@@ -374,8 +376,8 @@ async def test_p11_a_claim_is_bounded_by_the_entries_of_logs_and_takes_short_one
 async def test_a_claim_is_for_the_sagas_of_its_own_group(
     database: Database, journal: Journal, query: Query
 ) -> None:
-    ours = Ownership(database, HERE, address="", version="")
-    others = Ownership(database, THERE, address="", version="", claim_group="other")
+    ours = OwnershipRows(database, HERE, address="", version="")
+    others = OwnershipRows(database, THERE, address="", version="", claim_group="other")
     await ours.renew(60)
     await others.renew(60)
     for number in (1, 2, 3):
@@ -399,8 +401,8 @@ async def test_a_claim_is_for_the_sagas_of_its_own_group(
 async def test_groups_say_who_drives_their_sagas_and_how_long_they_have_waited(
     database: Database, journal: Journal, query: Query
 ) -> None:
-    ours = Ownership(database, HERE, address="here:7243", version="1.2.3")
-    others = Ownership(database, THERE, address="", version="", claim_group="other")
+    ours = OwnershipRows(database, HERE, address="here:7243", version="1.2.3")
+    others = OwnershipRows(database, THERE, address="", version="", claim_group="other")
     await ours.renew(60)
     await others.renew(60)
     for number in (1, 2, 3, 4):

@@ -7,17 +7,17 @@ import pytest
 from saga_coordinator.saga.words.errors import QuotaReached
 from saga_coordinator.store import participants as module
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.participants import Participants
+from saga_coordinator.store.participants import ParticipantRows
 
 SPEC = {"target": "dns:///inventory:50051", "limits": {"concurrency": 64}}
 
 
 @pytest.fixture
-def participants(database: Database) -> Participants:
-    return Participants(database)
+def participants(database: Database) -> ParticipantRows:
+    return ParticipantRows(database)
 
 
-async def test_what_was_put_is_read_by_name(participants: Participants) -> None:
+async def test_what_was_put_is_read_by_name(participants: ParticipantRows) -> None:
     assert (await participants.put("inventory", SPEC, b"described")).created
     assert (await participants.put("a-worker", {"worker": True}, None)).created
     read = await participants.read()
@@ -27,7 +27,7 @@ async def test_what_was_put_is_read_by_name(participants: Participants) -> None:
     ]
 
 
-async def test_only_what_is_new_is_read_again(participants: Participants) -> None:
+async def test_only_what_is_new_is_read_again(participants: ParticipantRows) -> None:
     await participants.put("inventory", SPEC, b"described")
     await participants.put("payments", SPEC, None)
     known = [each.revision for each in await participants.read()]
@@ -37,7 +37,7 @@ async def test_only_what_is_new_is_read_again(participants: Participants) -> Non
     assert payments.spec == {"target": "elsewhere:1"}
 
 
-async def test_one_deleted_and_put_again_is_another(participants: Participants) -> None:
+async def test_one_deleted_and_put_again_is_another(participants: ParticipantRows) -> None:
     await participants.put("inventory", SPEC, None)
     (before,) = await participants.read()
     assert await participants.delete("inventory")
@@ -47,21 +47,21 @@ async def test_one_deleted_and_put_again_is_another(participants: Participants) 
     assert after.spec == SPEC
 
 
-async def test_the_last_decision_about_a_breaker_counts(participants: Participants) -> None:
+async def test_the_last_decision_about_a_breaker_counts(participants: ParticipantRows) -> None:
     await participants.set_breaker("inventory", "OPEN", "ana", "maintenance")
     last = await participants.set_breaker("inventory", "AUTOMATIC", "ben", "done")
     assert await participants.breakers() == [last]
     assert (last.control, last.requested_by, last.reason) == ("AUTOMATIC", "ben", "done")
 
 
-async def test_what_was_put_need_not_be_read_again(participants: Participants) -> None:
+async def test_what_was_put_need_not_be_read_again(participants: ParticipantRows) -> None:
     put = await participants.put("inventory", SPEC, b"described")
     (read,) = await participants.read([put.revision])
     assert (read.revision, read.updated_at, read.spec) == (put.revision, put.updated_at, None)
 
 
 async def test_there_are_so_many_and_no_more(
-    participants: Participants, monkeypatch: pytest.MonkeyPatch
+    participants: ParticipantRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PARTICIPANTS_MAX", 3)
     for name in ("a", "b", "c"):
@@ -74,7 +74,7 @@ async def test_there_are_so_many_and_no_more(
 
 
 async def test_descriptor_sets_have_so_many_bytes_together_and_no_more(
-    participants: Participants, monkeypatch: pytest.MonkeyPatch
+    participants: ParticipantRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "DESCRIPTOR_SETS_BYTES_MAX", 100)
     await participants.put("a", SPEC, b"x" * 60)
@@ -88,7 +88,7 @@ async def test_descriptor_sets_have_so_many_bytes_together_and_no_more(
 
 
 async def test_breakers_are_set_of_so_many_participants_and_no_more(
-    participants: Participants, monkeypatch: pytest.MonkeyPatch
+    participants: ParticipantRows, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "PARTICIPANTS_MAX", 1)
     await participants.set_breaker("inventory", "OPEN", "ana", "maintenance")

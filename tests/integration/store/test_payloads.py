@@ -16,9 +16,9 @@ from saga_coordinator.saga.machine.entries import AttemptSucceeded, StoredEntry,
 from saga_coordinator.saga.words.canonical import canonical
 from saga_coordinator.saga.words.errors import AlreadyExists, OwnershipLost
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.events import Event, Events
+from saga_coordinator.store.events import Event, EventRows
 from saga_coordinator.store.journal import Append, Journal
-from saga_coordinator.store.sagas import Sagas
+from saga_coordinator.store.sagas import SagaRows
 from tests.integration.proxy import Proxy, answers_append
 from tests.integration.store.appends import ACTION, HERE, a_start, saga_id
 from tests.integration.store.conftest import StartJournal
@@ -71,14 +71,14 @@ async def test_p7_an_output_is_read_from_the_log_as_it_was_decided_on(
     await journal.append(a_start(saga, given=canonical(NASTY)))
     entry = AttemptSucceeded("charge", ACTION, 1, canonical(NASTY))
     await journal.append(Append(saga, 2, (entry,)))
-    started, succeeded = (decode(each.entry) for each in await Sagas(database).log(saga))
+    started, succeeded = (decode(each.entry) for each in await SagaRows(database).log(saga))
     assert orjson.dumps(succeeded.output) == orjson.dumps(entry.output)  # type: ignore[union-attr]
     assert orjson.dumps(started.input) == orjson.dumps(entry.output)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("number", NUMBERS)
 async def test_p9_an_event_with_any_number_in_it_may_be_repeated(number: float, database: Database) -> None:
-    events = Events(database)
+    events = EventRows(database)
     first = await events.keep(Event("e1", "paid", "o-1", {"zeta": 1, "id": number, "b": [number]}))
     again = await events.keep(Event("e1", "paid", "o-1", {"zeta": 1, "id": number, "b": [number]}))
     other = await events.keep(Event("e1", "paid", "o-1", {"b": [number], "id": number, "zeta": 1.0}))
@@ -98,7 +98,7 @@ async def test_p8_an_append_in_doubt_is_recognised_whatever_numbers_it_has(
     proxy.cut_instead_of_answer(answers_append)
     await journal.append(Append(saga, 2, (entry,)))
     assert proxy.cuts == 1
-    assert len(await Sagas(database).log(saga)) == 2
+    assert len(await SagaRows(database).log(saga)) == 2
 
 
 async def test_p8_an_append_in_doubt_is_not_taken_for_another_that_python_holds_to_be_equal(

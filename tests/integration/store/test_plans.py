@@ -16,9 +16,9 @@ from saga_coordinator.store.database import Database
 from saga_coordinator.store.embedded import EmbeddedPostgres
 from saga_coordinator.store.lists import EventFilter, Lists
 from saga_coordinator.store.log_writer import PostgresLog, plan_by_keys
-from saga_coordinator.store.ownership import Ownership
-from saga_coordinator.store.requests import Request, Requests
-from saga_coordinator.store.sagas import SagaFilter, Sagas
+from saga_coordinator.store.mail import Letter, MailRows
+from saga_coordinator.store.ownership import OwnershipRows
+from saga_coordinator.store.sagas import SagaFilter, SagaRows
 from tests.integration.eventually import eventually
 from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
 from tests.integration.store.conftest import Query, items_of
@@ -114,7 +114,7 @@ def whole_tables(plans: list[dict[str, Any]]) -> set[str]:
 
 
 async def test_claims_read_no_whole_table(plan: Plan, full: Database) -> None:
-    ownership = Ownership(full, HERE, address="", version="")
+    ownership = OwnershipRows(full, HERE, address="", version="")
     orphaned, due = await plan(lambda: ownership.claim(200, ["definition 7"]))
     for statement, index in ((orphaned, "sagas_owned"), (due, "sagas_of_group_due")):
         assert not whole_tables([statement]), json.dumps(statement, indent=1)
@@ -123,7 +123,7 @@ async def test_claims_read_no_whole_table(plan: Plan, full: Database) -> None:
 
 async def test_a_claim_locks_each_row_once(plan: Plan, full: Database) -> None:
     """A subquery that the planner repeats for each row would claim more than its limit."""
-    ownership = Ownership(full, HERE, address="", version="")
+    ownership = OwnershipRows(full, HERE, address="", version="")
     for statement in await plan(lambda: ownership.claim(200)):
         joins = [node for node in nodes(statement) if node["Node Type"] == "Nested Loop"]
         inner = [
@@ -134,7 +134,7 @@ async def test_a_claim_locks_each_row_once(plan: Plan, full: Database) -> None:
 
 @pytest.mark.parametrize("method", ["owned", "retire", "claim_one", "release", "backlog"])
 async def test_what_an_owner_does_reads_no_whole_table(method: str, plan: Plan, full: Database) -> None:
-    ownership = Ownership(full, HERE, address="", version="")
+    ownership = OwnershipRows(full, HERE, address="", version="")
     arguments: dict[str, tuple[Any, ...]] = {
         "claim_one": (saga_id(7),),
         "release": ([saga_id(7), saga_id(8)], 1.0),
@@ -185,7 +185,7 @@ async def test_events_are_listed_without_reading_all(
 
 
 async def test_one_saga_is_read_by_its_key(plan: Plan, full: Database) -> None:
-    sagas = Sagas(full)
+    sagas = SagaRows(full)
     for work in (
         lambda: sagas.get(saga_id(7)),
         lambda: sagas.by_start_key("key 7"),
@@ -199,7 +199,7 @@ async def test_one_saga_is_read_by_its_key(plan: Plan, full: Database) -> None:
 
 
 async def test_requests_are_found_without_reading_every_saga(plan: Plan, full: Database) -> None:
-    requests, request = Requests(full), Request(saga_id(7), saga_id(8), {})
+    requests, request = MailRows(full), Letter(saga_id(7), saga_id(8), {})
     for work in (
         lambda: requests.unanswered(HERE, 100),
         lambda: requests.answer_to(request),

@@ -11,7 +11,7 @@ import pytest
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Journal
-from saga_coordinator.store.requests import CHANNEL, Listener, Request, Requests
+from saga_coordinator.store.mail import CHANNEL, Letter, Listener, MailRows
 from tests.integration.eventually import eventually
 from tests.integration.proxy import Proxy
 from tests.integration.store.appends import HERE, THERE, a_start, saga_id
@@ -19,16 +19,16 @@ from tests.integration.store.conftest import Query
 
 
 @pytest.fixture
-def requests(database: Database) -> Requests:
-    return Requests(database)
+def requests(database: Database) -> MailRows:
+    return MailRows(database)
 
 
-def a_request(number: int, saga: int = 1) -> Request:
-    return Request(saga_id(saga), saga_id(100 + number), {"kind": "cancel", "number": number})
+def a_request(number: int, saga: int = 1) -> Letter:
+    return Letter(saga_id(saga), saga_id(100 + number), {"kind": "cancel", "number": number})
 
 
 async def test_a_request_is_seen_by_the_owner_until_it_is_answered(
-    requests: Requests, journal: Journal
+    requests: MailRows, journal: Journal
 ) -> None:
     await journal.append(a_start(saga_id(1)))
     request = a_request(1)
@@ -43,14 +43,14 @@ async def test_a_request_is_seen_by_the_owner_until_it_is_answered(
     assert await requests.answer_to(request) is None
 
 
-async def test_the_next_owner_sees_it_too(requests: Requests, journal: Journal, query: Query) -> None:
+async def test_the_next_owner_sees_it_too(requests: MailRows, journal: Journal, query: Query) -> None:
     await journal.append(a_start(saga_id(1)))
     await requests.put(a_request(1))
     await query("UPDATE saga.sagas SET owner = %s", THERE)
     assert await requests.unanswered(THERE, 10) == [a_request(1)]
 
 
-async def test_the_oldest_come_first(requests: Requests, journal: Journal) -> None:
+async def test_the_oldest_come_first(requests: MailRows, journal: Journal) -> None:
     await journal.append(a_start(saga_id(1)))
     await journal.append(a_start(saga_id(2)))
     for number, saga in ((3, 2), (1, 1), (2, 1)):
@@ -59,7 +59,7 @@ async def test_the_oldest_come_first(requests: Requests, journal: Journal) -> No
 
 
 async def test_an_answer_to_a_request_that_was_taken_back_goes_nowhere(
-    requests: Requests, journal: Journal, query: Query
+    requests: MailRows, journal: Journal, query: Query
 ) -> None:
     await journal.append(a_start(saga_id(1)))
     await requests.put(a_request(1))
@@ -68,7 +68,7 @@ async def test_an_answer_to_a_request_that_was_taken_back_goes_nowhere(
     assert await query("SELECT count(*) FROM saga.requests") == [(0,)]
 
 
-async def test_what_was_abandoned_is_removed_after_an_hour(requests: Requests, query: Query) -> None:
+async def test_what_was_abandoned_is_removed_after_an_hour(requests: MailRows, query: Query) -> None:
     await requests.put(a_request(1))
     await requests.put(a_request(2))
     await query(
@@ -92,7 +92,7 @@ async def heard(database: Database, query: Query) -> AsyncIterator[list[None]]:
 
 
 async def test_the_owner_hears_of_it_and_nobody_else(
-    requests: Requests, journal: Journal, heard: list[None], query: Query, database_dsn: str
+    requests: MailRows, journal: Journal, heard: list[None], query: Query, database_dsn: str
 ) -> None:
     for number in (1, 2):
         await journal.append(a_start(saga_id(number)))

@@ -23,7 +23,7 @@ from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Append, Journal, Start
 from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.pages import Page
-from saga_coordinator.store.sagas import SagaFilter, SagaRecord, Sagas
+from saga_coordinator.store.sagas import SagaFilter, SagaRecord, SagaRows
 from tests.integration.store.appends import ACTION, HERE, a_move, a_start, an_attempt, an_end, saga_id
 
 RUNNING, COMPLETED, COMPENSATED, NEEDS_ATTENTION = (
@@ -35,11 +35,13 @@ RUNNING, COMPLETED, COMPENSATED, NEEDS_ATTENTION = (
 
 
 @pytest.fixture
-def sagas(database: Database) -> Sagas:
-    return Sagas(database)
+def sagas(database: Database) -> SagaRows:
+    return SagaRows(database)
 
 
-async def test_a_saga_is_found_by_its_identity_and_by_its_start_key(sagas: Sagas, journal: Journal) -> None:
+async def test_a_saga_is_found_by_its_identity_and_by_its_start_key(
+    sagas: SagaRows, journal: Journal
+) -> None:
     saga, deadline = saga_id(), datetime.now(UTC) + timedelta(minutes=5)
     start = Start("order 7", b"", "order", 3, {"n": 1}, {"tenant": "acme"}, deadline.timestamp())
     await journal.append(Append(saga, 1, (SagaStarted("order", 3),), start, a_move(RUNNING)))
@@ -61,7 +63,7 @@ async def test_a_saga_is_found_by_its_identity_and_by_its_start_key(sagas: Sagas
     assert await sagas.status(saga) is RUNNING
 
 
-async def test_what_does_not_exist_is_not_found(sagas: Sagas) -> None:
+async def test_what_does_not_exist_is_not_found(sagas: SagaRows) -> None:
     saga = saga_id()
     with pytest.raises(NotFound, match=f"there is no saga {saga}"):
         await sagas.get(saga)
@@ -71,7 +73,7 @@ async def test_what_does_not_exist_is_not_found(sagas: Sagas) -> None:
         await sagas.by_start_key("order 7")
 
 
-async def test_a_log_is_read_in_pages(sagas: Sagas, journal: Journal) -> None:
+async def test_a_log_is_read_in_pages(sagas: SagaRows, journal: Journal) -> None:
     saga = saga_id()
     await journal.append(a_start(saga))
     for sequence in range(2, 8):
@@ -89,7 +91,7 @@ async def test_a_log_is_read_in_pages(sagas: Sagas, journal: Journal) -> None:
     assert all(earlier.recorded_at <= later.recorded_at for earlier, later in itertools.pairwise(page))
 
 
-async def test_whole_logs_are_decoded_as_they_were_written(sagas: Sagas, journal: Journal) -> None:
+async def test_whole_logs_are_decoded_as_they_were_written(sagas: SagaRows, journal: Journal) -> None:
     saga, other, unknown = saga_id(), saga_id(), saga_id()
     more = (AttemptStarted("charge", ACTION, 1), SagaAdopted(HERE))
     await journal.append(a_start(saga, *more, given={"n": [1, None]}, labels={"tenant": "ü"}))
@@ -102,7 +104,7 @@ async def test_whole_logs_are_decoded_as_they_were_written(sagas: Sagas, journal
     ]
 
 
-async def whole_logs(sagas: Sagas, saga_ids: list[str]) -> list[list[StoredEntry]]:
+async def whole_logs(sagas: SagaRows, saga_ids: list[str]) -> list[list[StoredEntry]]:
     """By pages, as coordinators read them."""
     logs: list[list[StoredEntry]] = [[] for _ in saga_ids]
     first, after = 0, 0
@@ -121,7 +123,7 @@ async def whole_logs(sagas: Sagas, saga_ids: list[str]) -> list[list[StoredEntry
     ("entries_max", "bytes_max"), [(1, 10**6), (2, 10**6), (3, 10**6), (7, 10**6), (500, 1), (500, 60_000)]
 )
 async def test_p11_logs_are_read_by_pages_of_so_many_entries_and_bytes(
-    sagas: Sagas, journal: Journal, monkeypatch: pytest.MonkeyPatch, entries_max: int, bytes_max: int
+    sagas: SagaRows, journal: Journal, monkeypatch: pytest.MonkeyPatch, entries_max: int, bytes_max: int
 ) -> None:
     """Whatever the bounds, what is read is the same; and a page has no more than one entry beyond them."""
     monkeypatch.setattr(stored_sagas, "PAGE_ENTRIES", entries_max)
@@ -188,7 +190,7 @@ def _as_it_is(page: Page[SagaRecord]) -> Page[SagaRecord]:
     return page
 
 
-async def test_a_summary_tells_what_the_log_has_settled(sagas: Sagas, five: None) -> None:
+async def test_a_summary_tells_what_the_log_has_settled(sagas: SagaRows, five: None) -> None:
     parked, completed = await sagas.get(saga_id(4)), await sagas.get(saga_id(5))
     assert (parked.status, parked.remaining, parked.ended_at, parked.owner) == (
         NEEDS_ATTENTION,
@@ -200,7 +202,7 @@ async def test_a_summary_tells_what_the_log_has_settled(sagas: Sagas, five: None
     assert completed.ended_at is not None
 
 
-async def test_texts_and_numbers_come_back_as_they_were_given(sagas: Sagas, journal: Journal) -> None:
+async def test_texts_and_numbers_come_back_as_they_were_given(sagas: SagaRows, journal: Journal) -> None:
     given = {
         "text": "ü 😀 \u2028 \ufffd",
         "whole": 2**53,

@@ -6,8 +6,8 @@ import pytest
 
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.ownership import Ownership
-from saga_coordinator.store.workers import Workers, WorkersElsewhere
+from saga_coordinator.store.ownership import OwnershipRows
+from saga_coordinator.store.workers import WorkerRows, WorkersElsewhere
 from tests.integration.store.appends import HERE, THERE
 from tests.integration.store.conftest import Query
 
@@ -15,18 +15,20 @@ ALL: frozenset[str] = frozenset()
 
 
 @pytest.fixture
-async def here(database: Database) -> Workers:
-    return Workers(database, HERE)
+async def here(database: Database) -> WorkerRows:
+    return WorkerRows(database, HERE)
 
 
 @pytest.fixture
-async def there(database: Database) -> Workers:
+async def there(database: Database) -> WorkerRows:
     """Those of a coordinator that lives, at `there:7243`."""
-    await Ownership(database, THERE, address="there:7243", version="1").renew(60)
-    return Workers(database, THERE)
+    await OwnershipRows(database, THERE, address="there:7243", version="1").renew(60)
+    return WorkerRows(database, THERE)
 
 
-async def test_what_is_performed_here_is_seen_elsewhere_and_only_there(here: Workers, there: Workers) -> None:
+async def test_what_is_performed_here_is_seen_elsewhere_and_only_there(
+    here: WorkerRows, there: WorkerRows
+) -> None:
     await there.publish({"payments": frozenset({"Charge", "Refund"}), "shipping": ALL})
     assert sorted(await here.elsewhere(), key=lambda found: found.participant) == [
         WorkersElsewhere("payments", frozenset({"Charge", "Refund"}), THERE, "there:7243"),
@@ -35,7 +37,7 @@ async def test_what_is_performed_here_is_seen_elsewhere_and_only_there(here: Wor
     assert await there.elsewhere() == []
 
 
-async def test_what_is_said_replaces_what_was_said_before(here: Workers, there: Workers) -> None:
+async def test_what_is_said_replaces_what_was_said_before(here: WorkerRows, there: WorkerRows) -> None:
     await there.publish({"payments": ALL, "shipping": ALL})
     await there.publish({"payments": frozenset({"Charge"})})
     assert await here.elsewhere() == [
@@ -45,14 +47,16 @@ async def test_what_is_said_replaces_what_was_said_before(here: Workers, there: 
     assert await here.elsewhere() == []
 
 
-async def test_one_that_speaks_for_itself_leaves_the_others_alone(here: Workers, there: Workers) -> None:
+async def test_one_that_speaks_for_itself_leaves_the_others_alone(
+    here: WorkerRows, there: WorkerRows
+) -> None:
     await there.publish({"payments": ALL})
     await here.publish({})
     assert [found.participant for found in await here.elsewhere()] == ["payments"]
 
 
 async def test_a_coordinator_whose_lease_is_over_has_no_workers(
-    here: Workers, there: Workers, query: Query
+    here: WorkerRows, there: WorkerRows, query: Query
 ) -> None:
     await there.publish({"payments": ALL})
     await query("UPDATE saga.coordinators SET lease_until = clock_timestamp() - interval '1 millisecond'")
@@ -61,7 +65,7 @@ async def test_a_coordinator_whose_lease_is_over_has_no_workers(
 
 @pytest.mark.parametrize("is_known", [True, False])
 async def test_what_the_dead_have_left_is_removed_an_hour_later(
-    is_known: bool, here: Workers, there: Workers, query: Query
+    is_known: bool, here: WorkerRows, there: WorkerRows, query: Query
 ) -> None:
     await there.publish({"payments": ALL})
     await query("UPDATE saga.workers SET published_at = now() - interval '61 minutes'")
@@ -78,7 +82,7 @@ async def test_what_the_dead_have_left_is_removed_an_hour_later(
 async def test_an_outage_is_said_to_be_one() -> None:
     nowhere = Database("postgresql://nobody@127.0.0.1:1/nothing")
     with pytest.raises(Unavailable):
-        await Workers(nowhere, HERE).elsewhere()
+        await WorkerRows(nowhere, HERE).elsewhere()
     with pytest.raises(Unavailable):
-        await Workers(nowhere, HERE).publish({"payments": ALL})
+        await WorkerRows(nowhere, HERE).publish({"payments": ALL})
     await nowhere.close()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-from saga_coordinator.api.requests import FORWARDED_CHARACTERS_MAX, HEADERS_SENT_ON, START_KEY_CHARACTERS_MAX
+from saga_coordinator.api.readers import FORWARDED_CHARACTERS_MAX, HEADERS_SENT_ON, START_KEY_CHARACTERS_MAX
 from saga_coordinator.api.status import FAULTS_BYTES_MAX, MESSAGE_BYTES_MAX, TABLE, row_of
 from saga_coordinator.participants.calls.contract import metadata_of
 from saga_coordinator.participants.calls.plain_method import OUTCOME_TRAILER

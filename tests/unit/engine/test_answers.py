@@ -2,7 +2,7 @@
 
 import pytest
 
-from saga_coordinator.engine.requests import Answer, decode_answer, encode_answer
+from saga_coordinator.engine.mail import Answer, decode_answer, encode_answer
 from saga_coordinator.saga.machine.effects import HeartbeatTaken, NotApplied
 from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.reasons import Reason

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from saga_coordinator.engine.drive import Drive
-from saga_coordinator.engine.ports import Listener, Requests
-from saga_coordinator.engine.requests import Inbox, encode_asked
+from saga_coordinator.engine.mail import Mailbox, encode_asked
+from saga_coordinator.engine.ports import Listener, MailStore
 from saga_coordinator.saga.machine.decide import CancelAsked
-from saga_coordinator.store.requests import Request
+from saga_coordinator.store.mail import Letter
 
 ASKED = [
-    Request(f"saga-{number}", f"request-{number}", encode_asked(CancelAsked("", ""))) for number in range(3)
+    Letter(f"saga-{number}", f"request-{number}", encode_asked(CancelAsked("", ""))) for number in range(3)
 ]
 
 
@@ -37,16 +37,16 @@ class Letters:
     def __init__(self) -> None:
         self.answered: list[str] = []
 
-    async def unanswered(self, owner: str, limit: int) -> list[Request]:
+    async def unanswered(self, owner: str, limit: int) -> list[Letter]:
         return ASKED
 
-    async def answer(self, request: Request, answer: dict[str, Any]) -> None:
+    async def answer(self, request: Letter, answer: dict[str, Any]) -> None:
         self.answered.append(request.request_id)
 
 
 async def test_requests_about_several_sagas_share_a_commit() -> None:
     letters = Letters()
-    inbox = Inbox(cast("Requests", letters), cast("Listener", None), cast("Drive", Commit()), "me")
+    inbox = Mailbox(cast("MailStore", letters), cast("Listener", None), cast("Drive", Commit()), "me")
 
     async with asyncio.timeout(5):
         await inbox.serve()

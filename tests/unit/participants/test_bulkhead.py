@@ -17,7 +17,7 @@ from saga_coordinator.participants.calls.bulkhead import (
     Waiting,
 )
 from saga_coordinator.participants.calls.concurrency import Concurrency
-from saga_coordinator.participants.directory.limits import BreakerLimits, Limits
+from saga_coordinator.participants.directory.limits import BreakerLimits, ParticipantLimits
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, Held, Outcome, Refused, Succeeded, Unknown
 
 OFF = BreakerLimits(is_on=False)
@@ -27,7 +27,7 @@ SICK = Unknown(Cause("UNAVAILABLE", "gone"))
 class Driven:
     """A bulkhead with the clock in the test's hand."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ParticipantLimits) -> None:
         self.now = 100.0
         self.bulkhead = Bulkhead("inventory", limits, random.Random(1).random)
 
@@ -60,8 +60,8 @@ class Driven:
         self.now += seconds
 
 
-def limits(concurrency: int | None = 8, **more: object) -> Limits:
-    return Limits(**{"concurrency": concurrency, "breaker": OFF, **more})  # type: ignore[arg-type]
+def limits(concurrency: int | None = 8, **more: object) -> ParticipantLimits:
+    return ParticipantLimits(**{"concurrency": concurrency, "breaker": OFF, **more})  # type: ignore[arg-type]
 
 
 def test_actions_leave_an_eighth_to_compensations() -> None:

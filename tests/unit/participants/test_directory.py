@@ -13,7 +13,7 @@ from google.protobuf import descriptor_pb2
 from saga_coordinator.participants.directory import addresses as directory
 from saga_coordinator.participants.directory.addresses import Directory, InvalidDirectory, Participant
 from saga_coordinator.participants.directory.descriptors import DescriptorSet
-from saga_coordinator.participants.directory.limits import BreakerLimits, Limits
+from saga_coordinator.participants.directory.limits import BreakerLimits, ParticipantLimits
 from saga_coordinator.participants.directory.tls import Tls
 from saga_coordinator.saga.definition import parsing_actions
 from saga_coordinator.saga.words.errors import InvalidRequest
@@ -302,7 +302,7 @@ def test_the_examples_of_the_page_can_be_read(certificate: Path) -> None:
     }
     assert {"inventory", "payments", "shipping", "ledger", "invoicing"} <= read.keys()
     assert read["inventory"].load_balancing == "round_robin"
-    assert read["payments"].limits == Limits(
+    assert read["payments"].limits == ParticipantLimits(
         concurrency=64,
         is_adaptive=True,
         rate=100.0,
@@ -327,7 +327,7 @@ def test_limits_have_defaults_and_a_worker_none_for_its_calls(tmp_path: Path) ->
         tmp_path,
         "participants: {a: {target: 'a:1', limits: {}}, b: {worker: true, limits: {rate: 2.5}}, c: {worker: true}}",
     )
-    assert known["a"].limits == Limits(256, breaker=BreakerLimits())
+    assert known["a"].limits == ParticipantLimits(256, breaker=BreakerLimits())
     assert (known["b"].limits.concurrency, known["b"].limits.rate, known["b"].limits.burst) == (None, 2.5, 2)
     assert known["c"].limits.concurrency is None
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from saga_coordinator.participants import live_directory as module
-from saga_coordinator.participants.attempts import Participants
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.participants.live_directory import LiveDirectory
 from saga_coordinator.saga.words.errors import NotFound
@@ -63,12 +63,12 @@ def register() -> Register:
 
 
 @pytest.fixture
-def participants() -> Participants:
-    return Participants(Directory.empty(), payload_bytes_max=1024)
+def participants() -> Attempts:
+    return Attempts(Directory.empty(), payload_bytes_max=1024)
 
 
 @pytest.fixture
-def directory(participants: Participants, register: Register) -> LiveDirectory:
+def directory(participants: Attempts, register: Register) -> LiveDirectory:
     return LiveDirectory(participants, Directory.empty(), register)
 
 
@@ -78,7 +78,7 @@ async def put(directory: LiveDirectory, name: str, target: str) -> bool:
 
 
 async def test_a_put_reads_and_takes_apart_nothing_but_itself(
-    directory: LiveDirectory, participants: Participants, register: Register, monkeypatch: pytest.MonkeyPatch
+    directory: LiveDirectory, participants: Attempts, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken_apart: list[str] = []
     read_put = module.read_put
@@ -98,7 +98,7 @@ async def test_a_put_reads_and_takes_apart_nothing_but_itself(
 
 
 async def test_what_was_put_is_in_use_at_once_and_what_was_deleted_is_not(
-    directory: LiveDirectory, participants: Participants
+    directory: LiveDirectory, participants: Attempts
 ) -> None:
     assert await put(directory, "shop", "127.0.0.1:1")
     assert not await put(directory, "shop", "127.0.0.1:2")
@@ -113,7 +113,7 @@ async def test_what_was_put_is_in_use_at_once_and_what_was_deleted_is_not(
 
 
 async def test_a_look_at_the_database_finds_what_was_put_here_as_it_is(
-    directory: LiveDirectory, participants: Participants, register: Register, monkeypatch: pytest.MonkeyPatch
+    directory: LiveDirectory, participants: Attempts, register: Register, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await put(directory, "shop", "127.0.0.1:1")
     monkeypatch.setattr(participants, "replace", None)  # nothing has changed

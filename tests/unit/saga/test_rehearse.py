@@ -14,8 +14,8 @@ from saga_coordinator.rehearsal.rehearse import Rehearsal
 from saga_coordinator.rehearsal.report import report_lines
 from saga_coordinator.rehearsal.scenarios import (
     WAITING,
-    Fault,
     FaultKind,
+    Mishap,
     Simulation,
     Story,
     simulate,
@@ -37,7 +37,7 @@ def simulated(source: Definition, *, in_pairs: bool = False, limit: int = 3000, 
     return simulate(source, answers, in_pairs=in_pairs, limit=limit, is_forcing=is_forcing)
 
 
-def story(simulation: Simulation, *faults: Fault) -> Story:
+def story(simulation: Simulation, *faults: Mishap) -> Story:
     return next(each for each in simulation.stories if each.scenario.faults == faults)
 
 
@@ -62,7 +62,7 @@ def test_promises_hold_in_random_blocks(seed: int) -> None:
 
 def test_a_child_that_never_ends_is_waited_for() -> None:
     child = {"name": "child", "saga": {"definition": "other"}}
-    fault = Fault("child", FaultKind.UNREPORTED)
+    fault = Mishap("child", FaultKind.UNREPORTED)
     assert story(simulated(definition(child)), fault).end == WAITING
     late = story(simulated(definition(child, deadline="864000s")), fault)
     assert late.failure is not None
@@ -111,18 +111,18 @@ def test_what_a_failure_leads_to() -> None:
     source = definition(step("a"), step("b"), step("mail", irreversible=True), step("c"))
     simulation = simulated(source)
     assert called(story(simulation)) == ["a", "b", "mail", "c"]
-    assert called(story(simulation, Fault("b", FaultKind.REFUSED))) == ["a", "b", "undo a"]
-    assert called(story(simulation, Fault("b", FaultKind.UNKNOWN_ONCE))) == ["a", "b", "b", "mail", "c"]
-    crashed = story(simulation, Fault("c", FaultKind.REFUSED), Fault("a", FaultKind.UNDO_REFUSED))
+    assert called(story(simulation, Mishap("b", FaultKind.REFUSED))) == ["a", "b", "undo a"]
+    assert called(story(simulation, Mishap("b", FaultKind.UNKNOWN_ONCE))) == ["a", "b", "b", "mail", "c"]
+    crashed = story(simulation, Mishap("c", FaultKind.REFUSED), Mishap("a", FaultKind.UNDO_REFUSED))
     assert crashed.end == SagaStatus.NEEDS_ATTENTION
     assert crashed.remaining == ("a", "mail")
-    assert story(simulation, Fault("c", FaultKind.REFUSED)).remaining == ("mail",)
+    assert story(simulation, Mishap("c", FaultKind.REFUSED)).remaining == ("mail",)
 
 
 def test_a_crash_is_waited_out_before_what_it_interrupted_is_undone() -> None:
     source = definition(step("a", action={**CALL, "timeout": "7s", "retry": {"max_attempts": 1}}), step("b"))
     simulation = simulated(source, in_pairs=True)
-    crashed = story(simulation, Fault("a", FaultKind.CRASH), Fault("b", FaultKind.REFUSED))
+    crashed = story(simulation, Mishap("a", FaultKind.CRASH), Mishap("b", FaultKind.REFUSED))
     first, undo = crashed.calls[0], crashed.calls[-1]
     assert (first.is_lost, undo.name) == (True, "undo a")
     assert undo.started_at >= first.started_at + 7
@@ -130,9 +130,9 @@ def test_a_crash_is_waited_out_before_what_it_interrupted_is_undone() -> None:
 
 def test_what_never_comes_is_waited_for() -> None:
     simulation = simulated(nested())
-    assert story(simulation, Fault("paid", FaultKind.NO_EVENT)).end == WAITING
-    assert story(simulation, Fault("agree", FaultKind.UNDECIDED)).end == WAITING
-    rejected = story(simulation, Fault("agree", FaultKind.REJECTED))
+    assert story(simulation, Mishap("paid", FaultKind.NO_EVENT)).end == WAITING
+    assert story(simulation, Mishap("agree", FaultKind.UNDECIDED)).end == WAITING
+    rejected = story(simulation, Mishap("agree", FaultKind.REJECTED))
     assert rejected.end == SagaStatus.COMPENSATED
     assert rejected.failure is not None
     assert rejected.failure.code == "REJECTED"
@@ -140,7 +140,7 @@ def test_what_never_comes_is_waited_for() -> None:
 
 def test_a_deadline_that_passes_in_a_step_turns_the_saga() -> None:
     simulation = simulated(definition(step("a"), step("b"), deadline="60s"))
-    late = story(simulation, Fault("b", FaultKind.DEADLINE))
+    late = story(simulation, Mishap("b", FaultKind.DEADLINE))
     assert late.failure is not None
     assert late.failure.code == "DEADLINE"
     assert called(late) == ["a", "b", "undo b", "undo a"]
@@ -154,7 +154,7 @@ def test_expressions_that_fail_only_after_a_failure_are_found() -> None:
     )
     simulation = simulated(source)
     assert not story(simulation).problems
-    (problem,) = story(simulation, Fault("a", FaultKind.REFUSED)).problems
+    (problem,) = story(simulation, Mishap("a", FaultKind.REFUSED)).problems
     assert "steps.a.output.id" in problem
 
 
@@ -254,7 +254,7 @@ def test_the_judge_sees_a_core_that_undoes_everything_at_once(monkeypatch: pytes
     source = definition(step("a"), step("b"), step("c"))
     nothing = property(lambda block: {each.name: frozenset() for each in block.steps})
     monkeypatch.setattr(Block, "dependents", nothing)
-    refused = story(simulated(source), Fault("c", FaultKind.REFUSED))
+    refused = story(simulated(source), Mishap("c", FaultKind.REFUSED))
     assert [str(each) for each in refused.breaches] == [
         "P3: `a` was compensated before `b`, which depends on it, was undone"
     ]
@@ -267,7 +267,7 @@ def test_loops_are_ordered_by_pass_and_not_by_item() -> None:
         step("c", read_only=True),
     )
     simulation = simulated(source, given_input=[1, 2])
-    refused = story(simulation, Fault("c", FaultKind.REFUSED))
+    refused = story(simulation, Mishap("c", FaultKind.REFUSED))
     assert called(refused)[5:] == ["undo again[1].b", "undo again[0].b", "undo each[1].a", "undo each[0].a"]
 
 

@@ -21,7 +21,7 @@ CHANNEL = "saga_requests"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Letter:
     """What somebody asks of a saga; `input` is the engine's own JSON."""
 
     saga_id: str
@@ -34,20 +34,20 @@ _NOTIFY = text(
 )
 
 
-class Requests:
+class MailRows:
     """Every method raises Unavailable when the database is away. `claim_group` is that of who looks for them."""
 
     def __init__(self, database: Database, claim_group: str = DEFAULT_GROUP) -> None:
         self._database = database
         self._claim_group = claim_group
 
-    async def put(self, request: Request) -> None:
+    async def put(self, request: Letter) -> None:
         """Leaves a request, and lets the saga's owner know, or its claim group where it has none now."""
         async with self._database.connection() as connection:
             await connection.execute(insert(table).values(asdict(request)))
             await connection.execute(_NOTIFY, {"channel": CHANNEL, "saga_id": request.saga_id})
 
-    async def unanswered(self, owner: str, limit: int) -> list[Request]:
+    async def unanswered(self, owner: str, limit: int) -> list[Letter]:
         """The oldest open requests about sagas that `owner` drives, or that sleep and are its claim group's."""
         query = (
             select(table.c.saga_id, table.c.request_id, table.c.input)
@@ -65,14 +65,14 @@ class Requests:
             .limit(limit)
         )
         async with self._database.connection() as connection:
-            return [Request(*row) for row in await connection.execute(query)]
+            return [Letter(*row) for row in await connection.execute(query)]
 
-    async def answer(self, request: Request, answer: dict[str, Any]) -> None:
+    async def answer(self, request: Letter, answer: dict[str, Any]) -> None:
         """Answers a request, if it is still there."""
         async with self._database.connection() as connection:
             await connection.execute(update(table).where(_is(request)).values(answer=answer))
 
-    async def answer_to(self, request: Request) -> dict[str, Any] | None:
+    async def answer_to(self, request: Letter) -> dict[str, Any] | None:
         """The answer, once there is one."""
         async with self._database.connection() as connection:
             answer: dict[str, Any] | None = await connection.scalar(
@@ -80,7 +80,7 @@ class Requests:
             )
             return answer
 
-    async def delete(self, request: Request) -> None:
+    async def delete(self, request: Letter) -> None:
         """Takes a request away, answered or not."""
         async with self._database.connection() as connection:
             await connection.execute(delete(table).where(_is(request)))
@@ -93,7 +93,7 @@ class Requests:
             )
 
 
-def _is(request: Request) -> ColumnElement[bool]:
+def _is(request: Letter) -> ColumnElement[bool]:
     return (table.c.saga_id == request.saga_id) & (table.c.request_id == request.request_id)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from saga_coordinator.engine.drive import Drive
-from saga_coordinator.engine.ports import Listener, Requests
+from saga_coordinator.engine.ports import Listener, MailStore
 from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.saga.machine.decide import (
     ApprovalDecided,
@@ -33,7 +33,7 @@ from saga_coordinator.saga.words.errors import OwnershipLost, Refusal, Unavailab
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.requests import Request
+from saga_coordinator.store.mail import Letter
 
 REQUESTS_AT_ONCE = 100
 _LISTEN_AGAIN_SECONDS = 1.0
@@ -174,10 +174,10 @@ async def _claim_nothing(saga_id: str) -> bool:
     return False
 
 
-class Inbox:
-    """The requests of one coordinator: those it left for others, and those left for it."""
+class Mailbox:
+    """The mail of one coordinator: the letters it left for others, and those left for it."""
 
-    def __init__(self, requests: Requests, listener: Listener, drive: Drive, coordinator_id: str) -> None:
+    def __init__(self, requests: MailStore, listener: Listener, drive: Drive, coordinator_id: str) -> None:
         self._requests = requests
         self._listener = listener
         self._drive = drive
@@ -215,7 +215,7 @@ class Inbox:
             if error is not None:  # whatever it is, it must not keep this coordinator from its other work
                 _log.error("request_failed", saga_id=request.saga_id, exc_info=error)
 
-    async def _serve(self, request: Request) -> None:
+    async def _serve(self, request: Letter) -> None:
         run = self._drive.runs.get(request.saga_id)
         if run is None and await self.claim_one(request.saga_id):
             run = self._drive.runs.get(request.saga_id)
@@ -243,18 +243,18 @@ class Inbox:
         """Removes what was asked by those who never came back for the answer. Raises Unavailable."""
         await self._requests.delete_abandoned()
 
-    async def leave(self, saga_id: str, asked: Asked) -> Request:
+    async def leave(self, saga_id: str, asked: Asked) -> Letter:
         """Leaves a request for the saga's owner. Raises Unavailable."""
-        request = Request(saga_id, str(uuid.uuid4()), encode_asked(asked))
+        request = Letter(saga_id, str(uuid.uuid4()), encode_asked(asked))
         await self._requests.put(request)
         return request
 
-    async def answer_to(self, request: Request) -> Answer | None:
+    async def answer_to(self, request: Letter) -> Answer | None:
         """The owner's answer, once there is one. Raises Unavailable."""
         answer = await self._requests.answer_to(request)
         return None if answer is None else decode_answer(answer)
 
-    async def take_back(self, request: Request) -> None:
+    async def take_back(self, request: Letter) -> None:
         """Removes a request that was answered, or whose answer nobody waits for; if that fails, time removes it."""
         with suppress(Unavailable):
             await self._requests.delete(request)
