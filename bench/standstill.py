@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.system import Site
+from saga_coordinator.app import postgres_stores
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.engine.stores import Stores
 from saga_coordinator.saga.machine.effects import Invoke, LookForRoom
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Refused, Succeeded, Unknown
@@ -116,7 +116,7 @@ class Bench:
     @contextlib.asynccontextmanager
     async def coordinator(self) -> AsyncIterator[tuple[Coordinator, Database]]:
         database = Database(self._url)
-        stores = Stores.of(database, str(uuid.uuid4()), address="bench:1", version="0")
+        stores = postgres_stores(database, str(uuid.uuid4()), address="bench:1", version="0")
         coordinator = Coordinator(
             stores, self.participants, EngineSettings(lease_seconds=3.0), random.Random(1)
         )
@@ -144,7 +144,7 @@ class Bench:
         payload = {"lines": [{"sku": f"sku-{index}", "qty": 1} for index in range(lines)]}
         saga_id, _ = await coordinator.start_saga(StartSaga(definition, str(uuid.uuid4()), input=payload))
         await coordinator.wait(saga_id, _SECONDS_MAX)
-        status = await Stores.of(database, "", address="", version="").sagas.status(saga_id)
+        status = await postgres_stores(database, "", address="", version="").sagas.status(saga_id)
         probing.cancel()
         took, work = time.monotonic() - began, time.process_time() - spent
         print(
@@ -168,7 +168,7 @@ class Bench:
             began, spent = time.monotonic(), time.process_time()
             self.participants.answers.set()
             await coordinator.wait(saga_id, _SECONDS_MAX)
-            status = await Stores.of(database, "", address="", version="").sagas.status(saga_id)
+            status = await postgres_stores(database, "", address="", version="").sagas.status(saga_id)
             probing.cancel()
             print(
                 f"| adopted with all in flight | {lines} | {status} | {time.process_time() - spent:.2f} | "

@@ -29,7 +29,7 @@ from saga_coordinator.api.worker_service import WorkerService
 from saga_coordinator.config import Settings, masked_url
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
-from saga_coordinator.engine.stores import Stores
+from saga_coordinator.engine.ports import Stores
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory
@@ -45,8 +45,14 @@ from saga_coordinator.store import schema
 from saga_coordinator.store import workers as whereabouts
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import DefinitionRows
+from saga_coordinator.store.events import EventRows
+from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.lists import AT_ONCE, Lists
+from saga_coordinator.store.log_writer import PostgresLog
+from saga_coordinator.store.mail import Listener, MailRows
+from saga_coordinator.store.ownership import OwnershipRows
 from saga_coordinator.store.sagas import SagaRows
+from saga_coordinator.store.tables import DEFAULT_GROUP
 from saga_coordinator.turns import Turns
 
 DATABASE_POLL_SECONDS = 0.5
@@ -204,7 +210,7 @@ class App:
         participants, workers, live = self._open_participants(database, directory, coordinator_id)
         self._peer_server = PeerServer(workers, coordinator_id)
         peer_address = await self._peer_server.start(settings.peer_address)
-        stores = Stores.of(
+        stores = postgres_stores(
             database, coordinator_id, address=peer_address, version=__version__, claim_group=settings.group
         )
         # One of each for engine and edge: what is registered at the edge is in the memory that starts look into first.
@@ -333,6 +339,32 @@ class App:
                     raise
                 log.warning("database_awaited", reason=str(error))
                 await asyncio.sleep(DATABASE_POLL_SECONDS)
+
+
+def postgres_stores(
+    database: Database,
+    coordinator_id: str,
+    *,
+    address: str,
+    version: str,
+    claim_group: str = DEFAULT_GROUP,
+) -> Stores:
+    """Where a coordinator keeps its sagas in Postgres. `address` and `version` tell operators which coordinator this is.
+
+    The coordinator starts sagas for `claim_group` and claims no others.
+    """
+    return Stores(
+        coordinator_id=coordinator_id,
+        journal=Journal(PostgresLog(database, coordinator_id, claim_group), coordinator_id),
+        ownership=OwnershipRows(
+            database, coordinator_id, address=address, version=version, claim_group=claim_group
+        ),
+        sagas=SagaRows(database),
+        definitions=DefinitionRows(database),
+        requests=MailRows(database, claim_group),
+        listener=Listener(database, claim_group),
+        events=EventRows(database),
+    )
 
 
 def _engine_settings(settings: Settings) -> EngineSettings:

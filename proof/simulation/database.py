@@ -20,7 +20,7 @@ import orjson
 from proof.simulation.commits import CommitFailed, CommitRefused, FailingCommits
 from proof.simulation.jsonb import jsonb
 from proof.simulation.loop import SimulatedLoop, node_of_context
-from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.definition.model import Definition, RunnableDefinition
 from saga_coordinator.saga.machine.entries import (
     Entry,
     EventReceived,
@@ -34,11 +34,8 @@ from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
 from saga_coordinator.saga.words.errors import NotFound, Unavailable
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.definitions import RunnableDefinition
-from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import Append, Conflict, Move
-from saga_coordinator.store.mail import Letter
-from saga_coordinator.store.ownership import Claim, Driver
+from saga_coordinator.store.records import Claim, Driver, Event, Letter
 from saga_coordinator.store.tables import DEFAULT_GROUP
 
 _T = TypeVar("_T")

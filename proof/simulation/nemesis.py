@@ -22,7 +22,7 @@ from saga_coordinator.api.peer_server import ForwardService
 from saga_coordinator.api.worker_service import WorkerService
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
-from saga_coordinator.engine.stores import Stores
+from saga_coordinator.engine.ports import Stores
 from saga_coordinator.participants.calls.breaker import Forced
 from saga_coordinator.participants.workers.forwarding import Peers
 from saga_coordinator.participants.workers.pool import Workers

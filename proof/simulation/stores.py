@@ -12,17 +12,23 @@ import orjson
 from proof.simulation.database import SimulatedDatabase
 from proof.simulation.loop import node_of_context
 from saga_coordinator.engine.ports import Listener
+from saga_coordinator.saga.definition.model import RunnableDefinition
 from saga_coordinator.saga.machine.entries import StoredEntry
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import AlreadyExists, NotFound, Resource
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.definitions import RunnableDefinition
-from saga_coordinator.store.events import Event, Kept
 from saga_coordinator.store.journal import Append
-from saga_coordinator.store.mail import Letter
-from saga_coordinator.store.ownership import Claim, ClaimGroup, Driver
-from saga_coordinator.store.sagas import LoggedEntry, LogPage
+from saga_coordinator.store.records import (
+    Claim,
+    ClaimGroup,
+    Driver,
+    Event,
+    KeptEvent,
+    Letter,
+    LoggedEntry,
+    LogPage,
+)
 
 _PAGE_ENTRIES = 20
 """Small, so that many logs are read in several pages."""
@@ -171,16 +177,18 @@ class SimulatedEvents:
     def __init__(self, database: SimulatedDatabase) -> None:
         self._database = database
 
-    async def keep(self, event: Event) -> Kept:
+    async def keep(self, event: Event) -> KeptEvent:
         database = self._database
         is_new = await database.ask(lambda: database.insert_event(event), is_write=True)
 
-        def state() -> tuple[Event, Kept]:
+        def state() -> tuple[Event, KeptEvent]:
             row = database.events[event.event_id]
             is_kept = row.taken_at is None and row.expires_at > database.now
             is_told = row.taken_at is not None and row.taken_by is None
             remembered_until = row.published_at + EVENT_KEPT_SECONDS
-            return row.event, Kept(is_new, is_told, row.expires_at if is_kept else None, remembered_until)
+            return row.event, KeptEvent(
+                is_new, is_told, row.expires_at if is_kept else None, remembered_until
+            )
 
         first, kept = await database.ask(state)
         if (first.name, first.correlation, first.payload) != (event.name, event.correlation, event.payload):

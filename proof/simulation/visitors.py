@@ -20,7 +20,7 @@ from saga_coordinator.saga.definition.model import Approval as ApprovalAction
 from saga_coordinator.saga.machine.inputs import EventArrived
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import AlreadyExists, NotPossibleNow, Unavailable
-from saga_coordinator.store.events import Event
+from saga_coordinator.store.records import Event
 
 _LOOKS_EVERY_SECONDS = 2.0
 _PATIENCES = (0.2, 1.0, 3.0, 10.0, 45.0)

@@ -33,8 +33,8 @@ from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.words.token import AttemptNamed, parse_token
 from saga_coordinator.store.declared_steps import Declared
-from saga_coordinator.store.events import Event
 from saga_coordinator.store.lists import EventFilter
+from saga_coordinator.store.records import Event
 from saga_coordinator.store.sagas import SagaFilter
 from saga_coordinator.wire.json_names import json_form
 from saga_coordinator.wire.not_before import duration_asked

@@ -21,14 +21,13 @@ from saga_coordinator.engine.lease import Lease, boot_seconds
 from saga_coordinator.engine.lease_keeper import LeaseKeeper
 from saga_coordinator.engine.mail import Answer, Asked, Mailbox, answer_of
 from saga_coordinator.engine.ownership import Claiming, EngineSettings
-from saga_coordinator.engine.ports import ParticipantCalls
+from saga_coordinator.engine.ports import ParticipantCalls, Stores
 from saga_coordinator.engine.reading import fold_log
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.engine.stores import Stores
 from saga_coordinator.engine.telling import Telling
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.saga.definition.labelling import labels_of
-from saga_coordinator.saga.definition.model import CHILD_PARTICIPANT, Definition
+from saga_coordinator.saga.definition.model import CHILD_PARTICIPANT, Definition, RunnableDefinition
 from saga_coordinator.saga.machine.decide import (
     ApprovalDecided,
     CancelAsked,
@@ -55,10 +54,8 @@ from saga_coordinator.saga.words.errors import (
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.definitions import RunnableDefinition
-from saga_coordinator.store.events import Event
 from saga_coordinator.store.journal import StartKeyTaken
-from saga_coordinator.store.mail import Letter
+from saga_coordinator.store.records import Event, Letter
 from saga_coordinator.turns import Turns
 
 _POLL_SECONDS = (0.02, 0.5)

@@ -10,7 +10,7 @@ from saga_coordinator.engine import ports
 from saga_coordinator.saga.machine.effects import LookForEvent
 from saga_coordinator.saga.machine.inputs import EventArrived
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
-from saga_coordinator.store.events import Event
+from saga_coordinator.store.records import Event
 
 DELIVERIES_AT_ONCE = 32
 
@@ -21,7 +21,7 @@ for events any more."""
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """How many sagas an event counted for now; the rest as in `store.events.Kept`."""
+    """How many sagas an event counted for now; the rest as in `KeptEvent`."""
 
     sagas: int
     kept_until: float | None

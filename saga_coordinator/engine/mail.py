@@ -33,7 +33,7 @@ from saga_coordinator.saga.words.errors import OwnershipLost, Refusal, Unavailab
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.mail import Letter
+from saga_coordinator.store.records import Letter
 
 REQUESTS_AT_ONCE = 100
 _LISTEN_AGAIN_SECONDS = 1.0

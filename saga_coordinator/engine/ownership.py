@@ -20,7 +20,7 @@ from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.saga.machine.decide import Decision
 from saga_coordinator.saga.words.errors import NotFound, Overloaded, Unavailable
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.ownership import ENTRIES_AT_ONCE, Claim, ClaimGroup
+from saga_coordinator.store.records import ENTRIES_AT_ONCE, Claim, ClaimGroup
 
 CLAIMS_AT_ONCE = 200
 ADOPTED_BYTES_AT_ONCE = 16 * 1024 * 1024

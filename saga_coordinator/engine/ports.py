@@ -1,23 +1,22 @@
-"""What the engine needs of the rooms below it, so that a simulation can stand in for Postgres and the network.
+"""What the engine needs of the rooms below it. A simulation or a test can stand in for Postgres and the network.
 
-The store's classes of the same names are the ones that serve; their docstrings say more.
+The classes of the store that serve say more in their docstrings.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from saga_coordinator.engine.lease_keeper import Renewal
+from saga_coordinator.saga.definition.model import RunnableDefinition
 from saga_coordinator.saga.machine.decide import Invoke, LookForRoom
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.outcome import Held, Outcome
-from saga_coordinator.store.definitions import RunnableDefinition
-from saga_coordinator.store.events import Event, Kept
-from saga_coordinator.store.mail import Letter
-from saga_coordinator.store.ownership import Claim, ClaimGroup, Driver
-from saga_coordinator.store.sagas import LogPage
+from saga_coordinator.store.journal import Journal
+from saga_coordinator.store.records import Claim, ClaimGroup, Driver, Event, KeptEvent, Letter, LogPage
 
 
 class Caller(Protocol):
@@ -100,7 +99,7 @@ class SagaStore(Protocol):
 class EventStore(Protocol):
     """Every method raises Unavailable when the database is away."""
 
-    async def keep(self, event: Event) -> Kept:
+    async def keep(self, event: Event) -> KeptEvent:
         """Makes a published event durable. AlreadyExists for a different one's identity."""
 
     async def waiting(self, event_id: str) -> list[str]:
@@ -154,3 +153,17 @@ class MailStore(Protocol):
 class Listener(Protocol):
     async def listen(self, owner: str, on_request: Callable[[], None]) -> None:
         """Calls `on_request` whenever one was left for `owner`, until the connection fails. Raises Unavailable."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """Where one coordinator keeps its sagas, and the identity under which it writes. Each process has a new identity."""
+
+    coordinator_id: str
+    journal: Journal
+    ownership: OwnershipStore
+    sagas: SagaStore
+    definitions: DefinitionStore
+    requests: MailStore
+    listener: Listener
+    events: EventStore

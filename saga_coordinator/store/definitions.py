@@ -38,7 +38,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.saga.definition.declared import expanded, used_steps
-from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.definition.model import Definition, RunnableDefinition
 from saga_coordinator.saga.definition.named_in import children_named
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.words.canonical import digest_bytes
@@ -76,14 +76,6 @@ class RegisteredDefinition:
     registered_at: datetime
     deprecated: bool = False
     is_default: bool = False
-
-
-@dataclass(frozen=True)
-class RunnableDefinition:
-    """A version of a definition as sagas follow it."""
-
-    version: int
-    definition: Definition
 
 
 class DefinitionRows:

@@ -9,9 +9,6 @@ that ended before it was told of what it had got leaves it to the next, unless o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 from sqlalchemy import Float, bindparam, case, extract, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
@@ -20,36 +17,8 @@ from saga_coordinator.saga.words.errors import AlreadyExists, Resource
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.database import Database
+from saga_coordinator.store.records import Event, KeptEvent
 from saga_coordinator.store.tables import events
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Something that happened. `correlation` says to what: an order number, a payment's identity. Never empty here.
-
-    Who begins to wait for it within `keep_seconds` of its publication may get it: at most, and if None, `EVENT_KEPT_SECONDS`.
-    """
-
-    event_id: str
-    name: str
-    correlation: str
-    payload: Any = None
-    keep_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What has become of a published event; instants in seconds since 1970.
-
-    `is_told`: all who waited for it have got it. `kept_until`: the first who waits until then gets it; None when nobody will.
-    `remembered_until`: a repetition is known for one until then.
-    """
-
-    is_new: bool
-    is_told: bool
-    kept_until: float | None
-    remembered_until: float
-
 
 _MOST = func.make_interval(0, 0, 0, 0, 0, 0, EVENT_KEPT_SECONDS)
 _SECONDS = func.make_interval(0, 0, 0, 0, 0, 0, bindparam("keep_seconds", type_=Float))
@@ -121,7 +90,7 @@ class EventRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def keep(self, event: Event) -> Kept:
+    async def keep(self, event: Event) -> KeptEvent:
         """Makes a published event durable; a repetition changes nothing.
 
         Who published it may have gone before telling them, and another saga, which waited only then, may have taken it since.
@@ -139,7 +108,7 @@ class EventRows:
         async with self._database.connection() as connection:
             row = (await connection.execute(_KEEP, values)).one_or_none()
             if row is not None:
-                return Kept(True, row.is_told, row.kept_until, row.remembered_until)
+                return KeptEvent(True, row.is_told, row.kept_until, row.remembered_until)
             row = (await connection.execute(_KEPT, {"event_id": event.event_id})).one_or_none()
         if row is None:  # forgotten just now
             return await self.keep(event)
@@ -151,7 +120,7 @@ class EventRows:
                 Resource("saga.v1.Event", event.event_id),
                 event_id=event.event_id,
             )
-        return Kept(False, row.is_told, row.kept_until, row.remembered_until)
+        return KeptEvent(False, row.is_told, row.kept_until, row.remembered_until)
 
     async def waiting(self, event_id: str) -> list[str]:
         """The sagas that waited, or had waited, for the event when it was published; each knows itself whether it still does."""

@@ -7,26 +7,18 @@ answers repetitions and moves nothing (P9).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, delete, func, insert, select, text, update
 
 from saga_coordinator.store.database import Database, is_outage, unavailable
+from saga_coordinator.store.records import Letter
 from saga_coordinator.store.tables import DEFAULT_GROUP, sagas
 from saga_coordinator.store.tables import requests as table
 
 CHANNEL = "saga_requests"
-
-
-@dataclass(frozen=True, slots=True)
-class Letter:
-    """What somebody asks of a saga; `input` is the engine's own JSON."""
-
-    saga_id: str
-    request_id: str
-    input: dict[str, Any]
 
 
 _NOTIFY = text(

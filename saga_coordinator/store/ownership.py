@@ -13,51 +13,15 @@ from __future__ import annotations
 import copy
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import CursorResult, text
 
 from saga_coordinator.store.database import Database
+from saga_coordinator.store.records import ENTRIES_AT_ONCE, Claim, ClaimGroup, Driver
 from saga_coordinator.store.tables import DEFAULT_GROUP
 
-ENTRIES_AT_ONCE = 20_000
-"""Entries in the logs of the sagas that are claimed at once, but for one saga, whose log may have more."""
-
 RENEWAL_CONNECTIONS_MAX = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A saga that is ours from now on. `previous_owner` is set when its coordinator's lease ended before it let go.
-
-    `entries`: how many its log has; `started_at` in epoch seconds.
-    """
-
-    saga_id: str
-    previous_owner: str | None
-    entries: int = field(default=0, compare=False)
-    start_key: str = field(default="", compare=False)
-    started_at: float | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Driver:
-    """Who drives a saga, or will: its `owner`, if it has one, else whoever of the claim group has room."""
-
-    owner: str | None
-    claim_group: str
-    is_owner_alive: bool
-    is_group_alive: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimGroup:
-    """`coordinators` of it live, and so many `waiting` sagas are due (up to a thousand are counted) or have lost their owner."""
-
-    name: str
-    coordinators: int
-    waiting: int
 
 
 _RENEW = text("""

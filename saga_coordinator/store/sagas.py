@@ -18,6 +18,7 @@ from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.pages import shown
+from saga_coordinator.store.records import LoggedEntry, LogPage
 from saga_coordinator.store.tables import NAMESPACE, log, sagas, start_keys
 
 
@@ -85,24 +86,6 @@ class ShownEntry:
 
     def with_body(self, body: str) -> ShownEntry:
         return replace(self, body=body, payload_bytes=0, items=None)
-
-
-@dataclass(frozen=True, slots=True)
-class LoggedEntry:
-    """An entry to decode and fold, of the saga at `place` among those that were asked for; `size_bytes` of its body as JSON."""
-
-    place: int
-    sequence: int
-    entry: StoredEntry
-    size_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class LogPage:
-    """Entries of several sagas, one log behind the other. Without `has_more` the log of the last one has ended here."""
-
-    entries: tuple[LoggedEntry, ...]
-    has_more: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,8 +49,8 @@ from saga_coordinator.saga.words.errors import NotPossibleNow, OwnershipLost, Un
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.events import Event, Kept
 from saga_coordinator.store.journal import Append, Conflict, Journal
+from saga_coordinator.store.records import Event, KeptEvent
 
 STARTED = AttemptStarted("pay", OperationKind.ACTION, 2)
 PENDING = AttemptPending("pay", OperationKind.ACTION, 1, 12.5)
@@ -328,8 +328,8 @@ class OneEvent:
     def __init__(self) -> None:
         self.taken = False
 
-    async def keep(self, event: Event) -> Kept:
-        return Kept(not self.taken, self.taken, None, 0.0)
+    async def keep(self, event: Event) -> KeptEvent:
+        return KeptEvent(not self.taken, self.taken, None, 0.0)
 
     async def waiting(self, event_id: str) -> list[str]:
         return ["saga"]

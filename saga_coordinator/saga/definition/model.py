@@ -343,6 +343,14 @@ def _inner_steps(step: Step) -> Iterator[Step]:
         yield from all_steps(block)
 
 
+@dataclass(frozen=True)
+class RunnableDefinition:
+    """One version of a definition, as the sagas that pin it follow it."""
+
+    version: int
+    definition: Definition
+
+
 def _loops_around(block: Block, loops: int) -> Iterator[tuple[str, int]]:
     for step in block.steps:
         yield step.name, loops

@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
+from saga_coordinator.app import postgres_stores
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.engine.stores import Stores
 from saga_coordinator.saga.machine.entries import Entry, decode
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.database import Database
@@ -41,7 +41,7 @@ class Engine:
         self.coordinator_id = str(uuid.uuid4())
         self.sagas = SagaRows(self.database)
         self.definitions = DefinitionRows(self.database)
-        self.stores = Stores.of(self.database, self.coordinator_id, address=f"{name}:7242", version="0")
+        self.stores = postgres_stores(self.database, self.coordinator_id, address=f"{name}:7242", version="0")
         self.coordinator = Coordinator(self.stores, participants, settings, random.Random(name))
         self._keys = itertools.count(1)
         self._name = name

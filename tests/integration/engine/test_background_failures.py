@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from saga_coordinator.engine.advance import Run
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Unavailable
-from saga_coordinator.store.events import Event
+from saga_coordinator.store.records import Event
 from tests.integration.engine.conftest import ORDER, Query, StartEngine
 from tests.integration.eventually import eventually
 

@@ -14,7 +14,7 @@ from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import AlreadyExists
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Succeeded
-from saga_coordinator.store.events import Event
+from saga_coordinator.store.records import Event
 from tests.integration.engine.conftest import StartEngine, a_definition, a_step
 from tests.integration.engine.participants import Gate, Participants, refusing
 from tests.integration.eventually import eventually

@@ -20,7 +20,7 @@ from saga_coordinator.saga.words.errors import (
     Unavailable,
 )
 from saga_coordinator.saga.words.outcome import Pending, Succeeded
-from saga_coordinator.store.ownership import Claim
+from saga_coordinator.store.records import Claim
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, COMPENSATION, Gate, Participants, refusing
 from tests.integration.eventually import eventually

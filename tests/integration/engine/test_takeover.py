@@ -14,7 +14,8 @@ from saga_coordinator.saga.words.errors import NotPossibleNow, Unavailable
 from saga_coordinator.saga.words.identity import idempotency_key
 from saga_coordinator.saga.words.outcome import Outcome, Pending, Succeeded
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.sagas import LogEntry, LogPage
+from saga_coordinator.store.records import LogPage
+from saga_coordinator.store.sagas import LogEntry
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import (
     ACTION,

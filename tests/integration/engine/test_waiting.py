@@ -13,7 +13,7 @@ from saga_coordinator.saga.machine.inputs import EventArrived
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.errors import AlreadyExists, NotPossibleNow
 from saga_coordinator.saga.words.outcome import Succeeded
-from saga_coordinator.store.events import Event
+from saga_coordinator.store.records import Event
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import Gate, Participants, refusing, unknown
 from tests.integration.eventually import eventually

@@ -18,10 +18,11 @@ from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database, is_outage
 from saga_coordinator.store.embedded import EmbeddedPostgres
-from saga_coordinator.store.events import Event, EventRows
+from saga_coordinator.store.events import EventRows
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.log_writer import PostgresLog, the_only_result
-from saga_coordinator.store.mail import Letter, MailRows
+from saga_coordinator.store.mail import MailRows
+from saga_coordinator.store.records import Event, Letter
 from tests.conftest import SETTINGS
 from tests.integration.eventually import eventually
 from tests.integration.store.appends import HERE, a_start, an_attempt, an_end, saga_id

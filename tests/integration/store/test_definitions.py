@@ -11,11 +11,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from saga_coordinator.saga.definition.model import RunnableDefinition
 from saga_coordinator.saga.words.errors import InvalidDefinition, NotFound, NotPossibleNow, Unavailable
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.store import definitions as module
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.definitions import DefinitionRows, RunnableDefinition
+from saga_coordinator.store.definitions import DefinitionRows
 from saga_coordinator.store.lists import Lists
 from tests.integration.eventually import eventually
 from tests.integration.proxy import Proxy

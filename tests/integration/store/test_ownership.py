@@ -17,8 +17,9 @@ from saga_coordinator.store.database import Database
 from saga_coordinator.store.groups import GroupStanding, LivingCoordinator
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.lists import Lists
-from saga_coordinator.store.ownership import Claim, Driver, OwnershipRows
+from saga_coordinator.store.ownership import OwnershipRows
 from saga_coordinator.store.pages import Page
+from saga_coordinator.store.records import Claim, Driver
 from tests.integration.eventually import eventually
 from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
 from tests.integration.store.conftest import Query, StartJournal

@@ -16,8 +16,9 @@ from saga_coordinator.saga.machine.entries import AttemptSucceeded, StoredEntry,
 from saga_coordinator.saga.words.canonical import canonical
 from saga_coordinator.saga.words.errors import AlreadyExists, OwnershipLost
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.events import Event, EventRows
+from saga_coordinator.store.events import EventRows
 from saga_coordinator.store.journal import Append, Journal
+from saga_coordinator.store.records import Event
 from saga_coordinator.store.sagas import SagaRows
 from tests.integration.proxy import Proxy, answers_append
 from tests.integration.store.appends import ACTION, HERE, a_start, saga_id

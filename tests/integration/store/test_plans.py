@@ -16,8 +16,9 @@ from saga_coordinator.store.database import Database
 from saga_coordinator.store.embedded import EmbeddedPostgres
 from saga_coordinator.store.lists import EventFilter, Lists
 from saga_coordinator.store.log_writer import PostgresLog, plan_by_keys
-from saga_coordinator.store.mail import Letter, MailRows
+from saga_coordinator.store.mail import MailRows
 from saga_coordinator.store.ownership import OwnershipRows
+from saga_coordinator.store.records import Letter
 from saga_coordinator.store.sagas import SagaFilter, SagaRows
 from tests.integration.eventually import eventually
 from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id

@@ -11,7 +11,8 @@ import pytest
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Journal
-from saga_coordinator.store.mail import CHANNEL, Letter, Listener, MailRows
+from saga_coordinator.store.mail import CHANNEL, Listener, MailRows
+from saga_coordinator.store.records import Letter
 from tests.integration.eventually import eventually
 from tests.integration.proxy import Proxy
 from tests.integration.store.appends import HERE, THERE, a_start, saga_id

@@ -10,7 +10,7 @@ from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.mail import Mailbox, encode_asked
 from saga_coordinator.engine.ports import Listener, MailStore
 from saga_coordinator.saga.machine.decide import CancelAsked
-from saga_coordinator.store.mail import Letter
+from saga_coordinator.store.records import Letter
 
 ASKED = [
     Letter(f"saga-{number}", f"request-{number}", encode_asked(CancelAsked("", ""))) for number in range(3)
