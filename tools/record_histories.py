@@ -13,10 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from proof.core.story import Story
+from proof.core.transcript import told
 from saga_coordinator import __version__
 from saga_coordinator.saga.machine.entries import encode
-from tests.unit.saga.story import Story
-from tests.unit.saga.transcript import told
 
 ROOT = Path(__file__).resolve().parent.parent
 TRANSCRIPTS = ROOT / "tests" / "unit" / "saga" / "transcripts"

@@ -286,7 +286,7 @@ def _rss(pid: int) -> float:
 
 def _plan(world: World) -> str:
     """How Postgres looks for what is due: the scans of the claim's plan."""
-    statement = ownership._CLAIM_DUE.text  # noqa: SLF001  # the very statement
+    statement = ownership._CLAIM_DUE.text  # the very statement
     for name, value in (
         (":coordinator_id", "'00000000-0000-4000-8000-000000000000'::uuid"),
         (":passed_over", "'{}'"),

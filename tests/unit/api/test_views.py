@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from proof.core.definitions import definition, step
+from proof.core.story import Story, ok
 from saga_coordinator.api.views import Views
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.store.sagas import SagaRecord
-from tests.unit.saga.definitions import definition, step
-from tests.unit.saga.story import Story, ok
 
 
 class _NotRead:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 
+from proof.core.definitions import definition, step
 from saga_coordinator.engine.advance import Advance, Advanced, Run
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
@@ -17,7 +18,6 @@ from saga_coordinator.saga.machine.inputs import Input, OutcomeReported, StartRe
 from saga_coordinator.saga.words.errors import OwnershipLost
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Held, Outcome, Succeeded
-from tests.unit.saga.definitions import definition, step
 
 ORDER = definition(step("reserve"), step("ship"))
 REPORT = OutcomeReported("reserve", OperationKind.ACTION, Succeeded({"n": 7}), 1)

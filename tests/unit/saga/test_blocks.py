@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from proof.core.definitions import definition, step
+from proof.core.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.decide import (
     EVENTS_MAX,
@@ -26,8 +28,6 @@ from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.words.outcome import Cause, Held
-from tests.unit.saga.definitions import definition, step
-from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
 
 ONCE = {"participant": "p", "retry": {"max_attempts": 1}}
 TWICE = {"participant": "p", "retry": {"max_attempts": 2, "initial_backoff": "1s"}}

@@ -6,10 +6,10 @@ from random import Random
 
 import pytest
 
+from proof.core.broken_blocks import BROKEN_BLOCKS
+from proof.core.broken_cores import BROKEN_CORES, Break
+from proof.core.oracle import play
 from saga_coordinator.saga.words.errors import ImpossibleTransition
-from tests.unit.saga.broken_blocks import BROKEN_BLOCKS
-from tests.unit.saga.broken_cores import BROKEN_CORES, Break
-from tests.unit.saga.oracle import play
 
 pytestmark = pytest.mark.proof
 

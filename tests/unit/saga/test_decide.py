@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from proof.core.definitions import definition, step
+from proof.core.story import ACTION, COMPENSATION, MAYBE, NO, NOT_FOUND, PENDING, Story, ok
 from saga_coordinator.saga.machine.decide import OutcomeReported
 from saga_coordinator.saga.machine.entries import decode, encode
 from saga_coordinator.saga.machine.state import EffectKnown, fold
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Unknown
-from tests.unit.saga.definitions import definition, step
-from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, NOT_FOUND, PENDING, Story, ok
 
 ONCE = {"participant": "p", "retry": {"max_attempts": 1}}
 TWICE = {"participant": "p", "retry": {"max_attempts": 2, "initial_backoff": "1s"}}

@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from proof.core.definitions import definition, step
+from proof.core.oracle import play
+from proof.core.story import NO, ok
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.decide import (
     AttemptEnded,
@@ -29,9 +32,6 @@ from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words import meter
 from saga_coordinator.saga.words.meter import DECISION_MAX, ENTRY, TooMuchHere
 from saga_coordinator.saga.words.outcome import Outcome, Succeeded
-from tests.unit.saga.definitions import definition, step
-from tests.unit.saga.oracle import play
-from tests.unit.saga.story import NO, ok
 
 ENTRIES_MAX = DECISION_MAX // ENTRY + 10
 """A decision ends soon after its budget is spent."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proof.core.story import ACTION
 from saga_coordinator.saga.definition.declared import (
     breaking_changes,
     declaration_faults,
@@ -14,7 +15,6 @@ from saga_coordinator.saga.definition.declared import (
 )
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.words.errors import InvalidDefinition
-from tests.unit.saga.story import ACTION
 
 RESERVE: dict[str, Any] = {
     "name": "reserve",

@@ -7,13 +7,13 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from proof.core.definitions import definition, random_source, step
 from saga_coordinator.advice.drawing import draw_svg
 from saga_coordinator.advice.layers import layers
 from saga_coordinator.advice.text import WIDTH, drawing
 from saga_coordinator.advice.words import duration, in_words
 from saga_coordinator.saga.definition.model import Definition, all_steps
 from saga_coordinator.saga.definition.parsing import parse_definition
-from tests.unit.saga.definitions import definition, random_source, step
 from tests.unit.saga.test_rehearse import nested
 
 SVG = "{http://www.w3.org/2000/svg}"

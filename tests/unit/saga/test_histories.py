@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from proof.core.story import MAYBE
 from saga_coordinator.saga.definition.model import CHILD_PARTICIPANT, Approval, Definition
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.ahead import is_over
@@ -40,7 +41,6 @@ from saga_coordinator.saga.machine.state import SagaState, fold
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus, StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Refused, Succeeded
-from tests.unit.saga.story import MAYBE
 from tools.record_histories import HISTORIES, main
 
 SAGA = "01890a5d-ac96-774b-bcce-b302099a8057"

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proof.core.definitions import random_source, step
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.definition.parsing import FAULTS_MAX, parse_definition
 from saga_coordinator.saga.definition.parsing_actions import PAYLOAD_NESTING_MAX
 from saga_coordinator.saga.words.errors import InvalidDefinition
 from saga_coordinator.saga.words.limits import DEFAULT_LIMITS
 from saga_coordinator.saga.words.outcome import TEXT_BYTES_MAX
-from tests.unit.saga.definitions import random_source, step
 
 
 def faults(*steps: Any, **fields: Any) -> dict[str, str]:

@@ -11,6 +11,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proof.core.definitions import step
 from saga_coordinator.saga.definition.model import (
     Approval,
     AwaitEvent,
@@ -28,7 +29,6 @@ from saga_coordinator.saga.definition.parsing_actions import APPROVERS_MAX, LABE
 from saga_coordinator.saga.words.errors import InvalidDefinition
 from saga_coordinator.saga.words.limits import DEFAULT_LIMITS
 from saga_coordinator.saga.words.outcome import TEXT_BYTES_MAX, OutcomeKind
-from tests.unit.saga.definitions import step
 
 EVERYTHING = yaml.safe_load("""
 name: everything

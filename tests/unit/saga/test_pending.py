@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from proof.core.definitions import definition, step
+from proof.core.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
 from saga_coordinator.saga.definition.model import Definition, Operation
 from saga_coordinator.saga.machine.decide import (
     Decision,
@@ -30,8 +32,6 @@ from saga_coordinator.saga.words.outcome import (
 )
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.saga.words.token import AttemptNamed, parse_token, token_of
-from tests.unit.saga.definitions import definition, step
-from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
 
 RETRY = {"max_attempts": 2, "initial_backoff": "1s"}
 BEATING: dict[str, Any] = {"participant": "p", "heartbeat_timeout": "60s", "retry": RETRY}

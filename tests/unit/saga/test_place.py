@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proof.core.definitions import definition, step
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.decide import (
     AttemptEnded,
@@ -19,7 +20,6 @@ from saga_coordinator.saga.machine.decide import (
 from saga_coordinator.saga.machine.state import EffectKnown
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Refused, Succeeded, Unknown
-from tests.unit.saga.definitions import definition, step
 
 GONE = Unknown(Cause("UNAVAILABLE", "gone"))
 NO = Refused(Cause("FAILED_PRECONDITION", "no"))

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from proof.core.definitions import definition, step
+from proof.core.nested import random_nested_source
 from saga_coordinator.rehearsal.answers import make_answers
 from saga_coordinator.rehearsal.rehearse import Rehearsal, Reply, Soon
 from saga_coordinator.saga.definition.model import Definition
@@ -17,8 +19,6 @@ from saga_coordinator.saga.machine.entries import WaitStarted
 from saga_coordinator.saga.machine.preview import Preview, preview_compensation
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.outcome import Cause, Succeeded, Unknown
-from tests.unit.saga.definitions import definition, step
-from tests.unit.saga.nested import random_nested_source
 
 
 class Obliging:

@@ -13,10 +13,10 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from proof.core.oracle import Oracle, play, random_definition, watch
 from saga_coordinator.saga.machine.decide import HANDLERS, Decision, Input, StartRequested
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SAGA_TRANSITIONS, STEP_TRANSITIONS, SagaStatus
-from tests.unit.saga.oracle import Oracle, play, random_definition, watch
 from tests.unit.saga.test_transitions import RARE_ROWS, UNREACHABLE_ROWS
 
 SEEDS = range(2000)

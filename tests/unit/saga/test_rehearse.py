@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from proof.core.definitions import definition, random_source, step
+from proof.core.nested import random_nested_source
 from saga_coordinator.rehearsal.answers import make_answers
 from saga_coordinator.rehearsal.promises import breaches
 from saga_coordinator.rehearsal.rehearse import Rehearsal
@@ -24,8 +26,6 @@ from saga_coordinator.saga.definition.model import Block, Definition
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.outcome import Cause, Refused, Succeeded
-from tests.unit.saga.definitions import definition, random_source, step
-from tests.unit.saga.nested import random_nested_source
 from tests.unit.saga.test_preview import Obliging
 
 CALL = {"participant": "p"}

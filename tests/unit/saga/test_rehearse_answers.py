@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from proof.core.definitions import definition, step
+from proof.core.nested import random_nested_source
 from saga_coordinator.rehearsal.answers import make_answers
 from saga_coordinator.rehearsal.pattern import text_matching
 from saga_coordinator.rehearsal.scenarios import simulate
@@ -17,8 +19,6 @@ from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.schema.input_schema import compile_schema
 from saga_coordinator.saga.words.errors import Fault
-from tests.unit.saga.definitions import definition, step
-from tests.unit.saga.nested import random_nested_source
 
 
 def reading(expression: str, **fields: Any) -> Definition:

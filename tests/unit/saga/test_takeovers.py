@@ -7,14 +7,14 @@ from random import Random
 
 import pytest
 
+from proof.core.definitions import definition, step
+from proof.core.oracle import Oracle, random_definition
+from proof.core.story import MAYBE, Story, ok
+from proof.core.world import World
 from saga_coordinator.saga.machine import proceed, state
 from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import ImpossibleTransition
-from tests.unit.saga.definitions import definition, step
-from tests.unit.saga.oracle import Oracle, random_definition
-from tests.unit.saga.story import MAYBE, Story, ok
-from tests.unit.saga.world import World
 
 NEEDS_ATTENTION = SagaStatus.NEEDS_ATTENTION
 FLAPPING = range(300)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.saga.transcript import rewrite
+from proof.core.transcript import rewrite
 
 FOLDER = Path(__file__).parent / "transcripts"
 

@@ -8,6 +8,8 @@ from typing import Any, cast, get_args
 
 import pytest
 
+from proof.core.definitions import definition, step
+from proof.core.story import ACTION, COMPENSATION, MAYBE, NO, Story, ok
 from saga_coordinator.saga.machine.decide import HANDLERS, Input, StartRequested
 from saga_coordinator.saga.machine.entries import (
     ENTRY_TYPES,
@@ -51,8 +53,6 @@ from saga_coordinator.saga.machine.transitions import (
 from saga_coordinator.saga.words.errors import ImpossibleTransition
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause
-from tests.unit.saga.definitions import definition, step
-from tests.unit.saga.story import ACTION, COMPENSATION, MAYBE, NO, Story, ok
 
 CAUSE = Cause("UNAVAILABLE", "gone")
 SAGA_ENTRIES: tuple[SagaEntry, ...] = (

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proof.core.definitions import step
 from saga_coordinator.saga.words.errors import InvalidRequest, NotPossibleNow
 from saga_coordinator.testing import (
     Call,
@@ -20,7 +21,6 @@ from saga_coordinator.testing import (
     begin,
     rehearse,
 )
-from tests.unit.saga.definitions import step
 
 ANYTHING = Participants(otherwise=lambda call: None)
 

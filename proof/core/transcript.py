@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from proof.core.story import Story
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.decide import (
     ApprovalDecided,
@@ -48,7 +49,6 @@ from saga_coordinator.saga.words.outcome import (
     Unknown,
     outcome_of_failure,
 )
-from tests.unit.saga.story import Story
 
 FENCE = "-----"
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from proof.core.breach import check
 from saga_coordinator.saga.machine import entries as log
 from saga_coordinator.saga.words.identity import OperationKind
-from tests.unit.saga.breach import check
 
 LOST, NO_PROGRESS = "COORDINATOR_LOST", "NO_PROGRESS"
 PAUSES = {0: 0.0, 1: 0.0, 2: 2.0, 3: 8.0, 4: 32.0, 5: 128.0, 6: 512.0, 7: 0.0}

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from proof.core.broken_cores import Break, fold_otherwise, forget_instants, handlers
 from saga_coordinator.saga.definition.model import Approval, ForEach, OnFailure, Repeat, Step, Switch
 from saga_coordinator.saga.machine import agenda, ahead, decide, draft, forward, place, state, undo, undoing
 from saga_coordinator.saga.machine.decide import (
@@ -33,7 +34,6 @@ from saga_coordinator.saga.machine.state import SagaState, StepState
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome
-from tests.unit.saga.broken_cores import Break, fold_otherwise, forget_instants, handlers
 
 BROKEN_BLOCKS: list[Break] = []
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from proof.core.breach import check
+from proof.core.plan import Plan, seconds
 from saga_coordinator.saga.machine import entries as log
 from saga_coordinator.saga.machine.decide import ApprovalDecided, EventArrived, Input
 from saga_coordinator.saga.words.identity import OperationKind
-from tests.unit.saga.breach import check
-from tests.unit.saga.plan import Plan, seconds
 
 ACTION = OperationKind.ACTION
 

@@ -12,6 +12,13 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
+from proof.core.breach import check
+from proof.core.definitions import random_source
+from proof.core.nested import random_nested_source
+from proof.core.plan import CHILD, Plan, seconds
+from proof.core.takeovers import LOST, Takeovers
+from proof.core.watch import Watch
+from proof.core.world import MADE_UP, Call, Witness, World
 from saga_coordinator.saga.machine import decide as core
 from saga_coordinator.saga.machine import entries as log
 from saga_coordinator.saga.machine import state as states
@@ -36,13 +43,6 @@ from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus, StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Held, Pending, Refused, Succeeded, Unknown
-from tests.unit.saga.breach import check
-from tests.unit.saga.definitions import random_source
-from tests.unit.saga.nested import random_nested_source
-from tests.unit.saga.plan import CHILD, Plan, seconds
-from tests.unit.saga.takeovers import LOST, Takeovers
-from tests.unit.saga.watch import Watch
-from tests.unit.saga.world import MADE_UP, Call, Witness, World
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 Operation = tuple[str, OperationKind]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
+from proof.core.plan import PAYLOAD, Leaf, Plan
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine import decide as core
 from saga_coordinator.saga.machine.decide import (
@@ -43,7 +44,6 @@ from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SETTLED
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded, Unknown
-from tests.unit.saga.plan import PAYLOAD, Leaf, Plan
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 BEGIN = 1_000.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from tests.unit.saga.definitions import random_operation
+from proof.core.definitions import random_operation
 
 STEPS_MAX = 7
 NESTING_MAX = 2
