@@ -22,15 +22,18 @@ from typing import Any
 
 from bench.system import Site
 from saga_coordinator.app import postgres_stores
+from saga_coordinator.catalog.catalog import Catalog
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.engine.start import StartSaga
+from saga_coordinator.participants.attempts import Attempts
+from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.saga.machine.effects import Invoke, LookForRoom
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Refused, Succeeded, Unknown
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.definitions import DefinitionRows
+from saga_coordinator.store.sagas import SagaRows
 
 _LOOKING = "${input.lines.exists(l, l.sku == item.sku && l.qty > 0)}"
 _SECONDS_MAX = 300.0
@@ -108,6 +111,10 @@ class Probe:
             before = now
 
 
+def _catalog(database: Database) -> Catalog:
+    return Catalog.of(database, Attempts(Directory.empty(), payload_bytes_max=2**20))
+
+
 class Bench:
     def __init__(self, url: str) -> None:
         self._url = url
@@ -116,7 +123,9 @@ class Bench:
     @contextlib.asynccontextmanager
     async def coordinator(self) -> AsyncIterator[tuple[Coordinator, Database]]:
         database = Database(self._url)
-        stores = postgres_stores(database, str(uuid.uuid4()), address="bench:1", version="0")
+        stores = postgres_stores(
+            database, str(uuid.uuid4()), _catalog(database).runnable, address="bench:1", version="0"
+        )
         coordinator = Coordinator(
             stores, self.participants, EngineSettings(lease_seconds=3.0), random.Random(1)
         )
@@ -144,7 +153,7 @@ class Bench:
         payload = {"lines": [{"sku": f"sku-{index}", "qty": 1} for index in range(lines)]}
         saga_id, _ = await coordinator.start_saga(StartSaga(definition, str(uuid.uuid4()), input=payload))
         await coordinator.wait(saga_id, _SECONDS_MAX)
-        status = await postgres_stores(database, "", address="", version="").sagas.status(saga_id)
+        status = await SagaRows(database).status(saga_id)
         probing.cancel()
         took, work = time.monotonic() - began, time.process_time() - spent
         print(
@@ -168,7 +177,7 @@ class Bench:
             began, spent = time.monotonic(), time.process_time()
             self.participants.answers.set()
             await coordinator.wait(saga_id, _SECONDS_MAX)
-            status = await postgres_stores(database, "", address="", version="").sagas.status(saga_id)
+            status = await SagaRows(database).status(saga_id)
             probing.cancel()
             print(
                 f"| adopted with all in flight | {lines} | {status} | {time.process_time() - spent:.2f} | "
@@ -183,9 +192,9 @@ async def main(sizes: list[int]) -> None:
             url = site.make_database("standstill")
             await asyncio.to_thread(schema.upgrade, url)
             database = Database(url)
-            definitions = DefinitionRows(database)
+            registration = _catalog(database).registration
             for source in (_loop("loop"), _loop("looking", input={"known": _LOOKING}), _parallel(200)):
-                await definitions.register(source)
+                await registration.register(source)
             await database.close()
             gc.collect()
             gc.freeze()  # as the server does, and so often

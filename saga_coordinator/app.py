@@ -26,10 +26,11 @@ from saga_coordinator.api.peer_server import PeerServer
 from saga_coordinator.api.saga_service import SagaService
 from saga_coordinator.api.server import Server, SocketRights
 from saga_coordinator.api.worker_service import WorkerService
+from saga_coordinator.catalog.catalog import Catalog
 from saga_coordinator.config import Settings, masked_url
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
-from saga_coordinator.engine.ports import Stores
+from saga_coordinator.engine.ports import DefinitionStore, Stores
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory
@@ -44,7 +45,6 @@ from saga_coordinator.store import participants as register
 from saga_coordinator.store import schema
 from saga_coordinator.store import workers as whereabouts
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.definitions import DefinitionRows
 from saga_coordinator.store.events import EventRows
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.lists import AT_ONCE, Lists
@@ -210,19 +210,22 @@ class App:
         participants, workers, live = self._open_participants(database, directory, coordinator_id)
         self._peer_server = PeerServer(workers, coordinator_id)
         peer_address = await self._peer_server.start(settings.peer_address)
+        catalog, sagas = Catalog.of(database, participants, _limits(settings)), SagaRows(database)
         stores = postgres_stores(
-            database, coordinator_id, address=peer_address, version=__version__, claim_group=settings.group
+            database,
+            coordinator_id,
+            catalog.runnable,
+            address=peer_address,
+            version=__version__,
+            claim_group=settings.group,
         )
-        # One of each for engine and edge: what is registered at the edge is in the memory that starts look into first.
-        limits = _limits(settings)
-        definitions, sagas = DefinitionRows(database, limits), SagaRows(database)
         self._lists = lists = Lists(
             Database(
                 settings.database_url, pool_size=AT_ONCE, prepared_statements=settings.prepared_statements
             )
         )
         coordinator = Coordinator(
-            replace(stores, definitions=definitions, sagas=sagas),
+            replace(stores, sagas=sagas),
             participants,
             _engine_settings(settings),
             random.Random(),  # noqa: S311  # nothing that it draws guards anything
@@ -233,10 +236,10 @@ class App:
         await coordinator.start()
         workers.start()
         await server.start(
-            DefinitionService(definitions, lists, participants, limits),
+            DefinitionService(catalog, lists),
             SagaService(
                 coordinator,
-                definitions,
+                catalog.runnable,
                 sagas,
                 lists,
                 payload_bytes_max=settings.payload_bytes_max,
@@ -246,13 +249,13 @@ class App:
                 coordinator,
                 participants,
                 workers,
-                declared_steps=definitions.declared,
+                declared_steps=catalog.declared_steps,
                 lists=lists,
                 coordinator_id=coordinator_id,
                 payload_bytes_max=settings.payload_bytes_max,
             ),
             DirectoryService(live, participants, lists),
-            problems=partial(self._problems, coordinator, definitions),
+            problems=partial(self._problems, coordinator, catalog),
         )
         log.info(
             "serving",
@@ -317,9 +320,9 @@ class App:
         """Reads the participants file again, soon; a faulty one is logged, and the one before stays in use."""
         self._file.reload()
 
-    def _problems(self, coordinator: Coordinator, definitions: DefinitionRows, service: str) -> Iterator[str]:
+    def _problems(self, coordinator: Coordinator, catalog: Catalog, service: str) -> Iterator[str]:
         """What keeps the requests of a service from being answered now. Files that cannot be read are the directory's alone."""
-        yield from chain(coordinator.problems, definitions.problems)
+        yield from chain(coordinator.problems, catalog.problems)
         for part in (self._directory, self._workers):
             if part is not None:
                 yield from part.problems
@@ -344,6 +347,7 @@ class App:
 def postgres_stores(
     database: Database,
     coordinator_id: str,
+    definitions: DefinitionStore,
     *,
     address: str,
     version: str,
@@ -360,7 +364,7 @@ def postgres_stores(
             database, coordinator_id, address=address, version=version, claim_group=claim_group
         ),
         sagas=SagaRows(database),
-        definitions=DefinitionRows(database),
+        definitions=definitions,
         requests=MailRows(database, claim_group),
         listener=Listener(database, claim_group),
         events=EventRows(database),

@@ -20,6 +20,7 @@ from proof.simulation.workers import Crew
 from proof.simulation.workload import Clients
 from saga_coordinator.api.peer_server import ForwardService
 from saga_coordinator.api.worker_service import WorkerService
+from saga_coordinator.catalog.declared_steps import DeclaredSteps
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.engine.ports import Stores
@@ -27,7 +28,6 @@ from saga_coordinator.participants.calls.breaker import Forced
 from saga_coordinator.participants.workers.forwarding import Peers
 from saga_coordinator.participants.workers.pool import Workers
 from saga_coordinator.saga.words.errors import Unavailable
-from saga_coordinator.store.declared_steps import DeclaredSteps
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.lists import Lists
 

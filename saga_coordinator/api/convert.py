@@ -13,6 +13,7 @@ from saga_coordinator.engine.advance import Run
 from saga_coordinator.engine.mail import Answer
 from saga_coordinator.pb.saga.v1 import definition_pb2, definition_service_pb2, saga_pb2, saga_service_pb2
 from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.definition.registered import RegisteredDefinition
 from saga_coordinator.saga.machine.effects import NotApplied
 from saga_coordinator.saga.machine.entries import decode
 from saga_coordinator.saga.machine.place import nodes
@@ -22,7 +23,6 @@ from saga_coordinator.saga.machine.transitions import ENDS, SagaStatus, StepStat
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.saga.words.size import Measure, TooLarge
-from saga_coordinator.store.definitions import RegisteredDefinition
 from saga_coordinator.store.lists import PublishedEvent
 from saga_coordinator.store.sagas import PAYLOADS, LogEntry, SagaRecord
 from saga_coordinator.wire.payload import NESTING_MAX, PayloadError, fill, to_value

@@ -25,14 +25,13 @@ from saga_coordinator.pb.saga.v1 import (
     saga_service_pb2,
     worker_service_pb2,
 )
-from saga_coordinator.saga.definition.declared import declaration_faults
+from saga_coordinator.saga.definition.declared import Declared, declaration_faults
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.inputs import EventArrived, HeartbeatReceived, OutcomeReported
 from saga_coordinator.saga.words.errors import Fault, InvalidDefinition, InvalidRequest
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.words.token import AttemptNamed, parse_token
-from saga_coordinator.store.declared_steps import Declared
 from saga_coordinator.store.lists import EventFilter
 from saga_coordinator.store.records import Event
 from saga_coordinator.store.sagas import SagaFilter

@@ -21,13 +21,13 @@ from saga_coordinator.api.convert import (
 from saga_coordinator.api.pages import EVENT, SAGA_ID, event_at, fill_page, position_of, position_of_event
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.views import Views
+from saga_coordinator.catalog.runnable import RunnableDefinitions
 from saga_coordinator.engine import coordinator as engine
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.machine.transitions import SETTLED
 from saga_coordinator.saga.words.errors import Resource, Unavailable
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.definitions import DefinitionRows
 from saga_coordinator.store.lists import Lists, PublishedEvent
 from saga_coordinator.store.pages import Page
 from saga_coordinator.store.sagas import SagaRecord, SagaRows
@@ -52,7 +52,7 @@ class SagaService:
     def __init__(
         self,
         coordinator: engine.Coordinator,
-        definitions: DefinitionRows,
+        definitions: RunnableDefinitions,
         sagas: SagaRows,
         lists: Lists,
         *,

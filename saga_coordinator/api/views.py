@@ -18,11 +18,11 @@ from saga_coordinator.api.convert import (
     without_payload,
 )
 from saga_coordinator.api.pages import RESPONSE_BYTES_MAX
+from saga_coordinator.catalog.runnable import RunnableDefinitions
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.state import SagaState
-from saga_coordinator.store.definitions import DefinitionRows
 from saga_coordinator.store.sagas import SagaRecord, SagaRows, ShownEntry
 from saga_coordinator.wire.conversion import convert
 
@@ -40,7 +40,7 @@ _STEP_BYTES = 500
 class Views:
     """Reads sagas for answers. Every method raises Unavailable when the database is away."""
 
-    def __init__(self, definitions: DefinitionRows, sagas: SagaRows) -> None:
+    def __init__(self, definitions: RunnableDefinitions, sagas: SagaRows) -> None:
         self._definitions = definitions
         self._sagas = sagas
 

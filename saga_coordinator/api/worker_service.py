@@ -11,6 +11,7 @@ from saga_coordinator import __version__, telemetry
 from saga_coordinator.api import readers
 from saga_coordinator.api.pages import fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
+from saga_coordinator.catalog.declared_steps import DeclaredSteps
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.attempts import Attempts
@@ -20,7 +21,6 @@ from saga_coordinator.participants.workers.tasks import OutcomeNotTaken, operati
 from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
 from saga_coordinator.saga.words.errors import InvalidRequest, Resource, SagaError
 from saga_coordinator.saga.words.outcome import Outcome, Refused, Succeeded
-from saga_coordinator.store.declared_steps import DeclaredSteps
 from saga_coordinator.store.lists import DeclaredStep, Lists
 from saga_coordinator.store.pages import Page
 from saga_coordinator.turns import Turns

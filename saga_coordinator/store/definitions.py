@@ -1,26 +1,17 @@
-"""Definitions: registered once, their content never changed. What changes is which versions sagas may start with.
-
-A coordinator keeps what it has read: the content of versions for good, since it never changes, and which version a start gets for
-`NEWEST_KEPT_SECONDS`. So starts may go by what somebody registered, deprecated, deleted or made the default for that long.
-"""
+"""The rows of definitions, one for each version. What is decided about a version is one conditional statement."""
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
-import time
-from asyncio import sleep
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
-import orjson
 from sqlalchemy import (
-    ColumnElement,
     Row,
     Select,
     Text,
+    Update,
     and_,
     bindparam,
     cast,
@@ -34,382 +25,154 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from saga_coordinator.lifecycle import Background
-from saga_coordinator.saga.definition.declared import expanded, used_steps
-from saga_coordinator.saga.definition.model import Definition, RunnableDefinition
-from saga_coordinator.saga.definition.named_in import children_named
-from saga_coordinator.saga.definition.parsing import parse_definition
-from saga_coordinator.saga.words.canonical import digest_bytes
-from saga_coordinator.saga.words.errors import InvalidDefinition, NotFound, NotPossibleNow, Unavailable
-from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
-from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.children import child_faults
+from saga_coordinator.saga.definition.registered import RegisteredDefinition
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.declared_steps import DeclaredSteps
 from saga_coordinator.store.tables import NAMESPACE, sagas
 from saga_coordinator.store.tables import definitions as table
-from saga_coordinator.turns import Turns
 
-_REGISTER_TRIES_MAX = 10
-NEWEST_KEPT_SECONDS = 1.0
-"""How long another coordinator's registration, and whatever else is decided about versions, may go unnoticed by starts."""
-GIVEN_SECONDS_MAX = 60.0
-LOADING_SECONDS_MAX = 60.0
-"""Nobody waits longer for a definition to be taken apart."""
-START_SECONDS = 1.0
-"""How long a start may take from its look at the definition to its commit, for a deletion to notice it."""
 _CLOCKS_APART = timedelta(days=1)
 
 
-@dataclass(frozen=True)
-class RegisteredDefinition:
-    """A version of a definition as people see it. `spec` is its canonical JSON form, `deprecated` and `is_default` as they were
-    when this was read.
-    """
+@dataclass(frozen=True, slots=True)
+class LastVersion:
+    """`newest` is the newest version that is not deleted, if there is one; `number` is the last that was ever given."""
+
+    newest: RegisteredDefinition | None
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Using:
+    """A version that uses declared steps; `written` is its JSON text."""
 
     name: str
     version: int
-    digest: str
-    spec: dict[str, Any]
-    registered_at: datetime
-    deprecated: bool = False
-    is_default: bool = False
+    written: str
 
 
 class DefinitionRows:
-    """Registers and finds definitions, and keeps what people decide about their versions."""
+    """Every method raises Unavailable when the database is away."""
 
-    def __init__(self, database: Database, limits: Limits = DEFAULT_LIMITS) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._limits = limits
-        self._runnable: dict[tuple[str, int], asyncio.Future[RunnableDefinition]] = {}
-        self._started: dict[tuple[str, int], tuple[float, RunnableDefinition]] = {}
-        self._decisions = 0
-        self._background = Background()
-        self.turns = Turns(
-            "definitions that were given", at_once=2, waiting_max=64, seconds_max=GIVEN_SECONDS_MAX
-        )
-        self.declared = DeclaredSteps(database, self.turns)
-        """At those that callers give, of which a flood must not delay those that sagas follow."""
-        self._loading = Turns(
-            "definitions of sagas", at_once=2, waiting_max=1000, seconds_max=LOADING_SECONDS_MAX
-        )
 
-    @property
-    def problems(self) -> Iterator[str]:
-        """What keeps definitions from being taken apart."""
-        yield from self.turns.problems
-        yield from self._loading.problems
+    async def last(self, name: str) -> LastVersion:
+        """What a registration continues; number 0 where the definition was never registered."""
+        row = await self._row(_LAST, name)
+        if row is None:
+            return LastVersion(None, 0)
+        return LastVersion(None if row.deleted_at is not None else _registered(row), row.last_version)
 
-    async def register(self, spec: dict[str, Any]) -> tuple[RegisteredDefinition, bool]:
-        """Stores the definition, with what it uses of declared steps; gives the newest version again, and False, when its
-        content is the same.
-
-        Raises:
-            InvalidDefinition: with every fault, or with those of the definitions that it runs and that no saga can start with.
-            Unavailable: the database is away.
-            Overloaded: too many are being checked.
-        """
-        spec = await self.expanded(spec)
-        definition, digest, written = await self.turns.in_thread(_checked, spec, self._limits)
+    async def add(self, name: str, version: int, digest: str, written: str) -> RegisteredDefinition | None:
+        """Stores the JSON text of a version; None where somebody has just stored a version of that number."""
+        values = {
+            "namespace": NAMESPACE,
+            "name": name,
+            "version": version,
+            "digest": digest,
+            "spec": cast(literal(written, Text), JSONB),
+        }
+        statement = insert(table).values(values).returning(table, _IS_NO_DEFAULT)
         async with self._database.connection() as connection:
-            for _ in range(_REGISTER_TRIES_MAX):
-                newest = (await connection.execute(_LAST, {"name": definition.name})).one_or_none()
-                if newest is not None and newest.digest == digest and newest.deleted_at is None:
-                    return _seen(newest), False
-                await self._check_children(connection, spec, {definition.name})
-                values = {
-                    "namespace": NAMESPACE,
-                    "name": definition.name,
-                    "version": newest.last_version + 1 if newest else 1,
-                    "digest": digest,
-                    "spec": cast(literal(written, Text), JSONB),
-                }
-                statement = insert(table).values(values).returning(table, _IS_NO_DEFAULT)
-                try:
-                    row = (await connection.execute(statement)).one()
-                except IntegrityError:
-                    continue  # somebody registered that version at the same moment: look again
-                self._forget(definition.name)
-                return _seen(row), True
-        raise Unavailable(
-            Reason.CONTENDED, f"definition {definition.name} is being registered by many at once; try again"
-        )
-
-    async def check_children(self, spec: dict[str, Any], along: Collection[str]) -> None:
-        """Whether the definitions that a valid one runs can be started; `along` are those that are registered with it.
-
-        Raises InvalidDefinition and Unavailable.
-        """
-        async with self._database.connection() as connection:
-            await self._check_children(connection, spec, {spec["name"], *along})
-
-    async def _check_children(
-        self, connection: AsyncConnection, spec: dict[str, Any], along: Collection[str]
-    ) -> None:
-        if faults := await child_faults(connection, list(children_named(spec)), along):
-            raise InvalidDefinition(faults)
-
-    async def expanded(self, spec: dict[str, Any]) -> dict[str, Any]:
-        """The definition as it would be stored. Raises InvalidDefinition for what nobody has declared, and Unavailable."""
-        used = await self.turns.in_thread(used_steps, spec)
-        if not used:
-            return spec
-        declared = await self.declared.used_by(used)
-        return await self.turns.in_thread(expanded, spec, declared, self._limits)
-
-    async def get(self, name: str, version: int = 0) -> RunnableDefinition:
-        """The content of a version, deleted or not; for 0, of what a start would get, or the newest if all are deprecated.
-
-        Raises:
-            NotFound: there is none, or for 0 none that is not deleted.
-            Unavailable: the database is away.
-        """
-        if not version:
             try:
-                return await self.for_start(name)
-            except NotPossibleNow:
-                version = (await self.look_up(name)).version
-        reading = self._runnable.get((name, version))
-        if reading is not None:
-            return await asyncio.shield(reading)
-        row = await self._row(_SEEN.where(table.c.version == version), name)
-        if row is None:
-            raise _not_found(name, version)
-        return await self._read(row)
+                return _registered((await connection.execute(statement)).one())
+            except IntegrityError:
+                return None
 
-    async def for_start(self, name: str, version: int = 0) -> RunnableDefinition:
-        """The version that a saga may start with now: for 0 the default, else the newest that is not deprecated.
+    async def version(self, name: str, version: int) -> RegisteredDefinition | None:
+        """A version, deleted or not."""
+        return await self._maybe(_SEEN.where(table.c.version == version), name)
 
-        Raises:
-            NotFound: there is no such version, or it was deleted.
-            NotPossibleNow: the version is deprecated; the message names the one to use.
-            Unavailable: the database is away.
-        """
-        known_since, known = self._started.get((name, version), (0.0, None))
-        now, decisions = (
-            time.monotonic(),
-            self._decisions,
-        )  # before the question: the answer is as old as that at least
-        if known is not None and now < known_since + NEWEST_KEPT_SECONDS:
-            return known
-        wanted = _SEEN.where(table.c.version == version) if version else _FOR_START
-        row = await self._row(wanted.where(IS_LIVE), name)
-        if row is None:
-            raise await self._no_start(name, version)
-        if row.deprecated:
-            raise NotPossibleNow(
-                Reason.DEFINITION_DEPRECATED,
-                f"version {version} of definition `{name}` is deprecated, so no saga starts with it; {await self._instead(name)}",
-                definition=name,
-                version=str(version),
-            )
-        found = await self._read(row)
-        if decisions == self._decisions:
-            self._started[name, version] = (now, found)
-        return found
-
-    async def look_up(self, name: str, version: int = 0) -> RegisteredDefinition:
-        """A version, or the newest for 0, with what is decided about it at this moment. Raises NotFound and Unavailable."""
+    async def live(self, name: str, version: int = 0) -> RegisteredDefinition | None:
+        """A version that is not deleted; for 0 the newest."""
         wanted = _SEEN.where(table.c.version == version) if version else _NEWEST
-        row = await self._row(wanted.where(IS_LIVE), name)
-        if row is None:
-            raise _not_found(name, version)
-        return _seen(row)
+        return await self._maybe(wanted.where(IS_LIVE), name)
 
-    async def deprecate(self, name: str, version: int, *, deprecated: bool) -> RegisteredDefinition:
-        """Lets no more sagas start with the version, or lets them again.
+    async def startable(self, name: str) -> RegisteredDefinition | None:
+        """The default, else the newest version that is neither deprecated nor deleted."""
+        return await self._maybe(_FOR_START.where(IS_LIVE), name)
 
-        Raises:
-            NotFound: there is no such version.
-            NotPossibleNow: it is the default.
-            Unavailable: the database is away.
-        """
-        values: dict[str, Any] = {"deprecated": deprecated}
+    async def deprecate(self, name: str, version: int, *, deprecated: bool) -> bool:
+        """Marks a version that is not deleted; False where there is none, or where it is the default and is to be deprecated."""
+        statement = _one(name, version).where(IS_LIVE).values(deprecated=deprecated)
         if deprecated:
-            values["default_since"] = None
-        await self._decide(
-            name, version, values, "deprecated", unless=_IS_DEFAULT_NOW if deprecated else None
-        )
-        return await self.look_up(name, version)
+            statement = statement.where(~_IS_DEFAULT_NOW).values(default_since=None)
+        return await self._is_done(statement)
 
-    async def set_default(self, name: str, version: int) -> RegisteredDefinition:
-        """Has starts without version use this one, or the newest again for 0; returns what they use now.
-
-        Raises:
-            NotFound: there is no such definition or version.
-            NotPossibleNow: the version is deprecated, or, for 0, all are.
-            Unavailable: the database is away.
-        """
+    async def set_default(self, name: str, version: int) -> bool:
+        """Makes a version the default, and for 0 none; False where there is no such version that sagas can start with."""
         statement = _SET_DEFAULT if version else _UNSET_DEFAULT
         parameters = {"namespace": NAMESPACE, "name": name, **({"version": version} if version else {})}
         async with self._database.connection() as connection:
             chosen = (await connection.execute(statement, parameters)).scalar()
-        self._forget(name)
-        if version and not chosen:
-            await self.look_up(name, version)  # which says so if there is none
-            raise NotPossibleNow(
-                Reason.DEFINITION_DEPRECATED,
-                f"version {version} of definition `{name}` is deprecated; take that back before making it the default",
-                definition=name,
-                version=str(version),
-            )
-        row = await self._row(_FOR_START.where(IS_LIVE), name)
-        if row is None:
-            raise await self._no_start(name, version)
-        return _seen(row)
+        return not version or bool(chosen)
 
-    async def delete(self, name: str, version: int) -> None:
-        """Removes a version that no saga refers to.
+    async def delete(self, name: str, version: int) -> bool:
+        """Marks a version as deleted, if it is not yet; False where there is none, or where it is the default."""
+        deleted_at = func.coalesce(table.c.deleted_at, func.now())
+        statement = _one(name, version).where(~_IS_DEFAULT_NOW)
+        return await self._is_done(statement.values(deleted_at=deleted_at, default_since=None))
 
-        The row stays, marked: its number must not come to mean something else, and a coordinator that stood still while this
-        was decided may yet commit a start, which then goes on as any other. All coordinators that move have noticed before the
-        last look for sagas.
+    async def restore(self, name: str, version: int) -> None:
+        """Takes a deletion back."""
+        await self._is_done(_one(name, version).values(deleted_at=None))
 
-        Raises:
-            NotFound: there is no such version.
-            NotPossibleNow: a saga refers to it, or it is the default.
-            Unavailable: the database is away; it may be deleted all the same. Repeating finishes it.
-        """
-        row = await self._row(_SEEN.where(table.c.version == version), name)
-        if row is None:
-            raise _not_found(name, version)
+    async def saga_of(self, registered: RegisteredDefinition) -> str | None:
+        """A saga that refers to the version. Identities sort by the time of the start, so none is older than the version."""
+        oldest = (registered.registered_at - _CLOCKS_APART).timestamp()
+        milliseconds = f"{max(0, int(oldest * 1000)):012x}"
+        parameters = {
+            "definition": registered.name,
+            "version": registered.version,
+            "oldest": f"{milliseconds[:8]}-{milliseconds[8:]}-0000-0000-000000000000",
+        }
         async with self._database.connection() as connection:
-            await _refuse_if_used(connection, row)
-        await self._decide(
-            name,
-            version,
-            {"deleted_at": func.coalesce(table.c.deleted_at, func.now()), "default_since": None},
-            "deleted",
-            unless=_IS_DEFAULT_NOW,
-            is_live=False,
-        )
-        await sleep(NEWEST_KEPT_SECONDS + START_SECONDS)
-        async with self._database.connection() as connection:
-            try:
-                await _refuse_if_used(connection, row)
-            except NotPossibleNow:
-                await connection.execute(_version(name, version).values(deleted_at=None))
-                raise
+            saga_id = (await connection.execute(_REFERRING, parameters)).scalar()
+        return None if saga_id is None else str(saga_id)
 
-    async def _decide(
-        self,
-        name: str,
-        version: int,
-        values: dict[str, Any],
-        what: str,
-        *,
-        unless: ColumnElement[bool] | None = None,
-        is_live: bool = True,
-    ) -> None:
-        """Updates the version, in one conditional statement."""
-        statement = _version(name, version).values(values)
-        if is_live:
-            statement = statement.where(IS_LIVE)
-        if unless is not None:
-            statement = statement.where(~unless)
+    async def versions_of(self, names: Collection[str]) -> dict[str, dict[int, bool]]:
+        """For each definition the numbers of the versions that are not deleted, and whether sagas can start with them."""
+        found: dict[str, dict[int, bool]] = {}
         async with self._database.connection() as connection:
-            is_done = (await connection.execute(statement)).rowcount > 0
-        self._forget(name)
-        if not is_done:
-            await self.look_up(name, version)  # which says so if there is none
-            raise NotPossibleNow(
-                Reason.DEFINITION_IS_DEFAULT,
-                f"version {version} of definition `{name}` is the default, and cannot be {what}: make another one the default "
-                "first, or 0 to have the newest that is not deprecated",
-                definition=name,
-                version=str(version),
-            )
+            for row in await connection.execute(_VERSIONS, {"namespace": NAMESPACE, "names": sorted(names)}):
+                found.setdefault(row.name, {})[row.version] = not row.deprecated
+        return found
+
+    async def names_near(self, name: str) -> list[str]:
+        """Names of about the same length, those that begin alike first."""
+        async with self._database.connection() as connection:
+            near = await connection.execute(_NEAR, {"namespace": NAMESPACE, "name": name})
+            return [row.name for row in near]
+
+    async def using(self, participant: str, uses: Collection[str]) -> list[Using]:
+        """Versions that sagas can start with and that may use some of these steps of a participant: PARTICIPANT.STEP each."""
+        given = {"namespace": NAMESPACE, "prefix": f"{participant}.", "uses": list(uses)}
+        async with self._database.connection() as connection:
+            rows = (await connection.execute(_USING, given)).all()
+        return [Using(row.name, row.version, row.spec) for row in rows]
 
     async def _row(self, query: Select[Any], name: str) -> Row[Any] | None:
         async with self._database.connection() as connection:
             row: Row[Any] | None = (await connection.execute(query, {"name": name})).one_or_none()
         return row
 
-    async def _no_start(self, name: str, version: int) -> NotFound | NotPossibleNow:
-        """Why there is nothing to start with."""
-        if not version and await self._row(_NEWEST.where(IS_LIVE), name) is not None:
-            return NotPossibleNow(
-                Reason.DEFINITION_DEPRECATED,
-                f"every version of definition `{name}` is deprecated, so no saga starts with it; register a new one, or take one "
-                "back",
-                definition=name,
-            )
-        return _not_found(name, version)
+    async def _maybe(self, query: Select[Any], name: str) -> RegisteredDefinition | None:
+        row = await self._row(query, name)
+        return None if row is None else _registered(row)
 
-    async def _instead(self, name: str) -> str:
-        row = await self._row(_FOR_START.where(IS_LIVE), name)
-        return f"use version {row.version}" if row is not None else "register a new one"
-
-    def _forget(self, name: str) -> None:
-        """What starts have been told of the definition, so that at least this coordinator goes by what was decided."""
-        self._decisions += 1
-        for key in [key for key in self._started if key[0] == name]:
-            del self._started[key]
-
-    async def _read(self, row: Row[Any]) -> RunnableDefinition:
-        """Compiles its expressions, once for all who ask, in another thread: those of a large one may take seconds."""
-        key = (row.name, row.version)
-        if key not in self._runnable:
-            work = self._loading.in_thread(_runnable, row, self._limits.for_registered())
-            self._runnable[key] = self._background.begin("definition", work)
-        try:
-            return await asyncio.shield(self._runnable[key])
-        except Exception:
-            self._runnable.pop(key, None)
-            raise
+    async def _is_done(self, statement: Update) -> bool:
+        async with self._database.connection() as connection:
+            return (await connection.execute(statement)).rowcount > 0
 
 
-def _checked(spec: dict[str, Any], limits: Limits) -> tuple[Definition, str, str]:
-    """The definition, its digest, and how it is stored. Raises InvalidDefinition."""
-    definition = parse_definition(spec, limits)
-    digest = hashlib.sha256(digest_bytes(spec)).hexdigest()
-    return definition, digest, orjson.dumps(spec).decode()
-
-
-def _runnable(row: Row[Any], limits: Limits) -> RunnableDefinition:
-    return RunnableDefinition(row.version, parse_definition(row.spec, limits))
-
-
-def _seen(row: Row[Any]) -> RegisteredDefinition:
+def _registered(row: Row[Any]) -> RegisteredDefinition:
     return RegisteredDefinition(
         row.name, row.version, row.digest, row.spec, row.registered_at, row.deprecated, row.is_default
     )
 
 
-def _not_found(name: str, version: int) -> NotFound:
-    asked = f"version {version} of definition" if version else "definition"
-    return NotFound(
-        Reason.NO_SUCH_DEFINITION,
-        f"there is no {asked} `{name}`; register it first (saga-coordinator definition apply FILE)",
-        definition=name,
-    )
-
-
-async def _refuse_if_used(connection: AsyncConnection, row: Row[Any]) -> None:
-    """Raises NotPossibleNow. Identities sort by the time of the start, so none is older than the version."""
-    oldest = (row.registered_at - _CLOCKS_APART).timestamp()
-    milliseconds = f"{max(0, int(oldest * 1000)):012x}"
-    parameters = {
-        "definition": row.name,
-        "version": row.version,
-        "oldest": f"{milliseconds[:8]}-{milliseconds[8:]}-0000-0000-000000000000",
-    }
-    saga_id = (await connection.execute(_USED, parameters)).scalar()
-    if saga_id is not None:
-        raise NotPossibleNow(
-            Reason.DEFINITION_IN_USE,
-            f"version {row.version} of definition `{row.name}` cannot be deleted: saga {saga_id} refers to it, and maybe "
-            "others; deprecate it instead",
-            definition=row.name,
-            version=str(row.version),
-            saga_id=str(saga_id),
-        )
-
-
-def _version(name: str, version: int) -> Any:
+def _one(name: str, version: int) -> Update:
     return update(table).where(
         table.c.namespace == NAMESPACE, table.c.name == name, table.c.version == version
     )
@@ -449,7 +212,7 @@ _LAST = (
     .order_by(IS_LIVE.desc(), table.c.version.desc())
     .limit(1)
 )
-_USED = (
+_REFERRING = (
     select(sagas.c.saga_id)
     .where(
         sagas.c.definition == bindparam("definition"),
@@ -473,4 +236,23 @@ SELECT version FROM chosen
 _UNSET_DEFAULT = text("""
 UPDATE saga.definitions SET default_since = NULL
 WHERE namespace = :namespace AND name = :name AND default_since IS NOT NULL RETURNING version
+""")
+_VERSIONS = text("""
+SELECT name, version, deprecated FROM saga.definitions
+WHERE namespace = :namespace AND deleted_at IS NULL AND name = ANY(CAST(:names AS text[]))
+""")
+# Those that may be a near miss first: no more than these few are compared.
+_NEAR = text("""
+SELECT name FROM saga.definitions WHERE namespace = :namespace AND deleted_at IS NULL
+    AND abs(length(name) - length(:name)) <= 5
+GROUP BY name ORDER BY left(name, 2) = left(:name, 2) DESC, name LIMIT 200
+""")
+# The path finds payloads with such a field, too; whoever asks looks again. More than are shown need not be read.
+_USING = text("""
+SELECT name, version, spec::text AS spec FROM saga.definitions
+WHERE namespace = :namespace AND deleted_at IS NULL AND NOT deprecated
+    AND jsonb_path_query_array(
+        spec, '$.**.use ? (@ starts with $prefix)', jsonb_build_object('prefix', CAST(:prefix AS text))
+    ) ?| CAST(:uses AS text[])
+ORDER BY name, version LIMIT 100
 """)

@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import orjson
 from sqlalchemy import Row, Select, Text, case, cast, func, select, tuple_
 
+from saga_coordinator.saga.definition.registered import RegisteredDefinition
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.definitions import IS_DEFAULT, IS_LIVE, RegisteredDefinition
+from saga_coordinator.store.definitions import IS_DEFAULT, IS_LIVE
 from saga_coordinator.store.groups import GROUPS, GroupStanding, standings
 from saga_coordinator.store.pages import Page, bounded, page_of, shown
 from saga_coordinator.store.sagas import LENGTH, SagaFilter, SagaRecord, record_of

@@ -7,6 +7,7 @@ then on it says everything itself.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeGuard
 
 from saga_coordinator.saga.definition.parsing import parse_definition
@@ -23,6 +24,14 @@ _USE_PRICE = 100
 
 Declarations = Mapping[str, Mapping[str, Any]]
 """Declared steps by the names that definitions use: `inventory.reserve`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What a participant offers: the canonical JSON forms by the steps' names, and its program's version."""
+
+    version: str = ""
+    steps: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def qualified(participant: str, name: str) -> str:

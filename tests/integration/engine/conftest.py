@@ -21,8 +21,8 @@ from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.entries import Entry, decode
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.definitions import DefinitionRows
 from saga_coordinator.store.sagas import SagaRecord, SagaRows
+from tests.integration.catalogs import catalog_of
 from tests.integration.engine.participants import Participants
 from tests.integration.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.proxy import Proxy, proxy_to
@@ -40,8 +40,15 @@ class Engine:
         self.database = Database(dsn)
         self.coordinator_id = str(uuid.uuid4())
         self.sagas = SagaRows(self.database)
-        self.definitions = DefinitionRows(self.database)
-        self.stores = postgres_stores(self.database, self.coordinator_id, address=f"{name}:7242", version="0")
+        self.catalog = catalog_of(self.database)
+        self.definitions = self.catalog.registration
+        self.stores = postgres_stores(
+            self.database,
+            self.coordinator_id,
+            self.catalog.runnable,
+            address=f"{name}:7242",
+            version="0",
+        )
         self.coordinator = Coordinator(self.stores, participants, settings, random.Random(name))
         self._keys = itertools.count(1)
         self._name = name

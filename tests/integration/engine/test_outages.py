@@ -62,7 +62,7 @@ async def test_p1_a_start_in_doubt_is_driven_if_it_was_committed(
     engine: Engine, proxy: Proxy, participants: Participants
 ) -> None:
     request = StartSaga("order", "order 7", input={"n": 1})
-    await engine.definitions.get("order")
+    await engine.catalog.runnable.get("order")
     starting = asyncio.create_task(engine.coordinator.start_saga(request))
     await proxy.cut_and_shut_instead_of_answer(answers_append)
     with pytest.raises(Unavailable):

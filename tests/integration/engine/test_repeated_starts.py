@@ -11,19 +11,11 @@ import pytest
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.schema.input_schema import InputSchema
 from saga_coordinator.saga.words.errors import InvalidRequest, NotPossibleNow, Overloaded
-from saga_coordinator.store.definitions import DefinitionRows
-from tests.integration.engine.conftest import ORDER, Engine, StartEngine
+from tests.integration.engine.conftest import ORDER, StartEngine
 from tests.integration.engine.participants import Gate, Participants
 from tests.integration.eventually import eventually
 
 KEY = "order 7"
-
-
-def registry(engine: Engine) -> DefinitionRows:
-    """What the coordinator itself starts by, so that it sees a new version at once."""
-    found = engine.stores.definitions
-    assert isinstance(found, DefinitionRows)
-    return found
 
 
 def asked(**more: Any) -> StartSaga:
@@ -43,10 +35,10 @@ async def test_p9_a_start_that_a_newer_version_would_refuse(
     change: dict[str, Any], refusal: type[Exception], start_engine: StartEngine
 ) -> None:
     engine = await start_engine()
-    await registry(engine).register(ORDER)
+    await engine.definitions.register(ORDER)
     first = await engine.coordinator.start_saga(asked())
     assert first[1]
-    await registry(engine).register({**ORDER, **change})
+    await engine.definitions.register({**ORDER, **change})
     assert await engine.coordinator.start_saga(asked()) == (first[0], False)
     with pytest.raises(refusal):
         await engine.coordinator.start_saga(StartSaga("order", "order 8", input={"total": 7}))
@@ -58,7 +50,7 @@ async def test_p9_a_start_for_which_there_is_no_room_any_more(
     start_engine: StartEngine, participants: Participants
 ) -> None:
     engine = await start_engine(sagas_in_memory_max=1, backlog_max=1)
-    await registry(engine).register(ORDER)
+    await engine.definitions.register(ORDER)
     participants.on("reserve", held := Gate())
     first = await engine.coordinator.start_saga(asked())
     others = await asyncio.gather(
@@ -71,7 +63,7 @@ async def test_p9_a_start_for_which_there_is_no_room_any_more(
 
 async def test_p9_a_start_whose_participant_has_left_the_directory(start_engine: StartEngine) -> None:
     engine = await start_engine()
-    await registry(engine).register(ORDER)
+    await engine.definitions.register(ORDER)
     first = await engine.coordinator.start_saga(asked())
     await engine.settled(first[0])
     engine.coordinator._participants.names = frozenset()  # type: ignore[misc]  # a property of the port
@@ -85,7 +77,7 @@ async def test_an_input_that_is_long_to_check_is_checked_elsewhere_and_others_go
 ) -> None:
     engine = await start_engine()
     schema = {"properties": {"lines": {"items": {"type": "integer"}}}}
-    await registry(engine).register({**ORDER, "input_schema": schema})
+    await engine.definitions.register({**ORDER, "input_schema": schema})
     may_go_on, checked_in = threading.Event(), []
     check = InputSchema.faults
 

@@ -18,6 +18,7 @@ from saga_coordinator.api.convert import (
 )
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.definition.registered import RegisteredDefinition
 from saga_coordinator.saga.machine.entries import (
     AttemptPending,
     AttemptRefused,
@@ -34,7 +35,6 @@ from saga_coordinator.saga.machine.state import EffectKnown
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause
-from saga_coordinator.store.definitions import RegisteredDefinition
 from saga_coordinator.store.sagas import LogEntry, SagaRecord
 from saga_coordinator.wire.payload import NESTING_MAX
 

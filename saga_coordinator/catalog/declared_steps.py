@@ -1,0 +1,82 @@
+"""Steps that participants have declared. They are read when a definition that uses some is registered, and not by any saga."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import orjson
+
+from saga_coordinator.saga.definition.declared import (
+    Declarations,
+    Declared,
+    breaking_changes,
+    qualified,
+    used_steps,
+)
+from saga_coordinator.saga.words.errors import NotPossibleNow
+from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.store.declared_steps import DeclaredStepRows
+from saga_coordinator.store.definitions import DefinitionRows, Using
+from saga_coordinator.turns import Turns
+
+USERS_SHOWN_MAX = 10
+
+
+class DeclaredSteps:
+    """Every method raises Unavailable when the database is away."""
+
+    def __init__(self, rows: DeclaredStepRows, definitions: DefinitionRows, turns: Turns) -> None:
+        """What takes long is done in `turns`."""
+        self._rows = rows
+        self._definitions = definitions
+        self._turns = turns
+
+    async def used(self, uses: Collection[str]) -> Declarations:
+        """What the participants have declared whose steps are in `uses`: PARTICIPANT.STEP each."""
+        participants = {use.rpartition(".")[0] for use in uses}
+        return await self._rows.of_all(participants) if participants else {}
+
+    async def replace(self, participant: str, declared: Declared, *, force: bool) -> bool:
+        """Has the participant offer these steps and no others; returns False when it did so before.
+
+        A definition that is registered at the same moment may use a step that goes just then, as with `force`.
+
+        Raises:
+            NotPossibleNow: definitions that sagas can start with use what would be gone; the message lists them.
+        """
+        before = await self._rows.of(participant)
+        if before == declared:
+            return False
+        if not force:
+            await self._refuse_if_breaking(participant, before, declared)
+        await self._rows.replace(participant, declared)
+        return True
+
+    async def _refuse_if_breaking(self, participant: str, before: Declared, after: Declared) -> None:
+        old, new = (
+            {qualified(participant, name): spec for name, spec in declared.steps.items()}
+            for declared in (before, after)
+        )
+        broken = await self._turns.in_thread(breaking_changes, old, new)
+        if not broken:
+            return
+        using = await self._definitions.using(participant, broken)
+        breaks = await self._turns.in_thread(_breaks, using, broken)
+        if breaks:
+            more = len(breaks) - USERS_SHOWN_MAX
+            raise NotPossibleNow(
+                Reason.STEPS_IN_USE,
+                f"definitions would break: {'; '.join(breaks[:USERS_SHOWN_MAX])}"
+                f"{f'; and {more} more at least' if more > 0 else ''}. Register them anew without it and "
+                "deprecate these versions, or give force: sagas of these versions go on as they are",
+                participant=participant,
+            )
+
+
+def _breaks(using: Sequence[Using], broken: Mapping[str, str]) -> list[str]:
+    """What would break in each version, in words."""
+    return [
+        f"{each.name} version {each.version} uses {use}, which {broken[use]}"
+        for each in using
+        for use in sorted(used_steps(orjson.loads(each.written)) & broken.keys())
+    ]

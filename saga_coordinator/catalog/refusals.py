@@ -1,0 +1,41 @@
+"""Why a definition is not there, or why no saga starts with it."""
+
+from __future__ import annotations
+
+from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
+from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.store.definitions import DefinitionRows
+
+
+def not_found(name: str, version: int) -> NotFound:
+    """There is no such definition, or no such version of it; version 0 stands for any."""
+    asked = f"version {version} of definition" if version else "definition"
+    return NotFound(
+        Reason.NO_SUCH_DEFINITION,
+        f"there is no {asked} `{name}`; register it first (saga-coordinator definition apply FILE)",
+        definition=name,
+    )
+
+
+async def nothing_to_start(rows: DefinitionRows, name: str, version: int) -> NotFound | NotPossibleNow:
+    """There is no such version; for 0, there is none that a saga could start with."""
+    if not version and await rows.live(name) is not None:
+        return NotPossibleNow(
+            Reason.DEFINITION_DEPRECATED,
+            f"every version of definition `{name}` is deprecated, so no saga starts with it; register a new one, or take one "
+            "back",
+            definition=name,
+        )
+    return not_found(name, version)
+
+
+async def deprecated(rows: DefinitionRows, name: str, version: int) -> NotPossibleNow:
+    """The version is deprecated; the message names the version to use."""
+    startable = await rows.startable(name)
+    instead = "register a new one" if startable is None else f"use version {startable.version}"
+    return NotPossibleNow(
+        Reason.DEFINITION_DEPRECATED,
+        f"version {version} of definition `{name}` is deprecated, so no saga starts with it; {instead}",
+        definition=name,
+        version=str(version),
+    )

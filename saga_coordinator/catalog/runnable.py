@@ -1,0 +1,114 @@
+"""The definitions that sagas follow, kept in memory once they have been read.
+
+The content of a version is kept for good, since it never changes. Which version a start gets is kept for `NEWEST_KEPT_SECONDS`:
+for that long, a start may not notice what another coordinator registered, deprecated, deleted or made the default.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+from saga_coordinator.catalog.refusals import deprecated, not_found, nothing_to_start
+from saga_coordinator.lifecycle import Background
+from saga_coordinator.saga.definition.model import RunnableDefinition
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.definition.registered import RegisteredDefinition
+from saga_coordinator.saga.words.errors import NotPossibleNow
+from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
+from saga_coordinator.store.definitions import DefinitionRows
+from saga_coordinator.turns import Turns
+
+NEWEST_KEPT_SECONDS = 1.0
+"""How long a start may go by what it knows of a definition's versions."""
+LOADING_SECONDS_MAX = 60.0
+"""Nobody waits longer for a definition to be parsed."""
+
+
+class RunnableDefinitions:
+    """Finds the definitions that sagas follow. Used from one event loop."""
+
+    def __init__(self, rows: DefinitionRows, limits: Limits = DEFAULT_LIMITS) -> None:
+        self._rows = rows
+        self._limits = limits.for_registered()
+        self._parsed: dict[tuple[str, int], asyncio.Future[RunnableDefinition]] = {}
+        self._started: dict[tuple[str, int], tuple[float, RunnableDefinition]] = {}
+        self._decisions = 0
+        self._background = Background()
+        self._turns = Turns(
+            "definitions of sagas", at_once=2, waiting_max=1000, seconds_max=LOADING_SECONDS_MAX
+        )
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What keeps definitions from being parsed."""
+        return self._turns.problems
+
+    async def get(self, name: str, version: int = 0) -> RunnableDefinition:
+        """The content of a version, deleted or not; for 0, of what a start would get, or the newest if all are deprecated.
+
+        Raises:
+            NotFound: there is none, or for 0 none that is not deleted.
+            Unavailable: the database is away.
+        """
+        if not version:
+            try:
+                return await self.for_start(name)
+            except NotPossibleNow:
+                newest = await self._rows.live(name)
+                if newest is None:
+                    raise not_found(name, version) from None
+                version = newest.version
+        parsing = self._parsed.get((name, version))
+        if parsing is not None:
+            return await asyncio.shield(parsing)
+        registered = await self._rows.version(name, version)
+        if registered is None:
+            raise not_found(name, version)
+        return await self._parse(registered)
+
+    async def for_start(self, name: str, version: int = 0) -> RunnableDefinition:
+        """The version that a saga may start with now: for 0 the default, else the newest that is not deprecated.
+
+        Raises:
+            NotFound: there is no such version, or it was deleted.
+            NotPossibleNow: the version is deprecated; the message names the version to use.
+            Unavailable: the database is away.
+        """
+        known_since, known = self._started.get((name, version), (0.0, None))
+        # Both are read before the question: the answer is at least as old.
+        now, decisions = time.monotonic(), self._decisions
+        if known is not None and now < known_since + NEWEST_KEPT_SECONDS:
+            return known
+        registered = await (self._rows.live(name, version) if version else self._rows.startable(name))
+        if registered is None:
+            raise await nothing_to_start(self._rows, name, version)
+        if registered.deprecated:
+            raise await deprecated(self._rows, name, version)
+        found = await self._parse(registered)
+        if decisions == self._decisions:
+            self._started[name, version] = (now, found)
+        return found
+
+    def forget(self, name: str) -> None:
+        """Has the next start look the definition up again, so that at least this coordinator goes by what was decided here."""
+        self._decisions += 1
+        for key in [key for key in self._started if key[0] == name]:
+            del self._started[key]
+
+    async def _parse(self, registered: RegisteredDefinition) -> RunnableDefinition:
+        """Parses a version once for all who ask, in another thread: a large one may take seconds."""
+        key = (registered.name, registered.version)
+        if key not in self._parsed:
+            work = self._turns.in_thread(_runnable, registered, self._limits)
+            self._parsed[key] = self._background.begin("definition", work)
+        try:
+            return await asyncio.shield(self._parsed[key])
+        except Exception:
+            self._parsed.pop(key, None)
+            raise
+
+
+def _runnable(registered: RegisteredDefinition, limits: Limits) -> RunnableDefinition:
+    return RunnableDefinition(registered.version, parse_definition(registered.spec, limits))
