@@ -47,9 +47,11 @@ check: $(ready) ## Prove formatting, types, architecture, the contract's style a
 	$(bin)/buf breaking proto --against proto/baseline.binpb
 	$(bin)/python -m tools.generate --check
 	$(bin)/python -m tools.draw_state_machine --check
+	$(bin)/python -m tools.draw_architecture --check
 	$(bin)/python -m tools.list_settings --check
 	$(bin)/python -m tools.simulate_examples --check
 	$(bin)/python -m tools.find_leftovers
+	$(bin)/python -m tools.check_citations
 
 simulate: $(ready) ## Run SAGAS sagas on simulated time, network and Postgres by SEED, and judge every promise
 	@exec $(bin)/python -m proof.simulation --sagas $(SAGAS) --seed $(SEED) $(if $(BATCH),--batch $(BATCH))
@@ -63,6 +65,7 @@ scale: $(ready) ## Measure a burst, sick participants, one more coordinator and 
 generate: $(ready) ## Write the code generated from proto/, and the drawings and tables generated from the code
 	$(bin)/python -m tools.generate
 	$(bin)/python -m tools.draw_state_machine
+	$(bin)/python -m tools.draw_architecture
 	$(bin)/python -m tools.list_settings
 	$(bin)/python -m tools.simulate_examples
 

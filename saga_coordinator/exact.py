@@ -1,9 +1,9 @@
-"""Which numbers a payload keeps as they are written.
+"""Tells which numbers a payload keeps as they are written.
 
-`google.protobuf.Value`, which carries payloads, knows only doubles. Up to 2**53 every whole number is a double of its own;
-beyond, many share one, and all of them come back as the digits that are shortest: 9007199254740993 as 9007199254740992, and
-2**60 as 1152921504606847000. Where we read the digits ourselves we refuse such a number, since nobody would be told that it had
-changed.
+A payload travels as `google.protobuf.Value`, which knows only doubles. Up to 2**53 every whole number has a double of its own.
+Beyond that, several numbers share one double, and all of them come back with its shortest digits: 9007199254740993 comes back as
+9007199254740992, and 2**60 as 1152921504606847000. Where we read the digits ourselves, we refuse such a number, because nobody
+would notice that it had changed.
 """
 
 from __future__ import annotations

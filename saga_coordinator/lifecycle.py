@@ -1,10 +1,11 @@
-"""The one contract of everything that runs beside whoever asked for it: it has a name, somebody hears when it fails, and it ends.
+"""The one contract of everything that runs in the background: it has a name, somebody hears when it fails, and it ends.
 
-A loop that runs all the time is *kept*: when it fails, that is logged with its name, and it is begun again after pauses that
-grow; until it has turned once more it is among the `problems`, which health tells. Work that ends by itself is *spawned* when
-nobody waits for it, so that its failure is logged, or *begun* when somebody awaits the task and hears of it there.
+- A loop that runs all the time is *kept*. If it fails, the failure is logged with the loop's name, and the loop begins again after
+  pauses that grow. Until it has gone round once more, it is among the `problems` that health tells.
+- Work that ends by itself is *spawned* if nobody waits for it: then its failure is logged.
+- Work that ends by itself is *begun* if somebody awaits the task: then that caller gets the failure.
 
-Tasks are made nowhere else (`tests/unit/test_lifecycle.py` walks the code): one made in passing dies in silence.
+No other module makes tasks (`tests/unit/test_lifecycle.py` walks the code), because a task made in passing fails in silence.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Logs: one stable snake_case event a line, with its ids bound; what libraries log goes the same way.
+"""Writes the log: one stable snake_case event a line, with its ids bound. What libraries log goes the same way.
 
 log = telemetry.logger()
 log.info("saga_parked", saga_id=saga_id, remaining=remaining)
 
-A line never raises: what is decided must not depend on whether anybody reads about it.
+Logging never raises: a decision must not depend on whether anybody reads the log.
 """
 
 from __future__ import annotations

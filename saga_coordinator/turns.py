@@ -1,8 +1,8 @@
-"""Turns at work that is long for what it is: so many at once, so many that wait, so long at most, and threads of its own.
+"""Limits one kind of long work: how much of it runs at once, how much waits, how long it may take, in threads of its own.
 
-What takes memory, a processor or a disk for a noticeable time gets a `Turns` of its kind, so that a flood of it waits for itself
-and for nothing else, and holds no more memory than its turns have. A thread cannot be stopped: work that hangs, as the reading of
-a file on a dead mount does, keeps its turn, but nobody waits for it any longer than its kind says, and the program ends without
+Every kind of work that takes memory, a processor or a disk for a noticeable time has its own `Turns`. So a flood of one kind waits
+for itself and for nothing else, and holds no more memory than its turns have. A thread cannot be stopped. Work that hangs, such as
+reading a file on a dead mount, keeps its turn; but nobody waits for it longer than its kind allows, and the program ends without
 it.
 """
 

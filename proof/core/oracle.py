@@ -1,7 +1,7 @@
 """What must be true of every story, seen from outside: calls, answers, the participants' truth, and the committed entries.
 
-It reads definitions in their JSON form and knows nothing of how the core works. Each check names the promise (DESIGN.md
-section 2) or rule (section 5) it stands for.
+It reads definitions in their JSON form and knows nothing of how the core works. Each check names the promise or
+the rule of docs/concepts.md that it stands for.
 """
 
 from __future__ import annotations

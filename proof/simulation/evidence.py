@@ -210,7 +210,7 @@ class Evidence:
         )
 
     def _refused(self, step: str, by: float) -> set[int]:
-        """Attempts of the action that were refused, and not in doubt before: doubt stays (DESIGN.md section 5), but for that of
+        """Attempts of the action that were refused, and not in doubt before: doubt stays (docs/concepts.md), but for that of
         an attempt which was accepted and is itself refused in the end.
 
         None, where a participant contradicted itself and said that the action had succeeded too.

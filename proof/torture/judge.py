@@ -1,4 +1,4 @@
-"""Holds the books against what was promised. Each check is named after the promise of DESIGN.md section 2 that it belongs to.
+"""Holds the books against what was promised. Each check is named after the promise of docs/concepts.md that it belongs to.
 
 It knows the contract and the log's words, and nothing of the engine: no function of the program under test is called here.
 """

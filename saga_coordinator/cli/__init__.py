@@ -1,4 +1,4 @@
-"""The program `saga-coordinator`.
+"""The program `saga-coordinator`: its commands, and how each of them ends.
 
 `program` holds the commands, `serving` those that run a coordinator or a database, `definitions` and `health` those that ask a
 running one, `options` the flags that several share.

@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 
 import click
 
-from saga_coordinator.config import OPTIONS, Option, Settings, load_settings
+from saga_coordinator import telemetry
+from saga_coordinator.config import (
+    CONFIG_VARIABLE,
+    OPTIONS,
+    Option,
+    Settings,
+    load_settings,
+    unknown_variables,
+)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -35,8 +43,8 @@ def setting_flags(*, without: Sequence[str] = (), only: Sequence[str] = ()) -> C
             "--config",
             metavar="FILE",
             type=click.Path(path_type=Path),
-            envvar="SAGA_CONFIG",
-            help="TOML or YAML file with settings, named like the flags with `_` for `-`. [env: SAGA_CONFIG]",
+            envvar=CONFIG_VARIABLE,
+            help=f"TOML or YAML file with settings, named like the flags with `_` for `-`. [env: {CONFIG_VARIABLE}]",
         )
         for option in reversed(OPTIONS):
             if option.name not in without and (not only or option.name in only):
@@ -47,13 +55,14 @@ def setting_flags(*, without: Sequence[str] = (), only: Sequence[str] = ()) -> C
 
 
 def _flag(option: Option) -> Callable[[_Command], _Command]:
+    bounds = f"; {option.bounds}" if option.bounds and "|" not in option.metavar else ""
     default = "" if option.default is None else f"; default: {option.default}"
     return click.option(
         option.flag,
         option.name,
         multiple=option.is_repeatable,
         metavar=option.metavar,
-        help=f"{option.help} [env: {option.variable}{default}]",
+        help=f"{option.help} [env: {option.variable}{bounds}{default}]",
     )
 
 
@@ -67,6 +76,15 @@ def settings_of(
     """
     given = {name: value for name, value in flags.items() if name != "config"}
     return load_settings({**given, **more}, os.environ, flags["config"], defaults=defaults)
+
+
+def tell_unknown_variables(settings: Settings) -> None:
+    """Logs a warning for each variable of the environment that looks like a setting and is none."""
+    unknown = unknown_variables(os.environ)
+    if unknown:
+        telemetry.configure(log_format=settings.log_format, log_level=settings.log_level)
+    for variable, meant in unknown.items():
+        telemetry.logger().warning("setting_unknown", variable=variable, did_you_mean=meant)
 
 
 def address_flag(command: _Command) -> _Command:

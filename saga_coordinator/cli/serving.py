@@ -19,7 +19,7 @@ import click
 import saga_coordinator
 from saga_coordinator import lifecycle, telemetry
 from saga_coordinator.cli import ended_quietly_by_ctrl_c, supervisor
-from saga_coordinator.cli.options import Failure, setting_flags, settings_of
+from saga_coordinator.cli.options import Failure, setting_flags, settings_of, tell_unknown_variables
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.embedded import EmbeddedPostgres
 from saga_coordinator.store.embedded.watch import Watch
@@ -56,6 +56,8 @@ def serve(one_of_many: bool, **flags: Any) -> None:
     it changes, and on SIGHUP.
     """
     settings = settings_of(flags)
+    if not one_of_many:
+        tell_unknown_variables(settings)
     if one_of_many:
         supervisor.end_with_supervisor()
     elif settings.processes > 1:
@@ -90,6 +92,7 @@ def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **
     ends_with_terminal = _ends_with_terminal()
     # What is wrong with the settings is said before a database is made, which takes seconds.
     checked = settings_of(flags, database_url="postgresql://checked-before-it-is-started/")
+    tell_unknown_variables(checked)
     check_addresses(checked.addresses)
     if checked.participants is not None:
         Directory.load(checked.participants)

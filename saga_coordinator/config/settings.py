@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
 
 from saga_coordinator.config.addresses import (
     addresses_of,
@@ -18,27 +17,23 @@ from saga_coordinator.config.addresses import (
     socket_mode_of,
 )
 from saga_coordinator.config.files import FileFaulty, read_documents
+from saga_coordinator.config.values import (
+    Choice,
+    Seconds,
+    Truth,
+    Whole,
+    claim_group_of,
+    database_url_of,
+    headers_of,
+    path_of,
+)
+from saga_coordinator.nearest import nearest, suggestion
 
 ENVIRONMENT_PREFIX = "SAGA_"
-FORWARD_HEADERS_MAX = 20
+CONFIG_VARIABLE = "SAGA_CONFIG"
 
-_GROUP = re.compile(r"[a-z][a-z0-9_.-]{0,99}")
-_HEADER = re.compile(r"[a-z0-9_.-]{1,100}")
-_OWN_PREFIXES = ("grpc-", "saga-")
-_OWN_HEADERS = frozenset(
-    {
-        "action-idempotency-key",
-        "connection",
-        "content-length",
-        "content-type",
-        "host",
-        "idempotency-key",
-        "te",
-        "transfer-encoding",
-        "user-agent",
-    }
-)
-_SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
+_OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?$")
+"""Variables for the address of a Service (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables)."""
 
 
 class SettingsFaulty(Exception):
@@ -85,9 +80,9 @@ class Settings:
 class Option:
     """One setting: how it is written and what it means.
 
-    `parse` turns what was written, text or a value of the file's own type, into the field's value, or raises ValueError with
-    what would do. `default` is as one would write it; None where there is none. `singular` names the flag of a list, which is
-    repeated for each item.
+    `parse` turns what was written, which is text or a value of the file's own type, into the field's value. It raises ValueError
+    with what would do. `default` is what a user would write; it is None if there is no default. `singular` names the flag of a
+    list, which a user repeats for each item.
     """
 
     name: str
@@ -99,6 +94,11 @@ class Option:
     singular: str | None = None
     is_path: bool = False
     is_secret: bool = False
+
+    @property
+    def bounds(self) -> str:
+        """The values that it may have, as in `1 to 64`; empty if `help` already says it."""
+        return self.parse.bounds if isinstance(self.parse, Whole | Seconds | Choice | Truth) else ""
 
     @property
     def flag(self) -> str:
@@ -113,115 +113,20 @@ class Option:
         return ENVIRONMENT_PREFIX + self.name.upper()
 
 
-def _whole(minimum: int, maximum: int) -> Callable[[Any], int]:
-    def parse(written: Any) -> int:
-        is_text = isinstance(written, str) and re.fullmatch(r"\d{1,15}", written.replace("_", ""))
-        if is_text or type(written) is int:
-            number = int(written)
-            if minimum <= number <= maximum:
-                return number
-        raise ValueError(f"must be a whole number from {minimum} to {maximum}")
-
-    return parse
-
-
-def _seconds(minimum: float, maximum: float) -> Callable[[Any], float]:
-    def parse(written: Any) -> float:
-        is_text = isinstance(written, str) and re.fullmatch(r"\d{1,9}(\.\d{1,9})?", written)
-        if is_text or type(written) in {int, float}:
-            number = float(written)
-            if minimum <= number <= maximum:
-                return number
-        raise ValueError(f"must be a number of seconds from {minimum:g} to {maximum:g}, without a unit")
-
-    return parse
-
-
-def _choice(*names: str) -> Callable[[Any], str]:
-    def parse(written: Any) -> str:
-        if isinstance(written, str) and written.lower() in names:
-            return written.lower()
-        raise ValueError(f"must be one of {', '.join(names)}")
-
-    return parse
-
-
-def _truth(written: Any) -> bool:
-    """A word rather than a flag without value, so that all sources are written alike."""
-    said = written.lower() if isinstance(written, str) else written
-    if said in ("true", "false"):
-        return bool(said == "true")
-    if isinstance(said, bool):
-        return said
-    raise ValueError("must be true or false")
-
-
-def _path(written: Any) -> Path:
-    if isinstance(written, str) and written and "\0" not in written:
-        return Path(written)
-    raise ValueError("must be the path of a file")
-
-
-def _database_url(written: Any) -> str:
-    problem = "must be a URL such as postgresql://user:password@host:5432/database, or with several hosts, host1:5432,host2:5432"
-    if not isinstance(written, str) or not written.startswith(("postgresql://", "postgres://")):
-        raise ValueError(problem)
-    authority, *rest = re.split(r"(?=[/?#])", written.partition("://")[2], maxsplit=1)
-    if authority.count("@") > 1 or ("@" not in authority and "@" in "".join(rest)):
-        # Where the password ends is anybody's guess, and each would show another part of it as the host.
-        raise ValueError(
-            "has an @ or / too many: percent-encode them in the user and the password (@ is %40, / is %2F, # is %23, ? is %3F)"
-        )
-    try:
-        for host in authority.rpartition("@")[2].split(","):  # one by one: a list is no host to every Python
-            urlsplit(f"//{host}").port  # noqa: B018  # reading it is what checks it
-    except ValueError:
-        raise ValueError(problem) from None
-    return written
-
-
-def _group(written: Any) -> str:
-    if isinstance(written, str) and _GROUP.fullmatch(written):
-        return written
-    raise ValueError(
-        "must be a name of 1 to 100 lower-case letters, digits, -, _ and ., beginning with a letter"
-    )
-
-
-def _headers(written: Any) -> frozenset[str]:
-    items = written.split(",") if isinstance(written, str) else written
-    if not isinstance(items, list | tuple) or not all(isinstance(item, str) for item in items):
-        raise ValueError("must be a list of names, as in x-tenant,x-user")
-    names = [item.strip().lower() for item in items if item.strip()]
-    for name in names:
-        if not _HEADER.fullmatch(name):
-            raise ValueError(f"has {name!r}, which is no name: lower-case letters, digits, -, _ and .")
-        if name.endswith("-bin"):
-            raise ValueError(f"has {name!r}, whose value would be bytes; only texts are sent on")
-        if name.startswith(_OWN_PREFIXES) or name in _OWN_HEADERS:
-            raise ValueError(f"has {name!r}, which is set by gRPC or the coordinator itself")
-        if name in _SECRET_HEADERS:
-            raise ValueError(
-                f"has {name!r}, which would be kept in the log of the saga; send what identifies its owner instead"
-            )
-    if len(names) > FORWARD_HEADERS_MAX:
-        raise ValueError(f"has {len(names)} names; {FORWARD_HEADERS_MAX} is the limit")
-    return frozenset(names)
-
-
 OPTIONS: tuple[Option, ...] = (
     Option(
         "database_url",
-        "Where Postgres is: postgresql://user:password@host:5432/database. Put it into the environment or a file rather than on "
-        "the command line, which other users of the machine can read.",
+        "The Postgres database: postgresql://user:password@host:5432/database. Give it in the environment or in a file: other "
+        "users of the machine can read a command line.",
         "URL",
-        _database_url,
+        database_url_of,
         is_required=True,
         is_secret=True,
     ),
     Option(
         "addresses",
-        "Where to listen: HOST:PORT or unix:PATH. Repeatable; in the environment, separated by commas.",
+        "Where to listen: HOST:PORT or unix:PATH. The flag may be repeated; in the environment, commas separate the "
+        "addresses.",
         "ADDRESS",
         addresses_of,
         default="127.0.0.1:7242",
@@ -229,177 +134,178 @@ OPTIONS: tuple[Option, ...] = (
     ),
     Option(
         "socket_mode",
-        "Who may connect to the unix sockets among the addresses, in octal as for chmod: 0660 lets in the owner and the group, "
-        "0666 everybody who can reach the folder.",
+        "Who may connect to the unix sockets among the addresses, in octal as for chmod. 0660 lets in the owner and the "
+        "group, 0666 everybody who can reach the folder.",
         "MODE",
         socket_mode_of,
         default="0600",
     ),
     Option(
         "socket_group",
-        "The group of these sockets, by number or by name. Default: this process's own.",
+        "The group of the unix sockets, by number or by name. Default: the group of this process.",
         "GROUP",
         socket_group_of,
     ),
     Option(
         "peer_address",
-        "Where the other coordinators of the database reach this one, to hand tasks to workers that are connected to it: "
-        "HOST:PORT; port 0 takes a free one. On several machines, an address that the others can dial; 0.0.0.0 is told to them "
-        "as the host's own name.",
+        "Where the other coordinators of the database reach this one, to hand tasks to the workers that are connected to it: "
+        "HOST:PORT. Port 0 takes a free port. If coordinators run on several machines, give an address that the others can "
+        "dial; 0.0.0.0 tells them this host's name.",
         "ADDRESS",
         peer_address_of,
         default="127.0.0.1:0",
     ),
     Option(
         "group",
-        "The claim group: which sagas this coordinator drives, among coordinators that share the database. A saga belongs to the "
-        "group of the coordinator that took its start. Give each service's sidecars a group of their own when their participants "
-        "files differ.",
+        "The claim group. A saga belongs to the group of the coordinator that took its start, and only coordinators of that "
+        "group drive it. If services that share the database have different participants files, give the sidecars of each "
+        "service their own group.",
         "NAME",
-        _group,
+        claim_group_of,
         default="default",
     ),
     Option(
         "participants",
-        "YAML file that says where each participant lives. It is read again when it changes, and on SIGHUP.",
+        "The YAML file that says where each participant lives. The coordinator reads it again when it changes, and on SIGHUP.",
         "FILE",
-        _path,
+        path_of,
         is_path=True,
     ),
     Option(
         "tls_folder",
-        "The folder that holds every TLS file which callers of PutParticipant may name. Without it they may name none; the "
-        "participants file may name any.",
+        "The folder that holds every TLS file that a caller of PutParticipant may name. Without it, callers may name none. "
+        "The participants file may name any file.",
         "FOLDER",
-        _path,
+        path_of,
         is_path=True,
     ),
     Option(
         "forward_headers",
-        "Metadata of StartSaga that every call of the saga carries on, beside traceparent, tracestate and baggage: names, "
-        "separated by commas. Kept in the saga's log.",
+        "Metadata of StartSaga that goes along with every call of the saga, beside traceparent, tracestate and baggage: "
+        "names, separated by commas. The values are kept in the saga's log.",
         "NAMES",
-        _headers,
+        headers_of,
         default="",
     ),
     Option(
         "processes",
-        "How many coordinators to run, sharing the port. One keeps a core busy.",
+        "How many coordinators to run on the same port. One coordinator keeps one core busy.",
         "COUNT",
-        _whole(1, 64),
+        Whole(1, 64),
         default="1",
     ),
     Option(
         "payload_bytes_max",
-        "Largest payload, in bytes of the protobuf message that carries it.",
+        "The largest payload, in bytes of the protobuf message that carries it.",
         "BYTES",
-        _whole(1024, 64 * 1024 * 1024),
+        Whole(1024, 64 * 1024 * 1024),
         default="1048576",
     ),
     Option(
         "steps_max",
-        "Most steps of a definition, those in blocks included.",
+        "The most steps of a definition, including those in blocks.",
         "COUNT",
-        _whole(1, 10_000),
+        Whole(1, 10_000),
         default="200",
     ),
     Option(
         "block_nesting_max",
-        "How deep blocks of a definition may lie in blocks.",
+        "How deep a definition may nest blocks in blocks.",
         "COUNT",
-        _whole(1, 32),
+        Whole(1, 32),
         default="8",
     ),
     Option(
         "expression_characters_max",
-        "Longest expression of a definition.",
+        "The longest expression of a definition, in characters.",
         "COUNT",
-        _whole(16, 4096),
+        Whole(16, 4096),
         default="4096",
     ),
     Option(
         "items_max",
-        "Most items of one for_each; more are the step's failure.",
+        "The most items of one for_each. With more items, the step fails.",
         "COUNT",
-        _whole(1, 100_000),
+        Whole(1, 100_000),
         default="1000",
     ),
     Option(
         "log_entries_max",
-        "Entries of what one saga's steps did with which no loop, and no pass of one, begins any more.",
+        "How many entries the steps of one saga may write. Beyond that, a loop that would begin, or begin another pass, "
+        "fails.",
         "COUNT",
-        _whole(100, 1_000_000),
+        Whole(100, 1_000_000),
         default="20000",
     ),
     Option(
         "lease_seconds",
-        "After how long without a sign of life another coordinator takes this one's sagas over.",
+        "How long a coordinator may give no sign of life before another one takes over its sagas.",
         "SECONDS",
-        _seconds(0.5, 300),
+        Seconds(0.5, 300),
         default="3",
     ),
     Option(
         "sagas_in_memory_max",
-        "How many unfinished sagas this coordinator drives at once; more wait in the database.",
+        "How many unfinished sagas this coordinator drives at once. The others wait in the database.",
         "COUNT",
-        _whole(1, 1_000_000),
+        Whole(1, 1_000_000),
         default="10000",
     ),
     Option(
         "backlog_max",
-        "How many started sagas may wait in the database for a coordinator with room, before starts are refused.",
+        "How many started sagas may wait in the database for a coordinator that has room. Beyond that, starts are refused.",
         "COUNT",
-        _whole(1, 1_000_000_000),
+        Whole(1, 1_000_000_000),
         default="100000",
     ),
     Option(
         "pool_size",
-        "How many connections to Postgres to use at most, beside the two that lists have and the lease's.",
+        "The most connections to Postgres. Lists use two more, and the lease uses one more.",
         "COUNT",
-        _whole(5, 1000),
+        Whole(5, 1000),
         default="8",
     ),
     Option(
         "prepared_statements",
-        "Whether to prepare statements. Set to false behind a connection pooler in transaction mode that does not know "
+        "Whether to prepare statements. Set it to false behind a connection pooler in transaction mode that cannot handle "
         "them, such as PgBouncer before 1.21.",
         "true|false",
-        _truth,
+        Truth(),
         default="true",
     ),
     Option(
         "grace_seconds",
         "How long calls in flight may take to end when the program is told to stop.",
         "SECONDS",
-        _seconds(0, 3600),
+        Seconds(0, 3600),
         default="30",
     ),
     Option(
         "database_wait_seconds",
         "How long to wait at the start for a database that cannot be reached yet.",
         "SECONDS",
-        _seconds(0, 3600),
+        Seconds(0, 3600),
         default="0",
     ),
     Option(
         "log_format",
-        "json: one object a line; pretty: for reading; auto: pretty on a terminal, else json.",
+        "json: one object a line; pretty: for people; auto: pretty on a terminal, else json.",
         "auto|json|pretty",
-        _choice("auto", "json", "pretty"),
+        Choice(("auto", "json", "pretty")),
         default="auto",
     ),
     Option(
         "log_level",
-        "What is too unimportant to log.",
+        "The least important lines to log.",
         "debug|info|warning|error",
-        _choice("debug", "info", "warning", "error"),
+        Choice(("debug", "info", "warning", "error")),
         default="info",
     ),
     Option(
         "log_sagas",
-        "Whether to log a line when a saga starts, turns back and ends. `dev` does unless told otherwise.",
+        "Whether to log a line when a saga starts, turns back and ends. `dev` logs them by default.",
         "true|false",
-        _truth,
+        Truth(),
         default="false",
     ),
 )
@@ -428,17 +334,14 @@ def load_settings(
         if written in (None, ()):
             source, written = option.variable, environment.get(option.variable) or None
         if written is None:
-            source, written = f"{file}: {option.name}", in_file.get(option.name)
+            source, written = f"{file}: {option.name}", (in_file or {}).get(option.name)
             if option.is_path and isinstance(written, str) and file is not None:
                 written = str(file.parent / written)
         if written is None:
             source, written = "default", defaults.get(option.name, option.default)
         if written is None:
-            if option.is_required:
-                faults.append(
-                    f"{option.flag} is missing: give it, or {option.variable} in the environment, or {option.name} in a file "
-                    "named with --config"
-                )
+            if option.is_required and in_file is not None:  # a file that cannot be read may well have it
+                faults.append(_missing(option, environment))
             values[option.name] = None
             continue
         try:
@@ -451,18 +354,43 @@ def load_settings(
     return Settings(**values)
 
 
-def _read_file(file: Path, faults: list[str]) -> Mapping[str, Any]:
+def _missing(option: Option, environment: Mapping[str, str]) -> str:
+    misspelt = [
+        f"; {name} is set, and is not a setting"
+        for name, meant in unknown_variables(environment).items()
+        if meant == option.variable
+    ]
+    return (
+        f"{option.flag} is missing: give it, or {option.variable} in the environment, or {option.name} in a file "
+        f"named with --config{''.join(misspelt)}"
+    )
+
+
+def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
+    """The variables that look like settings and are none, each with the setting's variable that was probably meant.
+
+    Variables that Kubernetes sets in every pod for a Service named `saga...` do not count.
+    """
+    known = {option.variable for option in OPTIONS} | {CONFIG_VARIABLE}
+    return {
+        name: nearest(name, sorted(known))
+        for name in sorted(environment)
+        if name.startswith(ENVIRONMENT_PREFIX) and name not in known and not _OF_KUBERNETES.search(name)
+    }
+
+
+def _read_file(file: Path, faults: list[str]) -> Mapping[str, Any] | None:
+    """What the file says by name of the setting; None if it cannot be read, which is then the last of `faults`."""
     try:
         content = _toml(file) if file.suffix == ".toml" else _yaml(file)
     except FileFaulty as error:
         faults.append(str(error))
-        return {}
-    known = {option.name for option in OPTIONS}
-    faults.extend(
-        f"{file}: {name} is not a setting; there are: {', '.join(sorted(known))}"
-        for name in content
-        if name not in known
-    )
+        return None
+    known = sorted(option.name for option in OPTIONS)
+    for name in content:
+        if name not in known:
+            way_out = suggestion(name, known) or f"; there are: {', '.join(known)}"
+            faults.append(f"{file}: {name} is not a setting{way_out}")
     return content
 
 

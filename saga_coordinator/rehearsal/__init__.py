@@ -1,1 +1,1 @@
-"""What a definition would do: every failure of every step, decided by the core of production. The server never imports it."""
+"""Rehearses what a definition would do at every failure of every step, with the core that serves. The server never imports it."""

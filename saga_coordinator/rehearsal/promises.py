@@ -1,4 +1,4 @@
-"""Judges a rehearsed saga by the calls that were made: were the promises of DESIGN.md section 2 kept?
+"""Judges a rehearsed saga by the calls that were made: were the promises of docs/concepts.md kept?
 
 It looks at the calls, at what they and reports told, and at the definition, never at how the core decides; so a defect of the
 core shows. P2: all or compensated, and what remains is listed. P3: reverse order. P4: never both at once. P5: one key.

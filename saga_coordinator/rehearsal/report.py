@@ -181,7 +181,7 @@ def _call_json(call: Call) -> dict[str, Any]:
 
 
 def outcome_name(outcome: Outcome | None) -> str:
-    """As DESIGN.md section 5 has it; UNHEARD if the coordinator went down before it came."""
+    """As docs/concepts.md has it; UNHEARD if the coordinator went down before it came."""
     match outcome:
         case Succeeded():
             return "SUCCEEDED"

@@ -1,4 +1,4 @@
-"""For the test suites of those who write definitions: a saga run in milliseconds against plain functions, without a database.
+"""Runs a saga in a test of its author, in milliseconds, against plain functions and without a database.
 
     from saga_coordinator.testing import Participants, Refused, rehearse
 

@@ -1,4 +1,4 @@
-"""What the README tells its reader to type does what the README says."""
+"""What README.md and docs/running.md tell their reader to type does what they say."""
 
 import contextlib
 import os
@@ -22,6 +22,7 @@ from tests.acceptance.conftest import PATIENCE_SECONDS, ROOT
 
 BIN = Path(sys.executable).parent
 README = (ROOT / "README.md").read_text("utf-8")
+RUNNING = (ROOT / "docs" / "running.md").read_text("utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 BACKGROUND = ("python travel.py", "saga-coordinator dev")
 """What the reader starts in a terminal of its own."""
@@ -177,7 +178,7 @@ def test_the_table_of_outcomes_is_the_programs_own() -> None:
 
 
 def test_the_participants_file_is_valid_but_for_its_certificates(tmp_path: Path) -> None:
-    (block,) = [text for language, text in BLOCK.findall(section("Running it")) if language == "yaml"]
+    (block,) = [text for language, text in BLOCK.findall(RUNNING) if language == "yaml"]
     directory = yaml.safe_load(block)
     del directory["participants"]["payments"]["tls"]
     file = tmp_path / "participants.yaml"

@@ -51,7 +51,7 @@ def encode_request(call: Invoke, token: str, bytes_max: int) -> bytes:
 
 
 def metadata_of(call: Invoke, token: str) -> tuple[tuple[str, str], ...]:
-    """What accompanies every attempt, for participants and proxies that do not read the message (DESIGN.md section 9)."""
+    """What accompanies every attempt, for participants and proxies that do not read the message (docs/contract.md)."""
     return (
         ("idempotency-key", call.idempotency_key),
         ("saga-id", call.saga_id),

@@ -168,7 +168,7 @@ class AttemptHeld:
 
 @immutable
 class NothingToUndo:
-    """The participant knows of no effect to compensate, and none was certain: done (DESIGN.md section 5)."""
+    """The participant knows of no effect to compensate, and none was certain: done (docs/concepts.md)."""
 
     step: str
     operation: OperationKind

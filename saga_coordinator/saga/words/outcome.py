@@ -1,4 +1,4 @@
-"""What an attempt told us, and what a gRPC status means (DESIGN.md section 5)."""
+"""What an attempt told us, and what a gRPC status means (docs/concepts.md)."""
 
 from __future__ import annotations
 

@@ -4,7 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from saga_coordinator.config import OPTIONS, Settings, SettingsFaulty, load_settings, masked_url
+from saga_coordinator.config import (
+    OPTIONS,
+    Settings,
+    SettingsFaulty,
+    load_settings,
+    masked_url,
+    unknown_variables,
+)
 
 URL = "postgresql://app:secret@db:5432/sagas"
 
@@ -114,7 +121,7 @@ def test_every_fault_is_named_with_its_source(tmp_path: Path) -> None:
     faults = faults_of({"pool_size": "many", "lease_seconds": "3s"}, {"SAGA_GRACE_SECONDS": "-1"}, file)
     assert len(faults) == 5
     for part in (
-        "pol_size is not a setting; there are:",
+        "pol_size is not a setting; did you mean `pool_size`?",
         "--pool-size is 'many', but must be a whole number from",
         "--lease-seconds is '3s', but must be a number of seconds from 0.5 to 300, without a unit",
         "SAGA_GRACE_SECONDS is '-1', but",
@@ -140,6 +147,20 @@ def test_faulty_files(tmp_path: Path, name: str, content: str | None, said: str)
     faults = faults_of({}, file=file)
     assert str(file) in faults[0]
     assert said in faults[0]
+
+
+def test_a_file_that_cannot_be_read_is_the_only_fault(tmp_path: Path) -> None:
+    with pytest.raises(SettingsFaulty) as caught:
+        load_settings({}, {}, tmp_path / "absent.yaml")
+    assert [fault for fault in caught.value.faults if "cannot be read" not in fault] == []
+
+
+def test_a_misspelt_variable_is_told_with_what_was_meant() -> None:
+    of_kubernetes = ("SAGA_SERVICE_HOST", "SAGA_COORDINATOR_PORT", "SAGA_COORDINATOR_PORT_7242_TCP_ADDR")
+    environment = dict.fromkeys(("SAGA_LEASE_SECOND", "SAGA_CONFIG", "SAGA_X", "HOME", *of_kubernetes), "1")
+    assert unknown_variables(environment) == {"SAGA_LEASE_SECOND": "SAGA_LEASE_SECONDS", "SAGA_X": None}
+    with pytest.raises(SettingsFaulty, match="SAGA_DATABASE_URI is set, and is not a setting"):
+        load_settings({}, {"SAGA_DATABASE_URI": URL})
 
 
 def test_a_missing_database_says_where_to_name_it() -> None:

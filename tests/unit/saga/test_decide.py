@@ -1,4 +1,4 @@
-"""Single decisions, told as short stories: the rules of DESIGN.md sections 5 and 6 where they meet each other."""
+"""Single decisions, told as short stories: the rules of docs/concepts.md where they meet each other."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from saga_coordinator.saga.words.outcome import (
 )
 from saga_coordinator.saga.words.retry import RetryPolicy
 
-# The table of DESIGN.md section 5, written out once more on purpose.
+# The table of docs/concepts.md, written out once more on purpose.
 REFUSED = {"FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "OUT_OF_RANGE"}
 UNKNOWN = {
     *("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL", "UNKNOWN", "CANCELLED", "ABORTED"),

@@ -1,4 +1,4 @@
-"""Random stories in a random world: the oracle raises when a promise of DESIGN.md section 2 is broken.
+"""Random stories in a random world: the oracle raises when a promise of docs/concepts.md is broken.
 
 A failing seed is told in full by `python -m tests.unit.saga.test_promises SEED`.
 """
