@@ -1,7 +1,7 @@
-"""The one contract of everything that runs in the background: it has a name, somebody hears when it fails, and it ends.
+"""The one contract of all that runs in the background: it has a name, somebody hears when it fails, and it ends.
 
-- A loop that runs all the time is *kept*. If it fails, the failure is logged with the loop's name, and the loop begins again after
-  pauses that grow. Until it has gone round once more, it is among the `problems` that health tells.
+- A loop that runs all the time is *kept*. If it fails, the failure is logged with the loop's name, and the loop begins again
+  after pauses that grow. Until it has gone round once more, it is among the `problems` that health tells.
 - Work that ends by itself is *spawned* if nobody waits for it: then its failure is logged.
 - Work that ends by itself is *begun* if somebody awaits the task: then that caller gets the failure.
 

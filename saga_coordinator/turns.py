@@ -1,9 +1,9 @@
 """Limits one kind of long work: how much of it runs at once, how much waits, how long it may take, in threads of its own.
 
-Every kind of work that takes memory, a processor or a disk for a noticeable time has its own `Turns`. So a flood of one kind waits
-for itself and for nothing else, and holds no more memory than its turns have. A thread cannot be stopped. Work that hangs, such as
-reading a file on a dead mount, keeps its turn; but nobody waits for it longer than its kind allows, and the program ends without
-it.
+Every kind of work that takes memory, a processor or a disk for a noticeable time has its own `Turns`. So a flood of one kind
+waits for itself and for nothing else, and holds no more memory than its turns have. A thread cannot be stopped. Work that hangs,
+such as reading a file on a dead mount, keeps its turn; but nobody waits for it longer than its kind allows, and the program ends
+without it.
 """
 
 from __future__ import annotations
