@@ -57,6 +57,7 @@ from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.journal import StartKeyTaken
 from saga_coordinator.store.records import Event, Letter
 from saga_coordinator.turns import Turns
+from saga_coordinator.wire.conversion import convert, size_of
 
 _POLL_SECONDS = (0.02, 0.5)
 """The first and the longest pause between two looks at what another coordinator does."""
@@ -215,13 +216,13 @@ class Coordinator:
             raise Unavailable(Reason.COORDINATOR_STOPPING, "the coordinator is stopping")
         if not self._lease.may_act:
             raise self._lease.run_out()
-        request = request.in_canonical_form()
+        request, digest = await convert(size_of(request.input), request.prepared)
         try:
-            return await self._start(await self._allowed(request), request)
+            return await self._start(await self._allowed(request), request, digest)
         except (InvalidRequest, NotPossibleNow, Overloaded):
             # What would be refused now, were it new, may have been taken when this request came first.
             started = await self._sagas.started_by(request.start_key)
-            if started is None or started[1] != request.digest():
+            if started is None or started[1] != digest:
                 raise
             return started[0], False
 
@@ -244,7 +245,9 @@ class Coordinator:
         await self._input_checks.check(definition.input_schema, request.input)
         return registered
 
-    async def _start(self, registered: RunnableDefinition, request: StartSaga) -> tuple[str, bool]:
+    async def _start(
+        self, registered: RunnableDefinition, request: StartSaga, digest: bytes
+    ) -> tuple[str, bool]:
         saga_id = new_saga_id(self._lease.now(), self._dice)
         definition = registered.definition
         labels = request.labels or {}
@@ -263,7 +266,6 @@ class Coordinator:
         has_room = self._claiming.has_room_for(definition.name)
         if not has_room:
             self._claiming.count_queued()
-        digest = request.digest()
         self._claiming.keep_room(saga_id, definition.name)
         try:
             starting = await self._begin(definition, started, request.start_key, digest, has_room=has_room)

@@ -1,18 +1,30 @@
 """Deciding where it holds nobody up: mostly on the loop, and in a thread what is more work than a few milliseconds.
 
 To decide is pure, so where it is done makes no difference to what comes of it. Meanwhile the loop turns, since the interpreter
-passes from thread to thread every few milliseconds.
+passes from thread to thread every few milliseconds. What comes with a large payload goes to a thread at once: the payload is looked
+through for its form, and often for its size, before anything is decided.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 from saga_coordinator.saga.definition.model import Definition
-from saga_coordinator.saga.machine.decide import Decision, Input, decide
+from saga_coordinator.saga.machine.decide import (
+    AttemptEnded,
+    Decision,
+    EventArrived,
+    Input,
+    OutcomeReported,
+    StartRequested,
+    decide,
+)
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.words.meter import TooMuchHere
+from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.turns import Threads
+from saga_coordinator.wire.conversion import is_large
 
 HERE_MAX = 400_000
 """Units of `meter` that the loop spends on one decision: about ten milliseconds."""
@@ -30,9 +42,22 @@ async def decided(
     may_call: bool,
 ) -> Decision:
     """As `decide`; what turns out to be too much for the loop is given up there and decided anew in a thread."""
-    try:
-        return decide(definition, state, happened, now, jitter, may_call=may_call, here_max=HERE_MAX)
-    except TooMuchHere:
-        return await _threads.begin(
-            partial(decide, definition, state, happened, now, jitter, may_call=may_call)
-        )
+    if not is_large(_payload_of(happened)):
+        try:
+            return decide(definition, state, happened, now, jitter, may_call=may_call, here_max=HERE_MAX)
+        except TooMuchHere:
+            pass
+    return await _threads.begin(partial(decide, definition, state, happened, now, jitter, may_call=may_call))
+
+
+def _payload_of(happened: Input) -> Any:
+    """What comes with an input from outside; None where nothing does."""
+    match happened:
+        case StartRequested():
+            return happened.input
+        case AttemptEnded(outcome=Succeeded(output)) | OutcomeReported(outcome=Succeeded(output)):
+            return output
+        case EventArrived():
+            return happened.payload
+        case _:
+            return None

@@ -32,13 +32,14 @@ class StartSaga:
     parent: Parent | None = None
     recalled_for: Cause | None = None
 
-    def in_canonical_form(self) -> StartSaga:
-        """The same request with its input in the form in which it is kept. Raises InvalidRequest."""
+    def prepared(self) -> tuple[StartSaga, bytes]:
+        """The same request with its input in the form in which it is kept, and its digest. Raises InvalidRequest."""
         try:
             given = canonical(self.input)
         except NotCanonical as error:
             raise InvalidRequest.at("input", str(error)) from None
-        return self if given is self.input else replace(self, input=given)
+        request = self if given is self.input else replace(self, input=given)
+        return request, request.digest()
 
     def digest(self) -> bytes:
         """Tells whether two requests with one start key are the same request (P9).

@@ -59,3 +59,8 @@ def size_of(payload: Any) -> int:
         return Measure(AT_ONCE_BYTES_MAX, _AT_ONCE_VALUES_MAX).check(payload)
     except TooLarge:
         return AT_ONCE_BYTES_MAX + 1
+
+
+def is_large(payload: Any) -> bool:
+    """Whether anything that looks at the whole of the payload should be done beside the event loop."""
+    return size_of(payload) > AT_ONCE_BYTES_MAX

@@ -22,7 +22,7 @@ from google.protobuf import struct_pb2
 
 from saga_coordinator.saga.words.canonical import NotCanonical, canonical_number
 from saga_coordinator.saga.words.errors import Fault, InvalidRequest
-from saga_coordinator.saga.words.size import VALUES_MAX, Measure, TooLarge
+from saga_coordinator.saga.words.size import CONTROL_BYTES, VALUES_MAX, Measure, TooLarge
 
 NESTING_MAX = 32
 """Deepest nesting of lists and objects that is taken.
@@ -76,7 +76,7 @@ def payload_of(value: struct_pb2.Value, bytes_max: int) -> Any:
     if size > bytes_max:
         raise too_large(size, bytes_max)
     payload = from_value(value)
-    if size > _SURELY_WITHIN_BYTES or 2 * size > bytes_max:
+    if size > _SURELY_WITHIN_BYTES or CONTROL_BYTES * size > bytes_max:
         check_size(payload, bytes_max)
     return payload
 

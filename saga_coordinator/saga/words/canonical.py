@@ -12,7 +12,6 @@ A payload gets this form once, where it comes in: from a request, an answer, an 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from decimal import Decimal
 from math import isfinite
@@ -28,7 +27,6 @@ _SMALL = 2**53
 """Whole numbers below this size are doubles of their own."""
 
 _AS_THEY_ARE = frozenset({str, bool, type(None)})
-_PERHAPS_LARGE = re.compile(rb"[0-9]{16}")
 
 
 class NotCanonical(ValueError):
@@ -126,10 +124,21 @@ def digest_bytes(value: Any) -> bytes:
     So a request and its repetition have one digest, whichever versions they came to. Whole numbers that no double stands for stay
     as they are.
     """
-    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-    if not _PERHAPS_LARGE.search(text):
-        return text
-    return orjson.dumps(_with_doubles(value), option=orjson.OPT_SORT_KEYS)
+    form = _with_doubles(value) if _has_large_whole(value) else value
+    return orjson.dumps(form, option=orjson.OPT_SORT_KEYS)
+
+
+def _has_large_whole(value: Any) -> bool:
+    """Whether a whole number of 2**53 or more is in it, or one below its negative.
+
+    The values are looked at one by one. To search what is written of them would hold the interpreter for as long as it takes.
+    """
+    kind = type(value)
+    if kind in _AS_THEY_ARE or kind is float:
+        return False
+    if kind is int:
+        return not -_SMALL < value < _SMALL
+    return any(map(_has_large_whole, value.values() if isinstance(value, Mapping) else value))
 
 
 def _with_doubles(value: Any) -> Any:

@@ -164,7 +164,7 @@ def test_a_log_as_postgres_gives_it_back_leads_to_the_form() -> None:
     ],
 )
 def test_digests_are_those_of_the_version_before(given: Any, digest: Any) -> None:
-    request = StartSaga("order", "k", input=digest).in_canonical_form()
+    request = StartSaga("order", "k", input=digest).prepared()[0]
     said: tuple[Any, ...] = ("order", 0, given, {}, None)
     before = hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()
     assert request.digest() == before
