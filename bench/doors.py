@@ -1,13 +1,14 @@
 """How long the event loop stands still at each door by which bytes come in: `python -m bench.doors [--stacks] [DOOR ...]`.
 
-Every door gets each of the worst contents (`bench/contents.py`) at about its limit, with two coordinators on one real Postgres. What
-is measured is processor time, so that other load on the machine does not count: see `bench/watched_server.py`.
+Every door gets each of the worst contents (`bench/contents.py`) at about its limit, with two coordinators on one real Postgres.
+What is measured is processor time, so that other load on the machine does not count: see `bench/watched_server.py`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import queue
 import subprocess
 import sys
 import tempfile
@@ -25,17 +26,19 @@ from google.protobuf import descriptor_pb2, descriptor_pool, json_format, struct
 from grpc_reflection.v1alpha import reflection
 
 from bench.contents import CONTENTS
-from bench.processes import HOST, BenchError, free_port, running, spawn
+from bench.processes import HOST, ROOT, BenchError, free_port, running, spawn
 from bench.system import Site
 from saga_coordinator.pb.saga.v1 import (
     definition_pb2,
     participant_service_pb2,
     saga_pb2,
-    saga_service_pb2 as pb,
     worker_service_pb2,
 )
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as definition_pb
 from saga_coordinator.pb.saga.v1 import directory_service_pb2 as directory_pb
+from saga_coordinator.pb.saga.v1 import (
+    saga_service_pb2 as pb,
+)
 from saga_coordinator.store import schema
 from saga_coordinator.wire.payload import to_value
 
@@ -53,7 +56,9 @@ class Server:
     channel: grpc.Channel
 
     @classmethod
-    def start(cls, folder: Path, url: str, participants: Path, stack: ExitStack, stacks: Path | None) -> Server:
+    def start(
+        cls, folder: Path, url: str, participants: Path, stack: ExitStack, stacks: Path | None
+    ) -> Server:
         address = f"{HOST}:{free_port()}"
         command = [sys.executable, "-m", "bench.watched_server", url, address, participants]
         if stacks is not None:
@@ -85,7 +90,7 @@ class Server:
         service = "SagaService"
         if "/" in method:
             service, method = method.split("/")
-        call = self.channel.unary_unary(
+        call: Any = self.channel.unary_unary(
             f"/saga.v1.{service}/{method}",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=answer.FromString,
@@ -103,7 +108,10 @@ class Participants:
         )
         pool = descriptor_pool.Default()
         file = descriptor_pb2.FileDescriptorProto(
-            name="doors.proto", package="doors.v1", syntax="proto3", dependency=["google/protobuf/struct.proto"]
+            name="doors.proto",
+            package="doors.v1",
+            syntax="proto3",
+            dependency=["google/protobuf/struct.proto"],
         )
         service = file.service.add(name="Plain")
         service.method.add(
@@ -115,9 +123,11 @@ class Participants:
             [
                 grpc.method_handlers_generic_handler(
                     _PLAIN,
-                    {"Echo": grpc.unary_unary_rpc_method_handler(
-                        lambda request, context: self.content, value.FromString, value.SerializeToString
-                    )},
+                    {
+                        "Echo": grpc.unary_unary_rpc_method_handler(
+                            lambda request, context: self.content, value.FromString, value.SerializeToString
+                        )
+                    },
                 ),
                 grpc.method_handlers_generic_handler(
                     "saga.v1.ParticipantService",
@@ -147,9 +157,8 @@ class Participants:
                 return participant_service_pb2.ExecuteResponse(pending=True)
             case "large":
                 return participant_service_pb2.ExecuteResponse(output=self.content)
-            case "away":
-                context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
-        return participant_service_pb2.ExecuteResponse()
+            case _:
+                return participant_service_pb2.ExecuteResponse()
 
 
 def _step(name: str, method: str, participant: str = "contract", **more: Any) -> dict[str, Any]:
@@ -185,17 +194,17 @@ class Doors:
         self.participants = participants
         self.value = struct_pb2.Value()
 
-    def _start(self, definition: str, value: Any = None, *, wait: bool = False, server: Server | None = None) -> Any:
+    def _start(self, definition: str, value: Any = None, *, wait: bool = False) -> Any:
         request = pb.StartSagaRequest(definition=definition, start_key=str(uuid.uuid4()), wait=wait)
         if value is not None:
             request.input.CopyFrom(value)
-        return (server or self.here).ask("StartSaga", request, pb.StartSagaResponse).saga
+        return self.here.ask("StartSaga", request, pb.StartSagaResponse).saga
 
-    def _until(self, saga_id: str, is_so: Callable[[Any], bool], server: Server | None = None) -> Any:
+    def _until(self, saga_id: str, is_so: Callable[[Any], bool]) -> Any:
         give_up_at = time.monotonic() + SECONDS
         while True:
             request = pb.GetSagaRequest(saga_id=saga_id)
-            saga = (server or self.there).ask("GetSaga", request, pb.GetSagaResponse).saga
+            saga = self.there.ask("GetSaga", request, pb.GetSagaResponse).saga
             if is_so(saga):
                 return saga
             if time.monotonic() > give_up_at:
@@ -217,7 +226,7 @@ class Doors:
     def door_call_with_input(self) -> None:
         """The input goes to a participant by contract."""
         saga = self._start("passed", self.value)
-        self._until(saga.saga_id, lambda saga: len(saga.steps) and saga.steps[-1].status == saga_pb2.STEP_STATUS_WAITING)
+        self._until(saga.saga_id, lambda saga: saga.steps[-1].status == saga_pb2.STEP_STATUS_WAITING)
 
     def door_templates(self) -> None:
         """An expression puts the input into an object, and into a text."""
@@ -265,9 +274,7 @@ class Doors:
     def door_publish(self) -> None:
         """To one that waits, and again, which is compared."""
         saga_id = self._start("event").saga_id
-        event = pb.Event(
-            event_id=str(uuid.uuid4()), name="came", correlation=saga_id, payload=self.value
-        )
+        event = pb.Event(event_id=str(uuid.uuid4()), name="came", correlation=saga_id, payload=self.value)
         for _ in range(2):
             self.here.ask("PublishEvent", pb.PublishEventRequest(event=event), pb.PublishEventResponse)
 
@@ -286,22 +293,25 @@ class Doors:
         self._work(self.there)
 
     def _work(self, at: Server) -> None:
-        import queue  # noqa: PLC0415
-
         said: queue.Queue[Any] = queue.Queue()
-        work = at.channel.stream_stream(
+        work: Any = at.channel.stream_stream(
             "/saga.v1.WorkerService/Work",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=worker_service_pb2.WorkResponse.FromString,
         )
-        said.put(worker_service_pb2.WorkRequest(hello={"participant": "worker", "credits": 4, "worker_id": "w"}))
+        said.put(
+            worker_service_pb2.WorkRequest(
+                hello=worker_service_pb2.Hello(participant="worker", credits=4, worker_id="w")
+            )
+        )
         stream = work(iter(said.get, None), timeout=SECONDS)
         next(stream)
         with futures.ThreadPoolExecutor(1) as pool:
             starting = pool.submit(self._start, "tasks", self.value, wait=True)
             for response in stream:
                 if response.tasks:
-                    outcome = {"task_id": response.tasks[0].task_id, "success": {"output": self.value}}
+                    outcome = worker_service_pb2.TaskOutcome(task_id=response.tasks[0].task_id)
+                    outcome.success.output.CopyFrom(self.value)
                     said.put(worker_service_pb2.WorkRequest(outcomes=[outcome]))
                     break
             starting.result()
@@ -320,7 +330,7 @@ class Doors:
             server.ask("ListSagas", pb.ListSagasRequest(page_size=3), pb.ListSagasResponse)
             preview = pb.PreviewCompensationRequest(saga_id=saga_id)
             server.ask("PreviewCompensation", preview, pb.PreviewCompensationResponse)
-        watch = self.there.channel.unary_stream(
+        watch: Any = self.there.channel.unary_stream(
             "/saga.v1.SagaService/WatchSaga",
             request_serializer=lambda message: message.SerializeToString(),
             response_deserializer=pb.WatchSagaResponse.FromString,
@@ -343,7 +353,9 @@ class Doors:
         with suppress(grpc.RpcError, json_format.ParseError):
             definition = json_format.ParseDict(spec, definition_pb2.Definition())
             registering = definition_pb.RegisterDefinitionRequest(definition=definition)
-            self.here.ask("DefinitionService/RegisterDefinition", registering, definition_pb.RegisterDefinitionResponse)
+            self.here.ask(
+                "DefinitionService/RegisterDefinition", registering, definition_pb.RegisterDefinitionResponse
+            )
 
     def door_definition_text(self) -> None:
         """As an input template of a definition's text, at the limit of texts."""
@@ -355,7 +367,9 @@ class Doors:
         for method in ("RegisterDefinition", "ValidateDefinition"):
             with suppress(grpc.RpcError):
                 request = getattr(definition_pb, f"{method}Request")(text=text)
-                self.here.ask(f"DefinitionService/{method}", request, getattr(definition_pb, f"{method}Response"))
+                self.here.ask(
+                    f"DefinitionService/{method}", request, getattr(definition_pb, f"{method}Response")
+                )
 
     def door_steps_declared(self) -> None:
         schema_of = {"const": json_format.MessageToDict(self.value)}
@@ -374,10 +388,12 @@ class Doors:
         words = self.value.string_value or "\x01" * 1_000_000
         saga_id = self._start("asleep").saga_id
         with suppress(grpc.RpcError):
-            self.here.ask("CancelSaga", pb.CancelSagaRequest(saga_id=saga_id, reason=words), pb.CancelSagaResponse)
-        for field_name in ("definition", "start_key"):
+            self.here.ask(
+                "CancelSaga", pb.CancelSagaRequest(saga_id=saga_id, reason=words), pb.CancelSagaResponse
+            )
+        for request in (pb.StartSagaRequest(definition=words), pb.StartSagaRequest(start_key=words)):
             with suppress(grpc.RpcError):
-                self.here.ask("StartSaga", pb.StartSagaRequest(**{field_name: words}), pb.StartSagaResponse)
+                self.here.ask("StartSaga", request, pb.StartSagaResponse)
 
     def door_participant(self) -> None:
         """As an address, and as a descriptor set."""
@@ -419,12 +435,16 @@ def measure(doors: Doors, names: list[str], contents: list[str]) -> Iterator[Mea
             time.sleep(0.1)
             read = [doors.here.read(), doors.there.read()]
             yield Measured(
-                name, content, max(each["loop_ms"] for each in read), max(each["process_ms"] for each in read), note
+                name,
+                content,
+                max(each["loop_ms"] for each in read),
+                max(each["process_ms"] for each in read),
+                note,
             )
 
 
 async def main(arguments: list[str]) -> None:
-    stacks = Path("/tmp/doors.stacks") if "--stacks" in arguments else None
+    stacks = ROOT / ".cache" / "doors.stacks" if "--stacks" in arguments else None
     wanted = [each for each in arguments if not each.startswith("--")]
     every = [name.removeprefix("door_") for name in vars(Doors) if name.startswith("door_")]
     names = [each for each in every if not wanted or each in wanted]
@@ -447,7 +467,10 @@ async def main(arguments: list[str]) -> None:
                     }
                 )
             )
-            servers = [Server.start(Path(folder), url, file, stack, stacks and Path(f"{stacks}.{n}")) for n in range(2)]
+            servers = [
+                Server.start(Path(folder), url, file, stack, stacks and Path(f"{stacks}.{n}"))
+                for n in range(2)
+            ]
             doors = Doors(servers[0], servers[1], participants)
             register(servers[0])
             print("| door | content | loop, ms | process, ms | |\n|---|---|---|---|---|", flush=True)

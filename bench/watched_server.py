@@ -1,4 +1,4 @@
-"""A coordinator that tells how long its event loop stood still: `python -m bench.watched_server URL ADDRESS PARTICIPANTS STACKS`.
+"""A coordinator that tells how long its event loop stood still: `python -m bench.watched_server URL ADDRESS FILE [STACKS]`.
 
 It is the program itself, with a probe on its loop. At each line that it reads it writes the longest standstill since the line
 before, as JSON: in milliseconds of processor time, of the loop's own thread and of the whole process. The second also counts the
@@ -67,7 +67,7 @@ def main(url: str, address: str, participants: str, stacks: str = "") -> None:
         },
         {},
     )
-    file = open(stacks, "w") if stacks else None  # noqa: SIM115  # to the end
+    file = Path(stacks).open("w") if stacks else None  # noqa: SIM115  # to the end
     probe = Probe(file)
 
     def announce(addresses: tuple[str, ...]) -> None:

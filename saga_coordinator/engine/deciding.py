@@ -1,8 +1,8 @@
 """Deciding where it holds nobody up: mostly on the loop, and in a thread what is more work than a few milliseconds.
 
 To decide is pure, so where it is done makes no difference to what comes of it. Meanwhile the loop turns, since the interpreter
-passes from thread to thread every few milliseconds. What comes with a large payload goes to a thread at once: the payload is looked
-through for its form, and often for its size, before anything is decided.
+passes from thread to thread every few milliseconds. What comes with a large payload is decided in a thread at once, because the
+decision first looks through the whole of the payload.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """How large a payload is, as the `google.protobuf.Value` that carries it: what every limit of a payload is stated in.
 
-A payload is sent as protobuf and kept as JSON, and the two differ: `0,` of JSON takes 11 bytes of protobuf, so a limit of JSON would
-say nothing about what a participant's gRPC server takes, which is 4 MiB by default. The other way round, a control character takes
-one byte of protobuf and six of JSON, so it counts as six. Nothing else is more than two and a half times as long as JSON.
+A payload is sent as protobuf and kept as JSON, and the two differ. `0,` of JSON takes 11 bytes of protobuf, so a limit of JSON
+says nothing about what a participant's gRPC server takes, which is 4 MiB by default. The other way round, a control character
+takes one byte of protobuf and six of JSON, so it counts as six. Nothing else is more than two and a half times as long as JSON.
 
 The work of measuring is bounded by what is allowed: it ends at the first byte or value too many.
 """

@@ -113,8 +113,8 @@ class StartSagaRequest(_message.Message):
     """Answer only when the saga has ended or is parked, or just before the RPC's deadline."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
-        """Handed to the steps as `input`. Default: an empty object. At most 1 MiB, as it is sent here, and 100,000 values (each
-        item and field, at whatever depth) unless the server is set otherwise.
+        """Handed to the steps as `input`. Default: an empty object. At most 1 MiB, as it is sent here, where a control character counts as
+        six bytes, and 100,000 values (each item and field, at whatever depth) unless the server is set otherwise.
         """
 
     @_builtins.property
