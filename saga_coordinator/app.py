@@ -365,7 +365,7 @@ def postgres_stores(
         ),
         sagas=SagaRows(database),
         definitions=definitions,
-        requests=MailRows(database, claim_group),
+        mail=MailRows(database, claim_group),
         listener=Listener(database, claim_group),
         events=EventRows(database),
     )

@@ -22,6 +22,7 @@ from proof.core.world import MADE_UP, Call, Witness, World
 from saga_coordinator.saga.machine import decide as core
 from saga_coordinator.saga.machine import entries as log
 from saga_coordinator.saga.machine import state as states
+from saga_coordinator.saga.machine.answers import NotApplied
 from saga_coordinator.saga.machine.decide import (
     AttemptEnded,
     CancelAsked,
@@ -41,6 +42,7 @@ from saga_coordinator.saga.machine.decide import (
 )
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus, StepStatus
+from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Held, Pending, Refused, Succeeded, Unknown
 
@@ -262,9 +264,9 @@ class Oracle(Witness):
                 "a cancel turns a running saga, unless its pivot was attempted",
             )
             if before.status is SagaStatus.RUNNING and is_past:
-                check(decision.refusal, "a cancel after the pivot's attempt is refused")
+                check(isinstance(decision.answer, Refusal), "a cancel after the pivot's attempt is refused")
         if isinstance(happened, OutcomeReported) and happened.outcome == Succeeded(MADE_UP):
-            check(decision.refusal, "a report of what was never attempted is refused")
+            check(isinstance(decision.answer, Refusal), "a report of what was never attempted is refused")
             told = decision.state.step(happened.step).told
             check(not [kind for kind, _ in told if kind is happened.operation], "and it is not believed")
         if isinstance(happened, RecallAsked):
@@ -276,7 +278,8 @@ class Oracle(Witness):
                 "a completed saga is undone, unless it has a pivot",
             )
             check(
-                decision.refusal or not is_completed or is_undone, "a recall that nothing follows is refused"
+                isinstance(decision.answer, Refusal) or not is_completed or is_undone,
+                "a recall that nothing follows is refused",
             )
         if isinstance(happened, OwnershipGained) and before is not None and before.status not in SETTLED:
             check(decision.entries, "P8: an adoption takes the sequence that the previous owner would take")
@@ -479,7 +482,7 @@ class Oracle(Witness):
             return
         again = core.decide(self._world.definition, state, happened, self._world.now, 0.5)
         check(not again.entries and again.state == state, f"P9: told twice, {happened} moved something again")
-        check(not again.is_applied or again.refusal, "P9: a repetition is answered as one")
+        check(isinstance(again.answer, NotApplied | Refusal), "P9: a repetition is answered as one")
 
     def _check_invocation(self, invoke: Invoke, decision: Decision, now: float) -> None:
         step, kind = invoke.step, invoke.operation

@@ -22,6 +22,7 @@ import yaml
 
 from proof.core.story import Story
 from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.answers import NotApplied
 from saga_coordinator.saga.machine.decide import (
     ApprovalDecided,
     CancelAsked,
@@ -39,6 +40,7 @@ from saga_coordinator.saga.machine.decide import (
 )
 from saga_coordinator.saga.machine.entries import Entry, StepEntry, encode, entry_type
 from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import (
     Cause,
@@ -128,9 +130,9 @@ class _Teller:
 
     def _decided(self, decision: Decision) -> Iterator[str]:
         assert self.story is not None
-        if decision.refusal:
-            yield f"  refused: {decision.refusal}"
-        elif not decision.is_applied:
+        if isinstance(decision.answer, Refusal):
+            yield f"  refused: {decision.answer}"
+        elif isinstance(decision.answer, NotApplied):
             yield "  not applied"
         yield from (f"  + {_entry(entry)}" for entry in decision.entries)
         yield from (f"  ! {_effect(effect, self.story.now)}" for effect in decision.effects)

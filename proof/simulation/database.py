@@ -120,7 +120,7 @@ class SimulatedDatabase:
         self.logs: dict[str, list[LogRow]] = {}
         self.start_keys: dict[str, tuple[str, bytes]] = {}
         self.leases: dict[str, float] = {}
-        self.requests: dict[str, tuple[str, bytes, bytes | None]] = {}
+        self.letters: dict[str, tuple[str, bytes, bytes | None]] = {}
         self.definitions: dict[str, RunnableDefinition] = {}
         self.specs: dict[str, dict[str, Any]] = {}
         """The same as they were written."""
@@ -432,19 +432,19 @@ class SimulatedDatabase:
             and not any(event_id == kept.event.event_id for _, event_id in self.received)
         )
 
-    # Requests.
+    # Letters.
 
-    def put(self, request: Letter) -> None:
-        self.requests[request.request_id] = (request.saga_id, orjson.dumps(request.input), None)
-        row = self.sagas.get(request.saga_id)
-        for owner, on_request, ended, context in self.listeners:
+    def put(self, letter: Letter) -> None:
+        self.letters[letter.letter_id] = (letter.saga_id, orjson.dumps(letter.body), None)
+        row = self.sagas.get(letter.saga_id)
+        for owner, on_letter, ended, context in self.listeners:
             if row is not None and owner == row.owner and not ended.done() and self._dice.random() < 0.9:
-                self.loop.call_later(0.001 * self._dice.random(), on_request, context=context.copy())
+                self.loop.call_later(0.001 * self._dice.random(), on_letter, context=context.copy())
 
     def unanswered(self, owner: str, limit: int) -> list[Letter]:
         return [
-            Letter(saga_id, request_id, orjson.loads(asked))
-            for request_id, (saga_id, asked, answer) in self.requests.items()
+            Letter(saga_id, letter_id, orjson.loads(asked))
+            for letter_id, (saga_id, asked, answer) in self.letters.items()
             if answer is None and saga_id in self.sagas and self._may_serve(owner, self.sagas[saga_id])
         ][:limit]
 
@@ -452,10 +452,10 @@ class SimulatedDatabase:
     def _may_serve(coordinator_id: str, row: Row) -> bool:
         return row.owner == coordinator_id or (row.owner is None and row.wake_at is not None)
 
-    def answer(self, request: Letter, answer: dict[str, Any]) -> None:
-        if request.request_id in self.requests:
-            saga_id, asked, _ = self.requests[request.request_id]
-            self.requests[request.request_id] = (saga_id, asked, orjson.dumps(answer))
+    def answer(self, letter: Letter, answer: dict[str, Any]) -> None:
+        if letter.letter_id in self.letters:
+            saga_id, asked, _ = self.letters[letter.letter_id]
+            self.letters[letter.letter_id] = (saga_id, asked, orjson.dumps(answer))
 
     def break_listeners(self) -> None:
         """All connections that listen are cut."""

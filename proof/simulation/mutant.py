@@ -12,6 +12,10 @@ from proof.simulation.batch import run_batch
 from proof.simulation.checker import Verdict, judge
 from proof.simulation.definitions import Focus
 from proof.simulation.run import seed_of
+from saga_coordinator.engine.asking import Answered
+from saga_coordinator.engine.coordinator import Coordinator
+from saga_coordinator.saga.machine.answers import APPLIED
+from saga_coordinator.saga.machine.inputs import Asked
 
 Patches = Iterator[tuple[object, str, Any]]
 
@@ -58,6 +62,16 @@ def mutant(
         return patches
 
     return enlist
+
+
+def forgetting(kind: type[Asked]) -> tuple[object, str, Any]:
+    """A coordinator that promises what is asked so, and does nothing about it."""
+    ask = Coordinator.ask
+
+    async def forgetful(self: Coordinator, saga_id: str, asked: Asked) -> Answered:
+        return Answered(APPLIED) if isinstance(asked, kind) else await ask(self, saga_id, asked)
+
+    return Coordinator, "ask", forgetful
 
 
 def hunt(broken: Mutant, batches_max: int) -> Verdict | None:

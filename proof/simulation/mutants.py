@@ -15,13 +15,11 @@ from unittest.mock import patch
 from proof.simulation.commits import CommitFailed
 from proof.simulation.database import SimulatedDatabase
 from proof.simulation.loop import node_of_context
-from proof.simulation.mutant import Patches, mutant
+from proof.simulation.mutant import Patches, forgetting, mutant
 from proof.simulation.stores import LogSession
 from saga_coordinator.engine.advance import Advance
-from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
-from saga_coordinator.engine.mail import Answer
 from saga_coordinator.engine.ownership import Claiming
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine import agenda, decide, entries, forward, state, undoing
@@ -34,10 +32,11 @@ from saga_coordinator.saga.machine.entries import (
     OutcomeLate,
     SagaAdopted,
 )
-from saga_coordinator.saga.machine.inputs import OwnershipGained
+from saga_coordinator.saga.machine.inputs import CancelAsked, OutcomeReported, OwnershipGained
 from saga_coordinator.saga.machine.state import EffectKnown, SagaState, StepState
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.machine.undoing import Undoing
+from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Refused, Succeeded, Unknown
 from saga_coordinator.store.journal import Journal
@@ -376,18 +375,12 @@ def gives_a_key_to_any_request() -> Patches:
 
 @mutant("P1")
 def promises_cancels_it_forgets() -> Patches:
-    async def cancel(*_: Any) -> None:
-        return None
-
-    yield Coordinator, "cancel", cancel
+    yield forgetting(CancelAsked)
 
 
 @mutant("P1", pending=0.6)
 def takes_reports_it_forgets() -> Patches:
-    async def report(*_: Any) -> Answer:
-        return Answer(None, is_applied=True)
-
-    yield Coordinator, "report", report
+    yield forgetting(OutcomeReported)
 
 
 @mutant("P9", pending=0.6, first=6)
@@ -397,6 +390,6 @@ def refuses_reports_on_an_old_state() -> Patches:
     async def hasty(self: Drive, run: Any, happened: Any) -> Any:
         with patch.object(Lease, "may_act", property(lambda _: True)):
             decision = decide.decide(run.definition, run.state, happened, self._lease.now(), 0.5)
-        return decision if decision.refusal is not None else await ask(self, run, happened)
+        return decision if isinstance(decision.answer, Refusal) else await ask(self, run, happened)
 
     yield Drive, "ask", hasty

@@ -8,9 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from proof.simulation.directory import WORKERS
-from proof.simulation.mutant import Patches, mutant
-from saga_coordinator.engine.coordinator import Coordinator
-from saga_coordinator.engine.heartbeats import Heartbeat
+from proof.simulation.mutant import Patches, forgetting, mutant
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.calls.breaker import Breaker
 from saga_coordinator.participants.calls.concurrency import Concurrency
@@ -19,7 +17,7 @@ from saga_coordinator.participants.workers.pool import Workers
 from saga_coordinator.participants.workers.stream import Assignment, Pool, Stream
 from saga_coordinator.saga.machine import decide
 from saga_coordinator.saga.machine.draft import Draft
-from saga_coordinator.saga.machine.inputs import OutcomeReported
+from saga_coordinator.saga.machine.inputs import HeartbeatReceived, OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.outcome import Cause, Held, Unknown
 
@@ -177,10 +175,7 @@ def forwards_with_all_of_the_time_again() -> Patches:
 
 @mutant("P10", pending=0.7)
 def hears_heartbeats_and_forgets_them() -> Patches:
-    async def listen(*_: Any) -> Heartbeat:
-        return Heartbeat(is_awaited=True, timeout_seconds=None)
-
-    yield Coordinator, "heartbeat", listen
+    yield forgetting(HeartbeatReceived)
 
 
 @mutant("P9", "P12", pending=0.7)

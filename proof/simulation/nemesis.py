@@ -114,7 +114,7 @@ class Cluster:
             ownership=simulated.Ownership(database, node.id),
             sagas=simulated.SimulatedSagas(database),
             definitions=simulated.SimulatedDefinitions(database),
-            requests=simulated.SimulatedMail(database),
+            mail=simulated.SimulatedMail(database),
             listener=simulated.Ears(database),
             events=simulated.SimulatedEvents(database),
         )

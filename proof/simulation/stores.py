@@ -234,18 +234,18 @@ class SimulatedMail:
     def __init__(self, database: SimulatedDatabase) -> None:
         self._database = database
 
-    async def put(self, request: Letter) -> None:
-        await self._database.ask(lambda: self._database.put(request), is_write=True)
+    async def put(self, letter: Letter) -> None:
+        await self._database.ask(lambda: self._database.put(letter), is_write=True)
 
     async def unanswered(self, owner: str, limit: int) -> list[Letter]:
         return await self._database.ask(lambda: self._database.unanswered(owner, limit))
 
-    async def answer(self, request: Letter, answer: dict[str, Any]) -> None:
-        await self._database.ask(lambda: self._database.answer(request, answer), is_write=True)
+    async def answer(self, letter: Letter, answer: dict[str, Any]) -> None:
+        await self._database.ask(lambda: self._database.answer(letter, answer), is_write=True)
 
-    async def answer_to(self, request: Letter) -> dict[str, Any] | None:
+    async def answer_to(self, letter: Letter) -> dict[str, Any] | None:
         def statement() -> dict[str, Any] | None:
-            found = self._database.requests.get(request.request_id)
+            found = self._database.letters.get(letter.letter_id)
             if found is None or found[2] is None:
                 return None
             answer: dict[str, Any] = orjson.loads(found[2])
@@ -256,19 +256,19 @@ class SimulatedMail:
     async def delete_abandoned(self) -> None:
         """No story lasts so long either."""
 
-    async def delete(self, request: Letter) -> None:
-        await self._database.ask(lambda: self._database.requests.pop(request.request_id, None), is_write=True)
+    async def delete(self, letter: Letter) -> None:
+        await self._database.ask(lambda: self._database.letters.pop(letter.letter_id, None), is_write=True)
 
 
 class Ears(Listener):
-    """`store.requests.Listener`."""
+    """`store.mail.Listener`."""
 
     def __init__(self, database: SimulatedDatabase) -> None:
         self._database = database
 
-    async def listen(self, owner: str, on_request: Callable[[], None]) -> None:
+    async def listen(self, owner: str, on_letter: Callable[[], None]) -> None:
         await self._database.ask(lambda: None)
         ended: asyncio.Future[None] = self._database.loop.create_future()
         context = node_of_context().context
-        self._database.listeners.append((owner, on_request, ended, context))
+        self._database.listeners.append((owner, on_letter, ended, context))
         await ended

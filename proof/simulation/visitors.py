@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,10 +13,11 @@ from proof.simulation.definitions import APPROVERS, EVENTS
 from proof.simulation.history import Approval, Asking, History, Publication, Signal
 from proof.simulation.loop import SimulatedLoop
 from proof.simulation.workload import Clients
+from saga_coordinator.engine.asking import Answered
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.events import Published
 from saga_coordinator.saga.definition.model import Approval as ApprovalAction
-from saga_coordinator.saga.machine.inputs import EventArrived
+from saga_coordinator.saga.machine.inputs import ApprovalDecided, Asked, EventArrived
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import AlreadyExists, NotPossibleNow, Unavailable
 from saga_coordinator.store.records import Event
@@ -185,7 +185,7 @@ class Visitors:
 
     def _tell(self, saga_id: str, signal: Signal) -> None:
         event = EventArrived(signal.event_id, *signal.content)
-        self._ask_of(signal, "signal", lambda coordinator: coordinator.signal(saga_id, event))
+        self._ask_of(signal, "signal", saga_id, event)
 
     def _decide(self, saga_id: str, step: str) -> None:
         dice = self._dice
@@ -196,16 +196,15 @@ class Visitors:
         self._ask_of(
             approval,
             "decide_approval",
-            lambda coordinator: coordinator.decide_approval(
-                saga_id, step, by, "so be it", is_approved=approval.is_approved
-            ),
+            saga_id,
+            ApprovalDecided(step, approval.is_approved, by, "so be it"),
         )
 
-    def _ask_of(self, said: Signal | Approval, what: str, tell: Callable[[Coordinator], Any]) -> None:
+    def _ask_of(self, said: Signal | Approval, what: str, saga_id: str, asked: Asked) -> None:
         def answered(answer: Any) -> bool:
             match answer:
-                case bool():
-                    said.answer = answer
+                case Answered():
+                    said.answer = answer.is_applied
                 case NotPossibleNow():
                     said.is_refused = True
                 case Unavailable() | None:
@@ -215,8 +214,4 @@ class Visitors:
             said.answered_at = self._loop.now
             return False
 
-        async def ask(coordinator: Coordinator) -> bool:
-            answer: bool = await tell(coordinator)
-            return answer
-
-        self._clients.ask(ask, answered, patience=25.0)
+        self._clients.ask(lambda coordinator: coordinator.ask(saga_id, asked), answered, patience=25.0)

@@ -15,10 +15,10 @@ from proof.simulation.database import SimulatedDatabase
 from proof.simulation.evidence import FINAL
 from proof.simulation.history import AttemptKey, Beat, Cancel, History, Report, Start, StartAnswer
 from proof.simulation.loop import Node, SimulatedLoop
+from saga_coordinator.engine.asking import Answered
 from saga_coordinator.engine.coordinator import Coordinator
-from saga_coordinator.engine.heartbeats import Heartbeat
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.machine.inputs import HeartbeatReceived, OutcomeReported
+from saga_coordinator.saga.machine.inputs import CancelAsked, HeartbeatReceived, OutcomeReported
 from saga_coordinator.saga.words.errors import AlreadyExists, NotPossibleNow, Unavailable
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.reasons import Reason
@@ -99,7 +99,7 @@ class Clients:
             return False
 
         async def ask(coordinator: Coordinator) -> str:
-            await coordinator.cancel(saga_id, "changed my mind", "operator")
+            await coordinator.ask(saga_id, CancelAsked("changed my mind", "operator"))
             return "done"
 
         self.ask(ask, answered, patience=25.0)
@@ -128,7 +128,7 @@ class Clients:
         reported = OutcomeReported(report.step, operation, report.outcome, report.attempt)
 
         async def ask(coordinator: Coordinator) -> bool:
-            return (await coordinator.report(report.saga_id, reported)).is_applied
+            return (await coordinator.ask(report.saga_id, reported)).is_applied
 
         def answered(answer: Any) -> bool:
             match answer:
@@ -151,8 +151,8 @@ class Clients:
 
         def answered(answer: Any) -> bool:
             match answer:
-                case Heartbeat(is_awaited):
-                    beat.is_awaited = is_awaited
+                case Answered():
+                    beat.is_awaited = answer.is_applied
                     beat.answered_at = self._loop.now
                 case Unavailable() | None:
                     pass
@@ -160,7 +160,7 @@ class Clients:
                     self.surprise("heartbeat", answer)
             return False
 
-        self.ask(lambda coordinator: coordinator.heartbeat(saga_id, received), answered)
+        self.ask(lambda coordinator: coordinator.ask(saga_id, received), answered)
 
     # How to ask.
 

@@ -10,11 +10,10 @@ from google.protobuf import json_format, struct_pb2, timestamp_pb2
 
 from saga_coordinator.api.pages import RESPONSE_BYTES_MAX
 from saga_coordinator.engine.advance import Run
-from saga_coordinator.engine.mail import Answer
 from saga_coordinator.pb.saga.v1 import definition_pb2, definition_service_pb2, saga_pb2, saga_service_pb2
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
-from saga_coordinator.saga.machine.effects import NotApplied
+from saga_coordinator.saga.machine.answers import Accepted, NotApplied, WhyNot
 from saga_coordinator.saga.machine.entries import decode
 from saga_coordinator.saga.machine.place import nodes
 from saga_coordinator.saga.machine.preview import Preview
@@ -41,7 +40,7 @@ _OPERATIONS = {
     str(kind): saga_pb2.OperationKind.ValueType(number) for number, kind in OPERATION_KINDS.items()
 }
 
-_RESULTS = {reason: saga_service_pb2.ReportResult.Value(f"REPORT_RESULT_{reason}") for reason in NotApplied}
+_RESULTS = {reason: saga_service_pb2.ReportResult.Value(f"REPORT_RESULT_{reason}") for reason in WhyNot}
 
 _CAUSE_CHARACTERS_MIN = 200
 
@@ -289,11 +288,11 @@ def preview_message(preview: Preview) -> saga_service_pb2.PreviewCompensationRes
     return message
 
 
-def report_result(answer: Answer) -> saga_service_pb2.ReportResult.ValueType:
+def report_result(answer: Accepted) -> saga_service_pb2.ReportResult.ValueType:
     """What a report came to; unspecified where the saga's owner is of a version that does not say."""
-    if answer.is_applied:
+    if not isinstance(answer, NotApplied):
         return saga_service_pb2.REPORT_RESULT_APPLIED
-    return _RESULTS[answer.because] if answer.because else saga_service_pb2.REPORT_RESULT_UNSPECIFIED
+    return _RESULTS[answer.why] if answer.why else saga_service_pb2.REPORT_RESULT_UNSPECIFIED
 
 
 def published_message(event: PublishedEvent) -> saga_service_pb2.PublishedEvent:

@@ -27,7 +27,13 @@ from saga_coordinator.pb.saga.v1 import (
 )
 from saga_coordinator.saga.definition.declared import Declared, declaration_faults
 from saga_coordinator.saga.definition.parsing import parse_definition
-from saga_coordinator.saga.machine.inputs import EventArrived, HeartbeatReceived, OutcomeReported
+from saga_coordinator.saga.machine.inputs import (
+    ApprovalDecided,
+    CancelAsked,
+    EventArrived,
+    HeartbeatReceived,
+    OutcomeReported,
+)
 from saga_coordinator.saga.words.errors import Fault, InvalidDefinition, InvalidRequest
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Refused, Succeeded, Unknown, clip
@@ -153,14 +159,14 @@ def watch_saga(request: saga_service_pb2.WatchSagaRequest) -> tuple[str, int]:
     return found, request.after_sequence
 
 
-def cancel_saga(request: saga_service_pb2.CancelSagaRequest) -> tuple[str, str, str]:
-    """The saga's id, the reason, and who asks."""
+def cancel_saga(request: saga_service_pb2.CancelSagaRequest) -> tuple[str, CancelAsked]:
+    """The saga's id, and why and for whom it is cancelled."""
     faults = Faults()
     found = faults.saga_id(request.saga_id)
     reason = faults.text("reason", request.reason, is_required=True)
     requested_by = faults.text("requested_by", request.requested_by)
     faults.done()
-    return found, reason, requested_by
+    return found, CancelAsked(reason, requested_by)
 
 
 def report_outcome(
@@ -290,15 +296,15 @@ def event_list(request: saga_service_pb2.ListEventsRequest) -> tuple[EventFilter
     return wanted, page_size
 
 
-def decide_approval(request: saga_service_pb2.DecideApprovalRequest) -> tuple[str, str, str, str]:
-    """The saga's id, the step, who decides, and their comment."""
+def decide_approval(request: saga_service_pb2.DecideApprovalRequest) -> tuple[str, ApprovalDecided]:
+    """The saga's id, and what who decides about which step."""
     faults = Faults()
     found = faults.saga_id(request.saga_id)
     step = faults.line("step", request.step, STEP_KEY_CHARACTERS_MAX, is_required=True)
     decided_by = faults.line("decided_by", request.decided_by, PERSON_CHARACTERS_MAX, is_required=True)
     comment = faults.text("comment", request.comment)
     faults.done()
-    return found, step, decided_by, comment
+    return found, ApprovalDecided(step, request.approved, decided_by, comment)
 
 
 def preview_compensation(request: saga_service_pb2.PreviewCompensationRequest) -> str:

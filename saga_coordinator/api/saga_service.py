@@ -23,8 +23,11 @@ from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.api.views import Views
 from saga_coordinator.catalog.runnable import RunnableDefinitions
 from saga_coordinator.engine import coordinator as engine
+from saga_coordinator.engine.asking import Answered
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
+from saga_coordinator.saga.machine.answers import HeartbeatTaken
+from saga_coordinator.saga.machine.inputs import Asked
 from saga_coordinator.saga.machine.transitions import SETTLED
 from saga_coordinator.saga.words.errors import Resource, Unavailable
 from saga_coordinator.saga.words.reasons import Reason
@@ -168,30 +171,33 @@ class SagaService:
                 )
 
     async def CancelSaga(self, request: pb.CancelSagaRequest, context: Context) -> pb.CancelSagaResponse:  # noqa: N802
-        saga_id, reason, requested_by = readers.cancel_saga(request)
-        await unhindered(self._coordinator.cancel(saga_id, reason, requested_by))
+        saga_id, asked = readers.cancel_saga(request)
+        await self._ask(saga_id, asked)
         return pb.CancelSagaResponse(saga=await self._saga(saga_id))
 
     async def ReportOutcome(  # noqa: N802
         self, request: pb.ReportOutcomeRequest, context: Context
     ) -> pb.ReportOutcomeResponse:
-        saga_id, reported = await _checked(readers.report_outcome, request, self._payload_bytes_max)
-        answer = await unhindered(self._coordinator.report(saga_id, reported))
+        saga_id, asked = await _checked(readers.report_outcome, request, self._payload_bytes_max)
+        answered = await self._ask(saga_id, asked)
         return pb.ReportOutcomeResponse(
-            applied=answer.is_applied, saga=await self._saga(saga_id), result=report_result(answer)
+            applied=answered.is_applied,
+            saga=await self._saga(saga_id),
+            result=report_result(answered.answer),
         )
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:  # noqa: N802
-        saga_id, received = readers.heartbeat(request)
-        heartbeat = await unhindered(self._coordinator.heartbeat(saga_id, received))
-        response = pb.HeartbeatResponse(awaited=heartbeat.is_awaited)
-        if heartbeat.timeout_seconds is not None:
-            response.timeout.FromMilliseconds(round(1000 * heartbeat.timeout_seconds))
+        saga_id, asked = readers.heartbeat(request)
+        answered = await self._ask(saga_id, asked)
+        response = pb.HeartbeatResponse(awaited=answered.is_applied)
+        if isinstance(answered.answer, HeartbeatTaken):
+            response.timeout.FromMilliseconds(round(1000 * answered.answer.timeout_seconds))
         return response
 
     async def SignalSaga(self, request: pb.SignalSagaRequest, context: Context) -> pb.SignalSagaResponse:  # noqa: N802
-        saga_id, event = await _checked(readers.signal_saga, request, self._payload_bytes_max)
-        return pb.SignalSagaResponse(applied=await unhindered(self._coordinator.signal(saga_id, event)))
+        saga_id, asked = await _checked(readers.signal_saga, request, self._payload_bytes_max)
+        answered = await self._ask(saga_id, asked)
+        return pb.SignalSagaResponse(applied=answered.is_applied)
 
     async def PublishEvent(  # noqa: N802
         self, request: pb.PublishEventRequest, context: Context
@@ -224,13 +230,9 @@ class SagaService:
     async def DecideApproval(  # noqa: N802
         self, request: pb.DecideApprovalRequest, context: Context
     ) -> pb.DecideApprovalResponse:
-        saga_id, step, decided_by, comment = readers.decide_approval(request)
-        applied = await unhindered(
-            self._coordinator.decide_approval(
-                saga_id, step, decided_by, comment, is_approved=request.approved
-            )
-        )
-        return pb.DecideApprovalResponse(applied=applied)
+        saga_id, asked = readers.decide_approval(request)
+        answered = await self._ask(saga_id, asked)
+        return pb.DecideApprovalResponse(applied=answered.is_applied)
 
     async def PreviewCompensation(  # noqa: N802
         self, request: pb.PreviewCompensationRequest, context: Context
@@ -239,6 +241,10 @@ class SagaService:
         preview = await self._coordinator.preview_compensation(saga_id)
         size = size_of([call.input for stage in preview.stages for call in stage])
         return await convert(size, preview_message, preview)
+
+    async def _ask(self, saga_id: str, asked: Asked) -> Answered:
+        """What the saga answers. It is seen through, also when the caller hangs up meanwhile."""
+        return await unhindered(self._coordinator.ask(saga_id, asked))
 
     async def _wait(self, saga_id: str, seconds: float) -> engine.Settled | None:
         """Returns when the saga is settled, the time is over, or the server stops."""

@@ -19,6 +19,7 @@ from saga_coordinator.participants.workers.pool import HEARTBEAT_SECONDS, Worker
 from saga_coordinator.participants.workers.stream import Greeting, Stream
 from saga_coordinator.participants.workers.tasks import OutcomeNotTaken, operation_of, outcome_of
 from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
+from saga_coordinator.saga.machine.inputs import OutcomeReported
 from saga_coordinator.saga.words.errors import InvalidRequest, Resource, SagaError
 from saga_coordinator.saga.words.outcome import Outcome, Refused, Succeeded
 from saga_coordinator.store.lists import DeclaredStep, Lists
@@ -182,13 +183,12 @@ class WorkerService:
     async def _report_late(self, task: pb.Task, outcome: Outcome) -> None:
         about = {"saga_id": task.saga_id, "step": task.step, "attempt": task.attempt}
         try:
-            applied = await self._coordinator.report_outcome(
-                task.saga_id, task.step, operation_of(task), outcome
-            )
+            reported = OutcomeReported(task.step, operation_of(task), outcome)
+            answered = await self._coordinator.ask(task.saga_id, reported)
         except SagaError as error:
             log.warning("late_outcome_not_learned", **about, reason=str(error))
         else:
-            log.info("late_outcome", **about, applied=applied)
+            log.info("late_outcome", **about, applied=answered.is_applied)
 
 
 def _declared_message(step: DeclaredStep) -> pb.DeclaredStep:

@@ -10,9 +10,11 @@ from __future__ import annotations
 from typing import Protocol
 
 from saga_coordinator.engine.advance import Run
+from saga_coordinator.engine.asking import Answered
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.machine.entries import Parent
+from saga_coordinator.saga.machine.inputs import Asked, OutcomeReported, RecallAsked
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import (
@@ -46,19 +48,14 @@ class Front(Protocol):
     async def start_saga(self, request: StartSaga) -> tuple[str, bool]:
         """Starts a saga, or returns the one that was started by the same request."""
 
-    async def recall(self, saga_id: str, cause: Cause) -> None:
-        """Has a child undone. Raises NotPossibleNow when there is no way back."""
+    async def ask(self, saga_id: str, asked: Asked) -> Answered:
+        """Has a child undone, or tells a parent of its child. Raises NotPossibleNow when the saga's state forbids it."""
 
     async def state_of(self, saga_id: str) -> SagaState:
         """The saga's state, from its log."""
 
     async def id_of(self, start_key: str) -> str | None:
         """The saga that was started with that key; None when none was."""
-
-    async def report_outcome(
-        self, saga_id: str, step: str, operation: OperationKind, outcome: Outcome
-    ) -> bool:
-        """Tells a saga what became of an operation."""
 
 
 class Children:
@@ -93,7 +90,7 @@ class Children:
         if saga_id is None:
             # A start that is still on its way somewhere must find this one, turned already, instead of beginning.
             saga_id, _ = await self._front.start_saga(_start(call, None, recalled_for=cause))
-        await self._front.recall(saga_id, cause)
+        await self._front.ask(saga_id, RecallAsked(cause))
         match (await self._front.state_of(saga_id)).status:
             case SagaStatus.COMPENSATED:
                 return Succeeded()
@@ -108,12 +105,13 @@ class Children:
         is_recalled = state.failure is not None and state.failure.code == CauseCode.PARENT_FAILED
         if is_recalled:
             if state.status is SagaStatus.COMPENSATED:
-                undone = OperationKind.COMPENSATION
-                await self._front.report_outcome(parent.saga_id, parent.step, undone, Succeeded())
+                undone = OutcomeReported(parent.step, OperationKind.COMPENSATION, Succeeded())
+                await self._front.ask(parent.saga_id, undone)
             return
         outcome = _outcome_of_action(state)
         if not isinstance(outcome, Pending):
-            await self._front.report_outcome(parent.saga_id, parent.step, OperationKind.ACTION, outcome)
+            done = OutcomeReported(parent.step, OperationKind.ACTION, outcome)
+            await self._front.ask(parent.saga_id, done)
 
 
 _CODES = {

@@ -1,4 +1,4 @@
-"""The front of the engine: starts sagas, waits for them, cancels them, takes reports."""
+"""The front of the engine: starts sagas, waits for them, and takes what is asked of them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from functools import partial
 import structlog
 
 from saga_coordinator.engine.advance import Advance, Origin, Run, Starting
+from saga_coordinator.engine.asking import POLL_SECONDS, Answered, Asking
 from saga_coordinator.engine.children import Children
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.events import Published, Publishing
 from saga_coordinator.engine.grace import give_time
-from saga_coordinator.engine.heartbeats import Heartbeat, Heartbeats
 from saga_coordinator.engine.input_checks import InputChecks
 from saga_coordinator.engine.lease import Lease, boot_seconds
 from saga_coordinator.engine.lease_keeper import LeaseKeeper
-from saga_coordinator.engine.mail import Answer, Asked, Mailbox, answer_of
+from saga_coordinator.engine.mail import Mailbox
 from saga_coordinator.engine.ownership import Claiming, EngineSettings
 from saga_coordinator.engine.ports import ParticipantCalls, Stores
 from saga_coordinator.engine.reading import fold_log
@@ -28,18 +28,8 @@ from saga_coordinator.engine.telling import Telling
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.saga.definition.labelling import labels_of
 from saga_coordinator.saga.definition.model import CHILD_PARTICIPANT, Definition, RunnableDefinition
-from saga_coordinator.saga.machine.decide import (
-    ApprovalDecided,
-    CancelAsked,
-    Decision,
-    EventArrived,
-    HeartbeatReceived,
-    Invoke,
-    LookForRoom,
-    OutcomeReported,
-    RecallAsked,
-    StartRequested,
-)
+from saga_coordinator.saga.machine.effects import Invoke, LookForRoom
+from saga_coordinator.saga.machine.inputs import Asked, StartRequested
 from saga_coordinator.saga.machine.preview import Preview, preview_compensation
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SETTLED
@@ -47,24 +37,16 @@ from saga_coordinator.saga.words.errors import (
     InvalidRequest,
     NotPossibleNow,
     Overloaded,
-    OwnershipLost,
     SagaError,
     Unavailable,
 )
-from saga_coordinator.saga.words.identity import OperationKind
-from saga_coordinator.saga.words.outcome import Cause, Held, Outcome
+from saga_coordinator.saga.words.outcome import Held, Outcome
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.journal import StartKeyTaken
-from saga_coordinator.store.records import Event, Letter
+from saga_coordinator.store.records import Event
 from saga_coordinator.turns import Turns
 from saga_coordinator.wire.conversion import convert, size_of
 
-_POLL_SECONDS = (0.02, 0.5)
-"""The first and the longest pause between two looks at what another coordinator does."""
-_DELIVERY_SECONDS = 20.0
-_CANCEL_SECONDS = 0.8
-_REASON_SECONDS = 0.15
-"""CancelSaga is answered within a second: by these, with what it waits for."""
 _RETIRE_SECONDS = 5.0
 
 _log = structlog.get_logger(__name__)
@@ -113,15 +95,14 @@ class Coordinator:
         )
         self._advance = Advance(stores.journal, self._lease, dice=dice)
         self._children = Children(self)
-        self._heartbeats = Heartbeats()
         self._drive = Drive(self._advance, _Callers(participants, self._children, self._lease), self._lease)
-        self._publishing = Publishing(stores.events, self.signal)
+        self._publishing = Publishing(stores.events, self.ask)
         self._drive.telling = Telling(is_chatty=settings.log_sagas)
         self._drive.workers = lambda: participants.worker_names
         self._drive.look_for_event = self._publishing.look
         self._drive.on_settled = self._tell_parent
         participants.on_room = self._there_is_room
-        self._inbox = Mailbox(stores.requests, stores.listener, self._drive, stores.coordinator_id)
+        self._inbox = Mailbox(stores.mail, stores.listener, self._drive, stores.coordinator_id)
         self._claiming = Claiming(
             stores.ownership,
             stores.sagas,
@@ -133,6 +114,9 @@ class Coordinator:
             stores.coordinator_id,
         )
         self._inbox.claim_one = self._claiming.claim_one
+        self._asking = Asking(
+            stores, self._advance, self._drive, self._claiming, self._inbox, self._lease, self._tell_parent
+        )
         self._claiming.on_tidy = stores.events.tidy
         self._journal.on_recovered = self._claiming.reconcile_soon
         self._drive.on_lost = self._claiming.reconcile_soon
@@ -334,7 +318,7 @@ class Coordinator:
         """
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + timeout_seconds
-        pause, longest_pause = _POLL_SECONDS
+        pause, longest_pause = POLL_SECONDS
         while True:
             run = self._drive.runs.get(saga_id)
             remaining = give_up_at - loop.time()
@@ -364,57 +348,9 @@ class Coordinator:
             run.changed = asyncio.get_running_loop().create_future()
         await asyncio.wait([run.changed], timeout=timeout_seconds)
 
-    async def cancel(self, saga_id: str, reason: str, requested_by: str) -> None:
-        """Fails the saga with cause CANCELLED, durably; nothing changes when it is being or has been compensated.
-
-        Raises:
-            NotFound: no such saga.
-            NotPossibleNow: there is no way back any more.
-            Unavailable: the database is away, or whoever drives the saga has not answered within a second; the message says what
-                that waits for. The request stays there for an hour, to be done by then all the same.
-        """
-        asked = CancelAsked(reason, requested_by)
-        await self._deliver(saga_id, asked, within_seconds=_CANCEL_SECONDS, is_kept=True)
-
-    async def report_outcome(
-        self, saga_id: str, step: str, operation: OperationKind, outcome: Outcome
-    ) -> bool:
-        """Takes a participant's report; False when it moved nothing, being late or a repetition (P9).
-
-        Raises:
-            NotFound: no such saga.
-            NotPossibleNow: no such step, or the operation was never attempted.
-            Unavailable: the database is away, or the coordinator that drives the saga did not answer.
-        """
-        return (await self.report(saga_id, OutcomeReported(step, operation, outcome))).is_applied
-
-    async def report(self, saga_id: str, reported: OutcomeReported) -> Answer:
-        """The same; the answer also says why a report moved nothing."""
-        return await self._deliver(saga_id, reported)
-
-    async def heartbeat(self, saga_id: str, heartbeat: HeartbeatReceived) -> Heartbeat:
-        """Takes a sign of life about a pending operation; from memory, where one was taken not long before.
-
-        Raises:
-            NotFound: no such saga.
-            NotPossibleNow: no such step, or the operation was never attempted.
-            Unavailable: the database is away, or the coordinator that drives the saga did not answer.
-        """
-        now = self._lease.now()
-        if remembered := self._heartbeats.remembered(saga_id, heartbeat, now):
-            return remembered
-        answer = await self._deliver(saga_id, heartbeat)
-        return self._heartbeats.taken(saga_id, heartbeat, answer, now)
-
-    async def signal(self, saga_id: str, event: EventArrived) -> bool:
-        """Sends an event to one saga, durably; False when it had come before.
-
-        Raises:
-            NotFound: no such saga.
-            NotPossibleNow: the saga has ended, or keeps too many events that no step waits for.
-            Unavailable: the database is away, or the coordinator that drives the saga did not answer.
-        """
-        return (await self._deliver(saga_id, event)).is_applied
+    async def ask(self, saga_id: str, asked: Asked) -> Answered:
+        """What a person, a service or another saga asks of a saga, and its answer; see `Asking.ask`, also for what is raised."""
+        return await self._asking.ask(saga_id, asked)
 
     async def publish(self, event: Event) -> Published:
         """Sends an event to every saga that waits for it, or keeps it for the first that will.
@@ -424,24 +360,6 @@ class Coordinator:
             Unavailable: the database is away, or a coordinator did not answer; repeating is safe.
         """
         return await self._publishing.publish(event)
-
-    async def decide_approval(
-        self, saga_id: str, step: str, decided_by: str, comment: str, *, is_approved: bool
-    ) -> bool:
-        """Takes a person's decision; False when they had said the same before.
-
-        Raises:
-            NotFound: no such saga.
-            NotPossibleNow: the step waits for no approval, was decided otherwise, or this person may not decide.
-            Unavailable: the database is away, or the coordinator that drives the saga did not answer.
-        """
-        return (
-            await self._deliver(saga_id, ApprovalDecided(step, is_approved, decided_by, comment))
-        ).is_applied
-
-    async def recall(self, saga_id: str, cause: Cause) -> None:
-        """Has a child undone, also one that has completed. Raises as `cancel` does."""
-        await self._deliver(saga_id, RecallAsked(cause))
 
     async def state_of(self, saga_id: str) -> SagaState:
         """The saga's state, from its log. Raises NotFound, and Unavailable when the database is away."""
@@ -479,97 +397,6 @@ class Coordinator:
             _log.info("parent_not_told", saga_id=run.saga_id, reason=f"it will ask: {error}")
         except Exception:  # noqa: BLE001 - such as a commit of the parent's that was refused: it will ask
             _log.exception("parent_not_told", saga_id=run.saga_id)
-
-    async def _deliver(
-        self,
-        saga_id: str,
-        asked: Asked,
-        *,
-        within_seconds: float = _DELIVERY_SECONDS,
-        is_kept: bool = False,
-    ) -> Answer:
-        """Has something decided by whoever may: here if the saga is or can be ours or is settled, else by its owner.
-
-        If `is_kept`, what was not answered in time stays there for its owner.
-        """
-        letter: Letter | None = None
-        pause, longest_pause = _POLL_SECONDS
-        try:
-            async with asyncio.timeout(within_seconds):
-                while (answer := await self._decide_here(saga_id, asked)) is None:
-                    if letter is None:
-                        letter = await self._inbox.leave(saga_id, asked)
-                    await asyncio.sleep(pause)
-                    pause = min(2 * pause, longest_pause)
-                    if (answer := await self._inbox.answer_to(letter)) is not None:
-                        break
-                else:
-                    if letter is not None and not answer.is_applied:
-                        # Its owner may just have done it, and thereby settled the saga, but not have answered yet.
-                        await asyncio.sleep(longest_pause)
-                        answer = await self._inbox.answer_to(letter) or answer
-        except TimeoutError:
-            if is_kept:
-                letter = None
-            raise await self._why_unanswered(saga_id) from None
-        finally:
-            if letter is not None:
-                await self._inbox.take_back(letter)
-        if answer.refusal is not None:
-            step = getattr(asked, "step", "")
-            raise answer.refusal.error(saga_id=saga_id, **({"step": step} if step else {}))
-        return answer
-
-    async def _why_unanswered(self, saga_id: str) -> Unavailable:
-        """What a request about a saga waits for; repeating it is safe in any case."""
-        try:
-            async with asyncio.timeout(_REASON_SECONDS):
-                driver = await self._ownership.driver_of(saga_id)
-        except (Unavailable, TimeoutError):
-            driver = None
-        if driver is None:
-            return Unavailable(
-                Reason.DATABASE_UNAVAILABLE, "the database did not answer in time; repeating is safe"
-            )
-        if not driver.is_group_alive:
-            return Unavailable(
-                Reason.NO_COORDINATOR,
-                f"the saga belongs to claim group `{driver.claim_group}`, of which no coordinator lives: start one with "
-                f"--group {driver.claim_group}; repeating is safe",
-            )
-        what = f"the saga waits for a coordinator of claim group `{driver.claim_group}` to take it over"
-        if driver.owner is not None and driver.is_owner_alive:
-            what = f"coordinator {driver.owner}, which drives the saga, did not answer in time"
-        return Unavailable(Reason.OWNER_SILENT, f"{what}; repeating is safe")
-
-    async def _decide_here(self, saga_id: str, asked: Asked) -> Answer | None:
-        """The answer, or None when another coordinator drives the saga."""
-        while True:
-            try:
-                if run := self._drive.runs.get(saga_id):
-                    decision = await self._drive.ask(run, asked)
-                elif await self._claiming.claim_one(saga_id):
-                    continue
-                elif await self._sagas.status(saga_id) in SETTLED:
-                    decision = await self._append_to_settled(saga_id, asked)
-                else:
-                    return None
-            except OwnershipLost:
-                await asyncio.sleep(_POLL_SECONDS[0])
-                continue
-            return answer_of(decision)
-
-    async def _append_to_settled(self, saga_id: str, happened: Asked) -> Decision:
-        """A settled saga has no owner and needs none: what is late is appended; one that goes on is queued for who has room."""
-        state = await self.state_of(saga_id)
-        registered = await self._definitions.get(state.definition, state.version)
-        run = Run(saga_id, registered.definition, state)
-        decision = (await self._advance.advance(run, [happened], may_call=False)).decisions[0]
-        if run.state.status not in SETTLED:
-            self._claiming.look_now()
-        elif run.state.status is not state.status:  # it had nothing more to do
-            self._tell_parent(run)
-        return decision
 
 
 class _Callers:

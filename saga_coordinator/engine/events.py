@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from saga_coordinator.engine import ports
+from saga_coordinator.engine.asking import Answered
 from saga_coordinator.saga.machine.effects import LookForEvent
 from saga_coordinator.saga.machine.inputs import EventArrived
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
@@ -14,9 +15,8 @@ from saga_coordinator.store.records import Event
 
 DELIVERIES_AT_ONCE = 32
 
-Tell = Callable[[str, EventArrived], Awaitable[bool]]
-"""Has a saga told of an event; whether it counted there, False where it had come before. Raises NotPossibleNow when no step waits
-for events any more."""
+Ask = Callable[[str, EventArrived], Awaitable[Answered]]
+"""Tells a saga of an event. Raises NotPossibleNow when no step of the saga waits for events any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +32,9 @@ class Published:
 class Publishing:
     """Brings events and the sagas that wait for them together, whichever comes first."""
 
-    def __init__(self, events: ports.EventStore, tell: Tell) -> None:
+    def __init__(self, events: ports.EventStore, ask: Ask) -> None:
         self._events = events
-        self._tell = tell
+        self._ask = ask
 
     async def publish(self, event: Event) -> Published:
         """Keeps the event and tells all sagas that wait for it. Repeating it is safe.
@@ -49,9 +49,10 @@ class Publishing:
         limit = asyncio.Semaphore(DELIVERIES_AT_ONCE)
 
         async def tell(saga_id: str) -> bool | None:
+            """Whether the event counted there; False where it had come before."""
             async with limit:
                 try:
-                    return await self._tell(saga_id, _arrived(event))
+                    return (await self._ask(saga_id, _arrived(event))).is_applied
                 except (NotFound, NotPossibleNow):  # it has ended meanwhile
                     return None
 

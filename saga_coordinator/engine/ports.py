@@ -131,28 +131,28 @@ class DefinitionStore(Protocol):
 class MailStore(Protocol):
     """Every method raises Unavailable when the database is away."""
 
-    async def put(self, request: Letter) -> None:
-        """Leaves a request, and lets the saga's owner know."""
+    async def put(self, letter: Letter) -> None:
+        """Leaves a letter, and lets the saga's owner know."""
 
     async def unanswered(self, owner: str, limit: int) -> list[Letter]:
-        """The oldest open requests about sagas that `owner` drives, or that sleep and are its claim group's."""
+        """The oldest open letters about sagas that `owner` drives, or that sleep and are its claim group's."""
 
-    async def answer(self, request: Letter, answer: dict[str, Any]) -> None:
-        """Answers a request, if it is still there."""
+    async def answer(self, letter: Letter, answer: dict[str, Any]) -> None:
+        """Answers a letter, if it is still there."""
 
-    async def answer_to(self, request: Letter) -> dict[str, Any] | None:
+    async def answer_to(self, letter: Letter) -> dict[str, Any] | None:
         """The answer, once there is one."""
 
-    async def delete(self, request: Letter) -> None:
-        """Takes a request away, answered or not."""
+    async def delete(self, letter: Letter) -> None:
+        """Takes a letter away, answered or not."""
 
     async def delete_abandoned(self) -> None:
-        """Takes away what was asked long ago by somebody who never came back."""
+        """Takes away letters of long ago, whose writers never came back."""
 
 
 class Listener(Protocol):
-    async def listen(self, owner: str, on_request: Callable[[], None]) -> None:
-        """Calls `on_request` whenever one was left for `owner`, until the connection fails. Raises Unavailable."""
+    async def listen(self, owner: str, on_letter: Callable[[], None]) -> None:
+        """Calls `on_letter` whenever a letter was left for `owner`, until the connection fails. Raises Unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +164,6 @@ class Stores:
     ownership: OwnershipStore
     sagas: SagaStore
     definitions: DefinitionStore
-    requests: MailStore
+    mail: MailStore
     listener: Listener
     events: EventStore

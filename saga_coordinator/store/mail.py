@@ -1,13 +1,12 @@
-"""Requests about sagas that another coordinator drives: left here for their owner, who answers here.
+"""Letters about sagas that another coordinator drives: they are left here for the saga's owner, who answers here.
 
-A request is durable, so it also reaches the next owner when the present one dies. Doing one twice is harmless: the core
+A letter is durable, so it also reaches the next owner when the present one dies. Doing what it asks twice is harmless: the core
 answers repetitions and moves nothing (P9).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -27,20 +26,22 @@ _NOTIFY = text(
 
 
 class MailRows:
-    """Every method raises Unavailable when the database is away. `claim_group` is that of who looks for them."""
+    """Every method raises Unavailable when the database is away. `claim_group` is that of the coordinator that looks."""
 
     def __init__(self, database: Database, claim_group: str = DEFAULT_GROUP) -> None:
         self._database = database
         self._claim_group = claim_group
 
-    async def put(self, request: Letter) -> None:
-        """Leaves a request, and lets the saga's owner know, or its claim group where it has none now."""
+    async def put(self, letter: Letter) -> None:
+        """Leaves a letter, and lets the saga's owner know, or its claim group where it has none now."""
         async with self._database.connection() as connection:
-            await connection.execute(insert(table).values(asdict(request)))
-            await connection.execute(_NOTIFY, {"channel": CHANNEL, "saga_id": request.saga_id})
+            await connection.execute(
+                insert(table).values(saga_id=letter.saga_id, request_id=letter.letter_id, input=letter.body)
+            )
+            await connection.execute(_NOTIFY, {"channel": CHANNEL, "saga_id": letter.saga_id})
 
     async def unanswered(self, owner: str, limit: int) -> list[Letter]:
-        """The oldest open requests about sagas that `owner` drives, or that sleep and are its claim group's."""
+        """The oldest open letters about sagas that `owner` drives, or that sleep and are its claim group's."""
         query = (
             select(table.c.saga_id, table.c.request_id, table.c.input)
             .join(sagas, sagas.c.saga_id == table.c.saga_id)
@@ -59,45 +60,43 @@ class MailRows:
         async with self._database.connection() as connection:
             return [Letter(*row) for row in await connection.execute(query)]
 
-    async def answer(self, request: Letter, answer: dict[str, Any]) -> None:
-        """Answers a request, if it is still there."""
+    async def answer(self, letter: Letter, answer: dict[str, Any]) -> None:
+        """Answers a letter, if it is still there."""
         async with self._database.connection() as connection:
-            await connection.execute(update(table).where(_is(request)).values(answer=answer))
+            await connection.execute(update(table).where(_is(letter)).values(answer=answer))
 
-    async def answer_to(self, request: Letter) -> dict[str, Any] | None:
+    async def answer_to(self, letter: Letter) -> dict[str, Any] | None:
         """The answer, once there is one."""
         async with self._database.connection() as connection:
-            answer: dict[str, Any] | None = await connection.scalar(
-                select(table.c.answer).where(_is(request))
-            )
+            answer: dict[str, Any] | None = await connection.scalar(select(table.c.answer).where(_is(letter)))
             return answer
 
-    async def delete(self, request: Letter) -> None:
-        """Takes a request away, answered or not."""
+    async def delete(self, letter: Letter) -> None:
+        """Takes a letter away, answered or not."""
         async with self._database.connection() as connection:
-            await connection.execute(delete(table).where(_is(request)))
+            await connection.execute(delete(table).where(_is(letter)))
 
     async def delete_abandoned(self) -> None:
-        """Takes away what was asked more than an hour ago by somebody who never came back."""
+        """Takes away letters of more than an hour ago, whose writers never came back."""
         async with self._database.connection() as connection:
             await connection.execute(
                 delete(table).where(table.c.requested_at < func.now() - timedelta(hours=1))
             )
 
 
-def _is(request: Letter) -> ColumnElement[bool]:
-    return (table.c.saga_id == request.saga_id) & (table.c.request_id == request.request_id)
+def _is(letter: Letter) -> ColumnElement[bool]:
+    return (table.c.saga_id == letter.saga_id) & (table.c.request_id == letter.letter_id)
 
 
 class Listener:
-    """Hears that requests were left, so that they need not wait for the next look. Without it they only wait longer."""
+    """Hears that letters were left, so that they need not wait for the next look. Without it they only wait longer."""
 
     def __init__(self, database: Database, claim_group: str = DEFAULT_GROUP) -> None:
         self._database = database
         self._claim_group = claim_group
 
-    async def listen(self, owner: str, on_request: Callable[[], None]) -> None:
-        """Calls `on_request` whenever one was left for `owner` or its claim group, until the connection fails.
+    async def listen(self, owner: str, on_letter: Callable[[], None]) -> None:
+        """Calls `on_letter` whenever a letter was left for `owner` or its claim group, until the connection fails.
 
         Raises Unavailable.
         """
@@ -106,7 +105,7 @@ class Listener:
                 await connection.execute(f"LISTEN {CHANNEL}")
                 async for notification in connection.notifies():
                     if notification.payload in (owner, self._claim_group):
-                        on_request()
+                        on_letter()
         except Exception as error:
             if is_outage(error):
                 raise unavailable(error) from error

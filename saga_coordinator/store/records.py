@@ -46,11 +46,11 @@ class KeptEvent:
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """What one coordinator asks of a saga that another one drives. `input` is JSON that only the engine reads."""
+    """What one coordinator asks of a saga that another one drives. `body` is JSON that only the engine reads."""
 
     saga_id: str
-    request_id: str
-    input: dict[str, Any]
+    letter_id: str
+    body: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from saga_coordinator.saga.machine.inputs import (
 from saga_coordinator.saga.machine.state import StepState
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words import outcome as outcomes
-from saga_coordinator.saga.words.errors import InvalidRequest
+from saga_coordinator.saga.words.errors import InvalidRequest, Refusal
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.words.outcome import Cause
@@ -289,8 +289,8 @@ class Run:
     def _tell(self, happened: Input) -> Run:
         """Raises NotPossibleNow when the saga's state forbids it."""
         decision: Decision = self._rehearsal.hear(happened)
-        if decision.refusal is not None:
-            raise decision.refusal.error()
+        if isinstance(decision.answer, Refusal):
+            raise decision.answer.error()
         return self
 
     def __repr__(self) -> str:

@@ -24,7 +24,7 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
 )
 from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import ParticipantServiceStub
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSagaRequest, WaitSagaRequest
-from saga_coordinator.saga.machine.effects import NotApplied
+from saga_coordinator.saga.machine.answers import WhyNot
 from saga_coordinator.saga.words.outcome import CauseCode
 from tests.acceptance.conftest import ROOT, Client, StartServing, run_here
 
@@ -201,7 +201,7 @@ def _methods(warehouse: Warehouse) -> Mapping[str, Method]:
 
 def test_the_page_names_what_there_is() -> None:
     named = set(re.findall(r"`((?!SAGA_)[A-Z]+_[A-Z_]+)`", PAGE))  # settings have a test of their own
-    assert named <= {*CauseCode, *NotApplied, *(code.name for code in grpc.StatusCode)}
+    assert named <= {*CauseCode, *WhyNot, *(code.name for code in grpc.StatusCode)}
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", PAGE):
         assert target.startswith("https://") or target == "workers.md" or (ROOT / "docs" / target).exists(), (
             target

@@ -17,6 +17,7 @@ from proof.simulation.batch import SAGAS_PER_BATCH, run_batch
 from proof.simulation.checker import judge
 from proof.simulation.loop import Node, SimulatedLoop
 from proof.simulation.run import seed_of
+from saga_coordinator.engine.asking import Answered
 from saga_coordinator.engine.events import Publishing
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.lease_keeper import LeaseKeeper
@@ -24,6 +25,7 @@ from saga_coordinator.participants.workers.pool import Workers
 from saga_coordinator.participants.workers.stream import Greeting
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.answers import APPLIED, Accepted, NotApplied
 from saga_coordinator.saga.machine.decide import (
     AttemptEnded,
     Decision,
@@ -347,21 +349,22 @@ class OneEvent:
 
 
 @pytest.mark.parametrize(
-    ("answer", "is_taken"), [(True, True), (False, True), (NotPossibleNow(Reason.SAGA_ENDED, "over"), False)]
+    ("answer", "is_taken"),
+    [(APPLIED, True), (NotApplied(), True), (NotPossibleNow(Reason.SAGA_ENDED, "over"), False)],
 )
 async def test_p9_an_event_that_its_saga_says_it_had_before_is_not_kept_for_another(
-    answer: bool | NotPossibleNow, *, is_taken: bool
+    answer: Accepted | NotPossibleNow, *, is_taken: bool
 ) -> None:
     """Its coordinator took the letter up twice, and the answer to the first time got lost."""
     events = OneEvent()
 
-    async def tell(saga_id: str, event: EventArrived) -> bool:
+    async def ask(saga_id: str, event: EventArrived) -> Answered:
         if isinstance(answer, NotPossibleNow):
             raise answer
-        return answer
+        return Answered(answer)
 
-    published = await Publishing(events, tell).publish(Event("e", "paid", "order-1", None))
-    assert (published.sagas, events.taken) == (int(answer is True), is_taken)
+    published = await Publishing(events, ask).publish(Event("e", "paid", "order-1", None))
+    assert (published.sagas, events.taken) == (int(answer == APPLIED), is_taken)
 
 
 WORK = {

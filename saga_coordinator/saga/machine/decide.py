@@ -8,10 +8,12 @@ actions, turn, undo, end.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import update_wrapper
 from typing import Any
 
 from saga_coordinator.saga.definition.model import Approval, Definition, Operation
 from saga_coordinator.saga.machine.ahead import is_over
+from saga_coordinator.saga.machine.answers import APPLIED, Answer, NotApplied, WhyNot
 from saga_coordinator.saga.machine.draft import Draft, is_past_return, is_undone
 from saga_coordinator.saga.machine.effects import (
     Decision,
@@ -21,7 +23,6 @@ from saga_coordinator.saga.machine.effects import (
     Invoke,
     LookForEvent,
     LookForRoom,
-    NotApplied,
     SetTimer,
 )
 from saga_coordinator.saga.machine.entries import (
@@ -37,6 +38,7 @@ from saga_coordinator.saga.machine.entries import (
 from saga_coordinator.saga.machine.forward import end_wait, event_to_look_for
 from saga_coordinator.saga.machine.inputs import (
     ApprovalDecided,
+    Asked,
     AttemptEnded,
     CancelAsked,
     EventArrived,
@@ -59,6 +61,7 @@ from saga_coordinator.saga.machine.proceed import (
 )
 from saga_coordinator.saga.machine.state import REFUSED, SUCCEEDED, EffectKnown, SagaState, StepState, apply
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus, StepStatus
+from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, Outcome, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.words.reasons import Reason
@@ -78,7 +81,6 @@ __all__ = [
     "Invoke",
     "LookForEvent",
     "LookForRoom",
-    "NotApplied",
     "OutcomeReported",
     "OwnershipGained",
     "RecallAsked",
@@ -136,10 +138,7 @@ def decide(
         tuple(draft.entries),
         effects,
         draft.state,
-        draft.refusal,
-        draft.is_applied,
-        draft.because,
-        draft.heartbeat_taken,
+        draft.answer,
         draft.meter.spent,
     )
 
@@ -189,6 +188,25 @@ def _effects(draft: Draft) -> tuple[Effect, ...]:
 
 # Handlers: what one input means in one status, before `proceed`. docs/state_machine.md shows their first sentences.
 
+_Handler = Callable[[Draft, Any], None]
+
+
+class _ByStatus:
+    """A handler whose answer depends on nothing but the saga's status."""
+
+    def __init__(self, answer: Callable[[SagaStatus], Answer]) -> None:
+        update_wrapper(self, answer)
+        self.answer = answer
+
+    def __call__(self, draft: Draft, happened: Any) -> None:
+        draft.answer = self.answer(draft.state.status)
+
+
+def answer_by_status(status: SagaStatus, asked: Asked) -> Answer | None:
+    """The answer of a settled saga, where its status alone decides it; None where the saga's log has to be read."""
+    handler = HANDLERS[status, type(asked)]
+    return handler.answer(status) if isinstance(handler, _ByStatus) and status in SETTLED else None
+
 
 def _on_attempt_ended(draft: Draft, happened: AttemptEnded) -> None:
     """The attempt's outcome is recorded; one that nobody waits for any more is late."""
@@ -217,18 +235,18 @@ def _on_outcome_reported(draft: Draft, happened: OutcomeReported) -> None:
         )
     elif not isinstance(happened.outcome, Unknown):
         _learn(draft, happened.step, happened.operation, happened.attempt or attempts, happened.outcome)
-        draft.because = None if draft.is_applied else _why_not_applied(draft, step, happened)
+        if isinstance(draft.answer, NotApplied):
+            draft.answer = NotApplied(_why_not_applied(draft, step, happened))
     elif happened.attempt in (0, step.attempt) and is_awaited:
         draft.settle(happened.step, happened.outcome)
     else:
-        draft.is_applied = False
-        draft.because = _why_unknown_is_nothing(step, happened)
+        draft.answer = NotApplied(_why_unknown_is_nothing(step, happened))
 
 
-def _why_not_applied(draft: Draft, before: StepState, happened: OutcomeReported) -> NotApplied:
+def _why_not_applied(draft: Draft, before: StepState, happened: OutcomeReported) -> WhyNot:
     if draft.entries:
-        return NotApplied.LATE
-    return NotApplied.CONTRADICTS if _contradicts(before, happened) else NotApplied.REPEATED
+        return WhyNot.LATE
+    return WhyNot.CONTRADICTS if _contradicts(before, happened) else WhyNot.REPEATED
 
 
 def _contradicts(step: StepState, happened: OutcomeReported) -> bool:
@@ -240,12 +258,12 @@ def _contradicts(step: StepState, happened: OutcomeReported) -> bool:
     return is_output_known and step.is_output_known and happened.outcome.output != step.output
 
 
-def _why_unknown_is_nothing(step: StepState, happened: OutcomeReported) -> NotApplied:
+def _why_unknown_is_nothing(step: StepState, happened: OutcomeReported) -> WhyNot:
     if step.operation is not happened.operation:
-        return NotApplied.LATE
+        return WhyNot.LATE
     if happened.attempt not in (0, step.attempt):
-        return NotApplied.OTHER_ATTEMPT
-    return NotApplied.EARLY if step.is_in_flight else NotApplied.LATE
+        return WhyNot.OTHER_ATTEMPT
+    return WhyNot.EARLY if step.is_in_flight else WhyNot.LATE
 
 
 def _on_heartbeat(draft: Draft, happened: HeartbeatReceived) -> None:
@@ -261,11 +279,11 @@ def _on_heartbeat(draft: Draft, happened: HeartbeatReceived) -> None:
             Reason.NOT_ATTEMPTED, f"the {happened.operation} of step `{happened.step}` has not been attempted"
         )
     elif step.operation is not happened.operation or happened.attempt not in (0, step.attempt):
-        draft.is_applied = False
+        draft.answer = NotApplied()
     elif step.is_waiting_for_report or step.is_in_flight:
         draft.heartbeat(happened.step, clip(happened.details))
     else:
-        draft.is_applied = False
+        draft.answer = NotApplied()
 
 
 def _on_timer(draft: Draft, happened: TimerFired) -> None:
@@ -275,14 +293,16 @@ def _on_timer(draft: Draft, happened: TimerFired) -> None:
 def _on_room_found(draft: Draft, happened: RoomFound) -> None:
     """The held attempt is made; nothing when it is not held any more."""
     step = draft.state.step(happened.step)
-    draft.is_applied = step.is_held and step.operation is happened.operation
-    draft.room_found_for = happened.step if draft.is_applied else None
+    if step.is_held and step.operation is happened.operation:
+        draft.room_found_for = happened.step
+    else:
+        draft.answer = NotApplied()
 
 
 def _on_event(draft: Draft, happened: EventArrived) -> None:
     """The event is kept until a step waits for it; one that came before is not kept again."""
     if happened.event_id in draft.state.event_ids:
-        draft.is_applied = False
+        draft.answer = NotApplied()
     elif len(draft.state.events) >= EVENTS_MAX:
         draft.refuse(
             Reason.TOO_MANY_EVENTS,
@@ -310,7 +330,7 @@ def _look_on(draft: Draft, happened: EventArrived) -> None:
 def _refuse_event(draft: Draft, happened: EventArrived) -> None:
     """Refused, unless it had come before: no step will wait for it any more."""
     if happened.event_id in draft.state.event_ids:
-        draft.is_applied = False
+        draft.answer = NotApplied()
     else:
         draft.refuse(
             Reason.SAGA_ENDED, f"the saga is {draft.state.status}: no step waits for events any more"
@@ -335,7 +355,7 @@ def _on_approval(draft: Draft, happened: ApprovalDecided) -> None:
         )
     elif state.status is not StepStatus.WAITING:
         is_same = state.output == answer if happened.is_approved else _is_rejection(state.cause, decided_by)
-        draft.is_applied = False
+        draft.answer = NotApplied()
         if not is_same:
             draft.refuse(
                 Reason.NO_WAIT, f"step `{happened.step}` is {state.status} and waits for no decision"
@@ -385,9 +405,10 @@ def _recall_completed(draft: Draft, happened: RecallAsked) -> None:
         draft.record(SagaRecalled(happened.cause))
 
 
-def _refuse_recall(draft: Draft, happened: RecallAsked) -> None:
+@_ByStatus
+def _refuse_recall(status: SagaStatus) -> Answer:
     """Refused: a person gave it up, and what remains of it is theirs."""
-    draft.refuse(Reason.SAGA_ENDED, "the saga was abandoned: what remains of it is listed there")
+    return Refusal(Reason.SAGA_ENDED, f"the saga is {status}: what remains of it is listed there")
 
 
 def _on_ownership(draft: Draft, happened: OwnershipGained) -> None:
@@ -411,14 +432,16 @@ def _on_ownership(draft: Draft, happened: OwnershipGained) -> None:
             record_lost(draft, key, workers)
 
 
-def _on_nothing(draft: Draft, happened: Input) -> None:
+@_ByStatus
+def _on_nothing(status: SagaStatus) -> Answer:
     """Nothing: the saga is where this would take it, or does not move by itself any more."""
-    draft.is_applied = False
+    return NotApplied()
 
 
-def _refuse_cancel(draft: Draft, happened: CancelAsked) -> None:
+@_ByStatus
+def _refuse_cancel(status: SagaStatus) -> Answer:
     """Refused: there is nothing left to cancel."""
-    draft.refuse(Reason.SAGA_ENDED, f"the saga is {draft.state.status}: there is nothing left to cancel")
+    return Refusal(Reason.SAGA_ENDED, f"the saga is {status}: there is nothing left to cancel")
 
 
 def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: Outcome) -> None:
@@ -448,13 +471,13 @@ def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: 
         case Succeeded() if is_held_up:
             draft.settle(name, outcome)
         case Succeeded(output) if (kind, SUCCEEDED) not in step.told:
-            draft.is_applied = False
+            draft.answer = NotApplied()
             draft.record(OutcomeLate(name, kind, attempt, SUCCEEDED, output))
         case Refused(cause) if (kind, REFUSED) not in step.told:
-            draft.is_applied = bool(settles_doubt)
+            draft.answer = APPLIED if settles_doubt else NotApplied()
             draft.record(OutcomeLate(name, kind, attempt, REFUSED, cause=cause, settles_doubt=settles_doubt))
         case _:
-            draft.is_applied = False
+            draft.answer = NotApplied()
 
 
 def _is_only_doubt(step: StepState, kind: OperationKind, attempt: int) -> bool:
@@ -468,8 +491,6 @@ def _is_only_doubt(step: StepState, kind: OperationKind, attempt: int) -> bool:
     is_awaited = step.is_in_flight or step.status is StepStatus.WAITING
     return not is_awaited and attempt == step.accepted_attempt
 
-
-_Handler = Callable[[Draft, Any], None]
 
 _WHILE_MOVING: tuple[tuple[type[Input], _Handler], ...] = (
     (AttemptEnded, _on_attempt_ended),

@@ -8,13 +8,8 @@ from typing import Any
 from saga_coordinator.saga.definition.model import Definition, Operation
 from saga_coordinator.saga.expressions.reference import Metered
 from saga_coordinator.saga.machine.agenda import Agenda
-from saga_coordinator.saga.machine.effects import (
-    HeartbeatTaken,
-    Invoke,
-    LookForEvent,
-    LookForRoom,
-    NotApplied,
-)
+from saga_coordinator.saga.machine.answers import APPLIED, Answer, HeartbeatTaken
+from saga_coordinator.saga.machine.effects import Invoke, LookForEvent, LookForRoom
 from saga_coordinator.saga.machine.entries import (
     AttemptHeld,
     AttemptPending,
@@ -75,19 +70,16 @@ class Draft:
     __slots__ = (
         "_agenda",
         "_measure",
-        "because",
+        "answer",
         "definition",
         "entries",
-        "heartbeat_taken",
         "invocations",
-        "is_applied",
         "is_cut",
         "jitter",
         "lookups",
         "may_call",
         "meter",
         "now",
-        "refusal",
         "room_found_for",
         "rooms",
         "state",
@@ -119,14 +111,11 @@ class Draft:
         self.rooms: dict[str, LookForRoom] = {}
         self.room_found_for: str | None = None
         """The key of the instance whose attempt is held, and may be made by now."""
-        self.refusal: Refusal | None = None
-        self.is_applied = True
-        self.because: NotApplied | None = None
-        self.heartbeat_taken: HeartbeatTaken | None = None
+        self.answer: Answer = APPLIED
 
     def refuse(self, reason: Reason, message: str) -> None:
         """What was asked is not done."""
-        self.refusal = Refusal(reason, message)
+        self.answer = Refusal(reason, message)
 
     def record(self, entry: Entry) -> None:
         before = self.state
@@ -261,7 +250,7 @@ class Draft:
         if timeout is None:
             return
         if state.is_in_flight:  # it was faster than the answer PENDING, from which the time is counted anyway
-            self.heartbeat_taken = HeartbeatTaken(timeout, 0.0)
+            self.answer = HeartbeatTaken(timeout, 0.0)
             return
         until = state.heartbeat_until or self.now
         if until < self.now + timeout:
@@ -277,7 +266,7 @@ class Draft:
                     details or None,
                 )
             )
-        self.heartbeat_taken = HeartbeatTaken(timeout, until - timeout - self.now)
+        self.answer = HeartbeatTaken(timeout, until - timeout - self.now)
 
     def _call(self, node: Node, kind: OperationKind, number: int) -> Invoke:
         operation = node.step.operation(kind)

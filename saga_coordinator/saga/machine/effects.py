@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
-from enum import StrEnum
 from typing import Any
 
+from saga_coordinator.saga.machine.answers import APPLIED, Answer
 from saga_coordinator.saga.machine.entries import Entry
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SagaStatus
-from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.immutable import immutable
 from saga_coordinator.saga.words.outcome import Cause
@@ -92,38 +91,15 @@ class GoOn:
 Effect = Invoke | LookForEvent | LookForRoom | SetTimer | GoOn | Finish
 
 
-class NotApplied(StrEnum):
-    """Why a report moved nothing."""
-
-    REPEATED = "REPEATED"
-    LATE = "LATE"
-    EARLY = "EARLY"
-    OTHER_ATTEMPT = "OTHER_ATTEMPT"
-    CONTRADICTS = "CONTRADICTS"
-
-
-@immutable
-class HeartbeatTaken:
-    """The operation's heartbeat timeout, and for how long from now further heartbeats would change nothing."""
-
-    timeout_seconds: float
-    fresh_seconds: float
-
-
 @immutable
 class Decision:
     """`entries` are committed first, then `effects` performed.
 
-    `refusal` is the answer to an input that the state forbids. `is_applied` tells whether the input moved anything: false for
-    repetitions and for what came too late, and `because` says which, for reports. `heartbeat` answers those of operations that
-    have such a timeout. `work` is what it took, in the units of `meter`.
+    `answer` is what whoever brought the input is told. `work` is what the decision took, in the units of `meter`.
     """
 
     entries: tuple[Entry, ...]
     effects: tuple[Effect, ...]
     state: SagaState
-    refusal: Refusal | None = None
-    is_applied: bool = True
-    because: NotApplied | None = None
-    heartbeat: HeartbeatTaken | None = None
+    answer: Answer = APPLIED
     work: int = 0

@@ -101,6 +101,8 @@ class RecallAsked:
 
 @immutable
 class CancelAsked:
+    """A person or a service wants the saga undone."""
+
     reason: str
     requested_by: str = ""
 
@@ -117,19 +119,20 @@ class OwnershipGained:
     workers: frozenset[str] = frozenset()
 
 
-Input = (
-    StartRequested
-    | AttemptEnded
-    | OutcomeReported
-    | HeartbeatReceived
-    | EventArrived
-    | ApprovalDecided
-    | TimerFired
-    | RoomFound
-    | CancelAsked
-    | RecallAsked
-    | OwnershipGained
-)
+Asked = OutcomeReported | HeartbeatReceived | EventArrived | ApprovalDecided | CancelAsked | RecallAsked
+"""What a person or a service asks of a saga, through whichever coordinator."""
+
+Input = StartRequested | AttemptEnded | TimerFired | RoomFound | OwnershipGained | Asked
+
+ASKED: Mapping[str, type[Asked]] = {
+    "report": OutcomeReported,
+    "heartbeat": HeartbeatReceived,
+    "event": EventArrived,
+    "approval": ApprovalDecided,
+    "cancel": CancelAsked,
+    "recall": RecallAsked,
+}
+"""The names under which coordinators ask one another. A name that has been released stays."""
 
 
 def canonical_input(happened: Input) -> Input:

@@ -12,6 +12,7 @@ from saga_coordinator.saga.machine.inputs import AttemptEnded, CancelAsked, Inpu
 from saga_coordinator.saga.machine.place import remaining_effects
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
+from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, Succeeded, Unknown
 
@@ -64,8 +65,8 @@ def preview_compensation(definition: Definition, state: SagaState, now: float) -
     )  # what goes with the state is left to whoever drives the saga
     if state.status is SagaStatus.RUNNING:
         decision = foresight.hear(CancelAsked("preview"))
-        if decision.refusal is not None:
-            return _refused(definition, state, decision.refusal.message)
+        if isinstance(decision.answer, Refusal):
+            return _refused(definition, state, decision.answer.message)
     foresight.end_what_is_in_flight()
     foresight.undo()
     problems = [entry for entry in foresight.entries if isinstance(entry, InputInvalid)]

@@ -95,7 +95,7 @@ async def test_requests_are_heard_of_again_after_a_failure(start_engine: StartEn
     with capture_logs() as logs:
         inbox.start(lambda: None)
         await eventually(lambda: heard, "it to listen again")
-    assert [line["task"] for line in logs if line["event"] == "background_failed"] == ["the inbox"]
+    assert [line["task"] for line in logs if line["event"] == "background_failed"] == ["the mailbox"]
 
 
 async def test_a_saga_that_cannot_be_put_to_rest_does_not_stay_in_memory(

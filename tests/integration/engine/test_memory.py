@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from saga_coordinator.engine import advance
+from saga_coordinator.saga.machine.inputs import OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Overloaded
 from saga_coordinator.saga.words.outcome import Pending, Succeeded, Unknown
@@ -31,7 +32,7 @@ async def test_a_saga_that_sleeps_holds_no_memory_and_no_owner(
     assert 50 < seconds <= 60
     assert not engine.coordinator._drive._calls
     assert not engine.coordinator._drive._moves
-    assert await engine.coordinator.report_outcome(saga_id, "charge", ACTION, Succeeded())
+    assert (await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded()))).is_applied
     assert (await engine.settled(saga_id)).status is SagaStatus.COMPLETED
 
 

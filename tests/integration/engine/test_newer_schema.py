@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from saga_coordinator.saga.machine.inputs import CancelAsked
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.store import schema
 from saga_coordinator.store.lists import Lists
@@ -59,7 +60,7 @@ async def test_this_program_goes_on_when_a_later_version_migrates_under_it(
     participants.on("ship", held := Gate())
     orphan = await running.start()
     await eventually(lambda: held.waiting, "the call")
-    await started.coordinator.cancel(orphan, "changed my mind", "anna")
+    await started.coordinator.ask(orphan, CancelAsked("changed my mind", "anna"))
     await running.kill()
     held.open()
     assert (await started.settled(orphan)).status is SagaStatus.COMPENSATED

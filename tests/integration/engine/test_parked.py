@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from saga_coordinator.saga.machine.inputs import OutcomeReported, RecallAsked
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, Pending, Succeeded
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
@@ -51,7 +52,9 @@ async def test_an_undo_goes_on_when_the_compensation_that_held_it_up_is_reported
     saga = await engine.sagas.get(saga_id)
     assert saga.remaining == ("reserve", "charge")
     teller = engine if where == "here" else await start_engine("elsewhere")
-    assert await teller.coordinator.report_outcome(saga_id, "charge", COMPENSATION, Succeeded())
+    assert (
+        await teller.coordinator.ask(saga_id, OutcomeReported("charge", COMPENSATION, Succeeded()))
+    ).is_applied
     await status(engine, saga_id, SagaStatus.COMPENSATED)
     saga = await engine.sagas.get(saga_id)
     assert (saga.remaining, saga.owner) == ((), None)
@@ -66,7 +69,9 @@ async def test_an_undo_goes_on_when_the_compensation_that_held_it_up_is_reported
         "saga_compensated",
     ]
     # Told once more, it is told so.
-    assert not await teller.coordinator.report_outcome(saga_id, "charge", COMPENSATION, Succeeded())
+    assert not (
+        await teller.coordinator.ask(saga_id, OutcomeReported("charge", COMPENSATION, Succeeded()))
+    ).is_applied
     assert await query("SELECT count(*) FROM saga.log WHERE type = 'undo_unparked'") == [(1,)]
 
 
@@ -77,7 +82,9 @@ async def test_a_pivot_in_doubt_that_is_reported_done_lets_the_saga_go_forward(
     await engine.definitions.register(PIVOT)
     participants.on("charge", answer)  # type: ignore[arg-type]
     saga_id = await parked(engine)
-    assert await engine.coordinator.report_outcome(saga_id, "charge", ACTION, Succeeded({"receipt": 5}))
+    assert (
+        await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded({"receipt": 5})))
+    ).is_applied
     await status(engine, saga_id, SagaStatus.COMPLETED)
     saga = await engine.sagas.get(saga_id)
     assert (saga.failure, saga.remaining) == (None, ())
@@ -90,7 +97,9 @@ async def test_a_pivot_that_was_accepted_and_is_reported_refused_lets_the_saga_g
     await engine.definitions.register(PIVOT)
     participants.on("charge", Pending())
     saga_id = await parked(engine)
-    assert await engine.coordinator.report_outcome(saga_id, "charge", ACTION, refusing("account closed"))
+    assert (
+        await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, refusing("account closed")))
+    ).is_applied
     await status(engine, saga_id, SagaStatus.COMPENSATED)
     saga = await engine.sagas.get(saga_id)
     assert saga.failure is not None
@@ -104,7 +113,9 @@ async def test_a_pivot_that_may_have_happened_stays_a_persons_when_another_attem
     await engine.definitions.register(PIVOT)
     participants.on("charge", unknown())
     saga_id = await parked(engine)
-    assert not await engine.coordinator.report_outcome(saga_id, "charge", ACTION, refusing())
+    assert not (
+        await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, refusing()))
+    ).is_applied
     saga = await engine.sagas.get(saga_id)
     assert (saga.status, saga.remaining) == (NEEDS_ATTENTION, ("reserve", "charge"))
     assert (await engine.story(saga_id))[-2:] == ["saga_parked", "outcome_late charge action 1"]
@@ -116,7 +127,7 @@ async def test_a_step_after_the_pivot_that_is_reported_done_lets_the_saga_comple
     await engine.definitions.register(PIVOT)
     participants.on("ship", refusing("no such address"))
     saga_id = await parked(engine)
-    assert await engine.coordinator.report_outcome(saga_id, "ship", ACTION, Succeeded())
+    assert (await engine.coordinator.ask(saga_id, OutcomeReported("ship", ACTION, Succeeded()))).is_applied
     await status(engine, saga_id, SagaStatus.COMPLETED)
 
 
@@ -134,7 +145,7 @@ async def test_the_parent_hears_of_a_child_that_was_parked_and_went_on(
 
     saga_id = await eventually(child_id, "the child")
     await status(engine, saga_id, NEEDS_ATTENTION)
-    assert await engine.coordinator.report_outcome(saga_id, "charge", ACTION, Succeeded())
+    assert (await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded()))).is_applied
     assert (await engine.settled(parent_id)).status is SagaStatus.COMPLETED
 
 
@@ -155,7 +166,9 @@ async def test_a_parked_saga_that_was_left_with_nothing_to_wait_for_goes_on_when
         engine.coordinator_id,
         saga_id,
     )
-    assert not await engine.coordinator.report_outcome(saga_id, "charge", COMPENSATION, Succeeded())
+    assert not (
+        await engine.coordinator.ask(saga_id, OutcomeReported("charge", COMPENSATION, Succeeded()))
+    ).is_applied
     await status(engine, saga_id, SagaStatus.COMPENSATED)
     assert participants.books.effects[saga_id] == ["reserve", "charge", "-reserve"]
 
@@ -176,9 +189,9 @@ async def test_a_recall_reaches_a_child_that_is_parked_once_it_goes_on(
     participants.on("charge", Succeeded({"undone": True}), COMPENSATION)
     saga_id = await parked(engine)
     cause = Cause(CauseCode.PARENT_FAILED, "the parent turned")
-    await engine.coordinator.recall(saga_id, cause)
+    await engine.coordinator.ask(saga_id, RecallAsked(cause))
     assert (await engine.sagas.get(saga_id)).status is NEEDS_ATTENTION
-    assert await engine.coordinator.report_outcome(saga_id, "charge", ACTION, Succeeded())
+    assert (await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded()))).is_applied
     await status(engine, saga_id, SagaStatus.RUNNING)
-    await engine.coordinator.recall(saga_id, cause)
+    await engine.coordinator.ask(saga_id, RecallAsked(cause))
     assert (await engine.settled(saga_id)).status is SagaStatus.COMPENSATED

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from saga_coordinator.engine.start import StartSaga
+from saga_coordinator.saga.machine.inputs import OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import AlreadyExists
 from saga_coordinator.saga.words.outcome import TEXT_BYTES_MAX, Pending, Succeeded, outcome_of_failure
@@ -157,7 +158,9 @@ async def test_defect_5_answers_that_say_still_running_do_not_use_the_limit_up(
     for _ in range(5):  # however often somebody asks whether it is done
         assert not participants.calls(operation=COMPENSATION)
         assert (await engine.sagas.get(saga_id)).status is SagaStatus.RUNNING
-    assert await engine.coordinator.report_outcome(saga_id, "charge", ACTION, Succeeded({"receipt": 9}))
+    assert (
+        await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded({"receipt": 9})))
+    ).is_applied
     assert (await engine.settled(saga_id)).status is COMPLETED
     assert len(participants.calls()) == 2
 

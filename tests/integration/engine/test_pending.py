@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from saga_coordinator.engine.heartbeats import Heartbeat
-from saga_coordinator.saga.machine.effects import NotApplied
+from saga_coordinator.saga.machine.answers import HeartbeatTaken, NotApplied, WhyNot
 from saga_coordinator.saga.machine.inputs import HeartbeatReceived, OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
@@ -33,9 +32,9 @@ async def test_a_heartbeat_of_a_sleeping_saga_is_told_once_and_then_answered_fro
     await sleeps(query, saga_id)
     beat = HeartbeatReceived("charge", ACTION, 1, "working")
     for _ in range(200):
-        assert await engine.coordinator.heartbeat(saga_id, beat) == Heartbeat(
-            is_awaited=True, timeout_seconds=60.0
-        )
+        answer = (await engine.coordinator.ask(saga_id, beat)).answer
+        assert isinstance(answer, HeartbeatTaken)
+        assert answer.timeout_seconds == 60.0
     story = await engine.story(saga_id)
     assert story.count("attempt_pending charge action 1") == 2
     await sleeps(query, saga_id)
@@ -50,17 +49,15 @@ async def test_silence_is_a_failure_of_the_attempt_which_is_made_again(
     participants.on("charge", Succeeded())
     assert (await engine.settled(saga_id)).status is SagaStatus.COMPLETED
     assert [call.attempt for call in participants.calls("charge")] == [1, 2]
-    assert not (
-        await engine.coordinator.heartbeat(saga_id, HeartbeatReceived("charge", ACTION, 1))
-    ).is_awaited
+    assert not (await engine.coordinator.ask(saga_id, HeartbeatReceived("charge", ACTION, 1))).is_applied
 
 
 async def test_heartbeats_of_what_is_not_there(engine: Engine, participants: Participants) -> None:
     saga_id = await beating(engine, participants, "60s")
     with pytest.raises(NotPossibleNow, match="no step `none`"):
-        await engine.coordinator.heartbeat(saga_id, HeartbeatReceived("none", ACTION))
+        await engine.coordinator.ask(saga_id, HeartbeatReceived("none", ACTION))
     with pytest.raises(NotFound):
-        await engine.coordinator.heartbeat(saga_id[:-4] + "0000", HeartbeatReceived("charge", ACTION))
+        await engine.coordinator.ask(saga_id[:-4] + "0000", HeartbeatReceived("charge", ACTION))
 
 
 async def test_heartbeats_and_reports_reach_the_saga_through_a_coordinator_that_does_not_drive_it(
@@ -69,11 +66,13 @@ async def test_heartbeats_and_reports_reach_the_saga_through_a_coordinator_that_
     here, there = await start_engine("here"), await start_engine("there")
     saga_id = await beating(here, participants, "3s")  # too short for the saga to be let go
     beat = HeartbeatReceived("charge", ACTION, 1)
-    assert await there.coordinator.heartbeat(saga_id, beat) == Heartbeat(is_awaited=True, timeout_seconds=3.0)
+    answer = (await there.coordinator.ask(saga_id, beat)).answer
+    assert isinstance(answer, HeartbeatTaken)
+    assert answer.timeout_seconds == 3.0
     again = OutcomeReported("charge", ACTION, unknown(), 7)
-    assert (await there.coordinator.report(saga_id, again)).because is NotApplied.OTHER_ATTEMPT
+    assert (await there.coordinator.ask(saga_id, again)).answer == NotApplied(WhyNot.OTHER_ATTEMPT)
     assert (
-        await there.coordinator.report(saga_id, OutcomeReported("charge", ACTION, Succeeded(), 1))
+        await there.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded(), 1))
     ).is_applied
     assert (await here.settled(saga_id)).status is SagaStatus.COMPLETED
 

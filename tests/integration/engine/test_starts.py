@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from saga_coordinator.engine.start import StartSaga
+from saga_coordinator.saga.machine.inputs import OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import (
     AlreadyExists,
@@ -271,7 +272,7 @@ async def test_who_waits_for_a_sleeping_saga_is_told_when_it_ends(
     waiting = asyncio.create_task(engine.coordinator.wait(saga_id, 10))
     await asyncio.wait({waiting}, timeout=0.05)
     assert not waiting.done()
-    await engine.coordinator.report_outcome(saga_id, "charge", ACTION, Succeeded())
+    await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded()))
     assert await waiting
 
 

@@ -10,10 +10,11 @@ from structlog.testing import capture_logs
 
 from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.machine.entries import SagaStarted
+from saga_coordinator.saga.machine.inputs import CancelAsked, OutcomeReported
 from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
-from saga_coordinator.saga.words.identity import idempotency_key
+from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.words.outcome import Outcome, Pending, Succeeded
 from tests.integration.engine.conftest import (
     ORDER,
@@ -238,8 +239,8 @@ async def test_a_cancelled_saga_is_undone_once_its_call_has_ended(
     participants.on("charge", gate)
     saga_id = await engine.start()
     await eventually(lambda: gate.waiting, "the charge to be in flight")
-    await engine.coordinator.cancel(saga_id, "ordered twice", "ada")
-    await engine.coordinator.cancel(saga_id, "ordered twice", "ada")
+    await engine.coordinator.ask(saga_id, CancelAsked("ordered twice", "ada"))
+    await engine.coordinator.ask(saga_id, CancelAsked("ordered twice", "ada"))
     saga = await engine.sagas.get(saga_id)
     assert saga.status is SagaStatus.COMPENSATING
     assert not participants.calls(operation=COMPENSATION)
@@ -272,11 +273,11 @@ async def test_cancelling_is_refused_once_there_is_no_way_back(
     saga_id = await engine.start("pivoted")
     await eventually(lambda: gate.waiting, "the shipping to be in flight")
     with pytest.raises(NotPossibleNow, match="pivot `charge` has been attempted"):
-        await engine.coordinator.cancel(saga_id, "", "")
+        await engine.coordinator.ask(saga_id, CancelAsked("", ""))
     gate.open()
     assert (await engine.settled(saga_id)).status is COMPLETED
     with pytest.raises(NotPossibleNow, match="nothing left to cancel"):
-        await engine.coordinator.cancel(saga_id, "", "")
+        await engine.coordinator.ask(saga_id, CancelAsked("", ""))
 
 
 async def test_cancelling_what_is_undone_already_changes_nothing(
@@ -284,20 +285,20 @@ async def test_cancelling_what_is_undone_already_changes_nothing(
 ) -> None:
     participants.on("ship", refusing())
     saga = await engine.run()
-    await engine.coordinator.cancel(saga.saga_id, "", "")
+    await engine.coordinator.ask(saga.saga_id, CancelAsked("", ""))
     assert await engine.sagas.get(saga.saga_id) == saga
 
 
 async def test_cancelling_what_nobody_knows_is_not_found(engine: Engine) -> None:
     with pytest.raises(NotFound):
-        await engine.coordinator.cancel("00000000-0000-7000-8000-000000000000", "", "")
+        await engine.coordinator.ask("00000000-0000-7000-8000-000000000000", CancelAsked("", ""))
 
 
 async def test_a_sleeping_saga_wakes_to_be_cancelled(engine: Engine, participants: Participants) -> None:
     participants.on("charge", Pending())
     saga_id = await engine.start()
     await eventually(lambda: not engine.drives and participants.calls("charge"), "the saga to sleep")
-    await engine.coordinator.cancel(saga_id, "", "")
+    await engine.coordinator.ask(saga_id, CancelAsked("", ""))
     saga = await engine.settled(saga_id)
     assert saga.status is COMPENSATED
     assert participants.books.effects[saga_id] == ["reserve", "-reserve"]
@@ -323,7 +324,10 @@ async def test_a_pending_outcome_is_reported(
         return pending in await engine.story(saga_id) and (saga_id in engine.drives) is not is_asleep
 
     await eventually(waits, "the outcome to be pending")
-    report = engine.coordinator.report_outcome
+
+    async def report(saga_id: str, step: str, operation: OperationKind, outcome: Outcome) -> bool:
+        return (await engine.coordinator.ask(saga_id, OutcomeReported(step, operation, outcome))).is_applied
+
     with pytest.raises(NotPossibleNow, match="no step `refund`"):
         await report(saga_id, "refund", ACTION, Succeeded())
     with pytest.raises(NotPossibleNow, match="action of step `ship` has not been attempted"):
@@ -344,7 +348,9 @@ async def test_a_refusal_that_is_reported_turns_the_saga(engine: Engine, partici
     participants.on("charge", Pending())
     saga_id = await engine.start()
     await eventually(lambda: participants.calls("charge"), "the charge to be called")
-    assert await engine.coordinator.report_outcome(saga_id, "charge", ACTION, refusing("declined"))
+    assert (
+        await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, refusing("declined")))
+    ).is_applied
     saga = await engine.settled(saga_id)
     assert saga.status is COMPENSATED
     assert [call.step for call in participants.calls(operation=COMPENSATION)] == ["reserve"]
@@ -355,7 +361,9 @@ async def test_a_report_may_be_faster_than_the_answer(engine: Engine, participan
     participants.on("charge", gate)
     saga_id = await engine.start()
     await eventually(lambda: gate.waiting, "the charge to be in flight")
-    assert await engine.coordinator.report_outcome(saga_id, "charge", ACTION, Succeeded({"receipt": 9}))
+    assert (
+        await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded({"receipt": 9})))
+    ).is_applied
     assert (await engine.settled(saga_id)).status is COMPLETED
     gate.open()
     await eventually(lambda: not engine.coordinator._drive._calls, "the call to end")
@@ -366,8 +374,12 @@ async def test_p9_a_late_report_is_kept_and_moves_nothing(engine: Engine, partic
     participants.on("charge", unknown())
     saga = await engine.run()
     assert saga.status is COMPENSATED
-    assert not await engine.coordinator.report_outcome(saga.saga_id, "charge", ACTION, refusing("declined"))
-    assert not await engine.coordinator.report_outcome(saga.saga_id, "charge", ACTION, refusing("declined"))
+    assert not (
+        await engine.coordinator.ask(saga.saga_id, OutcomeReported("charge", ACTION, refusing("declined")))
+    ).is_applied
+    assert not (
+        await engine.coordinator.ask(saga.saga_id, OutcomeReported("charge", ACTION, refusing("declined")))
+    ).is_applied
     story = await engine.story(saga.saga_id)
     assert [line for line in story if line.startswith("outcome_late")] == ["outcome_late charge action 3"]
     assert (await engine.sagas.get(saga.saga_id)).status is COMPENSATED
@@ -381,11 +393,11 @@ async def test_p2_a_report_about_a_parked_saga_shortens_what_remains(
     participants.on("reserve", refusing("keep it"), COMPENSATION)
     saga_id = await engine.start()
     await eventually(lambda: participants.calls("charge"), "the charge to be called")
-    await engine.coordinator.cancel(saga_id, "", "")
+    await engine.coordinator.ask(saga_id, CancelAsked("", ""))
     saga = await engine.settled(saga_id)
     assert saga.status is NEEDS_ATTENTION
     before = saga.remaining
-    await engine.coordinator.report_outcome(saga_id, "charge", ACTION, refusing("declined"))
+    await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, refusing("declined")))
     after = await engine.sagas.get(saga_id)
     assert after.remaining == fold(saga_id, await engine.entries(saga_id)).remaining
     assert set(after.remaining) <= set(before)

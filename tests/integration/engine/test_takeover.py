@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import pytest
 
 from saga_coordinator.saga.machine.effects import Invoke
+from saga_coordinator.saga.machine.inputs import CancelAsked, OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotPossibleNow, Unavailable
 from saga_coordinator.saga.words.identity import idempotency_key
@@ -507,11 +508,11 @@ async def test_p1_a_coordinator_that_has_stopped_takes_nothing_any_more(
     await eventually(lambda: participants.calls("charge") and not engine.drives, "the saga to sleep")
     await engine.coordinator.stop(0)
     engine.is_running = False
-    cancelling = asyncio.create_task(engine.coordinator.cancel(saga_id, "", ""))
+    cancelling = asyncio.create_task(engine.coordinator.ask(saga_id, CancelAsked("", "")))
     await asyncio.wait({cancelling}, timeout=0.2)
     assert (await engine.sagas.get(saga_id)).owner is None
     other = await start_engine("there")
-    await other.coordinator.cancel(saga_id, "", "")
+    await other.coordinator.ask(saga_id, CancelAsked("", ""))
     assert (await other.settled(saga_id)).status is COMPENSATED
     cancelling.cancel()
     await asyncio.gather(cancelling, return_exceptions=True)
@@ -528,11 +529,15 @@ async def test_whichever_coordinator_is_asked_the_owner_does_it(
     other = await start_engine("there")
     cancelled, reported = await engine.start(), await engine.start()
     await in_flight(gate, 2)
-    await other.coordinator.cancel(cancelled, "ordered twice", "ada")
+    await other.coordinator.ask(cancelled, CancelAsked("ordered twice", "ada"))
     with pytest.raises(NotPossibleNow, match="no step `refund`"):
-        await other.coordinator.report_outcome(reported, "refund", ACTION, Succeeded())
-    assert await other.coordinator.report_outcome(reported, "charge", ACTION, Succeeded({"receipt": 9}))
-    assert not await other.coordinator.report_outcome(reported, "charge", ACTION, Succeeded({"receipt": 9}))
+        await other.coordinator.ask(reported, OutcomeReported("refund", ACTION, Succeeded()))
+    assert (
+        await other.coordinator.ask(reported, OutcomeReported("charge", ACTION, Succeeded({"receipt": 9})))
+    ).is_applied
+    assert not (
+        await other.coordinator.ask(reported, OutcomeReported("charge", ACTION, Succeeded({"receipt": 9})))
+    ).is_applied
     gate.open()
     assert (await other.settled(cancelled)).status is COMPENSATED
     assert (await other.settled(reported)).status is COMPLETED
@@ -554,7 +559,7 @@ async def test_a_request_survives_the_owner_it_was_left_for(
         await asyncio.Event().wait()
 
     setattr(engine.coordinator._inbox, "serve", never)  # noqa: B010
-    cancelling = asyncio.create_task(other.coordinator.cancel(saga_id, "", ""))
+    cancelling = asyncio.create_task(other.coordinator.ask(saga_id, CancelAsked("", "")))
     await eventually(lambda: query("SELECT 1 FROM saga.requests"), "the request to be left")
     await engine.kill()
     await cancelling
@@ -577,7 +582,7 @@ async def test_a_request_that_this_version_cannot_read_does_not_hold_up_the_othe
     ((refusal,),) = await eventually(lambda: query(refused), "an answer")
     assert refusal == "the coordinator that drives this saga does not know such a request; upgrade it"
     other = await start_engine("there")
-    await other.coordinator.cancel(saga_id, "", "")
+    await other.coordinator.ask(saga_id, CancelAsked("", ""))
     await other.stop()
     gate.open()
     assert (await engine.settled(saga_id)).status is COMPENSATED
@@ -586,7 +591,7 @@ async def test_a_request_that_this_version_cannot_read_does_not_hold_up_the_othe
     await eventually(
         lambda: not engine.drives and len(participants.calls("charge", ACTION)) == 2, "the saga to sleep"
     )
-    await engine.coordinator.cancel(sleeping, "", "")
+    await engine.coordinator.ask(sleeping, CancelAsked("", ""))
     assert (await engine.settled(sleeping)).status is COMPENSATED
 
 

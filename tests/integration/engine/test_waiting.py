@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from saga_coordinator.saga.machine.entries import EventReceived, SagaRecalled
-from saga_coordinator.saga.machine.inputs import EventArrived
+from saga_coordinator.saga.machine.inputs import ApprovalDecided, CancelAsked, EventArrived
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.errors import AlreadyExists, NotPossibleNow
 from saga_coordinator.saga.words.outcome import Succeeded
@@ -114,7 +114,7 @@ async def test_an_event_that_came_for_an_earlier_saga_does_not_pay_for_the_next(
     """Its saga had ended when it came."""
     ended = await payment.start("payment", input={"order": "M"})
     await has_looked(payment, query, ended)
-    await payment.coordinator.cancel(ended, "changed my mind", "me")
+    await payment.coordinator.ask(ended, CancelAsked("changed my mind", "me"))
     assert (await payment.settled(ended)).status is COMPENSATED
     late = await payment.coordinator.publish(received("M"))
     assert (late.sagas, late.kept_until is not None) == (0, True)
@@ -217,9 +217,8 @@ async def test_an_event_is_nobody_elses_though_the_saga_that_got_it_has_ended_be
     await has_looked(payment, query, first)
     await payment.stores.events.keep(received("J"))
     told = received("J")
-    assert await payment.coordinator.signal(
-        first, EventArrived(told.event_id, told.name, told.correlation, told.payload)
-    )
+    arrived = EventArrived(told.event_id, told.name, told.correlation, told.payload)
+    assert (await payment.coordinator.ask(first, arrived)).is_applied
     assert (await payment.settled(first)).status is COMPLETED  # and here the publisher's coordinator ends
     assert (await payment.coordinator.publish(told)).sagas == 0
     second = await payment.start("payment", input={"order": "J"})
@@ -237,7 +236,7 @@ async def test_an_event_that_was_taken_for_a_saga_that_ended_without_it_is_the_n
     await payment.stores.events.keep(kept)
     assert await payment.stores.events.take(first, "payment.received", "K") == kept
     assert await payment.stores.events.take(second, "payment.received", "K") is None
-    await payment.coordinator.cancel(first, "changed my mind", "me")
+    await payment.coordinator.ask(first, CancelAsked("changed my mind", "me"))
     assert (await payment.settled(first)).status is COMPENSATED
     assert await payment.stores.events.take(second, "payment.received", "K") == kept
     assert await payment.stores.events.take(first, "payment.received", "K") is None
@@ -253,8 +252,8 @@ async def test_what_a_saga_took_and_never_received_is_not_left_to_the_next_when_
     await payment.stores.events.keep(kept)
     assert await payment.stores.events.take(first, "payment.received", "L") == kept
     arrived = EventArrived(kept.event_id, kept.name, kept.correlation, kept.payload)
-    assert await payment.coordinator.signal(other, arrived)
-    await payment.coordinator.cancel(first, "changed my mind", "me")
+    assert (await payment.coordinator.ask(other, arrived)).is_applied
+    await payment.coordinator.ask(first, CancelAsked("changed my mind", "me"))
     assert (await payment.settled(first)).status is COMPENSATED
     third = await payment.start("payment", input={"order": "L"})
     await has_looked(payment, query, third)
@@ -301,15 +300,17 @@ async def test_a_signal_reaches_a_saga_before_its_step_waits(
     gate = Gate()
     participants.on("reserve", gate)
     saga_id = await payment.start("payment", input={"order": "E"})
-    assert await payment.coordinator.signal(saga_id, EventArrived("s", "payment.received", "", {"amount": 7}))
-    assert not await payment.coordinator.signal(
-        saga_id, EventArrived("s", "payment.received", "", {"amount": 7})
-    )
+    assert (
+        await payment.coordinator.ask(saga_id, EventArrived("s", "payment.received", "", {"amount": 7}))
+    ).is_applied
+    assert not (
+        await payment.coordinator.ask(saga_id, EventArrived("s", "payment.received", "", {"amount": 7}))
+    ).is_applied
     gate.open()
     assert (await payment.settled(saga_id)).status is COMPLETED
     assert [call.input for call in participants.calls(step="ship")] == [{"amount": 7}]
     with pytest.raises(NotPossibleNow, match="COMPLETED"):
-        await payment.coordinator.signal(saga_id, EventArrived("t", "payment.received"))
+        await payment.coordinator.ask(saga_id, EventArrived("t", "payment.received"))
 
 
 async def test_an_event_that_never_comes_is_a_refusal(engine: Engine, participants: Participants) -> None:
@@ -369,14 +370,18 @@ async def test_an_approval_lets_the_saga_go_on_and_a_rejection_undoes_it(
     yes, no = await engine.start("loan", input={"amount": 9}), await engine.start("loan", input={"amount": 8})
     for saga_id in (yes, no):
         await waits(engine, saga_id, "decision")
-    decide = engine.coordinator.decide_approval
+
+    async def decide(saga_id: str, decided_by: str, comment: str, *, is_approved: bool) -> bool:
+        asked = ApprovalDecided("decision", is_approved, decided_by, comment)
+        return (await engine.coordinator.ask(saga_id, asked)).is_applied
+
     with pytest.raises(NotPossibleNow, match="ann, bob"):
-        await decide(yes, "decision", "eve", "", is_approved=True)
-    assert await decide(yes, "decision", "ann", "fine", is_approved=True)
-    assert not await decide(yes, "decision", "ann", "fine", is_approved=True)
+        await decide(yes, "eve", "", is_approved=True)
+    assert await decide(yes, "ann", "fine", is_approved=True)
+    assert not await decide(yes, "ann", "fine", is_approved=True)
     with pytest.raises(NotPossibleNow, match="SUCCEEDED"):
-        await decide(yes, "decision", "bob", "", is_approved=False)
-    assert await decide(no, "decision", "bob", "too much", is_approved=False)
+        await decide(yes, "bob", "", is_approved=False)
+    assert await decide(no, "bob", "too much", is_approved=False)
     assert (await engine.settled(yes)).status is COMPLETED
     rejected = await engine.settled(no)
     assert rejected.status is COMPENSATED
@@ -506,7 +511,7 @@ async def test_cancelling_the_parent_undoes_a_running_child(
         return bool(gate.waiting)
 
     await eventually(is_at_work, "the child to be at work")
-    await family.coordinator.cancel(saga_id, "changed their mind", "ann")
+    await family.coordinator.ask(saga_id, CancelAsked("changed their mind", "ann"))
     gate.open()
     saga = await family.settled(saga_id)
     child = await family.settled(await child_of(family, saga_id))

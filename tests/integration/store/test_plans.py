@@ -199,12 +199,12 @@ async def test_one_saga_is_read_by_its_key(plan: Plan, full: Database) -> None:
         assert not whole_tables(plans), json.dumps(plans, indent=1)
 
 
-async def test_requests_are_found_without_reading_every_saga(plan: Plan, full: Database) -> None:
-    requests, request = MailRows(full), Letter(saga_id(7), saga_id(8), {})
+async def test_letters_are_found_without_reading_every_saga(plan: Plan, full: Database) -> None:
+    mail, letter = MailRows(full), Letter(saga_id(7), saga_id(8), {})
     for work in (
-        lambda: requests.unanswered(HERE, 100),
-        lambda: requests.answer_to(request),
-        lambda: requests.delete(request),
+        lambda: mail.unanswered(HERE, 100),
+        lambda: mail.answer_to(letter),
+        lambda: mail.delete(letter),
     ):
         plans = await plan(work)
         assert len(plans) == 1

@@ -26,7 +26,7 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     StartSagaRequest,
     WaitSagaRequest,
 )
-from saga_coordinator.saga.machine.inputs import HeartbeatReceived, OutcomeReported
+from saga_coordinator.saga.machine.inputs import CancelAsked, HeartbeatReceived, OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import InvalidDefinition, InvalidRequest
 from saga_coordinator.saga.words.identity import OperationKind
@@ -148,7 +148,7 @@ def test_waiting() -> None:
 
 def test_cancelling() -> None:
     request = CancelSagaRequest(saga_id=SAGA_ID, reason="changed\nmind", requested_by="ada")
-    assert readers.cancel_saga(request) == (SAGA_ID, "changed\nmind", "ada")
+    assert readers.cancel_saga(request) == (SAGA_ID, CancelAsked("changed\nmind", "ada"))
     assert paths(readers.cancel_saga, CancelSagaRequest(reason=" ", requested_by="a\0")) == [
         "saga_id",
         "reason",

@@ -12,6 +12,7 @@ from proof.core.definitions import definition, step
 from saga_coordinator.engine.advance import Advance, Advanced, Run
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
+from saga_coordinator.saga.machine.answers import APPLIED, NotApplied
 from saga_coordinator.saga.machine.decide import decide
 from saga_coordinator.saga.machine.effects import Decision, Invoke, LookForRoom
 from saga_coordinator.saga.machine.inputs import Input, OutcomeReported, StartRequested
@@ -94,7 +95,7 @@ async def test_p8_an_answer_from_a_state_that_nothing_has_proved_current_is_not_
     drive, deciding, _, lease = driving()
     run, _ = started()
     run.state = decide(ORDER, run.state, REPORT, 0.0, 0.5).state
-    assert not (await drive.ask(run, REPORT)).is_applied, "a repetition writes nothing"
+    assert isinstance((await drive.ask(run, REPORT)).answer, NotApplied), "a repetition writes nothing"
     deciding.during.append(lambda: setattr(lease, "may_act", False))
     with pytest.raises(OwnershipLost, match="may have been taken"):
         await drive.ask(run, REPORT)
@@ -106,5 +107,5 @@ async def test_what_was_written_is_answered_although_the_lease_ended_meanwhile()
     drive, deciding, _, lease = driving()
     run, _ = started()
     deciding.during.append(lambda: setattr(lease, "may_act", False))
-    assert (await drive.ask(run, REPORT)).is_applied
+    assert (await drive.ask(run, REPORT)).answer == APPLIED
     await drive.finish_calls(60.0)

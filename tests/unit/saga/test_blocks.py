@@ -8,6 +8,7 @@ from typing import Any
 from proof.core.definitions import definition, step
 from proof.core.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
 from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.machine.answers import APPLIED, NotApplied
 from saga_coordinator.saga.machine.decide import (
     EVENTS_MAX,
     EventArrived,
@@ -26,6 +27,7 @@ from saga_coordinator.saga.machine.entries import (
 )
 from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.saga.words.outcome import Cause, Held
 
@@ -217,10 +219,10 @@ def test_what_only_waits_leaves_a_log_no_fuller() -> None:
 def test_events_that_nobody_takes_are_refused_once_there_are_too_many() -> None:
     story = Story(definition(step("reserve")))
     for number in range(EVENTS_MAX):
-        assert story.happens(EventArrived(f"e{number}", "paid")).is_applied
+        assert story.happens(EventArrived(f"e{number}", "paid")).answer == APPLIED
     decision = story.happens(EventArrived("one-more", "paid"))
-    assert (decision.entries, decision.refusal is not None) == ((), True)
-    assert story.happens(EventArrived("e0", "paid")).refusal is None  # a repetition is answered as one
+    assert (decision.entries, type(decision.answer)) == ((), Refusal)
+    assert story.happens(EventArrived("e0", "paid")).answer == NotApplied()  # a repetition is answered as one
 
 
 def test_report_given_up_waits_for_room_before_it_is_tried_again() -> None:
@@ -290,7 +292,7 @@ def test_parked_child_stays_where_it_is_when_it_is_undone() -> None:
     story.ends("pack", NO)
     assert story.status is SagaStatus.NEEDS_ATTENTION
     decision = story.happens(RecallAsked(PARENT_FAILED))
-    assert (decision.entries, decision.is_applied, story.status) == ((), False, SagaStatus.NEEDS_ATTENTION)
+    assert (decision.entries, decision.answer, story.status) == ((), NotApplied(), SagaStatus.NEEDS_ATTENTION)
 
 
 def test_step_that_waits_is_given_up_at_the_turn_and_has_nothing_to_undo() -> None:

@@ -6,10 +6,12 @@ import pytest
 
 from proof.core.definitions import definition, step
 from proof.core.story import ACTION, COMPENSATION, MAYBE, NO, NOT_FOUND, PENDING, Story, ok
+from saga_coordinator.saga.machine.answers import APPLIED, NotApplied
 from saga_coordinator.saga.machine.decide import OutcomeReported
 from saga_coordinator.saga.machine.entries import decode, encode
 from saga_coordinator.saga.machine.state import EffectKnown, fold
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Unknown
 
 ONCE = {"participant": "p", "retry": {"max_attempts": 1}}
@@ -81,7 +83,7 @@ def test_report_that_meets_its_timeout_wins() -> None:
     story = Story(TWO_STEPS)
     story.ends("reserve", PENDING)
     story.now = 86401
-    assert story.reported("reserve", ok()).is_applied
+    assert story.reported("reserve", ok()).answer == APPLIED
     assert story.calls == ["charge action 1"]
 
 
@@ -127,7 +129,7 @@ def test_lost_attempt_of_a_compensation_holds_nothing_once_the_compensation_has_
 
 def test_report_before_the_call_ended_holds_the_compensation_until_the_call_is_over() -> None:
     story = Story(TWO_STEPS)
-    assert story.reported("reserve", ok({"id": 7})).is_applied
+    assert story.reported("reserve", ok({"id": 7})).answer == APPLIED
     assert story.calls == ["charge action 1"]
     story.ends("charge", NO)
     assert (story.status, story.calls, story.timer) == (SagaStatus.COMPENSATING, [], 10)
@@ -140,16 +142,16 @@ def test_end_of_a_call_whose_outcome_was_reported_moves_nothing() -> None:
     story.reported("reserve", ok())
     for outcome in (ok(), PENDING, MAYBE):
         decision = story.ends("reserve", outcome)
-        assert (decision.entries, decision.is_applied) == ((), False)
+        assert (decision.entries, decision.answer) == ((), NotApplied())
 
 
 def test_pending_and_unknown_reports_say_nothing_about_a_call_in_flight() -> None:
     story = Story(TWO_STEPS)
     for outcome in (PENDING, MAYBE):
         decision = story.reported("reserve", outcome)
-        assert (decision.entries, decision.is_applied, decision.refusal) == ((), False, None)
+        assert (decision.entries, decision.answer) == ((), NotApplied())
     story.ends("reserve", PENDING)
-    assert not story.reported("reserve", Pending()).is_applied
+    assert isinstance(story.reported("reserve", Pending()).answer, NotApplied)
     assert story.step("reserve").status is StepStatus.WAITING
 
 
@@ -207,7 +209,7 @@ def test_late_success_during_the_compensation_makes_not_found_a_contradiction() 
     story = Story(definition(step("reserve", action=ONCE)))
     story.ends("reserve", MAYBE)
     assert story.calls == ["reserve compensation 1"]
-    assert not story.reported("reserve", ok({"id": 7})).is_applied
+    assert isinstance(story.reported("reserve", ok({"id": 7})).answer, NotApplied)
     story.ends("reserve", NOT_FOUND)
     assert (story.status, story.state.remaining) == (SagaStatus.NEEDS_ATTENTION, ("reserve",))
 
@@ -240,7 +242,7 @@ def test_refused_compensation_told_twice_is_recorded_once() -> None:
     story.reported("charge", NO, COMPENSATION)
     assert story.status is SagaStatus.NEEDS_ATTENTION
     decision = story.reported("charge", NO, COMPENSATION)
-    assert (decision.entries, decision.is_applied) == ((), False)
+    assert (decision.entries, decision.answer) == ((), NotApplied())
 
 
 @pytest.mark.parametrize("outcome", [ok(), NOT_FOUND])
@@ -254,8 +256,8 @@ def test_compensation_that_succeeds_after_it_was_given_up_does_not_remain(outcom
     assert story.calls == ["hotel compensation 1", "flight compensation 1"]
     story.ends("hotel", MAYBE)
     assert story.step("hotel").status is StepStatus.FAILED
-    assert story.reported("hotel", outcome, COMPENSATION).is_applied
-    assert not story.reported("hotel", outcome, COMPENSATION).is_applied
+    assert story.reported("hotel", outcome, COMPENSATION).answer == APPLIED
+    assert isinstance(story.reported("hotel", outcome, COMPENSATION).answer, NotApplied)
     story.now = 1
     story.ends("flight", ok())
     assert story.calls == ["reserve compensation 1"]
@@ -309,7 +311,7 @@ def test_operation_whose_input_could_not_be_computed_was_not_attempted() -> None
         definition(step("reserve", action={"participant": "p", "input": "${input.gone}"})), payload={}
     )
     assert story.status is SagaStatus.COMPENSATED
-    assert story.reported("reserve", ok()).refusal is not None
+    assert isinstance(story.reported("reserve", ok()).answer, Refusal)
     assert story.step("reserve").effect is EffectKnown.NONE
 
 
@@ -318,7 +320,7 @@ def test_report_about_what_was_never_attempted_is_refused(name: str) -> None:
     story = Story(TWO_STEPS)
     for kind in (ACTION, COMPENSATION):
         decision = story.happens(OutcomeReported(name, kind, ok()))
-        assert decision.refusal is not None
+        assert isinstance(decision.answer, Refusal)
         assert decision.entries == ()
 
 

@@ -9,14 +9,14 @@ import pytest
 from proof.core.definitions import definition, step
 from proof.core.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
 from saga_coordinator.saga.definition.model import Definition, Operation
+from saga_coordinator.saga.machine.answers import APPLIED, HeartbeatTaken, NotApplied, WhyNot
 from saga_coordinator.saga.machine.decide import (
     Decision,
     HeartbeatReceived,
     Invoke,
-    NotApplied,
     OutcomeReported,
 )
-from saga_coordinator.saga.machine.effects import HeartbeatTaken, SetTimer
+from saga_coordinator.saga.machine.effects import SetTimer
 from saga_coordinator.saga.machine.entries import AttemptPending, decode, encode
 from saga_coordinator.saga.machine.state import EffectKnown, fold
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
@@ -60,9 +60,9 @@ def beat(story: Story, attempt: int = 0, details: str = "", kind: OperationKind 
 
 def test_an_early_success_decides_and_the_answer_that_follows_says_nothing_new() -> None:
     story = Story(later())
-    assert report(story, ok(7), attempt=1).is_applied
+    assert report(story, ok(7), attempt=1).answer == APPLIED
     assert story.calls == ["ship action 1"]
-    assert not story.ends("pay", PENDING, attempt=1).is_applied
+    assert isinstance(story.ends("pay", PENDING, attempt=1).answer, NotApplied)
     assert story.recorded == []
     assert story.step("pay").output == 7
 
@@ -70,9 +70,9 @@ def test_an_early_success_decides_and_the_answer_that_follows_says_nothing_new()
 def test_an_early_unknown_leaves_the_word_to_the_call() -> None:
     story = Story(later())
     answer = report(story, MAYBE, attempt=1)
-    assert (answer.is_applied, answer.because, answer.entries) == (False, NotApplied.EARLY, ())
+    assert (answer.answer, answer.entries) == (NotApplied(WhyNot.EARLY), ())
     story.ends("pay", PENDING)
-    assert report(story, MAYBE, attempt=1).is_applied
+    assert report(story, MAYBE, attempt=1).answer == APPLIED
     assert story.step("pay").status is StepStatus.RUNNING
     assert story.timer == 1
 
@@ -81,16 +81,16 @@ def test_a_report_between_two_attempts_decides() -> None:
     story = pending(later())
     report(story, MAYBE, attempt=1)
     answer = report(story, MAYBE, attempt=1)
-    assert (answer.is_applied, answer.because) == (False, NotApplied.LATE)
-    assert report(story, ok(), attempt=1).is_applied
+    assert answer.answer == NotApplied(WhyNot.LATE)
+    assert report(story, ok(), attempt=1).answer == APPLIED
     assert story.calls == ["ship action 1"]
 
 
 def test_the_same_report_twice_is_applied_once() -> None:
     story = pending(later())
-    assert report(story, ok(7)).because is None
+    assert report(story, ok(7)).answer == APPLIED
     again = report(story, ok(7))
-    assert (again.is_applied, again.because, again.entries) == (False, NotApplied.REPEATED, ())
+    assert (again.answer, again.entries) == (NotApplied(WhyNot.REPEATED), ())
     assert story.step("pay").output == 7
 
 
@@ -99,16 +99,16 @@ def test_a_second_success_with_another_output_is_a_contradiction_and_not_recorde
     story = pending(later())
     report(story, ok(first))
     again = report(story, ok(8))
-    assert (again.is_applied, again.because, again.entries) == (False, NotApplied.CONTRADICTS, ())
+    assert (again.answer, again.entries) == (NotApplied(WhyNot.CONTRADICTS), ())
     assert story.step("pay").output == first
-    assert report(story, ok(first)).because is NotApplied.REPEATED
+    assert report(story, ok(first)).answer == NotApplied(WhyNot.REPEATED)
 
 
 def test_an_output_that_was_told_first_when_the_compensation_had_begun_contradicts_nothing() -> None:
     story = pending(later())
     story.cancelled()
     report(story, ok(7), attempt=1)
-    assert report(story, ok(7), attempt=1).because is NotApplied.REPEATED
+    assert report(story, ok(7), attempt=1).answer == NotApplied(WhyNot.REPEATED)
 
 
 @pytest.mark.parametrize("times", [1, 2])
@@ -122,23 +122,23 @@ def test_a_success_that_is_told_to_a_saga_that_has_ended_is_late(times: int) -> 
     assert story.status is SagaStatus.COMPENSATED
     for _ in range(times):
         answer = report(story, ok(7))
-        assert not answer.is_applied
+        assert isinstance(answer.answer, NotApplied)
     assert story.step("pay").status is StepStatus.COMPENSATED
     refused = Story(definition(step("pay"), step("ship")))
     refused.ends("pay", NO)
     assert refused.status is SagaStatus.COMPENSATED
     for _ in range(times):
         answer = report(refused, ok(7))
-        assert not answer.is_applied
+        assert isinstance(answer.answer, NotApplied)
     assert [type(entry).__name__ for entry in refused.log].count("AttemptSucceeded") == 0
 
 
 def test_a_contradiction_is_late_and_kept_once() -> None:
     story = pending(later())
     report(story, ok(7))
-    for because in (NotApplied.LATE, NotApplied.REPEATED):
+    for because in (WhyNot.LATE, WhyNot.REPEATED):
         answer = report(story, NO)
-        assert (answer.is_applied, answer.because) == (False, because)
+        assert answer.answer == NotApplied(because)
     assert [type(entry).__name__ for entry in story.log].count("OutcomeLate") == 1
 
 
@@ -147,7 +147,7 @@ def test_a_decisive_report_of_an_earlier_attempt_decides_for_all_have_one_key() 
     report(story, MAYBE)
     story.timer_fires()
     story.ends("pay", PENDING)
-    assert report(story, ok(7), attempt=1).is_applied
+    assert report(story, ok(7), attempt=1).answer == APPLIED
     assert story.step("pay").status is StepStatus.SUCCEEDED
 
 
@@ -157,7 +157,7 @@ def test_an_unknown_of_an_earlier_attempt_does_not_touch_the_present_one() -> No
     story.timer_fires()
     story.ends("pay", PENDING)
     answer = report(story, MAYBE, attempt=1)
-    assert (answer.is_applied, answer.because) == (False, NotApplied.OTHER_ATTEMPT)
+    assert answer.answer == NotApplied(WhyNot.OTHER_ATTEMPT)
     assert story.step("pay").status is StepStatus.WAITING
 
 
@@ -166,20 +166,20 @@ def test_a_success_after_the_turn_makes_the_effect_certain_and_does_not_stop_its
     story.cancelled()
     assert story.calls == ["pay compensation 1"]
     answer = report(story, ok(7), attempt=1)
-    assert (answer.is_applied, answer.because) == (False, NotApplied.LATE)
+    assert answer.answer == NotApplied(WhyNot.LATE)
     assert story.step("pay").effect is EffectKnown.CERTAIN
     story.ends("pay", ok())
     assert story.status is SagaStatus.COMPENSATED
-    assert report(story, MAYBE, attempt=1).because is NotApplied.LATE
-    assert report(story, ok(7), attempt=1).because is NotApplied.REPEATED
+    assert report(story, MAYBE, attempt=1).answer == NotApplied(WhyNot.LATE)
+    assert report(story, ok(7), attempt=1).answer == NotApplied(WhyNot.REPEATED)
 
 
 def test_a_compensation_may_be_pending_too() -> None:
     story = pending(later())
     story.cancelled()
     story.ends("pay", PENDING)
-    assert report(story, MAYBE).because is NotApplied.LATE  # of the action
-    assert report(story, ok(), kind=COMPENSATION).is_applied
+    assert report(story, MAYBE).answer == NotApplied(WhyNot.LATE)  # of the action
+    assert report(story, ok(), kind=COMPENSATION).answer == APPLIED
     assert story.status is SagaStatus.COMPENSATED
 
 
@@ -210,7 +210,7 @@ def test_heartbeats_are_recorded_twice_within_the_timeout_at_most() -> None:
     for second in range(0, 600, 5):
         story.now = second
         answer = beat(story)
-        assert answer.is_applied
+        assert isinstance(answer.answer, HeartbeatTaken)
         recorded += len(answer.entries)
     assert story.step("pay").status is StepStatus.WAITING
     assert 600 / 40 < recorded <= 600 / 30
@@ -229,10 +229,10 @@ def test_who_is_never_silent_for_the_timeout_is_never_given_up(pause: float) -> 
 def test_silence_is_noticed_half_as_long_again_later_at_most() -> None:
     story = pending(later(heartbeat_timeout="60s"))
     story.now = 10
-    assert beat(story).heartbeat == HeartbeatTaken(60, 30)
+    assert beat(story).answer == HeartbeatTaken(60, 30)
     story.now = 25
     answer = beat(story)
-    assert answer.heartbeat == HeartbeatTaken(60, 15)
+    assert answer.answer == HeartbeatTaken(60, 15)
     assert answer.entries == ()
     assert story.timer == 100
     story.timer_fires()
@@ -242,20 +242,20 @@ def test_silence_is_noticed_half_as_long_again_later_at_most() -> None:
 def test_a_heartbeat_that_nobody_waits_for_is_told_so() -> None:
     story = Story(later(heartbeat_timeout="60s"))
     early = beat(story)  # faster than the answer
-    assert (early.is_applied, early.entries, early.heartbeat) == (True, (), HeartbeatTaken(60, 0))
+    assert (early.answer, early.entries) == (HeartbeatTaken(60, 0), ())
     story.ends("pay", PENDING)
-    assert not beat(story, attempt=2).is_applied
-    assert beat(story, kind=COMPENSATION).refusal is not None
+    assert isinstance(beat(story, attempt=2).answer, NotApplied)
+    assert isinstance(beat(story, kind=COMPENSATION).answer, Refusal)
     report(story, ok())
-    assert not beat(story).is_applied
-    refusal = story.happens(HeartbeatReceived("none", ACTION)).refusal
+    assert isinstance(beat(story).answer, NotApplied)
+    refusal = story.happens(HeartbeatReceived("none", ACTION)).answer
     assert refusal == Refusal(Reason.NO_SUCH_STEP, "the saga has no step `none`")
 
 
 def test_a_heartbeat_where_none_is_asked_for_changes_nothing() -> None:
     story = pending(later())
     answer = beat(story)
-    assert (answer.is_applied, answer.entries, answer.heartbeat) == (True, (), None)
+    assert (answer.answer, answer.entries) == (APPLIED, ())
 
 
 def test_heartbeats_leave_the_pending_timeout_alone() -> None:
@@ -421,7 +421,7 @@ def test_what_a_failed_step_is_reported_to_have_put_out_is_shown_to_no_expressio
     story = Story(definition(step("pay", action=once), step("pack"), step("ship", action=reads)))
     story.ends("pay", MAYBE)
     assert "pack action 1" in story.calls
-    assert not report(story, ok(7)).is_applied
+    assert isinstance(report(story, ok(7)).answer, NotApplied)
     assert story.step("pay").output == 7
     story.ends("pack", ok())
     assert ("ship action 1", {"paid": None, "status": "FAILED"}) in list(

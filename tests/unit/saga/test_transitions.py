@@ -10,6 +10,7 @@ import pytest
 
 from proof.core.definitions import definition, step
 from proof.core.story import ACTION, COMPENSATION, MAYBE, NO, Story, ok
+from saga_coordinator.saga.machine.answers import NotApplied
 from saga_coordinator.saga.machine.decide import HANDLERS, Input, StartRequested
 from saga_coordinator.saga.machine.entries import (
     ENTRY_TYPES,
@@ -253,7 +254,7 @@ def test_refusal_reported_after_success_is_kept_and_moves_nothing(operation: Ope
         story.ends("reserve", ok())
         assert story.status is SagaStatus.COMPENSATED
     before = story.step("reserve")
-    assert not story.reported("reserve", NO, operation).is_applied
+    assert isinstance(story.reported("reserve", NO, operation).answer, NotApplied)
     assert story.recorded == ["outcome_late"]
     assert replace(story.step("reserve"), told=before.told) == before
 

@@ -1,4 +1,4 @@
-"""Requests that are left in the database for a saga's owner."""
+"""Letters that are left in the database for a saga's owner."""
 
 from __future__ import annotations
 
@@ -20,63 +20,61 @@ from tests.integration.store.conftest import Query
 
 
 @pytest.fixture
-def requests(database: Database) -> MailRows:
+def mail(database: Database) -> MailRows:
     return MailRows(database)
 
 
-def a_request(number: int, saga: int = 1) -> Letter:
+def a_letter(number: int, saga: int = 1) -> Letter:
     return Letter(saga_id(saga), saga_id(100 + number), {"kind": "cancel", "number": number})
 
 
-async def test_a_request_is_seen_by_the_owner_until_it_is_answered(
-    requests: MailRows, journal: Journal
-) -> None:
+async def test_a_request_is_seen_by_the_owner_until_it_is_answered(mail: MailRows, journal: Journal) -> None:
     await journal.append(a_start(saga_id(1)))
-    request = a_request(1)
-    await requests.put(request)
-    assert await requests.unanswered(HERE, 10) == [request]
-    assert await requests.unanswered(THERE, 10) == []
-    assert await requests.answer_to(request) is None
-    await requests.answer(request, {"refusal": None})
-    assert await requests.unanswered(HERE, 10) == []
-    assert await requests.answer_to(request) == {"refusal": None}
-    await requests.delete(request)
-    assert await requests.answer_to(request) is None
+    letter = a_letter(1)
+    await mail.put(letter)
+    assert await mail.unanswered(HERE, 10) == [letter]
+    assert await mail.unanswered(THERE, 10) == []
+    assert await mail.answer_to(letter) is None
+    await mail.answer(letter, {"refusal": None})
+    assert await mail.unanswered(HERE, 10) == []
+    assert await mail.answer_to(letter) == {"refusal": None}
+    await mail.delete(letter)
+    assert await mail.answer_to(letter) is None
 
 
-async def test_the_next_owner_sees_it_too(requests: MailRows, journal: Journal, query: Query) -> None:
+async def test_the_next_owner_sees_it_too(mail: MailRows, journal: Journal, query: Query) -> None:
     await journal.append(a_start(saga_id(1)))
-    await requests.put(a_request(1))
+    await mail.put(a_letter(1))
     await query("UPDATE saga.sagas SET owner = %s", THERE)
-    assert await requests.unanswered(THERE, 10) == [a_request(1)]
+    assert await mail.unanswered(THERE, 10) == [a_letter(1)]
 
 
-async def test_the_oldest_come_first(requests: MailRows, journal: Journal) -> None:
+async def test_the_oldest_come_first(mail: MailRows, journal: Journal) -> None:
     await journal.append(a_start(saga_id(1)))
     await journal.append(a_start(saga_id(2)))
     for number, saga in ((3, 2), (1, 1), (2, 1)):
-        await requests.put(a_request(number, saga))
-    assert await requests.unanswered(HERE, 2) == [a_request(3, 2), a_request(1, 1)]
+        await mail.put(a_letter(number, saga))
+    assert await mail.unanswered(HERE, 2) == [a_letter(3, 2), a_letter(1, 1)]
 
 
 async def test_an_answer_to_a_request_that_was_taken_back_goes_nowhere(
-    requests: MailRows, journal: Journal, query: Query
+    mail: MailRows, journal: Journal, query: Query
 ) -> None:
     await journal.append(a_start(saga_id(1)))
-    await requests.put(a_request(1))
-    await requests.delete(a_request(1))
-    await requests.answer(a_request(1), {})
+    await mail.put(a_letter(1))
+    await mail.delete(a_letter(1))
+    await mail.answer(a_letter(1), {})
     assert await query("SELECT count(*) FROM saga.requests") == [(0,)]
 
 
-async def test_what_was_abandoned_is_removed_after_an_hour(requests: MailRows, query: Query) -> None:
-    await requests.put(a_request(1))
-    await requests.put(a_request(2))
+async def test_what_was_abandoned_is_removed_after_an_hour(mail: MailRows, query: Query) -> None:
+    await mail.put(a_letter(1))
+    await mail.put(a_letter(2))
     await query(
         "UPDATE saga.requests SET requested_at = now() - interval '61 minutes' WHERE request_id = %s",
         saga_id(101),
     )
-    await requests.delete_abandoned()
+    await mail.delete_abandoned()
     assert await query("SELECT request_id::text FROM saga.requests") == [(saga_id(102),)]
 
 
@@ -93,15 +91,15 @@ async def heard(database: Database, query: Query) -> AsyncIterator[list[None]]:
 
 
 async def test_the_owner_hears_of_it_and_nobody_else(
-    requests: MailRows, journal: Journal, heard: list[None], query: Query, database_dsn: str
+    mail: MailRows, journal: Journal, heard: list[None], query: Query, database_dsn: str
 ) -> None:
     for number in (1, 2):
         await journal.append(a_start(saga_id(number)))
     await query("UPDATE saga.sagas SET owner = %s WHERE saga_id = %s", THERE, saga_id(2))
-    await requests.put(a_request(2, saga=2))
-    await requests.put(a_request(1, saga=1))
-    await eventually(lambda: heard, "the request to be heard of")
-    await requests.put(a_request(3, saga=1))
+    await mail.put(a_letter(2, saga=2))
+    await mail.put(a_letter(1, saga=1))
+    await eventually(lambda: heard, "the letter to be heard of")
+    await mail.put(a_letter(3, saga=1))
     await eventually(lambda: len(heard) > 1, "the next one to be heard of")
     assert len(heard) == 2
 
