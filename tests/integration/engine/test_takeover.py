@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 
@@ -562,7 +563,10 @@ async def test_a_request_survives_the_owner_it_was_left_for(
     cancelling = asyncio.create_task(other.coordinator.ask(saga_id, CancelAsked("", "")))
     await eventually(lambda: query("SELECT 1 FROM saga.requests"), "the request to be left")
     await engine.kill()
-    await cancelling
+    with suppress(
+        Unavailable
+    ):  # where that takes longer than a caller is kept waiting, the letter stays there
+        await cancelling
     gate.open()
     assert (await other.settled(saga_id)).status is COMPENSATED
 

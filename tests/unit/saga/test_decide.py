@@ -142,14 +142,14 @@ def test_end_of_a_call_whose_outcome_was_reported_moves_nothing() -> None:
     story.reported("reserve", ok())
     for outcome in (ok(), PENDING, MAYBE):
         decision = story.ends("reserve", outcome)
-        assert (decision.entries, decision.answer) == ((), NotApplied())
+        assert (decision.entries, type(decision.answer)) == ((), NotApplied)
 
 
 def test_pending_and_unknown_reports_say_nothing_about_a_call_in_flight() -> None:
     story = Story(TWO_STEPS)
     for outcome in (PENDING, MAYBE):
         decision = story.reported("reserve", outcome)
-        assert (decision.entries, decision.answer) == ((), NotApplied())
+        assert (decision.entries, type(decision.answer)) == ((), NotApplied)
     story.ends("reserve", PENDING)
     assert isinstance(story.reported("reserve", Pending()).answer, NotApplied)
     assert story.step("reserve").status is StepStatus.WAITING
@@ -242,7 +242,7 @@ def test_refused_compensation_told_twice_is_recorded_once() -> None:
     story.reported("charge", NO, COMPENSATION)
     assert story.status is SagaStatus.NEEDS_ATTENTION
     decision = story.reported("charge", NO, COMPENSATION)
-    assert (decision.entries, decision.answer) == ((), NotApplied())
+    assert (decision.entries, type(decision.answer)) == ((), NotApplied)
 
 
 @pytest.mark.parametrize("outcome", [ok(), NOT_FOUND])
