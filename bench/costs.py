@@ -31,6 +31,7 @@ _PLACES: Final = (
     ("saga_coordinator/participants/", "participants"),
     ("saga_coordinator/api/", "api"),
     ("saga_coordinator/telemetry", "telemetry"),
+    ("saga_coordinator/views/", "views"),
     ("saga_coordinator/wire/", "wire"),
     ("saga_coordinator/catalog/", "catalog"),
     ("saga_coordinator/pb", "protobuf"),

@@ -54,6 +54,7 @@ from saga_coordinator.store.ownership import OwnershipRows
 from saga_coordinator.store.sagas import SagaRows
 from saga_coordinator.store.tables import DEFAULT_GROUP
 from saga_coordinator.turns import Turns
+from saga_coordinator.views.participant import ParticipantViews
 
 DATABASE_POLL_SECONDS = 0.5
 _CHECK_SECONDS = 30.0
@@ -254,7 +255,7 @@ class App:
                 coordinator_id=coordinator_id,
                 payload_bytes_max=settings.payload_bytes_max,
             ),
-            DirectoryService(live, participants, lists),
+            DirectoryService(live, ParticipantViews(live, participants), lists),
             problems=partial(self._problems, coordinator, catalog),
         )
         log.info(

@@ -17,7 +17,6 @@ import grpc.aio
 from proof.simulation.database import SimulatedDatabase
 from proof.simulation.directory import STATUS_METHOD
 from proof.simulation.loop import Node, SimulatedLoop, node_of_context
-from proof.simulation.streams import seconds_of
 from proof.simulation.wire import Wire
 from saga_coordinator.api.peer_server import ForwardService
 from saga_coordinator.participants.workers.tasks import operation_of
@@ -25,6 +24,7 @@ from saga_coordinator.pb.saga.internal.v1.forward_service_pb2 import ForwardRequ
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.words.errors import SagaError
 from saga_coordinator.store.workers import WorkersElsewhere
+from saga_coordinator.wire.times import seconds_of
 
 _LOOK_SECONDS = 0.05
 

@@ -12,19 +12,19 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
-from google.protobuf.duration_pb2 import Duration
-
 from proof.simulation.directory import STATUS_METHOD
 from proof.simulation.history import Handed
 from proof.simulation.loop import Node, SimulatedLoop
 from proof.simulation.participants import attempt_of
 from proof.simulation.wire import PAYLOAD_BYTES_MAX, Wire
 from saga_coordinator.api.worker_service import WorkerService
-from saga_coordinator.participants.workers.tasks import operation_of, outcome_of
+from saga_coordinator.participants.workers.tasks import operation_of
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task, TaskOutcome, WorkRequest, WorkResponse
 from saga_coordinator.saga.machine.decide import Invoke
 from saga_coordinator.saga.words.errors import SagaError
 from saga_coordinator.saga.words.outcome import Refused, Succeeded
+from saga_coordinator.wire.outcomes import outcome_of
+from saga_coordinator.wire.times import seconds_of
 
 _UNREAD_MAX = 4
 """Messages that a worker has not read yet; no more are written before it does."""
@@ -216,11 +216,6 @@ class Connection:
     def _end_of_requests(self) -> None:
         self._is_read_out = True
         _wake(self._reader)
-
-
-def seconds_of(duration: Duration) -> float:
-    """A duration of protobuf."""
-    return duration.seconds + duration.nanos / 1e9
 
 
 def _wake(waiting: asyncio.Future[None] | None) -> None:

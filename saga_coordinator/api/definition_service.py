@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from saga_coordinator.api import readers
-from saga_coordinator.api.convert import registered_message
+from saga_coordinator.api import definition_readers as readers
 from saga_coordinator.api.definition_text import Given, field_of, given_by, located
 from saga_coordinator.api.pages import ANY, NUMBER, fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
@@ -14,6 +13,7 @@ from saga_coordinator.saga.definition.registered import RegisteredDefinition
 from saga_coordinator.saga.words.errors import InvalidDefinition, Resource
 from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.pages import Page
+from saga_coordinator.views.definition import registered_message
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["DefinitionService"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf import descriptor_pool, json_format
 
-from saga_coordinator.api.readers import definition_spec
+from saga_coordinator.api.definition_readers import definition_spec
 from saga_coordinator.config import Document, FileFaulty, read_text
 from saga_coordinator.participants.calls.fit import CONVERSION_ERRORS, misfits_of
 from saga_coordinator.pb.saga.v1 import definition_pb2

@@ -13,17 +13,11 @@ from typing import TypeVar
 from google.protobuf.message import Message
 
 from saga_coordinator.saga.words.errors import InvalidRequest
-from saga_coordinator.store.pages import PAGE_BYTES_MAX, Page
-
-DEFAULT_PAGE_SIZE = 100
-PAGE_SIZE_MAX = 1000
-
-RESPONSE_BYTES_MAX = PAGE_BYTES_MAX
-"""A page ends early rather than exceed what gRPC clients take by default (4 MiB); a single item may be larger."""
+from saga_coordinator.store.pages import Page
+from saga_coordinator.views.room import RESPONSE_BYTES_MAX
 
 ANY = re.compile(r"[^\0]+")
 NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
-SAGA_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 """What positions in a list are: anybody can make a token that has a digest, so nothing else is trusted to be there."""
 
 EVENT = re.compile(r"[0-9]{1,17} [^\0]+", re.ASCII)

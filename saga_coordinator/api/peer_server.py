@@ -12,12 +12,13 @@ import grpc
 from saga_coordinator.api.rpc import CallsInFlight, Context, handler_of
 from saga_coordinator.api.server import listen
 from saga_coordinator.participants.workers.pool import Workers
-from saga_coordinator.participants.workers.tasks import outcome_message
 from saga_coordinator.pb.saga.internal.v1 import forward_service_pb2 as pb
 from saga_coordinator.saga.words.errors import NotPossibleNow, Resource
 from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.wire.conversion import convert, size_of
+from saga_coordinator.wire.outcomes import outcome_message
+from saga_coordinator.wire.times import seconds_of
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["ForwardService"]
 
@@ -41,7 +42,7 @@ class ForwardService:
                 f"this is coordinator {self._coordinator_id}, not {request.coordinator_id}",
             )
         task = request.task
-        timeout_seconds = task.timeout.seconds + task.timeout.nanos / 1e9
+        timeout_seconds = seconds_of(task.timeout)
         outcome = await self._workers.invoke_here(request.participant, task, timeout_seconds)
         size = size_of(outcome.output) if isinstance(outcome, Succeeded) else 0
         return pb.ForwardResponse(outcome=await convert(size, outcome_message, outcome))

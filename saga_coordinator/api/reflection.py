@@ -14,8 +14,9 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescript
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
-from saga_coordinator.api.rpc import Context, parsed
+from saga_coordinator.api.rpc import Context
 from saga_coordinator.saga.words.errors import Resource
+from saga_coordinator.wire.request_bytes import parsed
 
 _ALPHA = reflection_pb2.DESCRIPTOR.package
 _V1 = "grpc.reflection.v1"

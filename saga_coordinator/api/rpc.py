@@ -8,23 +8,20 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
-from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.message import Message
 
 from saga_coordinator import telemetry
 from saga_coordinator.api.status import status_of
 from saga_coordinator.lifecycle import Background
-from saga_coordinator.saga.words.errors import InvalidRequest, Resource, SagaError
+from saga_coordinator.saga.words.errors import Resource, SagaError
 from saga_coordinator.wire.conversion import convert_request
-from saga_coordinator.wire.payload import too_large
-from saga_coordinator.wire.unparsed import largest_payload
+from saga_coordinator.wire.request_bytes import request_reader
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 _Method = Callable[[Any, Context], Awaitable[Message]]
 _StreamMethod = Callable[[Any, Context], AsyncIterator[Message]]
 _DuplexMethod = Callable[[AsyncIterator[bytes], Context], Awaitable[None]]
 _T = TypeVar("_T")
-_M = TypeVar("_M", bound=Message)
 
 log = telemetry.logger()
 
@@ -90,7 +87,7 @@ def _handler(
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     method: _Method = getattr(service, descriptor.name)
     name = f"{descriptor.containing_service.full_name}/{descriptor.name}"
-    read = _reader(descriptor, payload_bytes_max)
+    read = request_reader(descriptor, payload_bytes_max)
 
     async def handle(raw: bytes, context: Context) -> bytes:
         request: Message | None = None
@@ -112,7 +109,7 @@ def _stream_handler(
 ) -> grpc.RpcMethodHandler[bytes, bytes]:
     method: _StreamMethod = getattr(service, descriptor.name)
     name = f"{descriptor.containing_service.full_name}/{descriptor.name}"
-    read = _reader(descriptor, payload_bytes_max)
+    read = request_reader(descriptor, payload_bytes_max)
 
     async def handle(raw: bytes, context: Context) -> AsyncIterator[bytes]:
         request: Message | None = None
@@ -161,31 +158,6 @@ async def _received(context: Context) -> AsyncIterator[bytes]:
     end: object = grpc.aio.EOF  # said to be no bytes, which it is not
     while (raw := await context.read()) is not end:
         yield raw
-
-
-def _reader(method: MethodDescriptor, payload_bytes_max: int | None) -> Callable[[bytes], Message]:
-    """What makes a request of bytes. No time is spent on a payload that is too large: not even on parsing it."""
-    kind = GetMessageClass(method.input_type)
-
-    def read(raw: bytes) -> Message:
-        if payload_bytes_max is not None and len(raw) > payload_bytes_max:
-            path, size = largest_payload(method.input_type, raw)
-            if size > payload_bytes_max:
-                raise too_large(size, payload_bytes_max, path)
-        return parsed(kind, raw)
-
-    return read
-
-
-def parsed(kind: type[_M], raw: bytes) -> _M:
-    """The message in `raw`. Raises InvalidRequest."""
-    try:
-        return kind.FromString(raw)
-    except DecodeError as error:
-        raise InvalidRequest.at(
-            "",
-            f"the request cannot be parsed, or is nested deeper than the 100 levels that protobuf reads: {error}",
-        ) from None
 
 
 async def unhindered(work: Coroutine[Any, Any, _T]) -> _T:

@@ -8,19 +8,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from google.protobuf.message import Message
 
-from saga_coordinator.api import readers
-from saga_coordinator.api.convert import (
-    instant_of_epoch,
-    listed_message,
-    preview_message,
-    published_message,
-    report_result,
-    settled_message,
-    started_message,
-)
-from saga_coordinator.api.pages import EVENT, SAGA_ID, event_at, fill_page, position_of, position_of_event
+from saga_coordinator.api import event_readers, report_readers, saga_readers
+from saga_coordinator.api.pages import EVENT, event_at, fill_page, position_of, position_of_event
 from saga_coordinator.api.rpc import Context, unhindered
-from saga_coordinator.api.views import Views
 from saga_coordinator.catalog.runnable import RunnableDefinitions
 from saga_coordinator.engine import coordinator as engine
 from saga_coordinator.engine.asking import Answered
@@ -34,7 +24,13 @@ from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.lists import Lists, PublishedEvent
 from saga_coordinator.store.pages import Page
 from saga_coordinator.store.sagas import SagaRecord, SagaRows
+from saga_coordinator.views.event import published_message
+from saga_coordinator.views.preview import preview_message
+from saga_coordinator.views.saga import listed_message, report_result, settled_message, started_message
+from saga_coordinator.views.saga_views import SagaViews
 from saga_coordinator.wire.conversion import convert, convert_request, size_of
+from saga_coordinator.wire.field_checks import SAGA_ID
+from saga_coordinator.wire.times import duration_of, timestamp_of_epoch
 
 _P = ParamSpec("_P")
 _M = TypeVar("_M", bound=Message)
@@ -64,7 +60,7 @@ class SagaService:
     ) -> None:
         self._coordinator = coordinator
         self._sagas = sagas
-        self._views = Views(definitions, sagas)
+        self._views = SagaViews(definitions, sagas)
         self._lists = lists
         self._payload_bytes_max = payload_bytes_max
         self._forward_headers = forward_headers
@@ -87,7 +83,7 @@ class SagaService:
             ):
                 return Resource("saga.v1.Saga", request.saga_id)
             case pb.ReportOutcomeRequest() | pb.HeartbeatRequest():
-                named = readers.named_by(request.token)
+                named = report_readers.named_by(request.token)
                 return Resource("saga.v1.Saga", named.saga_id if named else request.saga_id)
             case _:
                 return None
@@ -100,7 +96,7 @@ class SagaService:
 
     async def StartSaga(self, request: pb.StartSagaRequest, context: Context) -> pb.StartSagaResponse:  # noqa: N802  # the RPC's name
         asked = await _checked(
-            readers.start_saga,
+            saga_readers.start_saga,
             request,
             self._payload_bytes_max,
             context.invocation_metadata(),
@@ -120,14 +116,14 @@ class SagaService:
         return pb.StartSagaResponse(saga=await self._saga(saga_id), created=created)
 
     async def GetSaga(self, request: pb.GetSagaRequest, context: Context) -> pb.GetSagaResponse:  # noqa: N802
-        saga_id, start_key = readers.which_saga(request)
+        saga_id, start_key = saga_readers.which_saga(request)
         record = await (self._sagas.get(saga_id) if saga_id else self._sagas.by_start_key(start_key))
         if request.include_log:
             return await self._views.saga_and_log(record, request.log_after_sequence)
         return pb.GetSagaResponse(saga=await self._views.saga(record))
 
     async def ListSagas(self, request: pb.ListSagasRequest, context: Context) -> pb.ListSagasResponse:  # noqa: N802
-        wanted, page_size = readers.saga_filter(request)
+        wanted, page_size = saga_readers.saga_filter(request)
         before = position_of(request, request.page_token, SAGA_ID)
 
         def answer(page: Page[SagaRecord]) -> pb.ListSagasResponse:
@@ -140,7 +136,7 @@ class SagaService:
         return await self._lists.sagas(wanted, before, page_size, answer)
 
     async def WaitSaga(self, request: pb.WaitSagaRequest, context: Context) -> pb.WaitSagaResponse:  # noqa: N802
-        saga_id, seconds = readers.wait_saga(request)
+        saga_id, seconds = saga_readers.wait_saga(request)
         patience = _patience_seconds(context.time_remaining())
         record = await self._sagas.get(saga_id)
         if record.status not in SETTLED:
@@ -151,7 +147,7 @@ class SagaService:
     async def WatchSaga(  # noqa: N802
         self, request: pb.WatchSagaRequest, context: Context
     ) -> AsyncIterator[pb.WatchSagaResponse]:
-        saga_id, sequence = readers.watch_saga(request)
+        saga_id, sequence = saga_readers.watch_saga(request)
         is_first = True
         while True:
             record = await self._sagas.get(saga_id)
@@ -171,14 +167,14 @@ class SagaService:
                 )
 
     async def CancelSaga(self, request: pb.CancelSagaRequest, context: Context) -> pb.CancelSagaResponse:  # noqa: N802
-        saga_id, asked = readers.cancel_saga(request)
+        saga_id, asked = saga_readers.cancel_saga(request)
         await self._ask(saga_id, asked)
         return pb.CancelSagaResponse(saga=await self._saga(saga_id))
 
     async def ReportOutcome(  # noqa: N802
         self, request: pb.ReportOutcomeRequest, context: Context
     ) -> pb.ReportOutcomeResponse:
-        saga_id, asked = await _checked(readers.report_outcome, request, self._payload_bytes_max)
+        saga_id, asked = await _checked(report_readers.report_outcome, request, self._payload_bytes_max)
         answered = await self._ask(saga_id, asked)
         return pb.ReportOutcomeResponse(
             applied=answered.is_applied,
@@ -187,31 +183,31 @@ class SagaService:
         )
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:  # noqa: N802
-        saga_id, asked = readers.heartbeat(request)
+        saga_id, asked = report_readers.heartbeat(request)
         answered = await self._ask(saga_id, asked)
         response = pb.HeartbeatResponse(awaited=answered.is_applied)
         if isinstance(answered.answer, HeartbeatTaken):
-            response.timeout.FromMilliseconds(round(1000 * answered.answer.timeout_seconds))
+            response.timeout.CopyFrom(duration_of(answered.answer.timeout_seconds))
         return response
 
     async def SignalSaga(self, request: pb.SignalSagaRequest, context: Context) -> pb.SignalSagaResponse:  # noqa: N802
-        saga_id, asked = await _checked(readers.signal_saga, request, self._payload_bytes_max)
+        saga_id, asked = await _checked(event_readers.signal_saga, request, self._payload_bytes_max)
         answered = await self._ask(saga_id, asked)
         return pb.SignalSagaResponse(applied=answered.is_applied)
 
     async def PublishEvent(  # noqa: N802
         self, request: pb.PublishEventRequest, context: Context
     ) -> pb.PublishEventResponse:
-        event = await _checked(readers.publish_event, request, self._payload_bytes_max)
+        event = await _checked(event_readers.publish_event, request, self._payload_bytes_max)
         published = await unhindered(self._coordinator.publish(event))
         response = pb.PublishEventResponse(sagas=published.sagas, duplicate=published.is_duplicate)
-        response.remembered_until.CopyFrom(instant_of_epoch(published.remembered_until))
+        response.remembered_until.CopyFrom(timestamp_of_epoch(published.remembered_until))
         if published.kept_until is not None:
-            response.kept_until.CopyFrom(instant_of_epoch(published.kept_until))
+            response.kept_until.CopyFrom(timestamp_of_epoch(published.kept_until))
         return response
 
     async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:  # noqa: N802
-        wanted, page_size = readers.event_list(request)
+        wanted, page_size = event_readers.event_list(request)
         position = position_of(request, request.page_token, EVENT)
 
         def answer(page: Page[PublishedEvent]) -> pb.ListEventsResponse:
@@ -230,14 +226,14 @@ class SagaService:
     async def DecideApproval(  # noqa: N802
         self, request: pb.DecideApprovalRequest, context: Context
     ) -> pb.DecideApprovalResponse:
-        saga_id, asked = readers.decide_approval(request)
+        saga_id, asked = saga_readers.decide_approval(request)
         answered = await self._ask(saga_id, asked)
         return pb.DecideApprovalResponse(applied=answered.is_applied)
 
     async def PreviewCompensation(  # noqa: N802
         self, request: pb.PreviewCompensationRequest, context: Context
     ) -> pb.PreviewCompensationResponse:
-        saga_id = readers.preview_compensation(request)
+        saga_id = saga_readers.preview_compensation(request)
         preview = await self._coordinator.preview_compensation(saga_id)
         size = size_of([call.input for stage in preview.stages for call in stage])
         return await convert(size, preview_message, preview)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2
+from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from saga_coordinator import telemetry
 from saga_coordinator.saga.words import errors
 from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.wire.times import duration_of
 
 DOMAIN = "saga-coordinator"
 """`ErrorInfo.domain` of every error."""
@@ -136,9 +137,7 @@ def _resource_info(resource: errors.Resource) -> error_details_pb2.ResourceInfo:
 
 
 def _retry_info(seconds: float) -> error_details_pb2.RetryInfo:
-    delay = duration_pb2.Duration()
-    delay.FromMicroseconds(round(seconds * 1e6))
-    return error_details_pb2.RetryInfo(retry_delay=delay)
+    return error_details_pb2.RetryInfo(retry_delay=duration_of(seconds))
 
 
 def _status(code: grpc.StatusCode, message: str, details: Iterable[Message]) -> grpc.Status:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from google.protobuf import json_format
-
 from saga_coordinator import __version__, telemetry
-from saga_coordinator.api import readers
+from saga_coordinator.api import worker_readers as readers
 from saga_coordinator.api.pages import fill_page, position_of
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.catalog.declared_steps import DeclaredSteps
@@ -17,7 +15,7 @@ from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.workers.pool import HEARTBEAT_SECONDS, Workers
 from saga_coordinator.participants.workers.stream import Greeting, Stream
-from saga_coordinator.participants.workers.tasks import OutcomeNotTaken, operation_of, outcome_of
+from saga_coordinator.participants.workers.tasks import operation_of
 from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
 from saga_coordinator.saga.machine.inputs import OutcomeReported
 from saga_coordinator.saga.words.errors import InvalidRequest, Resource, SagaError
@@ -25,8 +23,11 @@ from saga_coordinator.saga.words.outcome import Outcome, Refused, Succeeded
 from saga_coordinator.store.lists import DeclaredStep, Lists
 from saga_coordinator.store.pages import Page
 from saga_coordinator.turns import Turns
+from saga_coordinator.views.definition import declared_message
 from saga_coordinator.wire.conversion import convert
+from saga_coordinator.wire.outcomes import OutcomeNotTaken, outcome_of
 from saga_coordinator.wire.payload import message_bytes_max
+from saga_coordinator.wire.times import duration_of
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["WorkerService"]
 
@@ -54,7 +55,7 @@ class WorkerService:
         self._workers = workers
         self._payload_bytes_max = payload_bytes_max
         welcome = pb.WorkResponse(welcome=pb.Welcome(coordinator_id=coordinator_id, version=__version__))
-        welcome.welcome.heartbeat_interval.FromMilliseconds(round(1000 * HEARTBEAT_SECONDS))
+        welcome.welcome.heartbeat_interval.CopyFrom(duration_of(HEARTBEAT_SECONDS))
         self._welcome = welcome.SerializeToString()
         self._background = Background()
         self._turns = Turns("declarations of steps", at_once=1, waiting_max=32, seconds_max=60.0)
@@ -123,7 +124,7 @@ class WorkerService:
         def answer(page: Page[DeclaredStep]) -> pb.ListDeclaredStepsResponse:
             response = pb.ListDeclaredStepsResponse(version=page.items[0].version if page.items else "")
             response.next_page_token = fill_page(
-                request, page, response.steps, _declared_message, lambda step: step.name
+                request, page, response.steps, declared_message, lambda step: step.name
             )
             return response
 
@@ -189,10 +190,6 @@ class WorkerService:
             log.warning("late_outcome_not_learned", **about, reason=str(error))
         else:
             log.info("late_outcome", **about, applied=answered.is_applied)
-
-
-def _declared_message(step: DeclaredStep) -> pb.DeclaredStep:
-    return json_format.ParseDict(step.spec, pb.DeclaredStep())
 
 
 class _Transport:

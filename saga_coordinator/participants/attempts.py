@@ -14,7 +14,6 @@ from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.calls.connection import Address, Connection
 from saga_coordinator.participants.calls.contract import (
     encode_request,
-    invalid_reply,
     metadata_of,
     outcome_of_reply,
 )
@@ -41,6 +40,7 @@ from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.saga.words.token import token_of
 from saga_coordinator.wire.conversion import convert, size_of
 from saga_coordinator.wire.not_before import pause_asked
+from saga_coordinator.wire.outcomes import invalid_reply
 from saga_coordinator.wire.payload import PayloadError, message_bytes_max
 
 _OVERDUE_SECONDS = 2.0

@@ -10,6 +10,8 @@ from google.protobuf.message import DecodeError
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
+from saga_coordinator.wire.times import seconds_of
+
 OWN_TRAILER = "saga-retry-after"
 """Seconds, as in 2.5."""
 PUSHBACK_TRAILER = "grpc-retry-pushback-ms"
@@ -60,4 +62,4 @@ def _retry_delay(detail: AnyMessage) -> float:
 
 def duration_asked(duration: Duration) -> float:
     """The seconds of a message's own field, bounded like a trailer's."""
-    return _bounded(str(duration.seconds + duration.nanos / 1e9), 1.0)
+    return _bounded(str(seconds_of(duration)), 1.0)

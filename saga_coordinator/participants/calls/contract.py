@@ -12,7 +12,9 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
 )
 from saga_coordinator.saga.machine.decide import Invoke
 from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
-from saga_coordinator.saga.words.outcome import Cause, CauseCode, Pending, Succeeded, Unknown, clip
+from saga_coordinator.saga.words.outcome import Pending, Succeeded, Unknown
+from saga_coordinator.wire.causes import cause_message
+from saga_coordinator.wire.outcomes import invalid_reply
 from saga_coordinator.wire.payload import PayloadError, check_message, fill, payload_of
 
 SERVICE = "saga.v1.ParticipantService"
@@ -34,11 +36,7 @@ def encode_request(call: Invoke, token: str, bytes_max: int) -> bytes:
             action_idempotency_key=idempotency_key(call.saga_id, call.step, OperationKind.ACTION)
         )
         if call.failure is not None:
-            failure = request.failure
-            failure.code = call.failure.code
-            failure.message = call.failure.message
-            failure.step = call.failure.step
-            failure.requested_by = call.failure.requested_by
+            request.failure.CopyFrom(cause_message(call.failure))
     request.idempotency_key = call.idempotency_key
     request.saga_id = call.saga_id
     request.step = call.step
@@ -85,13 +83,4 @@ def outcome_of_reply(
     try:
         return Succeeded(payload_of(response.output, payload_bytes_max))
     except PayloadError as error:
-        return invalid_reply(f"the reply cannot be kept: output{_joint(error.path)}: {error.description}")
-
-
-def _joint(path: str) -> str:
-    return f".{path}" if path and not path.startswith("[") else path
-
-
-def invalid_reply(message: str) -> Unknown:
-    """The participant said OK, in a way that cannot be taken down."""
-    return Unknown(Cause(CauseCode.REPLY_INVALID, clip(message)))
+        return invalid_reply(f"the reply cannot be kept: {error.below('output')}")

@@ -23,7 +23,7 @@ from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, EncodeError, Message
 
-from saga_coordinator.participants.calls.contract import invalid_reply, metadata_of
+from saga_coordinator.participants.calls.contract import metadata_of
 from saga_coordinator.participants.calls.described import DescribedServices
 from saga_coordinator.participants.calls.fit import CONVERSION_ERRORS, SPECIAL, misfits, not_base64
 from saga_coordinator.participants.directory.descriptors import Method, NotDescribed
@@ -43,6 +43,7 @@ from saga_coordinator.saga.words.outcome import (
 from saga_coordinator.saga.words.size import VALUES_MAX
 from saga_coordinator.wire.conversion import convert, size_of
 from saga_coordinator.wire.not_before import pause_asked
+from saga_coordinator.wire.outcomes import invalid_reply
 from saga_coordinator.wire.payload import NESTING_MAX, PayloadError, check_message, check_size
 
 OUTCOME_TRAILER = "saga-outcome"

@@ -37,8 +37,8 @@ from saga_coordinator.participants.directory.limits import WORKER_LIMITS, Partic
 from saga_coordinator.participants.directory.tls import Tls, read_tls
 from saga_coordinator.saga.definition.participant_defaults import check_defaults
 from saga_coordinator.saga.words.errors import Fault, InvalidRequest
+from saga_coordinator.saga.words.names import NAME
 
-_NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
 _HOST_AND_PORT = re.compile(
     r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?):(?P<port>\d{1,5})"
 )
@@ -160,7 +160,7 @@ def _participants(content: Any, folder: Path, faults: list[Fault]) -> Iterator[t
 
 def name_problem(name: str) -> str | None:
     """What keeps this from being a participant's name."""
-    return None if _NAME.fullmatch(name) else f"is not a name: it must match {_NAME.pattern}"
+    return None if NAME.fullmatch(name) else f"is not a name: it must match {NAME.pattern}"
 
 
 def read_participant(

@@ -17,13 +17,13 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from saga_coordinator.lifecycle import Background
-from saga_coordinator.participants.calls.contract import invalid_reply
-from saga_coordinator.participants.workers.tasks import OutcomeNotTaken, outcome_of
 from saga_coordinator.pb.saga.internal.v1.forward_service_pb2 import ForwardRequest, ForwardResponse
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Unknown, clip
 from saga_coordinator.wire.conversion import convert
+from saga_coordinator.wire.outcomes import OutcomeNotTaken, invalid_reply, outcome_of
+from saga_coordinator.wire.times import write_duration
 
 FORWARD = "/saga.internal.v1.ForwardService/Forward"
 
@@ -149,8 +149,7 @@ class Peers:
         if timeout_seconds <= 0:
             return None
         request = ForwardRequest(coordinator_id=coordinator_id, participant=participant, task=task)
-        nanos = int(max(0.0, timeout_seconds) * 1e9)
-        request.task.timeout.seconds, request.task.timeout.nanos = divmod(nanos, 1_000_000_000)
+        write_duration(request.task.timeout, timeout_seconds)
         try:
             async with asyncio.timeout(timeout_seconds + 2 * _OVERDUE_SECONDS):
                 reply = await peer.forward(

@@ -15,6 +15,7 @@ from saga_coordinator.pb.saga.v1.worker_service_pb2 import Rejection, Task, Work
 from saga_coordinator.saga.words.errors import SagaError
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, Outcome, Refused, Unknown, clip
 from saga_coordinator.wire.payload import MESSAGE_BYTES_MAX
+from saga_coordinator.wire.times import write_duration
 
 BATCH_BYTES_MAX = 512 * 1024
 """A message is closed once it is this large, so that a large one is not waited for by what could be begun with."""
@@ -383,8 +384,7 @@ class Stream:
         """The task as the worker is sent it; empty when it is more than the worker takes, which would end its stream."""
         task = assignment.task
         task.task_id = self.last_task_id + 1
-        nanos = max(1, int((assignment.ends_at - now) * 1e9))
-        task.timeout.seconds, task.timeout.nanos = divmod(nanos, 1_000_000_000)
+        write_duration(task.timeout, max(1e-9, assignment.ends_at - now))
         message = WorkResponse(tasks=(task,)).SerializeToString(deterministic=True)
         if len(message) > self._bytes_max:
             assignment.is_given = (

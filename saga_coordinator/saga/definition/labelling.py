@@ -10,7 +10,7 @@ from saga_coordinator.saga.expressions.expression import as_text
 from saga_coordinator.saga.words.errors import ExpressionError, Fault, InvalidRequest
 from saga_coordinator.saga.words.json_object import text_problem
 
-VALUE_CHARACTERS_MAX = 255
+LABEL_VALUE_CHARACTERS_MAX = 255
 
 
 def labels_of(definition: Definition, saga_id: str, given: Any, labels: Mapping[str, str]) -> dict[str, str]:
@@ -32,8 +32,10 @@ def labels_of(definition: Definition, saga_id: str, given: Any, labels: Mapping[
         except ExpressionError as error:
             faults.append(Fault("input", f"gives the label `{name}` no value: {error}"))
             continue
-        if len(text) > VALUE_CHARACTERS_MAX:
-            message = f"gives the label `{name}` {len(text)} characters; {VALUE_CHARACTERS_MAX} is the limit"
+        if len(text) > LABEL_VALUE_CHARACTERS_MAX:
+            message = (
+                f"gives the label `{name}` {len(text)} characters; {LABEL_VALUE_CHARACTERS_MAX} is the limit"
+            )
             faults.append(Fault("input", message))
         elif problem := text_problem(text):
             faults.append(Fault("input", f"gives the label `{name}` a value that {problem}"))

@@ -26,7 +26,6 @@ from saga_coordinator.saga.definition.model import (
 )
 from saga_coordinator.saga.definition.parsing_actions import (
     DEADLINE_SECONDS_MAX,
-    DEFINITION_NAME,
     Defaults,
     read_approval,
     read_await_event,
@@ -46,6 +45,7 @@ from saga_coordinator.saga.schema.input_schema import compile_schema
 from saga_coordinator.saga.words.errors import Fault, InvalidDefinition
 from saga_coordinator.saga.words.json_object import JsonObject
 from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
+from saga_coordinator.saga.words.names import NAME
 from saga_coordinator.saga.words.nearest import did_you_mean
 from saga_coordinator.saga.words.outcome import clip
 from saga_coordinator.saga.words.work import TooMuchWork, budget
@@ -129,7 +129,7 @@ class _Around:
 
 
 def _definition(source: JsonObject, limits: Limits) -> Definition | None:
-    name = source.name("name", DEFINITION_NAME, "the definition")
+    name = source.name("name", NAME, "the definition")
     description = source.text("description")
     deadline_seconds = source.seconds("deadline", None, DEADLINE_SECONDS_MAX)
     max_parallel = source.whole("max_parallel", 0, 1, PARALLEL_MAX)

@@ -19,6 +19,7 @@ from saga_coordinator.saga.expressions.condition import compile_condition
 from saga_coordinator.saga.expressions.expression import Expression, Template, compile_template
 from saga_coordinator.saga.words.json_object import JsonObject, is_finite, text_problem
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
+from saga_coordinator.saga.words.names import EVENT_NAME, NAME
 from saga_coordinator.saga.words.outcome import OutcomeKind
 from saga_coordinator.saga.words.retry import RetryPolicy
 
@@ -39,9 +40,6 @@ LABEL_NAME_CHARACTERS_MAX = 63
 CHILD_POLL_SECONDS = 2.0
 """A child that ends tells its parent at once; should that be lost, it is found out after this time, doubled each time."""
 
-DEFINITION_NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
-_PARTICIPANT_NAME = re.compile(r"[a-z][A-Za-z0-9_.-]{0,99}")
-EVENT_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]{0,99}")
 _FULL_METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*")
 _STATUS_NAMES = frozenset(
     {
@@ -130,7 +128,7 @@ def _word(source: JsonObject, name: str, default: str, words: tuple[str, ...]) -
 
 def read_operation(source: JsonObject, step: str, defaults: Defaults, retry: RetryPolicy) -> Operation:
     """An action or a compensation; `retry` is its policy where it says nothing."""
-    participant = source.name("participant", _PARTICIPANT_NAME, "the participant that performs it")
+    participant = source.name("participant", NAME, "the participant that performs it")
     method = source.text("method", step) or step
     _check_method(source, method)
     template = read_payload(source, "input")
@@ -185,7 +183,7 @@ def _check_method(source: JsonObject, method: str) -> None:
 
 def read_child(source: JsonObject, defaults: Defaults) -> tuple[Operation, Operation]:
     """The two operations of a step that runs another saga: run it, and undo it."""
-    name = source.name("definition", DEFINITION_NAME, "the definition that it runs")
+    name = source.name("definition", NAME, "the definition that it runs")
     version = source.whole("version", 0, 1, 2**31 - 1)
     template = read_payload(source, "input")
     source.finish()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 
-from saga_coordinator.api.readers import FORWARDED_CHARACTERS_MAX, HEADERS_SENT_ON, START_KEY_CHARACTERS_MAX
+from saga_coordinator.api.saga_readers import FORWARDED_CHARACTERS_MAX, HEADERS_SENT_ON
 from saga_coordinator.api.status import FAULTS_BYTES_MAX, MESSAGE_BYTES_MAX, TABLE, row_of
 from saga_coordinator.participants.calls.contract import metadata_of
 from saga_coordinator.participants.calls.plain_method import OUTCOME_TRAILER
@@ -20,6 +20,7 @@ from saga_coordinator.saga.words.outcome import CauseCode
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.saga.words.size import VALUES_MAX
 from saga_coordinator.store.journal import StartKeyTaken
+from saga_coordinator.wire.field_checks import START_KEY_CHARACTERS_MAX
 from saga_coordinator.wire.not_before import OWN_TRAILER
 
 ROOT = Path(__file__).parents[3]

@@ -7,11 +7,12 @@ from google.protobuf.message import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.api.pages import ANY, NUMBER, SAGA_ID, page_token, position_of
+from saga_coordinator.api.pages import ANY, NUMBER, page_token, position_of
 from saga_coordinator.pb.saga.v1.definition_service_pb2 import ListDefinitionsRequest
 from saga_coordinator.pb.saga.v1.saga_pb2 import SAGA_STATUS_RUNNING
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import ListSagasRequest
 from saga_coordinator.saga.words.errors import InvalidRequest
+from saga_coordinator.wire.field_checks import SAGA_ID
 
 FILTER = ListSagasRequest(definition="order", labels={"a": "1", "b": "2"}, page_size=10)
 

@@ -9,7 +9,7 @@ from google.protobuf import json_format
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Value
 
-from saga_coordinator.api import readers
+from saga_coordinator.api import definition_readers, event_readers, report_readers, saga_readers
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
 from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
@@ -52,7 +52,7 @@ def value(json: Any) -> Value:
 
 
 def test_a_start_as_it_is_meant() -> None:
-    asked = readers.start_saga(
+    asked = saga_readers.start_saga(
         start(
             version=2,
             input=value({"n": 1}),
@@ -69,16 +69,16 @@ def test_a_start_as_it_is_meant() -> None:
 
 @pytest.mark.parametrize("blank", [" ", "   ", "\u2003"])
 def test_a_blank_start_key_is_none(blank: str) -> None:
-    assert paths(readers.start_saga, start(start_key=blank), LIMIT) == ["start_key"]
+    assert paths(saga_readers.start_saga, start(start_key=blank), LIMIT) == ["start_key"]
 
 
 def test_what_a_start_leaves_out() -> None:
-    asked = readers.start_saga(start(), LIMIT)
+    asked = saga_readers.start_saga(start(), LIMIT)
     assert (asked.version, asked.input, asked.labels, asked.deadline_seconds) == (0, {}, {}, None)
 
 
 def test_an_input_of_null_is_not_the_default() -> None:
-    assert readers.start_saga(start(input=value(None)), LIMIT).input is None
+    assert saga_readers.start_saga(start(input=value(None)), LIMIT).input is None
 
 
 def test_all_faults_of_a_start_at_once() -> None:
@@ -89,7 +89,7 @@ def test_all_faults_of_a_start_at_once() -> None:
         labels={"": "x", "k" * 64: "v" * 256},
         deadline=Duration(seconds=-1),
     )
-    found = paths(readers.start_saga, request, LIMIT)
+    found = paths(saga_readers.start_saga, request, LIMIT)
     assert sorted(set(found)) == sorted(
         {"definition", "version", "start_key", "input", "labels", f"labels['{'k' * 63}']", "deadline"}
     )
@@ -115,46 +115,53 @@ def test_all_faults_of_a_start_at_once() -> None:
     ],
 )
 def test_faults_of_a_start(fields: dict[str, Any], path: str) -> None:
-    assert paths(readers.start_saga, start(**fields), LIMIT) == [path]
+    assert paths(saga_readers.start_saga, start(**fields), LIMIT) == [path]
 
 
 @pytest.mark.parametrize("start_key", ["k" * 200, "Bestellung Nr. 7 / ä", "🦊" * 200])
 def test_start_keys_that_are_taken(start_key: str) -> None:
-    assert readers.start_saga(start(start_key=start_key), LIMIT).start_key == start_key
+    assert saga_readers.start_saga(start(start_key=start_key), LIMIT).start_key == start_key
 
 
 def test_size_is_measured_in_bytes_of_the_message_that_is_sent_on() -> None:
-    asked = readers.start_saga(start(input=Value(string_value="x" * (LIMIT - 3))), LIMIT)
+    asked = saga_readers.start_saga(start(input=Value(string_value="x" * (LIMIT - 3))), LIMIT)
     assert len(asked.input) == LIMIT - 3
-    assert paths(readers.start_saga, start(input=Value(string_value="ä" * (LIMIT // 2))), LIMIT) == ["input"]
+    assert paths(saga_readers.start_saga, start(input=Value(string_value="ä" * (LIMIT // 2))), LIMIT) == [
+        "input"
+    ]
 
 
 def test_which_saga() -> None:
-    assert readers.which_saga(GetSagaRequest(saga_id=SAGA_ID.upper())) == (SAGA_ID, "")
-    assert readers.which_saga(GetSagaRequest(start_key="7")) == ("", "7")
-    assert paths(readers.which_saga, GetSagaRequest()) == ["saga_id"]
-    assert paths(readers.which_saga, GetSagaRequest(saga_id=SAGA_ID, start_key="7")) == ["saga_id"]
-    assert paths(readers.which_saga, GetSagaRequest(saga_id="7", log_after_sequence=-1)) == [
+    assert saga_readers.which_saga(GetSagaRequest(saga_id=SAGA_ID.upper())) == (SAGA_ID, "")
+    assert saga_readers.which_saga(GetSagaRequest(start_key="7")) == ("", "7")
+    assert paths(saga_readers.which_saga, GetSagaRequest()) == ["saga_id"]
+    assert paths(saga_readers.which_saga, GetSagaRequest(saga_id=SAGA_ID, start_key="7")) == ["saga_id"]
+    assert paths(saga_readers.which_saga, GetSagaRequest(saga_id="7", log_after_sequence=-1)) == [
         "saga_id",
         "log_after_sequence",
     ]
 
 
 def test_waiting() -> None:
-    assert readers.wait_saga(WaitSagaRequest(saga_id=SAGA_ID)) == (SAGA_ID, None)
-    assert readers.wait_saga(WaitSagaRequest(saga_id=SAGA_ID, timeout=Duration())) == (SAGA_ID, 0)
-    assert paths(readers.wait_saga, WaitSagaRequest(timeout=Duration(seconds=-1))) == ["saga_id", "timeout"]
+    assert saga_readers.wait_saga(WaitSagaRequest(saga_id=SAGA_ID)) == (SAGA_ID, None)
+    assert saga_readers.wait_saga(WaitSagaRequest(saga_id=SAGA_ID, timeout=Duration())) == (SAGA_ID, 0)
+    assert paths(saga_readers.wait_saga, WaitSagaRequest(timeout=Duration(seconds=-1))) == [
+        "saga_id",
+        "timeout",
+    ]
 
 
 def test_cancelling() -> None:
     request = CancelSagaRequest(saga_id=SAGA_ID, reason="changed\nmind", requested_by="ada")
-    assert readers.cancel_saga(request) == (SAGA_ID, CancelAsked("changed\nmind", "ada"))
-    assert paths(readers.cancel_saga, CancelSagaRequest(reason=" ", requested_by="a\0")) == [
+    assert saga_readers.cancel_saga(request) == (SAGA_ID, CancelAsked("changed\nmind", "ada"))
+    assert paths(saga_readers.cancel_saga, CancelSagaRequest(reason=" ", requested_by="a\0")) == [
         "saga_id",
         "reason",
         "requested_by",
     ]
-    assert paths(readers.cancel_saga, CancelSagaRequest(saga_id=SAGA_ID, reason="x" * 4097)) == ["reason"]
+    assert paths(saga_readers.cancel_saga, CancelSagaRequest(saga_id=SAGA_ID, reason="x" * 4097)) == [
+        "reason"
+    ]
 
 
 def report(**fields: Any) -> ReportOutcomeRequest:
@@ -173,21 +180,21 @@ def report(**fields: Any) -> ReportOutcomeRequest:
     ],
 )
 def test_reports(fields: dict[str, Any], outcome: object) -> None:
-    saga_id, reported = readers.report_outcome(report(**fields), LIMIT)
+    saga_id, reported = report_readers.report_outcome(report(**fields), LIMIT)
     assert (saga_id, reported) == (SAGA_ID, OutcomeReported("pay", OperationKind.ACTION, reported.outcome))
     assert reported.outcome == outcome
     token = token_of(SAGA_ID, "pay", OperationKind.ACTION, 3)
-    by_token = readers.report_outcome(ReportOutcomeRequest(token=token, **fields), LIMIT)
+    by_token = report_readers.report_outcome(ReportOutcomeRequest(token=token, **fields), LIMIT)
     assert by_token == (SAGA_ID, replace(reported, attempt=3))
 
 
 def test_heartbeats() -> None:
     token = token_of(SAGA_ID, "pay", OperationKind.COMPENSATION, 3)
-    assert readers.heartbeat(HeartbeatRequest(token=token, details="half")) == (
+    assert report_readers.heartbeat(HeartbeatRequest(token=token, details="half")) == (
         SAGA_ID,
         HeartbeatReceived("pay", OperationKind.COMPENSATION, 3, "half"),
     )
-    assert paths(readers.heartbeat, HeartbeatRequest(details="x" * 4097)) == [
+    assert paths(report_readers.heartbeat, HeartbeatRequest(details="x" * 4097)) == [
         "saga_id",
         "step",
         "operation",
@@ -198,32 +205,32 @@ def test_heartbeats() -> None:
 def test_a_token_stands_alone_and_unchanged() -> None:
     token = token_of(SAGA_ID, "pay", OperationKind.ACTION, 3)
     mixed = report(token=token, succeeded=value(1))
-    assert paths(readers.report_outcome, mixed, LIMIT) == ["saga_id", "step", "operation"]
-    assert paths(readers.heartbeat, HeartbeatRequest(token=token[:-1])) == ["token"]
+    assert paths(report_readers.report_outcome, mixed, LIMIT) == ["saga_id", "step", "operation"]
+    assert paths(report_readers.heartbeat, HeartbeatRequest(token=token[:-1])) == ["token"]
 
 
 def test_faults_of_a_report() -> None:
-    assert paths(readers.report_outcome, ReportOutcomeRequest(), LIMIT) == [
+    assert paths(report_readers.report_outcome, ReportOutcomeRequest(), LIMIT) == [
         "saga_id",
         "step",
         "operation",
         "outcome",
     ]
     bad = report(refused=saga_pb2.Cause(code="no\0"))
-    assert paths(readers.report_outcome, bad, LIMIT) == ["refused.code"]
+    assert paths(report_readers.report_outcome, bad, LIMIT) == ["refused.code"]
 
 
 def test_filters() -> None:
     request = ListSagasRequest(
         statuses=[saga_pb2.SAGA_STATUS_RUNNING], definition="order", labels={"a": "b"}, page_size=7
     )
-    wanted, page_size = readers.saga_filter(request)
+    wanted, page_size = saga_readers.saga_filter(request)
     assert (wanted.statuses, wanted.definition, wanted.labels) == ((SagaStatus.RUNNING,), "order", {"a": "b"})
     assert page_size == 7
-    assert readers.saga_filter(ListSagasRequest())[1] == 100
+    assert saga_readers.saga_filter(ListSagasRequest())[1] == 100
     bad = ListSagasRequest(statuses=[1, 0, 99], page_size=1001)  # type: ignore[list-item]  # not of the enum
-    assert paths(readers.saga_filter, bad) == ["statuses[1]", "statuses[2]", "page_size"]
-    assert paths(readers.definition_list, ListDefinitionsRequest(page_size=-1)) == ["page_size"]
+    assert paths(saga_readers.saga_filter, bad) == ["statuses[1]", "statuses[2]", "page_size"]
+    assert paths(definition_readers.definition_list, ListDefinitionsRequest(page_size=-1)) == ["page_size"]
 
 
 STEP = {
@@ -241,7 +248,7 @@ def test_the_canonical_form_of_a_definition() -> None:
     request = register(
         json_format.ParseDict({"name": "order", "steps": [STEP], "deadline": "60s"}, Definition())
     )
-    spec = readers.definition_spec(request, request.definition)
+    spec = definition_readers.definition_spec(request, request.definition)
     assert spec == {
         "name": "order",
         "deadline": "60s",
@@ -252,7 +259,7 @@ def test_the_canonical_form_of_a_definition() -> None:
 
 def test_a_request_without_a_definition() -> None:
     request = RegisterDefinitionRequest()
-    assert paths(readers.definition_spec, request, request.definition) == ["definition"]
+    assert paths(definition_readers.definition_spec, request, request.definition) == ["definition"]
 
 
 def test_faults_of_payloads_and_of_the_rest_come_together() -> None:
@@ -261,7 +268,7 @@ def test_faults_of_payloads_and_of_the_rest_come_together() -> None:
     definition.steps[0].compensation.input.number_value = float("inf")
     request = register(definition)
     with pytest.raises(InvalidDefinition) as caught:
-        readers.definition_spec(request, request.definition)
+        definition_readers.definition_spec(request, request.definition)
     found = [fault.path for fault in caught.value.faults]
     assert found[:2] == ["steps[0].action.input.sku", "steps[0].compensation.input"]
     assert {"name", "steps[0].compensation"} <= set(found)
@@ -269,7 +276,7 @@ def test_faults_of_payloads_and_of_the_rest_come_together() -> None:
 
 def test_a_duration_that_json_cannot_write() -> None:
     request = register(Definition(name="order", deadline=Duration(seconds=10**13)))
-    assert paths(readers.definition_spec, request, request.definition) == ["deadline", "steps"]
+    assert paths(definition_readers.definition_spec, request, request.definition) == ["deadline", "steps"]
 
 
 def test_the_trace_context_of_a_start_is_kept_and_no_other_header() -> None:
@@ -280,13 +287,13 @@ def test_the_trace_context_of_a_start_is_kept_and_no_other_header() -> None:
         ("tracestate", "x" * 513),
         ("a-bin", b"\0"),
     ]
-    assert readers.start_saga(start(), LIMIT, metadata).headers == {"traceparent": trace}
-    assert readers.start_saga(start(), LIMIT, None).headers is None
+    assert saga_readers.start_saga(start(), LIMIT, metadata).headers == {"traceparent": trace}
+    assert saga_readers.start_saga(start(), LIMIT, None).headers is None
 
 
 def test_headers_that_the_settings_name_are_sent_on_too() -> None:
     metadata: list[tuple[str, str | bytes]] = [("x-tenant", "acme"), ("x-user", "ana"), ("traceparent", "t")]
-    asked = readers.start_saga(start(), LIMIT, metadata, {"x-tenant", "x-region"})
+    asked = saga_readers.start_saga(start(), LIMIT, metadata, {"x-tenant", "x-region"})
     assert asked.headers == {"traceparent": "t", "x-tenant": "acme"}
 
 
@@ -298,15 +305,15 @@ def test_headers_that_the_settings_name_are_sent_on_too() -> None:
 def test_a_header_that_cannot_be_sent_on_is_refused_rather_than_left_out(
     metadata: list[tuple[str, str | bytes]],
 ) -> None:
-    assert paths(readers.start_saga, start(), LIMIT, metadata, {"x-tenant"}) == ["metadata x-tenant"]
+    assert paths(saga_readers.start_saga, start(), LIMIT, metadata, {"x-tenant"}) == ["metadata x-tenant"]
 
 
 @pytest.mark.parametrize(
     ("check", "request_", "path"),
     [
-        (readers.publish_event, PublishEventRequest, "event.payload"),
-        (readers.report_outcome, ReportOutcomeRequest, "success.output"),
-        (readers.start_saga, StartSagaRequest, "input"),
+        (event_readers.publish_event, PublishEventRequest, "event.payload"),
+        (report_readers.report_outcome, ReportOutcomeRequest, "success.output"),
+        (saga_readers.start_saga, StartSagaRequest, "input"),
     ],
 )
 def test_a_fault_inside_a_payload_is_named_by_one_path(check: Any, request_: Any, path: str) -> None:

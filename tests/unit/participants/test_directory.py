@@ -10,12 +10,10 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2
 
-from saga_coordinator.participants.directory import addresses as directory
 from saga_coordinator.participants.directory.addresses import Directory, InvalidDirectory, Participant
 from saga_coordinator.participants.directory.descriptors import DescriptorSet
 from saga_coordinator.participants.directory.limits import BreakerLimits, ParticipantLimits
 from saga_coordinator.participants.directory.tls import Tls
-from saga_coordinator.saga.definition import parsing_actions
 from saga_coordinator.saga.words.errors import InvalidRequest
 
 
@@ -251,10 +249,6 @@ def test_certificates_that_cannot_work_are_faults(certificate: Path) -> None:
         "participants.c.tls.ca_file",
         "participants.c.tls.cert_file",
     ]
-
-
-def test_names_are_those_that_definitions_may_use() -> None:
-    assert directory._NAME == parsing_actions._PARTICIPANT_NAME
 
 
 def test_a_descriptor_set_is_read_with_the_directory(tmp_path: Path) -> None:

@@ -1,59 +1,57 @@
-"""Checks of single fields, which collect every fault of a request before it is refused."""
+"""Checks of a request's fields: all of a request's faults are collected before it is refused."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import duration_pb2, struct_pb2
 
-from saga_coordinator.api.pages import DEFAULT_PAGE_SIZE, PAGE_SIZE_MAX, SAGA_ID
+from saga_coordinator.pb.saga.v1 import saga_pb2
+from saga_coordinator.saga.definition.labelling import LABEL_VALUE_CHARACTERS_MAX
 from saga_coordinator.saga.definition.parsing_actions import (
     DEADLINE_SECONDS_MAX,
-    EVENT_NAME,
     LABEL_NAME_CHARACTERS_MAX,
     LABELS_MAX,
 )
 from saga_coordinator.saga.words.errors import Fault, InvalidRequest
-from saga_coordinator.saga.words.outcome import TEXT_BYTES_MAX
+from saga_coordinator.saga.words.names import EVENT_NAME, EVENT_NAME_CHARACTERS_MAX, NAME_CHARACTERS_MAX
+from saga_coordinator.saga.words.outcome import TEXT_BYTES_MAX, Cause, clip
+from saga_coordinator.wire.causes import CAUSE_CODE
 from saga_coordinator.wire.payload import PayloadError, payload_of
+from saga_coordinator.wire.times import duration_problem, seconds_of
 
 CREDITS_MAX = 10_000
-EVENT_NAME_CHARACTERS_MAX = 100
-LABEL_VALUE_CHARACTERS_MAX = 255
-NANOS_MAX = 999_999_999
-DURATION_SECONDS_MAX = 315_576_000_000
-"""Ten thousand years, by the definition of `google.protobuf.Duration`."""
+START_KEY_CHARACTERS_MAX = 200
+STEP_KEY_CHARACTERS_MAX = 1000
+EVENT_ID_CHARACTERS_MAX = 200
+CORRELATION_CHARACTERS_MAX = 200
+PERSON_CHARACTERS_MAX = 200
+METHOD_CHARACTERS_MAX = 200
+WORKER_ID_CHARACTERS_MAX = 200
+
+DEFAULT_PAGE_SIZE = 100
+PAGE_SIZE_MAX = 1000
+
+SAGA_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
-def path_of(parts: Iterable[str | int]) -> str:
-    """`steps[2].action` of its parts."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
-
-
-def duration_problem(value: duration_pb2.Duration) -> str | None:
-    """What keeps a duration from being one that has a JSON form, or None."""
-    if value.seconds * value.nanos < 0:
-        return "is no duration: its seconds and nanos must have the same sign"
-    if abs(value.nanos) > NANOS_MAX:
-        return f"is no duration: its nanos must be at most {NANOS_MAX}"
-    if abs(value.seconds) > DURATION_SECONDS_MAX:
-        return f"is no duration: its seconds must be at most {DURATION_SECONDS_MAX}"
-    return None
-
-
-class Faults:
-    """Collects what is wrong with one request."""
+class FieldChecks:
+    """Checks the fields of one request, each by its path in the contract, and collects every fault that it finds."""
 
     def __init__(self) -> None:
         self.found: list[Fault] = []
 
     def add(self, path: str, description: str) -> None:
         self.found.append(Fault(path, description))
+
+    def name(self, path: str, value: str, *, is_required: bool = False) -> str:
+        """The name of a definition, a participant or a version, as far as its length goes."""
+        return self.line(path, value, NAME_CHARACTERS_MAX, is_required=is_required)
 
     def line(self, path: str, value: str, characters_max: int, *, is_required: bool = False) -> str:
         """A text of one line, such as a name or a key."""
@@ -84,9 +82,8 @@ class Faults:
 
     def text(self, path: str, value: str, *, is_required: bool = False) -> str:
         """A text for people, of several lines perhaps."""
-        if not value.strip():
-            if is_required:
-                self.add(path, "is required")
+        if is_required and not value.strip():
+            self.add(path, "is required")
         elif "\0" in value:
             self.add(path, "must not contain NUL characters")
         elif (size := len(value.encode())) > TEXT_BYTES_MAX:
@@ -113,8 +110,15 @@ class Faults:
             self.found.extend(error.below(path).faults)
             return None
 
+    def cause(self, path: str, told: saga_pb2.Cause, default_code: str) -> Cause:
+        """The cause that a participant tells; a long message is cut, as it is in an answer of the participant."""
+        code = told.code or default_code
+        if not CAUSE_CODE.fullmatch(code):
+            self.add(f"{path}.code", f"must be like the name of a gRPC status: {CAUSE_CODE.pattern}")
+        return Cause(code, clip(told.message))
+
     def seconds(self, path: str, value: duration_pb2.Duration, *, may_be_zero: bool = False) -> float:
-        seconds = value.seconds + value.nanos / 1e9
+        seconds = seconds_of(value)
         if problem := duration_problem(value):
             self.add(path, problem)
         elif seconds > DEADLINE_SECONDS_MAX:

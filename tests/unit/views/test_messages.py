@@ -6,16 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from google.protobuf import json_format
 
-from saga_coordinator.api.convert import (
-    OPERATION_KINDS,
-    SAGA_STATUSES,
-    add_progress,
-    entry_message,
-    folded,
-    listed_message,
-    registered_message,
-    saga_message,
-)
+from saga_coordinator.participants.calls.breaker import BreakerState, Forced
+from saga_coordinator.participants.directory.addresses import LOAD_BALANCING
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
@@ -36,6 +28,16 @@ from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.store.sagas import LogEntry, SagaRecord
+from saga_coordinator.views.definition import registered_message
+from saga_coordinator.views.log import entry_message, folded
+from saga_coordinator.views.saga import add_progress, listed_message, saga_message
+from saga_coordinator.wire.enumerations import (
+    BREAKER_CONTROL_NUMBERS,
+    BREAKER_STATE_NUMBERS,
+    LOAD_BALANCING_NUMBERS,
+    OPERATION_KINDS,
+    SAGA_STATUSES,
+)
 from saga_coordinator.wire.payload import NESTING_MAX
 
 MANY = {
@@ -125,6 +127,9 @@ def test_every_word_of_the_contract_has_a_meaning_and_the_other_way_round() -> N
     assert set(OPERATION_KINDS) == set(saga_pb2.OperationKind.values()) - {0}
     assert {f"STEP_STATUS_{status}" for status in StepStatus} == set(saga_pb2.StepStatus.keys()[1:])
     assert {f"EFFECT_{effect.name}" for effect in EffectKnown} == set(saga_pb2.Effect.keys()[1:])
+    assert set(BREAKER_STATE_NUMBERS) == set(BreakerState)
+    assert set(BREAKER_CONTROL_NUMBERS) == set(Forced)
+    assert set(LOAD_BALANCING_NUMBERS) == set(LOAD_BALANCING)
 
 
 def steps_after(entries: list[LogEntry]) -> list[saga_pb2.StepState]:

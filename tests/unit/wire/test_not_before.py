@@ -7,9 +7,9 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
-from saga_coordinator.participants.workers.tasks import outcome_message, outcome_of
 from saga_coordinator.saga.words.outcome import Cause, OutcomeKind, Refused, Unknown, reclassified
 from saga_coordinator.wire.not_before import SECONDS_MAX, duration_asked, pause_asked
+from saga_coordinator.wire.outcomes import outcome_message, outcome_of
 
 BUSY = Cause("RESOURCE_EXHAUSTED", "busy")
 

@@ -9,21 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from saga_coordinator.api.convert import (
-    add_progress,
-    entry_message,
-    folded,
-    leave_payloads_out,
-    saga_message,
-    without_payload,
-)
-from saga_coordinator.api.pages import RESPONSE_BYTES_MAX
 from saga_coordinator.catalog.runnable import RunnableDefinitions
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.store.sagas import SagaRecord, SagaRows, ShownEntry
+from saga_coordinator.views.log import entry_message, folded, without_payload
+from saga_coordinator.views.room import RESPONSE_BYTES_MAX
+from saga_coordinator.views.saga import add_progress, leave_payloads_out, saga_message
 from saga_coordinator.wire.conversion import convert
 
 LOG_ENTRIES_AT_ONCE = 100
@@ -37,7 +31,7 @@ _STEP_BYTES = 500
 """About what one step is in an answer: it decides where the answer is written."""
 
 
-class Views:
+class SagaViews:
     """Reads sagas for answers. Every method raises Unavailable when the database is away."""
 
     def __init__(self, definitions: RunnableDefinitions, sagas: SagaRows) -> None:

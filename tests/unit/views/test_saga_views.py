@@ -9,9 +9,9 @@ import pytest
 
 from proof.core.definitions import definition, step
 from proof.core.story import Story, ok
-from saga_coordinator.api.views import Views
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.store.sagas import SagaRecord
+from saga_coordinator.views.saga_views import SagaViews
 
 
 class _NotRead:
@@ -29,7 +29,7 @@ async def test_answer_about_a_saga_in_memory_reads_no_log() -> None:
     story = Story(definition(step("reserve"), step("charge")))
     story.ends("reserve", ok({"id": 7}))
     unread: Any = _NotRead()
-    views = Views(unread, unread)
+    views = SagaViews(unread, unread)
     for sequence in (1, story.state.sequence):
         message = await views.saga(record(SagaStatus.RUNNING, sequence), (story.definition, story.state))
         assert message.sequence == story.state.sequence
@@ -42,4 +42,4 @@ async def test_what_the_database_knows_better_is_read() -> None:
     unread: Any = _NotRead()
     for newer in (record(SagaStatus.COMPENSATING, 2), record(SagaStatus.RUNNING, 9)):
         with pytest.raises(AssertionError, match="was asked for"):
-            await Views(unread, unread).saga(newer, (story.definition, story.state))
+            await SagaViews(unread, unread).saga(newer, (story.definition, story.state))

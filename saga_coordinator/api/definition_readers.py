@@ -1,0 +1,50 @@
+"""Definitions as callers send them and ask for them, checked whole: InvalidRequest has every fault of a request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.message import Message
+
+from saga_coordinator.pb.saga.v1 import definition_pb2, definition_service_pb2
+from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.words.errors import Fault, InvalidDefinition, InvalidRequest
+from saga_coordinator.wire.canonical_form import canonical_form
+from saga_coordinator.wire.field_checks import FieldChecks
+
+
+def which_definition(name: str, version: int, *, is_version_required: bool = False) -> tuple[str, int]:
+    """The definition's name, and the version; 0 where none is named."""
+    checks = FieldChecks()
+    asked = (checks.name("name", name, is_required=True), checks.version(version))
+    if is_version_required and not version:
+        checks.add("version", "is required")
+    checks.done()
+    return asked
+
+
+def definition_list(request: definition_service_pb2.ListDefinitionsRequest) -> tuple[str, int]:
+    """The definition whose versions are asked for, empty for all definitions; and how many to list."""
+    checks = FieldChecks()
+    asked = (checks.name("name", request.name), checks.page_size(request.page_size))
+    checks.done()
+    return asked
+
+
+def definition_spec(request: Message, definition: definition_pb2.Definition) -> dict[str, Any]:
+    """The canonical JSON form of the definition in `request`, with the contract's field names.
+
+    Raises:
+        InvalidDefinition: when it has no such form; with the faults that parsing finds besides.
+    """
+    if not request.HasField("definition"):
+        raise InvalidRequest.at("definition", "is required, or text")
+    faults: list[Fault] = []
+    spec = canonical_form(definition, faults)
+    if faults:
+        try:
+            parse_definition(spec)
+        except InvalidDefinition as error:
+            faults.extend(error.faults)
+        raise InvalidDefinition(faults)
+    return spec

@@ -1,0 +1,12 @@
+"""The names that people give: one pattern for definitions, participants and namespaces, and one for events."""
+
+from __future__ import annotations
+
+import re
+
+NAME_CHARACTERS_MAX = 100
+
+EVENT_NAME_CHARACTERS_MAX = 100
+
+NAME = re.compile(rf"[a-z][A-Za-z0-9_.-]{{0,{NAME_CHARACTERS_MAX - 1}}}")
+EVENT_NAME = re.compile(rf"[A-Za-z][A-Za-z0-9_.:/-]{{0,{EVENT_NAME_CHARACTERS_MAX - 1}}}")

@@ -1,0 +1,181 @@
+"""One saga. What its steps have come to is computed from its log, which is the truth (P7)."""
+
+from __future__ import annotations
+
+from saga_coordinator.engine.advance import Run
+from saga_coordinator.engine.mail import Answer
+from saga_coordinator.pb.saga.v1 import saga_pb2, saga_service_pb2
+from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.machine.place import nodes
+from saga_coordinator.saga.machine.state import SagaState, StepState
+from saga_coordinator.saga.machine.transitions import ENDS, SagaStatus
+from saga_coordinator.store.sagas import SagaRecord
+from saga_coordinator.views.room import RESPONSE_BYTES_MAX, fits, show
+from saga_coordinator.wire.causes import cause_message
+from saga_coordinator.wire.enumerations import (
+    EFFECT_NUMBERS,
+    REPORT_RESULT_NUMBERS,
+    SAGA_STATUS_NUMBERS,
+    STEP_STATUS_NUMBERS,
+)
+from saga_coordinator.wire.payload import fill
+from saga_coordinator.wire.times import timestamp_of, timestamp_of_epoch
+
+_CAUSE_CHARACTERS_MIN = 200
+
+
+def saga_message(record: SagaRecord) -> saga_pb2.Saga:
+    """A saga without its steps."""
+    message = saga_pb2.Saga(
+        saga_id=record.saga_id,
+        definition=record.definition,
+        version=record.version,
+        status=SAGA_STATUS_NUMBERS[record.status],
+        start_key=record.start_key,
+        labels=record.labels,
+        failure=cause_message(record.failure) if record.failure else None,
+        remaining_effects=record.remaining,
+        started_at=timestamp_of(record.started_at),
+        ended_at=timestamp_of(record.ended_at) if record.ended_at else None,
+        deadline_at=timestamp_of(record.deadline_at) if record.deadline_at else None,
+        sequence=record.sequence,
+        owner=record.owner or "",
+    )
+    message.input_omitted = record.is_input_omitted
+    if not record.is_input_omitted:
+        fill(message.input, record.input)
+    return message
+
+
+def listed_message(record: SagaRecord) -> saga_pb2.Saga:
+    """A saga as lists show it: without its input where that would be an answer of its own."""
+    message = saga_message(record)
+    if message.ByteSize() > RESPONSE_BYTES_MAX:
+        message.ClearField("input")
+        message.input_omitted = True
+    return message
+
+
+def started_message(saga_id: str, definition: str, version: int, start_key: str) -> saga_pb2.Saga:
+    """A saga that has just been started, as far as that is known without asking the database again."""
+    return saga_pb2.Saga(
+        saga_id=saga_id,
+        definition=definition,
+        version=version,
+        status=saga_pb2.SAGA_STATUS_RUNNING,
+        start_key=start_key,
+    )
+
+
+def settled_message(run: Run, start_key: str) -> saga_pb2.Saga | None:
+    """A saga that this coordinator drove from its start to where nothing moves; None where its times are not known here."""
+    if run.started_at is None or run.settled_at is None:
+        return None
+    state = run.state
+    message = saga_pb2.Saga(
+        saga_id=run.saga_id,
+        definition=state.definition,
+        version=state.version,
+        status=SAGA_STATUS_NUMBERS[state.status],
+        start_key=start_key,
+        labels=state.labels,
+        failure=cause_message(state.failure) if state.failure else None,
+        remaining_effects=state.remaining,
+        started_at=timestamp_of_epoch(run.started_at),
+        ended_at=timestamp_of_epoch(run.settled_at) if state.status in ENDS else None,
+        deadline_at=timestamp_of_epoch(state.deadline_at) if state.deadline_at is not None else None,
+        sequence=state.sequence,
+    )
+    fill(message.input, state.input)
+    add_progress(message, run.definition, state)
+    return message
+
+
+def add_progress(
+    message: saga_pb2.Saga, definition: Definition, state: SagaState, *, is_whole: bool = True
+) -> None:
+    """What only the log tells: each instance of a step, in the definition's order, the output, and whose child it is.
+
+    `is_whole` is false where the state was read without its payloads, since those are more than an answer may be.
+    """
+    steps = [(node.key, state.step(node.key)) for node in nodes(definition, state)]
+    has_output = state.status is SagaStatus.COMPLETED and definition.block.output is not None
+    is_shown = (
+        is_whole
+        and fits(step.output for _, step in steps)
+        and fits(step.wait.shown for _, step in steps if step.wait is not None)
+    )
+    message.steps.extend(_step_message(key, step, is_shown=is_shown) for key, step in steps)
+    message.outputs_omitted = not is_shown
+    if has_output and is_whole and fits([state.output]):
+        show(message.output, state.output)
+    elif has_output:
+        message.outputs_omitted = True
+    leave_payloads_out(message, RESPONSE_BYTES_MAX)
+    if message.ByteSize() > RESPONSE_BYTES_MAX:
+        _cut_steps(message)
+    message.output_problem = state.output_problem or ""
+    if state.parent is not None:
+        message.parent_saga_id = state.parent.saga_id
+        message.parent_step = state.parent.step
+
+
+def leave_payloads_out(saga: saga_pb2.Saga, bytes_max: int) -> None:
+    """Leaves out of a saga what an answer of so many bytes has no room for, and says so: what came of it, then its input."""
+    if saga.ByteSize() > bytes_max:
+        saga.outputs_omitted = True
+        saga.ClearField("output")
+        for step in saga.steps:
+            step.ClearField("output")
+            step.ClearField("shown")
+    if saga.ByteSize() > bytes_max and saga.HasField("input"):
+        saga.input_omitted = True
+        saga.ClearField("input")
+
+
+def _cut_steps(saga: saga_pb2.Saga) -> None:
+    """Of thousands of steps that failed: first what was said about each, then the last ones."""
+    for step in saga.steps:
+        if len(step.cause.message) > _CAUSE_CHARACTERS_MIN:
+            step.cause.message = step.cause.message[:_CAUSE_CHARACTERS_MIN] + "[cut]"
+    room = RESPONSE_BYTES_MAX - (saga.ByteSize() - sum(step.ByteSize() + 4 for step in saga.steps))
+    for count, step in enumerate(saga.steps):
+        room -= step.ByteSize() + 4
+        if room < 0:
+            saga.steps_omitted = len(saga.steps) - count
+            del saga.steps[count:]
+            return
+
+
+def _step_message(name: str, state: StepState, *, is_shown: bool) -> saga_pb2.StepState:
+    message = saga_pb2.StepState(
+        name=name,
+        status=STEP_STATUS_NUMBERS[state.status],
+        effect=EFFECT_NUMBERS[state.effect],
+        attempt=state.attempt,
+        cause=cause_message(state.cause) if state.cause else None,
+        retry_at=timestamp_of_epoch(state.retry_at) if state.retry_at is not None else None,
+    )
+    if state.is_output_known and is_shown:
+        show(message.output, state.output)
+    if state.pending_until is not None:
+        message.waiting_until.CopyFrom(timestamp_of_epoch(state.pending_until))
+    if state.deadline_at is not None:
+        message.deadline_at.CopyFrom(timestamp_of_epoch(state.deadline_at))
+    if state.wait is not None:
+        message.awaited_event = state.wait.event or ""
+        message.awaited_correlation = state.wait.correlation or ""
+        if state.wait.shown is not None and is_shown:
+            show(message.shown, state.wait.shown)
+    return message
+
+
+def report_result(answer: Answer) -> saga_service_pb2.ReportResult.ValueType:
+    """What a report came to; unspecified where the saga's owner is of a version that does not say."""
+    if answer.is_applied:
+        return saga_service_pb2.REPORT_RESULT_APPLIED
+    return (
+        REPORT_RESULT_NUMBERS[answer.because]
+        if answer.because
+        else saga_service_pb2.REPORT_RESULT_UNSPECIFIED
+    )

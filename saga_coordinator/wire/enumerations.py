@@ -1,0 +1,55 @@
+"""The enums of the contract and the words that they stand for: each table is written here once, and read in both directions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from saga_coordinator.pb.saga.v1 import directory_service_pb2, saga_pb2, saga_service_pb2
+from saga_coordinator.saga.machine.effects import NotApplied
+from saga_coordinator.saga.machine.state import EffectKnown
+from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.words.identity import OperationKind
+
+SAGA_STATUS_NUMBERS: Mapping[SagaStatus, saga_pb2.SagaStatus.ValueType] = {
+    status: saga_pb2.SagaStatus.Value(f"SAGA_STATUS_{status}") for status in SagaStatus
+}
+SAGA_STATUSES: Mapping[int, SagaStatus] = {number: status for status, number in SAGA_STATUS_NUMBERS.items()}
+
+STEP_STATUS_NUMBERS: Mapping[StepStatus, saga_pb2.StepStatus.ValueType] = {
+    status: saga_pb2.StepStatus.Value(f"STEP_STATUS_{status}") for status in StepStatus
+}
+
+EFFECT_NUMBERS: Mapping[EffectKnown, saga_pb2.Effect.ValueType] = {
+    effect: saga_pb2.Effect.Value(f"EFFECT_{effect.name}") for effect in EffectKnown
+}
+
+OPERATION_NUMBERS: Mapping[str, saga_pb2.OperationKind.ValueType] = {
+    kind: saga_pb2.OperationKind.Value(f"OPERATION_KIND_{kind.name}") for kind in OperationKind
+}
+OPERATION_KINDS: Mapping[int, OperationKind] = {OPERATION_NUMBERS[kind]: kind for kind in OperationKind}
+
+REPORT_RESULT_NUMBERS: Mapping[NotApplied, saga_service_pb2.ReportResult.ValueType] = {
+    reason: saga_service_pb2.ReportResult.Value(f"REPORT_RESULT_{reason}") for reason in NotApplied
+}
+"""Why a report was not applied; one that was is `REPORT_RESULT_APPLIED`."""
+
+BREAKER_STATE_NUMBERS: Mapping[str, directory_service_pb2.BreakerState.ValueType] = {
+    name.removeprefix("BREAKER_STATE_"): number
+    for name, number in directory_service_pb2.BreakerState.items()
+    if number
+}
+
+BREAKER_CONTROL_NUMBERS: Mapping[str, directory_service_pb2.BreakerControl.ValueType] = {
+    name.removeprefix("BREAKER_CONTROL_"): number
+    for name, number in directory_service_pb2.BreakerControl.items()
+    if number
+}
+BREAKER_CONTROLS: Mapping[int, str] = {number: word for word, number in BREAKER_CONTROL_NUMBERS.items()}
+
+LOAD_BALANCING_NUMBERS: Mapping[str, directory_service_pb2.LoadBalancing.ValueType] = {
+    name.removeprefix("LOAD_BALANCING_").lower(): number
+    for name, number in directory_service_pb2.LoadBalancing.items()
+    if number
+}
+"""By the word that a directory file has."""
+LOAD_BALANCINGS: Mapping[int, str] = {number: word for word, number in LOAD_BALANCING_NUMBERS.items()}
