@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from saga_coordinator.engine.advance import Run
-from saga_coordinator.engine.mail import Answer
 from saga_coordinator.pb.saga.v1 import saga_pb2, saga_service_pb2
 from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.machine.answers import Accepted, NotApplied
 from saga_coordinator.saga.machine.place import nodes
 from saga_coordinator.saga.machine.state import SagaState, StepState
 from saga_coordinator.saga.machine.transitions import ENDS, SagaStatus
@@ -170,12 +170,8 @@ def _step_message(name: str, state: StepState, *, is_shown: bool) -> saga_pb2.St
     return message
 
 
-def report_result(answer: Answer) -> saga_service_pb2.ReportResult.ValueType:
+def report_result(answer: Accepted) -> saga_service_pb2.ReportResult.ValueType:
     """What a report came to; unspecified where the saga's owner is of a version that does not say."""
-    if answer.is_applied:
+    if not isinstance(answer, NotApplied):
         return saga_service_pb2.REPORT_RESULT_APPLIED
-    return (
-        REPORT_RESULT_NUMBERS[answer.because]
-        if answer.because
-        else saga_service_pb2.REPORT_RESULT_UNSPECIFIED
-    )
+    return REPORT_RESULT_NUMBERS[answer.why] if answer.why else saga_service_pb2.REPORT_RESULT_UNSPECIFIED

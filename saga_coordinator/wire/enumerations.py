@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from saga_coordinator.pb.saga.v1 import directory_service_pb2, saga_pb2, saga_service_pb2
-from saga_coordinator.saga.machine.effects import NotApplied
+from saga_coordinator.saga.machine.answers import WhyNot
 from saga_coordinator.saga.machine.state import EffectKnown
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
@@ -28,8 +28,8 @@ OPERATION_NUMBERS: Mapping[str, saga_pb2.OperationKind.ValueType] = {
 }
 OPERATION_KINDS: Mapping[int, OperationKind] = {OPERATION_NUMBERS[kind]: kind for kind in OperationKind}
 
-REPORT_RESULT_NUMBERS: Mapping[NotApplied, saga_service_pb2.ReportResult.ValueType] = {
-    reason: saga_service_pb2.ReportResult.Value(f"REPORT_RESULT_{reason}") for reason in NotApplied
+REPORT_RESULT_NUMBERS: Mapping[WhyNot, saga_service_pb2.ReportResult.ValueType] = {
+    reason: saga_service_pb2.ReportResult.Value(f"REPORT_RESULT_{reason}") for reason in WhyNot
 }
 """Why a report was not applied; one that was is `REPORT_RESULT_APPLIED`."""
 
