@@ -53,6 +53,9 @@ _POLL_SECONDS_MAX = 3600.0
 _POLLS_DOUBLED_MAX = 30
 _POLLS_STEADY = 9
 """So many polls of a status method come at its interval; then they become rarer, because each is an entry."""
+_RETURN_SECONDS_MAX = 300.0
+_RETURNS_DOUBLED_MAX = 30
+"""A task that is given back again and again is handed out again more and more rarely, because each time is two entries."""
 _HEARTBEAT_MARGIN = 1.5
 """A heartbeat is recorded once half of the timeout has passed since the last that was. So that those in between count, silence
 is given up after half as long again."""
@@ -360,6 +363,8 @@ class Draft:
                     self.record(AttemptUnresolved(name, kind, number, cause, None, was_sent))
             case Held(cause, delay, was_given):
                 is_given_back = None if was_given else True
+                if was_given:
+                    delay = _pause_after_return(delay, state.returns)
                 self.record(AttemptHeld(name, kind, number, cause, delay, self.now + delay, is_given_back))
                 if may_go_on:
                     self.look_for_room(name, self.now + delay)
@@ -374,6 +379,11 @@ def _taken(definition: Definition, state: SagaState) -> Agenda | None:
     except IndexError:
         return None
     return agenda if agenda.definition is definition else None
+
+
+def _pause_after_return(seconds: float, returns: int) -> float:
+    """How long a task waits that a worker gave back, `seconds` the first time: twice as long each time in a row."""
+    return min(seconds * 2.0 ** min(returns, _RETURNS_DOUBLED_MAX), max(_RETURN_SECONDS_MAX, seconds))
 
 
 def _after(now: float, seconds: float | None) -> float | None:

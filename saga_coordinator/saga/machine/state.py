@@ -44,7 +44,7 @@ from saga_coordinator.saga.machine.entries import (
     entry_type,
 )
 from saga_coordinator.saga.machine.growing import having
-from saga_coordinator.saga.machine.takeover import is_progress
+from saga_coordinator.saga.machine.progress import counted, is_progress
 from saga_coordinator.saga.machine.transitions import (
     OPERATION_ALLOWED,
     SAGA_TRANSITIONS,
@@ -106,6 +106,8 @@ class StepState:
     is_in_flight: bool = False
     is_held: bool = False
     """Its last attempt was not made: from `retry_at` on it is looked whether there is room for it."""
+    returns: int = 0
+    """How many attempts in a row workers have given back unbegun."""
     output: Any = None
     cause: Cause | None = None
     retry_at: float | None = None
@@ -363,23 +365,10 @@ def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
         events=_without(state.events, entry) if state.events else (),
         event_ids=state.event_ids,
         in_flight=in_flight,
-        progress=state.progress + _progress(entry),
+        progress=state.progress + counted(entry),
         adoption=state.adoption if in_flight else None,
         takeovers=0 if is_progress(entry) else state.takeovers,
     )
-
-
-def _progress(entry: StepEntry) -> int:
-    """What the entry adds to those that tell of progress; an attempt that was none takes its start back."""
-    match entry:
-        case AttemptPending():
-            return 0
-        case AttemptHeld():
-            return -1
-        case AttemptUnknown() if entry.settles_at is not None:
-            return -1
-        case _:
-            return 1
 
 
 def _without(events: tuple[EventReceived, ...], entry: StepEntry) -> tuple[EventReceived, ...]:
@@ -485,6 +474,7 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
         effect_before_pending=effect_before_pending,
         accepted_attempt=accepted_attempt,
         told=told,
+        returns=step.returns if isinstance(entry, AttemptStarted) else 0,
     )
 
 
@@ -497,6 +487,7 @@ def _held(step: StepState, status: StepStatus, entry: AttemptHeld) -> StepState:
         action_attempts=attempt if entry.operation is _ACTION else step.action_attempts,
         is_in_flight=False,
         is_held=True,
+        returns=step.returns + (not entry.is_given_back),
         cause=entry.cause,
         retry_at=entry.retry_at,
     )

@@ -6,36 +6,11 @@ coordinators are lost with, one after the other, waits ever longer in between, a
 
 from __future__ import annotations
 
-from saga_coordinator.saga.machine.entries import (
-    AttemptHeld,
-    AttemptStarted,
-    AttemptUnknown,
-    AttemptUnresolved,
-    StepEntry,
-)
-from saga_coordinator.saga.words.outcome import CauseCode
-
 TAKEOVERS_MAX = 7
 """At so many takeovers in a row with nothing learned in between the saga is parked: after eleven minutes at the least."""
 
 _FIRST_PAUSE_SECONDS = 2.0
 _LONGER_EACH_TIME = 4.0
-
-
-def is_progress(entry: StepEntry) -> bool:
-    """Whether a step has come further by it: something was told, begun for the first time, or over.
-
-    It is not where an attempt is lost with its coordinator, and made again, or is not made for want of room.
-    """
-    match entry:
-        case AttemptUnknown() | AttemptUnresolved():
-            return entry.cause.code != CauseCode.COORDINATOR_LOST
-        case AttemptStarted():
-            return entry.attempt == 1
-        case AttemptHeld():
-            return False
-        case _:
-            return True
 
 
 def pause_seconds(takeovers: int) -> float:
