@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from bench.system import Site
 from saga_coordinator.app import postgres_stores
 from saga_coordinator.catalog.catalog import Catalog
 from saga_coordinator.engine.coordinator import Coordinator
-from saga_coordinator.engine.ownership import EngineSettings
+from saga_coordinator.engine.settings import EngineSettings
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory
@@ -78,12 +78,15 @@ class Participants:
         self.refuses = False
         self.answers = asyncio.Event()
         self.answers.set()
-        self.on_room: Callable[[str], None] = lambda name: None
         self.down = 0
         """So many attempts to undo still fail."""
 
     async def look_for_room(self, wanted: LookForRoom) -> Held | None:
         return None
+
+    async def room_found(self) -> str:
+        await asyncio.Event().wait()
+        return "p"
 
     async def invoke(self, call: Invoke) -> Outcome:
         await self.answers.wait()

@@ -29,8 +29,8 @@ from saga_coordinator.api.worker_service import WorkerService
 from saga_coordinator.catalog.catalog import Catalog
 from saga_coordinator.config import Settings, masked_url
 from saga_coordinator.engine.coordinator import Coordinator
-from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.engine.ports import DefinitionStore, Stores
+from saga_coordinator.engine.settings import EngineSettings
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory
@@ -46,7 +46,6 @@ from saga_coordinator.store import schema
 from saga_coordinator.store import workers as whereabouts
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.events import EventRows
-from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.lists import AT_ONCE, Lists
 from saga_coordinator.store.log_writer import PostgresLog
 from saga_coordinator.store.mail import Listener, MailRows
@@ -360,7 +359,7 @@ def postgres_stores(
     """
     return Stores(
         coordinator_id=coordinator_id,
-        journal=Journal(PostgresLog(database, coordinator_id, claim_group), coordinator_id),
+        log=PostgresLog(database, coordinator_id, claim_group),
         ownership=OwnershipRows(
             database, coordinator_id, address=address, version=version, claim_group=claim_group
         ),

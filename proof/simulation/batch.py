@@ -29,7 +29,17 @@ from proof.simulation.workers import Crew
 from proof.simulation.workload import Clients
 from saga_coordinator import lifecycle
 from saga_coordinator.api import worker_service
-from saga_coordinator.engine import coordinator, drive, lease_keeper, mail, ownership
+from saga_coordinator.engine import (
+    adopting,
+    children,
+    claiming,
+    coordinator,
+    drive,
+    lease_keeper,
+    mail,
+    performing,
+)
+from saga_coordinator.engine.housekeeping import chores
 from saga_coordinator.participants.calls import gates
 from saga_coordinator.participants.workers import forwarding
 from saga_coordinator.participants.workers import pool as workers
@@ -313,6 +323,10 @@ class _Log:
 def _quiet(defects: list[str]) -> Iterator[None]:
     """No log lines; no garbage collection while nodes lie dead, because it would run their `finally`s on other nodes."""
     modules: list[Any] = [
+        adopting,
+        children,
+        chores,
+        claiming,
         coordinator,
         drive,
         forwarding,
@@ -320,8 +334,8 @@ def _quiet(defects: list[str]) -> Iterator[None]:
         journal,
         lease_keeper,
         lifecycle,
-        ownership,
         mail,
+        performing,
         workers,
     ]
     logs = [module._log for module in modules]

@@ -18,9 +18,10 @@ from proof.simulation.loop import node_of_context
 from proof.simulation.mutant import Patches, forgetting, mutant
 from proof.simulation.stores import LogSession
 from saga_coordinator.engine.advance import Advance
+from saga_coordinator.engine.claiming import Claiming
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
-from saga_coordinator.engine.ownership import Claiming
+from saga_coordinator.engine.performing import Performing
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine import agenda, decide, entries, forward, state, undoing
 from saga_coordinator.saga.machine import draft as drafts
@@ -84,12 +85,12 @@ def goes_back_after_the_pivot() -> Patches:
 
 
 def _with_key(key: Callable[[Any], str]) -> Patches:
-    call_once = Drive._call
+    call_once = Performing._call
 
-    async def call_with_key(self: Drive, run: Any, call: Any) -> None:
+    async def call_with_key(self: Performing, run: Any, call: Any) -> None:
         await call_once(self, run, replace(call, idempotency_key=key(call)))
 
-    yield Drive, "_call", call_with_key
+    yield Performing, "_call", call_with_key
 
 
 @mutant("P5")
@@ -252,12 +253,12 @@ def adopts_without_minding_calls_in_flight() -> Patches:
 
 @mutant("P4", "P8", first=3)
 def calls_for_sagas_it_has_lost() -> Patches:
-    async def call_anyway(self: Drive, run: Any, call: Any) -> None:
-        outcome = await self._caller.invoke(call)
+    async def call_anyway(self: Performing, run: Any, call: Any) -> None:
+        outcome = await self._performers.invoke(call)
         if not run.is_dropped:
-            self.happened(run, decide.AttemptEnded(call.step, call.operation, call.attempt, outcome))
+            self._mover.post(run, decide.AttemptEnded(call.step, call.operation, call.attempt, outcome))
 
-    yield Drive, "_call", call_anyway
+    yield Performing, "_call", call_anyway
 
 
 # What the simulation found in the engine, and what would be back without its mending.

@@ -12,11 +12,12 @@ from proof.simulation import database, stores
 from proof.simulation.database import SimulatedDatabase
 from proof.simulation.mutant import Patches, mutant
 from saga_coordinator.engine import children
+from saga_coordinator.engine.admission import Admission
 from saga_coordinator.engine.advance import Advance
+from saga_coordinator.engine.awaited import Awaited
 from saga_coordinator.engine.children import Children
 from saga_coordinator.engine.coordinator import Coordinator
-from saga_coordinator.engine.drive import Drive
-from saga_coordinator.engine.events import Publishing
+from saga_coordinator.engine.performing import Performing
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine import decide, forward, proceed, state, undoing
 from saga_coordinator.saga.machine.draft import Draft
@@ -39,20 +40,20 @@ def never_looks_for_events() -> Patches:
     async def look(*_: Any) -> None:
         return None
 
-    yield Publishing, "look", look
+    yield Awaited, "look", look
 
 
 @mutant("P1", about=("event",))
 def tells_of_events_it_does_not_keep() -> Patches:
-    publish = Publishing.publish
+    publish = Awaited.publish
 
-    async def publish_only(self: Publishing, event: Any) -> Any:
+    async def publish_only(self: Awaited, event: Any) -> Any:
         published = await publish(self, event)
         if not published.sagas:
             self._events._database.events.pop(event.event_id, None)  # type: ignore[attr-defined]
         return published
 
-    yield Publishing, "publish", publish_only
+    yield Awaited, "publish", publish_only
 
 
 @mutant("P1", about=("event",))
@@ -197,13 +198,13 @@ def leaves_no_tombstone() -> Patches:
         return await undo_child(self, call)
 
     yield Children, "_undo", undo_what_is_there
-    yield Coordinator, "start_saga", _start_children_late(Coordinator.start_saga)
+    yield Admission, "start_saga", _start_children_late(Admission.start_saga)
 
 
 def _start_children_late(start_saga: Any) -> Any:
     """Nothing is broken by this alone: the database hangs, and commits a start long after everyone has given it up."""
 
-    async def start_late(self: Coordinator, request: StartSaga) -> Any:
+    async def start_late(self: Admission, request: StartSaga) -> Any:
         is_awaited = request.parent is None or request.recalled_for is not None
         if is_awaited or self._dice.random() > 0.5:
             return await start_saga(self, request)
@@ -218,7 +219,7 @@ def never_hears_what_it_polls_for() -> Patches:
     async def poll(*_: Any) -> None:
         return None
 
-    yield Drive, "_poll", poll
+    yield Performing, "_poll", poll
 
 
 # What the simulation found there.
@@ -232,14 +233,14 @@ def sleeps_while_it_asks() -> Patches:
         return wake_at(self, *given)
 
     yield Advance, "_wake_at", fall_asleep
-    look = Publishing.look
+    look = Awaited.look
 
-    async def look_slowly(self: Publishing, wanted: Any) -> Any:  # which alone breaks nothing
+    async def look_slowly(self: Awaited, wanted: Any) -> Any:  # which alone breaks nothing
         event = await look(self, wanted)
         await asyncio.sleep(1.0)
         return event
 
-    yield Publishing, "look", look_slowly
+    yield Awaited, "look", look_slowly
 
 
 @mutant("P1", about=("event",), sharing=0.7)

@@ -22,13 +22,12 @@ from saga_coordinator.api.peer_server import ForwardService
 from saga_coordinator.api.worker_service import WorkerService
 from saga_coordinator.catalog.declared_steps import DeclaredSteps
 from saga_coordinator.engine.coordinator import Coordinator
-from saga_coordinator.engine.ownership import EngineSettings
 from saga_coordinator.engine.ports import Stores
+from saga_coordinator.engine.settings import EngineSettings
 from saga_coordinator.participants.calls.breaker import Forced
 from saga_coordinator.participants.workers.forwarding import Peers
 from saga_coordinator.participants.workers.pool import Workers
 from saga_coordinator.saga.words.errors import Unavailable
-from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.lists import Lists
 
 _STOP_SECONDS_MAX = 60.0
@@ -109,8 +108,7 @@ class Cluster:
         )
         stores = Stores(
             coordinator_id=node.id,
-            # Simulated threads are always busy: whether a rest is cut short must not hang on the real processor.
-            journal=Journal(simulated.LogWriter(database, node.id), node.id, thread_time=self._loop.time),
+            log=simulated.LogWriter(database, node.id),
             ownership=simulated.Ownership(database, node.id),
             sagas=simulated.SimulatedSagas(database),
             definitions=simulated.SimulatedDefinitions(database),
@@ -125,6 +123,8 @@ class Cluster:
             self._settings,
             random.Random(dice.random()),
             clock=node.clock,
+            # Simulated threads are always busy: whether a rest is cut short must not hang on the real processor.
+            thread_time=self._loop.time,
             lease_in_thread=False,
         )
         service = WorkerService(

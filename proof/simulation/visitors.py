@@ -14,8 +14,8 @@ from proof.simulation.history import Approval, Asking, History, Publication, Sig
 from proof.simulation.loop import SimulatedLoop
 from proof.simulation.workload import Clients
 from saga_coordinator.engine.asking import Answered
+from saga_coordinator.engine.awaited import Published
 from saga_coordinator.engine.coordinator import Coordinator
-from saga_coordinator.engine.events import Published
 from saga_coordinator.saga.definition.model import Approval as ApprovalAction
 from saga_coordinator.saga.machine.inputs import ApprovalDecided, Asked, EventArrived
 from saga_coordinator.saga.machine.transitions import SagaStatus

@@ -12,8 +12,9 @@ from saga_coordinator.api import event_readers, report_readers, saga_readers
 from saga_coordinator.api.pages import EVENT, event_at, fill_page, position_of, position_of_event
 from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.catalog.runnable import RunnableDefinitions
-from saga_coordinator.engine import coordinator as engine
 from saga_coordinator.engine.asking import Answered
+from saga_coordinator.engine.coordinator import Coordinator
+from saga_coordinator.engine.waiting import Settled
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.machine.answers import HeartbeatTaken
@@ -50,7 +51,7 @@ class SagaService:
 
     def __init__(
         self,
-        coordinator: engine.Coordinator,
+        coordinator: Coordinator,
         definitions: RunnableDefinitions,
         sagas: SagaRows,
         lists: Lists,
@@ -242,7 +243,7 @@ class SagaService:
         """What the saga answers. It is seen through, also when the caller hangs up meanwhile."""
         return await unhindered(self._coordinator.ask(saga_id, asked))
 
-    async def _wait(self, saga_id: str, seconds: float) -> engine.Settled | None:
+    async def _wait(self, saga_id: str, seconds: float) -> Settled | None:
         """Returns when the saga is settled, the time is over, or the server stops."""
         return await self._unless_stopping(self._coordinator.wait(saga_id, seconds))
 

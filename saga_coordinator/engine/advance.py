@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from saga_coordinator.engine.deciding import decided
 from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.runs import Run
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.decide import (
     Decision,
@@ -50,78 +49,6 @@ _STAYING = (*_AT_ONCE, LookForRoom, GoOn)
 
 
 @immutable
-class Origin:
-    """What is said of a saga in the log of the program: who asked for it, and when it started (epoch seconds)."""
-
-    start_key: str = ""
-    started_at: float | None = None
-
-
-@dataclass(slots=True)
-class Look:
-    """When it is looked next whether there is room for what is held, by the database's clock; `ASKING` while it is looked."""
-
-    wanted: LookForRoom
-    due_at: float
-
-
-ASKING = float("inf")
-
-
-class Run:
-    """A saga in this coordinator's memory: its state, and what has happened to it since.
-
-    `started_at` and `settled_at`, as the database has them, are known where this coordinator wrote the entries concerned.
-    """
-
-    __slots__ = (
-        "changed",
-        "definition",
-        "inbox",
-        "inquiries",
-        "is_advancing",
-        "is_dropped",
-        "looks",
-        "origin",
-        "saga_id",
-        "settled",
-        "settled_at",
-        "started_at",
-        "state",
-        "timer",
-    )
-
-    def __init__(self, saga_id: str, definition: Definition, state: SagaState) -> None:
-        self.saga_id = saga_id
-        self.definition = definition
-        self.state = state
-        self.inbox: deque[tuple[Input, asyncio.Future[Decision] | None]] = deque()
-        self.inquiries = 0
-        """Questions under way whose answer is something that happens to it: let go meanwhile, it would never hear of it."""
-        self.looks: dict[str, Look] = {}
-        """Held steps, by key: when it is looked again whether there is room."""
-        self.is_advancing = False
-        self.is_dropped = False
-        self.timer: asyncio.Handle | None = None
-        self.settled: asyncio.Future[bool] | None = None
-        self.origin = Origin()
-        self.started_at: float | None = None
-        self.settled_at: float | None = None
-        self.changed: asyncio.Future[None] | None = None
-
-    def tell_watchers(self) -> None:
-        """Whoever waits for something to change may look again."""
-        if self.changed is not None:
-            if not self.changed.done():
-                self.changed.set_result(None)
-            self.changed = None
-
-    @property
-    def is_in_flight(self) -> bool:
-        return self.state.in_flight > 0
-
-
-@immutable
 class Advanced:
     """What came of some inputs: a decision for each, the effects to perform, and whether the saga was let go to sleep."""
 
@@ -140,17 +67,21 @@ class Starting:
 
 
 class Advance:
-    """Decides and appends for one coordinator. `may_call` turns false when it is stopping."""
+    """Decides and appends for one coordinator."""
 
     def __init__(self, journal: Journal, lease: Lease, *, dice: random.Random) -> None:
         self._journal = journal
         self._lease = lease
         self._dice = dice
-        self.may_call = True
+        self._may_call = True
+
+    def stop_calling(self) -> None:
+        """Decides no more new attempts, as this coordinator is stopping; what there is to do is left to others."""
+        self._may_call = False
 
     async def first(self, definition: Definition, request: StartRequested, *, may_call: bool) -> Decision:
         """What follows from a start; `start` makes it durable."""
-        may_call = may_call and self.may_call
+        may_call = may_call and self._may_call
         return await decided(
             definition, None, request, self._lease.now(), self._dice.random(), may_call=may_call
         )
@@ -171,7 +102,7 @@ class Advance:
             StartKeyTaken: the key belongs to another saga.
             Unavailable: the database is away; the start may have become durable all the same.
         """
-        may_call = may_call and self.may_call
+        may_call = may_call and self._may_call
         run = Run(request.saga_id, definition, decision.state)
         state = decision.state
         start = Start(
@@ -198,7 +129,7 @@ class Advance:
             OwnershipLost: another coordinator has written to the saga (P8).
             Unavailable: the journal was stopped while the database is away.
         """
-        may_call = may_call and self.may_call
+        may_call = may_call and self._may_call
         before = state = run.state
         entries: list[Entry] = []
         invocations: list[Effect] = []
@@ -206,13 +137,13 @@ class Advance:
         last: tuple[Effect, ...] = ()
         decisions: list[Decision] = []
         work = 0
-        for happened in inputs:
+        for given in inputs:
             if work >= DECISION_MAX:
                 break
             decision = await decided(
                 run.definition,
                 state,
-                happened,
+                given,
                 self._lease.now(),
                 self._dice.random(),
                 may_call=may_call,
@@ -224,8 +155,8 @@ class Advance:
             invocations += [effect for effect in decision.effects if isinstance(effect, _AT_ONCE)]
             looks += [effect for effect in decision.effects if isinstance(effect, LookForRoom)]
             last = tuple(effect for effect in decision.effects if isinstance(effect, _LASTING))
-        if looks or run.looks:
-            last = _with_looks(run, state, looks, last, self._lease.now())
+        if looks or run.held:
+            last = run.held.follow(state, looks, last, self._lease.now())
         wake_at = self._wake_at((*invocations, *last), state, may_call, is_asking=run.inquiries > 0)
         is_told = (state.status, state.remaining, state.failure) == (
             before.status,
@@ -239,8 +170,10 @@ class Advance:
             recorded_at = await self._journal.append(
                 Append(run.saga_id, before.sequence + 1, entries, move=move)
             )
-            run.settled_at = recorded_at if state.status in SETTLED else None
-        run.state = state
+            run.become(state)
+            run.committed(recorded_at)
+        else:
+            run.become(state)
         return Advanced(tuple(decisions), (*invocations, *last), wake_at is not None)
 
     async def put_to_rest(self, run: Run) -> None:
@@ -263,28 +196,6 @@ class Advance:
         nothing_due = now + LOOK_OVER_AFTER_SECONDS
         due_at = next((effect.due_at for effect in effects if isinstance(effect, SetTimer)), nothing_due)
         return due_at if due_at - now > SLEEP_AFTER_SECONDS else None
-
-
-def _with_looks(
-    run: Run, state: SagaState, wanted: Sequence[LookForRoom], effects: tuple[Effect, ...], now: float
-) -> tuple[Effect, ...]:
-    """The effects, with those looks for room that are due by now, and a timer for the next one.
-
-    When to look again is in no log: a saga that is held for long would fill it.
-    """
-    looks = run.looks | {each.step: Look(each, each.due_at) for each in wanted}
-    run.looks = looks = {
-        step: look
-        for step, look in looks.items()
-        if (known := state.step(step)).is_held and known.operation is look.wanted.operation
-    }
-    due = tuple(look.wanted for look in looks.values() if look.due_at <= now)
-    next_at = min((look.due_at for look in looks.values() if look.due_at > now), default=ASKING)
-    if next_at == ASKING or any(isinstance(effect, GoOn) for effect in effects):
-        return (*effects, *due)
-    timers = [effect.due_at for effect in effects if isinstance(effect, SetTimer)]
-    others = tuple(effect for effect in effects if not isinstance(effect, SetTimer))
-    return (*others, *due, SetTimer(min((next_at, *timers))))
 
 
 def _move(state: SagaState, wake_at: float | None, settled_as: SagaStatus | None = None) -> Move:

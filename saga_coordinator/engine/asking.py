@@ -7,18 +7,17 @@ Any other saga is its owner's, for whom a letter is left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-from saga_coordinator.engine.advance import Advance, Run
+from saga_coordinator.engine.claiming import Claiming
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.heartbeats import Heartbeats
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.mail import Mailbox
-from saga_coordinator.engine.ownership import Claiming
 from saga_coordinator.engine.ports import Stores
-from saga_coordinator.engine.reading import fold_log
+from saga_coordinator.engine.runs import Run, Runs
+from saga_coordinator.engine.settled import SettledSagas
 from saga_coordinator.saga.machine.answers import Accepted, Answer, NotApplied
-from saga_coordinator.saga.machine.decide import answer_by_status
 from saga_coordinator.saga.machine.inputs import Asked, CancelAsked, HeartbeatReceived
 from saga_coordinator.saga.machine.transitions import SETTLED
 from saga_coordinator.saga.words.errors import OwnershipLost, Refusal, Unavailable
@@ -68,23 +67,21 @@ class Asking:
     def __init__(
         self,
         stores: Stores,
-        advance: Advance,
         drive: Drive,
+        runs: Runs,
+        settled: SettledSagas,
         claiming: Claiming,
         mailbox: Mailbox,
         lease: Lease,
-        tell_parent: Callable[[Run], None],
     ) -> None:
-        """`tell_parent` is told of each settled child that went another way by what was asked of it."""
         self._ownership = stores.ownership
         self._sagas = stores.sagas
-        self._definitions = stores.definitions
-        self._advance = advance
         self._drive = drive
         self._claiming = claiming
         self._mailbox = mailbox
         self._lease = lease
-        self._tell_parent = tell_parent
+        self._runs = runs
+        self._settled = settled
         self._heartbeats = Heartbeats()
 
     async def ask(self, saga_id: str, asked: Asked) -> Answered:
@@ -163,30 +160,13 @@ class Asking:
         """The answer, or None when another coordinator drives the saga."""
         while True:
             try:
-                if run := self._drive.runs.get(saga_id):
+                if run := self._runs.get(saga_id):
                     return _Decided((await self._drive.ask(run, asked)).answer, run)
                 if await self._claiming.claim_one(saga_id):
                     continue
                 status = await self._sagas.status(saga_id)
                 if status not in SETTLED:
                     return None
-                answer = answer_by_status(status, asked)
-                return await self._ask_settled(saga_id, asked) if answer is None else _Decided(answer)
+                return _Decided(*await self._settled.ask(saga_id, status, asked))
             except OwnershipLost:
                 await asyncio.sleep(POLL_SECONDS[0])
-
-    async def _ask_settled(self, saga_id: str, asked: Asked) -> _Decided:
-        """What is late is appended to a settled saga; a saga that goes on by it is queued for whoever has room.
-
-        The whole log is read. What a report tells may be new, repeated, contradicted or the evidence that a parked saga waited
-        for, and which of these it is depends on everything that the saga has been told.
-        """
-        state = await fold_log(self._sagas, saga_id)
-        registered = await self._definitions.get(state.definition, state.version)
-        run = Run(saga_id, registered.definition, state)
-        decision = (await self._advance.advance(run, [asked], may_call=False)).decisions[0]
-        if run.state.status not in SETTLED:
-            self._claiming.look_now()
-        elif run.state.status is not state.status:  # it had nothing more to do
-            self._tell_parent(run)
-        return _Decided(decision.answer, run)

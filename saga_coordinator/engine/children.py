@@ -1,17 +1,20 @@
-"""Steps that run other sagas: a child is started, asked about, and undone through this coordinator's own front.
+"""Steps that run other sagas: a child is started, asked about and undone through this coordinator's own front.
 
-A child's start key is the idempotency key of the action that runs it, so however often that is attempted, from whichever
-coordinator, there is one child (P5, P9). A child that settles tells its parent at once; should that message be lost in a crash,
-the parent finds out when it polls.
+A child's start key is the idempotency key of the action that runs the child. So there is one child, however often the action is
+attempted and from whichever coordinator (P5, P9). A child that settles tells its parent at once. If that message is lost in a
+crash, the parent finds out when it polls.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from saga_coordinator.engine.advance import Run
+import structlog
+
 from saga_coordinator.engine.asking import Answered
+from saga_coordinator.engine.runs import Run
 from saga_coordinator.engine.start import StartSaga
+from saga_coordinator.lifecycle import Background
 from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.machine.entries import Parent
 from saga_coordinator.saga.machine.inputs import Asked, OutcomeReported, RecallAsked
@@ -41,6 +44,8 @@ DEPTH_MAX = 8
 PARENT_LABEL = "parent_saga_id"
 """Every child carries its parent's identity under this label, so that ListSagas finds a saga's children."""
 
+_log = structlog.get_logger(__name__)
+
 
 class Front(Protocol):
     """What a coordinator offers to those who start sagas and look after them."""
@@ -63,6 +68,16 @@ class Children:
 
     def __init__(self, front: Front) -> None:
         self._front = front
+        self._messages = Background()
+
+    def child_settled(self, run: Run) -> None:
+        """Has the parent of a saga, if it has one, told that the saga has settled."""
+        if run.state.parent is not None:
+            self._messages.spawn("message to a parent", self._tell_parent(run))
+
+    async def stop(self) -> None:
+        """Gives up the messages that are under way: a parent that does not hear asks."""
+        await self._messages.stop()
 
     async def invoke(self, call: Invoke, now: float) -> Outcome:
         """Starts the child, or has it undone; PENDING until it has settled. `now` is the database's time."""
@@ -97,7 +112,15 @@ class Children:
             case _:
                 return Pending()
 
-    async def tell_parent(self, run: Run) -> None:
+    async def _tell_parent(self, run: Run) -> None:
+        try:
+            await self._report_to_parent(run)
+        except SagaError as error:
+            _log.info("parent_not_told", saga_id=run.saga_id, reason=f"it will ask: {error}")
+        except Exception:  # noqa: BLE001 - such as a commit of the parent's that was refused: it will ask
+            _log.exception("parent_not_told", saga_id=run.saga_id)
+
+    async def _report_to_parent(self, run: Run) -> None:
         """Reports what became of a child to the step that runs it. Raises SagaError when that could not be done."""
         parent, state = run.state.parent, run.state
         if parent is None:

@@ -35,29 +35,29 @@ _threads = Threads("deciding", 2)
 async def decided(
     definition: Definition,
     state: SagaState | None,
-    happened: Input,
+    given: Input,
     now: float,
     jitter: float,
     *,
     may_call: bool,
 ) -> Decision:
     """As `decide`; what turns out to be too much for the loop is given up there and decided anew in a thread."""
-    if not is_large(_payload_of(happened)):
+    if not is_large(_payload_of(given)):
         try:
-            return decide(definition, state, happened, now, jitter, may_call=may_call, here_max=HERE_MAX)
+            return decide(definition, state, given, now, jitter, may_call=may_call, here_max=HERE_MAX)
         except TooMuchHere:
             pass
-    return await _threads.begin(partial(decide, definition, state, happened, now, jitter, may_call=may_call))
+    return await _threads.begin(partial(decide, definition, state, given, now, jitter, may_call=may_call))
 
 
-def _payload_of(happened: Input) -> Any:
+def _payload_of(given: Input) -> Any:
     """What comes with an input from outside; None where nothing does."""
-    match happened:
+    match given:
         case StartRequested():
-            return happened.input
+            return given.input
         case AttemptEnded(outcome=Succeeded(output)) | OutcomeReported(outcome=Succeeded(output)):
             return output
         case EventArrived():
-            return happened.payload
+            return given.payload
         case _:
             return None

@@ -1,21 +1,25 @@
 """The letters in which one coordinator asks something of a saga that another one drives, and in which the owner answers.
 
-Whoever asks leaves a durable letter and looks for the answer. The owner looks for letters whenever it looks for work, and at once
-when it hears of one.
+Whoever asks leaves a durable letter and looks for the answer. The owner looks for letters as often as it looks for work, and at
+once when it hears of one.
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 import structlog
 
+from saga_coordinator.engine.claiming import ROUND_SECONDS_MAX, Claiming
 from saga_coordinator.engine.drive import Drive
+from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.letters import answer_body, answer_in, asked_body, asked_in
-from saga_coordinator.engine.ports import Listener, MailStore
+from saga_coordinator.engine.ports import Stores
+from saga_coordinator.engine.runs import Runs
+from saga_coordinator.engine.wakeup import Wakeup
 from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.saga.machine.answers import Answer
 from saga_coordinator.saga.machine.inputs import Asked
@@ -32,43 +36,48 @@ _UNKNOWN_LETTER = Refusal(
 _log = structlog.get_logger(__name__)
 
 
-async def _claim_nothing(saga_id: str) -> bool:
-    return False
-
-
 class Mailbox:
     """The mail of one coordinator: the letters it left for others, and those left for it."""
 
-    def __init__(self, letters: MailStore, listener: Listener, drive: Drive, coordinator_id: str) -> None:
-        self._letters = letters
-        self._listener = listener
+    def __init__(
+        self,
+        stores: Stores,
+        drive: Drive,
+        runs: Runs,
+        claiming: Claiming,
+        lease: Lease,
+        *,
+        poll_seconds: float,
+    ) -> None:
+        self._letters = stores.mail
+        self._listener = stores.listener
+        self._coordinator_id = stores.coordinator_id
         self._drive = drive
-        self._coordinator_id = coordinator_id
+        self._runs = runs
+        self._claiming = claiming
+        self._lease = lease
+        self._poll_seconds = poll_seconds
         self._background = Background()
-        self.claim_one: Callable[[str], Awaitable[bool]] = _claim_nothing
-        """Takes over a saga that sleeps, for a coordinator of another claim group that may not."""
+        self._arrival = Wakeup()
 
-    def start(self, on_letter: Callable[[], None]) -> None:
-        """Begins to hear of letters; `on_letter` should have `serve` called soon."""
-
-        async def listen(kept: Kept) -> None:
-            await self._keep_listening(kept, on_letter)
-
-        self._background.keep("the mailbox", listen)
+    def start(self) -> None:
+        """Begins to answer the letters that are left for this coordinator."""
+        self._background.keep("listening for letters", self._keep_listening)
+        self._background.keep("mail", self._keep_serving, turn_seconds_max=ROUND_SECONDS_MAX)
 
     async def stop(self) -> None:
+        """Answers no more; other coordinators then answer what was left."""
         await self._background.stop()
 
     @property
     def problems(self) -> Iterator[str]:
-        """What keeps it from hearing of letters."""
+        """What keeps letters from being heard of, or answered."""
         return self._background.problems
 
     async def serve(self) -> None:
         """Does what letters ask of sagas that are driven here, or that sleep and may be. Raises Unavailable.
 
-        All letters are answered at once and share a commit: whoever looks for work waits for this, and with it what a dead
-        coordinator has left.
+        All letters are answered at once, so that they share a commit.
         """
         found = await self._letters.unanswered(self._coordinator_id, LETTERS_AT_ONCE)
         served = await asyncio.gather(*map(self._serve, found), return_exceptions=True)
@@ -79,9 +88,10 @@ class Mailbox:
                 _log.error("letter_failed", saga_id=letter.saga_id, exc_info=error)
 
     async def _serve(self, letter: Letter) -> None:
-        run = self._drive.runs.get(letter.saga_id)
-        if run is None and await self.claim_one(letter.saga_id):
-            run = self._drive.runs.get(letter.saga_id)
+        run = self._runs.get(letter.saga_id)
+        # A coordinator of another claim group may not take over a saga that sleeps; this one may.
+        if run is None and await self._claiming.claim_one(letter.saga_id):
+            run = self._runs.get(letter.saga_id)
         if run is None:
             return
         answer: Answer
@@ -95,10 +105,6 @@ class Mailbox:
             except OwnershipLost:  # then it is its next owner's to answer
                 return
         await self._letters.answer(letter, answer_body(answer))
-
-    async def tidy(self) -> None:
-        """Removes letters whose writers never came back for the answer. Raises Unavailable."""
-        await self._letters.delete_abandoned()
 
     async def leave(self, saga_id: str, asked: Asked) -> Letter:
         """Leaves a letter for the saga's owner. Raises Unavailable."""
@@ -116,9 +122,21 @@ class Mailbox:
         with suppress(Unavailable):
             await self._letters.delete(letter)
 
-    async def _keep_listening(self, kept: Kept, on_letter: Callable[[], None]) -> None:
+    async def _keep_listening(self, kept: Kept) -> None:
         while True:
             kept.rests()
             with suppress(Unavailable):
-                await self._listener.listen(self._coordinator_id, on_letter)
+                await self._listener.listen(self._coordinator_id, self._arrival.look_now)
             await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
+
+    async def _keep_serving(self, kept: Kept) -> None:
+        while True:
+            kept.rests()
+            await self._lease.wait_until_valid()
+            kept.begins()
+            try:
+                await self.serve()
+            except Unavailable as error:
+                _log.warning("mail_paused", reason=str(error))
+            kept.turned()
+            await self._arrival.wait(self._poll_seconds)

@@ -12,24 +12,32 @@ from typing import Any, Protocol
 
 from saga_coordinator.engine.lease_keeper import Renewal
 from saga_coordinator.saga.definition.model import RunnableDefinition
-from saga_coordinator.saga.machine.decide import Invoke, LookForRoom
+from saga_coordinator.saga.machine.decide import EventArrived, Invoke, LookForEvent, LookForRoom
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.outcome import Held, Outcome
-from saga_coordinator.store.journal import Journal
+from saga_coordinator.store.journal import LogWriter
 from saga_coordinator.store.records import Claim, ClaimGroup, Driver, Event, KeptEvent, Letter, LogPage
 
 
-class Caller(Protocol):
+class Performers(Protocol):
+    """Those who do what a saga needs from outside: participants, other sagas, and the keeper of events."""
+
+    @property
+    def worker_names(self) -> frozenset[str]:
+        """The participants whose attempts are tasks of workers."""
+
     async def invoke(self, call: Invoke) -> Outcome:
         """Makes one attempt. Never raises for anything that a participant does."""
 
     async def look_for_room(self, wanted: LookForRoom) -> Held | None:
-        """Why an attempt would be held now, and after how long to look again; None where it would not, which is kept for it."""
+        """Why an attempt would be held now, and when to look again; None if there is room, which is then kept for it."""
+
+    async def look_for_event(self, wanted: LookForEvent) -> EventArrived | None:
+        """An event that came before the saga began to wait for it. Raises Unavailable."""
 
 
-class ParticipantCalls(Caller, Protocol):
-    on_room: Callable[[str], None]
-    """Is told of a participant for which attempts were held that may find room by now."""
+class Participants(Protocol):
+    """The way to the participants in the directory."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -37,7 +45,16 @@ class ParticipantCalls(Caller, Protocol):
 
     @property
     def worker_names(self) -> frozenset[str]:
-        """Those that dial us: their attempts are tasks."""
+        """The participants that dial the coordinator: their attempts are tasks of workers."""
+
+    async def invoke(self, call: Invoke) -> Outcome:
+        """Makes one attempt. Never raises for anything that a participant does."""
+
+    async def look_for_room(self, wanted: LookForRoom) -> Held | None:
+        """Why an attempt would be held now, and when to look again; None if there is room, which is then kept for it."""
+
+    async def room_found(self) -> str:
+        """Returns once held attempts may find room at a participant by now: its name."""
 
 
 class OwnershipStore(Protocol):
@@ -160,7 +177,7 @@ class Stores:
     """Where one coordinator keeps its sagas, and the identity under which it writes. Each process has a new identity."""
 
     coordinator_id: str
-    journal: Journal
+    log: LogWriter
     ownership: OwnershipStore
     sagas: SagaStore
     definitions: DefinitionStore

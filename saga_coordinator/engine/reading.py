@@ -1,6 +1,7 @@
-"""Sagas' states from their logs, read page by page and folded in slices, so that the loop and the memory feel no long log.
+"""Reads sagas: from memory where they are there, else from their logs.
 
-At any moment one page of entries is in memory (`store.sagas.PAGE_ENTRIES`, `PAGE_BYTES`) beside the state that it is folded into.
+A log is read page by page and folded in slices, so that no long log holds up the event loop or fills the memory. At any moment
+one page of entries is in memory (`store.sagas.PAGE_ENTRIES`, `PAGE_BYTES`) beside the state that it is folded into.
 """
 
 from __future__ import annotations
@@ -8,12 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 
-from saga_coordinator.engine.ports import SagaStore
+from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.ports import DefinitionStore, SagaStore
+from saga_coordinator.engine.runs import Runs
+from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.entries import decode
+from saga_coordinator.saga.machine.preview import Preview, preview_compensation
 from saga_coordinator.saga.machine.state import SagaState, apply
 from saga_coordinator.saga.words.errors import NotFound
 from saga_coordinator.saga.words.immutable import immutable
 from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.turns import Turns
 
 FOLDED_AT_ONCE = 32
 """Entries that are folded before others get their turn: milliseconds, also where the state is large."""
@@ -67,3 +73,44 @@ async def fold_log(sagas: SagaStore, saga_id: str) -> SagaState:
         if folded.state is not None:
             return folded.state
     raise NotFound(Reason.NO_SUCH_SAGA, f"there is no saga {saga_id}", saga_id=saga_id)
+
+
+class Reading:
+    """Answers what a saga is like."""
+
+    def __init__(self, runs: Runs, sagas: SagaStore, definitions: DefinitionStore, lease: Lease) -> None:
+        self._runs = runs
+        self._sagas = sagas
+        self._definitions = definitions
+        self._lease = lease
+        self._previews = Turns("previews", at_once=1, waiting_max=32, seconds_max=30.0)
+
+    def version_of(self, saga_id: str) -> int | None:
+        """The definition's version that a saga in memory pins; None when the saga is not there."""
+        run = self._runs.get(saga_id)
+        return None if run is None else run.state.version
+
+    def known(self, saga_id: str) -> tuple[Definition, SagaState] | None:
+        """The definition and the state of a saga in memory; None when the saga is not there."""
+        run = self._runs.get(saga_id)
+        return None if run is None else (run.definition, run.state)
+
+    async def state_of(self, saga_id: str) -> SagaState:
+        """The saga's state. Raises NotFound, and Unavailable when the database is away."""
+        if run := self._runs.get(saga_id):
+            return run.state
+        return await fold_log(self._sagas, saga_id)
+
+    async def id_of(self, start_key: str) -> str | None:
+        """The saga that was started with that key; None when none was. Raises Unavailable."""
+        started = await self._sagas.started_by(start_key)
+        return None if started is None else started[0]
+
+    async def preview_compensation(self, saga_id: str) -> Preview:
+        """What would be undone if the saga failed now. Raises as `state_of`."""
+        state = await self.state_of(saga_id)
+        registered = await self._definitions.get(state.definition, state.version)
+        # A saga of many steps takes a while to foresee, in which others must go on.
+        return await self._previews.in_thread(
+            preview_compensation, registered.definition, state, self._lease.now()
+        )

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import structlog
 
-from saga_coordinator.engine.advance import Run
+from saga_coordinator.engine.runs import Run
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
 from saga_coordinator.saga.words.identity import OperationKind

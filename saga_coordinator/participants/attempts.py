@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
@@ -61,15 +61,13 @@ class Attempts:
         self._workers = workers or Workers()
         self._worker_names = directory.worker_names
         self._directory = directory
-        self.gates = Gates(directory)
+        self._room_news = self._workers.room_news
+        self.gates = Gates(directory, self._room_news)
         self._names = directory.names
         self._payload_bytes_max = payload_bytes_max
         self._request_bytes_max = message_bytes_max(payload_bytes_max)
         # More than a payload may have, so that one that is too large is told by how much.
         self._reply_bytes_max = min(max(4 * payload_bytes_max + 65_536, DESCRIPTORS_BYTES_MIN), 2**31 - 1)
-        self.on_room: Callable[[str], None] = lambda name: None
-        """Is told when attempts that were held for that participant may find room by now."""
-        self.gates.on_room = self._workers.on_room = self._tell_of_room
         self._by_name: dict[str, Connection] = {}
         self._by_address: dict[Address, Connection] = {}
         self._plain: dict[str, PlainMethods] = {}
@@ -150,6 +148,10 @@ class Attempts:
             if held is not None:
                 gate.give_room_back(wanted)
         return held
+
+    async def room_found(self) -> str:
+        """Returns once attempts that were held for a participant may find room by now: its name."""
+        return await self._room_news.heard()
 
     async def _attempt(self, call: Invoke) -> Outcome:
         """The attempt itself, once there is room for it; meanwhile the directory may have become another."""
@@ -243,7 +245,7 @@ class Attempts:
         for address in self._by_address.keys() - named:
             self._retire(address)
         for name in sorted(self._names - known):
-            self.on_room(name)
+            self._room_news.tell(name)
 
     def change(self, name: str, participant: Participant | None) -> None:
         """As `replace`, where only that participant is another; None: there is none any more.
@@ -264,7 +266,7 @@ class Attempts:
             self._retire(address)
         if participant is not None:
             self._missed.discard(name)
-            self.on_room(name)
+            self._room_news.tell(name)
 
     def _retire(self, address: Address) -> None:
         connection = self._by_address.pop(address)
@@ -318,9 +320,6 @@ class Attempts:
             self._closing.spawn("closing of a connection", connection.close())
         if self._last_ended is not None and not self._calls_in_flight and not self._last_ended.done():
             self._last_ended.set_result(None)
-
-    def _tell_of_room(self, name: str) -> None:
-        self.on_room(name)
 
     def _unknown(self, name: str) -> Held:
         """Nothing was sent, and the name may be known to another coordinator, or to this one in a moment."""

@@ -26,10 +26,11 @@ from saga_coordinator.lifecycle import Background, Kept
 from saga_coordinator.saga.machine.entries import Entry, StoredEntry, encode
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.canonical import canonical_bytes
-from saga_coordinator.saga.words.errors import AlreadyExists, OwnershipLost, Resource, Unavailable
+from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.words.immutable import immutable
 from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.store.records import StartKeyTaken
 
 APPENDS_PER_FLUSH_MAX = 500
 _MANY = 4
@@ -87,20 +88,6 @@ class Append:
     entries: Sequence[Entry]
     start: Start | None = None
     move: Move | None = None
-
-
-class StartKeyTaken(AlreadyExists):
-    """The start key belongs to a saga already: `saga_id`, started by the request with `request_digest`."""
-
-    def __init__(self, start_key: str, saga_id: str, request_digest: bytes) -> None:
-        self.saga_id = saga_id
-        self.request_digest = request_digest
-        super().__init__(
-            Reason.START_KEY_TAKEN,
-            f"start key {start_key!r} belongs to saga {saga_id}, which a different request started",
-            Resource("saga.v1.Saga", saga_id),
-            saga_id=saga_id,
-        )
 
 
 class Conflict(Exception):
@@ -164,12 +151,17 @@ class Journal:
     """
 
     def __init__(
-        self, writer: LogWriter, coordinator_id: str, *, thread_time: Callable[[], float] = time.thread_time
+        self,
+        writer: LogWriter,
+        coordinator_id: str,
+        *,
+        on_recovered: Callable[[], None] = lambda: None,
+        thread_time: Callable[[], float] = time.thread_time,
     ) -> None:
         self._thread_time = thread_time
         self._writer = writer
         self._coordinator_id = coordinator_id
-        self.on_recovered: Callable[[], None] = lambda: None
+        self._on_recovered = on_recovered
         self._waiting: list[_Waiting] = []
         self._wakeup = asyncio.Event()
         self._background = Background()
@@ -292,7 +284,7 @@ class Journal:
         self._failures = 0
         if was_away:
             _log.info("journal_recovered")
-            self.on_recovered()
+            self._on_recovered()
 
     async def _flush(self, session: LogSession, batch: Sequence[_Waiting]) -> None:
         """Commits the batch in one transaction; when that meets entries that are there already, without those.

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saga_coordinator.saga.machine.entries import StoredEntry
+from saga_coordinator.saga.words.errors import AlreadyExists, Resource
+from saga_coordinator.saga.words.reasons import Reason
 
 ENTRIES_AT_ONCE = 20_000
 """The most log entries of all sagas that one claim takes over. A single saga may have more."""
@@ -109,3 +111,17 @@ class LogPage:
 
     entries: tuple[LoggedEntry, ...]
     has_more: bool
+
+
+class StartKeyTaken(AlreadyExists):
+    """The start key belongs to the saga `saga_id` already, which the request with `request_digest` started."""
+
+    def __init__(self, start_key: str, saga_id: str, request_digest: bytes) -> None:
+        self.saga_id = saga_id
+        self.request_digest = request_digest
+        super().__init__(
+            Reason.START_KEY_TAKEN,
+            f"start key {start_key!r} belongs to saga {saga_id}, which a different request started",
+            Resource("saga.v1.Saga", saga_id),
+            saga_id=saga_id,
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from saga_coordinator.engine.advance import Run
+from saga_coordinator.engine.runs import Run
 from saga_coordinator.pb.saga.v1 import saga_pb2, saga_service_pb2
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.answers import Accepted, NotApplied

@@ -18,7 +18,7 @@ from proof.simulation.checker import judge
 from proof.simulation.loop import Node, SimulatedLoop
 from proof.simulation.run import seed_of
 from saga_coordinator.engine.asking import Answered
-from saga_coordinator.engine.events import Publishing
+from saga_coordinator.engine.awaited import Awaited
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.lease_keeper import LeaseKeeper
 from saga_coordinator.participants.workers.pool import Workers
@@ -363,7 +363,7 @@ async def test_p9_an_event_that_its_saga_says_it_had_before_is_not_kept_for_anot
             raise answer
         return Answered(answer)
 
-    published = await Publishing(events, ask).publish(Event("e", "paid", "order-1", None))
+    published = await Awaited(events, ask).publish(Event("e", "paid", "order-1", None))
     assert (published.sagas, events.taken) == (int(answer == APPLIED), is_taken)
 
 

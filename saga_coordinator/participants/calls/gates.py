@@ -18,6 +18,7 @@ from saga_coordinator.participants.calls.bulkhead import (
     Waiting,
     failure_of,
 )
+from saga_coordinator.participants.calls.room_news import RoomNews
 from saga_coordinator.participants.calls.spell import Spell
 from saga_coordinator.participants.directory.addresses import Directory, Participant
 from saga_coordinator.participants.directory.limits import ParticipantLimits
@@ -215,10 +216,10 @@ class Gate:
 class Gates:
     """Of all participants that were called, in one event loop."""
 
-    def __init__(self, directory: Directory) -> None:
+    def __init__(self, directory: Directory, news: RoomNews) -> None:
+        """`news` is told of each participant whose breaker is not open any more."""
         self._directory = directory
-        self.on_room: Callable[[str], None] = lambda name: None
-        """Is told of a participant whose breaker is not open any more."""
+        self._news = news
         self._gates: dict[str, Gate] = {}
         self._forced: dict[str, Forced] = {}
 
@@ -253,14 +254,11 @@ class Gates:
                 gate.force(forced.get(name, Forced.AUTOMATIC))
         self._forced = dict(forced)
 
-    def _tell_of_room(self, name: str) -> None:
-        self.on_room(name)
-
     def _build(self, name: str) -> Gate | None:
         participant = self._directory.get(name)
         if participant is None:
             return None
-        gate = self._gates[name] = Gate(name, participant.limits, self._tell_of_room)
+        gate = self._gates[name] = Gate(name, participant.limits, self._news.tell)
         if (forced := self._forced.get(name)) is not None:
             gate.force(forced)
         return gate

@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 
 from saga_coordinator.lifecycle import Background, Kept
+from saga_coordinator.participants.calls.room_news import RoomNews
 from saga_coordinator.participants.workers.stream import Assignment, Greeting, Pool, Stream, outcome_of_lost
 from saga_coordinator.participants.workers.tasks import task_of
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
@@ -92,8 +93,8 @@ class Workers:
         self._pools: dict[str, Pool] = {}
         self._background = Background()
         self._looking: set[str] = set()
-        self.on_room: Callable[[str], None] = lambda participant: None
-        """Is told of a participant for which a worker has come that performs what none did before, or less than before."""
+        self.room_news = RoomNews()
+        """Tells of a participant for which a worker has come that performs what none did before, or less than before."""
         self._changed = asyncio.Event()
         self._is_stopping = False
 
@@ -214,7 +215,7 @@ class Workers:
     def _is_served_otherwise(self, participant: str) -> None:
         self._changed.set()
         if self._pools[participant].methods is not None:
-            self.on_room(participant)
+            self.room_news.tell(participant)
 
     async def _hand_out(
         self, pool: Pool, task: Task, timeout_seconds: float, *, is_forwarded: bool = False

@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from saga_coordinator.app import postgres_stores
 from saga_coordinator.engine.coordinator import Coordinator
-from saga_coordinator.engine.ownership import EngineSettings
+from saga_coordinator.engine.settings import EngineSettings
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.entries import Entry, decode
 from saga_coordinator.saga.words.errors import Unavailable
@@ -49,6 +49,7 @@ class Engine:
             address=f"{name}:7242",
             version="0",
         )
+        self.participants = participants
         self.coordinator = Coordinator(self.stores, participants, settings, random.Random(name))
         self._keys = itertools.count(1)
         self._name = name
@@ -112,7 +113,7 @@ class Engine:
     @property
     def drives(self) -> set[str]:
         """The sagas in its memory."""
-        return set(self.coordinator._drive.runs)
+        return {run.saga_id for run in self.coordinator._runs}
 
     async def stop(self, grace_seconds: float = 5.0) -> None:
         if self.is_running:
@@ -124,16 +125,21 @@ class Engine:
         """Ends it as a crash does: nothing is committed any more, nothing let go, nobody told. Its lease is over at once."""
         self.is_running = False
         coordinator = self.coordinator
-        for run in tuple(coordinator._drive.runs.values()):
+        for run in coordinator._runs:
             run.is_dropped = True
-            if run.timer is not None:
-                run.timer.cancel()
-        parts = (coordinator._claiming, coordinator._inbox, coordinator._journal)
+            run.set_timer(None)
+        parts = (
+            coordinator._housekeeping,
+            coordinator._room_watch,
+            coordinator._claiming,
+            coordinator._mailbox,
+            coordinator._journal,
+        )
         running = [part._background for part in parts] + [
-            coordinator._drive._calls,
+            coordinator._drive._performing._calls,
             coordinator._drive._moves,
         ]
-        for start in coordinator._starts:
+        for start in coordinator._admission._on_their_way:
             start.cancel()
         await asyncio.gather(coordinator._keeper.stop(), *(each.stop(None) for each in running))
         await self.expire()

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from saga_coordinator.participants.calls.room_news import RoomNews
 from saga_coordinator.saga.machine.effects import Invoke, LookForRoom
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Refused, Succeeded, Unknown
@@ -107,7 +108,7 @@ class Participants:
         self.worker_names: frozenset[str] = frozenset()
         self.books: Books = shared.books if shared else Books()
         self.seen: list[Seen] = shared.seen if shared else []
-        self.on_room: Callable[[str], None] = lambda participant: None
+        self.room_news = RoomNews()
         self.holding: dict[str, Held] = shared.holding if shared else {}
         self.looks: list[LookForRoom] = shared.looks if shared else []
         self._told: dict[tuple[str, OperationKind], Any] = shared._told if shared else {}
@@ -140,6 +141,9 @@ class Participants:
         """There is room but for those participants that a test has made hold attempts."""
         self.looks.append(wanted)
         return self.holding.get(wanted.participant)
+
+    async def room_found(self) -> str:
+        return await self.room_news.heard()
 
     async def invoke(self, call: Invoke) -> Outcome:
         if held := self.holding.get(call.participant):

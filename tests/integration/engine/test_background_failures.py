@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from saga_coordinator.engine.advance import Run
+from saga_coordinator.engine.runs import Run
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.records import Event
@@ -68,10 +68,9 @@ async def test_a_look_for_work_outlives_them_too(start_engine: StartEngine, quer
     await engine.definitions.register(ORDER)
     with capture_logs() as logs:
         heal = await fail(query, "requests", "42P01")
-        engine.coordinator._claiming._tidy_at = 0.0
-        await eventually(lambda: list(engine.coordinator._claiming.problems), "the failure to be told")
+        await eventually(lambda: list(engine.coordinator._mailbox.problems), "the failure to be told")
     failed = [line for line in logs if line["event"] == "background_failed"]
-    assert {line["task"] for line in failed} == {"claiming"}
+    assert {line["task"] for line in failed} == {"mail"}
     await heal()
     await eventually(lambda: engine.coordinator.is_accepting, "starts to be taken again")
     assert (await engine.run()).status is COMPLETED
@@ -79,8 +78,8 @@ async def test_a_look_for_work_outlives_them_too(start_engine: StartEngine, quer
 
 async def test_requests_are_heard_of_again_after_a_failure(start_engine: StartEngine) -> None:
     engine = await start_engine()
-    inbox, failures = engine.coordinator._inbox, 1
-    listen, heard = inbox._listener.listen, False
+    mailbox, failures = engine.coordinator._mailbox, 1
+    listen, heard = mailbox._listener.listen, False
 
     async def fail_once(owner: str, on_request: Callable[[], None]) -> None:
         nonlocal failures, heard
@@ -90,12 +89,14 @@ async def test_requests_are_heard_of_again_after_a_failure(start_engine: StartEn
         heard = True
         await listen(owner, on_request)
 
-    await inbox.stop()
-    setattr(inbox._listener, "listen", fail_once)  # noqa: B010
+    await mailbox.stop()
+    setattr(mailbox._listener, "listen", fail_once)  # noqa: B010
     with capture_logs() as logs:
-        inbox.start(lambda: None)
+        mailbox.start()
         await eventually(lambda: heard, "it to listen again")
-    assert [line["task"] for line in logs if line["event"] == "background_failed"] == ["the mailbox"]
+    assert [line["task"] for line in logs if line["event"] == "background_failed"] == [
+        "listening for letters"
+    ]
 
 
 async def test_a_saga_that_cannot_be_put_to_rest_does_not_stay_in_memory(
@@ -142,9 +143,9 @@ async def test_an_event_that_could_not_be_looked_for_is_looked_for_again(
 ) -> None:
     engine = await start_engine(poll_seconds=0.05)
     await engine.definitions.register(AWAITING)
-    monkeypatch.setattr("saga_coordinator.engine.ownership.STUCK_SECONDS", 0.1)
+    monkeypatch.setattr("saga_coordinator.engine.claiming.STUCK_SECONDS", 0.1)
     await engine.coordinator.publish(Event("e1", "payment.received", "o1", {"paid": 5}))
-    look, failures = engine.coordinator._drive.look_for_event, 1
+    look, failures = engine.coordinator._awaited.look, 1
 
     async def fail_once(wanted: Any) -> Any:
         nonlocal failures
@@ -153,7 +154,7 @@ async def test_an_event_that_could_not_be_looked_for_is_looked_for_again(
             raise RuntimeError("injected")
         return await look(wanted)
 
-    engine.coordinator._drive.look_for_event = fail_once
+    monkeypatch.setattr(engine.coordinator._awaited, "look", fail_once)
     saga_id = await engine.start("awaiting", input={"order": "o1"})
     assert (await engine.settled(saga_id)).status is COMPLETED
     assert failures < 0

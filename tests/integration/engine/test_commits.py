@@ -73,7 +73,7 @@ async def test_a_commit_that_is_refused_for_one_saga_keeps_no_other(
     start_engine: StartEngine, participants: Participants, query: Query, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No outage: its turn comes again, and until then its row is as it was."""
-    monkeypatch.setattr("saga_coordinator.engine.ownership.STUCK_SECONDS", 0.2)
+    monkeypatch.setattr("saga_coordinator.engine.claiming.STUCK_SECONDS", 0.2)
     engine = await start_engine()
     await engine.definitions.register(ORDER)
     gate = Gate()

@@ -34,11 +34,11 @@ async def test_who_waits_in_memory_looks_at_once_when_there_is_room(
 ) -> None:
     participants.holding["payments"] = Held(ABSENT, SOON)
     saga_id = await engine.start()
-    run = await eventually(lambda: engine.coordinator._drive.runs.get(saga_id), "the saga")
-    look = await eventually(lambda: run.looks.get("charge"), "the hold")
-    look.due_at += 3600.0  # nothing but being told of room makes it look
+    run = await eventually(lambda: engine.coordinator._runs.get(saga_id), "the saga")
+    look = await eventually(lambda: run.held.get("charge"), "the hold")
+    look.look_at += 3600.0  # nothing but being told of room makes it look
     participants.holding.clear()
-    engine.coordinator._there_is_room("payments")
+    engine.participants.room_news.tell("payments")
     assert (await engine.settled(saga_id)).status is SagaStatus.COMPLETED
 
 
@@ -55,7 +55,7 @@ async def test_who_sleeps_is_woken_when_there_is_room(
     assert participants.looks == []
     [(due_at,)] = await query("SELECT wake_at FROM saga.sagas WHERE saga_id = %s", saga_id)
     participants.holding.clear()
-    engine.coordinator._there_is_room("payments")
+    engine.participants.room_news.tell("payments")
     assert (await engine.settled(saga_id)).status is SagaStatus.COMPLETED
     [(ended_at,)] = await query("SELECT ended_at FROM saga.sagas WHERE saga_id = %s", saga_id)
     assert ended_at < due_at

@@ -30,7 +30,7 @@ async def test_a_saga_that_sleeps_holds_no_memory_and_no_owner(
     ((owner, seconds),) = await query(ROW, saga_id)
     assert owner is None
     assert 50 < seconds <= 60
-    assert not engine.coordinator._drive._calls
+    assert not engine.coordinator._drive._performing._calls
     assert not engine.coordinator._drive._moves
     assert (await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded()))).is_applied
     assert (await engine.settled(saga_id)).status is SagaStatus.COMPLETED
@@ -193,8 +193,8 @@ async def test_nothing_is_left_in_memory(
     participants.on("ship", [outcome] * 3 if outcome else Succeeded())
     await asyncio.gather(*(engine.run() for _ in range(20)))
     drive = engine.coordinator._drive
-    await eventually(lambda: not (drive._calls or drive._moves), "everything to end")
-    assert not drive.runs
-    assert set(drive.sagas_of.values()) == {0}
-    assert not engine.coordinator._claiming._starting
-    assert not engine.coordinator._starts
+    await eventually(lambda: not (drive._performing._calls or drive._moves), "everything to end")
+    assert not engine.drives
+    assert engine.coordinator._runs.count_of("order") == 0
+    assert not engine.coordinator._claiming._room.starting
+    assert not engine.coordinator._admission._on_their_way

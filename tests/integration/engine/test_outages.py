@@ -100,7 +100,7 @@ async def test_p1_a_claim_in_doubt_is_not_forgotten(
     saga_id = await engine.start()
     await eventually(lambda: gate.waiting, "the charge to be in flight")
     await engine.coordinator._claiming.stop()
-    engine.coordinator._drive.drop(engine.coordinator._drive.runs[saga_id])
+    engine.coordinator._drive.drop_all()
     await query("UPDATE saga.sagas SET owner = NULL, wake_at = now()")
     proxy.cut_instead_of_answer(lambda answer: saga_id.encode() in answer)
     engine.coordinator._claiming.start()

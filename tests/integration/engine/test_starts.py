@@ -114,10 +114,10 @@ class HeldAnswers:
     """What the journal commits is answered only when the test lets it."""
 
     def __init__(self, engine: Engine) -> None:
-        self._write: Any = engine.stores.journal._write
+        self._write: Any = engine.coordinator._journal._write
         self._let = asyncio.Event()
         self.committed = asyncio.Event()
-        setattr(engine.stores.journal, "_write", self)  # noqa: B010
+        setattr(engine.coordinator._journal, "_write", self)  # noqa: B010
 
     async def __call__(self, *given: Any) -> Any:
         written = await self._write(*given)
@@ -137,7 +137,7 @@ async def test_p5_a_saga_whose_start_is_on_its_way_is_not_taken_for_a_forgotten_
     await held.committed.wait()
     (saga_id,) = await engine.stores.ownership.owned()
     await engine.coordinator._claiming.reconcile()
-    await engine.coordinator._claiming._adopt([Claim(saga_id, engine.coordinator_id)])
+    await engine.coordinator._claiming._adopting.adopt([Claim(saga_id, engine.coordinator_id)])
     assert not engine.drives
     held.let()
     assert await starting == saga_id
@@ -176,7 +176,7 @@ async def test_who_stops_waiting_for_a_start_has_started_it_all_the_same(
     async with await psycopg.AsyncConnection.connect(database_dsn) as lock:
         await lock.execute("LOCK TABLE saga.sagas IN SHARE MODE")
         starting = asyncio.create_task(engine.coordinator.start_saga(FIRST))
-        await eventually(lambda: engine.coordinator._starts, "the start to be on its way")
+        await eventually(lambda: engine.coordinator._admission._on_their_way, "the start to be on its way")
         starting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await starting

@@ -366,7 +366,7 @@ async def test_a_report_may_be_faster_than_the_answer(engine: Engine, participan
     ).is_applied
     assert (await engine.settled(saga_id)).status is COMPLETED
     gate.open()
-    await eventually(lambda: not engine.coordinator._drive._calls, "the call to end")
+    await eventually(lambda: not engine.coordinator._drive._performing._calls, "the call to end")
     assert (await engine.story(saga_id))[-1] == "saga_completed"
 
 

@@ -259,7 +259,7 @@ async def test_p8_a_zombie_loses_and_drops_only_what_it_has_lost(
     await in_flight(gate, 2)
     other = await start_engine("there")
     await query("UPDATE saga.sagas SET owner = %s WHERE saga_id = %s", other.coordinator_id, taken)
-    other.coordinator._claiming.reconcile_soon()
+    other.coordinator._wakeup.reconcile_soon()
     await eventually(lambda: len(gate.waiting) == 3, "the other to have adopted it and called again")
     gate.open()
     assert (await other.settled(taken)).status is COMPLETED
@@ -317,7 +317,7 @@ async def test_p1_a_saga_that_was_put_to_sleep_behind_its_owners_back_is_taken_u
 
     setattr(engine.stores.ownership, "wake", fail_at_first)  # noqa: B010
     await query("UPDATE saga.sagas SET owner = NULL, wake_at = now() + interval '1 day'")
-    engine.coordinator._claiming.reconcile_soon()
+    engine.coordinator._wakeup.reconcile_soon()
     await eventually(lambda: len(gate.waiting) == 2, "the charge to be attempted again")
     gate.open()
     assert (await engine.settled(saga_id)).status is COMPLETED
@@ -343,7 +343,7 @@ async def test_p8_who_claims_and_then_loses_to_the_former_owner_finishes_its_row
 
     setattr(other.stores.sagas, "page", read_and_dawdle)  # noqa: B010
     await query("UPDATE saga.sagas SET owner = %s", other.coordinator_id)
-    other.coordinator._claiming.reconcile_soon()
+    other.coordinator._wakeup.reconcile_soon()
     await asyncio.wait_for(waiting.wait(), PATIENCE_SECONDS)
     gate.open()
 
@@ -380,7 +380,7 @@ async def test_a_claim_whose_log_could_not_be_read_is_not_forgotten(
         return await read(saga_ids, after)
 
     setattr(other.stores.sagas, "page", fail_at_first)  # noqa: B010
-    other.coordinator._claiming.look_now()
+    other.coordinator._wakeup.look_now()
     assert (await other.settled(saga_id)).status is COMPLETED
 
 
@@ -559,7 +559,7 @@ async def test_a_request_survives_the_owner_it_was_left_for(
     async def never() -> None:
         await asyncio.Event().wait()
 
-    setattr(engine.coordinator._inbox, "serve", never)  # noqa: B010
+    setattr(engine.coordinator._mailbox, "serve", never)  # noqa: B010
     cancelling = asyncio.create_task(other.coordinator.ask(saga_id, CancelAsked("", "")))
     await eventually(lambda: query("SELECT 1 FROM saga.requests"), "the request to be left")
     await engine.kill()

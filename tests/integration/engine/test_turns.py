@@ -42,8 +42,9 @@ async def deadline_passes(engine: Engine, saga_id: str, packing: Gate) -> None:
     lease = engine.coordinator._lease
     real_now = lease.now
     lease.now = lambda: real_now() + DEADLINE_SECONDS  # type: ignore[method-assign]
-    drive = engine.coordinator._drive
-    drive.happened(drive.runs[saga_id], TimerFired())
+    run = engine.coordinator._runs.get(saga_id)
+    assert run is not None
+    engine.coordinator._drive.post(run, TimerFired())
 
 
 async def parent_asks(engine: Engine, saga_id: str, packing: Gate) -> None:

@@ -548,7 +548,7 @@ async def test_the_deadline_reaches_the_child(engine: Engine, participants: Part
 async def test_a_parent_finds_out_by_itself_what_became_of_a_child_that_could_not_tell(
     family: Engine, participants: Participants, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(family.coordinator._drive, "on_settled", lambda run: None)
+    monkeypatch.setattr(family.coordinator._children, "child_settled", lambda run: None)
     assert (await family.run("parent", input={"order": 7})).status is COMPLETED
 
 

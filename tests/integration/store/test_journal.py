@@ -16,7 +16,8 @@ from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.journal import APPENDS_PER_FLUSH_MAX, Append, Journal, Start, StartKeyTaken
+from saga_coordinator.store.journal import APPENDS_PER_FLUSH_MAX, Append, Journal, Start
+from saga_coordinator.store.records import StartKeyTaken
 from tests.integration.proxy import Proxy
 from tests.integration.store.appends import (
     ACTION,

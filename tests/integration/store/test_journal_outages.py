@@ -10,7 +10,8 @@ import pytest
 
 from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.journal import Journal, StartKeyTaken
+from saga_coordinator.store.journal import Journal
+from saga_coordinator.store.records import StartKeyTaken
 from tests.integration.eventually import eventually
 from tests.integration.proxy import Proxy, answers_append
 from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
@@ -40,7 +41,7 @@ async def test_what_is_accepted_waits_for_the_database_and_what_is_not_is_refuse
     journal: Journal, proxy: Proxy, query: Query
 ) -> None:
     recovered = asyncio.Event()
-    journal.on_recovered = recovered.set
+    journal._on_recovered = recovered.set
     sagas = [saga_id() for _ in range(5)]
     await asyncio.gather(*(journal.append(a_start(saga)) for saga in sagas))
     await proxy.shut()
@@ -65,7 +66,7 @@ async def test_what_is_accepted_waits_for_the_database_and_what_is_not_is_refuse
 
 async def test_an_outage_ends_without_anything_to_write(journal: Journal, proxy: Proxy) -> None:
     recovered = asyncio.Event()
-    journal.on_recovered = recovered.set
+    journal._on_recovered = recovered.set
     await proxy.shut()
     with pytest.raises(Unavailable):
         await journal.append(a_start(saga_id()))
@@ -78,7 +79,7 @@ async def test_a_connection_lost_between_two_appends_is_nobodys_outage(
     journal: Journal, proxy: Proxy, query: Query
 ) -> None:
     outages: list[None] = []
-    journal.on_recovered = lambda: outages.append(None)
+    journal._on_recovered = lambda: outages.append(None)
     await journal.append(a_start(saga_id()))
     for _ in range(3):
         await proxy.shut()

@@ -19,7 +19,7 @@ from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import CauseCode
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.saga.words.size import VALUES_MAX
-from saga_coordinator.store.journal import StartKeyTaken
+from saga_coordinator.store.records import StartKeyTaken
 from saga_coordinator.wire.field_checks import START_KEY_CHARACTERS_MAX
 from saga_coordinator.wire.not_before import OWN_TRAILER
 

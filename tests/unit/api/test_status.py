@@ -26,7 +26,7 @@ from saga_coordinator.pb.saga.v1 import error_reason_pb2
 from saga_coordinator.saga.words import errors
 from saga_coordinator.saga.words.errors import Resource
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.journal import StartKeyTaken
+from saga_coordinator.store.records import StartKeyTaken
 from saga_coordinator.store.schema import SchemaMismatch
 from saga_coordinator.wire.payload import PayloadError
 

@@ -9,13 +9,16 @@ from typing import Any, cast
 import pytest
 
 from proof.core.definitions import definition, step
-from saga_coordinator.engine.advance import Advance, Advanced, Run
+from saga_coordinator.engine.advance import Advance, Advanced
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.runs import Run, Runs
+from saga_coordinator.engine.telling import Telling
+from saga_coordinator.engine.wakeup import Wakeup
 from saga_coordinator.saga.machine.answers import APPLIED, NotApplied
 from saga_coordinator.saga.machine.decide import decide
-from saga_coordinator.saga.machine.effects import Decision, Invoke, LookForRoom
-from saga_coordinator.saga.machine.inputs import Input, OutcomeReported, StartRequested
+from saga_coordinator.saga.machine.effects import Decision, Invoke, LookForEvent, LookForRoom
+from saga_coordinator.saga.machine.inputs import EventArrived, Input, OutcomeReported, StartRequested
 from saga_coordinator.saga.words.errors import OwnershipLost
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Held, Outcome, Succeeded
@@ -62,8 +65,18 @@ class Asked:
         self.calls.append(call)
         return Succeeded()
 
+    worker_names: frozenset[str] = frozenset()
+
     async def look_for_room(self, wanted: LookForRoom) -> Held | None:
         return None
+
+    async def look_for_event(self, wanted: LookForEvent) -> EventArrived | None:
+        return None
+
+
+class NoParents:
+    def child_settled(self, run: Run) -> None:
+        pass
 
 
 def started() -> tuple[Run, Decision]:
@@ -73,7 +86,16 @@ def started() -> tuple[Run, Decision]:
 
 def driving() -> tuple[Drive, Deciding, Asked, LeaseOfTheTests]:
     deciding, asked, lease = Deciding(), Asked(), LeaseOfTheTests()
-    return Drive(cast("Advance", deciding), asked, cast("Lease", lease)), deciding, asked, lease
+    drive = Drive(
+        cast("Advance", deciding),
+        asked,
+        NoParents(),
+        Runs(),
+        Wakeup(),
+        cast("Lease", lease),
+        Telling(),
+    )
+    return drive, deciding, asked, lease
 
 
 @pytest.mark.parametrize("is_reported", [False, True])

@@ -11,9 +11,10 @@ import pytest
 from proof.core.definitions import definition, step
 from proof.core.story import NO, ok
 from saga_coordinator.engine import deciding
-from saga_coordinator.engine.advance import Advance, Run
+from saga_coordinator.engine.advance import Advance
 from saga_coordinator.engine.deciding import HERE_MAX, decided
 from saga_coordinator.engine.pace import AT_ONCE, Pace
+from saga_coordinator.engine.runs import Run
 from saga_coordinator.saga.machine.decide import AttemptEnded, Decision, GoOn, Invoke, StartRequested, decide
 from saga_coordinator.saga.words.meter import DECISION_MAX
 from tests.unit.saga.test_decision_work import Shell, lines, loop

@@ -1,4 +1,4 @@
-"""Published events: kept, then told to every saga that waits for them."""
+"""Events that sagas wait for: a published event is kept, then told to every saga that waits for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Ask = Callable[[str, EventArrived], Awaitable[Answered]]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """How many sagas an event counted for now; the rest as in `KeptEvent`."""
+    """What came of publishing an event: for how many sagas it counted now. The rest is as in `KeptEvent`."""
 
     sagas: int
     kept_until: float | None
@@ -29,7 +29,7 @@ class Published:
     remembered_until: float
 
 
-class Publishing:
+class Awaited:
     """Brings events and the sagas that wait for them together, whichever comes first."""
 
     def __init__(self, events: ports.EventStore, ask: Ask) -> None:

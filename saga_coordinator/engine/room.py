@@ -1,0 +1,75 @@
+"""Room for sagas in memory: how much is left, and who may have it.
+
+Room is shared by dynamic thresholds (Choudhury and Hahne, 1998): a definition may hold as many sagas in memory as are free. So a
+definition whose participant hangs never takes all of the room, and what it leaves is there for the others (P11).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+
+from saga_coordinator.engine.runs import Runs
+from saga_coordinator.saga.words.errors import Overloaded
+
+
+class Room:
+    """The room of one coordinator. Sagas in memory, starts on their way and claims that are awaited take it."""
+
+    def __init__(self, runs: Runs, *, sagas_max: int, backlog_max: int) -> None:
+        self._runs = runs
+        self._sagas_max = sagas_max
+        self.backlog_max = backlog_max
+        self.backlog = 0
+        """How many sagas wait for a coordinator with room, as far as was counted."""
+        self._starting: dict[str, str] = {}
+        self._starting_of: Counter[str] = Counter()
+        self._claims_awaited = 0
+
+    @property
+    def free(self) -> int:
+        """How many more sagas fit; negative when there are too many."""
+        return self._sagas_max - len(self._runs) - len(self._starting) - self._claims_awaited
+
+    def has_room_for(self, definition: str) -> bool:
+        """Whether one more saga of this definition may be driven here now."""
+        return self._held_by(definition) < self.free
+
+    def crowded(self) -> list[str]:
+        """The definitions that hold so many sagas that no more of theirs may come."""
+        free = self.free
+        definitions = self._runs.definitions | self._starting_of.keys()
+        return [definition for definition in definitions if self._held_by(definition) >= free]
+
+    def _held_by(self, definition: str) -> int:
+        return self._runs.count_of(definition) + self._starting_of[definition]
+
+    # Starts.
+
+    @property
+    def starting(self) -> Collection[str]:
+        """The sagas whose starts are on their way. Their rows may name this coordinator before it has heard of that."""
+        return self._starting.keys()
+
+    def keep_for_start(self, saga_id: str, definition: str) -> None:
+        """Keeps room for a saga whose start is on its way."""
+        self._starting[saga_id] = definition
+        self._starting_of[definition] += 1
+
+    def end_start(self, saga_id: str) -> None:
+        """Gives the room of a start back that has ended, whatever came of it."""
+        self._starting_of[self._starting.pop(saga_id)] -= 1
+
+    def count_queued(self) -> None:
+        """Counts a start that there is no room for. Raises Overloaded when too many sagas wait already."""
+        if self.backlog >= self.backlog_max:
+            raise Overloaded(
+                f"{self.backlog} sagas wait for a coordinator with room; repeat later, or add coordinators"
+            )
+        self.backlog += 1
+
+    # Claims.
+
+    def keep_for_claims(self, count: int) -> None:
+        """Keeps room for claims whose answer is awaited; 0 once it has come."""
+        self._claims_awaited = count

@@ -1,0 +1,56 @@
+"""What comes too late for a saga, or wakes it again: inputs of sagas that have settled, which have no owner and need none."""
+
+from __future__ import annotations
+
+from saga_coordinator.engine.advance import Advance
+from saga_coordinator.engine.drive import Parents
+from saga_coordinator.engine.ports import DefinitionStore, SagaStore
+from saga_coordinator.engine.reading import fold_log
+from saga_coordinator.engine.runs import Run
+from saga_coordinator.engine.wakeup import Wakeup
+from saga_coordinator.saga.machine.answers import Answer
+from saga_coordinator.saga.machine.decide import answer_by_status
+from saga_coordinator.saga.machine.inputs import Asked
+from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
+
+
+class SettledSagas:
+    """Decides what is asked of settled sagas."""
+
+    def __init__(
+        self,
+        sagas: SagaStore,
+        definitions: DefinitionStore,
+        advance: Advance,
+        parents: Parents,
+        wakeup: Wakeup,
+    ) -> None:
+        self._sagas = sagas
+        self._definitions = definitions
+        self._advance = advance
+        self._parents = parents
+        self._wakeup = wakeup
+
+    async def ask(self, saga_id: str, status: SagaStatus, asked: Asked) -> tuple[Answer, Run | None]:
+        """The answer of a saga that has settled with `status`, and the saga as it was left if it was read for that.
+
+        What is late is appended to the saga's log. A saga that goes on by it is queued for whoever has room.
+
+        Raises:
+            OwnershipLost: somebody else wrote to the saga meanwhile; ask again.
+            Unavailable: the database is away.
+        """
+        answer = answer_by_status(status, asked)
+        if answer is not None:
+            return answer, None
+        # The whole log is read. What a report tells may be new, repeated, contradicted or the evidence that a parked saga waited
+        # for, and which of these it is depends on everything that the saga has been told.
+        state = await fold_log(self._sagas, saga_id)
+        registered = await self._definitions.get(state.definition, state.version)
+        run = Run(saga_id, registered.definition, state)
+        decision = (await self._advance.advance(run, [asked], may_call=False)).decisions[0]
+        if run.state.status not in SETTLED:
+            self._wakeup.look_now()
+        elif run.state.status is not state.status:  # the saga had nothing more to do
+            self._parents.child_settled(run)
+        return decision.answer, run
