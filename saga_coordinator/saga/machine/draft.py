@@ -56,9 +56,11 @@ _POLLS_STEADY = 9
 _RETURN_SECONDS_MAX = 300.0
 _RETURNS_DOUBLED_MAX = 30
 """A task that is given back again and again is handed out again more and more rarely, because each time is two entries."""
-_HEARTBEAT_MARGIN = 1.5
-"""A heartbeat is recorded once half of the timeout has passed since the last that was. So that those in between count, silence
-is given up after half as long again."""
+_HEARTBEAT_MARGIN = 0.5
+_HEARTBEAT_SHARE = 1 / 16
+"""A heartbeat is recorded when the last one that was recorded counts for less than the timeout from now on. It then counts for
+so much of the timeout longer, or for so much of the time that the attempt has been pending, whichever is more. The heartbeats in
+between need no entry, and the entries become as rare as the attempt is long."""
 
 
 _TURNS = (SagaFailed, SagaRecalled)
@@ -257,7 +259,8 @@ class Draft:
             return
         until = state.heartbeat_until or self.now
         if until < self.now + timeout:
-            until = self.now + _HEARTBEAT_MARGIN * timeout
+            pending_seconds = self.now + timeout - (state.heartbeat_from or until)
+            until = self.now + timeout + max(_HEARTBEAT_MARGIN * timeout, _HEARTBEAT_SHARE * pending_seconds)
             self.record(
                 AttemptPending(
                     key,

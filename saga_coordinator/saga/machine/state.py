@@ -116,6 +116,8 @@ class StepState:
     poll_at: float | None = None
     polls: int = 0
     heartbeat_until: float | None = None
+    heartbeat_from: float | None = None
+    """The first `heartbeat_until` of the attempt that is pending."""
     deadline_at: float | None = None
     opened: tuple[Any, ...] | None = None
     wait: WaitStarted | None = None
@@ -415,7 +417,8 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
     )
     failures = step.failures if operation is step.operation else 0
     cause, retry_at, settles_at, pending_until = step.cause, None, step.settles_at, None
-    poll_at, polls, heartbeat_until, deadline_at = None, 0, None, step.deadline_at
+    poll_at, polls, deadline_at = None, 0, step.deadline_at
+    heartbeat_until = heartbeat_from = None
     accepted_attempt = step.accepted_attempt
     match entry:
         case AttemptSucceeded():
@@ -437,6 +440,7 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
             pending_until, poll_at = entry.pending_until, entry.poll_at
             heartbeat_until = entry.heartbeat_until
             is_again = step.status is StepStatus.WAITING
+            heartbeat_from = step.heartbeat_from if is_again else heartbeat_until
             polls = step.polls + (is_again and heartbeat_until == step.heartbeat_until)
             effect_before_pending = effect_before_pending if is_again else effect
         case AttemptStarted():
@@ -467,6 +471,7 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
         poll_at=poll_at,
         polls=polls,
         heartbeat_until=heartbeat_until,
+        heartbeat_from=heartbeat_from,
         deadline_at=deadline_at,
         opened=step.opened,
         wait=step.wait,

@@ -239,6 +239,31 @@ def test_silence_is_noticed_half_as_long_again_later_at_most() -> None:
     assert story.step("pay").status is StepStatus.RUNNING
 
 
+def test_a_day_of_heartbeats_is_a_few_entries() -> None:
+    story = pending(later(heartbeat_timeout="1s"))
+    before = len(story.log)
+    while story.now < 86_400:
+        answer = beat(story).answer
+        assert isinstance(answer, HeartbeatTaken)
+        story.now += max(0.3, answer.fresh_seconds)
+    assert len(story.log) - before < 220
+
+
+@pytest.mark.parametrize(("pending_seconds", "noticed_seconds"), [(4, 1.5), (160, 11), (16_000, 1001)])
+def test_silence_is_noticed_a_sixteenth_of_the_attempt_later_at_most(
+    pending_seconds: float, noticed_seconds: float
+) -> None:
+    story = pending(later(heartbeat_timeout="1s"))
+    while story.now < pending_seconds:
+        beat(story)
+        story.now += 0.25
+    beat(story)
+    heard_at = story.now
+    story.timer_fires()
+    assert story.step("pay").cause == Cause("HEARTBEAT_TIMEOUT", "no heartbeat came for 1 s, and no outcome")
+    assert 1 <= story.now - heard_at <= noticed_seconds
+
+
 def test_a_heartbeat_that_nobody_waits_for_is_told_so() -> None:
     story = Story(later(heartbeat_timeout="60s"))
     early = beat(story)  # faster than the answer

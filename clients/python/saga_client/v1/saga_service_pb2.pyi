@@ -566,7 +566,9 @@ class HeartbeatRequest(_message.Message):
     token: _builtins.str
     """What came with the call as `saga-token`."""
     details: _builtins.str
-    """How far it is; for people. At most 4 KiB. Kept in the log with the heartbeats that are, at most two within the timeout."""
+    """How far it is; for people. At most 4 KiB. Kept in the log with the heartbeats that are: at most two within the timeout, and
+    fewer the longer the operation has been pending.
+    """
     def __init__(
         self,
         *,
