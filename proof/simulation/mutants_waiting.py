@@ -10,13 +10,12 @@ from typing import Any
 
 from proof.simulation import database, stores
 from proof.simulation.database import SimulatedDatabase
-from proof.simulation.mutant import Patches, mutant
+from proof.simulation.mutant import Patches, forgetting, mutant
 from saga_coordinator.engine import children
 from saga_coordinator.engine.admission import Admission
 from saga_coordinator.engine.advance import Advance
 from saga_coordinator.engine.awaited import Awaited
 from saga_coordinator.engine.children import Children
-from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.performing import Performing
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine import decide, forward, proceed, state, undoing
@@ -25,7 +24,7 @@ from saga_coordinator.saga.machine.entries import (
     EventReceived,
     WaitStarted,
 )
-from saga_coordinator.saga.machine.inputs import EventArrived
+from saga_coordinator.saga.machine.inputs import ApprovalDecided, EventArrived
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import SagaError, Unavailable
 from saga_coordinator.saga.words.outcome import Succeeded
@@ -131,10 +130,7 @@ def ends_many_waits_with_one_event() -> Patches:
 
 @mutant("P1")
 def promises_decisions_it_forgets() -> Patches:
-    async def decide_approval(*_: Any, **__: Any) -> bool:
-        return True
-
-    yield Coordinator, "decide_approval", decide_approval
+    yield forgetting(ApprovalDecided)
 
 
 @mutant("P12")

@@ -14,6 +14,7 @@ from saga_coordinator.api.rpc import Context, unhindered
 from saga_coordinator.catalog.runnable import RunnableDefinitions
 from saga_coordinator.engine.asking import Answered
 from saga_coordinator.engine.coordinator import Coordinator
+from saga_coordinator.engine.runs import Run
 from saga_coordinator.engine.waiting import Settled
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
@@ -27,7 +28,7 @@ from saga_coordinator.store.pages import Page
 from saga_coordinator.store.sagas import SagaRecord, SagaRows
 from saga_coordinator.views.event import published_message
 from saga_coordinator.views.preview import preview_message
-from saga_coordinator.views.saga import listed_message, report_result, settled_message, started_message
+from saga_coordinator.views.saga import listed_message, report_result, run_message, started_message
 from saga_coordinator.views.saga_views import SagaViews
 from saga_coordinator.wire.conversion import convert, convert_request, size_of
 from saga_coordinator.wire.field_checks import SAGA_ID
@@ -106,10 +107,8 @@ class SagaService:
         saga_id, created = await self._coordinator.start_saga(asked)
         if request.wait:
             settled = await self._wait(saga_id, _patience_seconds(context.time_remaining()))
-            if created and settled and (run := settled.run):
-                size = size_of([run.state.input, *(step.output for step in run.state.steps.values())])
-                if (saga := await convert(size, settled_message, run, asked.start_key)) is not None:
-                    return pb.StartSagaResponse(saga=saga, created=True)
+            if created and settled and settled.run:
+                return pb.StartSagaResponse(saga=await self._saga(saga_id, settled.run), created=True)
         # What it takes to go on with is known; the whole saga would cost two reads, which most callers have no use for.
         elif created and (version := asked.version or self._coordinator.version_of(saga_id)):
             saga = started_message(saga_id, asked.definition, version, asked.start_key)
@@ -169,8 +168,8 @@ class SagaService:
 
     async def CancelSaga(self, request: pb.CancelSagaRequest, context: Context) -> pb.CancelSagaResponse:  # noqa: N802
         saga_id, asked = saga_readers.cancel_saga(request)
-        await self._ask(saga_id, asked)
-        return pb.CancelSagaResponse(saga=await self._saga(saga_id))
+        answered = await self._ask(saga_id, asked)
+        return pb.CancelSagaResponse(saga=await self._saga(saga_id, answered.run))
 
     async def ReportOutcome(  # noqa: N802
         self, request: pb.ReportOutcomeRequest, context: Context
@@ -179,7 +178,7 @@ class SagaService:
         answered = await self._ask(saga_id, asked)
         return pb.ReportOutcomeResponse(
             applied=answered.is_applied,
-            saga=await self._saga(saga_id),
+            saga=await self._saga(saga_id, answered.run),
             result=report_result(answered.answer),
         )
 
@@ -264,9 +263,16 @@ class SagaService:
         finally:
             self._waits.discard(task)
 
-    async def _saga(self, saga_id: str) -> saga_pb2.Saga:
+    async def _saga(self, saga_id: str, run: Run | None = None) -> saga_pb2.Saga:
+        """The saga with its steps. Where it is as `run` says, as much as possible is answered from memory."""
+        if run is not None:
+            size = size_of([run.state.input, *(step.output for step in run.state.steps.values())])
+            saga = await convert(size, run_message, run, self._coordinator.coordinator_id)
+            if saga is not None:
+                return saga
         record = await self._sagas.get(saga_id)
-        return await self._views.saga(record, self._coordinator.known(saga_id))
+        known = self._coordinator.known(saga_id) if run is None else (run.definition, run.state)
+        return await self._views.saga(record, known)
 
 
 def _patience_seconds(until_deadline: float | None) -> float:

@@ -67,6 +67,7 @@ class Coordinator:
 
         `clock` and `thread_time` are seconds: those that pass, and those that the event loop's thread has worked.
         """
+        self.coordinator_id = stores.coordinator_id
         self._ownership = stores.ownership
         self._runs = Runs()
         self._wakeup = Wakeup()

@@ -67,24 +67,29 @@ def started_message(saga_id: str, definition: str, version: int, start_key: str)
     )
 
 
-def settled_message(run: Run, start_key: str) -> saga_pb2.Saga | None:
-    """A saga that this coordinator drove from its start to where nothing moves; None where its times are not known here."""
-    if run.started_at is None or run.settled_at is None:
+def run_message(run: Run, driven_by: str) -> saga_pb2.Saga | None:
+    """A saga as it is in this coordinator's memory; None where its times are not known there.
+
+    `driven_by` is the coordinator's identity: the saga's owner until it is let go.
+    """
+    state, started_at = run.state, run.origin.started_at
+    ended_at = run.settled_at if state.status in ENDS else None
+    if started_at is None or (state.status in ENDS and ended_at is None):
         return None
-    state = run.state
     message = saga_pb2.Saga(
         saga_id=run.saga_id,
         definition=state.definition,
         version=state.version,
         status=SAGA_STATUS_NUMBERS[state.status],
-        start_key=start_key,
+        start_key=run.origin.start_key,
         labels=state.labels,
         failure=cause_message(state.failure) if state.failure else None,
         remaining_effects=state.remaining,
-        started_at=timestamp_of_epoch(run.started_at),
-        ended_at=timestamp_of_epoch(run.settled_at) if state.status in ENDS else None,
+        started_at=timestamp_of_epoch(started_at),
+        ended_at=timestamp_of_epoch(ended_at) if ended_at is not None else None,
         deadline_at=timestamp_of_epoch(state.deadline_at) if state.deadline_at is not None else None,
         sequence=state.sequence,
+        owner="" if run.is_dropped else driven_by,
     )
     fill(message.input, state.input)
     add_progress(message, run.definition, state)
