@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
 from proof.core.breach import check
 from proof.core.definitions import random_source
-from proof.core.nested import random_nested_source
-from proof.core.plan import CHILD, Plan, seconds
+from proof.core.foreseen import CHILD, Foreseen, seconds
 from proof.core.takeovers import LOST, Takeovers
 from proof.core.watch import Watch
-from proof.core.world import MADE_UP, Call, Witness, World
+from proof.core.world import BEGIN, MADE_UP, Call, Witness, World
+from proof.definitions import random_input
 from saga_coordinator.saga.machine import decide as core
 from saga_coordinator.saga.machine import entries as log
 from saga_coordinator.saga.machine import state as states
@@ -76,16 +77,15 @@ class Heard:
 
 
 class Oracle(Witness):
-    def __init__(self, source: dict[str, Any]) -> None:
-        self.plan = Plan(source)
+    def __init__(self, source: dict[str, Any], given: dict[str, Any]) -> None:
+        self.foreseen = Foreseen(source, given)
+        self.plan = self.foreseen.plan
         self.max_parallel: int = source.get("max_parallel", 0)
-        self.steps: dict[str, dict[str, Any]] = {
-            key: leaf.source for key, leaf in self.plan.leaves.items() if leaf.is_call
-        }
+        self.steps = {key: call.spec for key, call in self.foreseen.calls.items()}
         """Those of the instances that call somebody, by key."""
-        self.after = {key: self.plan.after[key] & self.steps.keys() for key in self.steps}
-        self.pivot = next((name for name, each in self.steps.items() if each.get("pivot")), None)
-        self.watch = Watch(self.plan)
+        self.after = {key: self.foreseen.after[key] & self.steps.keys() for key in self.steps}
+        self.pivot = self.plan.pivot
+        self.watch = Watch(self.foreseen)
         self.takeovers = Takeovers()
         self.heard: dict[Operation, Heard] = defaultdict(Heard)
         self.decided_early: set[Call] = set()
@@ -203,6 +203,7 @@ class Oracle(Witness):
                 heard.doubts |= {happened.attempt} if is_news and was_sent else set()
             case Held(was_given=was_given):
                 heard.started -= is_news and not was_given
+                heard.unsent += is_news and was_given
             case Unknown():
                 heard.burnt += heard.is_awaited
                 heard.doubts |= {happened.attempt or heard.started} if heard.is_awaited else set()
@@ -297,9 +298,9 @@ class Oracle(Witness):
             if isinstance(effect, LookForEvent)
         }
         for key in self.watch.open_waits:
-            leaf = self.plan.leaves[key]
-            if leaf.correlation and (is_new_here or key in begun):
-                wanted = (leaf.source["await_event"]["event"], leaf.correlation)
+            correlation = self.foreseen.correlation(key)
+            if correlation and (is_new_here or key in begun):
+                wanted = (self.foreseen.leaves[key].spec["await_event"]["event"], correlation)
                 check(
                     wanted in looked_for, f"nobody looks whether the event that {key} waits for came before"
                 )
@@ -314,7 +315,7 @@ class Oracle(Witness):
                 self.turned_by = entry.cause.code
                 if entry.cause.step:
                     check(
-                        self.plan.on_failure(entry.cause.step) == "compensate",
+                        self._on_failure(entry.cause.step) == "compensate",
                         f"the saga turns because of {entry.cause.step}, whose failure does not mean that",
                     )
                 if self.pivot is not None:
@@ -408,15 +409,14 @@ class Oracle(Witness):
         passes_at = self.first_at[step] + seconds(deadline)
         return self._world.now + self._pause_max(step, ACTION, burnt) >= passes_at
 
-    def _operation(self, step: str, kind: OperationKind) -> dict[str, Any]:
-        operation: dict[str, Any] = CHILD if "saga" in self.steps[step] else self.steps[step][str(kind)]
-        return operation
+    def _operation(self, step: str, kind: OperationKind) -> Mapping[str, Any]:
+        return CHILD if "saga" in self.steps[step] else self.plan.instances[step].operation(kind)
+
+    def _on_failure(self, key: str) -> str:
+        return self.plan.instances[key].on_failure
 
     def _has_compensation(self, step: str) -> bool:
-        source = self.steps[step]
-        if "saga" in source:
-            return not (source.get("irreversible") or self.pivot in self.plan.before[step])
-        return "compensation" in source
+        return self.plan.instances[step].has_undo
 
     def _attempts_max(self, step: str, kind: OperationKind) -> int:
         return int(self._operation(step, kind)["retry"]["max_attempts"])
@@ -455,7 +455,7 @@ class Oracle(Witness):
         is_moving = timers or self.open or calls or is_waiting or held
         check(is_moving, f"P1: nothing will ever happen to this saga again: {decision.state}")
         deadline_at = decision.state.deadline_at
-        is_left_to_a_person = any(self.plan.on_failure(key) == "pause" for key in self.watch.failed)
+        is_left_to_a_person = any(self._on_failure(key) == "pause" for key in self.watch.failed)
         if (
             decision.state.status is SagaStatus.RUNNING
             and deadline_at
@@ -512,21 +512,24 @@ class Oracle(Witness):
         is_given_up = kind is COMPENSATION and step in self.watch.given_up
         check(not is_given_up, f"the compensation of {step} was given up, and is attempted again")
         if kind is ACTION:
-            missing = [other for other in self.plan.before[step] if not self._is_over(other)]
+            missing = [other for other in self.foreseen.before[step] if not self._is_over(other)]
             check(not missing, f"{step} starts before {missing} are over")
             check(self.watch.is_wanted(step), f"{step} runs although its condition does not hold")
             self._check_time_left(invoke, now)
             return
-        wanted = self._operation(step, kind).get("input")
-        if wanted in (None, "${output.id}"):
-            output = self.outputs.get(step)
-            known = output["id"] if wanted and output else output
-            first = self.undone_with.setdefault(step, known)
-            check(
-                invoke.input == first,
-                f"the compensation of {step} is handed what its action returned, if known",
-            )
+        self._check_what_it_is_handed(invoke)
         self._check_undoing(step, now)
+
+    def _check_what_it_is_handed(self, invoke: Invoke) -> None:
+        """A compensation gets what its action returned, if that was known when it was first attempted."""
+        wanted = self._operation(invoke.step, COMPENSATION).get("input")
+        output = self.undone_with.setdefault(invoke.step, self.outputs.get(invoke.step))
+        if wanted is None:
+            check(invoke.input == output, f"the compensation of {invoke.step} is handed {invoke.input}")
+        elif "ref" in wanted:
+            handed = (invoke.input["ref"], invoke.input["why"])
+            known = (output and output["ref"], self.turned_by)
+            check(handed == known, f"the compensation of {invoke.step} is handed {handed}, not {known}")
 
     def _is_over(self, key: str) -> bool:
         """Whether what comes after the instance may start."""
@@ -556,11 +559,13 @@ class Oracle(Witness):
         check(
             not self.max_parallel or len(under_way) <= self.max_parallel, f"{under_way} are too many at once"
         )
-        for loop in self.plan.loops:
+        for loop in self.foreseen.loops:
+            limit = loop.spec["for_each"].get("max_parallel", 0)
             begun = [
-                index
-                for index, members in loop.members.items()
-                if (
+                item.index
+                for item in loop.runs
+                if (members := self.foreseen.members(item))
+                and (
                     self.watch.begun & members
                     if self.turned_by is None
                     else members & {key for key, _ in under_way}
@@ -568,7 +573,7 @@ class Oracle(Witness):
                 and not (self.turned_by is None and all(self._is_over(key) for key in members))
             ]
             check(
-                not loop.max_parallel or len(begun) <= loop.max_parallel,
+                not limit or len(begun) <= limit,
                 f"items {begun} of {loop.key} are under way at once",
             )
 
@@ -594,7 +599,7 @@ class Oracle(Witness):
         for later in self.after[step]:
             undoing, doing = self.heard[later, COMPENSATION], self.heard[later, ACTION]
             is_over = undoing.succeeded or undoing.not_found
-            if self.plan.is_undo_optional(later):
+            if self.plan.instances[later].is_undo_optional:
                 is_over = is_over or later in self.watch.given_up
             check(not undoing.started or is_over, f"P3: {step} is compensated before {later}")
             if self._has_compensation(later) and doing.may_have_happened:
@@ -611,9 +616,8 @@ class Oracle(Witness):
         standing = {name for name in self.steps if self._stands(name)}
         match state.status:
             case SagaStatus.COMPLETED:
-                undone = [key for key in self.plan.leaves if not self._is_over(key)]
+                undone = [key for key in self.foreseen.leaves if not self._is_over(key)]
                 check(not undone, f"P2: completed without {undone}")
-                check(not self.plan.is_doomed, "P2: completed, although a loop never reached its end")
                 check(not any(call.invoke.operation is COMPENSATION for call in self.calls), "P13")
             case SagaStatus.COMPENSATED:
                 check(not standing, f"P2: compensated, and {standing} stand")
@@ -646,7 +650,7 @@ class Oracle(Witness):
         """A saga that is parked on its way forward has a failure that is neither the way forward nor the way back."""
         failed = {key for key in self.watch.failed if not self._is_over(key)}
         if self.pivot is not None and not self.heard[self.pivot, ACTION].may_have_happened:
-            failed -= {self.pivot} if self.plan.on_failure(self.pivot) == "compensate" else set()
+            failed -= {self.pivot} if self._on_failure(self.pivot) == "compensate" else set()
         check(failed, "P1: no failure holds it up, and it waits for a person")
 
     def _check_nothing_left_undone(self, standing: set[str]) -> None:
@@ -659,7 +663,7 @@ class Oracle(Witness):
                 for later in self.after[key]
                 if (later in standing or self._may_be_wanted(later))
                 and self._has_compensation(later)
-                and not (self.plan.is_undo_optional(later) and later in self.watch.given_up)
+                and not (self.plan.instances[later].is_undo_optional and later in self.watch.given_up)
             }
             check(holding, f"P2: {key} stands, nothing held up its compensation, and it never came")
 
@@ -704,20 +708,23 @@ def _stored(entry: log.StoredEntry) -> log.StoredEntry:
     return replace(entry, body=json.loads(json.dumps(entry.body)))
 
 
-def play(random: Random) -> Oracle:
-    """Plays one random story under the oracle's eyes. Raises `Breach`, or another AssertionError of the world's."""
-    source = random_definition(random)
-    return watch(Oracle(source), random, source)
+def play(
+    random: Random,
+    witness: type[Oracle] | None = None,
+    *,
+    flaps: Sequence[float] = (0.0,),
+    about: tuple[str, ...] = (),
+) -> Oracle:
+    """Plays one random story under the oracle's eyes. Raises `Breach`, or another AssertionError of the world's.
 
-
-def random_definition(random: Random) -> dict[str, Any]:
-    return random_nested_source(random) if random.random() < 0.5 else random_source(random)
-
-
-def watch(oracle: Oracle, random: Random, source: dict[str, Any]) -> Oracle:
-    oracle.world = World(random, source, oracle)
-    oracle.world.run()
-    oracle.check_truth(oracle.world)
-    assert oracle.world.state is not None
-    oracle.check_log(oracle.world.state)
+    By one of the probabilities `flaps` a coordinator that makes a call is lost with it. `about`: see `random_source`.
+    """
+    source = random_source(random, about=about)
+    given = random_input(random.randrange(12), random, begins_at=BEGIN)
+    oracle = (witness or Oracle)(source, given)
+    oracle.world = world = World(random, source, given, oracle, flaps=random.choice(flaps))
+    world.run()
+    oracle.check_truth(world)
+    assert world.state is not None
+    oracle.check_log(world.state)
     return oracle

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proof.core.breach import check
-from proof.core.plan import Plan, seconds
+from proof.core.foreseen import Foreseen, seconds
 from saga_coordinator.saga.machine import entries as log
 from saga_coordinator.saga.machine.decide import ApprovalDecided, EventArrived, Input
 from saga_coordinator.saga.words.identity import OperationKind
@@ -22,8 +22,8 @@ class _Wait:
 class Watch:
     """What has become of waits and conditions, by the inputs that came and the entries that followed."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+    def __init__(self, foreseen: Foreseen) -> None:
+        self.foreseen = foreseen
         self.open_waits: dict[str, _Wait] = {}
         self.ended_waits: set[str] = set()
         self.begun: set[str] = set()
@@ -40,12 +40,12 @@ class Watch:
         """Whether those after it may start, whatever was heard of its call."""
         if key in self.skipped or key in self.ended_waits:
             return True
-        return key in self.failed and self.plan.on_failure(key) == "continue"
+        return key in self.failed and self.foreseen.plan.instances[key].on_failure == "continue"
 
     def is_wanted(self, key: str) -> bool:
         """Whether its condition holds, if it is one about what became of another step."""
-        other = self.plan.leaves[key].needs_failure_of
-        return other is None or key.removesuffix(key.rpartition(".")[2]) + other in self.failed
+        other = self.foreseen.needs_failure_of(self.foreseen.leaves[key])
+        return other is None or other in self.failed
 
     def decided(self, happened: Input, entries: tuple[log.Entry, ...], now: float) -> None:
         if isinstance(happened, EventArrived) and any(
@@ -65,16 +65,13 @@ class Watch:
             case log.SagaFailed() | log.SagaRecalled():
                 self.open_waits.clear()
             case log.StepSkipped(key):
-                if key in self.plan.leaves:
-                    check(not self.is_wanted(key), f"{key} is skipped although its condition holds")
-                    check(self.plan.leaves[key].needs_failure_of, f"{key} is skipped although it is to run")
-                else:
-                    check(key in self.plan.skipped, f"{key} is skipped although it is to run")
+                is_meant = key not in self.foreseen.skipped
+                check(not (is_meant and self.is_wanted(key)), f"{key} is skipped although it is to run")
                 self.skipped.add(key)
             case log.WaitStarted(key, until):
                 self.begun.add(key)
-                check(key in self.plan.leaves, f"{key} waits, which never was to run")
-                missing = [other for other in self.plan.before[key] if other in self.open_waits]
+                check(key in self.foreseen.leaves, f"{key} waits, which never was to run")
+                missing = [other for other in self.foreseen.before[key] if other in self.open_waits]
                 check(not missing, f"{key} waits before {missing} are over")
                 self.open_waits[key] = _Wait(now, until)
             case log.AttemptStarted(key, operation=OperationKind.ACTION):
@@ -93,28 +90,28 @@ class Watch:
                 pass
 
     def _event_for(self, key: str) -> EventArrived | None:
-        leaf = self.plan.leaves[key]
-        wanted = leaf.source.get("await_event", {}).get("event")
-        return next(
-            (
-                event
-                for event in self.events
-                if event.name == wanted and event.correlation in ("", leaf.correlation)
-            ),
-            None,
-        )
+        wanted = self.foreseen.leaves[key].spec.get("await_event", {}).get("event")
+        correlations = ("", self.foreseen.correlation(key))
+        found = (each for each in self.events if each.name == wanted and each.correlation in correlations)
+        return next(found, None)
 
     def _may_decide(self, happened: ApprovalDecided, key: str) -> bool:
-        approvers = self.plan.leaves[key].source.get("approval", {}).get("approvers")
-        return happened.step == key and (approvers == [] or happened.decided_by in (approvers or []))
+        approval = self.foreseen.leaves[key].spec.get("approval")
+        approvers = approval and approval.get("approvers")
+        return (
+            happened.step == key
+            and approval is not None
+            and happened.decided_by in (approvers or [happened.decided_by])
+        )
 
     def _check_wait(
         self, key: str, happened: Input, entry: log.AttemptSucceeded | log.AttemptRefused, now: float
     ) -> None:
-        wait, source = self.open_waits.pop(key), self.plan.leaves[key].source
+        wait, source = self.open_waits.pop(key), self.foreseen.leaves[key].spec
         event, is_met = self._event_for(key), isinstance(entry, log.AttemptSucceeded)
         terms = source.get("await_event") or source.get("approval") or {"timeout": source.get("delay")}
         is_due = terms.get("timeout") is not None and now >= wait.started_at + seconds(terms["timeout"])
+        is_due = is_due or ("until" in source and now >= self.foreseen.given["at"])
         if event is not None:
             check(is_met, f"the event that {key} waits for has come, and it fails")
             assert isinstance(entry, log.AttemptSucceeded)
@@ -126,7 +123,7 @@ class Watch:
         else:
             check(is_due, f"nothing that {key} waits for has happened, and it ends")
             check(
-                is_met == ("delay" in source or terms.get("on_timeout") == "continue"),
+                is_met == (bool({"delay", "until"} & source.keys()) or terms.get("on_timeout") == "continue"),
                 f"{key} ends the wrong way when its time is up",
             )
         (self.ended_waits if is_met else self.failed).add(key)

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
-from proof.core.plan import PAYLOAD, Leaf, Plan
+from proof.core.foreseen import Foreseen
+from proof.definitions import APPROVERS
+from proof.plan import Instance
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine import decide as core
 from saga_coordinator.saga.machine.decide import (
@@ -47,7 +49,7 @@ from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Pending, R
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 BEGIN = 1_000.0
-MADE_UP = {"id": "made up"}
+MADE_UP = {"ref": "made up"}
 """The output of what was never called."""
 DECISIONS_MAX = 3000
 """More than any finite story needs: reached only by a loop."""
@@ -105,17 +107,8 @@ class Habits:
         def some(most: float) -> float:
             return random.choice([0.0, 0.0, most / 2, most])
 
-        return cls(
-            some(0.5),
-            some(0.5),
-            some(0.6),
-            some(0.6),
-            some(0.8),
-            some(0.6),
-            some(0.3),
-            random.choice([0.0, 0.3]),
-            some(0.4),
-        )
+        often = [some(most) for most in (0.5, 0.5, 0.6, 0.6, 0.8, 0.6, 0.6, 0.5, 0.4)]
+        return cls(*often)
 
 
 @dataclass
@@ -133,6 +126,7 @@ class Witness:
 class World:
     random: Random
     source: dict[str, Any]
+    given: dict[str, Any]
     witness: Witness
     now: float = BEGIN
     state: SagaState | None = None
@@ -148,12 +142,8 @@ class World:
     def __post_init__(self) -> None:
         self.definition = parse_definition(self.source)
         self.habits = Habits.draw(self.random)
-        self.plan = Plan(self.source)
-        self.sites = {
-            key: Site(forgets_refusals=self.random.random() < 0.3)
-            for key, leaf in self.plan.leaves.items()
-            if leaf.is_call
-        }
+        self.foreseen = Foreseen(self.source, self.given)
+        self.sites = {key: Site(forgets_refusals=self.random.random() < 0.3) for key in self.foreseen.calls}
         self.looking: dict[tuple[str, OperationKind], LookForRoom] = {}
         self._published: list[EventArrived] = []
         self._events = 0
@@ -175,7 +165,7 @@ class World:
         self._plan_events()
         seconds = self.random.choice([None, None, None, 2.0, 12.0])
         recalled_for = Cause("PARENT_FAILED", "too late") if self.random.random() < 0.01 else None
-        self.decide(StartRequested("saga", 1, PAYLOAD, {}, seconds, recalled_for=recalled_for))
+        self.decide(StartRequested("saga", 1, self.given, {}, seconds, recalled_for=recalled_for))
         for _ in range(self.random.choice([0, 0, 1, 3])):
             self.at(BEGIN + self.random.uniform(0, 40), self.bother)
         if self.random.random() < 0.3:
@@ -241,7 +231,7 @@ class World:
                     pass
         for entry in decision.entries:
             if isinstance(entry, WaitStarted):
-                self._begin_wait(self.plan.leaves[entry.step])
+                self._begin_wait(self.foreseen.leaves[entry.step])
 
     def _go_on(self) -> None:
         if not self.is_down:
@@ -280,7 +270,7 @@ class World:
         """Something that nobody asked for, at any time, also after the end."""
         if self.is_down:
             return
-        step = self.random.choice([*self.plan.leaves, "nowhere"])
+        step = self.random.choice([*self.foreseen.leaves, "nowhere"])
         kind = self.random.choice([ACTION, COMPENSATION])
         choices: list[Input] = [
             TimerFired(),
@@ -305,8 +295,8 @@ class World:
 
     def _plan_events(self) -> None:
         """One event for each wait, at any time, also before it begins; and some that are nobody's."""
-        for leaf in self.plan.leaves.values():
-            if "await_event" in leaf.source:
+        for leaf in self.foreseen.leaves.values():
+            if "await_event" in leaf.spec:
                 event = self._event(leaf)
                 is_published = event.correlation != "" and self.random.random() < 0.5
                 self.at(
@@ -319,11 +309,11 @@ class World:
                     other = EventArrived(f"other-{self._events}", event.name, "elsewhere", "not yours")
                     self.at(BEGIN + self.random.uniform(0, 25), lambda other=other: self._deliver(other))  # type: ignore[misc]
 
-    def _event(self, leaf: Leaf) -> EventArrived:
+    def _event(self, leaf: Instance) -> EventArrived:
         self._events += 1
-        correlation = leaf.correlation if self.random.random() < 0.7 else ""
+        correlation = self.foreseen.correlation(leaf.key) if self.random.random() < 0.7 else ""
         return EventArrived(
-            f"event-{self._events}", leaf.source["await_event"]["event"], correlation, {"id": self._events}
+            f"event-{self._events}", leaf.spec["await_event"]["event"], correlation, {"id": self._events}
         )
 
     def _publish(self, event: EventArrived) -> None:
@@ -358,26 +348,26 @@ class World:
                 self._deliver(event)
                 return
 
-    def _begin_wait(self, leaf: Leaf) -> None:
-        if "await_event" in leaf.source:
+    def _begin_wait(self, leaf: Instance) -> None:
+        if "await_event" in leaf.spec:
             self.at(self.now + self.random.uniform(10, 30), lambda: self._top_up(leaf))
-        elif "approval" in leaf.source:
+        elif "approval" in leaf.spec:
             for _ in range(self.random.choice([1, 1, 2])):
                 self.at(self.now + self.random.uniform(0, 12), lambda: self._decide_approval(leaf))
             self.at(
                 self.now + self.random.uniform(0, 12),
                 lambda: (
                     self._deliver(ApprovalDecided(leaf.key, self.random.random() < 0.5, "mallory"))
-                    if leaf.source["approval"]["approvers"]
+                    if leaf.spec["approval"].get("approvers")
                     else None
                 ),
             )
 
-    def _decide_approval(self, leaf: Leaf) -> None:
+    def _decide_approval(self, leaf: Instance) -> None:
         is_approved = self.random.random() >= self.habits.refuse
-        self._deliver(ApprovalDecided(leaf.key, is_approved, self.random.choice(["anna", "bert"])))
+        self._deliver(ApprovalDecided(leaf.key, is_approved, self.random.choice(APPROVERS)))
 
-    def _top_up(self, leaf: Leaf) -> None:
+    def _top_up(self, leaf: Instance) -> None:
         """Sends what the wait needs if another one has taken its event."""
         assert self.state is not None
         if self.state.step(leaf.key).is_open:
@@ -543,4 +533,4 @@ def _refused(message: str) -> Refused:
 
 
 def _succeeded(step: str) -> Succeeded:
-    return Succeeded({"id": f"{step}-1"})
+    return Succeeded({"ref": f"{step}-1", "items": [step]})

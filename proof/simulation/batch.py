@@ -14,9 +14,10 @@ from typing import Any
 
 import orjson
 
+from proof.definitions import EVERYTHING, Focus, random_definition, random_input
 from proof.simulation.commits import CommitRefused, FailingCommits
 from proof.simulation.database import EPOCH, Rates, Row, SimulatedDatabase, register
-from proof.simulation.definitions import ID, OBJ, Focus, random_definition
+from proof.simulation.definitions import TASTE
 from proof.simulation.history import Call, History, Start
 from proof.simulation.loop import SimulatedLoop
 from proof.simulation.nemesis import Cluster, Nemesis, Surroundings, Violence
@@ -53,7 +54,6 @@ CALM_AT_SECONDS = 18.0
 _PATIENCE_SECONDS = 600.0
 """How long after the last fault everything may take to settle. Backoffs and waits for reports are part of it."""
 _DEFINITIONS = 6
-_EVERYTHING = Focus()
 _STALLED_SECONDS = 100.0
 """Longer than any delay, deadline or patience of those a saga may wait for."""
 _OF_STALLED = frozenset({"attempt_pending", "saga_adopted"})
@@ -94,7 +94,7 @@ def _told(call: Call) -> str:
     return f"{replace(call, outcome=None)} {kind} {orjson.dumps(answer, option=orjson.OPT_SORT_KEYS)!r}"
 
 
-def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH, focus: Focus = _EVERYTHING) -> Batch:
+def run_batch(seed: int, sagas: int = SAGAS_PER_BATCH, focus: Focus = EVERYTHING) -> Batch:
     """Runs until everything has settled, or `_PATIENCE_SECONDS` after the last fault."""
     dice = random.Random(seed)
     random.seed(seed)  # the journal's pauses
@@ -173,7 +173,7 @@ def _make_definitions(database: SimulatedDatabase, dice: random.Random, focus: F
     """Each may run those made before it as sagas of its own."""
     names: list[str] = []
     for number in range(_DEFINITIONS):
-        spec = random_definition(f"definition-{number}", dice, tuple(names[-2:]), focus)
+        spec = random_definition(f"definition-{number}", dice, TASTE, tuple(names[-2:]), focus)
         register(database, parse_definition(spec), spec)
         names.append(spec["name"])
 
@@ -265,17 +265,7 @@ def _plan_starts(
     sharing: float,
 ) -> None:
     for number in range(sagas):
-        values: dict[str, Any] = {
-            "n": number,
-            "flag": dice.random() < 0.5,
-            "items": ["a", "b", "c", "d"][: dice.choice((0, 1, 2, 3, 4))],
-            "order": f"order-{number - (dice.random() < sharing)}",
-            "at": EPOCH + dice.uniform(0, 20),
-            "obj": OBJ,
-            "id": ID,
-        }
-        if dice.random() < 0.9:
-            values["maybe"] = "yes"
+        values = random_input(number, dice, begins_at=EPOCH, sharing=sharing)
         start = Start(
             start_key=f"order-{number}",
             definition=f"definition-{dice.randrange(_DEFINITIONS)}",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from proof.simulation.conditions import holds
+from proof.conditions import holds
+from proof.plan import Instance, Run, branch_of
 from proof.simulation.evidence import ACTION, Evidence
-from proof.simulation.plan import Instance, Run, cases_of
 
 _NEVER = float("inf")
 
@@ -75,7 +75,7 @@ class Course:
             case "repeat":
                 return self._repeated_at(instance)
             case _:  # what ended a wait is judged where waits are
-                return self._recorded_at(instance, "attempt_succeeded")
+                return min(failed_at, self._recorded_at(instance, "attempt_succeeded"))
 
     def _repeated_at(self, instance: Instance) -> float:
         at = 0.0
@@ -91,12 +91,3 @@ class Course:
 
     def _recorded_at(self, instance: Instance, *types: str) -> float:
         return min((each.at for each in self._evidence.records(instance.key, ACTION, *types)), default=_NEVER)
-
-
-def branch_of(instance: Instance) -> int | None:
-    """The branch that a switch takes; -1 when none holds, None when that cannot be computed."""
-    for index, case in enumerate(cases_of(instance.spec)):
-        meant = holds(case.get("when"), instance.run.variables)
-        if meant is not False:
-            return index if meant else None
-    return -1

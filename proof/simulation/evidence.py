@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from proof.plan import Instance, Plan
 from proof.simulation.database import EPOCH, LogRow, Row
 from proof.simulation.directory import UNGUARDED
 from proof.simulation.history import Call, History, Report, Start
-from proof.simulation.plan import Instance, Plan
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.entries import (
     AttemptRefused,

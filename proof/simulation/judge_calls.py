@@ -6,12 +6,13 @@ from typing import Any
 
 import orjson
 
+from proof.definitions import SAID, SAYS
+from proof.plan import Instance
 from proof.simulation.course import Course
 from proof.simulation.database import EPOCH
-from proof.simulation.definitions import SAID, SAYS
 from proof.simulation.evidence import ACTION, COMPENSATION, Evidence
 from proof.simulation.history import Call
-from proof.simulation.plan import Instance
+from proof.simulation.participants import output_of
 
 _TOLERANCE_SECONDS = 0.001
 """Clocks of coordinators run up to one part in ten thousand fast or slow, over a lease's three seconds."""
@@ -118,10 +119,12 @@ def _judge_inputs(evidence: Evidence, each: Instance, operation: str) -> None:
     for call in calls[1:]:
         if orjson.dumps(call.input) != orjson.dumps(calls[0].input):
             evidence.broken("P5", f"attempts of the {operation} of {each.key} carried different inputs")
-    expected = {
-        name: _value(evidence, each, operation, source)
-        for name, source in each.operation(operation)["input"].items()
-    }
+    template = each.operation(operation).get("input")
+    expected: Any = evidence.plan.given
+    if template is not None:
+        expected = {name: _value(evidence, each, operation, source) for name, source in template.items()}
+    elif operation == COMPENSATION:
+        expected = output_of(evidence.saga_id, each.key) if _is_output_known(evidence, each) else None
     if calls[0].input != expected:
         evidence.broken("P5", f"the {operation} of {each.key} was given {calls[0].input}, not {expected}")
 
@@ -142,8 +145,12 @@ def _value(evidence: Evidence, each: Instance, operation: str, source: str) -> A
             cause = evidence.turned()
             return cause and cause.code
         case ("output", "ref"):
-            first = evidence.records(each.key, operation, "attempt_started")[0]
-            is_known = evidence.is_success_recorded(each.key, first.sequence)
-            return f"{evidence.saga_id}:{each.key}" if is_known else None
+            return f"{evidence.saga_id}:{each.key}" if _is_output_known(evidence, each) else None
         case _:
             raise AssertionError(source)
+
+
+def _is_output_known(evidence: Evidence, each: Instance) -> bool:
+    """Whether the action's output was known when its compensation was first attempted."""
+    first = evidence.records(each.key, COMPENSATION, "attempt_started")[0]
+    return evidence.is_success_recorded(each.key, first.sequence)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from proof.plan import Instance
 from proof.simulation.course import Course
 from proof.simulation.directory import GUARDED
 from proof.simulation.evidence import ACTION, COMPENSATION, FINAL, Evidence
 from proof.simulation.history import Entry
-from proof.simulation.plan import Instance
 from saga_coordinator.saga.machine.transitions import SagaStatus
 
 _FOREVER = float("inf")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from proof.simulation.conditions import holds
-from proof.simulation.course import Course, branch_of
+from proof.conditions import holds
+from proof.plan import Instance, Run, branch_of
+from proof.simulation.course import Course
 from proof.simulation.evidence import ACTION, COMPENSATION, LATE_REFUSAL, LATE_SUCCESS, Evidence, Record
 from proof.simulation.history import Call, Report
 from proof.simulation.participants import GAVE_UP, STRAY, output_of
-from proof.simulation.plan import Instance, Run
 from saga_coordinator.saga.machine.entries import (
     AttemptHeld,
     AttemptPending,

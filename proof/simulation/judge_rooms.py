@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from proof.plan import Instance
 from proof.simulation.evidence import ACTION, COMPENSATION, Evidence, Violation
 from proof.simulation.history import Call, History
 from proof.simulation.judge_log import CLOCK_BEHIND_SECONDS, TOLERANCE_SECONDS
-from proof.simulation.plan import Instance
 from saga_coordinator.saga.machine.entries import AttemptUnknown, AttemptUnresolved
 
 _SETTLED_SECONDS = 5.0

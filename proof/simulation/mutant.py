@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
 
+from proof.definitions import Focus
 from proof.simulation.batch import run_batch
 from proof.simulation.checker import Verdict, judge
-from proof.simulation.definitions import Focus
 from proof.simulation.run import seed_of
 from saga_coordinator.engine.asking import Answered
 from saga_coordinator.engine.coordinator import Coordinator

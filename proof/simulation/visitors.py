@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
+from proof.definitions import APPROVERS, EVENTS
 from proof.simulation.database import SimulatedDatabase
-from proof.simulation.definitions import APPROVERS, EVENTS
 from proof.simulation.history import Approval, Asking, History, Publication, Signal
 from proof.simulation.loop import SimulatedLoop
 from proof.simulation.workload import Clients

@@ -84,7 +84,7 @@ def test_a_long_saga_goes_on_in_a_next_line() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_every_step_is_drawn_and_said(seed: int) -> None:
-    source = parse_definition(random_source(Random(seed)))
+    source = parse_definition(random_source(Random(seed), flat_share=1.0))
     text, words, shown = drawn(source), "\n".join(in_words(source)), " ".join(texts(source))
     for each in source.steps:
         assert each.name in text
@@ -97,7 +97,7 @@ def test_every_step_is_drawn_and_said(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_layers_are_an_order(seed: int) -> None:
-    block = parse_definition(random_source(Random(seed))).block
+    block = parse_definition(random_source(Random(seed), flat_share=1.0)).block
     seen: set[str] = set()
     for layer in layers(block):
         for each in layer:

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from proof.core.definitions import definition, step
-from proof.core.nested import random_nested_source
+from proof.core.definitions import definition, random_source, step
 from saga_coordinator.rehearsal.answers import make_answers
 from saga_coordinator.rehearsal.rehearse import Rehearsal, Reply, Soon
 from saga_coordinator.saga.definition.model import Definition
@@ -149,7 +148,7 @@ def test_an_attempt_that_may_be_in_flight_is_waited_for() -> None:
 def test_any_saga_does_what_was_foretold(seed: int) -> None:
     """Stopped anywhere, it makes the same calls with the same keys and payloads, and ends up the same."""
     random = Random(seed)
-    source = parse_definition(random_nested_source(random))
+    source = parse_definition(random_source(random, flat_share=0.0))
     rehearsal = Rehearsal(source, Obliging())
     rehearsal.start(make_answers(source).input.value())
     for _ in range(random.randrange(12)):

@@ -13,7 +13,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proof.core.oracle import Oracle, play, random_definition, watch
+from proof.core.oracle import Oracle, play
 from saga_coordinator.saga.machine.decide import HANDLERS, Decision, Input, StartRequested
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SAGA_TRANSITIONS, STEP_TRANSITIONS, SagaStatus
@@ -66,7 +66,4 @@ class _Telling(Oracle):
 
 
 if __name__ == "__main__":
-    chance = Random(int(sys.argv[1]))
-    story = random_definition(chance)
-    print(story)
-    watch(_Telling(story), chance, story)
+    play(Random(int(sys.argv[1])), _Telling)

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from proof.core.definitions import definition, random_source, step
-from proof.core.nested import random_nested_source
 from saga_coordinator.rehearsal.answers import make_answers
 from saga_coordinator.rehearsal.promises import breaches
 from saga_coordinator.rehearsal.rehearse import Rehearsal
@@ -47,7 +46,7 @@ def called(found: Story) -> list[str]:
 
 @pytest.mark.parametrize("seed", range(15))
 def test_promises_hold_in_every_pair_of_failures(seed: int) -> None:
-    source = random_source(Random(seed))
+    source = random_source(Random(seed), flat_share=1.0)
     simulation = simulated(parse_definition(source), in_pairs=True, limit=150)
     assert len(simulation.stories) > len(source["steps"])
     assert not [(str(each.scenario), each.breaches) for each in simulation.stories if each.breaches]
@@ -55,7 +54,7 @@ def test_promises_hold_in_every_pair_of_failures(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(15))
 def test_promises_hold_in_random_blocks(seed: int) -> None:
-    source = parse_definition(random_nested_source(Random(seed)))
+    source = parse_definition(random_source(Random(seed), flat_share=0.0))
     simulation = simulated(source, in_pairs=True, limit=100)
     assert not [(str(each.scenario), each.breaches) for each in simulation.stories if each.breaches]
 

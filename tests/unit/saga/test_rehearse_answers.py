@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from proof.core.definitions import definition, step
-from proof.core.nested import random_nested_source
+from proof.core.definitions import definition, random_source, step
 from saga_coordinator.rehearsal.answers import make_answers
 from saga_coordinator.rehearsal.pattern import text_matching
 from saga_coordinator.rehearsal.scenarios import simulate
@@ -88,7 +87,7 @@ def test_what_is_given_is_taken_as_it_is() -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_most_sagas_run_to_their_end_on_what_was_made_up(seed: int) -> None:
-    source = parse_definition(random_nested_source(Random(seed)))
+    source = parse_definition(random_source(Random(seed), flat_share=0.0))
     answers = make_answers(source)
     happy = simulate(source, answers, in_pairs=False, limit=1, is_forcing=True).stories[0]
     assert happy.end in (SagaStatus.COMPLETED, SagaStatus.NEEDS_ATTENTION)

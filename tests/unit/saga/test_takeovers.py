@@ -8,9 +8,8 @@ from random import Random
 import pytest
 
 from proof.core.definitions import definition, step
-from proof.core.oracle import Oracle, random_definition
+from proof.core.oracle import Oracle, play
 from proof.core.story import MAYBE, Story, ok
-from proof.core.world import World
 from saga_coordinator.saga.machine import proceed, state
 from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.machine.transitions import SagaStatus
@@ -22,15 +21,7 @@ FLAPPING = range(300)
 
 def flap(seed: int) -> Oracle:
     """A random story in which most coordinators that make a call are lost with it. Raises `Breach`."""
-    random = Random(seed)
-    source = random_definition(random)
-    oracle = Oracle(source)
-    oracle.world = World(random, source, oracle, flaps=random.choice([0.6, 0.9, 1.0]))
-    oracle.world.run()
-    oracle.check_truth(oracle.world)
-    assert oracle.world.state is not None
-    oracle.check_log(oracle.world.state)
-    return oracle
+    return play(Random(seed), flaps=(0.6, 0.9, 1.0))
 
 
 def test_only_the_seventh_takeover_in_a_row_parks_a_saga_in_either_direction() -> None:

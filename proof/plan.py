@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from proof.simulation.conditions import Variables
+from proof.conditions import Variables, holds
 
 KINDS = ("action", "saga", "delay", "until", "await_event", "approval", "switch", "for_each", "repeat")
 
@@ -67,7 +67,7 @@ class Instance:
     @property
     def on_failure(self) -> str:
         said = self.spec["action"].get("on_failure") if self.is_call else self.spec.get("on_failure")
-        return said or "compensate"
+        return said or ("pause" if self.spec.get("recovery") == "forward" else "compensate")
 
     @property
     def is_undo_optional(self) -> bool:
@@ -151,7 +151,7 @@ class Plan:
         """The operations that come after that one, and so are undone before it."""
         if key not in self._later:
             earlier = self.instances[key]
-            self._later[key] = tuple(each for each in self.operations if _comes_after(each, earlier))
+            self._later[key] = tuple(each for each in self.operations if comes_after(each, earlier))
         return self._later[key]
 
     def visible(self, key: str, name: str) -> Instance:
@@ -179,7 +179,17 @@ def _before(steps: list[Mapping[str, Any]]) -> dict[str, frozenset[str]]:
     return closed
 
 
-def _comes_after(later: Instance, earlier: Instance) -> bool:
+def branch_of(instance: Instance) -> int | None:
+    """The branch that a switch takes; -1 when none holds, None when that cannot be computed."""
+    for index, case in enumerate(cases_of(instance.spec)):
+        meant = holds(case.get("when"), instance.run.variables)
+        if meant is not False:
+            return index if meant else None
+    return -1
+
+
+def comes_after(later: Instance, earlier: Instance) -> bool:
+    """Whether it starts only when the other is over: by the first place where their ways part."""
     for one, other in zip(later.chain, earlier.chain, strict=False):
         if one.run is not other.run:
             assert one.run.owner is not None
