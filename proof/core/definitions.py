@@ -50,9 +50,7 @@ TASTE = Taste(
 )
 
 
-def random_source(
-    random: Random, *, flat_share: float = 0.5, about: tuple[str, ...] = ()
-) -> dict[str, Any]:
+def random_source(random: Random, *, flat_share: float = 0.5, about: tuple[str, ...] = ()) -> dict[str, Any]:
     """A valid definition in its JSON form, most of it steps of the kinds that it is `about`.
 
     So many of all as `flat_share` says have neither blocks nor waits nor children.

@@ -18,6 +18,7 @@ from saga_coordinator.saga.machine.entries import WaitStarted
 from saga_coordinator.saga.machine.preview import Preview, preview_compensation
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Refusal
+from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Succeeded, Unknown
 
 
@@ -25,7 +26,7 @@ class Obliging:
     """Every call succeeds with what it did as its output."""
 
     def answer(self, invoke: Invoke, now: float) -> Reply:
-        return Reply(Succeeded({"did": invoke.step}))
+        return Reply(Succeeded({"ref": invoke.step}))
 
     def await_outside(self, wait: WaitStarted, now: float) -> Sequence[Soon]:
         return ()
@@ -54,7 +55,7 @@ def test_the_step_in_flight_is_assumed_to_have_happened() -> None:
     preview = preview_compensation(source, rehearsal.state, rehearsal.now)
     assert preview.in_flight == ("b",)
     assert stages(preview) == [["b"], ["a"]]
-    assert payloads(preview) == [None, {"did": "a"}]
+    assert payloads(preview) == [None, {"ref": "a"}]
     assert (preview.status, preview.remaining) == (SagaStatus.COMPENSATED, ())
 
 
@@ -162,7 +163,9 @@ def test_any_saga_does_what_was_foretold(seed: int) -> None:
         return
     for key, each in state.steps.items():
         if each.is_in_flight:
-            real.hear(AttemptEnded(key, each.operation, each.attempt, Unknown(Cause("UNAVAILABLE", "gone"))))
+            is_action = each.operation is OperationKind.ACTION
+            outcome = Unknown(Cause("UNAVAILABLE", "gone")) if is_action else Succeeded()
+            real.hear(AttemptEnded(key, each.operation, each.attempt, outcome))
     real.run()
     foretold = {call.idempotency_key: call.input for stage in preview.stages for call in stage}
     assert foretold == {
