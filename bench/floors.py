@@ -126,7 +126,7 @@ async def journal(site: Site, concurrency: int, seconds: float) -> dict[str, Any
         elapsed, spent = time.perf_counter() - began, time.process_time() - worked
     finally:
         await journal.stop()
-        await database.close()
+        await database.stop()
     return {
         "floor": "the journal alone, 2-step sagas",
         "concurrency": concurrency,

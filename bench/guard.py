@@ -116,7 +116,7 @@ async def journal(site: Site) -> dict[str, float]:
                 ours = min(ours, time.process_time() - began)
     finally:
         await connection.close()
-        await database.close()
+        await database.stop()
     return {"journal": ours / alone}
 
 

@@ -137,7 +137,7 @@ class Bench:
             yield coordinator, database
         finally:
             await coordinator.stop(0.1)
-            await database.close()
+            await database.stop()
 
     async def measure(
         self, what: str, definition: str, lines: int, *, refuses: bool = False, down: int = 0
@@ -198,7 +198,7 @@ async def main(sizes: list[int]) -> None:
             registration = _catalog(database).registration
             for source in (_loop("loop"), _loop("looking", input={"known": _LOOKING}), _parallel(200)):
                 await registration.register(source)
-            await database.close()
+            await database.stop()
             gc.collect()
             gc.freeze()  # as the server does, and so often
             gc.set_threshold(10_000, 20, 50)

@@ -16,7 +16,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 
 from saga_coordinator import __version__, telemetry
 from saga_coordinator.api import directory_service
@@ -24,34 +23,33 @@ from saga_coordinator.api.definition_service import DefinitionService
 from saga_coordinator.api.directory_service import DirectoryService
 from saga_coordinator.api.peer_server import PeerServer
 from saga_coordinator.api.saga_service import SagaService
-from saga_coordinator.api.server import Server, SocketRights
+from saga_coordinator.api.server import Served, Server, SocketRights
 from saga_coordinator.api.worker_service import WorkerService
 from saga_coordinator.catalog.catalog import Catalog
 from saga_coordinator.config import Settings, masked_url
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ports import DefinitionStore, Stores
 from saga_coordinator.engine.settings import EngineSettings
-from saga_coordinator.lifecycle import Background
+from saga_coordinator.lifecycle import Background, Service, Services, Together
 from saga_coordinator.participants.attempts import Attempts
-from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.participants.directory.files import CallersFiles
-from saga_coordinator.participants.directory.watched_file import DirectoryFile
+from saga_coordinator.participants.directory.watched_file import DirectoryFile, DirectoryWatch
 from saga_coordinator.participants.live_directory import LiveDirectory
 from saga_coordinator.participants.workers.forwarding import Peers
 from saga_coordinator.participants.workers.pool import Workers
 from saga_coordinator.saga.words.errors import SagaError, Unavailable
 from saga_coordinator.saga.words.limits import Limits
-from saga_coordinator.store import participants as register
 from saga_coordinator.store import schema
-from saga_coordinator.store import workers as whereabouts
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.events import EventRows
 from saga_coordinator.store.lists import AT_ONCE, Lists
 from saga_coordinator.store.log_writer import PostgresLog
 from saga_coordinator.store.mail import Listener, MailRows
 from saga_coordinator.store.ownership import OwnershipRows
+from saga_coordinator.store.participants import ParticipantRows
 from saga_coordinator.store.sagas import SagaRows
 from saga_coordinator.store.tables import DEFAULT_GROUP
+from saga_coordinator.store.workers import WorkerRows
 from saga_coordinator.turns import Turns
 from saga_coordinator.views.participant import ParticipantViews
 
@@ -79,7 +77,6 @@ def run(
     Raises:
         SagaError: it cannot start; the message says why and what to do.
     """
-    telemetry.configure(log_format=settings.log_format, log_level=settings.log_level)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             app = App(settings, shares_port=shares_port)
@@ -173,15 +170,13 @@ class App:
     def __init__(self, settings: Settings, *, shares_port: bool = False) -> None:
         self._settings = settings
         self._shares_port = shares_port
-        self._database: Database | None = None
-        self._lists: Lists | None = None
-        self._participants: Attempts | None = None
-        self._directory: LiveDirectory | None = None
-        self._workers: Workers | None = None
-        self._peer_server: PeerServer | None = None
-        self._coordinator: Coordinator | None = None
-        self._server: Server | None = None
         self._file = DirectoryFile(settings.participants)
+        self._ground = Services(
+            telemetry.Logs(log_format=settings.log_format, log_level=settings.log_level),
+            self._file,
+            _Schema(settings),
+        )
+        self._parts: _Parts | None = None
 
     async def start(self) -> tuple[str, ...]:
         """Returns the addresses that it serves.
@@ -193,144 +188,45 @@ class App:
             CannotListen: an address is taken, or is none of this machine's.
         """
         settings = self._settings
-        directory = await self._file.load()
-        await self._check_schema()
-        self._database = database = Database(
-            settings.database_url,
-            pool_size=settings.pool_size,
-            prepared_statements=settings.prepared_statements,
-        )
-        self._server = server = Server(
-            payload_bytes_max=settings.payload_bytes_max, shares_port=self._shares_port
-        )
-        addresses = server.listen(
+        await self._ground.start()
+        self._parts = parts = _Parts(settings, self._file, shares_port=self._shares_port)
+        addresses = parts.server.listen(
             settings.addresses, SocketRights(settings.socket_mode, settings.socket_group)
         )
-        coordinator_id = str(uuid.uuid4())
-        participants, workers, live = self._open_participants(database, directory, coordinator_id)
-        self._peer_server = PeerServer(workers, coordinator_id)
-        peer_address = await self._peer_server.start(settings.peer_address)
-        catalog, sagas = Catalog.of(database, participants, _limits(settings)), SagaRows(database)
-        stores = postgres_stores(
-            database,
-            coordinator_id,
-            catalog.runnable,
-            address=peer_address,
-            version=__version__,
-            claim_group=settings.group,
-        )
-        self._lists = lists = Lists(
-            Database(
-                settings.database_url, pool_size=AT_ONCE, prepared_statements=settings.prepared_statements
-            )
-        )
-        coordinator = Coordinator(
-            replace(stores, sagas=sagas),
-            participants,
-            _engine_settings(settings),
-            random.Random(),  # noqa: S311  # nothing that it draws guards anything
-        )
-        self._coordinator = coordinator
-        await live.start()
-        self._file.start(live.use_file)
-        await coordinator.start()
-        workers.start()
-        await server.start(
-            DefinitionService(catalog, lists),
-            SagaService(
-                coordinator,
-                catalog.runnable,
-                sagas,
-                lists,
-                payload_bytes_max=settings.payload_bytes_max,
-                forward_headers=settings.forward_headers,
-            ),
-            WorkerService(
-                coordinator,
-                participants,
-                workers,
-                declared_steps=catalog.declared_steps,
-                lists=lists,
-                coordinator_id=coordinator_id,
-                payload_bytes_max=settings.payload_bytes_max,
-            ),
-            DirectoryService(live, ParticipantViews(live, participants), lists),
-            problems=partial(self._problems, coordinator, catalog),
-        )
+        await parts.services.start()
         log.info(
             "serving",
             addresses=addresses,
-            peer_address=peer_address,
+            peer_address=parts.peer_address,
             database=masked_url(settings.database_url),
-            participants=live.names,
+            participants=parts.directory.names,
             group=settings.group,
-            coordinator_id=coordinator_id,
+            coordinator_id=parts.coordinator_id,
             version=__version__,
         )
         return addresses
 
-    def _open_participants(
-        self, database: Database, directory: Directory, coordinator_id: str
-    ) -> tuple[Attempts, Workers, LiveDirectory]:
-        """Those that are called, those that ask for work, and where they are."""
-        payload_bytes_max = self._settings.payload_bytes_max
-        peers = Peers(
-            whereabouts.WorkerRows(database, coordinator_id, self._settings.group),
-            payload_bytes_max=payload_bytes_max,
-        )
-        self._workers = workers = Workers(peers)
-        self._participants = participants = Attempts(
-            directory, payload_bytes_max=payload_bytes_max, workers=workers
-        )
-        self._directory = live = LiveDirectory(
-            participants,
-            directory,
-            register.ParticipantRows(database),
-            CallersFiles(self._settings.tls_folder),
-        )
-        return participants, workers, live
-
     async def stop(self) -> None:
         """Takes no more work, lets what is under way end within the grace, commits it, and lets go of everything."""
-        grace = self._settings.grace_seconds
-        await self._file.stop()
-        ending = []
-        if self._server is not None:
-            ending.append(self._server.stop(grace))
-        if self._coordinator is not None:
-            ending.append(self._coordinator.stop(grace))
-        ended = await asyncio.gather(*ending, return_exceptions=True)
-        if self._directory is not None:
-            await self._directory.stop()
-        if self._participants is not None:
-            await self._participants.close(0)
-        if self._workers is not None:
-            await self._workers.close()
-        if self._peer_server is not None:
-            await self._peer_server.stop()
-        if self._lists is not None:
-            await self._lists.close()
-        if self._database is not None:
-            await self._database.close()
-        for failure in ended:
-            if isinstance(failure, BaseException):
-                raise failure
+        started = Services(self._ground)
+        if self._parts is not None:
+            started.add(self._parts.services)
+        await started.stop(self._settings.grace_seconds)
 
     def reload_participants(self) -> None:
         """Reads the participants file again, soon; a faulty one is logged, and the one before stays in use."""
-        self._file.reload()
+        if self._parts is not None:
+            self._parts.watch.reload()
 
-    def _problems(self, coordinator: Coordinator, catalog: Catalog, service: str) -> Iterator[str]:
-        """What keeps the requests of a service from being answered now. Files that cannot be read are the directory's alone."""
-        yield from chain(coordinator.problems, catalog.problems)
-        for part in (self._directory, self._workers):
-            if part is not None:
-                yield from part.problems
-        if service == directory_service.DESCRIPTOR.full_name and self._directory is not None:
-            yield from self._directory.problems_with_files
-            yield from self._file.problems
 
-    async def _check_schema(self) -> None:
+class _Schema(Service):
+    """The database's schema, which has to fit before anything is served."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    async def start(self) -> None:
+        """Waits for the database, and looks. Raises SchemaMismatch and Unavailable."""
         checks = Turns("checks of the schema", at_once=1, waiting_max=1, seconds_max=_CHECK_SECONDS)
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + self._settings.database_wait_seconds
@@ -342,6 +238,103 @@ class App:
                     raise
                 log.warning("database_awaited", reason=str(error))
                 await asyncio.sleep(DATABASE_POLL_SECONDS)
+
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Has nothing to let go of."""
+
+
+class _Parts:
+    """The parts of a running coordinator, made and wired, and the services among them in the order in which they start."""
+
+    def __init__(self, settings: Settings, file: DirectoryFile, *, shares_port: bool) -> None:
+        """Raises CannotListen for the address that other coordinators call."""
+        self.coordinator_id = str(uuid.uuid4())
+        connect = partial(Database, settings.database_url, prepared_statements=settings.prepared_statements)
+        database, self._lists = connect(pool_size=settings.pool_size), Lists(connect(pool_size=AT_ONCE))
+        whereabouts = WorkerRows(database, self.coordinator_id, settings.group)
+        self._workers = Workers(Peers(whereabouts, payload_bytes_max=settings.payload_bytes_max))
+        peer_server = PeerServer(self._workers, self.coordinator_id)
+        self.peer_address = peer_server.listen(settings.peer_address)
+        self._participants = Attempts(
+            file.directory, payload_bytes_max=settings.payload_bytes_max, workers=self._workers
+        )
+        self.directory = LiveDirectory(
+            self._participants,
+            file.directory,
+            ParticipantRows(database),
+            CallersFiles(settings.tls_folder),
+        )
+        self._catalog = Catalog.of(database, self._participants, _limits(settings))
+        self._sagas = SagaRows(database)
+        self._coordinator = self._make_coordinator(database, settings)
+        self.watch = DirectoryWatch(file, self.directory.use_file)
+        self.server = Server(
+            self._make_served(settings),
+            problems=self._problems,
+            payload_bytes_max=settings.payload_bytes_max,
+            shares_port=shares_port,
+        )
+        self.services = Services(
+            database,
+            self._lists,
+            peer_server,
+            self._workers,
+            self._participants,
+            self.directory,
+            self._catalog,
+            # Workers tell over the server's streams what became of the attempts that the coordinator still waits for.
+            Together(self._coordinator, self.server),
+            self.watch,
+        )
+
+    def _make_coordinator(self, database: Database, settings: Settings) -> Coordinator:
+        stores = postgres_stores(
+            database,
+            self.coordinator_id,
+            self._catalog.runnable,
+            address=self.peer_address,
+            version=__version__,
+            claim_group=settings.group,
+        )
+        return Coordinator(
+            replace(stores, sagas=self._sagas),
+            self._participants,
+            _engine_settings(settings),
+            random.Random(),  # noqa: S311  # nothing that it draws guards anything
+        )
+
+    def _make_served(self, settings: Settings) -> Served:
+        return Served(
+            DefinitionService(self._catalog, self._lists),
+            SagaService(
+                self._coordinator,
+                self._catalog.runnable,
+                self._sagas,
+                self._lists,
+                payload_bytes_max=settings.payload_bytes_max,
+                forward_headers=settings.forward_headers,
+            ),
+            WorkerService(
+                self._coordinator,
+                self._participants,
+                self._workers,
+                declared_steps=self._catalog.declared_steps,
+                lists=self._lists,
+                coordinator_id=self.coordinator_id,
+                payload_bytes_max=settings.payload_bytes_max,
+            ),
+            DirectoryService(
+                self.directory, ParticipantViews(self.directory, self._participants), self._lists
+            ),
+        )
+
+    def _problems(self, service: str) -> Iterator[str]:
+        """What keeps the requests of a service from being answered now. Files that cannot be read are the directory's alone."""
+        for part in (self._coordinator, self._catalog, self.directory, self._workers):
+            yield from part.problems
+        if service == directory_service.DESCRIPTOR.full_name:
+            yield from self.directory.problems_with_files
+            yield from self.watch.problems
 
 
 def postgres_stores(

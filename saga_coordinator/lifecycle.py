@@ -1,4 +1,8 @@
-"""The one contract of all that runs in the background: it has a name, somebody hears when it fails, and it ends.
+"""The two contracts of what lives long: a `Service` starts and stops, and what it has running is its `Background`.
+
+Whoever starts a list of services stops the list reversed, whatever has failed meanwhile: a service may be stopped at any time.
+
+A `Background` gives a name to everything that runs beside whoever asked for it. Somebody hears when it fails, and it ends.
 
 - A loop that runs all the time is *kept*. If it fails, the failure is logged with the loop's name, and the loop begins again
   after pauses that grow. Until it has gone round once more, it is among the `problems` that health tells.
@@ -14,6 +18,7 @@ import asyncio
 import os
 import sys
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
@@ -32,8 +37,74 @@ MOMENT_SECONDS = 1.0
 _at_work: set[int] = set()
 
 _T = TypeVar("_T")
+_Part = TypeVar("_Part", bound="Service")
 
 _log = structlog.get_logger(__name__)
+
+
+class Service(ABC):
+    """A part of the program that lives as long as its owner. It is not started twice."""
+
+    async def start(self) -> None:  # noqa: B027  # many have nothing to begin
+        """Begins. Raises where the part cannot run; it can be stopped then, too."""
+
+    @abstractmethod
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Ends, and returns when the part has let go of everything. What is under way has `grace_seconds` to end by itself.
+
+        It may be called before the start, after a start that failed, and again: it then finds nothing to do.
+        """
+
+
+class Services(Service):
+    """Services in the order in which they start; they stop in the reverse order."""
+
+    def __init__(self, *services: Service) -> None:
+        self._services = list(services)
+
+    def add(self, service: _Part) -> _Part:
+        """Adds the next one, which may need those before it; returns it."""
+        self._services.append(service)
+        return service
+
+    async def start(self) -> None:
+        """Starts them one after the other. When one fails, those after it are not started."""
+        for service in self._services:
+            await service.start()
+
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Stops all, also when some fail to; the first failure is raised in the end. They share the grace."""
+        clock = asyncio.get_running_loop().time
+        ends_at = clock() + grace_seconds
+        failures: list[Exception] = []
+        for service in reversed(self._services):
+            try:
+                await service.stop(max(0.0, ends_at - clock()))
+            except Exception as error:  # noqa: BLE001  # raised below; what was started before has to be stopped first
+                failures.append(error)
+        for failure in failures:
+            raise failure
+
+
+class Together(Service):
+    """Services that start one after the other and stop at the same time, because each needs the others to end well."""
+
+    def __init__(self, *services: Service) -> None:
+        self._services = services
+
+    async def start(self) -> None:
+        """Starts them in order."""
+        for service in self._services:
+            await service.start()
+
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Stops all at once; the first failure is raised when all have ended."""
+        ends = await asyncio.gather(
+            *(service.stop(grace_seconds) for service in self._services), return_exceptions=True
+        )
+        for failure in ends:
+            if isinstance(failure, BaseException):
+                raise failure
 
 
 class Kept:
@@ -173,23 +244,27 @@ class Background:
             _log.error("background_failed", task=task.get_name(), exc_info=error)
 
 
-class LoopThread:
+class LoopThread(Service):
     """A loop that is kept on an event loop of its own, in a daemon thread: it turns while the caller's event loop is busy.
 
-    Made on the event loop that stops it.
+    Started on the event loop that stops it.
     """
 
     def __init__(self, name: str, work: Callable[[Kept], Awaitable[None]]) -> None:
         self._name = name
         self._work = work
-        self._caller = asyncio.get_running_loop()
+        self._caller: asyncio.AbstractEventLoop | None = None
         self._ended = asyncio.Event()
         self._is_stopping = threading.Event()
         self._kept: Kept | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._has_ended = False
-        daemon(name, self._run)
+
+    async def start(self) -> None:
+        """Begins the thread."""
+        self._caller = asyncio.get_running_loop()
+        daemon(self._name, self._run)
 
     @property
     def problems(self) -> Iterator[str]:
@@ -199,14 +274,16 @@ class LoopThread:
         elif self._kept is not None and (problem := self._kept.problem) is not None:
             yield problem
 
-    async def stop(self, patience_seconds: float = MOMENT_SECONDS) -> None:
-        """Ends it. A thread that has not ended after `patience_seconds` is left behind."""
+    async def stop(self, grace_seconds: float = MOMENT_SECONDS) -> None:
+        """Ends it. A thread that has not ended after `grace_seconds` is left behind."""
         self._is_stopping.set()
+        if self._caller is None:
+            return
         if self._loop is not None and self._task is not None:
             with suppress(RuntimeError):  # it is closed
                 self._loop.call_soon_threadsafe(self._task.cancel)
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience_seconds):
+            async with asyncio.timeout(grace_seconds):
                 await self._ended.wait()
 
     def _run(self) -> None:
@@ -223,6 +300,7 @@ class LoopThread:
                 pause = min(2 * pause, pause_max)
         finally:
             self._has_ended = True
+            assert self._caller is not None
             with suppress(RuntimeError):  # the caller's event loop is closed
                 self._caller.call_soon_threadsafe(self._ended.set)
 

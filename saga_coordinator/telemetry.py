@@ -25,7 +25,7 @@ import orjson
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
-from saga_coordinator.lifecycle import daemon
+from saga_coordinator.lifecycle import Service, daemon
 
 LINES_WAITING_MAX = 10_000
 """Lines that nobody has read yet, before those that follow are lost."""
@@ -100,6 +100,22 @@ class _Lossy(Generic[AnyStr]):
 
     def flush(self) -> None:
         """Each line is, when it is written."""
+
+
+class Logs(Service):
+    """The process's log: set up at the start, written out at the end. The arguments are those of `configure`."""
+
+    def __init__(self, *, log_format: str, log_level: str) -> None:
+        self._log_format = log_format
+        self._log_level = log_level
+
+    async def start(self) -> None:
+        """Sets logging up."""
+        configure(log_format=self._log_format, log_level=self._log_level)
+
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Has what was logged written."""
+        flush()
 
 
 def configure(*, log_format: str = "auto", log_level: str = "info") -> None:

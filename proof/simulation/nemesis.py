@@ -159,7 +159,7 @@ class Cluster:
         except Unavailable:
             self.crash(node)
         else:
-            workers.start()
+            await workers.start()
             self._note(f"{node.id} serves")
             self._clients.nodes.append((node, coordinator))
             self._surroundings.network.serving.append((node, service))
@@ -206,10 +206,10 @@ class Cluster:
     async def _stop(self, node: Node, coordinator: Coordinator, grace_seconds: float) -> None:
         """As `app.App.stop`."""
         room, workers, service = self._rooms[node.id]
-        service.stop()
+        service.hand_out_no_more()
         await coordinator.stop(grace_seconds)
-        await room.close(0)
-        await workers.close()
+        await room.stop()
+        await workers.stop()
 
     def _note(self, what: str) -> None:
         self._history.events.append((self._loop.now, what))

@@ -11,6 +11,7 @@ import grpc
 
 from saga_coordinator.api.rpc import CallsInFlight, Context, handler_of
 from saga_coordinator.api.server import listen
+from saga_coordinator.lifecycle import Service
 from saga_coordinator.participants.workers.pool import Workers
 from saga_coordinator.pb.saga.internal.v1 import forward_service_pb2 as pb
 from saga_coordinator.saga.words.errors import NotPossibleNow, Resource
@@ -48,7 +49,7 @@ class ForwardService:
         return pb.ForwardResponse(outcome=await convert(size, outcome_message, outcome))
 
 
-class PeerServer:
+class PeerServer(Service):
     """Serves the other coordinators."""
 
     def __init__(self, workers: Workers, coordinator_id: str) -> None:
@@ -63,16 +64,19 @@ class PeerServer:
         service = ForwardService(workers, coordinator_id)
         self._server.add_generic_rpc_handlers([handler_of(DESCRIPTOR, service, CallsInFlight())])
 
-    async def start(self, address: str) -> str:
-        """Serves at `address`; returns the one by which others reach it.
+    def listen(self, address: str) -> str:
+        """Takes `address`; returns the one by which others reach it.
 
         Raises:
             CannotListen: it is taken, or is none of this machine's.
         """
         host, _, port = listen(self._server, address).rpartition(":")
-        await self._server.start()
         return f"{socket.gethostname() if host in _WILDCARDS else host}:{port}"
 
-    async def stop(self) -> None:
+    async def start(self) -> None:
+        """Serves."""
+        await self._server.start()
+
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Ends what is under way."""
         await self._server.stop(None)

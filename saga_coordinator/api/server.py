@@ -9,7 +9,6 @@ import socket
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import grpc
@@ -20,8 +19,9 @@ from saga_coordinator.api import definition_service, directory_service, saga_ser
 from saga_coordinator.api import health as health_service
 from saga_coordinator.api.health import HealthService
 from saga_coordinator.api.reflection import ReflectionService, described_services
-from saga_coordinator.api.rpc import CallsInFlight, Service, handler_of
-from saga_coordinator.lifecycle import Background, Kept
+from saga_coordinator.api.rpc import CallsInFlight, handler_of
+from saga_coordinator.api.rpc import Service as RpcService
+from saga_coordinator.lifecycle import Background, Kept, Service
 from saga_coordinator.saga.words.errors import SagaError
 
 READINESS_SECONDS = 0.5
@@ -49,20 +49,50 @@ class SocketRights:
     group: int | None = None
 
 
-class Server:
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The services of the API."""
+
+    definitions: definition_service.DefinitionService
+    sagas: saga_service.SagaService
+    workers: worker_service.WorkerService
+    directory: directory_service.DirectoryService
+
+    @property
+    def described(self) -> tuple[tuple[ServiceDescriptor, RpcService], ...]:
+        """Each with its part of the contract."""
+        return (
+            (definition_service.DESCRIPTOR, self.definitions),
+            (saga_service.DESCRIPTOR, self.sagas),
+            (worker_service.DESCRIPTOR, self.workers),
+            (directory_service.DESCRIPTOR, self.directory),
+        )
+
+
+class Server(Service):
     """Serves the RPCs. Health: the empty name says that the process lives, a service's that it would be served now."""
 
-    def __init__(self, *, payload_bytes_max: int, shares_port: bool) -> None:
+    def __init__(
+        self, served: Served, *, problems: Problems, payload_bytes_max: int, shares_port: bool
+    ) -> None:
+        """`problems`: what keeps the requests of a service from being answered now."""
         self._server = grpc.aio.server(options=_options(payload_bytes_max, shares_port))
-        self._payload_bytes_max = payload_bytes_max
+        self._problems = problems
         self._health = HealthService()
         self._calls = CallsInFlight()
-        self._services: tuple[str, ...] = ()
-        self._sagas: saga_service.SagaService | None = None
-        self._workers: worker_service.WorkerService | None = None
+        self._sagas = served.sagas
+        self._workers = served.workers
+        self._services = tuple(descriptor.full_name for descriptor, _ in served.described)
         self._is_ready: dict[str, bool] = {}
         self._background = Background()
         self._stopping = Background()
+        self._server.add_generic_rpc_handlers(
+            [
+                handler_of(descriptor, service, self._calls, payload_bytes_max)
+                for descriptor, service in served.described
+            ]
+        )
+        self._serve_beside()
 
     def listen(self, addresses: Sequence[str], rights: SocketRights) -> tuple[str, ...]:
         """Takes all `addresses`, the unix sockets among them with `rights`; returns them with the ports that port 0 has become.
@@ -72,35 +102,11 @@ class Server:
         """
         return tuple(listen(self._server, address, rights) for address in addresses)
 
-    async def start(
-        self,
-        definitions: definition_service.DefinitionService,
-        sagas: saga_service.SagaService,
-        workers: worker_service.WorkerService,
-        directory: directory_service.DirectoryService,
-        *,
-        problems: Problems,
-    ) -> None:
-        """Serves at the addresses listened on. `problems`: what keeps those of a service from being answered now."""
-        self._sagas = sagas
-        self._workers = workers
-        served: tuple[tuple[ServiceDescriptor, Service], ...] = (
-            (definition_service.DESCRIPTOR, definitions),
-            (saga_service.DESCRIPTOR, sagas),
-            (worker_service.DESCRIPTOR, workers),
-            (directory_service.DESCRIPTOR, directory),
-        )
-        self._server.add_generic_rpc_handlers(
-            [
-                handler_of(descriptor, service, self._calls, self._payload_bytes_max)
-                for descriptor, service in served
-            ]
-        )
-        self._services = tuple(descriptor.full_name for descriptor, _ in served)
-        self._serve_beside()
-        await self._look(problems)
+    async def start(self) -> None:
+        """Serves at the addresses listened on."""
+        await self._look()
         await self._server.start()
-        self._background.keep("readiness", partial(self._watch_readiness, problems))
+        self._background.keep("readiness", self._watch_readiness)
 
     def _serve_beside(self) -> None:
         """Health and reflection, whose streams go on until the server stops: nobody waits for their ends."""
@@ -113,14 +119,12 @@ class Server:
             ]
         )
 
-    async def stop(self, grace_seconds: float) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Says NOT_SERVING, takes no more calls, answers those that wait, and gives the others `grace_seconds` to end."""
         await self._background.stop()
         await self._health.end()
-        if self._sagas is not None:
-            self._sagas.stop_waiting()
-        if self._workers is not None:
-            self._workers.stop()
+        self._sagas.stop_waiting()
+        self._workers.hand_out_no_more()
         stopping = self._stopping.begin("stop", self._server.stop(grace_seconds))
         answering = self._stopping.begin("last answers", self._calls.wait())
         await asyncio.wait([stopping, answering], return_when=asyncio.FIRST_COMPLETED)
@@ -129,15 +133,15 @@ class Server:
         await self._server.stop(min(grace_seconds, SENDING_SECONDS))
         await stopping
 
-    async def _watch_readiness(self, problems: Problems, kept: Kept) -> None:
+    async def _watch_readiness(self, kept: Kept) -> None:
         while True:
             await asyncio.sleep(READINESS_SECONDS)
-            await self._look(problems)
+            await self._look()
             kept.turned()
 
-    async def _look(self, problems: Problems) -> None:
+    async def _look(self) -> None:
         for service in self._services:
-            reasons = _asked(problems, service)
+            reasons = _asked(self._problems, service)
             is_ready = not reasons
             was_ready = self._is_ready.get(service)
             if is_ready is was_ready:

@@ -63,9 +63,9 @@ class WorkerService:
     def resource(self, request: object) -> Resource | None:
         return None
 
-    def stop(self) -> None:
+    def hand_out_no_more(self) -> None:
         """Hands out nothing more; the streams end with the outcomes of what their workers have."""
-        self._workers.stop()
+        self._workers.hand_out_no_more()
 
     async def Work(self, received: AsyncIterator[bytes], context: Context) -> None:  # noqa: N802  # the RPC's name
         first = await anext(received, None)

@@ -11,6 +11,7 @@ from saga_coordinator.catalog.declared_steps import DeclaredSteps
 from saga_coordinator.catalog.registration import Registration
 from saga_coordinator.catalog.runnable import RunnableDefinitions
 from saga_coordinator.catalog.versions import Versions
+from saga_coordinator.lifecycle import Service
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
 from saga_coordinator.store.database import Database
@@ -22,8 +23,8 @@ GIVEN_SECONDS_MAX = 60.0
 """Nobody waits longer for a definition that was given to be checked."""
 
 
-@dataclass(frozen=True, slots=True)
-class Catalog:
+@dataclass(frozen=True)
+class Catalog(Service):
     """The definitions of one coordinator: a version that is registered here is in the memory that starts look into first.
 
     Attributes:
@@ -45,6 +46,10 @@ class Catalog:
         declared_steps = DeclaredSteps(DeclaredStepRows(database), rows, turns)
         registration = Registration(rows, declared_steps, runnable, participants, turns, limits)
         return cls(turns, runnable, Versions(rows, runnable), declared_steps, registration)
+
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Waits for no definition any more."""
+        await self.runnable.stop()
 
     @property
     def problems(self) -> Iterator[str]:

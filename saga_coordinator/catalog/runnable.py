@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 
 from saga_coordinator.catalog.refusals import deprecated, not_found, nothing_to_start
-from saga_coordinator.lifecycle import Background
+from saga_coordinator.lifecycle import Background, Service
 from saga_coordinator.saga.definition.model import RunnableDefinition
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
@@ -26,7 +26,7 @@ LOADING_SECONDS_MAX = 60.0
 """Nobody waits longer for a definition to be parsed."""
 
 
-class RunnableDefinitions:
+class RunnableDefinitions(Service):
     """Finds the definitions that sagas follow. Used from one event loop."""
 
     def __init__(self, rows: DefinitionRows, limits: Limits = DEFAULT_LIMITS) -> None:
@@ -44,6 +44,10 @@ class RunnableDefinitions:
     def problems(self) -> Iterator[str]:
         """What keeps definitions from being parsed."""
         return self._turns.problems
+
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Waits for no definition any more."""
+        await self._background.stop()
 
     async def get(self, name: str, version: int = 0) -> RunnableDefinition:
         """The content of a version, deleted or not; for 0, of what a start would get, or the newest if all are deprecated.

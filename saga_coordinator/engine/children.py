@@ -14,7 +14,7 @@ import structlog
 from saga_coordinator.engine.asking import Answered
 from saga_coordinator.engine.runs import Run
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.lifecycle import Background
+from saga_coordinator.lifecycle import Background, Service
 from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.machine.entries import Parent
 from saga_coordinator.saga.machine.inputs import Asked, OutcomeReported, RecallAsked
@@ -63,7 +63,7 @@ class Front(Protocol):
         """The saga that was started with that key; None when none was."""
 
 
-class Children:
+class Children(Service):
     """Performs the operations of steps that run other sagas."""
 
     def __init__(self, front: Front) -> None:
@@ -75,7 +75,7 @@ class Children:
         if run.state.parent is not None:
             self._messages.spawn("message to a parent", self._tell_parent(run))
 
-    async def stop(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Gives up the messages that are under way: a parent that does not hear asks."""
         await self._messages.stop()
 

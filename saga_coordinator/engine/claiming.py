@@ -13,7 +13,7 @@ from saga_coordinator.engine.ports import OwnershipStore
 from saga_coordinator.engine.room import Room
 from saga_coordinator.engine.runs import Runs
 from saga_coordinator.engine.wakeup import Wakeup
-from saga_coordinator.lifecycle import Background, Kept
+from saga_coordinator.lifecycle import Background, Kept, Service
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.records import ENTRIES_AT_ONCE, Claim
 
@@ -29,7 +29,7 @@ still take effect long after it was given up."""
 _log = structlog.get_logger(__name__)
 
 
-class Claiming:
+class Claiming(Service):
     """Looks for sagas to claim every `poll_seconds`, and at once when it is woken."""
 
     def __init__(
@@ -55,11 +55,11 @@ class Claiming:
         self._background = Background()
         self._reconcile_at = 0.0
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begins to look for sagas to claim."""
         self._background.keep("claiming", self._keep_claiming, turn_seconds_max=ROUND_SECONDS_MAX)
 
-    async def stop(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Claims no more."""
         await self._background.stop()
 

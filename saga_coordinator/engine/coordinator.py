@@ -35,7 +35,7 @@ from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.engine.telling import Telling
 from saga_coordinator.engine.waiting import Settled, Waiting
 from saga_coordinator.engine.wakeup import Wakeup
-from saga_coordinator.lifecycle import Background
+from saga_coordinator.lifecycle import Background, Service, Services
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.inputs import Asked
 from saga_coordinator.saga.machine.preview import Preview
@@ -49,7 +49,7 @@ _RETIRE_SECONDS = 5.0
 _log = structlog.get_logger(__name__)
 
 
-class Coordinator:
+class Coordinator(Service):
     """One coordinator: owns sagas, drives them, and answers for those of others too."""
 
     def __init__(
@@ -132,7 +132,10 @@ class Coordinator:
         )
         self._waiting = Waiting(self._runs, stores.sagas)
         self._reading = Reading(self._runs, stores.sagas, stores.definitions, self._lease)
+        self._looking = Services(self._mailbox, self._claiming, self._room_watch, self._housekeeping)
+        """What finds work for this coordinator."""
         self._retiring = Background()
+        self._has_begun = False
         self._is_stopping = False
 
     @property
@@ -157,21 +160,18 @@ class Coordinator:
 
     async def start(self) -> None:
         """Takes the lease and begins to look for sagas to drive. Raises Unavailable."""
+        self._has_begun = True
         await self._keeper.start()
         await self._journal.start()
-        self._claiming.start()
-        self._mailbox.start()
-        self._room_watch.start()
-        self._housekeeping.start()
+        await self._looking.start()
         _log.info("coordinator_started")
 
-    async def stop(self, grace_seconds: float) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Takes no new work, gives calls in flight their time, commits what they meant, and hands all sagas over."""
         self._is_stopping = True
         self._admission.close()
         self._advance.stop_calling()
-        for part in (self._housekeeping, self._room_watch, self._claiming, self._mailbox):
-            await part.stop()
+        await self._looking.stop()
         await self._admission.finish(grace_seconds)
         await self._drive.finish_calls(grace_seconds)
         await self._children.stop()
@@ -180,6 +180,9 @@ class Coordinator:
         await self._drive.finish_moves()
         self._drive.drop_all()
         await self._keeper.stop()
+        if not self._has_begun:
+            return
+        self._has_begun = False
         self._retiring.spawn("retiring", self._retire())
         await self._retiring.finish(_RETIRE_SECONDS)
         await self._retiring.stop()

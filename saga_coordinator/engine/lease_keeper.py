@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import structlog
 
 from saga_coordinator.engine.lease import Lease
-from saga_coordinator.lifecycle import Background, Kept, LoopThread
+from saga_coordinator.lifecycle import Background, Kept, LoopThread, Service
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.reasons import Reason
 
@@ -38,7 +38,7 @@ Renewing = Callable[[], AbstractAsyncContextManager[Renewal]]
 """Opens a way to renew, for the event loop on which it is entered."""
 
 
-class LeaseKeeper:
+class LeaseKeeper(Service):
     """Keeps one lease. `in_thread`: beside the event loop, and else on it, where a simulation has its time."""
 
     def __init__(
@@ -69,12 +69,13 @@ class LeaseKeeper:
         self._first = self._loop.create_future()
         if self._in_thread:
             self._thread = LoopThread("the lease", self._keep)
+            await self._thread.start()
         else:
             self._background.keep("the lease", self._keep)
         await self._first
         self._lease.take()
 
-    async def stop(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Renews no more."""
         if self._thread is not None:
             await self._thread.stop()

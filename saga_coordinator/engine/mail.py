@@ -20,7 +20,7 @@ from saga_coordinator.engine.letters import answer_body, answer_in, asked_body, 
 from saga_coordinator.engine.ports import Stores
 from saga_coordinator.engine.runs import Runs
 from saga_coordinator.engine.wakeup import Wakeup
-from saga_coordinator.lifecycle import Background, Kept
+from saga_coordinator.lifecycle import Background, Kept, Service
 from saga_coordinator.saga.machine.answers import Answer
 from saga_coordinator.saga.machine.inputs import Asked
 from saga_coordinator.saga.words.errors import OwnershipLost, Refusal, Unavailable
@@ -36,7 +36,7 @@ _UNKNOWN_LETTER = Refusal(
 _log = structlog.get_logger(__name__)
 
 
-class Mailbox:
+class Mailbox(Service):
     """The mail of one coordinator: the letters it left for others, and those left for it."""
 
     def __init__(
@@ -60,12 +60,12 @@ class Mailbox:
         self._background = Background()
         self._arrival = Wakeup()
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begins to answer the letters that are left for this coordinator."""
         self._background.keep("listening for letters", self._keep_listening)
         self._background.keep("mail", self._keep_serving, turn_seconds_max=ROUND_SECONDS_MAX)
 
-    async def stop(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Answers no more; other coordinators then answer what was left."""
         await self._background.stop()
 

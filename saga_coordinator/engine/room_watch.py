@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.housekeeping.waking import Waking
 from saga_coordinator.engine.ports import Participants
-from saga_coordinator.lifecycle import Background, Kept
+from saga_coordinator.lifecycle import Background, Kept, Service
 
 
-class RoomWatch:
+class RoomWatch(Service):
     """Passes on what the participants say: to sagas in memory at once, to those that sleep by the chore that wakes them."""
 
     def __init__(self, participants: Participants, drive: Drive, waking: Waking) -> None:
@@ -19,11 +19,11 @@ class RoomWatch:
         self._waking = waking
         self._background = Background()
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begins to listen."""
         self._background.keep("the watch for room", self._keep_listening)
 
-    async def stop(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Listens no more."""
         await self._background.stop()
 

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 import structlog
 
-from saga_coordinator.lifecycle import Background
+from saga_coordinator.lifecycle import Background, Service
 from saga_coordinator.participants.calls.connection import Address, Connection
 from saga_coordinator.participants.calls.contract import (
     encode_request,
@@ -52,7 +52,7 @@ NO_SUCH_PARTICIPANT_SECONDS = 6.0
 _log = structlog.get_logger(__name__)
 
 
-class Attempts:
+class Attempts(Service):
     """Makes the attempts that the core asks for. Used from one event loop."""
 
     def __init__(
@@ -274,7 +274,7 @@ class Attempts:
         if not connection.calls_in_flight:
             self._went_idle(connection)
 
-    async def close(self, grace_seconds: float) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Takes no more calls, gives those in flight `grace_seconds` to end, then cancels them."""
         if self._last_ended is None:
             self._last_ended = asyncio.get_running_loop().create_future()

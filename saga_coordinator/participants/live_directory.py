@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from saga_coordinator.lifecycle import Background, Kept
+from saga_coordinator.lifecycle import Background, Kept, Service
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.calls.breaker import Forced
 from saga_coordinator.participants.directory.addresses import (
@@ -116,7 +116,7 @@ class _Put:
     entry: Entry | None
 
 
-class LiveDirectory:
+class LiveDirectory(Service):
     """Keeps `participants` by the file and the database. Used from one event loop."""
 
     def __init__(
@@ -148,7 +148,7 @@ class LiveDirectory:
             _log.exception("directory_not_used", exc_info=error)
         self._background.keep("the directory", self._look, turn_seconds_max=LOOK_SECONDS_MAX)
 
-    async def stop(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Looks no more."""
         await self._background.stop()
 

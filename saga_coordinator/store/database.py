@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from saga_coordinator.lifecycle import Service
 from saga_coordinator.saga.words.errors import InvalidRequest, Unavailable
 from saga_coordinator.saga.words.reasons import Reason
 
@@ -165,7 +166,7 @@ def translated(engine: Engine) -> Iterator[Connection]:
         engine.dispose()
 
 
-class Database:
+class Database(Service):
     """The pool. The journal and the listener for requests keep a connection of it each.
 
     `prepared_statements` has to be false behind a pooler in transaction mode that does not know them.
@@ -191,7 +192,8 @@ class Database:
         """The same database over connections of their own, for another event loop. Nothing is prepared there."""
         return Database(self._dsn, pool_size=pool_size, prepared_statements=False)
 
-    async def close(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Closes the connections that nobody uses."""
         await self._engine.dispose()
 
     async def ping(self) -> None:

@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from saga_coordinator.lifecycle import Background, Kept
+from saga_coordinator.lifecycle import Background, Kept, Service
 from saga_coordinator.saga.machine.entries import Entry, StoredEntry, encode
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.canonical import canonical_bytes
@@ -143,7 +143,7 @@ def _said(stored: StoredEntry) -> tuple[str, str | None, str | None, int, bytes]
     return stored.type, stored.step, stored.operation, stored.attempt, canonical_bytes(stored.body)
 
 
-class Journal:
+class Journal(Service):
     """Appends entries; see the module's text. One per process, whose identity `coordinator_id` marks what it writes.
 
     `on_recovered` is called when the database answers again after an outage. `thread_time` counts the seconds that the event
@@ -184,7 +184,7 @@ class Journal:
     async def start(self) -> None:
         self._flusher = self._background.keep("the journal", self._run, turn_seconds_max=FLUSH_SECONDS_MAX)
 
-    async def stop(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Flushes what waits, if the database is there to take it, and ends in any case."""
         self._is_closing = True
         self._wakeup.set()

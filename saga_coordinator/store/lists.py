@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import orjson
 from sqlalchemy import Row, Select, Text, case, cast, func, select, tuple_
 
+from saga_coordinator.lifecycle import Service
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import IS_DEFAULT, IS_LIVE
@@ -73,7 +74,7 @@ class PublishedEvent:
     is_payload_omitted: bool = False
 
 
-class Lists:
+class Lists(Service):
     """Each method has `make` turn the page into an answer, in a thread, and returns that.
 
     Raises Unavailable when the database is away, and Overloaded when too many lists are asked for.
@@ -84,8 +85,9 @@ class Lists:
         self._database = database
         self._turns = Turns("lists", at_once=AT_ONCE, waiting_max=WAITING_MAX, seconds_max=SECONDS_MAX)
 
-    async def close(self) -> None:
-        await self._database.close()
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Lets the connections go."""
+        await self._database.stop()
 
     async def sagas(
         self,

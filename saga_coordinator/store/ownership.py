@@ -210,7 +210,7 @@ class OwnershipRows:
         try:
             yield apart
         finally:
-            await database.close()
+            await database.stop()
 
     async def claim(
         self, limit: int, passed_over: Collection[str] = (), entries_max: int = ENTRIES_AT_ONCE

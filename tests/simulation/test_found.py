@@ -224,7 +224,7 @@ class SlowTable:
     ) -> Outcome | None:
         return None
 
-    async def close(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         pass
 
 
@@ -236,7 +236,7 @@ def test_p1_where_workers_are_is_known_though_a_statement_of_long_ago_is_carried
 
     async def serve() -> None:
         workers = Workers(table)
-        workers.start()
+        await workers.start()
         for participant in ("depot", "kiosk"):
             workers.admit(workers.connect(Greeting(participant, frozenset(), 1, "w", ""), lambda: None))
             await asyncio.sleep(0.5)

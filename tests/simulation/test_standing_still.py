@@ -109,4 +109,4 @@ async def test_p4_a_task_whose_time_has_passed_is_not_forwarded() -> None:
     assert other.sent == []
     assert await peers.forward("other", "depot", Task(), ends_at=now() + 60) is not None
     assert len(other.sent) == 1
-    await peers.close()
+    await peers.stop()

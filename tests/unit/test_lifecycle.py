@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 import saga_coordinator
 from saga_coordinator import lifecycle
-from saga_coordinator.lifecycle import Background, Kept, daemon
+from saga_coordinator.lifecycle import Background, Kept, Service, Services, Together, daemon
 from tests.integration.eventually import eventually
 
 
@@ -150,6 +150,70 @@ async def test_a_task_that_does_not_end_is_left_behind_by_a_stop() -> None:
     assert not task.done()
     may_end.set()
     await task
+
+
+# Services.
+
+
+class Part(Service):
+    """Writes down what it is told; fails to start or to stop if it is told to."""
+
+    def __init__(self, name: str, told: list[str], *failing: str) -> None:
+        self._name = name
+        self._told = told
+        self._failing = failing
+
+    async def start(self) -> None:
+        await self._do("start")
+
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        await self._do("stop")
+
+    async def _do(self, what: str) -> None:
+        await asyncio.sleep(0)
+        self._told.append(f"{what} {self._name}")
+        if what in self._failing:
+            raise RuntimeError(f"{self._name} cannot {what}")
+
+
+async def test_services_stop_in_the_reverse_order_also_when_some_fail_to() -> None:
+    told: list[str] = []
+    services = Services(Part("a", told), Part("b", told, "stop"), Part("c", told, "stop"))
+    await services.start()
+    with pytest.raises(RuntimeError, match="c cannot stop"):
+        await services.stop()
+    assert told == ["start a", "start b", "start c", "stop c", "stop b", "stop a"]
+
+
+async def test_after_a_service_that_cannot_start_none_is_started_and_all_are_stopped() -> None:
+    told: list[str] = []
+    services = Services(Part("a", told), Part("b", told, "start"), Part("c", told))
+    with pytest.raises(RuntimeError, match="b cannot start"):
+        await services.start()
+    await services.stop()
+    assert told == ["start a", "start b", "stop c", "stop b", "stop a"]
+
+
+async def test_services_that_need_each_other_stop_at_the_same_time() -> None:
+    told: list[str] = []
+    first, second = Part("a", told, "stop"), Part("b", told)
+    together = Together(first, second)
+    await together.start()
+    with pytest.raises(RuntimeError, match="a cannot stop"):
+        await together.stop()
+    assert told == ["start a", "start b", "stop a", "stop b"]
+
+
+async def test_services_share_the_grace() -> None:
+    graces: list[float] = []
+
+    class Slow(Part):
+        async def stop(self, grace_seconds: float = 0.0) -> None:
+            graces.append(grace_seconds)
+            await asyncio.sleep(0.01)
+
+    await Services(Slow("a", []), Slow("b", [])).stop(60.0)
+    assert graces[0] > graces[1] > 0.0
 
 
 # Where tasks and threads may be made.

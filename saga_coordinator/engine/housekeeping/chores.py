@@ -11,7 +11,7 @@ from functools import partial
 import structlog
 
 from saga_coordinator.engine.lease import Lease
-from saga_coordinator.lifecycle import Background, Kept
+from saga_coordinator.lifecycle import Background, Kept, Service
 from saga_coordinator.saga.words.errors import Unavailable
 
 CHORE_SECONDS_MAX = 60.0
@@ -35,7 +35,7 @@ class Chore:
     prompt: asyncio.Event | None = None
 
 
-class Housekeeping:
+class Housekeeping(Service):
     """Does the chores of one coordinator while it holds its lease, each chore in a loop of its own."""
 
     def __init__(self, chores: Sequence[Chore], lease: Lease) -> None:
@@ -43,14 +43,14 @@ class Housekeeping:
         self._lease = lease
         self._background = Background()
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begins to do the chores."""
         for chore in self._chores:
             self._background.keep(
                 chore.name, partial(self._keep_doing, chore), turn_seconds_max=CHORE_SECONDS_MAX
             )
 
-    async def stop(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Does no more; what is under way is cancelled."""
         await self._background.stop()
 

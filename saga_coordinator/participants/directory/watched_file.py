@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from saga_coordinator.lifecycle import Background, Kept
+from saga_coordinator.lifecycle import Background, Kept, Service
 from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.saga.words.errors import InvalidRequest, Unavailable
 from saga_coordinator.turns import Turns
@@ -23,14 +23,14 @@ _Mark = tuple[int, int, int] | None
 _log = structlog.get_logger(__name__)
 
 
-class DirectoryFile:
+class DirectoryFile(Service):
     """One participants file; `path` None: there is none, and nobody is known by it."""
 
     def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._use: Callable[[Directory], None] = lambda directory: None
+        self.path = path
+        self.directory = Directory.empty()
+        """What the file said when it was read last."""
         self._mark: _Mark = None
-        self._background = Background()
         self._turns = Turns(
             "readings of the participants file",
             at_once=1,
@@ -40,48 +40,75 @@ class DirectoryFile:
 
     @property
     def problems(self) -> Iterator[str]:
-        """What keeps it from being read."""
-        yield from self._background.problems
-        yield from self._turns.problems
+        """What keeps the file from being read."""
+        return self._turns.problems
 
-    async def load(self) -> Directory:
-        """What it says now.
+    async def start(self) -> None:
+        """Reads the file. Raises as `read`."""
+        await self.read()
+
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Has nothing to let go of."""
+
+    async def read(self) -> Directory:
+        """What the file says now.
 
         Raises:
             InvalidRequest: with every fault found.
             Unavailable: it could not be read in time.
         """
-        directory, self._mark = await self._turns.in_thread(_load, self._path)
-        return directory
+        self.directory, self._mark = await self._turns.in_thread(_load, self.path)
+        return self.directory
 
-    def start(self, use: Callable[[Directory], None]) -> None:
-        """Calls `use` with what the file says whenever it has changed."""
+    async def has_changed(self) -> bool:
+        """Whether it is another file than was seen last; it is seen by that. Raises Unavailable when it takes too long."""
+        mark = await self._turns.in_thread(_mark_of, self.path)
+        if mark in (None, self._mark):  # a file that is being replaced may be gone for a moment
+            return False
+        self._mark = mark
+        return True
+
+
+class DirectoryWatch(Service):
+    """Reads a participants file again when it has changed, or when somebody asks for it, and has it used."""
+
+    def __init__(self, file: DirectoryFile, use: Callable[[Directory], None]) -> None:
+        self._file = file
         self._use = use
-        if self._path is not None:
+        self._background = Background()
+
+    @property
+    def problems(self) -> Iterator[str]:
+        """What keeps changes from being seen."""
+        yield from self._background.problems
+        yield from self._file.problems
+
+    async def start(self) -> None:
+        """Begins to look for changes."""
+        if self._file.path is not None:
             self._background.keep("the watch of the participants file", self._watch)
 
-    def reload(self) -> None:
-        """Reads it again, soon. Faults are logged, and what it said before stays in use."""
-        self._background.spawn("reloading of participants", self._reload())
-
-    async def stop(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
+        """Looks no more."""
         await self._background.stop()
+
+    def reload(self) -> None:
+        """Reads the file again, soon. Faults are logged, and what it said before stays in use."""
+        self._background.spawn("reloading of participants", self._reload())
 
     async def _watch(self, kept: Kept) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             try:
-                mark = await self._turns.in_thread(_mark_of, self._path)
+                if await self._file.has_changed():
+                    await self._reload()
             except Unavailable:  # which `problems` tell
                 continue
-            if mark not in (None, self._mark):  # a file that is being replaced may be gone for a moment
-                self._mark = mark
-                await self._reload()
             kept.turned()
 
     async def _reload(self) -> None:
         try:
-            directory = await self.load()
+            directory = await self._file.read()
         except InvalidRequest as error:
             _log.error("participants_not_reloaded", faults=[str(fault) for fault in error.faults])
         except Unavailable as error:

@@ -16,7 +16,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from saga_coordinator.lifecycle import Background
+from saga_coordinator.lifecycle import Background, Service
 from saga_coordinator.pb.saga.internal.v1.forward_service_pb2 import ForwardRequest, ForwardResponse
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.words.errors import Unavailable
@@ -83,7 +83,7 @@ def _dial(address: str) -> grpc.aio.Channel:
     return grpc.aio.insecure_channel(address, _OPTIONS)
 
 
-class Peers:
+class Peers(Service):
     """Knows the other coordinators and forwards tasks to them. `dial` makes the channel to an address."""
 
     def __init__(
@@ -177,7 +177,7 @@ class Peers:
         except OutcomeNotTaken as error:
             return error.as_outcome
 
-    async def close(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Cancels what is under way."""
         await self._looks.stop(None)
         for peer in self._peers.values():

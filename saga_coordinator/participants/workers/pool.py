@@ -15,7 +15,7 @@ from typing import Protocol
 
 import structlog
 
-from saga_coordinator.lifecycle import Background, Kept
+from saga_coordinator.lifecycle import Background, Kept, Service
 from saga_coordinator.participants.calls.room_news import RoomNews
 from saga_coordinator.participants.workers.stream import Assignment, Greeting, Pool, Stream, outcome_of_lost
 from saga_coordinator.participants.workers.tasks import task_of
@@ -81,11 +81,11 @@ class Forwarder(Protocol):
     async def methods_of(self, participant: str) -> frozenset[str] | None:
         """What is performed at the others for the participant: empty for everything, None for nothing."""
 
-    async def close(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Lets go of them."""
 
 
-class Workers:
+class Workers(Service):
     """All connected workers of one coordinator. Used from one event loop."""
 
     def __init__(self, forwarder: Forwarder | None = None) -> None:
@@ -98,7 +98,7 @@ class Workers:
         self._changed = asyncio.Event()
         self._is_stopping = False
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Begins to look after streams, and to tell the other coordinators of them."""
         self._background.keep("the watch over workers", self._drop_silent, turn_seconds_max=SILENCE_SECONDS)
         if self._forwarder is not None:
@@ -109,7 +109,7 @@ class Workers:
         """What keeps workers from being looked after."""
         return self._background.problems
 
-    def stop(self) -> None:
+    def hand_out_no_more(self) -> None:
         """Hands out nothing more, and has every stream end as soon as its worker has told what it was given."""
         self._is_stopping = True
         for pool in self._pools.values():
@@ -118,11 +118,11 @@ class Workers:
             for assignment in tuple(pool.take_unserved()):
                 assignment.settle(_held("the coordinator is stopping", 0.0))
 
-    async def close(self) -> None:
+    async def stop(self, grace_seconds: float = 0.0) -> None:
         """Lets go of everything; what is still under way ends unheard."""
         await self._background.stop(None)
         if self._forwarder is not None:
-            await self._forwarder.close()
+            await self._forwarder.stop()
 
     # Workers
 

@@ -154,7 +154,7 @@ class Engine:
             await connection.execute(text(statement), {"id": self.coordinator_id})
 
     async def _close(self) -> None:
-        await self.database.close()
+        await self.database.stop()
         # A connection whose making was cancelled is closed with the last memory of it; until then Postgres keeps its database.
         gc.collect()
 

@@ -92,7 +92,7 @@ async def test_requests_are_heard_of_again_after_a_failure(start_engine: StartEn
     await mailbox.stop()
     setattr(mailbox._listener, "listen", fail_once)  # noqa: B010
     with capture_logs() as logs:
-        mailbox.start()
+        await mailbox.start()
         await eventually(lambda: heard, "it to listen again")
     assert [line["task"] for line in logs if line["event"] == "background_failed"] == [
         "listening for letters"

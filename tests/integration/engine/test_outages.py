@@ -103,7 +103,7 @@ async def test_p1_a_claim_in_doubt_is_not_forgotten(
     engine.coordinator._drive.drop_all()
     await query("UPDATE saga.sagas SET owner = NULL, wake_at = now()")
     proxy.cut_instead_of_answer(lambda answer: saga_id.encode() in answer)
-    engine.coordinator._claiming.start()
+    await engine.coordinator._claiming.start()
     await eventually(lambda: proxy.cuts, "the claim's answer to be lost")
     gate.open()
     assert (await engine.settled(saga_id)).status is COMPLETED

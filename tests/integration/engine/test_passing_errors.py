@@ -169,7 +169,7 @@ async def test_too_many_connections_are_waited_for(database_dsn: str, query: Que
             await database.ping()
         await query("ALTER ROLE guest CONNECTION LIMIT 5")
         await database.ping()
-        await database.close()
+        await database.stop()
     finally:
         await query("DROP OWNED BY guest")
         await query("DROP ROLE guest")

@@ -121,4 +121,4 @@ async def connect() -> AsyncIterator[Connect]:
 
     yield open_directory
     for participants in opened:
-        await participants.close(grace_seconds=0)
+        await participants.stop(grace_seconds=0)

@@ -134,7 +134,7 @@ async def test_closing_waits_for_calls_in_flight(serve: Serve, connect: Connect)
     in_flight = asyncio.create_task(participants.invoke(invoke()))
     await gate.came.wait()
 
-    closing = asyncio.create_task(participants.close(grace_seconds=60))
+    closing = asyncio.create_task(participants.stop(grace_seconds=60))
     await asyncio.sleep(0)  # closing begins
     with pytest.raises(asyncio.CancelledError):
         await participants.invoke(invoke())
@@ -150,13 +150,13 @@ async def test_closing_cancels_what_outlasts_its_grace(serve: Serve, connect: Co
     in_flight = asyncio.create_task(participants.invoke(invoke()))
     await gate.came.wait()
 
-    await participants.close(grace_seconds=0.05)
+    await participants.stop(grace_seconds=0.05)
 
     with pytest.raises(asyncio.CancelledError):
         await in_flight
     with pytest.raises(asyncio.CancelledError):
         await participants.invoke(invoke())
-    await participants.close(grace_seconds=0.05)
+    await participants.stop(grace_seconds=0.05)
 
 
 @pytest.mark.parametrize("refusals", [1, 5])

@@ -223,7 +223,7 @@ async def test_workers_and_what_they_perform() -> None:
     found = await check(calling("shop", "resrve"), participants)
     assert found.faults == []
     assert "says that it performs every method, so these were not checked: resrve" in str(found.warnings)
-    await participants.close(0)
+    await participants.stop()
 
 
 async def test_status_methods_are_asked_for(serve_plain: ServePlain, connect: Connect) -> None:
@@ -335,4 +335,4 @@ async def test_declared_outputs_are_looked_into(is_closed: bool) -> None:
         "`score`?"
     )
     assert len(found.faults) + len(found.warnings) == 1
-    await participants.close(0)
+    await participants.stop()

@@ -27,14 +27,14 @@ StartJournal = Callable[..., Awaitable[Journal]]
 async def database(database_dsn: str) -> AsyncIterator[Database]:
     opened = Database(database_dsn)
     yield opened
-    await opened.close()
+    await opened.stop()
 
 
 @pytest.fixture
 async def lists(database_dsn: str) -> AsyncIterator[Lists]:
     opened = Lists(Database(database_dsn, pool_size=AT_ONCE))
     yield opened
-    await opened.close()
+    await opened.stop()
 
 
 def items_of(page: Page[_T]) -> list[_T]:
@@ -96,4 +96,4 @@ async def fragile(proxy: Proxy) -> AsyncIterator[Database]:
     opened = Database(proxy.dsn)
     yield opened
     proxy.thaw()
-    await opened.close()
+    await opened.stop()

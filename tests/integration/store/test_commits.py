@@ -57,7 +57,7 @@ async def journal(
     journal = await start_journal(HERE, database)
     yield journal
     await journal.stop()
-    await database.close()
+    await database.stop()
 
 
 @pytest.mark.parametrize("code", ["53100", "40001", "58030"])
@@ -173,7 +173,7 @@ async def test_a_serialization_failure_at_the_commit_is_repeated(
     await journal.append(an_end(saga, 3))
     assert await log_of(query, saga) == [1, 2, 3, 4]
     await journal.stop()
-    await database.close()
+    await database.stop()
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ async def test_p1_a_log_that_cannot_be_flushed_at_the_commit_is_nobodys_success(
         rows = await reading.execute(text("SELECT sequence FROM saga.log ORDER BY 1"))
         assert [row[0] for row in rows] == [1, 2, 3, 4]
     await journal.stop()
-    await database.close()
+    await database.stop()
     assert "PANIC:  could not write to log file" in own_server.log_path.read_text()
 
 
@@ -254,7 +254,7 @@ async def test_the_statements_beside_the_journal_hear_of_it_too(database_dsn: st
         await MailRows(database).put(Letter(saga_id(), saga_id(), {}))
     await query(MENDED)
     assert await query("SELECT count(*) FROM saga.events") == [(0,)]
-    await database.close()
+    await database.stop()
 
 
 class Result:

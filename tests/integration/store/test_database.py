@@ -91,7 +91,7 @@ async def test_a_database_that_cannot_be_reached_is_unavailable_in_one_line(
     database = Database(dsn)
     with pytest.raises(Unavailable) as refused:
         await database.ping()
-    await database.close()
+    await database.stop()
     with pytest.raises(Unavailable) as checked:
         await asyncio.to_thread(schema.check, dsn)
     for message in (str(refused.value), str(checked.value)):
@@ -107,7 +107,7 @@ async def test_a_pool_that_is_used_up_is_unavailable(database_dsn: str) -> None:
         with pytest.raises(Unavailable, match="QueuePool limit"):
             await database.ping()
     await database.ping()
-    await database.close()
+    await database.stop()
 
 
 async def test_a_connection_that_was_lost_is_replaced(fragile: Database, proxy: Proxy) -> None:

@@ -76,7 +76,7 @@ async def test_a_host_that_is_down_is_passed_over(database_dsn: str, closed: str
     await asyncio.to_thread(schema.check, dsn)
     database = Database(dsn)
     await database.ping()
-    await database.close()
+    await database.stop()
 
 
 async def test_a_silent_host_costs_nobody_the_lease(database_dsn: str, silent: str) -> None:
@@ -91,7 +91,7 @@ async def test_a_silent_host_costs_nobody_the_lease(database_dsn: str, silent: s
                 await one.execute(text("SELECT 1"))
                 await other.execute(text("SELECT 1"))
         database._engine.pool._invalidate_time = time.time()  # connect anew
-    await database.close()
+    await database.stop()
 
 
 async def test_no_host_at_all_is_unavailable_in_one_line(database_dsn: str, closed: str) -> None:
@@ -100,7 +100,7 @@ async def test_no_host_at_all_is_unavailable_in_one_line(database_dsn: str, clos
     with pytest.raises(Unavailable, match="refused") as refused:
         await database.ping()
     assert "\n" not in str(refused.value)
-    await database.close()
+    await database.stop()
 
 
 async def test_connections_to_what_has_become_read_only_are_left(

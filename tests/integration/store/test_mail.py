@@ -125,4 +125,4 @@ async def test_a_connection_that_listened_is_as_good_as_any(database_dsn: str, q
         cursor = await connection.execute("SELECT pg_listening_channels()")
         assert isinstance(connection, psycopg.AsyncConnection)
         assert await cursor.fetchall() == []
-    await database.close()
+    await database.stop()

@@ -67,7 +67,7 @@ def full_dsn(postgres_server: EmbeddedPostgres, template_database: str) -> Itera
 async def full(full_dsn: str) -> AsyncIterator[Database]:
     database = Database(full_dsn)
     yield database
-    await database.close()
+    await database.stop()
 
 
 @pytest.fixture

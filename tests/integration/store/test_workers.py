@@ -85,4 +85,4 @@ async def test_an_outage_is_said_to_be_one() -> None:
         await WorkerRows(nowhere, HERE).elsewhere()
     with pytest.raises(Unavailable):
         await WorkerRows(nowhere, HERE).publish({"payments": ALL})
-    await nowhere.close()
+    await nowhere.stop()

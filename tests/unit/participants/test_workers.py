@@ -14,7 +14,7 @@ async def test_one_that_is_being_welcomed_when_the_coordinator_stops_is_let_go_a
     verdicts: list[SagaError | None] = []
     stream = workers.connect(Greeting("shop", frozenset(), 1, "worker", ""), lambda: None)
     stream.on_cut = verdicts.append
-    workers.stop()
+    workers.hand_out_no_more()
     assert not verdicts
     workers.admit(stream)
     assert verdicts == [None]
