@@ -1,4 +1,4 @@
-"""A definition drawn in characters: the way forward and, beneath it, the way back, each step above what undoes it."""
+"""Draws a definition in characters: the way forward and, beneath it, the way back, each step above what undoes it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from saga_coordinator.saga.definition.model import (
     Step,
     Switch,
 )
+from saga_coordinator.saga.words.immutable import immutable
 
 WIDTH = 110
 """Columns that a drawing may take before it goes on in a next line."""
@@ -24,6 +25,14 @@ _FORWARD, _BACK = " ─▶ ", " ◀─ "
 
 Lines = list[str]
 """A rectangle of text: lines of one width."""
+
+
+@immutable
+class _Layer:
+    """Steps that are drawn above each other; `is_joined` if every step of the next layer waits for all of them."""
+
+    steps: Sequence[Step]
+    is_joined: bool
 
 
 def drawing(definition: Definition, width: int = WIDTH) -> Iterator[str]:
@@ -44,11 +53,23 @@ def drawing(definition: Definition, width: int = WIDTH) -> Iterator[str]:
         yield from notes
 
 
-def _parts(definition: Definition, width: int) -> list[list[list[Step]]]:
+def _layers(block: Block) -> list[_Layer]:
+    found = layers(block)
+    return [
+        _Layer(layer, bool(following) and all(_waits_for_all(block, step, layer) for step in following))
+        for layer, following in zip(found, [*found[1:], []], strict=True)
+    ]
+
+
+def _waits_for_all(block: Block, step: Step, layer: Sequence[Step]) -> bool:
+    return set(direct(block, step)) == {before.name for before in layer}
+
+
+def _parts(definition: Definition, width: int) -> list[list[_Layer]]:
     """The layers, as many at once as fit into the width."""
-    parts: list[list[list[Step]]] = [[]]
+    parts: list[list[_Layer]] = [[]]
     used = 0
-    for layer in layers(definition.block):
+    for layer in _layers(definition.block):
         columns = len(_drawn_layer(definition, layer, is_back=False)[0]) + len(_FORWARD)
         if parts[-1] and used + columns > width - 9:
             parts.append([])
@@ -77,29 +98,33 @@ def _beside(drawn: Sequence[Lines], arrow: str) -> Lines:
     return lines
 
 
-def _drawn_layer(definition: Definition, layer: Sequence[Step], *, is_back: bool) -> Lines:
+def _drawn_layer(definition: Definition, layer: _Layer, *, is_back: bool) -> Lines:
     cells: list[Lines] = []
-    for step in layer:
+    for step in layer.steps:
         forward = _cell(definition, step, is_back=False)
         back = _cell(definition, step, is_back=True)
         # Both ways are drawn alike, so that each compensation stands beneath its step.
         columns, rows = max(len(forward[0]), len(back[0])), max(len(forward), len(back))
         cells.append(_padded(back if is_back else forward, columns, rows))
     columns = max(len(cell[0]) for cell in cells)
-    is_parallel = len(cells) > 1
+    count = len(cells)
+    is_parallel, is_joined = count > 1, count > 1 and layer.is_joined
     if not any(line.strip() for cell in cells for line in cell):
-        return [" " * (columns + 2 * is_parallel)]
+        return [" " * (columns + 2 * is_parallel + 2 * is_joined)]
     lines: Lines = []
     for number, cell in enumerate(cells):
         for row, line in enumerate(_padded(cell, columns, len(cell))):
-            lines.append(_bracket(number, len(cells), row) + line if is_parallel else line)
+            opening = _bracket("┌├└", number, count, row) + " " if is_parallel else ""
+            closing = " " + _bracket("┐┤┘", number, count, row) if is_joined else ""
+            lines.append(f"{opening}{line}{closing}")
     return lines
 
 
-def _bracket(number: int, count: int, row: int) -> str:
+def _bracket(corners: str, number: int, count: int, row: int) -> str:
+    """The part of a bracket beside one row of a cell; `corners` are its first, a middle and its last one."""
     if row:
-        return "│ " if number < count - 1 else "  "
-    return {0: "┌ ", count - 1: "└ "}.get(number, "├ ")
+        return "│" if number < count - 1 else " "
+    return {0: corners[0], count - 1: corners[2]}.get(number, corners[1])
 
 
 def _padded(lines: Lines, columns: int, rows: int) -> Lines:
@@ -112,7 +137,7 @@ def _cell(definition: Definition, step: Step, *, is_back: bool) -> Lines:
         return [undo_label(definition, step) if is_back else step_label(step)]
     inner: Lines = []
     for heading, block in block_parts(step):
-        drawn = [_drawn_layer(definition, layer, is_back=is_back) for layer in layers(block)]
+        drawn = [_drawn_layer(definition, layer, is_back=is_back) for layer in _layers(block)]
         inner += [heading] if heading else []
         inner += _beside(drawn, _BACK if is_back else _FORWARD)
     if is_back and not any(line.strip() for line in _without(inner, step)):
@@ -182,13 +207,13 @@ def block_parts(step: Step) -> list[tuple[str, Block]]:
 
 def _notes(block: Block) -> Iterator[str]:
     """What the drawing leaves open: steps that do not wait for the whole layer before them."""
-    before: set[str] = set()
+    before: Sequence[Step] = ()
     for layer in layers(block):
         for step in layer:
             waits_for = direct(block, step)
-            if before and set(waits_for) != before:
+            if before and not _waits_for_all(block, step, before):
                 yield f"         {step.name} starts after {' and '.join(waits_for) if waits_for else 'nothing'}"
-        before = {step.name for step in layer}
+        before = layer
     for step in block.steps:
         for inner in step.blocks:
             yield from _notes(inner)

@@ -1,7 +1,7 @@
-"""A definition checked against what its participants serve at this moment.
+"""Checks a definition against what its participants serve at this moment.
 
-What references will come to is not known before a saga runs; the names of the fields around them, and the literal values, are.
-What cannot be found out is a warning: nothing that was not verified passes in silence.
+The values of references are not known before a saga runs. The names of the fields around them and the literal values are known,
+and are checked. What cannot be checked is a warning, so that nothing passes in silence without a check.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _AWAY = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED"})
 
 @dataclass(slots=True)
 class Findings:
-    """`faults` keep sagas of the definition from running well; of what `warnings` are about, nobody knows."""
+    """`faults` keep sagas of the definition from running well. `warnings` are about what could not be checked."""
 
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
@@ -54,24 +54,24 @@ async def check_live(
     by_participant: dict[str, list[Call]] = {}
     for call in outline.calls:
         by_participant.setdefault(call.participant, []).append(call)
-    looks = [_Look(name, calls, participants) for name, calls in by_participant.items()]
+    inquiries = [_Inquiry(name, calls, participants) for name, calls in by_participant.items()]
 
-    async def take(look: _Look) -> None:
+    async def make(inquiry: _Inquiry) -> None:
         async with room:
-            await asyncio.sleep(0)  # to look for names that are alike takes milliseconds
-            await look.take()
+            await asyncio.sleep(0)  # the search for similar names takes milliseconds
+            await inquiry.make()
 
-    await asyncio.gather(*map(take, looks))
+    await asyncio.gather(*map(make, inquiries))
     order = {call.path: number for number, call in enumerate(outline.calls)}
     found = Findings(
-        [fault for path in order for look in looks for fault in look.faults.get(path, ())],
-        [warning for look in looks for warning in look.warnings],
+        [fault for path in order for inquiry in inquiries for fault in inquiry.faults.get(path, ())],
+        [warning for inquiry in inquiries for warning in inquiry.warnings],
     )
     replies = {
         name: reply
         for name, call in outline.actions.items()
-        for look in looks
-        if (reply := look.replies.get(call.path)) is not None
+        for inquiry in inquiries
+        if (reply := inquiry.replies.get(call.path)) is not None
     }
     faults, doubts = await turns.in_thread(output_faults, outline, replies, schemas)
     found.faults += faults
@@ -79,8 +79,8 @@ async def check_live(
     return found
 
 
-class _Look:
-    """One participant: its calls, what is wrong with them by their paths, and what their replies are."""
+class _Inquiry:
+    """Asks one participant about the calls to it. Keeps the faults by the path of the call, and the descriptor of each reply."""
 
     def __init__(self, name: str, calls: list[Call], participants: Attempts) -> None:
         self._name = name
@@ -90,7 +90,7 @@ class _Look:
         self.warnings: list[Fault] = []
         self.replies: dict[str, Descriptor] = {}
 
-    async def take(self) -> None:
+    async def make(self) -> None:
         if self._name not in self._participants.names:
             self._fault_all(self._participants.not_known(self._name))
         elif self._name in self._participants.worker_names:
@@ -104,9 +104,6 @@ class _Look:
     def _fault_all(self, description: str) -> None:
         for call in self._calls:
             self._fault(call, "participant", description)
-
-    def _warn(self, call: Call, name: str, description: str) -> None:
-        self.warnings.append(call.fault(name, description))
 
     async def _ask_workers(self) -> None:
         known = await self._participants.methods_of_workers(self._name)
@@ -138,13 +135,11 @@ class _Look:
             named = [call for call in self._calls if not call.is_plain]
             if serves_contract:
                 self._warn_unknown_methods(f"{SERVICE} of {self._name} does not say which methods it knows")
-            for call in named:
-                if serves_contract is False:
+            elif serves_contract is None:
+                self._warn_unknown_methods(f"it is not known whether {self._name} serves {SERVICE} ({why})")
+            else:
+                for call in named:
                     self._fault(call, "participant", f"{self._name} does not serve {SERVICE}: {why}")
-                elif serves_contract is None:
-                    self._warn(
-                        call, "participant", f"it is not known whether {self._name} serves {SERVICE}: {why}"
-                    )
             await asyncio.gather(*(self._ask(call, services) for call in self._calls if call.is_plain))
         finally:
             services.close()
@@ -165,12 +160,15 @@ class _Look:
         return True, None
 
     def _warn_unknown_methods(self, why: str) -> None:
+        """Warns once of all the methods that nobody can be asked about, at the first call that names one."""
         named = [
             call for call in self._calls if not call.is_plain or self._name in self._participants.worker_names
         ]
         if named:
             methods = some_of(dict.fromkeys(call.method for call in named))
-            self._warn(named[0], "method", clip(f"{why}, so these were not checked: {methods}"))
+            self.warnings.append(
+                named[0].fault("method", clip(f"{why}, so these were not checked: {methods}"))
+            )
 
     async def _ask(self, call: Call, services: DescribedServices) -> None:
         try:

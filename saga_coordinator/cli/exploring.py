@@ -27,7 +27,7 @@ from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.definition.parsing import parse_definition
 
 SCENARIOS_DEFAULT = 2000
-_PLAIN = str.maketrans("─▶◀│┌┐└┘├◆", "-><|+++++*")
+_PLAIN = str.maketrans("─▶◀│┌┐└┘├┤◆", "-><|++++++*")
 
 _file = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 

@@ -198,23 +198,40 @@ def _upgrade(database_url: str, wait_seconds: float) -> tuple[str, str]:
 def postgres(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None) -> None:
     """Run an embedded PostgreSQL, for tests and demos.
 
-    Prints `postgres: URL` when it accepts connections. Ends with SIGTERM, with Ctrl-C, or when standard input is closed, so
-    that it does not outlive the program that started it.
+    Prints `postgres: URL` once it accepts connections. It ends with SIGTERM, with Ctrl-C, or when its standard input is closed,
+    so that it does not outlive the program that started it. If standard input is /dev/null, as of a background job in a script,
+    it runs until a signal comes.
     """
+    has_ended = _never if _is_input_null() else _is_input_closed
     with (
         contextlib.suppress(KeyboardInterrupt),
         _stopped_by_signals(),
         EmbeddedPostgres(data_dir, postgres_bin=postgres_bin, port=postgres_port) as server,
     ):
         click.echo(f"postgres: {server.dsn}")
-        while not _is_input_closed():
+        while not has_ended():
             # Seen without being reaped: that is the business of whoever started it.
             if os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 raise Failure(f"PostgreSQL has ended by itself; see {server.log_path}")
+        with contextlib.suppress(OSError):  # whoever closed it may read nothing any more either
+            click.echo("standard input was closed: PostgreSQL is stopped", err=True)
+
+
+def _is_input_null() -> bool:
+    """Whether standard input is the null device: whoever starts the program so does not hold the other end of it."""
+    try:
+        return os.path.samestat(os.fstat(sys.stdin.fileno()), Path(os.devnull).stat())
+    except (OSError, ValueError):
+        return False
+
+
+def _never() -> bool:
+    time.sleep(ALIVE_POLL_SECONDS)
+    return False
 
 
 def _is_input_closed() -> bool:
-    """Looks for a moment."""
+    """Waits a moment for the end of standard input."""
     readable, _, _ = select.select([sys.stdin], [], [], ALIVE_POLL_SECONDS)
     return bool(readable) and not os.read(sys.stdin.fileno(), 65536)
 

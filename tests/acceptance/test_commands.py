@@ -16,7 +16,7 @@ import pytest
 
 from saga_coordinator import __version__
 from saga_coordinator.cli.options import settings_of
-from saga_coordinator.cli.serving import DEV_DEFAULTS
+from saga_coordinator.cli.serving import ALIVE_POLL_SECONDS, DEV_DEFAULTS
 from saga_coordinator.config import OPTIONS
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest
 from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
@@ -318,9 +318,24 @@ def test_postgres_says_where_it_is_and_ends_with_its_starter(
     else:
         program.send(signal.Signals[end])
     assert program.wait() == 0
+    if end == "stdin":
+        assert program.next_line(program.err) == "standard input was closed: PostgreSQL is stopped"
     assert program.err.get() is None
     with pytest.raises(ProcessLookupError):
         os.kill(server, 0)
+
+
+def test_postgres_runs_on_where_nobody_holds_its_input(postgres_folder: Path) -> None:
+    data_dir = postgres_folder / "command-null"
+    command = [sys.executable, "-m", "saga_coordinator", "postgres", "--data-dir", str(data_dir)]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        assert program.stdout.readline().startswith("postgres: ")
+        program.terminate()
+        assert (program.wait(PATIENCE_SECONDS), program.stderr.read()) == (0, "")
 
 
 def test_postgres_does_not_outlive_its_server(start_program: StartProgram, postgres_folder: Path) -> None:

@@ -175,12 +175,15 @@ async def test_a_service_that_is_no_participant(serve_plain: ServePlain, connect
 async def test_a_participant_that_cannot_be_asked_is_not_taken_for_one(
     serve: Serve, connect: Connect
 ) -> None:
-    found = await check(calling("bank"), connect(bank=await serve()))
+    release = {"participant": "bank", "method": "release"}
+    twice = calling("bank", read_only=False, compensation=release)
+    found = await check(twice, connect(bank=await serve()))
     assert found.faults == []
     (warning,) = found.warnings
     assert str(warning).startswith(
-        "steps[0].action.participant: it is not known whether bank serves saga.v1.ParticipantService: does not serve reflection"
+        "steps[0].action.method: it is not known whether bank serves saga.v1.ParticipantService (does not serve reflection"
     )
+    assert str(warning).endswith("so these were not checked: reserve, release"), "one warning for all calls"
 
 
 async def test_a_participant_that_says_so_is_one(connect: Connect) -> None:

@@ -57,6 +57,21 @@ def test_what_runs_at_once_stands_above_each_other() -> None:
     )
 
 
+def test_a_bracket_closes_what_the_next_step_waits_for() -> None:
+    source = definition(
+        step("a"), step("bb", after=[]), step("c", after=[]), step("d", after=["a", "bb", "c"])
+    )
+    assert drawn(source) == (
+        "forward  ┌ a       ┐ ─▶ d\n"
+        "         ├ bb      ┤\n"
+        "         └ c       ┘\n"
+        "\n"
+        "undo     ┌ undo a  ┐ ◀─ undo d\n"
+        "         ├ undo bb ┤\n"
+        "         └ undo c  ┘\n"
+    )
+
+
 def test_blocks_are_frames() -> None:
     loop = {
         "name": "pay",
