@@ -16,7 +16,7 @@ import pytest
 
 from saga_coordinator import __version__
 from saga_coordinator.cli.options import settings_of
-from saga_coordinator.cli.serving import ALIVE_POLL_SECONDS, DEV_DEFAULTS
+from saga_coordinator.cli.serving import DEV_DEFAULTS
 from saga_coordinator.config import OPTIONS
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest
 from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
