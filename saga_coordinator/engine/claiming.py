@@ -131,8 +131,8 @@ class Claiming(Service):
         if stuck := self._runs.take_stuck():
             await self._ownership.release(stuck, STUCK_SECONDS)
         room = self._room
-        if room.backlog or room.free <= CLAIMS_AT_ONCE:
-            room.backlog = await self._ownership.backlog(room.backlog_max)
+        if room.has_backlog or room.free <= CLAIMS_AT_ONCE:
+            room.note_backlog(await self._ownership.backlog(room.backlog_max))
         return await self._claim()
 
     async def _claim(self) -> bool:

@@ -22,6 +22,7 @@ from saga_coordinator.engine.housekeeping.stranded_groups import StrandedGroups
 from saga_coordinator.engine.housekeeping.waking import Waking
 from saga_coordinator.engine.lease import Lease, boot_seconds
 from saga_coordinator.engine.lease_keeper import LeaseKeeper
+from saga_coordinator.engine.log_lines import LogLines
 from saga_coordinator.engine.mail import Mailbox
 from saga_coordinator.engine.performers import PerformersByKind
 from saga_coordinator.engine.ports import Participants, Stores
@@ -32,7 +33,6 @@ from saga_coordinator.engine.runs import Runs
 from saga_coordinator.engine.settings import EngineSettings
 from saga_coordinator.engine.settled import SettledSagas
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.engine.telling import Telling
 from saga_coordinator.engine.waiting import Settled, Waiting
 from saga_coordinator.engine.wakeup import Wakeup
 from saga_coordinator.lifecycle import Background, Service, Services
@@ -88,7 +88,7 @@ class Coordinator(Service):
             self._runs,
             self._wakeup,
             self._lease,
-            Telling(is_chatty=settings.log_sagas),
+            LogLines(is_chatty=settings.log_sagas),
         )
         room = Room(self._runs, sagas_max=settings.sagas_in_memory_max, backlog_max=settings.backlog_max)
         self._admission = Admission(

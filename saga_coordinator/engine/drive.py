@@ -10,10 +10,10 @@ import structlog
 
 from saga_coordinator.engine.advance import Advance, Advanced
 from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.log_lines import LogLines
 from saga_coordinator.engine.performing import Performing
 from saga_coordinator.engine.ports import Performers
 from saga_coordinator.engine.runs import Posted, Run, Runs
-from saga_coordinator.engine.telling import Telling
 from saga_coordinator.engine.wakeup import Wakeup
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.saga.machine.effects import Decision, Finish
@@ -42,7 +42,7 @@ class Drive:
         runs: Runs,
         wakeup: Wakeup,
         lease: Lease,
-        telling: Telling,
+        log_lines: LogLines,
     ) -> None:
         self._advance = advance
         self._performers = performers
@@ -50,20 +50,20 @@ class Drive:
         self._runs = runs
         self._wakeup = wakeup
         self._lease = lease
-        self._telling = telling
+        self._log_lines = log_lines
         self._performing = Performing(performers, runs, lease, self)
         self._moves = Background()
 
     def take(self, run: Run, advanced: Advanced) -> None:
         """Keeps a saga that this coordinator has just started, and performs what follows from the start."""
-        self._telling.started(run)
+        self._log_lines.started(run)
         if run.saga_id not in self._runs:  # else its row was claimed before the answer to its start came in
             self._runs.keep(run)
             self._perform(run, advanced)
 
     def leave(self, run: Run) -> None:
         """Leaves a saga alone whose start became durable only after the lease had run out: it may be another coordinator's."""
-        self._telling.started(run)
+        self._log_lines.started(run)
         self._wakeup.reconcile_soon()
 
     def adopt(self, run: Run, previous_owner: str | None) -> asyncio.Future[Decision] | None:
@@ -147,7 +147,7 @@ class Drive:
                 self._give_up(run, error, posted)
                 return
             run.tell_watchers()
-            self._telling.moved(run, before)
+            self._log_lines.moved(run, before)
             self._answer(run, posted, advanced)
             if not run.is_dropped:
                 self._perform(run, advanced)
@@ -204,7 +204,7 @@ class Drive:
                 self._performing.perform(run, effect)
 
     def _finish(self, run: Run, status: SagaStatus) -> None:
-        self._telling.ended(run, status)
+        self._log_lines.ended(run, status)
         self._parents.child_settled(run)
         self._runs.drop(run)
 

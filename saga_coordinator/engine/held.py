@@ -22,6 +22,10 @@ class HeldStep:
         self.wanted = wanted
         self.look_at = wanted.due_at
 
+    def look_next(self, at: float) -> None:
+        """Looks for room at that time."""
+        self.look_at = at
+
 
 class HeldSteps:
     """The held steps of one saga, by the step's key."""
@@ -62,7 +66,7 @@ class HeldSteps:
     def begin_look(self, step: str) -> HeldStep:
         """Notes that a look for the step's room begins; returns what `end_look` ends."""
         held = self._steps[step]
-        held.look_at = NEVER
+        held.look_next(NEVER)
         return held
 
     def end_look(self, held: HeldStep, *, look_again_at: float | None) -> bool:
@@ -76,7 +80,7 @@ class HeldSteps:
         if look_again_at is None:
             del self._steps[step]
         else:
-            held.look_at = look_again_at
+            held.look_next(look_again_at)
         return True
 
     def look_now(self, participant: str) -> bool:
@@ -87,5 +91,5 @@ class HeldSteps:
             if held.wanted.participant == participant and held.look_at < NEVER
         ]
         for held in waiting:
-            held.look_at = min(held.look_at, 0.0)
+            held.look_next(min(held.look_at, 0.0))
         return bool(waiting)

@@ -93,6 +93,10 @@ class Lease:
 
     # On the event loop.
 
+    def begin_term(self) -> None:
+        """Notes that what was this coordinator's own before may be another's by now."""
+        self.term += 1
+
     def take(self) -> None:
         """It has been renewed for the first time."""
         self.regain(self.lapses)

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.ports import Renewal
 from saga_coordinator.lifecycle import Background, Kept, LoopThread, Service
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.reasons import Reason
@@ -27,11 +28,6 @@ STALL_LEASES = 2.0
 _STALL_LOOK_SECONDS = 0.05
 
 _log = structlog.get_logger(__name__)
-
-
-class Renewal(Protocol):
-    async def renew(self, lease_seconds: float) -> float:
-        """Extends the lease; returns the database's time. Raises Unavailable."""
 
 
 Renewing = Callable[[], AbstractAsyncContextManager[Renewal]]
@@ -182,7 +178,7 @@ class LeaseKeeper(Service):
     async def _regain(self) -> None:
         """Finds out what is still ours, again if the lease runs out meanwhile. If that fails, the next renewal begins it anew."""
         lease = self._lease
-        lease.term += 1
+        lease.begin_term()
         try:
             while True:
                 lapses = lease.lapses

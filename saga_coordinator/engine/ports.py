@@ -10,7 +10,6 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from saga_coordinator.engine.lease_keeper import Renewal
 from saga_coordinator.saga.definition.model import RunnableDefinition
 from saga_coordinator.saga.machine.decide import EventArrived, Invoke, LookForEvent, LookForRoom
 from saga_coordinator.saga.machine.transitions import SagaStatus
@@ -55,6 +54,13 @@ class Participants(Protocol):
 
     async def room_found(self) -> str:
         """Returns once held attempts may find room at a participant by now: its name."""
+
+
+class Renewal(Protocol):
+    """A way to renew the lease."""
+
+    async def renew(self, lease_seconds: float) -> float:
+        """Extends the lease; returns the database's time. Raises Unavailable."""
 
 
 class OwnershipStore(Protocol):

@@ -20,8 +20,7 @@ class Room:
         self._runs = runs
         self._sagas_max = sagas_max
         self.backlog_max = backlog_max
-        self.backlog = 0
-        """How many sagas wait for a coordinator with room, as far as was counted."""
+        self._backlog = 0
         self._starting: dict[str, str] = {}
         self._starting_of: Counter[str] = Counter()
         self._claims_awaited = 0
@@ -62,11 +61,22 @@ class Room:
 
     def count_queued(self) -> None:
         """Counts a start that there is no room for. Raises Overloaded when too many sagas wait already."""
-        if self.backlog >= self.backlog_max:
+        if self._backlog >= self.backlog_max:
             raise Overloaded(
-                f"{self.backlog} sagas wait for a coordinator with room; repeat later, or add coordinators"
+                f"{self._backlog} sagas wait for a coordinator with room; repeat later, or add coordinators"
             )
-        self.backlog += 1
+        self._backlog += 1
+
+    # The queue.
+
+    @property
+    def has_backlog(self) -> bool:
+        """Whether sagas waited for a coordinator with room when they were counted last, or were queued since."""
+        return self._backlog > 0
+
+    def note_backlog(self, sagas: int) -> None:
+        """Notes how many sagas wait for a coordinator with room."""
+        self._backlog = sagas
 
     # Claims.
 

@@ -36,7 +36,7 @@ async def test_who_waits_in_memory_looks_at_once_when_there_is_room(
     saga_id = await engine.start()
     run = await eventually(lambda: engine.coordinator._runs.get(saga_id), "the saga")
     look = await eventually(lambda: run.held.get("charge"), "the hold")
-    look.look_at += 3600.0  # nothing but being told of room makes it look
+    look.look_next(look.look_at + 3600.0)  # nothing but being told of room makes it look
     participants.holding.clear()
     engine.participants.room_news.tell("payments")
     assert (await engine.settled(saga_id)).status is SagaStatus.COMPLETED

@@ -12,8 +12,8 @@ from proof.core.definitions import definition, step
 from saga_coordinator.engine.advance import Advance, Advanced
 from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.log_lines import LogLines
 from saga_coordinator.engine.runs import Run, Runs
-from saga_coordinator.engine.telling import Telling
 from saga_coordinator.engine.wakeup import Wakeup
 from saga_coordinator.saga.machine.answers import APPLIED, NotApplied
 from saga_coordinator.saga.machine.decide import decide
@@ -93,7 +93,7 @@ def driving() -> tuple[Drive, Deciding, Asked, LeaseOfTheTests]:
         Runs(),
         Wakeup(),
         cast("Lease", lease),
-        Telling(),
+        LogLines(),
     )
     return drive, deciding, asked, lease
 

@@ -17,7 +17,7 @@ _SHOWN_CHARACTERS_MAX = 300
 _log = structlog.get_logger(__name__)
 
 
-class Telling:
+class LogLines:
     """`is_chatty`: whether a line at info tells when a saga starts, turns back, and ends. There may be thousands a second."""
 
     def __init__(self, *, is_chatty: bool = False) -> None:
