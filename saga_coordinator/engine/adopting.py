@@ -1,4 +1,4 @@
-"""Adopting sagas that were claimed: their logs are read, and they go on where these end."""
+"""Adopts sagas that were claimed: it reads their logs, and lets them go on where the logs end."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The one write path: decide, append, then hand out the effects, in that order (P6).
 
-`Advance.advance` is the only caller of the journal. Inputs of one saga are decided one after the other; those that gather
-while an append is under way are decided together and share the next one.
+No other module appends to the journal. The inputs of one saga are decided one after the other. Inputs that gather while an append
+is under way are decided together and share the next append.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from saga_coordinator.saga.words.meter import DECISION_MAX
 from saga_coordinator.store.journal import Append, Journal, Move, Start
 
 SLEEP_AFTER_SECONDS = 5.0
-"""A saga that has nothing to do for longer than this is let go: it holds no memory and no owner until it is due."""
+"""A saga that has nothing to do for longer than this is let go: it takes no memory and has no owner until it is due."""
 
 LOOK_OVER_AFTER_SECONDS = 86_400.0
-"""A saga that waits for what no clock brings, an event or a person without a timeout, is looked over this often all the same."""
+"""How often a saga is looked over that waits, without a timeout, for an event or a person."""
 
 _WORK_PER_DECISION = 1000
-"""What it takes to decide anything at all, in the units of `meter`."""
+"""The work of any decision, however small, in the units of `meter`."""
 
 _AT_ONCE = (Invoke, LookForEvent)
 _LASTING = (SetTimer, GoOn, Finish)
 _STAYING = (*_AT_ONCE, LookForRoom, GoOn)
-"""Effects whose end brings the next decision: a saga is not let go before."""
+"""Effects whose end brings the next decision. A saga stays in memory until then."""
 
 
 @immutable
 class Advanced:
-    """What came of some inputs: a decision for each, the effects to perform, and whether the saga was let go to sleep."""
+    """What came of some inputs: a decision for each input, the effects to perform, and whether the saga was let go to sleep."""
 
     decisions: tuple[Decision, ...]
     effects: tuple[Effect, ...]
@@ -59,7 +59,7 @@ class Advanced:
 
 @immutable
 class Starting:
-    """A new saga on its way to the log, and what is to be done once it is there; `committed` becomes its `recorded_at`."""
+    """A new saga on its way to the log, and what to do once it is there. The result of `committed` is its `recorded_at`."""
 
     run: Run
     advanced: Advanced
@@ -76,11 +76,11 @@ class Advance:
         self._may_call = True
 
     def stop_calling(self) -> None:
-        """Decides no more new attempts, as this coordinator is stopping; what there is to do is left to others."""
+        """Begins no more attempts, since this coordinator is stopping. Other coordinators make those that are due."""
         self._may_call = False
 
     async def first(self, definition: Definition, request: StartRequested, *, may_call: bool) -> Decision:
-        """What follows from a start; `start` makes it durable."""
+        """Decides what follows from a start; `start` makes that durable."""
         may_call = may_call and self._may_call
         return await decided(
             definition, None, request, self._lease.now(), self._dice.random(), may_call=may_call
@@ -96,7 +96,7 @@ class Advance:
         *,
         may_call: bool,
     ) -> Starting:
-        """Has a new saga made durable; queued for whoever has room when it may not be called for here.
+        """Has a new saga made durable. If no attempts may be made here, it is queued for a coordinator with room.
 
         Raises, here or from what is `committed`:
             StartKeyTaken: the key belongs to another saga.
@@ -120,10 +120,10 @@ class Advance:
         return Starting(run, Advanced((decision,), decision.effects, wake_at is not None), committed)
 
     async def advance(self, run: Run, inputs: Sequence[Input], *, may_call: bool = True) -> Advanced:
-        """What follows from the first of `inputs`, committed. `run.state` is the new state when this returns.
+        """Decides what follows from the first of `inputs`, and commits it. `run.state` is the new state when this returns.
 
-        There is a decision for each of those that were taken: one at least, and no more than the loop should decide at a stretch.
-        When it may not be called for here, what there is to do is queued for whoever claims the saga.
+        At least one input is decided, and no more of them than the event loop should decide at a stretch: `decisions` has one
+        decision for each. If no attempts may be made here, the saga is queued for the coordinator that claims it.
 
         Raises:
             OwnershipLost: another coordinator has written to the saga (P8).
@@ -177,7 +177,7 @@ class Advance:
         return Advanced(tuple(decisions), (*invocations, *last), wake_at is not None)
 
     async def put_to_rest(self, run: Run) -> None:
-        """Brings the row of a settled saga in line with its log, where its last owner could not."""
+        """Brings the row of a settled saga in line with its log, if the saga's last owner could not."""
         await self._journal.append(
             Append(run.saga_id, run.state.sequence + 1, (), move=_move(run.state, None))
         )
@@ -185,7 +185,7 @@ class Advance:
     def _wake_at(
         self, effects: Sequence[Effect], state: SagaState, may_call: bool, *, is_asking: bool = False
     ) -> float | None:
-        """When a saga that is let go now has to be taken up again; None when it is not let go."""
+        """When the saga has to be taken up again if it is let go now; None if it stays in memory."""
         if state.status in SETTLED or state.in_flight:
             return None
         now = self._lease.now()

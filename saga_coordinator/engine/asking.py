@@ -1,4 +1,4 @@
-"""Asking something of a saga, whichever coordinator drives it: the one way in for people, services, children and events.
+"""Asks something of a saga, whichever coordinator drives it: the one way in for people, services, children and events.
 
 A saga that this coordinator drives, or that sleeps and may be claimed, decides here. A settled saga has no owner and needs none.
 Any other saga is its owner's, for whom a letter is left.

@@ -58,7 +58,7 @@ class Awaited:
 
         waiting = await self._events.waiting(event.event_id)
         told = await asyncio.gather(*(tell(saga_id) for saga_id in waiting))
-        # Who has it may have been told twice by its coordinator.
+        # A saga that has the event may have been told of it twice.
         if is_had := any(answer is not None for answer in told):
             await self._events.matched(event.event_id)
         kept_until = None if is_had else kept.kept_until

@@ -40,7 +40,7 @@ from saga_coordinator.saga.words.outcome import (
 )
 
 DEPTH_MAX = 8
-"""Sagas above the deepest child."""
+"""The most sagas above a child."""
 PARENT_LABEL = "parent_saga_id"
 """Every child carries its parent's identity under this label, so that ListSagas finds a saga's children."""
 

@@ -1,8 +1,8 @@
-"""Deciding where it holds nobody up: mostly on the loop, and in a thread what is more work than a few milliseconds.
+"""Makes decisions where they hold nobody up: mostly on the event loop, and in a thread if they take more than a few milliseconds.
 
-To decide is pure, so where it is done makes no difference to what comes of it. Meanwhile the loop turns, since the interpreter
-passes from thread to thread every few milliseconds. What comes with a large payload is decided in a thread at once, because the
-decision first looks through the whole of the payload.
+A decision is pure, so the place where it is made makes no difference to it. The loop turns while a thread decides, since the
+interpreter passes from thread to thread every few milliseconds. An input with a large payload is decided in a thread at once,
+because the decision first looks through the whole payload.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ async def decided(
     *,
     may_call: bool,
 ) -> Decision:
-    """As `decide`; what turns out to be too much for the loop is given up there and decided anew in a thread."""
+    """Decides as `decide` does. A decision that turns out to be too much for the loop is given up and made anew in a thread."""
     if not is_large(_payload_of(given)):
         try:
             return decide(definition, state, given, now, jitter, may_call=may_call, here_max=HERE_MAX)
@@ -51,7 +51,7 @@ async def decided(
 
 
 def _payload_of(given: Input) -> Any:
-    """What comes with an input from outside; None where nothing does."""
+    """The payload that an input brings from outside; None if it brings none."""
     match given:
         case StartRequested():
             return given.input

@@ -1,4 +1,4 @@
-"""The time that what is under way gets when a coordinator stops, as long as anything can come of it."""
+"""Gives work that is under way some time to end when a coordinator stops, as long as anything can come of the work."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from saga_coordinator.engine.lease import Lease
 _LOOK_SECONDS = 0.1
 
 _OUT_SECONDS = 0.5
-"""A lease that has run out may come back in a moment, where it was this machine that stood still."""
+"""How long a lease that has run out may take to come back. It does if only this machine stood still for a moment."""
 
 
 async def give_time(ending: Callable[[float], Awaitable[bool]], grace_seconds: float, lease: Lease) -> None:
-    """Waits by `ending`, which takes the seconds that it may wait and says whether everything has ended.
+    """Waits until the work has ended, at most `grace_seconds`.
 
-    It is over after `grace_seconds`, and sooner when the lease has run out: a database that is away takes nothing of what is
-    waited for, and once it is back the sagas are anybody's.
+    `ending` waits as many seconds as it is given, at most, and returns whether all work has ended. The wait is over sooner if the
+    lease has run out: a database that is away takes no results, and once it is back the sagas are anybody's.
     """
     loop = asyncio.get_running_loop()
     acted_at = loop.time()

@@ -1,7 +1,8 @@
-"""Heartbeats of pending operations: most are answered from memory, because telling a sleeping saga costs two transactions.
+"""Answers most heartbeats of pending operations from memory, because telling a sleeping saga costs two transactions.
 
-The core records one at most twice within the timeout and waits so much longer that those in between need not be told; for how
-long, it says each time. What another coordinator was told is not known here, which only costs the telling.
+The core records a heartbeat at most twice within the timeout, and waits so much longer that it need not hear of those in between.
+Each of its answers says for how long that holds. What another coordinator was told is not known here; then the saga is told once
+more.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from saga_coordinator.saga.words.identity import OperationKind
 
 REMEMBERED_MAX = 100_000
 UNTIMED_SECONDS = 10.0
-"""How long the answer to a heartbeat is remembered whose operation has no such timeout."""
+"""How long the answer to a heartbeat is remembered if the operation has no heartbeat timeout."""
 
 _Key = tuple[str, str, OperationKind, int]
 
 
 class Heartbeats:
-    """The answers that still hold."""
+    """Remembers the answers that still hold."""
 
     def __init__(self) -> None:
         self._until: OrderedDict[_Key, tuple[float, Accepted]] = OrderedDict()

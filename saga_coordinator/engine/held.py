@@ -1,4 +1,4 @@
-"""Held steps: their next attempt waits for room at its participant, and somebody has to look for that room again and again.
+"""Keeps track of held steps, whose next attempt waits for room at its participant, and of when to look for that room next.
 
 When to look next is in no log: a saga that is held for long would fill it.
 """

@@ -1,4 +1,4 @@
-"""Checking inputs by their definition's schema, of which no input, however large, keeps the others from their turn."""
+"""Checks inputs by the schema of their definition. No input, however large, keeps the others from being checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS_MAX = 20.0
 
 
 class InputChecks:
-    """Checks most inputs on the spot, and those that are more work than that in a thread, in turn."""
+    """Checks most inputs on the spot. Inputs that take more work are checked in a thread, one after the other."""
 
     def __init__(self) -> None:
         self._turns = Turns(

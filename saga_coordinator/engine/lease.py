@@ -1,4 +1,4 @@
-"""Whether this coordinator may act, and what time it is in the database."""
+"""Says whether this coordinator may act, and what time it is in the database."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _RENEWALS_COMPARED = 10
 
 
 def boot_seconds() -> float:
-    """A clock that also counts while the machine is suspended, so that a lease does not outlive a laptop's sleep."""
+    """Reads a clock that also counts while the machine is suspended, so that a lease does not outlive a laptop's sleep."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Lease:
-    """What is known of one coordinator's lease: the arithmetic, without any call.
+    """Knows one coordinator's lease. It only calculates, and makes no call.
 
-    `may_act` turns false by the local clock alone, however long a database call hangs: the lease is counted from before the
-    call that extended it was made, hence never beyond what the database counts. A lease that had run out when it was renewed is
-    not held again before `regain`: others may have claimed what was ours.
+    `may_act` turns false by the local clock alone, however long a database call hangs. The lease is counted from before the call
+    that extended it, so it never lasts longer here than in the database. A lease that had run out when it was renewed is not held
+    again before `regain`, since others may have claimed this coordinator's sagas.
 
-    It is renewed from whatever thread, and read on the event loop.
+    Any thread may renew it; the event loop reads it.
     """
 
     def __init__(self, seconds: float, *, clock: Callable[[], float] = boot_seconds) -> None:
@@ -40,12 +40,12 @@ class Lease:
         self._valid = asyncio.Event()
         self._failure: Exception | None = None
         self.lapses = 0
-        """Grows whenever it had run out in the database, for all that we know, before it was renewed there."""
+        """Grows with each renewal before which the lease may have run out in the database."""
         self.term = 1
-        """Grows whenever it is regained: what was ours before may be another's by now."""
+        """Grows whenever the lease is to be regained: what was this coordinator's own before may be another's by now."""
 
     def now(self) -> float:
-        """The database's time in seconds since the epoch, carried on from the last renewal by the local clock's pace (P10)."""
+        """The database's time in seconds since 1970, carried on from the last renewal by the local clock (P10)."""
         return self.clock() + self._database_ahead
 
     @property
@@ -65,18 +65,21 @@ class Lease:
             yield str(self.run_out())
 
     def run_out(self) -> Unavailable:
-        """What to tell those who want something that takes a lease."""
+        """The error for those who ask for something that takes a lease."""
         reason = f": {self._failure}" if self._failure is not None else ""
         return Unavailable(Reason.LEASE_LOST, f"the coordinator's lease has run out{reason}")
 
-    # For who renews it.
+    # In the thread that renews it.
 
     def renewed(self, asked_at: float, database_now: float) -> bool:
-        """The database has made it last from some moment after `asked_at`, of the local clock; whether it is held by that."""
+        """Notes that the database extended the lease at some moment after `asked_at` by the local clock.
+
+        Returns whether the lease is held by that; if not, it has to be regained.
+        """
         with self._lock:
             now = self.clock()
-            # An answer that took long makes the database seem to be behind by as much: the quickest of the last few says it best.
-            # Behind by seconds, attempts in flight at a coordinator that is gone would be thought over too soon (P4).
+            # An answer that took long makes the database seem to be behind by as much, so the quickest of the last answers is the
+            # best. If the time is behind by seconds, attempts in flight at a dead coordinator are given up too soon (P4).
             self._seen_ahead.append(database_now - now)
             self._database_ahead = max(self._seen_ahead)
             self._failure = None
@@ -88,7 +91,7 @@ class Lease:
             return now < self._until
 
     def not_renewed(self, error: Exception) -> None:
-        """Why it was not."""
+        """Notes why the lease was not renewed."""
         self._failure = error
 
     # On the event loop.
@@ -98,11 +101,14 @@ class Lease:
         self.term += 1
 
     def take(self) -> None:
-        """It has been renewed for the first time."""
+        """Holds the lease that has been renewed for the first time."""
         self.regain(self.lapses)
 
     def regain(self, lapses: int) -> bool:
-        """What was found out after so many lapses is all there is to know: whether that still holds, and with it the lease."""
+        """Holds the lease again, if it has not lapsed since `lapses` was read, before this coordinator looked over its sagas.
+
+        False if it has: then the sagas have to be looked over again.
+        """
         with self._lock:
             if lapses != self.lapses:
                 return False
@@ -111,6 +117,6 @@ class Lease:
         return True
 
     def tell(self) -> None:
-        """Lets those go on that wait until it is valid."""
+        """Lets those go on that wait until the lease is valid."""
         if self.may_act:
             self._valid.set()

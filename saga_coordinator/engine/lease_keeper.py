@@ -1,8 +1,8 @@
 """Renews the lease well inside its life, from a thread and over a connection of its own.
 
-An event loop that is busy does not lose the lease by that: its sagas would go from one coordinator to the other, which would be
-as busy with them. One that stands still for `STALL_LEASES` times the lease gives it up on purpose: nothing of it gets on, so
-others shall have it. When it turns again, it acts on nothing before it has seen what is still its own.
+A busy event loop does not lose the lease: its sagas would only go to another coordinator, which would be as busy with them. If
+the loop stands still for `STALL_LEASES` times the length of the lease, the lease is given up on purpose: nothing gets on here, so
+other coordinators shall have the sagas. When the loop turns again, it acts on no saga before it knows which are still its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from saga_coordinator.saga.words.reasons import Reason
 RENEWALS_PER_LEASE = 3
 
 STALL_LEASES = 2.0
-"""For so many times the lease's length the event loop may stand still before the lease is not renewed any more."""
+"""How long the event loop may stand still before the lease is not renewed any more, in lengths of the lease."""
 
 _STALL_LOOK_SECONDS = 0.05
 
@@ -35,7 +35,7 @@ Renewing = Callable[[], AbstractAsyncContextManager[Renewal]]
 
 
 class LeaseKeeper(Service):
-    """Keeps one lease. `in_thread`: beside the event loop, and else on it, where a simulation has its time."""
+    """Keeps one lease. `in_thread`: a thread renews it; otherwise the event loop does, as in a simulation."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class LeaseKeeper(Service):
         if self._thread is not None:
             yield from self._thread.problems
 
-    # Where it is renewed.
+    # In the thread that renews it.
 
     async def _keep(self, kept: Kept) -> None:
         async with self._renewing() as self.renewal:
@@ -121,7 +121,7 @@ class LeaseKeeper(Service):
             self._post(self._renewed, lease.renewed(asked_at, database_now))
 
     async def _within(self, seconds: float, renewal: Renewal) -> float:
-        """Gives a call up that hangs, and leaves it behind: the driver may take long to do so itself, though it is cancelled."""
+        """Gives up a call that hangs, and leaves it behind: though it is cancelled, the driver may take long to end it."""
         renewing = self._attempts.begin("renewal", renewal.renew(seconds))
         await asyncio.wait([renewing], timeout=seconds)
         if not renewing.done():
@@ -131,7 +131,7 @@ class LeaseKeeper(Service):
         return renewing.result()
 
     def _stands_still(self) -> bool:
-        """Whether the event loop has not turned since it was asked to, too long ago."""
+        """Whether the event loop was asked to turn too long ago, and has not turned since."""
         asked_at = self._asked_at
         stall_seconds = STALL_LEASES * self._lease.seconds
         stands = asked_at is not None and self._lease.clock() - asked_at > stall_seconds
@@ -176,7 +176,10 @@ class LeaseKeeper(Service):
             self._first.set_exception(error)
 
     async def _regain(self) -> None:
-        """Finds out what is still ours, again if the lease runs out meanwhile. If that fails, the next renewal begins it anew."""
+        """Finds out which sagas are still this coordinator's own, and then holds the lease again.
+
+        If the lease runs out meanwhile, it begins anew; if it fails, the next renewal begins it anew.
+        """
         lease = self._lease
         lease.begin_term()
         try:

@@ -1,4 +1,4 @@
-"""What the program's log says of sagas: a line for each that needs a person; more only for who wants to watch."""
+"""Writes the lines about sagas in the program's log: one for each saga that needs a person, and more for those who watch."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ _log = structlog.get_logger(__name__)
 
 
 class LogLines:
-    """`is_chatty`: whether a line at info tells when a saga starts, turns back, and ends. There may be thousands a second."""
+    """Writes log lines. `is_chatty`: at level info also for each start, turn and end, which may be thousands a second."""
 
     def __init__(self, *, is_chatty: bool = False) -> None:
         self._tell = _log.info if is_chatty else _log.debug
 
     def started(self, run: Run) -> None:
-        """The saga's start is durable."""
+        """Tells that a saga's start is durable."""
         self._tell("saga_started", **_named(run))
 
     def moved(self, run: Run, before: SagaStatus) -> None:
-        """What has happened to the saga is durable; `before` is the status that it had."""
+        """Tells that a saga has turned back, if it has; `before` is the status that it had."""
         status = run.state.status
         if status is not before and status not in SETTLED:
             self._tell("saga_turned", **_named(run), status=status.value, **_why(run.state.failure))
 
     def ended(self, run: Run, status: SagaStatus) -> None:
-        """The saga has ended, or waits for a person, who has to be told."""
+        """Tells that a saga has ended, or waits for a person."""
         if status is SagaStatus.NEEDS_ATTENTION:
             _tell_attention(run)
             return
@@ -76,7 +76,7 @@ def _tell_attention(run: Run) -> None:
 
 
 def _blocking(state: SagaState) -> Cause | None:
-    """Why the first of the remaining effects could not be undone, with its step; None where that was not tried."""
+    """Why the first of the remaining effects could not be undone, with its step; None if nobody tried."""
     for key in state.remaining:
         step = state.step(key)
         if step.operation is OperationKind.COMPENSATION and step.cause is not None:

@@ -1,4 +1,4 @@
-"""Beginning what was decided a little at a time, so that a thousand calls do not have the loop for themselves."""
+"""Begins calls a few at a time, so that a thousand of them do not have the event loop for themselves."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from collections import deque
 from collections.abc import Callable
 
 AT_ONCE = 16
-"""So many calls are begun before others have a turn: a few milliseconds, at a fifth of a millisecond each."""
+"""How many calls begin before others have a turn: a few milliseconds, at a fifth of a millisecond each."""
 
 
 class Pace:
-    """Begins the first few at once, and the rest in turns of the loop, in the order in which they came."""
+    """Begins the first few pieces of work at once, and the others in later turns of the loop, in the order in which they came."""
 
     def __init__(self) -> None:
         self._waiting: deque[Callable[[], None]] = deque()
         self._begun = 0
 
     def begin(self, work: Callable[[], None]) -> None:
-        """Has the work begun now or soon."""
+        """Begins the work now or soon."""
         if self._waiting or self._begun >= AT_ONCE:
             self._waiting.append(work)
             return
@@ -28,7 +28,7 @@ class Pace:
         work()
 
     def begin_all(self) -> None:
-        """Begins everything that has waited."""
+        """Begins all work that waits."""
         while self._waiting:
             self._waiting.popleft()()
 

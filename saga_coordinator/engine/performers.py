@@ -1,4 +1,4 @@
-"""Those who do what a saga needs from outside, each asked for what is theirs."""
+"""Passes what a saga needs from outside to whoever performs it: a participant, another saga, or the keeper of events."""
 
 from __future__ import annotations
 

@@ -70,10 +70,10 @@ class OwnershipStore(Protocol):
         """Makes the lease last `lease_seconds` from now; returns the database's time."""
 
     def renewing(self) -> AbstractAsyncContextManager[Renewal]:
-        """The same for another event loop than that of the rest."""
+        """Opens a way to renew the lease from another event loop."""
 
     async def claim(self, limit: int, passed_over: Collection[str] = ()) -> list[Claim]:
-        """Takes over up to `limit` sagas that nobody drives, leaving due ones of the definitions `passed_over`."""
+        """Takes over up to `limit` sagas that nobody drives; it leaves due sagas of the definitions `passed_over`."""
 
     async def claim_one(self, saga_id: str) -> Claim | None:
         """Takes over one saga that nobody drives; None when it has an owner or is settled."""
@@ -85,35 +85,35 @@ class OwnershipStore(Protocol):
         """Lets sagas go, to be claimed by anybody after a while."""
 
     async def wake(self, saga_ids: list[str]) -> None:
-        """Has those that sleep looked at by whoever has room."""
+        """Makes those of the sagas due that sleep, for any coordinator with room."""
 
     async def wake_within(self, seconds: float, limit: int) -> None:
-        """Has those looked at now that would wake up within `seconds`, the earliest first."""
+        """Makes up to `limit` sagas due now that would wake up within `seconds`, the earliest first."""
 
     async def retire(self) -> int:
-        """Lets every saga go at once and ends the lease; returns how many these were."""
+        """Lets every saga go at once and ends the lease; returns how many sagas these were."""
 
     async def backlog(self, limit: int) -> int:
         """How many sagas are due and wait for a coordinator with room, counted up to `limit`."""
 
     async def driver_of(self, saga_id: str) -> Driver | None:
-        """Who drives a saga, or will; None when there is no such saga."""
+        """The coordinator or claim group that drives a saga; None when there is no such saga."""
 
     async def groups(self) -> list[ClaimGroup]:
-        """All claim groups that have coordinators or sagas that sleep."""
+        """All claim groups that have coordinators, or sagas that sleep."""
 
     async def tidy(self) -> None:
-        """Forgets coordinators that ended long ago, and finds sagas of those that were forgotten too soon."""
+        """Forgets coordinators that ended long ago, and makes sagas due whose coordinator was forgotten too soon."""
 
 
 class SagaStore(Protocol):
     """Every method raises Unavailable when the database is away."""
 
     async def page(self, saga_ids: Sequence[str], after: int = 0) -> LogPage:
-        """The first saga's entries behind sequence `after`, then the next ones', as far as a page goes."""
+        """The first saga's entries behind sequence `after`, then those of the next sagas, as far as a page goes."""
 
     async def status(self, saga_id: str) -> SagaStatus:
-        """Raises NotFound."""
+        """The status of a saga. Raises NotFound."""
 
     async def started_by(self, start_key: str) -> tuple[str, bytes] | None:
         """The saga that has the start key, and the digest of the request that started it."""
@@ -123,18 +123,18 @@ class EventStore(Protocol):
     """Every method raises Unavailable when the database is away."""
 
     async def keep(self, event: Event) -> KeptEvent:
-        """Makes a published event durable. AlreadyExists for a different one's identity."""
+        """Makes a published event durable. Raises AlreadyExists when a different event has its identity."""
 
     async def waiting(self, event_id: str) -> list[str]:
         """The sagas that waited, or had waited, for such an event when it was published, and had not ended."""
 
     async def matched(self, event_id: str) -> None:
-        """Sagas that waited have got the event, so none that waits later will."""
+        """Notes that the sagas that waited have got the event, so that no later saga gets it."""
 
     async def take(
         self, saga_id: str, name: str, correlation: str, look_back_seconds: float = 0.0
     ) -> Event | None:
-        """The earliest such event since the saga's start, or so long before, that no other saga has got."""
+        """The earliest such event that no other saga has got, from at most `look_back_seconds` before the saga's start."""
 
     async def tidy(self) -> None:
         """Forgets events of long ago."""
@@ -142,7 +142,7 @@ class EventStore(Protocol):
 
 class DefinitionStore(Protocol):
     async def get(self, name: str, version: int) -> RunnableDefinition:
-        """The content of a version, whatever was decided about it; for 0, of the one that a start would get, or else the newest.
+        """A version, whatever was decided about it. For 0, the version that a start would get, or else the newest.
 
         Raises NotFound, and Unavailable when the database is away.
         """
@@ -158,7 +158,7 @@ class MailStore(Protocol):
         """Leaves a letter, and lets the saga's owner know."""
 
     async def unanswered(self, owner: str, limit: int) -> list[Letter]:
-        """The oldest open letters about sagas that `owner` drives, or that sleep and are its claim group's."""
+        """The oldest open letters about sagas that `owner` drives, or that sleep and belong to its claim group."""
 
     async def answer(self, letter: Letter, answer: dict[str, Any]) -> None:
         """Answers a letter, if it is still there."""

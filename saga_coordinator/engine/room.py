@@ -1,4 +1,4 @@
-"""Room for sagas in memory: how much is left, and who may have it.
+"""Shares out the room for sagas in memory: how much is left, and who may have it.
 
 Room is shared by dynamic thresholds (Choudhury and Hahne, 1998): a definition may hold as many sagas in memory as are free. So a
 definition whose participant hangs never takes all of the room, and what it leaves is there for the others (P11).

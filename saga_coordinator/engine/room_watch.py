@@ -1,4 +1,4 @@
-"""Hears which participants may have room, and has the sagas look that wait for it."""
+"""Hears which participants may have room, and makes the sagas look that wait for it."""
 
 from __future__ import annotations
 

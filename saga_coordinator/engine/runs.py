@@ -1,4 +1,4 @@
-"""The sagas in this coordinator's memory: each is a `Run`, and `Runs` knows them all.
+"""Keeps the sagas in this coordinator's memory: each is a `Run`, and `Runs` knows them all.
 
 Only the methods of `Run` write its fields; every other module reads them.
 """

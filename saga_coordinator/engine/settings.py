@@ -1,4 +1,4 @@
-"""What the engine lets be set."""
+"""The limits of the engine that a configuration may set."""
 
 from __future__ import annotations
 

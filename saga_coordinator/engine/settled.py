@@ -1,4 +1,4 @@
-"""What comes too late for a saga, or wakes it again: inputs of sagas that have settled, which have no owner and need none."""
+"""Decides what is asked of sagas that have settled: it may come too late, or make a saga go on. Such a saga has no owner."""
 
 from __future__ import annotations
 

@@ -17,10 +17,10 @@ from saga_coordinator.saga.words.outcome import Cause
 
 @immutable
 class StartSaga:
-    """A request to start a saga; `version` 0 is the default, `deadline_seconds` None the definition's.
+    """A request to start a saga. `version` 0 means the default version, and `deadline_seconds` None the definition's deadline.
 
-    `headers` travel with every call of the saga; a repetition may come with others. `parent` and `recalled_for` are for children:
-    see `engine/children.py`.
+    `headers` travel with every call of the saga; a repetition of the request may have others. `parent` and `recalled_for` are for
+    children: see `engine/children.py`.
     """
 
     definition: str
@@ -34,7 +34,7 @@ class StartSaga:
     recalled_for: Cause | None = None
 
     def prepared(self) -> tuple[StartSaga, bytes]:
-        """The same request with its input in the form in which it is kept, and its digest. Raises InvalidRequest."""
+        """The same request with the input in the form in which it is kept, and the request's digest. Raises InvalidRequest."""
         try:
             given = canonical(self.input)
         except NotCanonical as error:
@@ -45,8 +45,8 @@ class StartSaga:
     def digest(self) -> bytes:
         """Tells whether two requests with one start key are the same request (P9).
 
-        A child's start key is its parent's own, so whatever comes with it is the same request: also the one that only makes sure
-        that nothing can start any more.
+        A child's start key is its parent's own, so every request with that key is the same request. That includes the request
+        that only makes sure that the child cannot start any more.
         """
         if self.parent is not None:
             return hashlib.sha256(self.start_key.encode()).digest()
@@ -55,7 +55,7 @@ class StartSaga:
 
 
 def new_saga_id(now: float, dice: random.Random) -> str:
-    """A UUIDv7 (RFC 9562): identities sort by the time of the start, in milliseconds."""
+    """Makes a UUIDv7 (RFC 9562). Identities sort by the time of the start, in milliseconds."""
     bits = int(now * 1000) << 80 | 0x7 << 76 | dice.getrandbits(12) << 64 | 0b10 << 62 | dice.getrandbits(62)
     digits = f"{bits:032x}"
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -1,4 +1,4 @@
-"""Waiting for a saga to settle, or to change."""
+"""Waits for a saga to settle, or to change."""
 
 from __future__ import annotations
 

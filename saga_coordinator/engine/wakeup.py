@@ -1,4 +1,4 @@
-"""Why to look for work before the next poll. Whoever learns of work says so here, and `claiming` takes it from here."""
+"""Says when to look for work before the next poll. Whoever learns of work tells it, and whoever looks for work waits for it."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def held_lease() -> Lease:
 @asynccontextmanager
 async def kept(*each: Chore, lease: Lease | None = None) -> AsyncIterator[Housekeeping]:
     housekeeping = Housekeeping(each, lease or held_lease())
-    housekeeping.start()
+    await housekeeping.start()
     yield housekeeping
     await housekeeping.stop()
 
