@@ -78,9 +78,9 @@ class DefinitionServiceServicer(object):
     """
 
     def RegisterDefinition(self, request, context):
-        """Stores a definition. The same content as the newest version gives that version again; changed content makes the next
-        one. INVALID_ARGUMENT lists every fault as a BadRequest detail; one is to run another definition that no saga can start
-        with, because it or that version was never registered, is deprecated or was deleted. Register children first.
+        """Stores a definition. If the content is the same as the newest version's, the answer is that version; changed content makes the next
+        version. INVALID_ARGUMENT lists every fault as a BadRequest detail. It is a fault to run a child that no saga can start with, because
+        its definition or version was never registered, is deprecated, or was deleted. So register children first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,38 +94,39 @@ class DefinitionServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetDefinition(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns one version of a definition.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDefinitions(self, request, context):
-        """The newest version of each definition, by name; or all versions of one.
+        """Lists the newest version of each definition, by name; or all versions of one definition.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeprecateDefinition(self, request, context):
-        """Lets no more sagas start with a version, or lets them again; those that run go on. A start that names a deprecated version
-        is FAILED_PRECONDITION and told which one to use; one without version passes it over. FAILED_PRECONDITION for the default
-        version. Other coordinators notice within a second.
+        """Deprecates a version, so that no more sagas start with it, or takes that back. Sagas that run go on. A start that names a deprecated
+        version is FAILED_PRECONDITION, with the version to use instead. A start without a version skips it. FAILED_PRECONDITION: it is the
+        default version. Other coordinators notice within a second.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetDefaultVersion(self, request, context):
-        """Has starts without version use this one rather than the newest. FAILED_PRECONDITION for a deprecated version. Other
-        coordinators notice within a second.
+        """Makes a version the default: starts without a version use it instead of the newest. FAILED_PRECONDITION: the version is deprecated.
+        Other coordinators notice within a second.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteDefinition(self, request, context):
-        """Removes a version that no saga, running or ended, refers to; FAILED_PRECONDITION otherwise, and for the default version. Its
-        number is not used again. Takes some seconds, until every coordinator knows. Repeating is safe.
+        """Removes a version. FAILED_PRECONDITION: a saga, running or ended, refers to the version, or it is the default version. Its number is
+        not used again. This takes some seconds, until every coordinator knows. You may repeat it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -35,27 +35,28 @@ class DefinitionServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DefinitionServiceAsyncStub: ...
     RegisterDefinition: _grpc.UnaryUnaryMultiCallable[_definition_service_pb2.RegisterDefinitionRequest, _definition_service_pb2.RegisterDefinitionResponse]
-    """Stores a definition. The same content as the newest version gives that version again; changed content makes the next
-    one. INVALID_ARGUMENT lists every fault as a BadRequest detail; one is to run another definition that no saga can start
-    with, because it or that version was never registered, is deprecated or was deleted. Register children first.
+    """Stores a definition. If the content is the same as the newest version's, the answer is that version; changed content makes the next
+    version. INVALID_ARGUMENT lists every fault as a BadRequest detail. It is a fault to run a child that no saga can start with, because
+    its definition or version was never registered, is deprecated, or was deleted. So register children first.
     """
     ValidateDefinition: _grpc.UnaryUnaryMultiCallable[_definition_service_pb2.ValidateDefinitionRequest, _definition_service_pb2.ValidateDefinitionResponse]
     """Checks a definition and stores nothing. Faults are the answer, not an error."""
     GetDefinition: _grpc.UnaryUnaryMultiCallable[_definition_service_pb2.GetDefinitionRequest, _definition_service_pb2.GetDefinitionResponse]
+    """Returns one version of a definition."""
     ListDefinitions: _grpc.UnaryUnaryMultiCallable[_definition_service_pb2.ListDefinitionsRequest, _definition_service_pb2.ListDefinitionsResponse]
-    """The newest version of each definition, by name; or all versions of one."""
+    """Lists the newest version of each definition, by name; or all versions of one definition."""
     DeprecateDefinition: _grpc.UnaryUnaryMultiCallable[_definition_service_pb2.DeprecateDefinitionRequest, _definition_service_pb2.DeprecateDefinitionResponse]
-    """Lets no more sagas start with a version, or lets them again; those that run go on. A start that names a deprecated version
-    is FAILED_PRECONDITION and told which one to use; one without version passes it over. FAILED_PRECONDITION for the default
-    version. Other coordinators notice within a second.
+    """Deprecates a version, so that no more sagas start with it, or takes that back. Sagas that run go on. A start that names a deprecated
+    version is FAILED_PRECONDITION, with the version to use instead. A start without a version skips it. FAILED_PRECONDITION: it is the
+    default version. Other coordinators notice within a second.
     """
     SetDefaultVersion: _grpc.UnaryUnaryMultiCallable[_definition_service_pb2.SetDefaultVersionRequest, _definition_service_pb2.SetDefaultVersionResponse]
-    """Has starts without version use this one rather than the newest. FAILED_PRECONDITION for a deprecated version. Other
-    coordinators notice within a second.
+    """Makes a version the default: starts without a version use it instead of the newest. FAILED_PRECONDITION: the version is deprecated.
+    Other coordinators notice within a second.
     """
     DeleteDefinition: _grpc.UnaryUnaryMultiCallable[_definition_service_pb2.DeleteDefinitionRequest, _definition_service_pb2.DeleteDefinitionResponse]
-    """Removes a version that no saga, running or ended, refers to; FAILED_PRECONDITION otherwise, and for the default version. Its
-    number is not used again. Takes some seconds, until every coordinator knows. Repeating is safe.
+    """Removes a version. FAILED_PRECONDITION: a saga, running or ended, refers to the version, or it is the default version. Its number is
+    not used again. This takes some seconds, until every coordinator knows. You may repeat it.
     """
 
 @_typing.type_check_only
@@ -64,27 +65,28 @@ class DefinitionServiceAsyncStub(DefinitionServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterDefinition: _aio.UnaryUnaryMultiCallable[_definition_service_pb2.RegisterDefinitionRequest, _definition_service_pb2.RegisterDefinitionResponse]  # type: ignore[assignment]
-    """Stores a definition. The same content as the newest version gives that version again; changed content makes the next
-    one. INVALID_ARGUMENT lists every fault as a BadRequest detail; one is to run another definition that no saga can start
-    with, because it or that version was never registered, is deprecated or was deleted. Register children first.
+    """Stores a definition. If the content is the same as the newest version's, the answer is that version; changed content makes the next
+    version. INVALID_ARGUMENT lists every fault as a BadRequest detail. It is a fault to run a child that no saga can start with, because
+    its definition or version was never registered, is deprecated, or was deleted. So register children first.
     """
     ValidateDefinition: _aio.UnaryUnaryMultiCallable[_definition_service_pb2.ValidateDefinitionRequest, _definition_service_pb2.ValidateDefinitionResponse]  # type: ignore[assignment]
     """Checks a definition and stores nothing. Faults are the answer, not an error."""
     GetDefinition: _aio.UnaryUnaryMultiCallable[_definition_service_pb2.GetDefinitionRequest, _definition_service_pb2.GetDefinitionResponse]  # type: ignore[assignment]
+    """Returns one version of a definition."""
     ListDefinitions: _aio.UnaryUnaryMultiCallable[_definition_service_pb2.ListDefinitionsRequest, _definition_service_pb2.ListDefinitionsResponse]  # type: ignore[assignment]
-    """The newest version of each definition, by name; or all versions of one."""
+    """Lists the newest version of each definition, by name; or all versions of one definition."""
     DeprecateDefinition: _aio.UnaryUnaryMultiCallable[_definition_service_pb2.DeprecateDefinitionRequest, _definition_service_pb2.DeprecateDefinitionResponse]  # type: ignore[assignment]
-    """Lets no more sagas start with a version, or lets them again; those that run go on. A start that names a deprecated version
-    is FAILED_PRECONDITION and told which one to use; one without version passes it over. FAILED_PRECONDITION for the default
-    version. Other coordinators notice within a second.
+    """Deprecates a version, so that no more sagas start with it, or takes that back. Sagas that run go on. A start that names a deprecated
+    version is FAILED_PRECONDITION, with the version to use instead. A start without a version skips it. FAILED_PRECONDITION: it is the
+    default version. Other coordinators notice within a second.
     """
     SetDefaultVersion: _aio.UnaryUnaryMultiCallable[_definition_service_pb2.SetDefaultVersionRequest, _definition_service_pb2.SetDefaultVersionResponse]  # type: ignore[assignment]
-    """Has starts without version use this one rather than the newest. FAILED_PRECONDITION for a deprecated version. Other
-    coordinators notice within a second.
+    """Makes a version the default: starts without a version use it instead of the newest. FAILED_PRECONDITION: the version is deprecated.
+    Other coordinators notice within a second.
     """
     DeleteDefinition: _aio.UnaryUnaryMultiCallable[_definition_service_pb2.DeleteDefinitionRequest, _definition_service_pb2.DeleteDefinitionResponse]  # type: ignore[assignment]
-    """Removes a version that no saga, running or ended, refers to; FAILED_PRECONDITION otherwise, and for the default version. Its
-    number is not used again. Takes some seconds, until every coordinator knows. Repeating is safe.
+    """Removes a version. FAILED_PRECONDITION: a saga, running or ended, refers to the version, or it is the default version. Its number is
+    not used again. This takes some seconds, until every coordinator knows. You may repeat it.
     """
 
 class DefinitionServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -96,9 +98,9 @@ class DefinitionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _definition_service_pb2.RegisterDefinitionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_definition_service_pb2.RegisterDefinitionResponse, _abc.Awaitable[_definition_service_pb2.RegisterDefinitionResponse]]:
-        """Stores a definition. The same content as the newest version gives that version again; changed content makes the next
-        one. INVALID_ARGUMENT lists every fault as a BadRequest detail; one is to run another definition that no saga can start
-        with, because it or that version was never registered, is deprecated or was deleted. Register children first.
+        """Stores a definition. If the content is the same as the newest version's, the answer is that version; changed content makes the next
+        version. INVALID_ARGUMENT lists every fault as a BadRequest detail. It is a fault to run a child that no saga can start with, because
+        its definition or version was never registered, is deprecated, or was deleted. So register children first.
         """
 
     @_abc_1.abstractmethod
@@ -114,7 +116,8 @@ class DefinitionServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _definition_service_pb2.GetDefinitionRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_definition_service_pb2.GetDefinitionResponse, _abc.Awaitable[_definition_service_pb2.GetDefinitionResponse]]: ...
+    ) -> _typing.Union[_definition_service_pb2.GetDefinitionResponse, _abc.Awaitable[_definition_service_pb2.GetDefinitionResponse]]:
+        """Returns one version of a definition."""
 
     @_abc_1.abstractmethod
     def ListDefinitions(
@@ -122,7 +125,7 @@ class DefinitionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _definition_service_pb2.ListDefinitionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_definition_service_pb2.ListDefinitionsResponse, _abc.Awaitable[_definition_service_pb2.ListDefinitionsResponse]]:
-        """The newest version of each definition, by name; or all versions of one."""
+        """Lists the newest version of each definition, by name; or all versions of one definition."""
 
     @_abc_1.abstractmethod
     def DeprecateDefinition(
@@ -130,9 +133,9 @@ class DefinitionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _definition_service_pb2.DeprecateDefinitionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_definition_service_pb2.DeprecateDefinitionResponse, _abc.Awaitable[_definition_service_pb2.DeprecateDefinitionResponse]]:
-        """Lets no more sagas start with a version, or lets them again; those that run go on. A start that names a deprecated version
-        is FAILED_PRECONDITION and told which one to use; one without version passes it over. FAILED_PRECONDITION for the default
-        version. Other coordinators notice within a second.
+        """Deprecates a version, so that no more sagas start with it, or takes that back. Sagas that run go on. A start that names a deprecated
+        version is FAILED_PRECONDITION, with the version to use instead. A start without a version skips it. FAILED_PRECONDITION: it is the
+        default version. Other coordinators notice within a second.
         """
 
     @_abc_1.abstractmethod
@@ -141,8 +144,8 @@ class DefinitionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _definition_service_pb2.SetDefaultVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_definition_service_pb2.SetDefaultVersionResponse, _abc.Awaitable[_definition_service_pb2.SetDefaultVersionResponse]]:
-        """Has starts without version use this one rather than the newest. FAILED_PRECONDITION for a deprecated version. Other
-        coordinators notice within a second.
+        """Makes a version the default: starts without a version use it instead of the newest. FAILED_PRECONDITION: the version is deprecated.
+        Other coordinators notice within a second.
         """
 
     @_abc_1.abstractmethod
@@ -151,8 +154,8 @@ class DefinitionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _definition_service_pb2.DeleteDefinitionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_definition_service_pb2.DeleteDefinitionResponse, _abc.Awaitable[_definition_service_pb2.DeleteDefinitionResponse]]:
-        """Removes a version that no saga, running or ended, refers to; FAILED_PRECONDITION otherwise, and for the default version. Its
-        number is not used again. Takes some seconds, until every coordinator knows. Repeating is safe.
+        """Removes a version. FAILED_PRECONDITION: a saga, running or ended, refers to the version, or it is the default version. Its number is
+        not used again. This takes some seconds, until every coordinator knows. You may repeat it.
         """
 
 def add_DefinitionServiceServicer_to_server(servicer: DefinitionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -27,10 +27,10 @@ if _version_not_supported:
 
 
 class DirectoryServiceStub(object):
-    """The directory: where participants live, how much is asked of each at once, and how they are.
+    """The directory: where each participant lives, how many calls it gets, and how it stands.
 
-    A participant is known from the participants file of a coordinator or from here. Of a name that is in both, the file's is
-    used: what was deployed with an environment is not redirected by a call.
+    A participant is known from the participants file of a coordinator, or from PutParticipant. If a name is in both, the coordinator
+    uses the file's. So no call can redirect what was deployed with the environment.
     """
 
     def __init__(self, channel):
@@ -72,53 +72,54 @@ class DirectoryServiceStub(object):
 
 
 class DirectoryServiceServicer(object):
-    """The directory: where participants live, how much is asked of each at once, and how they are.
+    """The directory: where each participant lives, how many calls it gets, and how it stands.
 
-    A participant is known from the participants file of a coordinator or from here. Of a name that is in both, the file's is
-    used: what was deployed with an environment is not redirected by a call.
+    A participant is known from the participants file of a coordinator, or from PutParticipant. If a name is in both, the coordinator
+    uses the file's. So no call can redirect what was deployed with the environment.
     """
 
     def PutParticipant(self, request, context):
-        """Adds a participant, or replaces it whole. INVALID_ARGUMENT lists every fault as a BadRequest detail; FAILED_PRECONDITION where
-        the participants file of the coordinator that was asked has the name. Every coordinator uses it within two seconds; calls in
-        flight end where they are. Repeating is safe.
+        """Adds a participant, or replaces it as a whole. Every coordinator uses it within two seconds. Calls in flight end where they are. You
+        may repeat it. INVALID_ARGUMENT lists every fault as a BadRequest detail. FAILED_PRECONDITION: the participants file of the
+        coordinator that you ask has the name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetParticipant(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """Returns one participant, and how it stands with the coordinator that answers.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListParticipants(self, request, context):
-        """By name.
+        """Lists the participants by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteParticipant(self, request, context):
-        """Removes what PutParticipant added. Attempts of sagas that still name it are held with NO_SUCH_PARTICIPANT. NOT_FOUND where it
-        was not added here.
+        """Removes a participant that PutParticipant added. Attempts of sagas that still name it are held with NO_SUCH_PARTICIPANT. NOT_FOUND:
+        PutParticipant has not added it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetBreaker(self, request, context):
-        """Opens or closes the circuit breaker of a participant at every coordinator, within a second and also after restarts, until it is
-        set to automatic again. The participant need not be known yet. Repeating is safe.
+        """Opens or closes the circuit breaker of a participant at every coordinator, within a second. The setting survives restarts, until it
+        is set to automatic again. The participant need not be known yet. You may repeat it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListGroups(self, request, context):
-        """By name: the claim groups that have coordinators, had any within the hour, or have sagas that sleep; who drives their sagas, and
-        how many wait for somebody to. Any coordinator of the database answers for all groups.
+        """Lists the claim groups by name: those that have coordinators, that had coordinators within the last hour, or whose sagas sleep. It
+        shows who drives their sagas and how many sagas wait for a coordinator. Any coordinator of the database answers for all groups.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -166,10 +167,10 @@ def add_DirectoryServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class DirectoryService(object):
-    """The directory: where participants live, how much is asked of each at once, and how they are.
+    """The directory: where each participant lives, how many calls it gets, and how it stands.
 
-    A participant is known from the participants file of a coordinator or from here. Of a name that is in both, the file's is
-    used: what was deployed with an environment is not redirected by a call.
+    A participant is known from the participants file of a coordinator, or from PutParticipant. If a name is in both, the coordinator
+    uses the file's. So no call can redirect what was deployed with the environment.
     """
 
     @staticmethod

@@ -30,34 +30,34 @@ class _SagaStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SagaStatus
     DESCRIPTOR: _descriptor.EnumDescriptor
     SAGA_STATUS_UNSPECIFIED: _SagaStatus.ValueType  # 0
     SAGA_STATUS_RUNNING: _SagaStatus.ValueType  # 1
-    """Its actions are being carried out."""
+    """The saga runs its actions."""
     SAGA_STATUS_COMPENSATING: _SagaStatus.ValueType  # 2
-    """It failed, and what took effect is being undone."""
+    """The saga failed, and undoes what took effect."""
     SAGA_STATUS_COMPLETED: _SagaStatus.ValueType  # 3
     """Every step took effect."""
     SAGA_STATUS_COMPENSATED: _SagaStatus.ValueType  # 4
-    """It failed, and every effect was undone."""
+    """The saga failed, and every effect was undone."""
     SAGA_STATUS_NEEDS_ATTENTION: _SagaStatus.ValueType  # 5
-    """It cannot go on without a person; `remaining_effects` lists what stands."""
+    """The saga cannot go on without a person. `remaining_effects` lists the effects that remain."""
     SAGA_STATUS_ABANDONED: _SagaStatus.ValueType  # 6
-    """A person gave it up; `remaining_effects` lists what stands."""
+    """A person gave the saga up. `remaining_effects` lists the effects that remain."""
 
 class SagaStatus(_SagaStatus, metaclass=_SagaStatusEnumTypeWrapper):
     """Where a saga stands. COMPLETED, COMPENSATED and ABANDONED are ends. Only COMPLETED is success."""
 
 SAGA_STATUS_UNSPECIFIED: SagaStatus.ValueType  # 0
 SAGA_STATUS_RUNNING: SagaStatus.ValueType  # 1
-"""Its actions are being carried out."""
+"""The saga runs its actions."""
 SAGA_STATUS_COMPENSATING: SagaStatus.ValueType  # 2
-"""It failed, and what took effect is being undone."""
+"""The saga failed, and undoes what took effect."""
 SAGA_STATUS_COMPLETED: SagaStatus.ValueType  # 3
 """Every step took effect."""
 SAGA_STATUS_COMPENSATED: SagaStatus.ValueType  # 4
-"""It failed, and every effect was undone."""
+"""The saga failed, and every effect was undone."""
 SAGA_STATUS_NEEDS_ATTENTION: SagaStatus.ValueType  # 5
-"""It cannot go on without a person; `remaining_effects` lists what stands."""
+"""The saga cannot go on without a person. `remaining_effects` lists the effects that remain."""
 SAGA_STATUS_ABANDONED: SagaStatus.ValueType  # 6
-"""A person gave it up; `remaining_effects` lists what stands."""
+"""A person gave the saga up. `remaining_effects` lists the effects that remain."""
 Global___SagaStatus: _TypeAlias = SagaStatus  # noqa: Y015
 
 class _StepStatus:
@@ -68,11 +68,11 @@ class _StepStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_StepStatus
     DESCRIPTOR: _descriptor.EnumDescriptor
     STEP_STATUS_UNSPECIFIED: _StepStatus.ValueType  # 0
     STEP_STATUS_PENDING: _StepStatus.ValueType  # 1
-    """Not started."""
+    """The step has not started."""
     STEP_STATUS_RUNNING: _StepStatus.ValueType  # 2
-    """Its action is being attempted, or is between two attempts."""
+    """An attempt of its action is in flight, or the action is between two attempts."""
     STEP_STATUS_WAITING: _StepStatus.ValueType  # 3
-    """It waits: for the outcome of an operation that was accepted, for time to pass, an event, a person or another saga."""
+    """The step waits for the outcome of an accepted operation, for time to pass, for an event, a person or another saga."""
     STEP_STATUS_SUCCEEDED: _StepStatus.ValueType  # 4
     STEP_STATUS_SKIPPED: _StepStatus.ValueType  # 5
     STEP_STATUS_FAILED: _StepStatus.ValueType  # 6
@@ -83,11 +83,11 @@ class StepStatus(_StepStatus, metaclass=_StepStatusEnumTypeWrapper): ...
 
 STEP_STATUS_UNSPECIFIED: StepStatus.ValueType  # 0
 STEP_STATUS_PENDING: StepStatus.ValueType  # 1
-"""Not started."""
+"""The step has not started."""
 STEP_STATUS_RUNNING: StepStatus.ValueType  # 2
-"""Its action is being attempted, or is between two attempts."""
+"""An attempt of its action is in flight, or the action is between two attempts."""
 STEP_STATUS_WAITING: StepStatus.ValueType  # 3
-"""It waits: for the outcome of an operation that was accepted, for time to pass, an event, a person or another saga."""
+"""The step waits for the outcome of an accepted operation, for time to pass, for an event, a person or another saga."""
 STEP_STATUS_SUCCEEDED: StepStatus.ValueType  # 4
 STEP_STATUS_SKIPPED: StepStatus.ValueType  # 5
 STEP_STATUS_FAILED: StepStatus.ValueType  # 6
@@ -103,22 +103,22 @@ class _EffectEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Effect.ValueTy
     DESCRIPTOR: _descriptor.EnumDescriptor
     EFFECT_UNSPECIFIED: _Effect.ValueType  # 0
     EFFECT_NONE: _Effect.ValueType  # 1
-    """It did not happen."""
+    """The action did not take effect."""
     EFFECT_POSSIBLE: _Effect.ValueType  # 2
-    """It may have happened."""
+    """The action may have taken effect."""
     EFFECT_CERTAIN: _Effect.ValueType  # 3
-    """It happened."""
+    """The action took effect."""
 
 class Effect(_Effect, metaclass=_EffectEnumTypeWrapper):
-    """What is known of the action's effect on its participant. It only grows, except that a pending attempt may be reported refused."""
+    """What is known about the effect of an action. It only grows, with one exception: a pending attempt may be reported as refused."""
 
 EFFECT_UNSPECIFIED: Effect.ValueType  # 0
 EFFECT_NONE: Effect.ValueType  # 1
-"""It did not happen."""
+"""The action did not take effect."""
 EFFECT_POSSIBLE: Effect.ValueType  # 2
-"""It may have happened."""
+"""The action may have taken effect."""
 EFFECT_CERTAIN: Effect.ValueType  # 3
-"""It happened."""
+"""The action took effect."""
 Global___Effect: _TypeAlias = Effect  # noqa: Y015
 
 class _OperationKind:
@@ -151,15 +151,15 @@ class Cause(_message.Message):
     code: _builtins.str
     """A gRPC status name (`FAILED_PRECONDITION`, `UNAVAILABLE`), or one of the coordinator's own: `CANCELLED`, `DEADLINE`,
     `COORDINATOR_LOST`, `INPUT_INVALID`, `PENDING`, `PENDING_TIMEOUT`, `HEARTBEAT_TIMEOUT`, `REPLY_INVALID`, `NO_SUCH_PARTICIPANT`, `IRREVERSIBLE`,
-    `NO_SUCH_METHOD` (the participant has no such gRPC method, or it is a streaming one), `NO_DESCRIPTORS` (nobody says what its
-    methods take); and of an attempt that is held and will be made later: `PARTICIPANT_BUSY` (it gets no more calls at once),
-    `RATE_LIMITED` (no more a second), `CIRCUIT_OPEN` (it is given a rest). Of a saga that is parked: `NO_PROGRESS` (its coordinators
-    were lost one after the other, each with a call of it in flight).
+    `NO_SUCH_METHOD` (the participant has no such gRPC method, or the method streams), `NO_DESCRIPTORS` (nobody describes the participant's
+    methods). For an attempt that is held: `PARTICIPANT_BUSY` (the participant gets no more calls at once), `RATE_LIMITED` (it gets no more
+    calls this second), `CIRCUIT_OPEN` (it rests). For a parked saga: `NO_PROGRESS` (its coordinators were lost one after the other, each
+    with a call of the saga in flight).
     """
     message: _builtins.str
-    """What was said; cut at 4 KiB with a mark."""
+    """A text for people. A text longer than 4 KiB is cut, with a mark."""
     step: _builtins.str
-    """The step it concerns; empty when it concerns the saga as a whole."""
+    """The step that the cause is about; empty if it is about the saga as a whole."""
     requested_by: _builtins.str
     """Who asked for it, for cancellations and rejections."""
     def __init__(
@@ -180,8 +180,8 @@ Global___Cause: _TypeAlias = Cause  # noqa: Y015
 
 @_typing.final
 class Success(_message.Message):
-    """It took effect. A message of its own, because many languages' libraries do not tell a `google.protobuf.Value` of null from one
-    that is not there: sent by itself, "no output" would be no outcome.
+    """The operation took effect. This is a message of its own because the libraries of many languages cannot tell a null
+    `google.protobuf.Value` from an absent one: a bare "no output" would be no outcome.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -221,39 +221,37 @@ class StepState(_message.Message):
     SHOWN_FIELD_NUMBER: _builtins.int
     DEADLINE_AT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """The key of this instance of the step: its name, behind those of the loops around it with their indexes, as in
-    `pay[3].transfer`.
-    """
+    """The key of this instance: the step's name after the names of the loops around it, each with its index, as in `pay[3].transfer`."""
     status: Global___StepStatus.ValueType
     effect: Global___Effect.ValueType
     attempt: _builtins.int
-    """Number of the last attempt of the current operation; 0 when there was none."""
+    """The number of the last attempt of the present operation; 0 if there was none."""
     awaited_event: _builtins.str
-    """What it waits for, if that is an event."""
+    """The event that the step waits for."""
     awaited_correlation: _builtins.str
     @_builtins.property
     def output(self) -> _struct_pb2.Value:
-        """What the action returned; unset when it is not known."""
+        """What the action returned; unset if it is not known."""
 
     @_builtins.property
     def cause(self) -> Global___Cause:
-        """Of the last attempt that did not succeed."""
+        """Why the last attempt that did not succeed ended so."""
 
     @_builtins.property
     def retry_at(self) -> _timestamp_pb2.Timestamp:
-        """When the next attempt is due, while waiting for it."""
+        """When the next attempt is due, while the step waits for it."""
 
     @_builtins.property
     def waiting_until(self) -> _timestamp_pb2.Timestamp:
-        """Until when it waits, where that is limited."""
+        """Until when the step waits, if that is limited."""
 
     @_builtins.property
     def shown(self) -> _struct_pb2.Value:
-        """What those are shown who may approve."""
+        """What the approvers see."""
 
     @_builtins.property
     def deadline_at(self) -> _timestamp_pb2.Timestamp:
-        """No attempt of the action is made after this."""
+        """No attempt of the action begins after this."""
 
     def __init__(
         self,
@@ -302,12 +300,12 @@ class Entry(_message.Message):
     operation: Global___OperationKind.ValueType
     attempt: _builtins.int
     recorded_by: _builtins.str
-    """Identity of the coordinator that wrote it."""
+    """The identity of the coordinator that wrote the entry."""
     payload_omitted: _builtins.bool
-    """True when its payload (an input, an output, items, what an event said) is left out of `body`: it is larger than an answer may be."""
+    """True if the payload (an input, an output, items, an event's payload) is left out of `body`, because it is larger than an answer may be."""
     @_builtins.property
     def body(self) -> _struct_pb2.Struct:
-        """What else the entry says, by type: docs/contract.md lists the fields."""
+        """The rest of the entry, by its type: docs/contract.md lists the fields."""
 
     @_builtins.property
     def recorded_at(self) -> _timestamp_pb2.Timestamp:
@@ -389,35 +387,35 @@ class Saga(_message.Message):
     start_key: _builtins.str
     """The caller's key for the start."""
     sequence: _builtins.int
-    """Number of entries in the log."""
+    """The number of entries in the log."""
     owner: _builtins.str
-    """Identity of the coordinator that drives it; empty when it sleeps or has ended."""
+    """The identity of the coordinator that drives the saga; empty if the saga sleeps or has ended."""
     output_problem: _builtins.str
-    """Why the output could not be computed; what is done is done all the same."""
+    """Why the output could not be computed. The saga has completed all the same."""
     parent_saga_id: _builtins.str
-    """The saga and the step that run this one, for a child."""
+    """For a child: the parent saga and its step."""
     parent_step: _builtins.str
     outputs_omitted: _builtins.bool
-    """True when the outputs of steps, what approvals show, and the output of the saga are left out here, as far as they are large: an
-    answer has at most 3 MiB. The log has them.
+    """True if large outputs of steps, what approvals show, or the output of the saga are left out, because an answer has at most 3 MiB. The
+    log has them.
     """
     input_omitted: _builtins.bool
-    """True when the input is left out, because it has no room beside the rest of an answer. GetSaga has it, unless it alone is larger
-    than an answer, which only a server that is set so takes.
+    """True if the input is left out, because the answer has no room for it. GetSaga returns it, unless the input alone is larger than an
+    answer, which only a server with a raised limit accepts.
     """
     steps_omitted: _builtins.int
-    """How many steps are left out behind the last one here."""
+    """How many steps are left out after the last step here."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value: ...
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def failure(self) -> Global___Cause:
-        """Why it failed, once it has."""
+        """Why the saga failed, once it has."""
 
     @_builtins.property
     def remaining_effects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of the steps whose effect stands or may stand, once the saga is NEEDS_ATTENTION or ABANDONED."""
+        """The steps whose effect remains or may remain, once the saga is NEEDS_ATTENTION or ABANDONED."""
 
     @_builtins.property
     def started_at(self) -> _timestamp_pb2.Timestamp: ...
@@ -431,7 +429,7 @@ class Saga(_message.Message):
 
     @_builtins.property
     def output(self) -> _struct_pb2.Value:
-        """By the definition's `output`, once it has completed. Only in answers about one saga, as the next two."""
+        """The result of the definition's `output`, once the saga has completed. Only in answers about one saga, like the next two fields."""
 
     def __init__(
         self,

@@ -28,137 +28,141 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SagaServiceStub:
-    """Sagas: started, looked at, waited for, cancelled."""
+    """Starts sagas, shows them, waits for them, and takes what people and services tell them."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> SagaServiceAsyncStub: ...
     StartSaga: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.StartSagaRequest, _saga_service_pb2.StartSagaResponse]
-    """Starts a saga and answers once the start is durable: from then on the saga reaches an end or waits visibly for a person,
-    whatever crashes. With `wait`, answers when the saga has ended or is parked, or just before the RPC's deadline.
-    UNAVAILABLE with RetryInfo when the database cannot be reached, RESOURCE_EXHAUSTED with RetryInfo when too many sagas wait
-    already: nothing is lost by repeating with the same start key. The call's `traceparent`, `tracestate` and `baggage` are kept
-    with the saga and sent with each of its calls. Without `wait`, a saga just created is answered with its identity, definition,
-    version, start key and status only.
+    """Starts a saga. It answers once the start is durable. From then on, the saga reaches an end or waits visibly for a person, whatever
+    crashes. With `wait`, it answers when the saga has ended or is parked, or just before the RPC's deadline. Without `wait`, the
+    answer for a new saga has only its identity, definition, version, start key and status.
+
+    UNAVAILABLE with RetryInfo: the database cannot be reached. RESOURCE_EXHAUSTED with RetryInfo: too many sagas wait already. You lose
+    nothing if you repeat the call with the same start key. The saga keeps the call's `traceparent`, `tracestate` and `baggage`, and
+    sends them with each of its calls.
     """
     GetSaga: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.GetSagaRequest, _saga_service_pb2.GetSagaResponse]
-    """One saga with the state of each step and, when asked for, its log: as much of it as fits into an answer of 3 MiB."""
+    """Returns one saga with the state of each step. If asked for, it adds the log, as much of it as fits into an answer of 3 MiB."""
     ListSagas: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.ListSagasRequest, _saga_service_pb2.ListSagasResponse]
-    """Newest first. A page is shorter than asked for when it would exceed 3 MiB. RESOURCE_EXHAUSTED, as of every list, when too many
-    lists are asked for at once.
+    """Lists sagas, the newest first. A page is shorter than asked for if it would exceed 3 MiB. Like every list, it is RESOURCE_EXHAUSTED
+    if too many lists are asked for at once.
     """
     WaitSaga: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.WaitSagaRequest, _saga_service_pb2.WaitSagaResponse]
-    """Answers when the saga has ended or needs attention, or with its present state just before the RPC's deadline or after
-    `timeout`, whichever comes first.
+    """Waits until the saga has ended or needs attention. It answers with the saga's present state just before the RPC's deadline, or after
+    `timeout`, if that comes first.
     """
     WatchSaga: _grpc.UnaryStreamMultiCallable[_saga_service_pb2.WatchSagaRequest, _saga_service_pb2.WatchSagaResponse]
-    """Sends the log as it grows, from `after_sequence` on, and ends once the saga has ended or needs attention. When the
-    coordinator stops meanwhile it is UNAVAILABLE: watch again, from the last sequence seen.
+    """Sends the log as it grows, from `after_sequence` on, and ends when the saga has ended or needs attention. UNAVAILABLE: the coordinator
+    stops. Then watch again from the last sequence that you have seen.
     """
     CancelSaga: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.CancelSagaRequest, _saga_service_pb2.CancelSagaResponse]
-    """Fails the saga with cause CANCELLED, so that it is compensated. Answers once the request is durable. Cancelling a saga
-    that is being or has been compensated changes nothing. FAILED_PRECONDITION when the pivot has succeeded, or the saga has
-    completed: there is no way back. Answers within a second: UNAVAILABLE says what it waits for, such as the coordinator that drives the
-    saga, or a claim group of which none lives. The request then stays for an hour and is carried out by then; repeating is safe.
+    """Fails the saga with cause CANCELLED, so that it is compensated. It answers once the request is durable, within a second. To cancel a
+    saga that is being compensated, or has been compensated, changes nothing. FAILED_PRECONDITION: there is no way back, because the
+    pivot was attempted or the saga has completed. UNAVAILABLE: the message says what the request waits for, such as the coordinator that
+    drives the saga, or a claim group that has no living coordinator. The request then stays for an hour, and is carried out if that
+    coordinator comes back by then. You may repeat it.
     """
     ReportOutcome: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.ReportOutcomeRequest, _saga_service_pb2.ReportOutcomeResponse]
-    """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
-    once; a report that comes too late is recorded as late and moves nothing, unless it takes away why the saga is parked: then
-    the saga goes on. One may come before the answer PENDING itself.
+    """Reports the outcome of an operation that was answered with PENDING. A report that comes twice is accepted twice and applied once. A
+    report that comes too late is recorded and moves nothing, unless it takes away the reason why the saga is parked: then the saga goes
+    on. A report may come before the answer PENDING itself.
     """
     Heartbeat: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.HeartbeatRequest, _saga_service_pb2.HeartbeatResponse]
-    """Says that an operation that was answered with PENDING is still being worked at, where its definition has a
-    `heartbeat_timeout`: call it three times within that. Most calls are answered from memory.
+    """Says that a participant still works on an operation that it answered with PENDING. If the operation has a `heartbeat_timeout`, call
+    this three times within it. Most calls are answered from memory.
     """
     SignalSaga: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.SignalSagaRequest, _saga_service_pb2.SignalSagaResponse]
-    """Sends an event to one saga. A step that awaits it takes it, now or later; an event of an identity that came before changes
-    nothing. FAILED_PRECONDITION when the saga has ended, or keeps 1,000 events already that no step has taken.
+    """Sends an event to one saga. A step that awaits the event takes it, now or later. If an event with the same identity came before,
+    nothing changes. FAILED_PRECONDITION: the saga has ended, or it already keeps 1,000 events that no step has taken.
     """
     PublishEvent: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.PublishEventRequest, _saga_service_pb2.PublishEventResponse]
-    """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for `keep_for` and
-    given to the first that will, of those that had started by then: see `AwaitEvent.look_back`. Repeating it with the same
-    identity is safe; ALREADY_EXISTS when the content differs.
+    """Sends an event to every saga with a step that awaits its name and correlation. If no saga awaits it, the event is kept for `keep_for`
+    and given to the first saga that begins to wait, if that saga had started before the event came; see `AwaitEvent.look_back`. You may
+    repeat the call with the same identity. ALREADY_EXISTS: an event with this identity had other content.
     """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.ListEventsRequest, _saga_service_pb2.ListEventsResponse]
-    """Events that were published in the last seven days, the newest first: with `untaken`, those that no saga has got, of which one with
-    a mistyped name or correlation is such. A page is shorter than asked for when it would exceed 3 MiB.
+    """Lists the events that were published in the last seven days, the newest first. With `untaken`, it lists only those that no saga has
+    got, such as an event with a mistyped name or correlation. A page is shorter than asked for if it would exceed 3 MiB.
     """
     DecideApproval: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.DecideApprovalRequest, _saga_service_pb2.DecideApprovalResponse]
-    """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
-    the step does not wait for one, or was decided otherwise; PERMISSION_DENIED when this person may not decide.
+    """Takes a person's decision about a step that waits for approval. A decision that comes twice is accepted twice. FAILED_PRECONDITION: the
+    step does not wait for an approval, or was decided in another way. PERMISSION_DENIED: this person may not decide.
     """
     PreviewCompensation: _grpc.UnaryUnaryMultiCallable[_saga_service_pb2.PreviewCompensationRequest, _saga_service_pb2.PreviewCompensationResponse]
-    """What would be undone, and how, if the saga failed now. Changes nothing. Calls in flight are taken for UNKNOWN, and every
-    compensation for successful.
+    """Tells what would be undone, and how, if the saga failed now. It changes nothing. It assumes that calls in flight end UNKNOWN and that
+    every compensation succeeds.
     """
 
 @_typing.type_check_only
 class SagaServiceAsyncStub(SagaServiceStub):
-    """Sagas: started, looked at, waited for, cancelled."""
+    """Starts sagas, shows them, waits for them, and takes what people and services tell them."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     StartSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.StartSagaRequest, _saga_service_pb2.StartSagaResponse]  # type: ignore[assignment]
-    """Starts a saga and answers once the start is durable: from then on the saga reaches an end or waits visibly for a person,
-    whatever crashes. With `wait`, answers when the saga has ended or is parked, or just before the RPC's deadline.
-    UNAVAILABLE with RetryInfo when the database cannot be reached, RESOURCE_EXHAUSTED with RetryInfo when too many sagas wait
-    already: nothing is lost by repeating with the same start key. The call's `traceparent`, `tracestate` and `baggage` are kept
-    with the saga and sent with each of its calls. Without `wait`, a saga just created is answered with its identity, definition,
-    version, start key and status only.
+    """Starts a saga. It answers once the start is durable. From then on, the saga reaches an end or waits visibly for a person, whatever
+    crashes. With `wait`, it answers when the saga has ended or is parked, or just before the RPC's deadline. Without `wait`, the
+    answer for a new saga has only its identity, definition, version, start key and status.
+
+    UNAVAILABLE with RetryInfo: the database cannot be reached. RESOURCE_EXHAUSTED with RetryInfo: too many sagas wait already. You lose
+    nothing if you repeat the call with the same start key. The saga keeps the call's `traceparent`, `tracestate` and `baggage`, and
+    sends them with each of its calls.
     """
     GetSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.GetSagaRequest, _saga_service_pb2.GetSagaResponse]  # type: ignore[assignment]
-    """One saga with the state of each step and, when asked for, its log: as much of it as fits into an answer of 3 MiB."""
+    """Returns one saga with the state of each step. If asked for, it adds the log, as much of it as fits into an answer of 3 MiB."""
     ListSagas: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.ListSagasRequest, _saga_service_pb2.ListSagasResponse]  # type: ignore[assignment]
-    """Newest first. A page is shorter than asked for when it would exceed 3 MiB. RESOURCE_EXHAUSTED, as of every list, when too many
-    lists are asked for at once.
+    """Lists sagas, the newest first. A page is shorter than asked for if it would exceed 3 MiB. Like every list, it is RESOURCE_EXHAUSTED
+    if too many lists are asked for at once.
     """
     WaitSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.WaitSagaRequest, _saga_service_pb2.WaitSagaResponse]  # type: ignore[assignment]
-    """Answers when the saga has ended or needs attention, or with its present state just before the RPC's deadline or after
-    `timeout`, whichever comes first.
+    """Waits until the saga has ended or needs attention. It answers with the saga's present state just before the RPC's deadline, or after
+    `timeout`, if that comes first.
     """
     WatchSaga: _aio.UnaryStreamMultiCallable[_saga_service_pb2.WatchSagaRequest, _saga_service_pb2.WatchSagaResponse]  # type: ignore[assignment]
-    """Sends the log as it grows, from `after_sequence` on, and ends once the saga has ended or needs attention. When the
-    coordinator stops meanwhile it is UNAVAILABLE: watch again, from the last sequence seen.
+    """Sends the log as it grows, from `after_sequence` on, and ends when the saga has ended or needs attention. UNAVAILABLE: the coordinator
+    stops. Then watch again from the last sequence that you have seen.
     """
     CancelSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.CancelSagaRequest, _saga_service_pb2.CancelSagaResponse]  # type: ignore[assignment]
-    """Fails the saga with cause CANCELLED, so that it is compensated. Answers once the request is durable. Cancelling a saga
-    that is being or has been compensated changes nothing. FAILED_PRECONDITION when the pivot has succeeded, or the saga has
-    completed: there is no way back. Answers within a second: UNAVAILABLE says what it waits for, such as the coordinator that drives the
-    saga, or a claim group of which none lives. The request then stays for an hour and is carried out by then; repeating is safe.
+    """Fails the saga with cause CANCELLED, so that it is compensated. It answers once the request is durable, within a second. To cancel a
+    saga that is being compensated, or has been compensated, changes nothing. FAILED_PRECONDITION: there is no way back, because the
+    pivot was attempted or the saga has completed. UNAVAILABLE: the message says what the request waits for, such as the coordinator that
+    drives the saga, or a claim group that has no living coordinator. The request then stays for an hour, and is carried out if that
+    coordinator comes back by then. You may repeat it.
     """
     ReportOutcome: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.ReportOutcomeRequest, _saga_service_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
-    """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
-    once; a report that comes too late is recorded as late and moves nothing, unless it takes away why the saga is parked: then
-    the saga goes on. One may come before the answer PENDING itself.
+    """Reports the outcome of an operation that was answered with PENDING. A report that comes twice is accepted twice and applied once. A
+    report that comes too late is recorded and moves nothing, unless it takes away the reason why the saga is parked: then the saga goes
+    on. A report may come before the answer PENDING itself.
     """
     Heartbeat: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.HeartbeatRequest, _saga_service_pb2.HeartbeatResponse]  # type: ignore[assignment]
-    """Says that an operation that was answered with PENDING is still being worked at, where its definition has a
-    `heartbeat_timeout`: call it three times within that. Most calls are answered from memory.
+    """Says that a participant still works on an operation that it answered with PENDING. If the operation has a `heartbeat_timeout`, call
+    this three times within it. Most calls are answered from memory.
     """
     SignalSaga: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.SignalSagaRequest, _saga_service_pb2.SignalSagaResponse]  # type: ignore[assignment]
-    """Sends an event to one saga. A step that awaits it takes it, now or later; an event of an identity that came before changes
-    nothing. FAILED_PRECONDITION when the saga has ended, or keeps 1,000 events already that no step has taken.
+    """Sends an event to one saga. A step that awaits the event takes it, now or later. If an event with the same identity came before,
+    nothing changes. FAILED_PRECONDITION: the saga has ended, or it already keeps 1,000 events that no step has taken.
     """
     PublishEvent: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.PublishEventRequest, _saga_service_pb2.PublishEventResponse]  # type: ignore[assignment]
-    """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for `keep_for` and
-    given to the first that will, of those that had started by then: see `AwaitEvent.look_back`. Repeating it with the same
-    identity is safe; ALREADY_EXISTS when the content differs.
+    """Sends an event to every saga with a step that awaits its name and correlation. If no saga awaits it, the event is kept for `keep_for`
+    and given to the first saga that begins to wait, if that saga had started before the event came; see `AwaitEvent.look_back`. You may
+    repeat the call with the same identity. ALREADY_EXISTS: an event with this identity had other content.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.ListEventsRequest, _saga_service_pb2.ListEventsResponse]  # type: ignore[assignment]
-    """Events that were published in the last seven days, the newest first: with `untaken`, those that no saga has got, of which one with
-    a mistyped name or correlation is such. A page is shorter than asked for when it would exceed 3 MiB.
+    """Lists the events that were published in the last seven days, the newest first. With `untaken`, it lists only those that no saga has
+    got, such as an event with a mistyped name or correlation. A page is shorter than asked for if it would exceed 3 MiB.
     """
     DecideApproval: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.DecideApprovalRequest, _saga_service_pb2.DecideApprovalResponse]  # type: ignore[assignment]
-    """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
-    the step does not wait for one, or was decided otherwise; PERMISSION_DENIED when this person may not decide.
+    """Takes a person's decision about a step that waits for approval. A decision that comes twice is accepted twice. FAILED_PRECONDITION: the
+    step does not wait for an approval, or was decided in another way. PERMISSION_DENIED: this person may not decide.
     """
     PreviewCompensation: _aio.UnaryUnaryMultiCallable[_saga_service_pb2.PreviewCompensationRequest, _saga_service_pb2.PreviewCompensationResponse]  # type: ignore[assignment]
-    """What would be undone, and how, if the saga failed now. Changes nothing. Calls in flight are taken for UNKNOWN, and every
-    compensation for successful.
+    """Tells what would be undone, and how, if the saga failed now. It changes nothing. It assumes that calls in flight end UNKNOWN and that
+    every compensation succeeds.
     """
 
 class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Sagas: started, looked at, waited for, cancelled."""
+    """Starts sagas, shows them, waits for them, and takes what people and services tell them."""
 
     @_abc_1.abstractmethod
     def StartSaga(
@@ -166,12 +170,13 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.StartSagaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.StartSagaResponse, _abc.Awaitable[_saga_service_pb2.StartSagaResponse]]:
-        """Starts a saga and answers once the start is durable: from then on the saga reaches an end or waits visibly for a person,
-        whatever crashes. With `wait`, answers when the saga has ended or is parked, or just before the RPC's deadline.
-        UNAVAILABLE with RetryInfo when the database cannot be reached, RESOURCE_EXHAUSTED with RetryInfo when too many sagas wait
-        already: nothing is lost by repeating with the same start key. The call's `traceparent`, `tracestate` and `baggage` are kept
-        with the saga and sent with each of its calls. Without `wait`, a saga just created is answered with its identity, definition,
-        version, start key and status only.
+        """Starts a saga. It answers once the start is durable. From then on, the saga reaches an end or waits visibly for a person, whatever
+        crashes. With `wait`, it answers when the saga has ended or is parked, or just before the RPC's deadline. Without `wait`, the
+        answer for a new saga has only its identity, definition, version, start key and status.
+
+        UNAVAILABLE with RetryInfo: the database cannot be reached. RESOURCE_EXHAUSTED with RetryInfo: too many sagas wait already. You lose
+        nothing if you repeat the call with the same start key. The saga keeps the call's `traceparent`, `tracestate` and `baggage`, and
+        sends them with each of its calls.
         """
 
     @_abc_1.abstractmethod
@@ -180,7 +185,7 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.GetSagaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.GetSagaResponse, _abc.Awaitable[_saga_service_pb2.GetSagaResponse]]:
-        """One saga with the state of each step and, when asked for, its log: as much of it as fits into an answer of 3 MiB."""
+        """Returns one saga with the state of each step. If asked for, it adds the log, as much of it as fits into an answer of 3 MiB."""
 
     @_abc_1.abstractmethod
     def ListSagas(
@@ -188,8 +193,8 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.ListSagasRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.ListSagasResponse, _abc.Awaitable[_saga_service_pb2.ListSagasResponse]]:
-        """Newest first. A page is shorter than asked for when it would exceed 3 MiB. RESOURCE_EXHAUSTED, as of every list, when too many
-        lists are asked for at once.
+        """Lists sagas, the newest first. A page is shorter than asked for if it would exceed 3 MiB. Like every list, it is RESOURCE_EXHAUSTED
+        if too many lists are asked for at once.
         """
 
     @_abc_1.abstractmethod
@@ -198,8 +203,8 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.WaitSagaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.WaitSagaResponse, _abc.Awaitable[_saga_service_pb2.WaitSagaResponse]]:
-        """Answers when the saga has ended or needs attention, or with its present state just before the RPC's deadline or after
-        `timeout`, whichever comes first.
+        """Waits until the saga has ended or needs attention. It answers with the saga's present state just before the RPC's deadline, or after
+        `timeout`, if that comes first.
         """
 
     @_abc_1.abstractmethod
@@ -208,8 +213,8 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.WatchSagaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_saga_service_pb2.WatchSagaResponse], _abc.AsyncIterator[_saga_service_pb2.WatchSagaResponse]]:
-        """Sends the log as it grows, from `after_sequence` on, and ends once the saga has ended or needs attention. When the
-        coordinator stops meanwhile it is UNAVAILABLE: watch again, from the last sequence seen.
+        """Sends the log as it grows, from `after_sequence` on, and ends when the saga has ended or needs attention. UNAVAILABLE: the coordinator
+        stops. Then watch again from the last sequence that you have seen.
         """
 
     @_abc_1.abstractmethod
@@ -218,10 +223,11 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.CancelSagaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.CancelSagaResponse, _abc.Awaitable[_saga_service_pb2.CancelSagaResponse]]:
-        """Fails the saga with cause CANCELLED, so that it is compensated. Answers once the request is durable. Cancelling a saga
-        that is being or has been compensated changes nothing. FAILED_PRECONDITION when the pivot has succeeded, or the saga has
-        completed: there is no way back. Answers within a second: UNAVAILABLE says what it waits for, such as the coordinator that drives the
-        saga, or a claim group of which none lives. The request then stays for an hour and is carried out by then; repeating is safe.
+        """Fails the saga with cause CANCELLED, so that it is compensated. It answers once the request is durable, within a second. To cancel a
+        saga that is being compensated, or has been compensated, changes nothing. FAILED_PRECONDITION: there is no way back, because the
+        pivot was attempted or the saga has completed. UNAVAILABLE: the message says what the request waits for, such as the coordinator that
+        drives the saga, or a claim group that has no living coordinator. The request then stays for an hour, and is carried out if that
+        coordinator comes back by then. You may repeat it.
         """
 
     @_abc_1.abstractmethod
@@ -230,9 +236,9 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.ReportOutcomeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.ReportOutcomeResponse, _abc.Awaitable[_saga_service_pb2.ReportOutcomeResponse]]:
-        """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
-        once; a report that comes too late is recorded as late and moves nothing, unless it takes away why the saga is parked: then
-        the saga goes on. One may come before the answer PENDING itself.
+        """Reports the outcome of an operation that was answered with PENDING. A report that comes twice is accepted twice and applied once. A
+        report that comes too late is recorded and moves nothing, unless it takes away the reason why the saga is parked: then the saga goes
+        on. A report may come before the answer PENDING itself.
         """
 
     @_abc_1.abstractmethod
@@ -241,8 +247,8 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.HeartbeatRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.HeartbeatResponse, _abc.Awaitable[_saga_service_pb2.HeartbeatResponse]]:
-        """Says that an operation that was answered with PENDING is still being worked at, where its definition has a
-        `heartbeat_timeout`: call it three times within that. Most calls are answered from memory.
+        """Says that a participant still works on an operation that it answered with PENDING. If the operation has a `heartbeat_timeout`, call
+        this three times within it. Most calls are answered from memory.
         """
 
     @_abc_1.abstractmethod
@@ -251,8 +257,8 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.SignalSagaRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.SignalSagaResponse, _abc.Awaitable[_saga_service_pb2.SignalSagaResponse]]:
-        """Sends an event to one saga. A step that awaits it takes it, now or later; an event of an identity that came before changes
-        nothing. FAILED_PRECONDITION when the saga has ended, or keeps 1,000 events already that no step has taken.
+        """Sends an event to one saga. A step that awaits the event takes it, now or later. If an event with the same identity came before,
+        nothing changes. FAILED_PRECONDITION: the saga has ended, or it already keeps 1,000 events that no step has taken.
         """
 
     @_abc_1.abstractmethod
@@ -261,9 +267,9 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.PublishEventRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.PublishEventResponse, _abc.Awaitable[_saga_service_pb2.PublishEventResponse]]:
-        """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for `keep_for` and
-        given to the first that will, of those that had started by then: see `AwaitEvent.look_back`. Repeating it with the same
-        identity is safe; ALREADY_EXISTS when the content differs.
+        """Sends an event to every saga with a step that awaits its name and correlation. If no saga awaits it, the event is kept for `keep_for`
+        and given to the first saga that begins to wait, if that saga had started before the event came; see `AwaitEvent.look_back`. You may
+        repeat the call with the same identity. ALREADY_EXISTS: an event with this identity had other content.
         """
 
     @_abc_1.abstractmethod
@@ -272,8 +278,8 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.ListEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.ListEventsResponse, _abc.Awaitable[_saga_service_pb2.ListEventsResponse]]:
-        """Events that were published in the last seven days, the newest first: with `untaken`, those that no saga has got, of which one with
-        a mistyped name or correlation is such. A page is shorter than asked for when it would exceed 3 MiB.
+        """Lists the events that were published in the last seven days, the newest first. With `untaken`, it lists only those that no saga has
+        got, such as an event with a mistyped name or correlation. A page is shorter than asked for if it would exceed 3 MiB.
         """
 
     @_abc_1.abstractmethod
@@ -282,8 +288,8 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.DecideApprovalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.DecideApprovalResponse, _abc.Awaitable[_saga_service_pb2.DecideApprovalResponse]]:
-        """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
-        the step does not wait for one, or was decided otherwise; PERMISSION_DENIED when this person may not decide.
+        """Takes a person's decision about a step that waits for approval. A decision that comes twice is accepted twice. FAILED_PRECONDITION: the
+        step does not wait for an approval, or was decided in another way. PERMISSION_DENIED: this person may not decide.
         """
 
     @_abc_1.abstractmethod
@@ -292,8 +298,8 @@ class SagaServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _saga_service_pb2.PreviewCompensationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_saga_service_pb2.PreviewCompensationResponse, _abc.Awaitable[_saga_service_pb2.PreviewCompensationResponse]]:
-        """What would be undone, and how, if the saga failed now. Changes nothing. Calls in flight are taken for UNKNOWN, and every
-        compensation for successful.
+        """Tells what would be undone, and how, if the saga failed now. It changes nothing. It assumes that calls in flight end UNKNOWN and that
+        every compensation succeeds.
         """
 
 def add_SagaServiceServicer_to_server(servicer: SagaServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

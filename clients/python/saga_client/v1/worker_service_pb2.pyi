@@ -32,14 +32,14 @@ class RegisterStepsRequest(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     FORCE_FIELD_NUMBER: _builtins.int
     participant: _builtins.str
-    """Its name in the participants file. Required."""
+    """The participant's name in the directory. Required."""
     version: _builtins.str
-    """Of its program, for people. At most 100 characters."""
+    """The version of the participant's program, for people. At most 100 characters."""
     force: _builtins.bool
-    """Also when that breaks definitions."""
+    """Replace the declaration even if that breaks definitions."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___DeclaredStep]:
-        """All that it offers; at most 200."""
+        """All steps that the participant offers; at most 200."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class RegisterStepsResponse(_message.Message):
 
     CHANGED_FIELD_NUMBER: _builtins.int
     changed: _builtins.bool
-    """False when it had declared the same before."""
+    """False if the participant had declared the same before."""
     def __init__(
         self,
         *,
@@ -86,7 +86,7 @@ class ListDeclaredStepsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     participant: _builtins.str
     page_size: _builtins.int
-    """At most 1000; 0 is 200, which is as many as a participant may declare."""
+    """At most 1,000. 0 means 200, which is as many as a participant may declare."""
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
     def __init__(
@@ -148,7 +148,7 @@ class DeclaredStep(_message.Message):
     INPUT_SCHEMA_FIELD_NUMBER: _builtins.int
     OUTPUT_SCHEMA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """As `Step.name`; definitions use it as `PARTICIPANT.NAME`. Required."""
+    """Written like `Step.name`. Definitions use the step as `PARTICIPANT.NAME`. Required."""
     description: _builtins.str
     """For people; at most 4 KiB."""
     read_only: _builtins.bool
@@ -156,8 +156,8 @@ class DeclaredStep(_message.Message):
     irreversible: _builtins.bool
     @_builtins.property
     def action(self) -> _definition_pb2.Operation:
-        """Without `participant`, which is the declaring one, and without `input`, which is the definition's. The method's default is the
-        name. Required.
+        """Without `participant`, which is the participant that declares, and without `input`, which the definition gives. The default of the
+        method is the step's name. Required.
         """
 
     @_builtins.property
@@ -166,13 +166,13 @@ class DeclaredStep(_message.Message):
 
     @_builtins.property
     def input_schema(self) -> _struct_pb2.Struct:
-        """JSON Schema (2020-12) of the action's input. Definitions are checked by it as far as that is known before they run: fields that
-        are missing or not known, and inputs without references as a whole.
+        """A JSON Schema (2020-12) of the action's input. Definitions are checked by it as far as their inputs are known before they run: fields
+        that are missing or unknown, and inputs without references as a whole.
         """
 
     @_builtins.property
     def output_schema(self) -> _struct_pb2.Struct:
-        """JSON Schema of the action's output; for people."""
+        """A JSON Schema of the action's output."""
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ Global___DeclaredStep: _TypeAlias = DeclaredStep  # noqa: Y015
 
 @_typing.final
 class WorkRequest(_message.Message):
-    """What a worker says. Everything that is known at the time goes in one message."""
+    """What a worker says. One message carries everything that the worker knows at the time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -206,11 +206,11 @@ class WorkRequest(_message.Message):
     GOODBYE_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     credits: _builtins.int
-    """How many tasks it takes at once from now on, instead of what it said before. Unset: as before."""
+    """How many tasks the worker takes at once from now on. Unset: as before."""
     goodbye: _builtins.bool
-    """It takes no more tasks. Outcomes of those that it has may follow, then the end of the stream."""
+    """The worker takes no more tasks. It may still send the outcomes of its tasks. Then it ends the stream."""
     heartbeat: _builtins.bool
-    """A sign of life: the coordinator answers. Any other message is one, too."""
+    """A sign of life, which the coordinator answers. Every other message is a sign of life, too."""
     @_builtins.property
     def hello(self) -> Global___Hello:
         """In the first message, and only there."""
@@ -238,7 +238,7 @@ Global___WorkRequest: _TypeAlias = WorkRequest  # noqa: Y015
 
 @_typing.final
 class WorkResponse(_message.Message):
-    """What the coordinator says. All tasks that there are at the time go in one message."""
+    """What the coordinator says. One message carries all tasks that wait at the time."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -248,7 +248,7 @@ class WorkResponse(_message.Message):
     GOODBYE_FIELD_NUMBER: _builtins.int
     HEARTBEAT_FIELD_NUMBER: _builtins.int
     goodbye: _builtins.bool
-    """The coordinator stops: no more tasks come, outcomes are still taken. Dial again, for another coordinator."""
+    """The coordinator stops: it sends no more tasks and still takes outcomes. Dial again, to reach another coordinator."""
     heartbeat: _builtins.bool
     """The answer to a heartbeat."""
     @_builtins.property
@@ -289,20 +289,20 @@ class Hello(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     MESSAGE_BYTES_MAX_FIELD_NUMBER: _builtins.int
     participant: _builtins.str
-    """Its name in the participants file. Required."""
+    """The participant's name in the directory. Required."""
     credits: _builtins.int
-    """How many tasks it takes at once: 1 to 10000. An outcome makes room for the next one."""
+    """How many tasks the worker takes at once: 1 to 10,000. Each outcome makes room for one more task."""
     worker_id: _builtins.str
-    """Tells it from other workers in the log and in causes, such as the name of its host and its process. Required."""
+    """Tells the worker from others in the log and in causes, such as the name of its host and its process. Required."""
     version: _builtins.str
-    """Of its program; for the log."""
+    """The version of the worker's program, for the log."""
     message_bytes_max: _builtins.int
-    """The largest message that it receives, in bytes; 64 KiB or more. A task that makes a larger one is refused (`INPUT_INVALID`) and not
-    sent. 0: 4 MiB, which is what gRPC takes where nothing else is set, or more where the coordinator takes larger payloads.
+    """The largest message that the worker receives, in bytes; 64 KiB or more. A task whose message would be larger is refused
+    (`INPUT_INVALID`) and not sent. 0: 4 MiB, which is gRPC's default, or more if the coordinator takes larger payloads.
     """
     @_builtins.property
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The methods (`Operation.method` of definitions) that it performs. Empty: all of the participant's."""
+        """The methods (`Operation.method` of definitions) that the worker performs. Empty: all methods of the participant."""
 
     def __init__(
         self,
@@ -330,14 +330,12 @@ class Welcome(_message.Message):
     HEARTBEAT_INTERVAL_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     coordinator_id: _builtins.str
-    """The coordinator that this stream ended up at."""
+    """The coordinator that this stream has reached."""
     version: _builtins.str
-    """The version of its program. Empty from one that does not know `TaskOutcome.success`."""
+    """The version of the coordinator's program. Empty if it does not know `TaskOutcome.success`."""
     @_builtins.property
     def heartbeat_interval(self) -> _duration_pb2.Duration:
-        """A worker that has had nothing to say for this long sends a heartbeat. One that is silent for three times as long is taken to
-        be lost.
-        """
+        """A worker that has sent nothing for this long sends a heartbeat. A worker that is silent for three times as long is taken for lost."""
 
     def __init__(
         self,
@@ -394,9 +392,9 @@ class Task(_message.Message):
     HEADERS_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
-    """Names the task in its outcome. Only for this stream."""
+    """Names the task in its outcome. It is valid only on this stream."""
     idempotency_key: _builtins.str
-    """The same for every attempt of this operation, from whichever coordinator; differs between action and compensation."""
+    """The same for every attempt of this operation, from whichever coordinator. It differs between action and compensation."""
     saga_id: _builtins.str
     step: _builtins.str
     operation: _saga_pb2.OperationKind.ValueType
@@ -406,18 +404,18 @@ class Task(_message.Message):
     attempt: _builtins.int
     """1 for the first attempt. Never part of the key."""
     action_idempotency_key: _builtins.str
-    """The key of the action that is to be undone. Only for compensations."""
+    """The key of the action to undo. Only for compensations."""
     token: _builtins.str
     """Names this attempt in `SagaService.ReportOutcome` and `SagaService.Heartbeat`, for a task that is answered with `pending`."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value: ...
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long it has, from now. Then it counts as unknown, and is attempted again."""
+        """How long the worker has, from now. After that, the outcome is unknown, and another attempt follows."""
 
     @_builtins.property
     def failure(self) -> _saga_pb2.Cause:
-        """Why the saga is being compensated. Only for compensations."""
+        """Why the saga is compensated. Only for compensations."""
 
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -450,7 +448,7 @@ Global___Task: _TypeAlias = Task  # noqa: Y015
 
 @_typing.final
 class TaskOutcome(_message.Message):
-    """What became of a task. Repeating it is harmless."""
+    """The outcome of a task. You may repeat it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -491,33 +489,33 @@ class TaskOutcome(_message.Message):
     task_id: _builtins.int
     @_builtins.property
     def success(self) -> _saga_pb2.Success:
-        """It took effect."""
+        """The operation took effect."""
 
     @_builtins.property
     def succeeded(self) -> _struct_pb2.Value:
-        """The same; the value is the operation's output. Use `success` instead: a null that is given here is no outcome at all in many
-        languages.
-        """
+        """The same; the value is the operation's output. Use `success` instead: in many languages, a null here is no outcome at all."""
 
     @_builtins.property
     def refused(self) -> _saga_pb2.Cause:
-        """The participant decided no: it did not and will not take effect."""
+        """The participant decided no: the operation did not take effect and will not."""
 
     @_builtins.property
     def unknown(self) -> _saga_pb2.Cause:
-        """It cannot say; the operation is attempted again under its retry policy."""
+        """The worker does not know. Another attempt follows under the retry policy."""
 
     @_builtins.property
     def pending(self) -> Global___TaskOutcome.Pending:
-        """Accepted; the outcome follows by SagaService.ReportOutcome."""
+        """The operation is accepted. SagaService.ReportOutcome will bring the outcome."""
 
     @_builtins.property
     def returned(self) -> Global___TaskOutcome.Returned:
-        """Not begun: handed to another worker, without counting as an attempt that may have had an effect."""
+        """The worker has not begun the task. Another worker gets it. This uses up no attempt and leaves no possible effect."""
 
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
-        """Beside `unknown`, and `refused` where the definition takes that for unknown: not again before so long from now, at most an hour."""
+        """The earliest time for another attempt, from now; at most an hour. It goes with `unknown`, and with `refused` if the definition takes
+        that for unknown.
+        """
 
     def __init__(
         self,
@@ -543,7 +541,7 @@ Global___TaskOutcome: _TypeAlias = TaskOutcome  # noqa: Y015
 
 @_typing.final
 class Rejection(_message.Message):
-    """An outcome that was not taken; the stream goes on."""
+    """An outcome that was not taken. The stream goes on."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -552,9 +550,9 @@ class Rejection(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     task_id: _builtins.int
     code: _builtins.str
-    """Name of a gRPC status. PERMISSION_DENIED: the task was never given to this stream; nothing changed. INVALID_ARGUMENT: it says no
-    outcome, or one that cannot be kept, such as an output that is too large; the attempt counts as unknown and is made again, as
-    long as nothing else is reported by SagaService.ReportOutcome.
+    """The name of a gRPC status. PERMISSION_DENIED: this stream never got the task; nothing has changed. INVALID_ARGUMENT: the message has no
+    outcome, or an outcome that cannot be kept, such as an output that is too large. Then the outcome is unknown, and another attempt
+    follows unless SagaService.ReportOutcome brings an outcome first.
     """
     message: _builtins.str
     def __init__(

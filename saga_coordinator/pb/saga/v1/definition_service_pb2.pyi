@@ -38,7 +38,7 @@ class RegisteredDefinition(_message.Message):
     deprecated: _builtins.bool
     """No saga starts with this version any more."""
     is_default: _builtins.bool
-    """Starts without version use this one, because SetDefaultVersion said so."""
+    """Starts without a version use this version, because SetDefaultVersion chose it."""
     @_builtins.property
     def definition(self) -> _definition_pb2.Definition: ...
     @_builtins.property
@@ -71,11 +71,11 @@ class Fault(_message.Message):
     DESCRIPTION_FIELD_NUMBER: _builtins.int
     LINE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Where: `steps[2].action.input.amount`."""
+    """The place in the definition: `steps[2].action.input.amount`."""
     description: _builtins.str
     """What is wrong, and how to mend it."""
     line: _builtins.int
-    """The line of a `text` that it is at, from 1; 0 when that is not known, or none was given."""
+    """The line in `text`, from 1. 0 if the line is not known, or if no `text` was given."""
     def __init__(
         self,
         *,
@@ -98,8 +98,8 @@ class RegisterDefinitionRequest(_message.Message):
     DEFINITION_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     text: _builtins.str
-    """The definition as people write it: one document of YAML or JSON, which is read as `saga-coordinator definition apply` reads a file,
-    at most 256 KiB. Faults are told with their line.
+    """The definition as people write it: one document of YAML or JSON, at most 256 KiB. It is read as `saga-coordinator definition apply`
+    reads a file. Faults have their line.
     """
     @_builtins.property
     def definition(self) -> _definition_pb2.Definition:
@@ -127,12 +127,12 @@ class RegisterDefinitionResponse(_message.Message):
     CREATED_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
-    """False when this content was registered already."""
+    """False if this content was already registered."""
     @_builtins.property
     def registered(self) -> Global___RegisteredDefinition: ...
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]:
-        """Participants that the directory does not know: StartSaga is refused until it does."""
+        """Participants that the directory does not know. StartSaga is refused until the directory knows them."""
 
     def __init__(
         self,
@@ -158,10 +158,10 @@ class ValidateDefinitionRequest(_message.Message):
     REGISTERED_ALONG_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     live: _builtins.bool
-    """Also ask the participants, where they live now: whether each is known and can be reached, whether it serves
-    saga.v1.ParticipantService or has a worker connected that performs the method; and whether each method named in full exists,
-    is unary, takes the fields and the literal values that the definition gives it, and returns the fields that the definition
-    reads. What a reference will come to is not known before it runs and is not checked.
+    """Ask the participants, too. Is each participant known, and can it be reached? Does it serve saga.v1.ParticipantService, or have a
+    connected worker that performs the method? Does each method named in full exist, is it unary, does it take the fields and the literal
+    values that the definition gives it, and does it return the fields that the definition reads? The values of references are not known
+    before a saga runs, and are not checked.
     """
     text: _builtins.str
     """As in `RegisterDefinitionRequest`."""
@@ -171,7 +171,7 @@ class ValidateDefinitionRequest(_message.Message):
 
     @_builtins.property
     def registered_along(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of definitions that are going to be registered along with this one: it may run them as children, as it may run itself."""
+        """The names of definitions that will be registered together with this one. This one may run them as children, as it may run itself."""
 
     def __init__(
         self,
@@ -197,12 +197,12 @@ class ValidateDefinitionResponse(_message.Message):
     WARNINGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def faults(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]:
-        """Empty when the definition is valid."""
+        """Empty if the definition is valid."""
 
     @_builtins.property
     def warnings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Fault]:
-        """What does not keep the definition from being registered, such as participants that the directory does not know; if `live`,
-        where that is a fault, what could not be found out, such as which methods a participant knows that has reflection turned off.
+        """Problems that do not keep the definition from being registered, such as participants that the directory does not know. With `live`,
+        those are faults, and the warnings are about what could not be checked, such as the methods of a participant without reflection.
         """
 
     def __init__(
@@ -274,7 +274,7 @@ class ListDefinitionsRequest(_message.Message):
     page_token: _builtins.str
     """`next_page_token` of the page before; empty for the first."""
     name: _builtins.str
-    """Only this definition, with all its versions, the newest first. Empty: the newest version of each."""
+    """Only this definition, with all its versions, the newest first. Empty: the newest version of each definition."""
     def __init__(
         self,
         *,
@@ -369,7 +369,7 @@ class SetDefaultVersionRequest(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.int
-    """0: again the newest that is not deprecated."""
+    """0: use the newest version that is not deprecated again."""
     def __init__(
         self,
         *,
@@ -391,7 +391,7 @@ class SetDefaultVersionResponse(_message.Message):
     REGISTERED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def registered(self) -> Global___RegisteredDefinition:
-        """What a start without version uses now."""
+        """The version that a start without a version uses now."""
 
     def __init__(
         self,

@@ -34,9 +34,9 @@ class _BreakerStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_BreakerS
     BREAKER_STATE_CLOSED: _BreakerState.ValueType  # 1
     """Calls are made."""
     BREAKER_STATE_OPEN: _BreakerState.ValueType  # 2
-    """None is made: the participant rests, or an operator has said so. Sagas wait; nothing of their budgets is spent."""
+    """No call is made: the participant rests, or an operator has opened the breaker. Sagas wait, and no attempt is used up."""
     BREAKER_STATE_HALF_OPEN: _BreakerState.ValueType  # 3
-    """A few are made, to see whether the participant is well again."""
+    """A few calls are made, to see whether the participant is well again."""
 
 class BreakerState(_BreakerState, metaclass=_BreakerStateEnumTypeWrapper): ...
 
@@ -44,9 +44,9 @@ BREAKER_STATE_UNSPECIFIED: BreakerState.ValueType  # 0
 BREAKER_STATE_CLOSED: BreakerState.ValueType  # 1
 """Calls are made."""
 BREAKER_STATE_OPEN: BreakerState.ValueType  # 2
-"""None is made: the participant rests, or an operator has said so. Sagas wait; nothing of their budgets is spent."""
+"""No call is made: the participant rests, or an operator has opened the breaker. Sagas wait, and no attempt is used up."""
 BREAKER_STATE_HALF_OPEN: BreakerState.ValueType  # 3
-"""A few are made, to see whether the participant is well again."""
+"""A few calls are made, to see whether the participant is well again."""
 Global___BreakerState: _TypeAlias = BreakerState  # noqa: Y015
 
 class _BreakerControl:
@@ -57,9 +57,9 @@ class _BreakerControlEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Breake
     DESCRIPTOR: _descriptor.EnumDescriptor
     BREAKER_CONTROL_UNSPECIFIED: _BreakerControl.ValueType  # 0
     BREAKER_CONTROL_AUTOMATIC: _BreakerControl.ValueType  # 1
-    """By how calls go."""
+    """The outcomes of the calls decide."""
     BREAKER_CONTROL_OPEN: _BreakerControl.ValueType  # 2
-    """No call is made, however well they go."""
+    """No call is made."""
     BREAKER_CONTROL_CLOSED: _BreakerControl.ValueType  # 3
     """Calls are made, however badly they go."""
 
@@ -67,9 +67,9 @@ class BreakerControl(_BreakerControl, metaclass=_BreakerControlEnumTypeWrapper):
 
 BREAKER_CONTROL_UNSPECIFIED: BreakerControl.ValueType  # 0
 BREAKER_CONTROL_AUTOMATIC: BreakerControl.ValueType  # 1
-"""By how calls go."""
+"""The outcomes of the calls decide."""
 BREAKER_CONTROL_OPEN: BreakerControl.ValueType  # 2
-"""No call is made, however well they go."""
+"""No call is made."""
 BREAKER_CONTROL_CLOSED: BreakerControl.ValueType  # 3
 """Calls are made, however badly they go."""
 Global___BreakerControl: _TypeAlias = BreakerControl  # noqa: Y015
@@ -82,17 +82,17 @@ class _LoadBalancingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LoadBal
     DESCRIPTOR: _descriptor.EnumDescriptor
     LOAD_BALANCING_UNSPECIFIED: _LoadBalancing.ValueType  # 0
     LOAD_BALANCING_PICK_FIRST: _LoadBalancing.ValueType  # 1
-    """The first address that answers gets all calls. The default."""
+    """The first address that answers gets all calls. This is the default."""
     LOAD_BALANCING_ROUND_ROBIN: _LoadBalancing.ValueType  # 2
-    """All addresses that the target has, in turn."""
+    """All addresses of the target get calls in turn."""
 
 class LoadBalancing(_LoadBalancing, metaclass=_LoadBalancingEnumTypeWrapper): ...
 
 LOAD_BALANCING_UNSPECIFIED: LoadBalancing.ValueType  # 0
 LOAD_BALANCING_PICK_FIRST: LoadBalancing.ValueType  # 1
-"""The first address that answers gets all calls. The default."""
+"""The first address that answers gets all calls. This is the default."""
 LOAD_BALANCING_ROUND_ROBIN: LoadBalancing.ValueType  # 2
-"""All addresses that the target has, in turn."""
+"""All addresses of the target get calls in turn."""
 Global___LoadBalancing: _TypeAlias = LoadBalancing  # noqa: Y015
 
 class _ParticipantSource:
@@ -103,17 +103,17 @@ class _ParticipantSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Par
     DESCRIPTOR: _descriptor.EnumDescriptor
     PARTICIPANT_SOURCE_UNSPECIFIED: _ParticipantSource.ValueType  # 0
     PARTICIPANT_SOURCE_FILE: _ParticipantSource.ValueType  # 1
-    """The participants file of the coordinator that answers."""
+    """It is in the participants file of the coordinator that answers."""
     PARTICIPANT_SOURCE_API: _ParticipantSource.ValueType  # 2
-    """PutParticipant."""
+    """PutParticipant has added it."""
 
 class ParticipantSource(_ParticipantSource, metaclass=_ParticipantSourceEnumTypeWrapper): ...
 
 PARTICIPANT_SOURCE_UNSPECIFIED: ParticipantSource.ValueType  # 0
 PARTICIPANT_SOURCE_FILE: ParticipantSource.ValueType  # 1
-"""The participants file of the coordinator that answers."""
+"""It is in the participants file of the coordinator that answers."""
 PARTICIPANT_SOURCE_API: ParticipantSource.ValueType  # 2
-"""PutParticipant."""
+"""PutParticipant has added it."""
 Global___ParticipantSource: _TypeAlias = ParticipantSource  # noqa: Y015
 
 @_typing.final
@@ -129,17 +129,17 @@ class Participant(_message.Message):
     DESCRIPTOR_SET_FIELD_NUMBER: _builtins.int
     DEFAULTS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """As definitions name it: a lower-case letter, then letters, digits, `_`, `.` and `-`, 100 at most."""
+    """The name that definitions use: a lower-case letter, then letters, digits, `_`, `.` and `-`; at most 100 characters."""
     target: _builtins.str
     """dns:///host:port (also a Kubernetes service), ipv4:address:port,address:port, ipv6:[address]:port, unix:/path or host:port.
     Empty for a worker.
     """
     worker: _builtins.bool
-    """It dials the coordinators itself and takes tasks (WorkerService)."""
+    """The participant dials the coordinators and takes tasks (WorkerService)."""
     load_balancing: Global___LoadBalancing.ValueType
     descriptor_set: _builtins.bytes
-    """A serialized google.protobuf.FileDescriptorSet with all imports, at most 4 MiB; says what its methods take where it does not say
-    so itself by server reflection. Get and List leave it out.
+    """A serialized google.protobuf.FileDescriptorSet with all imports, at most 4 MiB. It says what the methods take, if the participant has
+    no server reflection. Get and List leave it out.
     """
     @_builtins.property
     def tls(self) -> Global___ParticipantTls:
@@ -149,8 +149,8 @@ class Participant(_message.Message):
     def limits(self) -> Global___ParticipantLimits: ...
     @_builtins.property
     def defaults(self) -> Global___ParticipantDefaults:
-        """For its operations in definitions that do not say otherwise. They are written into a definition when it is registered, so a
-        change counts for what is registered from then on.
+        """Defaults for operations that do not give their own. They are written into a definition when it is registered, so a change only
+        affects definitions that are registered later.
         """
 
     def __init__(
@@ -175,7 +175,7 @@ Global___Participant: _TypeAlias = Participant  # noqa: Y015
 
 @_typing.final
 class ParticipantDefaults(_message.Message):
-    """What the operations of a participant have where neither they nor the definition's own defaults say it."""
+    """Values for operations of a participant if neither the operation nor its definition's defaults give them."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -184,15 +184,15 @@ class ParticipantDefaults(_message.Message):
     COMPENSATION_RETRY_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """Of one attempt."""
+        """The time for one attempt."""
 
     @_builtins.property
     def retry(self) -> _definition_pb2.RetryPolicy:
-        """Of actions."""
+        """The retry policy of actions."""
 
     @_builtins.property
     def compensation_retry(self) -> _definition_pb2.RetryPolicy:
-        """Of compensations."""
+        """The retry policy of compensations."""
 
     def __init__(
         self,
@@ -211,8 +211,8 @@ Global___ParticipantDefaults: _TypeAlias = ParticipantDefaults  # noqa: Y015
 
 @_typing.final
 class ParticipantTls(_message.Message):
-    """Files as each coordinator finds them on its own host, by absolute paths: no key is kept in the database. A coordinator that
-    cannot read them goes on with what it used before, and says so in its log. They are read anew when the participant is put again.
+    """Files on the host of each coordinator, by absolute paths; the database holds no key. A coordinator that cannot read them uses what it
+    used before, and says so in its log. They are read again when the participant is put again.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -222,14 +222,14 @@ class ParticipantTls(_message.Message):
     KEY_FILE_FIELD_NUMBER: _builtins.int
     SERVER_NAME_FIELD_NUMBER: _builtins.int
     ca_file: _builtins.str
-    """PEM; empty: the roots that the machine trusts. Files are named by absolute paths, inside the folder that the coordinator's
-    --tls-folder names: without it, none may be. They are regular, and have at most 1 MiB.
+    """PEM. Empty: the roots that the machine trusts. Each file is named by an absolute path inside the folder that the coordinator's
+    --tls-folder names; without that setting, no file may be named. Files are regular files of at most 1 MiB.
     """
     cert_file: _builtins.str
-    """A client certificate and its unencrypted key, PEM; both or neither."""
+    """A client certificate and its unencrypted key, PEM. Give both or neither."""
     key_file: _builtins.str
     server_name: _builtins.str
-    """The name that its certificate has, where that is not the target's."""
+    """The name in the participant's certificate, if it is not the target's."""
     def __init__(
         self,
         *,
@@ -248,7 +248,7 @@ Global___ParticipantTls: _TypeAlias = ParticipantTls  # noqa: Y015
 
 @_typing.final
 class ParticipantLimits(_message.Message):
-    """What one coordinator asks of the participant. A zero or unset field has the default."""
+    """The calls that one coordinator makes to the participant. A field that is zero or unset has its default."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -258,13 +258,17 @@ class ParticipantLimits(_message.Message):
     BURST_FIELD_NUMBER: _builtins.int
     BREAKER_FIELD_NUMBER: _builtins.int
     concurrency: _builtins.int
-    """Calls in flight at once; an eighth of them is for compensations alone. Default: 256, and none for workers, whose credits say it."""
+    """The most calls in flight; an eighth is reserved for compensations. Default: 256. Workers have no default, because their credits limit
+    them.
+    """
     adaptive: _builtins.bool
-    """Let `concurrency` be the most: a tenth less whenever a call fails or is slow, one more for each round of good ones."""
+    """`concurrency` is the upper limit. The limit drops by a tenth when a call fails or is slow, and grows by one for each round of good
+    calls.
+    """
     rate: _builtins.float
-    """Calls a second. Default: as many as come."""
+    """The most calls a second. Default: no limit."""
     burst: _builtins.int
-    """Of these, how many at once after a pause. Default: those of one second."""
+    """The most calls at once after a pause. Default: the calls of one second."""
     @_builtins.property
     def breaker(self) -> Global___BreakerPolicy: ...
     def __init__(
@@ -286,8 +290,8 @@ Global___ParticipantLimits: _TypeAlias = ParticipantLimits  # noqa: Y015
 
 @_typing.final
 class BreakerPolicy(_message.Message):
-    """When a participant is given a rest. A call fails if its outcome is unknown, such as after UNAVAILABLE and DEADLINE_EXCEEDED; one
-    that was refused has not failed.
+    """When a participant gets a rest. A call has failed if its outcome is unknown, as after UNAVAILABLE and DEADLINE_EXCEEDED. A refused call
+    has not failed.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -302,30 +306,30 @@ class BreakerPolicy(_message.Message):
     REST_MAX_FIELD_NUMBER: _builtins.int
     PROBES_FIELD_NUMBER: _builtins.int
     off: _builtins.bool
-    """Never by itself."""
+    """The breaker never opens by itself."""
     calls_min: _builtins.int
-    """With fewer calls in the window it stays closed. Default: 100."""
+    """The breaker stays closed if the window has fewer calls. Default: 100."""
     failure_ratio: _builtins.float
-    """It opens when so many of the calls in the window failed: above 0, up to 1. Default: 0.8."""
+    """The breaker opens if this share of the calls in the window failed: above 0, up to 1. Default: 0.8."""
     slow_ratio: _builtins.float
-    """It opens when so many of the calls in the window were slow. Default: 0.8."""
+    """The breaker opens if this share of the calls in the window was slow. Default: 0.8."""
     probes: _builtins.int
-    """Calls that are made when it is half open. Default: 5."""
+    """The number of calls that are made while the breaker is half open. Default: 5."""
     @_builtins.property
     def window(self) -> _duration_pb2.Duration:
         """How far back calls count. Default: 10 s."""
 
     @_builtins.property
     def slow_call(self) -> _duration_pb2.Duration:
-        """A call that takes so long is slow, whatever comes of it. Default: none is."""
+        """A call that takes this long is slow, whatever its outcome. Default: no call is slow."""
 
     @_builtins.property
     def rest(self) -> _duration_pb2.Duration:
-        """How long it is open, by a fifth more or less. Doubled with each relapse. Default: 1 s."""
+        """How long the breaker stays open, give or take a fifth. Each relapse doubles it. Default: 1 s."""
 
     @_builtins.property
     def rest_max(self) -> _duration_pb2.Duration:
-        """Default: 30 s."""
+        """The longest rest. Default: 30 s."""
 
     def __init__(
         self,
@@ -374,24 +378,24 @@ class ParticipantStatus(_message.Message):
     source: Global___ParticipantSource.ValueType
     breaker: Global___BreakerState.ValueType
     calls_in_window: _builtins.int
-    """Of the calls in the breaker's window, how many there are and how many of them failed."""
+    """The number of calls in the breaker's window, and the share of them that failed."""
     failure_ratio: _builtins.float
     in_flight: _builtins.int
     in_flight_max: _builtins.int
-    """How many may be in flight now; 0 for no limit."""
+    """The most calls that may be in flight now; 0 for no limit."""
     queued: _builtins.int
-    """Calls that wait in memory for their turn, less than two seconds."""
+    """Calls that wait in memory for their turn, less than two seconds each."""
     held: _builtins.int
-    """Calls that were told to come back later since the coordinator started: their steps say why and until when."""
+    """Calls that were held since the coordinator started. Their steps show why, and until when."""
     connectivity: _builtins.str
-    """The connection: IDLE, CONNECTING, READY, TRANSIENT_FAILURE or SHUTDOWN. Empty for workers, and where nothing was called yet."""
+    """The state of the connection: IDLE, CONNECTING, READY, TRANSIENT_FAILURE or SHUTDOWN. Empty for workers, and before the first call."""
     last_outcome: _builtins.str
-    """SUCCEEDED, REFUSED, UNKNOWN or PENDING; empty where nothing was called yet."""
+    """SUCCEEDED, REFUSED, UNKNOWN or PENDING. Empty before the first call."""
     @_builtins.property
     def participant(self) -> Global___Participant: ...
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
-        """When it was put; unset for one from a file."""
+        """When PutParticipant added or replaced it; unset for a participant from a file."""
 
     @_builtins.property
     def breaker_setting(self) -> Global___BreakerSetting:
@@ -399,13 +403,13 @@ class ParticipantStatus(_message.Message):
 
     @_builtins.property
     def rest_left(self) -> _duration_pb2.Duration:
-        """For how long no call will be made; unset where calls are."""
+        """How long no call will be made; unset if calls are made."""
 
     @_builtins.property
     def last_outcome_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def last_failure(self) -> _saga_pb2.Cause:
-        """Of the last call whose outcome was unknown."""
+        """The cause of the last call whose outcome was unknown."""
 
     @_builtins.property
     def last_failure_at(self) -> _timestamp_pb2.Timestamp: ...
@@ -493,7 +497,7 @@ class PutParticipantResponse(_message.Message):
 
     CREATED_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
-    """False when it replaced one."""
+    """False if it replaced a participant."""
     def __init__(
         self,
         *,
@@ -639,9 +643,9 @@ class SetBreakerRequest(_message.Message):
     participant: _builtins.str
     control: Global___BreakerControl.ValueType
     requested_by: _builtins.str
-    """Who asks, for the record."""
+    """Who asks. It is recorded."""
     reason: _builtins.str
-    """Required."""
+    """Why. Required."""
     def __init__(
         self,
         *,
@@ -692,12 +696,12 @@ class ClaimGroup(_message.Message):
     WAITING_SINCE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     served: _builtins.bool
-    """Whether a coordinator of it lives. The sagas of a group that is not served wait until one is started with `--group` of that name."""
+    """Whether a coordinator of the group lives. If none lives, the group's sagas wait until a coordinator is started with its `--group`."""
     coordinators_alive: _builtins.int
-    """How many live."""
+    """The number of coordinators that live."""
     sagas_waiting: _builtins.int
-    """Unfinished sagas that are due, or whose coordinator is gone, and that nobody has taken up; of each up to 1,000 are counted. For a
-    moment there are some in every group; those of one that is served and keeps them have more to do than its coordinators can.
+    """Unfinished sagas that nobody has taken up, although they are due or their coordinator is gone. Up to 1,000 of each kind are counted.
+    Every group has some for a moment. If a group that is served keeps having some, its coordinators are overloaded.
     """
     @_builtins.property
     def coordinators(self) -> _containers.RepeatedCompositeFieldContainer[Global___GroupCoordinator]:
@@ -705,7 +709,7 @@ class ClaimGroup(_message.Message):
 
     @_builtins.property
     def waiting_since(self) -> _timestamp_pb2.Timestamp:
-        """Since when the first of them waits; unset where none does."""
+        """Since when the first of them waits; unset if none waits."""
 
     def __init__(
         self,

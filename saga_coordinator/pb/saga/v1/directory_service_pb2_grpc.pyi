@@ -28,10 +28,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class DirectoryServiceStub:
-    """The directory: where participants live, how much is asked of each at once, and how they are.
+    """The directory: where each participant lives, how many calls it gets, and how it stands.
 
-    A participant is known from the participants file of a coordinator or from here. Of a name that is in both, the file's is
-    used: what was deployed with an environment is not redirected by a call.
+    A participant is known from the participants file of a coordinator, or from PutParticipant. If a name is in both, the coordinator
+    uses the file's. So no call can redirect what was deployed with the environment.
     """
 
     @_typing.overload
@@ -39,61 +39,63 @@ class DirectoryServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> DirectoryServiceAsyncStub: ...
     PutParticipant: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.PutParticipantRequest, _directory_service_pb2.PutParticipantResponse]
-    """Adds a participant, or replaces it whole. INVALID_ARGUMENT lists every fault as a BadRequest detail; FAILED_PRECONDITION where
-    the participants file of the coordinator that was asked has the name. Every coordinator uses it within two seconds; calls in
-    flight end where they are. Repeating is safe.
+    """Adds a participant, or replaces it as a whole. Every coordinator uses it within two seconds. Calls in flight end where they are. You
+    may repeat it. INVALID_ARGUMENT lists every fault as a BadRequest detail. FAILED_PRECONDITION: the participants file of the
+    coordinator that you ask has the name.
     """
     GetParticipant: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.GetParticipantRequest, _directory_service_pb2.GetParticipantResponse]
+    """Returns one participant, and how it stands with the coordinator that answers."""
     ListParticipants: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.ListParticipantsRequest, _directory_service_pb2.ListParticipantsResponse]
-    """By name."""
+    """Lists the participants by name."""
     DeleteParticipant: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.DeleteParticipantRequest, _directory_service_pb2.DeleteParticipantResponse]
-    """Removes what PutParticipant added. Attempts of sagas that still name it are held with NO_SUCH_PARTICIPANT. NOT_FOUND where it
-    was not added here.
+    """Removes a participant that PutParticipant added. Attempts of sagas that still name it are held with NO_SUCH_PARTICIPANT. NOT_FOUND:
+    PutParticipant has not added it.
     """
     SetBreaker: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.SetBreakerRequest, _directory_service_pb2.SetBreakerResponse]
-    """Opens or closes the circuit breaker of a participant at every coordinator, within a second and also after restarts, until it is
-    set to automatic again. The participant need not be known yet. Repeating is safe.
+    """Opens or closes the circuit breaker of a participant at every coordinator, within a second. The setting survives restarts, until it
+    is set to automatic again. The participant need not be known yet. You may repeat it.
     """
     ListGroups: _grpc.UnaryUnaryMultiCallable[_directory_service_pb2.ListGroupsRequest, _directory_service_pb2.ListGroupsResponse]
-    """By name: the claim groups that have coordinators, had any within the hour, or have sagas that sleep; who drives their sagas, and
-    how many wait for somebody to. Any coordinator of the database answers for all groups.
+    """Lists the claim groups by name: those that have coordinators, that had coordinators within the last hour, or whose sagas sleep. It
+    shows who drives their sagas and how many sagas wait for a coordinator. Any coordinator of the database answers for all groups.
     """
 
 @_typing.type_check_only
 class DirectoryServiceAsyncStub(DirectoryServiceStub):
-    """The directory: where participants live, how much is asked of each at once, and how they are.
+    """The directory: where each participant lives, how many calls it gets, and how it stands.
 
-    A participant is known from the participants file of a coordinator or from here. Of a name that is in both, the file's is
-    used: what was deployed with an environment is not redirected by a call.
+    A participant is known from the participants file of a coordinator, or from PutParticipant. If a name is in both, the coordinator
+    uses the file's. So no call can redirect what was deployed with the environment.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PutParticipant: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.PutParticipantRequest, _directory_service_pb2.PutParticipantResponse]  # type: ignore[assignment]
-    """Adds a participant, or replaces it whole. INVALID_ARGUMENT lists every fault as a BadRequest detail; FAILED_PRECONDITION where
-    the participants file of the coordinator that was asked has the name. Every coordinator uses it within two seconds; calls in
-    flight end where they are. Repeating is safe.
+    """Adds a participant, or replaces it as a whole. Every coordinator uses it within two seconds. Calls in flight end where they are. You
+    may repeat it. INVALID_ARGUMENT lists every fault as a BadRequest detail. FAILED_PRECONDITION: the participants file of the
+    coordinator that you ask has the name.
     """
     GetParticipant: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.GetParticipantRequest, _directory_service_pb2.GetParticipantResponse]  # type: ignore[assignment]
+    """Returns one participant, and how it stands with the coordinator that answers."""
     ListParticipants: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.ListParticipantsRequest, _directory_service_pb2.ListParticipantsResponse]  # type: ignore[assignment]
-    """By name."""
+    """Lists the participants by name."""
     DeleteParticipant: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.DeleteParticipantRequest, _directory_service_pb2.DeleteParticipantResponse]  # type: ignore[assignment]
-    """Removes what PutParticipant added. Attempts of sagas that still name it are held with NO_SUCH_PARTICIPANT. NOT_FOUND where it
-    was not added here.
+    """Removes a participant that PutParticipant added. Attempts of sagas that still name it are held with NO_SUCH_PARTICIPANT. NOT_FOUND:
+    PutParticipant has not added it.
     """
     SetBreaker: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.SetBreakerRequest, _directory_service_pb2.SetBreakerResponse]  # type: ignore[assignment]
-    """Opens or closes the circuit breaker of a participant at every coordinator, within a second and also after restarts, until it is
-    set to automatic again. The participant need not be known yet. Repeating is safe.
+    """Opens or closes the circuit breaker of a participant at every coordinator, within a second. The setting survives restarts, until it
+    is set to automatic again. The participant need not be known yet. You may repeat it.
     """
     ListGroups: _aio.UnaryUnaryMultiCallable[_directory_service_pb2.ListGroupsRequest, _directory_service_pb2.ListGroupsResponse]  # type: ignore[assignment]
-    """By name: the claim groups that have coordinators, had any within the hour, or have sagas that sleep; who drives their sagas, and
-    how many wait for somebody to. Any coordinator of the database answers for all groups.
+    """Lists the claim groups by name: those that have coordinators, that had coordinators within the last hour, or whose sagas sleep. It
+    shows who drives their sagas and how many sagas wait for a coordinator. Any coordinator of the database answers for all groups.
     """
 
 class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
-    """The directory: where participants live, how much is asked of each at once, and how they are.
+    """The directory: where each participant lives, how many calls it gets, and how it stands.
 
-    A participant is known from the participants file of a coordinator or from here. Of a name that is in both, the file's is
-    used: what was deployed with an environment is not redirected by a call.
+    A participant is known from the participants file of a coordinator, or from PutParticipant. If a name is in both, the coordinator
+    uses the file's. So no call can redirect what was deployed with the environment.
     """
 
     @_abc_1.abstractmethod
@@ -102,9 +104,9 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _directory_service_pb2.PutParticipantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_directory_service_pb2.PutParticipantResponse, _abc.Awaitable[_directory_service_pb2.PutParticipantResponse]]:
-        """Adds a participant, or replaces it whole. INVALID_ARGUMENT lists every fault as a BadRequest detail; FAILED_PRECONDITION where
-        the participants file of the coordinator that was asked has the name. Every coordinator uses it within two seconds; calls in
-        flight end where they are. Repeating is safe.
+        """Adds a participant, or replaces it as a whole. Every coordinator uses it within two seconds. Calls in flight end where they are. You
+        may repeat it. INVALID_ARGUMENT lists every fault as a BadRequest detail. FAILED_PRECONDITION: the participants file of the
+        coordinator that you ask has the name.
         """
 
     @_abc_1.abstractmethod
@@ -112,7 +114,8 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         self,
         request: _directory_service_pb2.GetParticipantRequest,
         context: _ServicerContext,
-    ) -> _typing.Union[_directory_service_pb2.GetParticipantResponse, _abc.Awaitable[_directory_service_pb2.GetParticipantResponse]]: ...
+    ) -> _typing.Union[_directory_service_pb2.GetParticipantResponse, _abc.Awaitable[_directory_service_pb2.GetParticipantResponse]]:
+        """Returns one participant, and how it stands with the coordinator that answers."""
 
     @_abc_1.abstractmethod
     def ListParticipants(
@@ -120,7 +123,7 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _directory_service_pb2.ListParticipantsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_directory_service_pb2.ListParticipantsResponse, _abc.Awaitable[_directory_service_pb2.ListParticipantsResponse]]:
-        """By name."""
+        """Lists the participants by name."""
 
     @_abc_1.abstractmethod
     def DeleteParticipant(
@@ -128,8 +131,8 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _directory_service_pb2.DeleteParticipantRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_directory_service_pb2.DeleteParticipantResponse, _abc.Awaitable[_directory_service_pb2.DeleteParticipantResponse]]:
-        """Removes what PutParticipant added. Attempts of sagas that still name it are held with NO_SUCH_PARTICIPANT. NOT_FOUND where it
-        was not added here.
+        """Removes a participant that PutParticipant added. Attempts of sagas that still name it are held with NO_SUCH_PARTICIPANT. NOT_FOUND:
+        PutParticipant has not added it.
         """
 
     @_abc_1.abstractmethod
@@ -138,8 +141,8 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _directory_service_pb2.SetBreakerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_directory_service_pb2.SetBreakerResponse, _abc.Awaitable[_directory_service_pb2.SetBreakerResponse]]:
-        """Opens or closes the circuit breaker of a participant at every coordinator, within a second and also after restarts, until it is
-        set to automatic again. The participant need not be known yet. Repeating is safe.
+        """Opens or closes the circuit breaker of a participant at every coordinator, within a second. The setting survives restarts, until it
+        is set to automatic again. The participant need not be known yet. You may repeat it.
         """
 
     @_abc_1.abstractmethod
@@ -148,8 +151,8 @@ class DirectoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _directory_service_pb2.ListGroupsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_directory_service_pb2.ListGroupsResponse, _abc.Awaitable[_directory_service_pb2.ListGroupsResponse]]:
-        """By name: the claim groups that have coordinators, had any within the hour, or have sagas that sleep; who drives their sagas, and
-        how many wait for somebody to. Any coordinator of the database answers for all groups.
+        """Lists the claim groups by name: those that have coordinators, that had coordinators within the last hour, or whose sagas sleep. It
+        shows who drives their sagas and how many sagas wait for a coordinator. Any coordinator of the database answers for all groups.
         """
 
 def add_DirectoryServiceServicer_to_server(servicer: DirectoryServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -39,7 +39,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_START_KEY_TAKEN: _ErrorReason.ValueType  # 7
     """A different request has started a saga with this start key."""
     ERROR_REASON_EVENT_ID_TAKEN: _ErrorReason.ValueType  # 8
-    """An event of this identity and other content was published before."""
+    """An event with this identity and other content was published before."""
     ERROR_REASON_SAGA_ENDED: _ErrorReason.ValueType  # 9
     """The saga has ended or was given up."""
     ERROR_REASON_PIVOT_ATTEMPTED: _ErrorReason.ValueType  # 10
@@ -47,15 +47,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_NO_SUCH_STEP: _ErrorReason.ValueType  # 11
     """The saga has no such step."""
     ERROR_REASON_STEP_CALLS_NOBODY: _ErrorReason.ValueType  # 12
-    """The step calls nobody who could report or be heard of."""
+    """The step makes no call, so there is nothing to report or to send heartbeats for."""
     ERROR_REASON_NOT_ATTEMPTED: _ErrorReason.ValueType  # 13
     """The operation was not attempted, so there is nothing to report."""
     ERROR_REASON_NO_WAIT: _ErrorReason.ValueType  # 14
-    """The step waits for no decision, or not any more."""
+    """The step does not wait for a decision, or does not wait any more."""
     ERROR_REASON_NOT_AN_APPROVER: _ErrorReason.ValueType  # 15
-    """The step's `approvers` do not have this person."""
+    """This person is not among the step's `approvers`."""
     ERROR_REASON_TOO_MANY_EVENTS: _ErrorReason.ValueType  # 16
-    """The saga keeps as many events as it may that no step has taken."""
+    """The saga already keeps as many events that no step has taken as it may."""
     ERROR_REASON_DEFINITION_DEPRECATED: _ErrorReason.ValueType  # 17
     """The version is deprecated, or all versions are."""
     ERROR_REASON_DEFINITION_IS_DEFAULT: _ErrorReason.ValueType  # 18
@@ -63,44 +63,44 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DEFINITION_IN_USE: _ErrorReason.ValueType  # 19
     """A saga refers to the version."""
     ERROR_REASON_PARTICIPANT_IN_FILE: _ErrorReason.ValueType  # 20
-    """The participants file has the participant, so it is changed there."""
+    """The participant is in the participants file, so change it there."""
     ERROR_REASON_NOT_A_WORKER: _ErrorReason.ValueType  # 21
-    """The participant is called where it lives and is no worker."""
+    """The participant has a target and is no worker."""
     ERROR_REASON_STEPS_IN_USE: _ErrorReason.ValueType  # 22
-    """Definitions use declared steps that would be gone."""
+    """Definitions use declared steps that the new declaration takes away."""
     ERROR_REASON_OTHER_COORDINATOR: _ErrorReason.ValueType  # 23
-    """The call was meant for another coordinator; only between coordinators."""
+    """The call was meant for another coordinator. Only between coordinators."""
     ERROR_REASON_OWNER_TOO_OLD: _ErrorReason.ValueType  # 24
     """The coordinator that drives the saga is of an earlier version: it does not know the request, or does not say why it refused."""
     ERROR_REASON_DATABASE_UNAVAILABLE: _ErrorReason.ValueType  # 25
     """The database cannot be reached, or does not answer in time."""
     ERROR_REASON_COORDINATOR_STOPPING: _ErrorReason.ValueType  # 26
-    """The coordinator stops; another may be there."""
+    """The coordinator is stopping. Another one may take the call."""
     ERROR_REASON_LEASE_LOST: _ErrorReason.ValueType  # 27
-    """The coordinator has not renewed its lease in time, and does nothing before it has."""
+    """The coordinator has not renewed its lease in time, and does nothing until it has."""
     ERROR_REASON_OWNERSHIP_LOST: _ErrorReason.ValueType  # 28
-    """The saga has just become another coordinator's."""
+    """Another coordinator has just taken over the saga."""
     ERROR_REASON_OWNER_SILENT: _ErrorReason.ValueType  # 29
     """The coordinator that drives the saga did not answer."""
     ERROR_REASON_WORKER_SILENT: _ErrorReason.ValueType  # 30
-    """Nothing was heard of the worker for too long, so its stream was ended."""
+    """The worker was silent for too long, so its stream was ended."""
     ERROR_REASON_TOOK_TOO_LONG: _ErrorReason.ValueType  # 31
-    """The work took longer than its kind may."""
+    """The work took longer than this kind of work may take."""
     ERROR_REASON_CONTENDED: _ErrorReason.ValueType  # 32
-    """Too many register the same definition at once."""
+    """Too many callers register the same definition at once."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 33
-    """More waits than may."""
+    """Too much already waits."""
     ERROR_REASON_QUOTA_REACHED: _ErrorReason.ValueType  # 34
-    """There are as many of its kind as there may be: take something away first."""
+    """There are already as many as there may be. Remove something first."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 35
-    """A defect; `metadata` has the `error_id` under which the coordinator's log says more."""
+    """A defect of the coordinator. Its log says more under the `error_id` in `metadata`."""
     ERROR_REASON_NO_COORDINATOR: _ErrorReason.ValueType  # 36
     """No coordinator of the saga's claim group lives: start one."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """Every error has a `google.rpc.ErrorInfo` with the domain `saga-coordinator` and one of these names, without their prefix, as its
-    reason: `SAGA_ENDED`. Later versions may add reasons; take those that are not known here by their status. docs/contract.md has the
-    status of each, and what its metadata says.
+    """Every error has a `google.rpc.ErrorInfo` with the domain `saga-coordinator`. Its reason is one of these names without the prefix, such
+    as `SAGA_ENDED`. Later versions may add reasons; treat a reason that you do not know by its status. docs/contract.md lists the status
+    and the metadata of each.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -119,7 +119,7 @@ ERROR_REASON_NO_SUCH_SERVICE: ErrorReason.ValueType  # 6
 ERROR_REASON_START_KEY_TAKEN: ErrorReason.ValueType  # 7
 """A different request has started a saga with this start key."""
 ERROR_REASON_EVENT_ID_TAKEN: ErrorReason.ValueType  # 8
-"""An event of this identity and other content was published before."""
+"""An event with this identity and other content was published before."""
 ERROR_REASON_SAGA_ENDED: ErrorReason.ValueType  # 9
 """The saga has ended or was given up."""
 ERROR_REASON_PIVOT_ATTEMPTED: ErrorReason.ValueType  # 10
@@ -127,15 +127,15 @@ ERROR_REASON_PIVOT_ATTEMPTED: ErrorReason.ValueType  # 10
 ERROR_REASON_NO_SUCH_STEP: ErrorReason.ValueType  # 11
 """The saga has no such step."""
 ERROR_REASON_STEP_CALLS_NOBODY: ErrorReason.ValueType  # 12
-"""The step calls nobody who could report or be heard of."""
+"""The step makes no call, so there is nothing to report or to send heartbeats for."""
 ERROR_REASON_NOT_ATTEMPTED: ErrorReason.ValueType  # 13
 """The operation was not attempted, so there is nothing to report."""
 ERROR_REASON_NO_WAIT: ErrorReason.ValueType  # 14
-"""The step waits for no decision, or not any more."""
+"""The step does not wait for a decision, or does not wait any more."""
 ERROR_REASON_NOT_AN_APPROVER: ErrorReason.ValueType  # 15
-"""The step's `approvers` do not have this person."""
+"""This person is not among the step's `approvers`."""
 ERROR_REASON_TOO_MANY_EVENTS: ErrorReason.ValueType  # 16
-"""The saga keeps as many events as it may that no step has taken."""
+"""The saga already keeps as many events that no step has taken as it may."""
 ERROR_REASON_DEFINITION_DEPRECATED: ErrorReason.ValueType  # 17
 """The version is deprecated, or all versions are."""
 ERROR_REASON_DEFINITION_IS_DEFAULT: ErrorReason.ValueType  # 18
@@ -143,37 +143,37 @@ ERROR_REASON_DEFINITION_IS_DEFAULT: ErrorReason.ValueType  # 18
 ERROR_REASON_DEFINITION_IN_USE: ErrorReason.ValueType  # 19
 """A saga refers to the version."""
 ERROR_REASON_PARTICIPANT_IN_FILE: ErrorReason.ValueType  # 20
-"""The participants file has the participant, so it is changed there."""
+"""The participant is in the participants file, so change it there."""
 ERROR_REASON_NOT_A_WORKER: ErrorReason.ValueType  # 21
-"""The participant is called where it lives and is no worker."""
+"""The participant has a target and is no worker."""
 ERROR_REASON_STEPS_IN_USE: ErrorReason.ValueType  # 22
-"""Definitions use declared steps that would be gone."""
+"""Definitions use declared steps that the new declaration takes away."""
 ERROR_REASON_OTHER_COORDINATOR: ErrorReason.ValueType  # 23
-"""The call was meant for another coordinator; only between coordinators."""
+"""The call was meant for another coordinator. Only between coordinators."""
 ERROR_REASON_OWNER_TOO_OLD: ErrorReason.ValueType  # 24
 """The coordinator that drives the saga is of an earlier version: it does not know the request, or does not say why it refused."""
 ERROR_REASON_DATABASE_UNAVAILABLE: ErrorReason.ValueType  # 25
 """The database cannot be reached, or does not answer in time."""
 ERROR_REASON_COORDINATOR_STOPPING: ErrorReason.ValueType  # 26
-"""The coordinator stops; another may be there."""
+"""The coordinator is stopping. Another one may take the call."""
 ERROR_REASON_LEASE_LOST: ErrorReason.ValueType  # 27
-"""The coordinator has not renewed its lease in time, and does nothing before it has."""
+"""The coordinator has not renewed its lease in time, and does nothing until it has."""
 ERROR_REASON_OWNERSHIP_LOST: ErrorReason.ValueType  # 28
-"""The saga has just become another coordinator's."""
+"""Another coordinator has just taken over the saga."""
 ERROR_REASON_OWNER_SILENT: ErrorReason.ValueType  # 29
 """The coordinator that drives the saga did not answer."""
 ERROR_REASON_WORKER_SILENT: ErrorReason.ValueType  # 30
-"""Nothing was heard of the worker for too long, so its stream was ended."""
+"""The worker was silent for too long, so its stream was ended."""
 ERROR_REASON_TOOK_TOO_LONG: ErrorReason.ValueType  # 31
-"""The work took longer than its kind may."""
+"""The work took longer than this kind of work may take."""
 ERROR_REASON_CONTENDED: ErrorReason.ValueType  # 32
-"""Too many register the same definition at once."""
+"""Too many callers register the same definition at once."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 33
-"""More waits than may."""
+"""Too much already waits."""
 ERROR_REASON_QUOTA_REACHED: ErrorReason.ValueType  # 34
-"""There are as many of its kind as there may be: take something away first."""
+"""There are already as many as there may be. Remove something first."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
-"""A defect; `metadata` has the `error_id` under which the coordinator's log says more."""
+"""A defect of the coordinator. Its log says more under the `error_id` in `metadata`."""
 ERROR_REASON_NO_COORDINATOR: ErrorReason.ValueType  # 36
 """No coordinator of the saga's claim group lives: start one."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -39,7 +39,7 @@ class ExecuteRequest(_message.Message):
     attempt: _builtins.int
     """1 for the first attempt. Never part of the key."""
     token: _builtins.str
-    """Names this attempt in `SagaService.ReportOutcome` and `SagaService.Heartbeat`, for those who answer with `pending`."""
+    """Names this attempt in `SagaService.ReportOutcome` and `SagaService.Heartbeat`, if the answer is `pending`."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value: ...
     def __init__(
@@ -99,7 +99,7 @@ class CompensateRequest(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     TOKEN_FIELD_NUMBER: _builtins.int
     idempotency_key: _builtins.str
-    """The same for every attempt of this compensation; differs from the action's."""
+    """The same for every attempt of this compensation. It differs from the action's key."""
     saga_id: _builtins.str
     step: _builtins.str
     method: _builtins.str
@@ -107,14 +107,14 @@ class CompensateRequest(_message.Message):
     attempt: _builtins.int
     """1 for the first attempt. Never part of the key."""
     action_idempotency_key: _builtins.str
-    """The key of the action that is to be undone."""
+    """The key of the action to undo."""
     token: _builtins.str
-    """As `ExecuteRequest.token`."""
+    """As in `ExecuteRequest.token`."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value: ...
     @_builtins.property
     def failure(self) -> _saga_pb2.Cause:
-        """Why the saga is being compensated."""
+        """Why the saga is compensated."""
 
     def __init__(
         self,

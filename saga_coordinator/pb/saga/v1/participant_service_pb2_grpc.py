@@ -27,18 +27,19 @@ if _version_not_supported:
 
 
 class ParticipantServiceStub:
-    """Implemented by services that take part in sagas; called by the coordinator.
+    """Implemented by services that take part in sagas, and called by the coordinator.
 
-    The gRPC status is the outcome. OK: it took effect. FAILED_PRECONDITION, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS and
-    OUT_OF_RANGE: refused, it did not and will not take effect. Any other: unknown, it is attempted again with the same key.
+    The gRPC status is the outcome. OK: the operation took effect. FAILED_PRECONDITION, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS and
+    OUT_OF_RANGE: refused; the operation did not take effect and will not. Every other status: unknown; another attempt follows with the
+    same key.
 
-    What an implementation must promise:
-    - idempotency: an `idempotency_key` seen before is answered as before and applied once;
-    - null compensation: compensating an action that never took effect changes nothing and answers OK or NOT_FOUND;
-    - late arrival: an action that arrives after its compensation is refused.
+    An implementation must promise three things:
+    - idempotency: it answers an `idempotency_key` that it has seen as before, and applies it once;
+    - null compensation: to compensate an action that never took effect changes nothing and answers OK or NOT_FOUND;
+    - late arrival: it refuses an action that arrives after its compensation.
 
-    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt`, `saga-token` and, when
-    the start had one, `traceparent`; the gRPC deadline is the attempt's.
+    Each call has the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt` and `saga-token`, and
+    `traceparent` if the start had one. The gRPC deadline is the attempt's timeout.
     """
 
     def __init__(self, channel):
@@ -60,18 +61,19 @@ class ParticipantServiceStub:
 
 
 class ParticipantServiceServicer:
-    """Implemented by services that take part in sagas; called by the coordinator.
+    """Implemented by services that take part in sagas, and called by the coordinator.
 
-    The gRPC status is the outcome. OK: it took effect. FAILED_PRECONDITION, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS and
-    OUT_OF_RANGE: refused, it did not and will not take effect. Any other: unknown, it is attempted again with the same key.
+    The gRPC status is the outcome. OK: the operation took effect. FAILED_PRECONDITION, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS and
+    OUT_OF_RANGE: refused; the operation did not take effect and will not. Every other status: unknown; another attempt follows with the
+    same key.
 
-    What an implementation must promise:
-    - idempotency: an `idempotency_key` seen before is answered as before and applied once;
-    - null compensation: compensating an action that never took effect changes nothing and answers OK or NOT_FOUND;
-    - late arrival: an action that arrives after its compensation is refused.
+    An implementation must promise three things:
+    - idempotency: it answers an `idempotency_key` that it has seen as before, and applies it once;
+    - null compensation: to compensate an action that never took effect changes nothing and answers OK or NOT_FOUND;
+    - late arrival: it refuses an action that arrives after its compensation.
 
-    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt`, `saga-token` and, when
-    the start had one, `traceparent`; the gRPC deadline is the attempt's.
+    Each call has the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt` and `saga-token`, and
+    `traceparent` if the start had one. The gRPC deadline is the attempt's timeout.
     """
 
     def Execute(self, request, context):
@@ -110,18 +112,19 @@ def add_ParticipantServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ParticipantService:
-    """Implemented by services that take part in sagas; called by the coordinator.
+    """Implemented by services that take part in sagas, and called by the coordinator.
 
-    The gRPC status is the outcome. OK: it took effect. FAILED_PRECONDITION, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS and
-    OUT_OF_RANGE: refused, it did not and will not take effect. Any other: unknown, it is attempted again with the same key.
+    The gRPC status is the outcome. OK: the operation took effect. FAILED_PRECONDITION, INVALID_ARGUMENT, NOT_FOUND, ALREADY_EXISTS and
+    OUT_OF_RANGE: refused; the operation did not take effect and will not. Every other status: unknown; another attempt follows with the
+    same key.
 
-    What an implementation must promise:
-    - idempotency: an `idempotency_key` seen before is answered as before and applied once;
-    - null compensation: compensating an action that never took effect changes nothing and answers OK or NOT_FOUND;
-    - late arrival: an action that arrives after its compensation is refused.
+    An implementation must promise three things:
+    - idempotency: it answers an `idempotency_key` that it has seen as before, and applies it once;
+    - null compensation: to compensate an action that never took effect changes nothing and answers OK or NOT_FOUND;
+    - late arrival: it refuses an action that arrives after its compensation.
 
-    Each call carries the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt`, `saga-token` and, when
-    the start had one, `traceparent`; the gRPC deadline is the attempt's.
+    Each call has the metadata `idempotency-key`, `saga-id`, `saga-step`, `saga-operation`, `saga-attempt` and `saga-token`, and
+    `traceparent` if the start had one. The gRPC deadline is the attempt's timeout.
     """
 
     @staticmethod

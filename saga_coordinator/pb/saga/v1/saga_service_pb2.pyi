@@ -34,18 +34,18 @@ class _ReportResultEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReportRe
     REPORT_RESULT_APPLIED: _ReportResult.ValueType  # 1
     """The operation was undecided, and now has this outcome."""
     REPORT_RESULT_REPEATED: _ReportResult.ValueType  # 2
-    """The same had been told before."""
+    """The same was reported before."""
     REPORT_RESULT_LATE: _ReportResult.ValueType  # 3
-    """The operation was decided otherwise, or given up, before. What it tells is kept in the log; a success makes the effect certain,
-    and gives its output to a compensation that has not started.
+    """The operation was already decided in another way, or given up. The report is kept in the log. A success makes the effect certain, and
+    gives its output to a compensation that has not started.
     """
     REPORT_RESULT_EARLY: _ReportResult.ValueType  # 4
-    """`unknown`, and the call itself has not ended: its own answer counts. Report again if that was PENDING."""
+    """The report says `unknown`, but the call has not ended yet, so the call's own answer counts. If that answer was PENDING, report again."""
     REPORT_RESULT_OTHER_ATTEMPT: _ReportResult.ValueType  # 5
-    """`unknown`, of an attempt that is not the present one any more."""
+    """The report says `unknown` about an earlier attempt."""
     REPORT_RESULT_CONTRADICTS: _ReportResult.ValueType  # 6
-    """The action is known to have succeeded with another output, which stays; this one is not recorded. Something is wrong with the
-    participant: it did the same operation twice, or reports for the wrong one.
+    """The action is known to have succeeded with another output. That output stays, and this one is not recorded. Something is wrong with
+    the participant: it did the same operation twice, or it reports for the wrong operation.
     """
 
 class ReportResult(_ReportResult, metaclass=_ReportResultEnumTypeWrapper):
@@ -55,18 +55,18 @@ REPORT_RESULT_UNSPECIFIED: ReportResult.ValueType  # 0
 REPORT_RESULT_APPLIED: ReportResult.ValueType  # 1
 """The operation was undecided, and now has this outcome."""
 REPORT_RESULT_REPEATED: ReportResult.ValueType  # 2
-"""The same had been told before."""
+"""The same was reported before."""
 REPORT_RESULT_LATE: ReportResult.ValueType  # 3
-"""The operation was decided otherwise, or given up, before. What it tells is kept in the log; a success makes the effect certain,
-and gives its output to a compensation that has not started.
+"""The operation was already decided in another way, or given up. The report is kept in the log. A success makes the effect certain, and
+gives its output to a compensation that has not started.
 """
 REPORT_RESULT_EARLY: ReportResult.ValueType  # 4
-"""`unknown`, and the call itself has not ended: its own answer counts. Report again if that was PENDING."""
+"""The report says `unknown`, but the call has not ended yet, so the call's own answer counts. If that answer was PENDING, report again."""
 REPORT_RESULT_OTHER_ATTEMPT: ReportResult.ValueType  # 5
-"""`unknown`, of an attempt that is not the present one any more."""
+"""The report says `unknown` about an earlier attempt."""
 REPORT_RESULT_CONTRADICTS: ReportResult.ValueType  # 6
-"""The action is known to have succeeded with another output, which stays; this one is not recorded. Something is wrong with the
-participant: it did the same operation twice, or reports for the wrong one.
+"""The action is known to have succeeded with another output. That output stays, and this one is not recorded. Something is wrong with
+the participant: it did the same operation twice, or it reports for the wrong operation.
 """
 Global___ReportResult: _TypeAlias = ReportResult  # noqa: Y015
 
@@ -102,28 +102,30 @@ class StartSagaRequest(_message.Message):
     DEADLINE_FIELD_NUMBER: _builtins.int
     WAIT_FIELD_NUMBER: _builtins.int
     definition: _builtins.str
-    """Name of a registered definition. Required."""
+    """The name of a registered definition. Required."""
     version: _builtins.int
-    """0: the default version, else the newest that is not deprecated. A saga keeps the version it started with."""
+    """0: the default version, else the newest version that is not deprecated. A saga keeps the version that it started with."""
     start_key: _builtins.str
-    """Makes the start idempotent: the same key with the same request returns the first saga with `created` false; with a
-    different request it is ALREADY_EXISTS. Required; 1 to 200 characters; unique among all sagas. An order number or a UUID.
+    """Makes the start idempotent. The same key with the same request returns the first saga, with `created` false. The same key with a
+    different request is ALREADY_EXISTS. Required; 1 to 200 characters; unique among all sagas. Use an order number or a UUID.
     """
     wait: _builtins.bool
     """Answer only when the saga has ended or is parked, or just before the RPC's deadline."""
     @_builtins.property
     def input(self) -> _struct_pb2.Value:
-        """Handed to the steps as `input`. Default: an empty object. At most 1 MiB, as it is sent here, where a control character counts as
-        six bytes, and 100,000 values (each item and field, at whatever depth) unless the server is set otherwise.
+        """The steps read it as `input`. Default: an empty object. Unless the server is set otherwise, at most 1 MiB, as it is sent here (a
+        control character counts as six bytes), and 100,000 values (each item and field counts, at any depth).
         """
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """For finding sagas again, and for references. At most 32; keys to 63 and values to 255 characters."""
+        """Labels by which you find sagas again, and which expressions can read. At most 32, with keys of up to 63 and values of up to 255
+        characters.
+        """
 
     @_builtins.property
     def deadline(self) -> _duration_pb2.Duration:
-        """Shorter than the definition's deadline, or instead of none. Unset: the definition's."""
+        """A deadline that is shorter than the definition's, or for a definition without one. Unset: the definition's deadline."""
 
     def __init__(
         self,
@@ -151,7 +153,7 @@ class StartSagaResponse(_message.Message):
     SAGA_FIELD_NUMBER: _builtins.int
     CREATED_FIELD_NUMBER: _builtins.int
     created: _builtins.bool
-    """False when the start key was used before, by the same request."""
+    """False if the same request has used this start key before."""
     @_builtins.property
     def saga(self) -> _saga_pb2.Saga: ...
     def __init__(
@@ -180,9 +182,9 @@ class GetSagaRequest(_message.Message):
     """Give this or `start_key`."""
     start_key: _builtins.str
     include_log: _builtins.bool
-    """Also the log, to which `log_after_sequence` applies."""
+    """Return the log, too, from `log_after_sequence` on."""
     log_after_sequence: _builtins.int
-    """Only entries behind this sequence; at most 1,000 entries are returned."""
+    """Return only entries after this sequence; at most 1,000 entries."""
     def __init__(
         self,
         *,
@@ -264,7 +266,7 @@ class ListSagasRequest(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Every label given here must be present with this value."""
+        """Only sagas that have all of these labels with these values."""
 
     def __init__(
         self,
@@ -341,7 +343,7 @@ class WaitSagaResponse(_message.Message):
     SAGA_FIELD_NUMBER: _builtins.int
     SETTLED_FIELD_NUMBER: _builtins.int
     settled: _builtins.bool
-    """True when the saga has ended or needs attention; false when time ran out first."""
+    """True if the saga has ended or needs attention; false if the time ran out first."""
     @_builtins.property
     def saga(self) -> _saga_pb2.Saga: ...
     def __init__(
@@ -366,7 +368,7 @@ class WatchSagaRequest(_message.Message):
     AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     after_sequence: _builtins.int
-    """Only entries behind this sequence. Default: all."""
+    """Only entries after this sequence. Default: all."""
     def __init__(
         self,
         *,
@@ -389,11 +391,11 @@ class WatchSagaResponse(_message.Message):
     ENTRIES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def saga(self) -> _saga_pb2.Saga:
-        """As of the last of these entries; without its steps."""
+        """The saga after the last of these entries, without its steps."""
 
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[_saga_pb2.Entry]:
-        """New since the last response, in order; the first response may have none."""
+        """The entries since the last response, in order. The first response may have none."""
 
     def __init__(
         self,
@@ -418,9 +420,9 @@ class CancelSagaRequest(_message.Message):
     REQUESTED_BY_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     reason: _builtins.str
-    """Why; kept in the log. Required; at most 4 KiB."""
+    """Why the saga is cancelled. It is kept in the log. Required; at most 4 KiB."""
     requested_by: _builtins.str
-    """Who asks; kept in the log."""
+    """Who asks. It is kept in the log."""
     def __init__(
         self,
         *,
@@ -475,18 +477,16 @@ class ReportOutcomeRequest(_message.Message):
     """The step's key, as it came with the call."""
     operation: _saga_pb2.OperationKind.ValueType
     token: _builtins.str
-    """What came with the call as `saga-token`: names the saga, the step, the operation and the attempt. INVALID_ARGUMENT when it was
-    changed on the way. It is no credential.
+    """The `saga-token` that came with the call. It names the saga, the step, the operation and the attempt. INVALID_ARGUMENT: it was changed
+    on the way. It is no credential.
     """
     @_builtins.property
     def success(self) -> _saga_pb2.Success:
-        """It took effect."""
+        """The operation took effect."""
 
     @_builtins.property
     def succeeded(self) -> _struct_pb2.Value:
-        """The same; the value is the operation's output. Use `success` instead: a null that is given here is no outcome at all in many
-        languages.
-        """
+        """The same; the value is the operation's output. Use `success` instead: in many languages, a null here is no outcome at all."""
 
     @_builtins.property
     def refused(self) -> _saga_pb2.Cause:
@@ -494,11 +494,13 @@ class ReportOutcomeRequest(_message.Message):
 
     @_builtins.property
     def unknown(self) -> _saga_pb2.Cause:
-        """It cannot say; the operation is attempted again under its retry policy."""
+        """The participant does not know. Another attempt follows under the retry policy."""
 
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
-        """Beside `unknown`, and `refused` where the definition takes that for unknown: not again before so long from now, at most an hour."""
+        """The earliest time for another attempt, from now; at most an hour. It goes with `unknown`, and with `refused` if the definition takes
+        that for unknown.
+        """
 
     def __init__(
         self,
@@ -531,7 +533,7 @@ class ReportOutcomeResponse(_message.Message):
     SAGA_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     applied: _builtins.bool
-    """False when the report moved nothing; then `result` says why."""
+    """False if the report moved nothing. Then `result` says why."""
     result: Global___ReportResult.ValueType
     @_builtins.property
     def saga(self) -> _saga_pb2.Saga: ...
@@ -564,9 +566,9 @@ class HeartbeatRequest(_message.Message):
     step: _builtins.str
     operation: _saga_pb2.OperationKind.ValueType
     token: _builtins.str
-    """What came with the call as `saga-token`."""
+    """The `saga-token` that came with the call."""
     details: _builtins.str
-    """How far it is; for people. At most 4 KiB. Kept in the log with the heartbeats that are: at most two within the timeout, and
+    """How far the work is; for people. At most 4 KiB. The log keeps at most two heartbeats within each timeout, with their details, and
     fewer the longer the operation has been pending.
     """
     def __init__(
@@ -593,12 +595,10 @@ class HeartbeatResponse(_message.Message):
     AWAITED_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
     awaited: _builtins.bool
-    """False when the outcome of this attempt is not awaited any more: stop working at it, if you can. Noticed within half of the
-    timeout.
-    """
+    """False if nobody waits for the outcome of this attempt any more: stop the work, if you can. It is noticed within half a timeout."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """The operation's `heartbeat_timeout`; unset when it has none."""
+        """The operation's `heartbeat_timeout`; unset if it has none."""
 
     def __init__(
         self,
@@ -625,14 +625,14 @@ class Event(_message.Message):
     CORRELATION_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
-    """Makes the event count once however often it is sent: 1 to 200 characters, unique among all events. Required."""
+    """The identity of the event. An event counts once, however often it is sent. 1 to 200 characters, unique among all events. Required."""
     name: _builtins.str
-    """What steps await: a letter, then letters, digits, `_`, `-`, `.`, `:` or `/`; at most 100 characters. Required."""
+    """The name that steps await: a letter, then letters, digits, `_`, `-`, `.`, `:` or `/`; at most 100 characters. Required."""
     correlation: _builtins.str
-    """To what it happened: an order number, the identity of a payment. At most 200 characters. Required for PublishEvent."""
+    """What the event is about, such as an order number or the identity of a payment. At most 200 characters. Required for PublishEvent."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Value:
-        """The output of the step that takes it. At most as large as `StartSagaRequest.input`."""
+        """The output of the step that takes the event. At most as large as `StartSagaRequest.input`."""
 
     def __init__(
         self,
@@ -679,7 +679,7 @@ class SignalSagaResponse(_message.Message):
 
     APPLIED_FIELD_NUMBER: _builtins.int
     applied: _builtins.bool
-    """False when an event of this identity had come before."""
+    """False if an event with this identity had come before."""
     def __init__(
         self,
         *,
@@ -703,8 +703,8 @@ class PublishEventRequest(_message.Message):
     def event(self) -> Global___Event: ...
     @_builtins.property
     def keep_for(self) -> _duration_pb2.Duration:
-        """How long the event is kept when nobody waits for it now: whoever begins to wait for it in that time gets it. 0: only who waits
-        now. At most seven days, which is the default. A repetition does not change it.
+        """How long the event is kept if no saga waits for it now. The first saga that begins to wait in that time gets it. With 0, only sagas
+        that wait now get it. At most seven days, which is the default. A repetition does not change it.
         """
 
     def __init__(
@@ -730,18 +730,18 @@ class PublishEventResponse(_message.Message):
     DUPLICATE_FIELD_NUMBER: _builtins.int
     REMEMBERED_UNTIL_FIELD_NUMBER: _builtins.int
     sagas: _builtins.int
-    """How many sagas it counted for now; not those that found it by themselves in the same moment."""
+    """How many sagas got the event now. Sagas that found it by themselves in the same moment are not counted."""
     duplicate: _builtins.bool
-    """Whether an event of this identity had been published before."""
+    """Whether an event with this identity was published before."""
     @_builtins.property
     def kept_until(self) -> _timestamp_pb2.Timestamp:
-        """Until when it is kept for the first that will wait for it. Unset when it is kept for nobody: it has counted, or `keep_for` has
+        """Until when the event is kept for the first saga that begins to wait. Unset if it is not kept, because sagas got it or `keep_for` has
         passed.
         """
 
     @_builtins.property
     def remembered_until(self) -> _timestamp_pb2.Timestamp:
-        """Until when a repetition is known for one: seven days after the first publication."""
+        """Until when a repetition is recognized: seven days after the first publication."""
 
     def __init__(
         self,
@@ -769,11 +769,11 @@ class ListEventsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     untaken: _builtins.bool
-    """Only those that no saga has got."""
+    """Only events that no saga has got."""
     name: _builtins.str
     """Empty: any."""
     correlation: _builtins.str
-    """Empty: any. Needs `name` beside it."""
+    """Empty: any. Needs a `name`."""
     page_size: _builtins.int
     """1 to 1,000. Default: 100."""
     page_token: _builtins.str
@@ -832,20 +832,20 @@ class PublishedEvent(_message.Message):
     TAKEN_BY_FIELD_NUMBER: _builtins.int
     PAYLOAD_OMITTED_FIELD_NUMBER: _builtins.int
     taken_by: _builtins.str
-    """The saga that began to wait later and got it; empty when those that waited already have got it."""
+    """The saga that began to wait later and got the event. Empty if the sagas that already waited got it."""
     payload_omitted: _builtins.bool
-    """True when the payload is left out: it alone is larger than a page may be."""
+    """True if the payload is left out, because it alone is larger than a page may be."""
     @_builtins.property
     def event(self) -> Global___Event: ...
     @_builtins.property
     def published_at(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
     def kept_until(self) -> _timestamp_pb2.Timestamp:
-        """Until when it is kept for the first that will wait for it. Unset when no saga will get it any more."""
+        """Until when the event is kept for the first saga that begins to wait. Unset if no saga can get it any more."""
 
     @_builtins.property
     def taken_at(self) -> _timestamp_pb2.Timestamp:
-        """When sagas got it. Unset: none has."""
+        """When sagas got it. Unset: no saga has got it."""
 
     def __init__(
         self,
@@ -876,13 +876,13 @@ class DecideApprovalRequest(_message.Message):
     COMMENT_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     step: _builtins.str
-    """The step's key, as `StepState.name` has it."""
+    """The step's key, as in `StepState.name`."""
     approved: _builtins.bool
-    """False rejects."""
+    """True approves, false rejects."""
     decided_by: _builtins.str
-    """Who decides; one of the step's approvers, if it names any. Required; at most 200 characters."""
+    """Who decides. If the step names approvers, one of them. Required; at most 200 characters."""
     comment: _builtins.str
-    """Kept in the log; at most 4 KiB."""
+    """A comment, which is kept in the log; at most 4 KiB."""
     def __init__(
         self,
         *,
@@ -906,7 +906,7 @@ class DecideApprovalResponse(_message.Message):
 
     APPLIED_FIELD_NUMBER: _builtins.int
     applied: _builtins.bool
-    """False when the same person had decided the same before."""
+    """False if the same person had decided the same before."""
     def __init__(
         self,
         *,
@@ -951,22 +951,22 @@ class PreviewCompensationResponse(_message.Message):
     UNCOMPUTABLE_FIELD_NUMBER: _builtins.int
     INPUTS_OMITTED_FIELD_NUMBER: _builtins.int
     refusal: _builtins.str
-    """Why there is no way back any more; empty when there is. Then `remaining_effects` are the present ones."""
+    """Why there is no way back. Empty if there is one. If it is set, `remaining_effects` are the present effects."""
     status: _saga_pb2.SagaStatus.ValueType
-    """Where the saga would end up: COMPENSATED or NEEDS_ATTENTION."""
+    """The status that the saga would reach: COMPENSATED or NEEDS_ATTENTION."""
     inputs_omitted: _builtins.bool
-    """True when the calls are shown without their inputs, which are more than an answer may be."""
+    """True if the calls are shown without their inputs, because the inputs are larger than an answer may be."""
     @_builtins.property
     def stages(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedStage]:
-        """One after the other; the calls of one stage are made at once."""
+        """The stages of the undo, one after the other. The calls of one stage are made at once."""
 
     @_builtins.property
     def remaining_effects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Keys of the steps whose effect would remain."""
+        """The keys of the steps whose effect would remain."""
 
     @_builtins.property
     def in_flight(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Keys of the actions that would be awaited first."""
+        """The keys of the actions that would be awaited first."""
 
     @_builtins.property
     def uncomputable(self) -> _containers.RepeatedCompositeFieldContainer[Global___Uncomputable]:

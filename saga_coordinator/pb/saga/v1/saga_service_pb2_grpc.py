@@ -27,7 +27,7 @@ if _version_not_supported:
 
 
 class SagaServiceStub:
-    """Sagas: started, looked at, waited for, cancelled.
+    """Starts sagas, shows them, waits for them, and takes what people and services tell them.
     """
 
     def __init__(self, channel):
@@ -104,115 +104,117 @@ class SagaServiceStub:
 
 
 class SagaServiceServicer:
-    """Sagas: started, looked at, waited for, cancelled.
+    """Starts sagas, shows them, waits for them, and takes what people and services tell them.
     """
 
     def StartSaga(self, request, context):
-        """Starts a saga and answers once the start is durable: from then on the saga reaches an end or waits visibly for a person,
-        whatever crashes. With `wait`, answers when the saga has ended or is parked, or just before the RPC's deadline.
-        UNAVAILABLE with RetryInfo when the database cannot be reached, RESOURCE_EXHAUSTED with RetryInfo when too many sagas wait
-        already: nothing is lost by repeating with the same start key. The call's `traceparent`, `tracestate` and `baggage` are kept
-        with the saga and sent with each of its calls. Without `wait`, a saga just created is answered with its identity, definition,
-        version, start key and status only.
+        """Starts a saga. It answers once the start is durable. From then on, the saga reaches an end or waits visibly for a person, whatever
+        crashes. With `wait`, it answers when the saga has ended or is parked, or just before the RPC's deadline. Without `wait`, the
+        answer for a new saga has only its identity, definition, version, start key and status.
+
+        UNAVAILABLE with RetryInfo: the database cannot be reached. RESOURCE_EXHAUSTED with RetryInfo: too many sagas wait already. You lose
+        nothing if you repeat the call with the same start key. The saga keeps the call's `traceparent`, `tracestate` and `baggage`, and
+        sends them with each of its calls.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetSaga(self, request, context):
-        """One saga with the state of each step and, when asked for, its log: as much of it as fits into an answer of 3 MiB.
+        """Returns one saga with the state of each step. If asked for, it adds the log, as much of it as fits into an answer of 3 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListSagas(self, request, context):
-        """Newest first. A page is shorter than asked for when it would exceed 3 MiB. RESOURCE_EXHAUSTED, as of every list, when too many
-        lists are asked for at once.
+        """Lists sagas, the newest first. A page is shorter than asked for if it would exceed 3 MiB. Like every list, it is RESOURCE_EXHAUSTED
+        if too many lists are asked for at once.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WaitSaga(self, request, context):
-        """Answers when the saga has ended or needs attention, or with its present state just before the RPC's deadline or after
-        `timeout`, whichever comes first.
+        """Waits until the saga has ended or needs attention. It answers with the saga's present state just before the RPC's deadline, or after
+        `timeout`, if that comes first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchSaga(self, request, context):
-        """Sends the log as it grows, from `after_sequence` on, and ends once the saga has ended or needs attention. When the
-        coordinator stops meanwhile it is UNAVAILABLE: watch again, from the last sequence seen.
+        """Sends the log as it grows, from `after_sequence` on, and ends when the saga has ended or needs attention. UNAVAILABLE: the coordinator
+        stops. Then watch again from the last sequence that you have seen.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelSaga(self, request, context):
-        """Fails the saga with cause CANCELLED, so that it is compensated. Answers once the request is durable. Cancelling a saga
-        that is being or has been compensated changes nothing. FAILED_PRECONDITION when the pivot has succeeded, or the saga has
-        completed: there is no way back. Answers within a second: UNAVAILABLE says what it waits for, such as the coordinator that drives the
-        saga, or a claim group of which none lives. The request then stays for an hour and is carried out by then; repeating is safe.
+        """Fails the saga with cause CANCELLED, so that it is compensated. It answers once the request is durable, within a second. To cancel a
+        saga that is being compensated, or has been compensated, changes nothing. FAILED_PRECONDITION: there is no way back, because the
+        pivot was attempted or the saga has completed. UNAVAILABLE: the message says what the request waits for, such as the coordinator that
+        drives the saga, or a claim group that has no living coordinator. The request then stays for an hour, and is carried out if that
+        coordinator comes back by then. You may repeat it.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReportOutcome(self, request, context):
-        """Reports the outcome of an operation that was answered with PENDING. The same report twice is accepted twice and applied
-        once; a report that comes too late is recorded as late and moves nothing, unless it takes away why the saga is parked: then
-        the saga goes on. One may come before the answer PENDING itself.
+        """Reports the outcome of an operation that was answered with PENDING. A report that comes twice is accepted twice and applied once. A
+        report that comes too late is recorded and moves nothing, unless it takes away the reason why the saga is parked: then the saga goes
+        on. A report may come before the answer PENDING itself.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Heartbeat(self, request, context):
-        """Says that an operation that was answered with PENDING is still being worked at, where its definition has a
-        `heartbeat_timeout`: call it three times within that. Most calls are answered from memory.
+        """Says that a participant still works on an operation that it answered with PENDING. If the operation has a `heartbeat_timeout`, call
+        this three times within it. Most calls are answered from memory.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SignalSaga(self, request, context):
-        """Sends an event to one saga. A step that awaits it takes it, now or later; an event of an identity that came before changes
-        nothing. FAILED_PRECONDITION when the saga has ended, or keeps 1,000 events already that no step has taken.
+        """Sends an event to one saga. A step that awaits the event takes it, now or later. If an event with the same identity came before,
+        nothing changes. FAILED_PRECONDITION: the saga has ended, or it already keeps 1,000 events that no step has taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PublishEvent(self, request, context):
-        """Sends an event to every saga of which a step awaits its name and correlation. When none does, it is kept for `keep_for` and
-        given to the first that will, of those that had started by then: see `AwaitEvent.look_back`. Repeating it with the same
-        identity is safe; ALREADY_EXISTS when the content differs.
+        """Sends an event to every saga with a step that awaits its name and correlation. If no saga awaits it, the event is kept for `keep_for`
+        and given to the first saga that begins to wait, if that saga had started before the event came; see `AwaitEvent.look_back`. You may
+        repeat the call with the same identity. ALREADY_EXISTS: an event with this identity had other content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListEvents(self, request, context):
-        """Events that were published in the last seven days, the newest first: with `untaken`, those that no saga has got, of which one with
-        a mistyped name or correlation is such. A page is shorter than asked for when it would exceed 3 MiB.
+        """Lists the events that were published in the last seven days, the newest first. With `untaken`, it lists only those that no saga has
+        got, such as an event with a mistyped name or correlation. A page is shorter than asked for if it would exceed 3 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DecideApproval(self, request, context):
-        """A person's decision about a step that waits for approval. The same decision twice is accepted twice; FAILED_PRECONDITION when
-        the step does not wait for one, or was decided otherwise; PERMISSION_DENIED when this person may not decide.
+        """Takes a person's decision about a step that waits for approval. A decision that comes twice is accepted twice. FAILED_PRECONDITION: the
+        step does not wait for an approval, or was decided in another way. PERMISSION_DENIED: this person may not decide.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PreviewCompensation(self, request, context):
-        """What would be undone, and how, if the saga failed now. Changes nothing. Calls in flight are taken for UNKNOWN, and every
-        compensation for successful.
+        """Tells what would be undone, and how, if the saga failed now. It changes nothing. It assumes that calls in flight end UNKNOWN and that
+        every compensation succeeds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -295,7 +297,7 @@ def add_SagaServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SagaService:
-    """Sagas: started, looked at, waited for, cancelled.
+    """Starts sagas, shows them, waits for them, and takes what people and services tell them.
     """
 
     @staticmethod

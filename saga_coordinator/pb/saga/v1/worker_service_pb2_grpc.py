@@ -27,10 +27,10 @@ if _version_not_supported:
 
 
 class WorkerServiceStub:
-    """Called by services that take part in sagas; the participants file has to say `worker: true` for them.
+    """Called by services that take part in sagas. The participants file must say `worker: true` for a participant that opens a stream.
 
-    What an implementation must promise is what ParticipantService asks for: idempotency by `idempotency_key`, null compensation,
-    and refusing an action that arrives after its compensation.
+    A worker must promise what ParticipantService asks for: idempotency by `idempotency_key`, null compensation, and refusal of an action
+    that arrives after its compensation.
     """
 
     def __init__(self, channel):
@@ -57,19 +57,19 @@ class WorkerServiceStub:
 
 
 class WorkerServiceServicer:
-    """Called by services that take part in sagas; the participants file has to say `worker: true` for them.
+    """Called by services that take part in sagas. The participants file must say `worker: true` for a participant that opens a stream.
 
-    What an implementation must promise is what ParticipantService asks for: idempotency by `idempotency_key`, null compensation,
-    and refusing an action that arrives after its compensation.
+    A worker must promise what ParticipantService asks for: idempotency by `idempotency_key`, null compensation, and refusal of an action
+    that arrives after its compensation.
     """
 
     def Work(self, request_iterator, context):
-        """One stream is one worker. Its first message has `hello`; the coordinator answers with `welcome`, then sends tasks, as many at
-        once as the worker has credits. A task is the worker's until its timeout is over, also when the stream breaks; after a goodbye,
-        until the stream ends. Then it is unknown what became of it, and it is attempted again with the same key. Outcomes that come
-        later than that are learned, too.
+        """One stream is one worker. Its first message has `hello`. The coordinator answers with `welcome` and then sends tasks, as many at once
+        as the worker has credits. A task belongs to the worker until its timeout is over, even if the stream breaks; after a goodbye, until
+        the stream ends. Then its outcome is unknown, and another attempt with the same key follows. An outcome that comes later still counts
+        as a report.
 
-        Errors that end the stream: INVALID_ARGUMENT, a message that breaks these rules; NOT_FOUND, no such participant;
+        Errors that end the stream: INVALID_ARGUMENT, a message breaks these rules; NOT_FOUND, there is no such participant;
         FAILED_PRECONDITION, the participant is no worker; UNAVAILABLE, the stream was silent for too long, or the coordinator stops.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -77,19 +77,19 @@ class WorkerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RegisterSteps(self, request, context):
-        """Declares the steps that a participant offers, so that definitions can refer to them by `Step.use`; any participant may, not only
-        workers. A service does it whenever it starts. What it declared before and leaves out now is gone. Definitions registered before
-        stay as they are, and so do running sagas.
+        """Declares the steps that a participant offers, so that definitions can use them by `Step.use`. Any participant may declare steps, not
+        only workers. A service does it whenever it starts. The declaration replaces the one before. Definitions that are registered, and
+        sagas that run, stay as they are.
 
-        FAILED_PRECONDITION, unless `force` is given: a step, its compensation or inputs that its input schema took are gone, and
-        versions of definitions that may still be started use it; the message lists them.
+        FAILED_PRECONDITION, unless `force` is given: the declaration takes away a step, a compensation, or inputs that the schema accepted,
+        and versions of definitions that can still be started use them. The message lists these versions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListDeclaredSteps(self, request, context):
-        """What a participant has declared; nothing is no error. A page is shorter than asked for when it would exceed 3 MiB.
+        """Lists the steps that a participant has declared. An empty list is no error. A page is shorter than asked for if it would exceed 3 MiB.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,10 +122,10 @@ def add_WorkerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WorkerService:
-    """Called by services that take part in sagas; the participants file has to say `worker: true` for them.
+    """Called by services that take part in sagas. The participants file must say `worker: true` for a participant that opens a stream.
 
-    What an implementation must promise is what ParticipantService asks for: idempotency by `idempotency_key`, null compensation,
-    and refusing an action that arrives after its compensation.
+    A worker must promise what ParticipantService asks for: idempotency by `idempotency_key`, null compensation, and refusal of an action
+    that arrives after its compensation.
     """
 
     @staticmethod
