@@ -21,9 +21,10 @@ from saga_coordinator import __version__, telemetry
 from saga_coordinator.api import directory_service
 from saga_coordinator.api.definition_service import DefinitionService
 from saga_coordinator.api.directory_service import DirectoryService
+from saga_coordinator.api.listening import SocketRights
 from saga_coordinator.api.peer_server import PeerServer
 from saga_coordinator.api.saga_service import SagaService
-from saga_coordinator.api.server import Served, Server, SocketRights
+from saga_coordinator.api.server import Served, Server
 from saga_coordinator.api.worker_service import WorkerService
 from saga_coordinator.catalog.catalog import Catalog
 from saga_coordinator.config import Settings, masked_url
@@ -52,6 +53,7 @@ from saga_coordinator.store.tables import DEFAULT_GROUP
 from saga_coordinator.store.workers import WorkerRows
 from saga_coordinator.turns import Turns
 from saga_coordinator.views.participant import ParticipantViews
+from saga_coordinator.views.saga_views import SagaViews
 
 DATABASE_POLL_SECONDS = 0.5
 _CHECK_SECONDS = 30.0
@@ -308,7 +310,7 @@ class _Parts:
             DefinitionService(self._catalog, self._lists),
             SagaService(
                 self._coordinator,
-                self._catalog.runnable,
+                SagaViews(self._catalog.runnable, self._sagas),
                 self._sagas,
                 self._lists,
                 payload_bytes_max=settings.payload_bytes_max,

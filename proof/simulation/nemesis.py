@@ -18,7 +18,7 @@ from proof.simulation.streams import Network
 from proof.simulation.wire import PAYLOAD_BYTES_MAX, Room, Wire
 from proof.simulation.workers import Crew
 from proof.simulation.workload import Clients
-from saga_coordinator.api.peer_server import ForwardService
+from saga_coordinator.api.forward_service import ForwardService
 from saga_coordinator.api.worker_service import WorkerService
 from saga_coordinator.catalog.declared_steps import DeclaredSteps
 from saga_coordinator.engine.coordinator import Coordinator

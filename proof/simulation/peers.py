@@ -1,6 +1,6 @@
 """How coordinators reach each other's workers: the table that says where those are, and the calls between coordinators.
 
-Who looks and forwards is `participants.forwarding`, who answers is `api.peer_server`; the channels in between are simulated.
+Who looks and forwards is `participants.forwarding`, who answers is `api.forward_service`; the channels in between are simulated.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from proof.simulation.database import SimulatedDatabase
 from proof.simulation.directory import STATUS_METHOD
 from proof.simulation.loop import Node, SimulatedLoop, node_of_context
 from proof.simulation.wire import Wire
-from saga_coordinator.api.peer_server import ForwardService
+from saga_coordinator.api.caller import Caller
+from saga_coordinator.api.forward_service import ForwardService
 from saga_coordinator.participants.workers.tasks import operation_of
 from saga_coordinator.pb.saga.internal.v1.forward_service_pb2 import ForwardRequest
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
@@ -154,7 +155,7 @@ class _Forwarded:
     async def _serve(self, service: ForwardService, request: bytes) -> None:
         loop, back = self._exchange.loop, 0.0003 + 0.002 * self._exchange.dice.random()
         try:
-            response = await service.Forward(ForwardRequest.FromString(request), cast("Any", None))
+            response = await service.Forward(ForwardRequest.FromString(request), Caller())
         except SagaError as error:
             loop.later(back, self.fail, grpc.StatusCode.FAILED_PRECONDITION, str(error))
         else:

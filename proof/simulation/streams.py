@@ -10,13 +10,14 @@ import asyncio
 import random
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from proof.simulation.directory import STATUS_METHOD
 from proof.simulation.history import Handed
 from proof.simulation.loop import Node, SimulatedLoop
 from proof.simulation.participants import attempt_of
 from proof.simulation.wire import PAYLOAD_BYTES_MAX, Wire
+from saga_coordinator.api.caller import Caller
 from saga_coordinator.api.worker_service import WorkerService
 from saga_coordinator.participants.workers.tasks import operation_of
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task, TaskOutcome, WorkRequest, WorkResponse
@@ -99,7 +100,7 @@ class Connection:
     async def serve(self, service: WorkerService) -> None:
         """As gRPC serves a call. What the service raises is the stream's status."""
         try:
-            await service.Work(self, cast("Any", self))
+            await service.Work(self, Caller())
         except (SagaError, asyncio.CancelledError):
             pass
         finally:

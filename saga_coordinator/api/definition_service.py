@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from saga_coordinator.api import definition_readers as readers
+from saga_coordinator.api.caller import Caller
 from saga_coordinator.api.definition_text import Given, field_of, given_by, located
 from saga_coordinator.api.pages import ANY, NUMBER, fill_page, position_of
-from saga_coordinator.api.rpc import Context, unhindered
+from saga_coordinator.api.to_the_end import to_the_end
 from saga_coordinator.catalog.catalog import Catalog
 from saga_coordinator.catalog.live_check import Findings
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
@@ -40,7 +41,7 @@ class DefinitionService:
         return None
 
     async def RegisterDefinition(  # noqa: N802  # the RPC's name
-        self, request: pb.RegisterDefinitionRequest, context: Context
+        self, request: pb.RegisterDefinitionRequest, caller: Caller
     ) -> pb.RegisterDefinitionResponse:
         given: Given | None = None
         try:
@@ -60,7 +61,7 @@ class DefinitionService:
         return await self._turns.in_thread(registered_message, registered)
 
     async def ValidateDefinition(  # noqa: N802
-        self, request: pb.ValidateDefinitionRequest, context: Context
+        self, request: pb.ValidateDefinitionRequest, caller: Caller
     ) -> pb.ValidateDefinitionResponse:
         response = pb.ValidateDefinitionResponse()
         given: Given | None = None
@@ -77,7 +78,7 @@ class DefinitionService:
         return response
 
     async def GetDefinition(  # noqa: N802
-        self, request: pb.GetDefinitionRequest, context: Context
+        self, request: pb.GetDefinitionRequest, caller: Caller
     ) -> pb.GetDefinitionResponse:
         name, version = readers.which_definition(request.name, request.version)
         return pb.GetDefinitionResponse(
@@ -85,7 +86,7 @@ class DefinitionService:
         )
 
     async def ListDefinitions(  # noqa: N802
-        self, request: pb.ListDefinitionsRequest, context: Context
+        self, request: pb.ListDefinitionsRequest, caller: Caller
     ) -> pb.ListDefinitionsResponse:
         name, page_size = readers.definition_list(request)
         after = position_of(request, request.page_token, NUMBER if name else ANY)
@@ -107,22 +108,22 @@ class DefinitionService:
         return await self._lists.definitions(after or "", page_size, answer)
 
     async def DeprecateDefinition(  # noqa: N802
-        self, request: pb.DeprecateDefinitionRequest, context: Context
+        self, request: pb.DeprecateDefinitionRequest, caller: Caller
     ) -> pb.DeprecateDefinitionResponse:
         name, version = readers.which_definition(request.name, request.version, is_version_required=True)
         deprecated = await self._versions.deprecate(name, version, deprecated=request.deprecated)
         return pb.DeprecateDefinitionResponse(registered=await self._message(deprecated))
 
     async def SetDefaultVersion(  # noqa: N802
-        self, request: pb.SetDefaultVersionRequest, context: Context
+        self, request: pb.SetDefaultVersionRequest, caller: Caller
     ) -> pb.SetDefaultVersionResponse:
         name, version = readers.which_definition(request.name, request.version)
         used = await self._versions.set_default(name, version)
         return pb.SetDefaultVersionResponse(registered=await self._message(used))
 
     async def DeleteDefinition(  # noqa: N802
-        self, request: pb.DeleteDefinitionRequest, context: Context
+        self, request: pb.DeleteDefinitionRequest, caller: Caller
     ) -> pb.DeleteDefinitionResponse:
         name, version = readers.which_definition(request.name, request.version, is_version_required=True)
-        await unhindered(self._versions.delete(name, version))
+        await to_the_end(self._versions.delete(name, version))
         return pb.DeleteDefinitionResponse()

@@ -6,8 +6,9 @@ import asyncio
 from bisect import bisect_right
 
 from saga_coordinator.api import directory_readers as readers
+from saga_coordinator.api.caller import Caller
 from saga_coordinator.api.pages import fill_page, page_token, position_of
-from saga_coordinator.api.rpc import Context, unhindered
+from saga_coordinator.api.to_the_end import to_the_end
 from saga_coordinator.participants.live_directory import LiveDirectory
 from saga_coordinator.pb.saga.v1 import directory_service_pb2 as pb
 from saga_coordinator.saga.words.errors import NotFound, Resource
@@ -39,20 +40,20 @@ class DirectoryService:
                 return None
 
     async def PutParticipant(  # noqa: N802  # the RPC's name
-        self, request: pb.PutParticipantRequest, context: Context
+        self, request: pb.PutParticipantRequest, caller: Caller
     ) -> pb.PutParticipantResponse:
         name, spec, described = readers.put_participant(request)
         participant = await self._directory.check(name, spec, described)
-        created = await unhindered(self._directory.put(participant, spec, described))
+        created = await to_the_end(self._directory.put(participant, spec, described))
         return pb.PutParticipantResponse(created=created)
 
     async def GetParticipant(  # noqa: N802
-        self, request: pb.GetParticipantRequest, context: Context
+        self, request: pb.GetParticipantRequest, caller: Caller
     ) -> pb.GetParticipantResponse:
         return pb.GetParticipantResponse(status=self._views.status(readers.name_of(request.name, "name")))
 
     async def ListParticipants(  # noqa: N802
-        self, request: pb.ListParticipantsRequest, context: Context
+        self, request: pb.ListParticipantsRequest, caller: Caller
     ) -> pb.ListParticipantsResponse:
         page_size = readers.page_size(request)
         after = position_of(request, request.page_token) or ""
@@ -83,20 +84,20 @@ class DirectoryService:
             return None
 
     async def DeleteParticipant(  # noqa: N802
-        self, request: pb.DeleteParticipantRequest, context: Context
+        self, request: pb.DeleteParticipantRequest, caller: Caller
     ) -> pb.DeleteParticipantResponse:
-        await unhindered(self._directory.delete(readers.name_of(request.name, "name")))
+        await to_the_end(self._directory.delete(readers.name_of(request.name, "name")))
         return pb.DeleteParticipantResponse()
 
     async def SetBreaker(  # noqa: N802
-        self, request: pb.SetBreakerRequest, context: Context
+        self, request: pb.SetBreakerRequest, caller: Caller
     ) -> pb.SetBreakerResponse:
         name, control, requested_by, reason = readers.set_breaker(request)
-        setting = await unhindered(self._directory.set_breaker(name, control, requested_by, reason))
+        setting = await to_the_end(self._directory.set_breaker(name, control, requested_by, reason))
         return pb.SetBreakerResponse(setting=setting_message(setting))
 
     async def ListGroups(  # noqa: N802
-        self, request: pb.ListGroupsRequest, context: Context
+        self, request: pb.ListGroupsRequest, caller: Caller
     ) -> pb.ListGroupsResponse:
         page_size = readers.page_size(request)
         after = position_of(request, request.page_token) or ""

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 
-from saga_coordinator.api.rpc import Context
+from saga_coordinator.api.caller import Caller
 from saga_coordinator.saga.words.errors import NotFound, Resource
 from saga_coordinator.saga.words.reasons import Reason
 
@@ -54,7 +54,7 @@ class HealthService:
             self._statuses |= statuses
             self._changed.notify_all()
 
-    async def Check(self, request: Any, context: Context) -> Message:  # noqa: N802  # the RPC's name
+    async def Check(self, request: Any, caller: Caller) -> Message:  # noqa: N802  # the RPC's name
         status = self._statuses.get(request.service)
         if status is None:
             raise NotFound(
@@ -64,13 +64,13 @@ class HealthService:
         response: Message = pb.HealthCheckResponse(status=status)
         return response
 
-    async def List(self, request: Any, context: Context) -> Message:  # noqa: N802
+    async def List(self, request: Any, caller: Caller) -> Message:  # noqa: N802
         each = {name: pb.HealthCheckResponse(status=status) for name, status in self._statuses.items()}
         response: Message = pb.HealthListResponse(statuses=each)
         return response
 
     async def Watch(  # noqa: N802
-        self, request: Any, context: Context
+        self, request: Any, caller: Caller
     ) -> AsyncIterator[Message]:
         last = None
         while True:

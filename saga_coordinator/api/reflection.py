@@ -14,7 +14,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescript
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha._async import ReflectionServicer
 
-from saga_coordinator.api.rpc import Context
+from saga_coordinator.api.caller import Caller, Conversation
 from saga_coordinator.saga.words.errors import Resource
 from saga_coordinator.wire.request_bytes import parsed
 
@@ -42,11 +42,11 @@ class ReflectionService:
     def resource(self, request: Any) -> Resource | None:
         return None
 
-    async def ServerReflectionInfo(self, received: AsyncIterator[bytes], context: Context) -> None:  # noqa: N802  # the RPC's name
-        async for raw in received:
+    async def ServerReflectionInfo(self, conversation: Conversation, caller: Caller) -> None:  # noqa: N802  # the RPC's name
+        async for raw in conversation:
             request = parsed(reflection_pb2.ServerReflectionRequest, raw)
-            async for response in self._servicer.ServerReflectionInfo(_only(request), context):
-                await context.write(response.SerializeToString())
+            async for response in self._servicer.ServerReflectionInfo(_only(request), None):
+                await conversation.write(response.SerializeToString())
 
 
 async def _only(request: reflection_pb2.ServerReflectionRequest) -> AsyncIterator[Any]:

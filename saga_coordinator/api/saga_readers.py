@@ -6,8 +6,9 @@ description says what would be right.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
+from saga_coordinator.api.caller import Metadata
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.pb.saga.v1 import saga_service_pb2
 from saga_coordinator.saga.machine.inputs import ApprovalDecided, CancelAsked
@@ -25,8 +26,6 @@ HEADERS_SENT_ON: Mapping[str, int] = {"traceparent": 55, "tracestate": 512, "bag
 
 FORWARDED_CHARACTERS_MAX = 1024
 """How long the value of a header may be that is sent on because the settings say so."""
-
-Metadata = Iterable[tuple[str, str | bytes]] | None
 
 
 def start_saga(
@@ -61,10 +60,10 @@ def _headers_sent_on(
     """
     found = {
         name: value
-        for name, value in metadata or ()  # None where there is none at all
+        for name, value in metadata
         if name in HEADERS_SENT_ON and isinstance(value, str) and len(value) <= HEADERS_SENT_ON[name]
     }
-    for name, value in metadata or ():
+    for name, value in metadata:
         if name in forwarded and name not in HEADERS_SENT_ON and isinstance(value, str):
             if name in found:
                 checks.add(f"metadata {name}", "is given twice; it is sent on, so it must mean one thing")

@@ -9,9 +9,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from google.protobuf.message import Message
 
 from saga_coordinator.api import event_readers, report_readers, saga_readers
+from saga_coordinator.api.caller import Caller
 from saga_coordinator.api.pages import EVENT, event_at, fill_page, position_of, position_of_event
-from saga_coordinator.api.rpc import Context, unhindered
-from saga_coordinator.catalog.runnable import RunnableDefinitions
+from saga_coordinator.api.to_the_end import to_the_end
 from saga_coordinator.engine.asking import Answered
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.runs import Run
@@ -53,7 +53,7 @@ class SagaService:
     def __init__(
         self,
         coordinator: Coordinator,
-        definitions: RunnableDefinitions,
+        views: SagaViews,
         sagas: SagaRows,
         lists: Lists,
         *,
@@ -62,7 +62,7 @@ class SagaService:
     ) -> None:
         self._coordinator = coordinator
         self._sagas = sagas
-        self._views = SagaViews(definitions, sagas)
+        self._views = views
         self._lists = lists
         self._payload_bytes_max = payload_bytes_max
         self._forward_headers = forward_headers
@@ -96,17 +96,17 @@ class SagaService:
         while self._waits:
             self._waits.pop().cancel()
 
-    async def StartSaga(self, request: pb.StartSagaRequest, context: Context) -> pb.StartSagaResponse:  # noqa: N802  # the RPC's name
+    async def StartSaga(self, request: pb.StartSagaRequest, caller: Caller) -> pb.StartSagaResponse:  # noqa: N802  # the RPC's name
         asked = await _checked(
             saga_readers.start_saga,
             request,
             self._payload_bytes_max,
-            context.invocation_metadata(),
+            caller.metadata,
             self._forward_headers,
         )
         saga_id, created = await self._coordinator.start_saga(asked)
         if request.wait:
-            settled = await self._wait(saga_id, _patience_seconds(context.time_remaining()))
+            settled = await self._wait(saga_id, _patience_seconds(caller.seconds_left))
             if created and settled and settled.run:
                 return pb.StartSagaResponse(saga=await self._saga(saga_id, settled.run), created=True)
         # What it takes to go on with is known; the whole saga would cost two reads, which most callers have no use for.
@@ -115,14 +115,14 @@ class SagaService:
             return pb.StartSagaResponse(saga=saga, created=True)
         return pb.StartSagaResponse(saga=await self._saga(saga_id), created=created)
 
-    async def GetSaga(self, request: pb.GetSagaRequest, context: Context) -> pb.GetSagaResponse:  # noqa: N802
+    async def GetSaga(self, request: pb.GetSagaRequest, caller: Caller) -> pb.GetSagaResponse:  # noqa: N802
         saga_id, start_key = saga_readers.which_saga(request)
         record = await (self._sagas.get(saga_id) if saga_id else self._sagas.by_start_key(start_key))
         if request.include_log:
             return await self._views.saga_and_log(record, request.log_after_sequence)
         return pb.GetSagaResponse(saga=await self._views.saga(record))
 
-    async def ListSagas(self, request: pb.ListSagasRequest, context: Context) -> pb.ListSagasResponse:  # noqa: N802
+    async def ListSagas(self, request: pb.ListSagasRequest, caller: Caller) -> pb.ListSagasResponse:  # noqa: N802
         wanted, page_size = saga_readers.saga_filter(request)
         before = position_of(request, request.page_token, SAGA_ID)
 
@@ -135,9 +135,9 @@ class SagaService:
 
         return await self._lists.sagas(wanted, before, page_size, answer)
 
-    async def WaitSaga(self, request: pb.WaitSagaRequest, context: Context) -> pb.WaitSagaResponse:  # noqa: N802
+    async def WaitSaga(self, request: pb.WaitSagaRequest, caller: Caller) -> pb.WaitSagaResponse:  # noqa: N802
         saga_id, seconds = saga_readers.wait_saga(request)
-        patience = _patience_seconds(context.time_remaining())
+        patience = _patience_seconds(caller.seconds_left)
         record = await self._sagas.get(saga_id)
         if record.status not in SETTLED:
             await self._wait(saga_id, patience if seconds is None else min(seconds, patience))
@@ -145,7 +145,7 @@ class SagaService:
         return pb.WaitSagaResponse(saga=await self._views.saga(record), settled=record.status in SETTLED)
 
     async def WatchSaga(  # noqa: N802
-        self, request: pb.WatchSagaRequest, context: Context
+        self, request: pb.WatchSagaRequest, caller: Caller
     ) -> AsyncIterator[pb.WatchSagaResponse]:
         saga_id, sequence = saga_readers.watch_saga(request)
         is_first = True
@@ -166,13 +166,13 @@ class SagaService:
                     "the coordinator is stopping; watch again, from the last sequence seen",
                 )
 
-    async def CancelSaga(self, request: pb.CancelSagaRequest, context: Context) -> pb.CancelSagaResponse:  # noqa: N802
+    async def CancelSaga(self, request: pb.CancelSagaRequest, caller: Caller) -> pb.CancelSagaResponse:  # noqa: N802
         saga_id, asked = saga_readers.cancel_saga(request)
         answered = await self._ask(saga_id, asked)
         return pb.CancelSagaResponse(saga=await self._saga(saga_id, answered.run))
 
     async def ReportOutcome(  # noqa: N802
-        self, request: pb.ReportOutcomeRequest, context: Context
+        self, request: pb.ReportOutcomeRequest, caller: Caller
     ) -> pb.ReportOutcomeResponse:
         saga_id, asked = await _checked(report_readers.report_outcome, request, self._payload_bytes_max)
         answered = await self._ask(saga_id, asked)
@@ -182,7 +182,7 @@ class SagaService:
             result=report_result(answered.answer),
         )
 
-    async def Heartbeat(self, request: pb.HeartbeatRequest, context: Context) -> pb.HeartbeatResponse:  # noqa: N802
+    async def Heartbeat(self, request: pb.HeartbeatRequest, caller: Caller) -> pb.HeartbeatResponse:  # noqa: N802
         saga_id, asked = report_readers.heartbeat(request)
         answered = await self._ask(saga_id, asked)
         response = pb.HeartbeatResponse(awaited=answered.is_applied)
@@ -190,23 +190,23 @@ class SagaService:
             response.timeout.CopyFrom(duration_of(answered.answer.timeout_seconds))
         return response
 
-    async def SignalSaga(self, request: pb.SignalSagaRequest, context: Context) -> pb.SignalSagaResponse:  # noqa: N802
+    async def SignalSaga(self, request: pb.SignalSagaRequest, caller: Caller) -> pb.SignalSagaResponse:  # noqa: N802
         saga_id, asked = await _checked(event_readers.signal_saga, request, self._payload_bytes_max)
         answered = await self._ask(saga_id, asked)
         return pb.SignalSagaResponse(applied=answered.is_applied)
 
     async def PublishEvent(  # noqa: N802
-        self, request: pb.PublishEventRequest, context: Context
+        self, request: pb.PublishEventRequest, caller: Caller
     ) -> pb.PublishEventResponse:
         event = await _checked(event_readers.publish_event, request, self._payload_bytes_max)
-        published = await unhindered(self._coordinator.publish(event))
+        published = await to_the_end(self._coordinator.publish(event))
         response = pb.PublishEventResponse(sagas=published.sagas, duplicate=published.is_duplicate)
         response.remembered_until.CopyFrom(timestamp_of_epoch(published.remembered_until))
         if published.kept_until is not None:
             response.kept_until.CopyFrom(timestamp_of_epoch(published.kept_until))
         return response
 
-    async def ListEvents(self, request: pb.ListEventsRequest, context: Context) -> pb.ListEventsResponse:  # noqa: N802
+    async def ListEvents(self, request: pb.ListEventsRequest, caller: Caller) -> pb.ListEventsResponse:  # noqa: N802
         wanted, page_size = event_readers.event_list(request)
         position = position_of(request, request.page_token, EVENT)
 
@@ -224,14 +224,14 @@ class SagaService:
         return await self._lists.events(wanted, event_at(position) if position else None, page_size, answer)
 
     async def DecideApproval(  # noqa: N802
-        self, request: pb.DecideApprovalRequest, context: Context
+        self, request: pb.DecideApprovalRequest, caller: Caller
     ) -> pb.DecideApprovalResponse:
         saga_id, asked = saga_readers.decide_approval(request)
         answered = await self._ask(saga_id, asked)
         return pb.DecideApprovalResponse(applied=answered.is_applied)
 
     async def PreviewCompensation(  # noqa: N802
-        self, request: pb.PreviewCompensationRequest, context: Context
+        self, request: pb.PreviewCompensationRequest, caller: Caller
     ) -> pb.PreviewCompensationResponse:
         saga_id = saga_readers.preview_compensation(request)
         preview = await self._coordinator.preview_compensation(saga_id)
@@ -240,7 +240,7 @@ class SagaService:
 
     async def _ask(self, saga_id: str, asked: Asked) -> Answered:
         """What the saga answers. It is seen through, also when the caller hangs up meanwhile."""
-        return await unhindered(self._coordinator.ask(saga_id, asked))
+        return await to_the_end(self._coordinator.ask(saga_id, asked))
 
     async def _wait(self, saga_id: str, seconds: float) -> Settled | None:
         """Returns when the saga is settled, the time is over, or the server stops."""

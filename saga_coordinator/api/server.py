@@ -1,15 +1,10 @@
-"""The gRPC server: where it listens, what it serves, and how it stops."""
+"""The public gRPC server: what it serves, how it says whether it can, and how it stops."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import socket
-import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
@@ -17,12 +12,11 @@ from google.protobuf.descriptor import ServiceDescriptor
 from saga_coordinator import telemetry
 from saga_coordinator.api import definition_service, directory_service, saga_service, worker_service
 from saga_coordinator.api import health as health_service
+from saga_coordinator.api.answering import CallsInFlight, RpcService, handler_of
 from saga_coordinator.api.health import HealthService
+from saga_coordinator.api.listening import SocketRights, listen
 from saga_coordinator.api.reflection import ReflectionService, described_services
-from saga_coordinator.api.rpc import CallsInFlight, handler_of
-from saga_coordinator.api.rpc import Service as RpcService
 from saga_coordinator.lifecycle import Background, Kept, Service
-from saga_coordinator.saga.words.errors import SagaError
 
 READINESS_SECONDS = 0.5
 """How often it is looked whether requests would be served."""
@@ -30,23 +24,13 @@ READINESS_SECONDS = 0.5
 SENDING_SECONDS = 0.2
 """How long the last answers may take to leave when the server stops."""
 
+_NEVER_SECONDS = 10 * 365 * 86400.0
+
 log = telemetry.logger()
 
 
 Problems = Callable[[str], Iterable[str]]
 """What keeps the requests of a service, named in full, from being answered at this moment."""
-
-
-class CannotListen(SagaError):
-    """An address cannot be listened on; the message says why."""
-
-
-@dataclass(frozen=True, slots=True)
-class SocketRights:
-    """Who may connect to a unix socket: its mode, as for chmod, and its group; None: this process's own."""
-
-    mode: int = 0o600
-    group: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +109,14 @@ class Server(Service):
         await self._health.end()
         self._sagas.stop_waiting()
         self._workers.hand_out_no_more()
-        stopping = self._stopping.begin("stop", self._server.stop(grace_seconds))
+        # gRPC's own time limit is never reached: the process would crash if it were while another stop is under way.
+        stopping = self._stopping.begin("stop", self._server.stop(_NEVER_SECONDS))
         answering = self._stopping.begin("last answers", self._calls.wait())
-        await asyncio.wait([stopping, answering], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait([stopping, answering], timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
         answering.cancel()
         # What is left are streams that watch the health, which would go on as long as they may, and answers being sent.
-        await self._server.stop(min(grace_seconds, SENDING_SECONDS))
+        await asyncio.wait([stopping], timeout=min(grace_seconds, SENDING_SECONDS))
+        await self._server.stop(None)
         await stopping
 
     async def _watch_readiness(self, kept: Kept) -> None:
@@ -151,19 +137,6 @@ class Server(Service):
             if was_ready is not None or not is_ready:
                 tell = log.info if is_ready else log.warning
                 tell("readiness_changed", service=service, is_ready=is_ready, reasons=reasons)
-
-
-def check_addresses(addresses: Sequence[str]) -> None:
-    """Looks whether `addresses` could be listened on now, without doing so.
-
-    Raises:
-        CannotListen: on one of them.
-    """
-    for address in addresses:
-        if address.startswith("unix:"):
-            _make_way(Path(address.removeprefix("unix:")), address)
-        elif (reason := _why_not(address)) is not None:
-            raise CannotListen(f"cannot listen on {address}: {reason}")
 
 
 def _asked(problems: Problems, service: str) -> list[str]:
@@ -190,81 +163,3 @@ def _options(payload_bytes_max: int, shares_port: bool) -> list[tuple[str, int]]
         ("grpc.http2.bdp_probe", 0),
         ("grpc.http2.lookahead_bytes", 1024 * 1024),
     ]
-
-
-def listen(server: grpc.aio.Server, address: str, rights: SocketRights | None = None) -> str:
-    """Has `server` take `address`; returns it with the port that port 0 has become. Raises CannotListen."""
-    rights = rights or SocketRights()
-    if address.startswith("unix:"):
-        _make_way(Path(address.removeprefix("unix:")), address)
-    try:
-        with _created_with(rights.mode):
-            port = server.add_insecure_port(address)
-    except RuntimeError:
-        reason = _why_not(address) or "gRPC did not say why"
-        raise CannotListen(f"cannot listen on {address}: {reason}") from None
-    if address.startswith("unix:"):
-        _give_to(rights, address)
-        return address
-    return f"{address.rpartition(':')[0]}:{port}"
-
-
-@contextlib.contextmanager
-def _created_with(mode: int) -> Iterator[None]:
-    """A socket that gRPC makes meanwhile never lets in more than `mode` does, not even for a moment."""
-    before = os.umask(0o777 & ~mode)
-    try:
-        yield
-    finally:
-        os.umask(before)
-
-
-def _give_to(rights: SocketRights, address: str) -> None:
-    """Sets the socket's group and mode, in this order: a change of the group may clear bits of the mode."""
-    path = Path(address.removeprefix("unix:"))
-    try:
-        if rights.group is not None:
-            os.chown(path, -1, rights.group)
-        path.chmod(rights.mode)
-    except OSError as error:
-        reason = f"its group or mode cannot be set: {error.strerror}"
-        if isinstance(error, PermissionError):
-            reason += "; only a member of the group, or root, may give the socket to it"
-        raise CannotListen(f"cannot listen on {address}: {reason}") from None
-
-
-def _make_way(path: Path, address: str) -> None:
-    """gRPC removes any socket that it finds at the path, also one that another process is listening on."""
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(path.stat().st_mode):
-            raise CannotListen(f"cannot listen on {address}: there is a file of that name which is no socket")
-        with socket.socket(socket.AF_UNIX) as probe:
-            try:
-                probe.connect(str(path))
-            except OSError:
-                return  # left behind by a process that is gone
-        raise CannotListen(f"cannot listen on {address}: another process does")
-
-
-def _why_not(address: str) -> str | None:
-    """The system's reason, which gRPC only writes to its own log; None when it has nothing against it."""
-    try:
-        if address.startswith("unix:"):
-            with socket.socket(socket.AF_UNIX) as probe:
-                probe.bind(address.removeprefix("unix:"))
-            return None
-        host, _, port = address.rpartition(":")
-        for family, kind, protocol, _, target in socket.getaddrinfo(
-            host.strip("[]"), int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        ):
-            with socket.socket(family, kind, protocol) as probe:
-                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                probe.bind(target)
-    except socket.gaierror:
-        return "the host's name has no address"
-    except PermissionError:
-        return "this user may not; ports below 1024 are the administrator's"
-    except OSError as error:
-        said = os.strerror(error.errno) if error.errno else str(error)
-        return f"{said[:1].lower()}{said[1:]}"
-    return None

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 
 from saga_coordinator import __version__, telemetry
 from saga_coordinator.api import worker_readers as readers
+from saga_coordinator.api.caller import Caller, Conversation
 from saga_coordinator.api.pages import fill_page, position_of
-from saga_coordinator.api.rpc import Context, unhindered
+from saga_coordinator.api.to_the_end import to_the_end
 from saga_coordinator.catalog.declared_steps import DeclaredSteps
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.lifecycle import Background
@@ -67,18 +68,19 @@ class WorkerService:
         """Hands out nothing more; the streams end with the outcomes of what their workers have."""
         self._workers.hand_out_no_more()
 
-    async def Work(self, received: AsyncIterator[bytes], context: Context) -> None:  # noqa: N802  # the RPC's name
+    async def Work(self, conversation: Conversation, caller: Caller) -> None:  # noqa: N802  # the RPC's name
+        received = aiter(conversation)
         first = await anext(received, None)
         if first is None:  # it hung up without a word
             return
         request, oversized = await self._parsed(first)
         greeting = readers.greeting(request, message_bytes_max(self._payload_bytes_max))
         self._participants.check_worker(greeting.participant)
-        transport = _Transport(context, self._background)
+        transport = _Transport(conversation, self._background)
         stream = transport.stream = self._workers.connect(greeting, transport.begin)
         stream.on_cut = transport.cut
         # Waited for, because gRPC cannot end a call whose first message is still being sent.
-        await context.write(self._welcome)
+        await conversation.write(self._welcome)
         self._workers.admit(stream)
         _tell("worker_connected", greeting, credits=greeting.credits, version=greeting.version)
         try:
@@ -100,11 +102,11 @@ class WorkerService:
             raise transport.verdict
 
     async def RegisterSteps(  # noqa: N802
-        self, request: pb.RegisterStepsRequest, context: Context
+        self, request: pb.RegisterStepsRequest, caller: Caller
     ) -> pb.RegisterStepsResponse:
         participant, declared = await self._turns.in_thread(readers.declared_steps, request)
         self._participants.check_known(participant)
-        changed = await unhindered(self._declared_steps.replace(participant, declared, force=request.force))
+        changed = await to_the_end(self._declared_steps.replace(participant, declared, force=request.force))
         if changed:
             log.info(
                 "steps_declared",
@@ -116,7 +118,7 @@ class WorkerService:
         return pb.RegisterStepsResponse(changed=changed)
 
     async def ListDeclaredSteps(  # noqa: N802
-        self, request: pb.ListDeclaredStepsRequest, context: Context
+        self, request: pb.ListDeclaredStepsRequest, caller: Caller
     ) -> pb.ListDeclaredStepsResponse:
         participant, page_size = readers.declared_step_list(request)
         after = position_of(request, request.page_token) or ""
@@ -195,10 +197,10 @@ class WorkerService:
 class _Transport:
     """One stream's way out, and its end from our side."""
 
-    __slots__ = ("_background", "_context", "_reader", "is_cut", "stream", "verdict")
+    __slots__ = ("_background", "_conversation", "_reader", "is_cut", "stream", "verdict")
 
-    def __init__(self, context: Context, background: Background) -> None:
-        self._context = context
+    def __init__(self, conversation: Conversation, background: Background) -> None:
+        self._conversation = conversation
         self._background = background
         self._reader = asyncio.current_task()
         self.stream: Stream | None = None
@@ -214,7 +216,7 @@ class _Transport:
         assert stream is not None
         try:
             while message := stream.next_message(loop.time()):
-                await self._context.write(message)
+                await self._conversation.write(message)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  # gRPC's own classes vary; the reader hears of it, too

@@ -85,7 +85,7 @@ def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **
     """Run a coordinator for trying things out, with a PostgreSQL of its own that needs no server."""
     with ended_quietly_by_ctrl_c():  # as in `serve`
         from saga_coordinator import app  # noqa: PLC0415
-        from saga_coordinator.api.server import check_addresses  # noqa: PLC0415
+        from saga_coordinator.api.listening import check_addresses  # noqa: PLC0415
         from saga_coordinator.participants.directory.addresses import Directory  # noqa: PLC0415
         from saga_coordinator.store import schema  # noqa: PLC0415
 

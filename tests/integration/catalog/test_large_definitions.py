@@ -9,8 +9,8 @@ from typing import Any, cast
 
 import pytest
 
+from saga_coordinator.api.caller import Caller
 from saga_coordinator.api.definition_service import DefinitionService
-from saga_coordinator.api.rpc import Context
 from saga_coordinator.catalog import preparing, runnable
 from saga_coordinator.catalog.catalog import Catalog
 from saga_coordinator.participants.attempts import Attempts
@@ -20,7 +20,6 @@ from saga_coordinator.saga.words.errors import InvalidDefinition
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.lists import Lists
 
-NO_CONTEXT = cast("Context", None)
 WALKS: list[tuple[ModuleType, str]] = [
     (preparing, "used_steps"),
     (preparing, "expanded"),
@@ -88,12 +87,12 @@ async def test_p11_a_definition_is_expanded_once_and_parsed_once_and_never_on_th
 ) -> None:
     declared = {"name": "charge", "action": {"method": "charge"}, "compensation": {"method": "refund"}}
     await catalog.declared_steps.replace("payments", Declared("1", {"charge": declared}), force=True)
-    answer = await service.RegisterDefinition(request("pay"), NO_CONTEXT)
+    answer = await service.RegisterDefinition(request("pay"), Caller())
     assert answer.registered.definition.steps[0].action.timeout.seconds == 7
     assert answer.registered.definition.steps[0].compensation.method == "refund"
     assert walks.take() == ONCE
     await service.ValidateDefinition(
-        pb.ValidateDefinitionRequest(definition=request("pay").definition), NO_CONTEXT
+        pb.ValidateDefinitionRequest(definition=request("pay").definition), Caller()
     )
     assert walks.take() == ONCE
     for _ in range(2):
@@ -106,5 +105,5 @@ async def test_p11_nobody_walks_through_a_definition_that_is_too_large(
     service: DefinitionService, walks: Walks
 ) -> None:
     with pytest.raises(InvalidDefinition, match="bytes as JSON; 1048576 is the limit"):
-        await service.RegisterDefinition(request("x" * 1_100_000), NO_CONTEXT)
+        await service.RegisterDefinition(request("x" * 1_100_000), Caller())
     assert not walks.take()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from sqlalchemy import event
 
+from saga_coordinator.api.caller import Caller
 from saga_coordinator.api.saga_service import SagaService
 from saga_coordinator.engine import advance
 from saga_coordinator.pb.saga.v1 import saga_pb2
@@ -17,12 +18,12 @@ from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.words.errors import NotPossibleNow
 from saga_coordinator.saga.words.outcome import Pending
 from saga_coordinator.store.lists import Lists
+from saga_coordinator.views.saga_views import SagaViews
 from tests.integration.engine.conftest import Engine, Query, a_definition, a_step
 from tests.integration.engine.participants import Participants
 from tests.integration.engine.test_waiting import sleeps, waits
 
-CONTEXT = cast("Any", None)
-"""These methods do not look at it."""
+CALLER = Caller()
 READS = {
     "SELECT saga.sagas.status": "status",
     "SELECT saga.sagas": "row",
@@ -62,7 +63,11 @@ def statements(engine: Engine) -> Statements:
 def service(engine: Engine) -> SagaService:
     lists = Lists(engine.database)
     return SagaService(
-        engine.coordinator, engine.catalog.runnable, engine.sagas, lists, payload_bytes_max=1024
+        engine.coordinator,
+        SagaViews(engine.catalog.runnable, engine.sagas),
+        engine.sagas,
+        lists,
+        payload_bytes_max=1024,
     )
 
 
@@ -96,7 +101,7 @@ def cancel(saga_id: str) -> pb.CancelSagaRequest:
 
 async def same_as_stored(service: SagaService, saga: saga_pb2.Saga) -> None:
     """Nobody else is told anything else."""
-    stored = (await service.GetSaga(pb.GetSagaRequest(saga_id=saga.saga_id), CONTEXT)).saga
+    stored = (await service.GetSaga(pb.GetSagaRequest(saga_id=saga.saga_id), CALLER)).saga
     assert saga == stored
 
 
@@ -106,10 +111,10 @@ async def test_a_saga_in_memory_answers_without_reading_anything(
 ) -> None:
     with statements.about(pending) as read:
         beat = pb.HeartbeatRequest(saga_id=pending, step="charge", operation=saga_pb2.OPERATION_KIND_ACTION)
-        beaten = await service.Heartbeat(beat, CONTEXT)
-        reported = await service.ReportOutcome(report(pending), CONTEXT)
-        again = await service.ReportOutcome(report(pending), CONTEXT)
-        cancelled = await service.CancelSaga(cancel(pending), CONTEXT)
+        beaten = await service.Heartbeat(beat, CALLER)
+        reported = await service.ReportOutcome(report(pending), CALLER)
+        again = await service.ReportOutcome(report(pending), CALLER)
+        cancelled = await service.CancelSaga(cancel(pending), CALLER)
     assert read == []
     assert beaten.timeout.seconds == 3600
     assert (reported.result, again.result) == (pb.REPORT_RESULT_APPLIED, pb.REPORT_RESULT_REPEATED)
@@ -121,10 +126,10 @@ async def test_a_saga_in_memory_answers_without_reading_anything(
 async def test_a_report_that_ends_its_saga_is_answered_from_memory(
     engine: Engine, service: SagaService, pending: str, statements: Statements
 ) -> None:
-    await service.ReportOutcome(report(pending), CONTEXT)
+    await service.ReportOutcome(report(pending), CALLER)
     await waits(engine, pending, "ship")
     with statements.about(pending) as read:
-        ended = await service.ReportOutcome(report(pending, "ship"), CONTEXT)
+        ended = await service.ReportOutcome(report(pending, "ship"), CALLER)
     assert read == []
     assert ended.saga.status == saga_pb2.SAGA_STATUS_COMPLETED
     await same_as_stored(service, ended.saga)
@@ -135,12 +140,12 @@ async def test_the_log_of_a_sleeping_saga_is_read_once_also_when_it_falls_asleep
 ) -> None:
     await sleeps(query, pending)
     with statements.about(pending) as read:
-        await service.ReportOutcome(report(pending), CONTEXT)
+        await service.ReportOutcome(report(pending), CALLER)
     assert read == ["claim", "log"]
     await waits(engine, pending, "ship")
     await sleeps(query, pending)
     with statements.about(pending) as read:
-        again = await service.ReportOutcome(report(pending), CONTEXT)
+        again = await service.ReportOutcome(report(pending), CALLER)
     assert read == ["claim", "log"]
     assert again.result == pb.REPORT_RESULT_REPEATED
     await same_as_stored(service, again.saga)
@@ -149,15 +154,15 @@ async def test_the_log_of_a_sleeping_saga_is_read_once_also_when_it_falls_asleep
 async def test_the_log_of_an_ended_saga_is_read_once_at_most_and_not_to_refuse_a_cancellation(
     engine: Engine, service: SagaService, pending: str, statements: Statements
 ) -> None:
-    await service.ReportOutcome(report(pending), CONTEXT)
+    await service.ReportOutcome(report(pending), CALLER)
     await waits(engine, pending, "ship")
-    await service.ReportOutcome(report(pending, "ship"), CONTEXT)
+    await service.ReportOutcome(report(pending, "ship"), CALLER)
     await engine.settled(pending)
     with statements.about(pending) as read, pytest.raises(NotPossibleNow, match="nothing left to cancel"):
-        await service.CancelSaga(cancel(pending), CONTEXT)
+        await service.CancelSaga(cancel(pending), CALLER)
     assert read == ["claim", "status"]
     with statements.about(pending) as read:
-        again = await service.ReportOutcome(report(pending), CONTEXT)
+        again = await service.ReportOutcome(report(pending), CALLER)
     assert read == ["claim", "status", "log", "row"]
     assert again.result == pb.REPORT_RESULT_REPEATED
     await same_as_stored(service, again.saga)

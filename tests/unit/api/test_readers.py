@@ -288,7 +288,7 @@ def test_the_trace_context_of_a_start_is_kept_and_no_other_header() -> None:
         ("a-bin", b"\0"),
     ]
     assert saga_readers.start_saga(start(), LIMIT, metadata).headers == {"traceparent": trace}
-    assert saga_readers.start_saga(start(), LIMIT, None).headers is None
+    assert saga_readers.start_saga(start(), LIMIT).headers is None
 
 
 def test_headers_that_the_settings_name_are_sent_on_too() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from saga_coordinator.api.rpc import unhindered
+from saga_coordinator.api.to_the_end import to_the_end
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.reasons import Reason
 
@@ -34,7 +34,7 @@ async def test_a_failure_that_nobody_hears_is_logged_only_when_it_is_a_defect(
         raise error
 
     with capture_logs() as logs:
-        caller = asyncio.create_task(unhindered(work()))
+        caller = asyncio.create_task(to_the_end(work()))
         await asyncio.sleep(0)
         caller.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,221 @@
+"""The one way into the services: every RPC goes through `answering`, whether unary or a stream, public or between coordinators.
+
+`handler_of` puts it around each method of a service when a server is built. A method takes the request and the caller, and knows
+nothing of gRPC. One that takes a stream gets a `Conversation` for its request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+
+from saga_coordinator import telemetry
+from saga_coordinator.api.caller import ANONYMOUS, Caller, Metadata
+from saga_coordinator.api.status import status_of
+from saga_coordinator.saga.words.errors import InvalidRequest, Resource
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace, parse_namespace
+from saga_coordinator.wire.conversion import convert_request
+from saga_coordinator.wire.request_bytes import request_reader
+
+NAMESPACE_METADATA = "saga-namespace"
+"""The metadata by which a caller says which namespace a call is about."""
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+log = telemetry.logger()
+
+
+class RpcService(Protocol):
+    """Has a method for each RPC, named like it, that takes the request and the caller.
+
+    The method is a coroutine that returns the answer, or an asynchronous generator of answers. One that takes a stream is a
+    coroutine that reads serialized requests from a `Conversation`, and writes serialized answers into it.
+    """
+
+    def resource(self, request: Any) -> Resource | None:
+        """What a request is about, for errors that say it does not exist."""
+
+
+class CallsInFlight:
+    """Counts the calls being answered. Streams, such as those of health, are not among them: they end when the server does."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._last_ended = asyncio.Event()
+
+    def begun(self) -> None:
+        self.count += 1
+
+    def ended(self) -> None:
+        self.count -= 1
+        if not self.count:
+            self._last_ended.set()
+
+    async def wait(self) -> None:
+        """Returns once none is left."""
+        while self.count:
+            self._last_ended.clear()
+            await self._last_ended.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Rpc:
+    """One method of a service, as it is answered. `name` is as in `saga.v1.SagaService/StartSaga`."""
+
+    name: str
+    service: RpcService
+    method: Callable[[Any, Caller], Any]
+    read: Callable[[bytes], Message]
+    calls: CallsInFlight
+    is_stream: bool
+
+
+@asynccontextmanager
+async def answering(
+    rpc: Rpc, context: Context, raw: bytes | None = None
+) -> AsyncIterator[tuple[Any, Caller]]:
+    """Gives what the method is called with: the request that is serialized in `raw`, or else a conversation, and the caller.
+
+    What is raised inside becomes the status that the caller gets; defects are logged. What goes on inside is cancelled at the
+    caller's deadline. Meanwhile the call counts as one in flight.
+    """
+    request: Any = None
+    bound: asyncio.Timeout | None = None
+    rpc.calls.begun()
+    try:
+        caller = caller_of(context)
+        async with asyncio.timeout_at(caller.deadline) as bound:
+            request = (
+                _GrpcConversation(context) if raw is None else await convert_request(len(raw), rpc.read, raw)
+            )
+            yield request, caller
+    except grpc.aio.InternalError as error:
+        if not rpc.is_stream:
+            await _refuse(rpc, context, error, request)
+        # What gRPC raises where a stream is written to or read from whose other end is gone: no defect of ours.
+        log.debug("caller_gone", method=rpc.name, reason=repr(error))
+    except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets a status, and defects are logged
+        if bound is not None and bound.expired():
+            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the call's deadline has passed")
+        await _refuse(rpc, context, error, request)
+    finally:
+        rpc.calls.ended()
+
+
+async def _refuse(rpc: Rpc, context: Context, error: BaseException, request: Any) -> None:
+    resource = None if request is None else rpc.service.resource(request)
+    await context.abort_with_status(status_of(error, method=rpc.name, resource=resource))
+
+
+def caller_of(context: Context) -> Caller:
+    """Who makes the call that `context` is of. Raises InvalidRequest."""
+    metadata = context.invocation_metadata() or ()
+    return Caller(ANONYMOUS, _namespace(metadata), _deadline(context.time_remaining()), metadata)
+
+
+def _deadline(remaining_seconds: float | None) -> float | None:
+    return None if remaining_seconds is None else asyncio.get_running_loop().time() + remaining_seconds
+
+
+def _namespace(metadata: Metadata) -> Namespace:
+    given = [value for name, value in metadata if name == NAMESPACE_METADATA]
+    if not given:
+        return DEFAULT_NAMESPACE
+    path = f"metadata {NAMESPACE_METADATA}"
+    if len(given) > 1:
+        raise InvalidRequest.at(path, "is given more than once; a call is about one namespace")
+    namespace = parse_namespace(str(given[0]), path)
+    if namespace != DEFAULT_NAMESPACE:
+        raise InvalidRequest.at(
+            path,
+            f"is `{namespace}`, and there is only the namespace `{DEFAULT_NAMESPACE}` here: send that, or leave the metadata out",
+        )
+    return namespace
+
+
+def handler_of(
+    descriptor: ServiceDescriptor,
+    service: RpcService,
+    calls: CallsInFlight,
+    payload_bytes_max: int | None = None,
+) -> grpc.GenericRpcHandler:
+    """What the server calls for the RPCs of one service. No `payload_bytes_max`: requests have been through another's limits.
+
+    The generated `add_..._to_server` would parse requests outside of our reach: a request that is no message, or that is nested
+    deeper than parsers go, would be answered with UNKNOWN.
+    """
+    methods = {
+        method.name: _handler(
+            method,
+            Rpc(
+                name=f"{descriptor.full_name}/{method.name}",
+                service=service,
+                method=getattr(service, method.name),
+                read=request_reader(method, payload_bytes_max),
+                calls=calls,
+                is_stream=method.client_streaming or method.server_streaming,
+            ),
+        )
+        for method in descriptor.methods
+    }
+    return grpc.method_handlers_generic_handler(descriptor.full_name, methods)
+
+
+def _handler(method: MethodDescriptor, rpc: Rpc) -> grpc.RpcMethodHandler[bytes, bytes]:
+    if method.client_streaming:
+        return _duplex_handler(rpc)
+    return _stream_handler(rpc) if method.server_streaming else _unary_handler(rpc)
+
+
+def _unary_handler(rpc: Rpc) -> grpc.RpcMethodHandler[bytes, bytes]:
+    async def handle(raw: bytes, context: Context) -> bytes:
+        async with answering(rpc, context, raw) as (request, caller):
+            answer: Message = await rpc.method(request, caller)
+            return answer.SerializeToString()
+        raise AssertionError("whatever is raised in a call without streams ends it with a status")
+
+    return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def _stream_handler(rpc: Rpc) -> grpc.RpcMethodHandler[bytes, bytes]:
+    async def handle(raw: bytes, context: Context) -> None:
+        async with (
+            answering(rpc, context, raw) as (request, caller),
+            aclosing(rpc.method(request, caller)) as answers,
+        ):
+            async for answer in answers:
+                await context.write(answer.SerializeToString())
+
+    return grpc.unary_stream_rpc_method_handler(handle)
+
+
+def _duplex_handler(rpc: Rpc) -> grpc.RpcMethodHandler[bytes, bytes]:
+    async def handle(_: AsyncIterator[bytes], context: Context) -> None:
+        async with answering(rpc, context) as (conversation, caller):
+            await rpc.method(conversation, caller)
+
+    return grpc.stream_stream_rpc_method_handler(handle)
+
+
+class _GrpcConversation:
+    """The two ways of one gRPC stream."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        end: object = grpc.aio.EOF  # said to be no bytes, which it is not
+        while (raw := await self._context.read()) is not end:
+            yield raw
+
+    async def write(self, message: bytes) -> None:
+        await self._context.write(message)

@@ -1,0 +1,43 @@
+"""Who calls: what every handler is given beside its request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
+
+ANONYMOUS = "anonymous"
+"""The principal of every caller, for as long as nobody has to say who they are."""
+
+Metadata = Iterable[tuple[str, str | bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who calls, about which namespace, and until when they wait.
+
+    `principal` is who the coordinator knows the caller to be; whoever a request names in `requested_by` is what the caller only
+    declares. `deadline` is by the event loop's clock; None: the caller waits for any time. `metadata` came with the call.
+    """
+
+    principal: str = ANONYMOUS
+    namespace: Namespace = DEFAULT_NAMESPACE
+    deadline: float | None = None
+    metadata: Metadata = ()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the caller still waits, 0 or less when the deadline has passed; None: for any time."""
+        return None if self.deadline is None else self.deadline - asyncio.get_running_loop().time()
+
+
+class Conversation(Protocol):
+    """The request of an RPC that takes a stream: the serialized messages of the caller, and the way back to them."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def write(self, message: bytes) -> None:
+        """Sends a serialized message. Returns once it is on its way."""
