@@ -1,4 +1,4 @@
-"""`saga.internal.v1.ForwardService`: what coordinators of one database do for each other."""
+"""What coordinators of one database do for each other: they hand tasks on to the workers that are connected to another one."""
 
 from __future__ import annotations
 
