@@ -7,8 +7,10 @@ A file is prose, a definition in YAML between two lines of dashes, and then happ
       ! an effect that is performed once the entries are committed
       = where the saga and its touched steps stand now
 
-An event's correlation is `-` for none. Lines that begin with `#` are prose too. Time stands still but for `> wait 3s` and
-`> timer`, which moves it to the timer's due time. The jitter's draw is always 0.5, so a pause is half of what the policy allows.
+What people and services ask of a saga can be told after `> ask`, as the JSON in which coordinators tell one another: a new verb
+needs no word of its own. An event's correlation is `-` for none. Lines that begin with `#` are prose too. Time stands still but
+for `> wait 3s` and `> timer`, which moves it to the timer's due time. The jitter's draw is always 0.5, so a pause is half of what
+the policy allows.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any
 import yaml
 
 from proof.core.story import Story
+from saga_coordinator.engine.letters import asked_in
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.answers import NotApplied
 from saga_coordinator.saga.machine.decide import (
@@ -121,6 +124,8 @@ class _Teller:
                 return story.happens(
                     ApprovalDecided(step, answer == "approve", name.removesuffix(":"), " ".join(comment))
                 )
+            case ["ask", *body]:
+                return story.happens(asked_in(json.loads(" ".join(body))))
             case ["report", step, kind, *outcome]:
                 return story.reported(step, _outcome(outcome), OperationKind(kind))
             case [step, kind, *outcome]:

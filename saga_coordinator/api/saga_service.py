@@ -69,26 +69,16 @@ class SagaService:
         self._waits: set[asyncio.Task[Any]] = set()
         self._stopping = asyncio.Event()
 
-    def resource(self, request: object) -> Resource | None:
-        match request:
-            case pb.StartSagaRequest():
-                return Resource("saga.v1.Definition", request.definition)
-            case pb.GetSagaRequest():
-                return Resource("saga.v1.Saga", request.saga_id or request.start_key)
-            case (
-                pb.WaitSagaRequest()
-                | pb.WatchSagaRequest()
-                | pb.CancelSagaRequest()
-                | pb.SignalSagaRequest()
-                | pb.DecideApprovalRequest()
-                | pb.PreviewCompensationRequest()
-            ):
-                return Resource("saga.v1.Saga", request.saga_id)
-            case pb.ReportOutcomeRequest() | pb.HeartbeatRequest():
-                named = report_readers.named_by(request.token)
-                return Resource("saga.v1.Saga", named.saga_id if named else request.saga_id)
-            case _:
-                return None
+    def resource(self, request: Message) -> Resource | None:
+        """A definition for a start, or else the saga that the request names by its identity, a token or a start key."""
+        if isinstance(request, pb.StartSagaRequest):
+            return Resource("saga.v1.Definition", request.definition)
+        given = {field.name: value for field, value in request.ListFields()}
+        if named := report_readers.named_by(given.get("token", "")):
+            return Resource("saga.v1.Saga", named.saga_id)
+        if "saga_id" not in request.DESCRIPTOR.fields_by_name:
+            return None
+        return Resource("saga.v1.Saga", given.get("saga_id") or given.get("start_key", ""))
 
     def stop_waiting(self) -> None:
         """Callers who wait are told now how far their sagas have come; they would hold the stop up."""
