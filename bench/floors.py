@@ -20,7 +20,8 @@ from psycopg.conninfo import conninfo_to_dict
 from bench.load import STEPS
 from bench.system import Site
 from saga_coordinator.saga.definition.parsing import parse_definition
-from saga_coordinator.saga.machine.decide import AttemptEnded, StartRequested, decide
+from saga_coordinator.saga.machine.decide import decide
+from saga_coordinator.saga.machine.inputs import AttemptEnded, StartRequested
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.store import schema

@@ -15,8 +15,10 @@ from typing import Any, get_args
 import grpc
 
 from saga_coordinator.saga.definition.parsing import parse_definition
-from saga_coordinator.saga.machine.decide import HANDLERS, AttemptEnded, Input, Invoke, StartRequested, decide
+from saga_coordinator.saga.machine.decide import HANDLERS, decide
+from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.machine.entries import ENTRY_TYPES, Entry, OutcomeLate, StepEntry, entry_type
+from saga_coordinator.saga.machine.inputs import AttemptEnded, Input, StartRequested
 from saga_coordinator.saga.machine.transitions import (
     ENDS,
     OPERATION_ALLOWED,

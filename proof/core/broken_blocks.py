@@ -11,15 +11,8 @@ import pytest
 from proof.core.broken_cores import Break, fold_otherwise, forget_instants, handlers
 from saga_coordinator.saga.definition.model import Approval, ForEach, OnFailure, Repeat, Step, Switch
 from saga_coordinator.saga.machine import agenda, ahead, decide, draft, forward, place, state, undo, undoing
-from saga_coordinator.saga.machine.decide import (
-    ApprovalDecided,
-    Effect,
-    EventArrived,
-    LookForEvent,
-    OwnershipGained,
-    RecallAsked,
-)
 from saga_coordinator.saga.machine.draft import Draft
+from saga_coordinator.saga.machine.effects import Effect, LookForEvent
 from saga_coordinator.saga.machine.entries import (
     AttemptHeld,
     AttemptSucceeded,
@@ -29,6 +22,7 @@ from saga_coordinator.saga.machine.entries import (
     SagaFailed,
     SagaRecalled,
 )
+from saga_coordinator.saga.machine.inputs import ApprovalDecided, EventArrived, OwnershipGained, RecallAsked
 from saga_coordinator.saga.machine.place import Node, Place, place_at
 from saga_coordinator.saga.machine.state import SagaState, StepState
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus

@@ -11,9 +11,6 @@ import pytest
 
 from saga_coordinator.saga.definition.model import Block, Definition, Step
 from saga_coordinator.saga.machine import agenda, ahead, decide, draft, forward, proceed, state, undoing
-from saga_coordinator.saga.machine.decide import (
-    OwnershipGained,
-)
 from saga_coordinator.saga.machine.draft import Draft
 from saga_coordinator.saga.machine.entries import (
     AttemptPending,
@@ -25,6 +22,7 @@ from saga_coordinator.saga.machine.entries import (
     SagaFailed,
     StepEntry,
 )
+from saga_coordinator.saga.machine.inputs import OwnershipGained, TimerFired
 from saga_coordinator.saga.machine.place import Node, remaining_effects
 from saga_coordinator.saga.machine.state import EffectKnown, SagaState, StepState
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
@@ -449,7 +447,7 @@ def overdue_reports_are_noticed_only_by_their_timer(patch: pytest.MonkeyPatch) -
 
     patch.setattr(proceed, "_end_waits", lambda draft_: None)
     for status in (SagaStatus.RUNNING, SagaStatus.COMPENSATING):
-        patch.setitem(handlers(), (status, decide.TimerFired), on_timer)
+        patch.setitem(handlers(), (status, TimerFired), on_timer)
 
 
 @broken

@@ -24,22 +24,24 @@ from saga_coordinator.saga.machine import decide as core
 from saga_coordinator.saga.machine import entries as log
 from saga_coordinator.saga.machine import state as states
 from saga_coordinator.saga.machine.answers import NotApplied
-from saga_coordinator.saga.machine.decide import (
-    AttemptEnded,
-    CancelAsked,
+from saga_coordinator.saga.machine.effects import (
     Decision,
-    EventArrived,
     Finish,
     GoOn,
-    Input,
     Invoke,
     LookForEvent,
     LookForRoom,
+    SetTimer,
+)
+from saga_coordinator.saga.machine.inputs import (
+    AttemptEnded,
+    CancelAsked,
+    EventArrived,
+    Input,
     OutcomeReported,
     OwnershipGained,
     RecallAsked,
     RoomFound,
-    SetTimer,
 )
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus, StepStatus

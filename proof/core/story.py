@@ -5,20 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from saga_coordinator.saga.definition.model import Definition
-from saga_coordinator.saga.machine.decide import (
+from saga_coordinator.saga.machine.decide import decide
+from saga_coordinator.saga.machine.effects import Decision, Invoke, SetTimer
+from saga_coordinator.saga.machine.entries import Entry, entry_type
+from saga_coordinator.saga.machine.inputs import (
     AttemptEnded,
     CancelAsked,
-    Decision,
     Input,
-    Invoke,
     OutcomeReported,
     OwnershipGained,
-    SetTimer,
     StartRequested,
     TimerFired,
-    decide,
 )
-from saga_coordinator.saga.machine.entries import Entry, entry_type
 from saga_coordinator.saga.machine.state import SagaState, StepState
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.identity import OperationKind

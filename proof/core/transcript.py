@@ -26,22 +26,24 @@ from proof.core.story import Story
 from saga_coordinator.engine.letters import asked_in
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.answers import NotApplied
-from saga_coordinator.saga.machine.decide import (
-    ApprovalDecided,
-    CancelAsked,
+from saga_coordinator.saga.machine.effects import (
     Decision,
     Effect,
-    EventArrived,
     Finish,
     GoOn,
     Invoke,
     LookForEvent,
     LookForRoom,
-    RecallAsked,
-    RoomFound,
     SetTimer,
 )
 from saga_coordinator.saga.machine.entries import Entry, StepEntry, encode, entry_type
+from saga_coordinator.saga.machine.inputs import (
+    ApprovalDecided,
+    CancelAsked,
+    EventArrived,
+    RecallAsked,
+    RoomFound,
+)
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.identity import OperationKind

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from proof.core.breach import check
 from proof.core.foreseen import Foreseen, seconds
 from saga_coordinator.saga.machine import entries as log
-from saga_coordinator.saga.machine.decide import ApprovalDecided, EventArrived, Input
+from saga_coordinator.saga.machine.inputs import ApprovalDecided, EventArrived, Input
 from saga_coordinator.saga.words.identity import OperationKind
 
 ACTION = OperationKind.ACTION

@@ -20,28 +20,30 @@ from proof.definitions import APPROVERS
 from proof.plan import Instance
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine import decide as core
-from saga_coordinator.saga.machine.decide import (
-    ApprovalDecided,
-    AttemptEnded,
-    CancelAsked,
+from saga_coordinator.saga.machine.effects import (
     Decision,
-    EventArrived,
     Finish,
     GoOn,
-    HeartbeatReceived,
-    Input,
     Invoke,
     LookForEvent,
     LookForRoom,
+    SetTimer,
+)
+from saga_coordinator.saga.machine.entries import Entry, WaitStarted
+from saga_coordinator.saga.machine.inputs import (
+    ApprovalDecided,
+    AttemptEnded,
+    CancelAsked,
+    EventArrived,
+    HeartbeatReceived,
+    Input,
     OutcomeReported,
     OwnershipGained,
     RecallAsked,
     RoomFound,
-    SetTimer,
     StartRequested,
     TimerFired,
 )
-from saga_coordinator.saga.machine.entries import Entry, WaitStarted
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SETTLED
 from saga_coordinator.saga.words.identity import OperationKind

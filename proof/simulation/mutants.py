@@ -33,7 +33,7 @@ from saga_coordinator.saga.machine.entries import (
     OutcomeLate,
     SagaAdopted,
 )
-from saga_coordinator.saga.machine.inputs import CancelAsked, OutcomeReported, OwnershipGained
+from saga_coordinator.saga.machine.inputs import AttemptEnded, CancelAsked, OutcomeReported, OwnershipGained
 from saga_coordinator.saga.machine.state import EffectKnown, SagaState, StepState
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.machine.undoing import Undoing
@@ -256,7 +256,7 @@ def calls_for_sagas_it_has_lost() -> Patches:
     async def call_anyway(self: Performing, run: Any, call: Any) -> None:
         outcome = await self._performers.invoke(call)
         if not run.is_dropped:
-            self._mover.post(run, decide.AttemptEnded(call.step, call.operation, call.attempt, outcome))
+            self._mover.post(run, AttemptEnded(call.step, call.operation, call.attempt, outcome))
 
     yield Performing, "_call", call_anyway
 

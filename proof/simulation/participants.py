@@ -15,7 +15,7 @@ from proof.simulation.database import SimulatedDatabase
 from proof.simulation.directory import GUARDED
 from proof.simulation.history import AttemptKey, Beat, Entry, History, Report
 from proof.simulation.loop import SimulatedLoop
-from saga_coordinator.saga.machine.decide import Invoke
+from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import (
     Cause,

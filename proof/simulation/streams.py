@@ -21,7 +21,7 @@ from saga_coordinator.api.caller import Caller
 from saga_coordinator.api.worker_service import WorkerService
 from saga_coordinator.participants.workers.tasks import operation_of
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task, TaskOutcome, WorkRequest, WorkResponse
-from saga_coordinator.saga.machine.decide import Invoke
+from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.words.errors import SagaError
 from saga_coordinator.saga.words.outcome import Refused, Succeeded
 from saga_coordinator.wire.outcomes import outcome_of

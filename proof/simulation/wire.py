@@ -21,7 +21,7 @@ from saga_coordinator.participants import attempts as calls
 from saga_coordinator.participants.calls.breaker import Forced
 from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.participants.workers.pool import Workers
-from saga_coordinator.saga.machine.decide import Invoke
+from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.words.outcome import Held, Outcome, is_decisive_status, outcome_of_failure
 
 PAYLOAD_BYTES_MAX = 1 << 20

@@ -11,7 +11,7 @@ from proof.simulation.loop import SimulatedLoop
 from proof.simulation.participants import SimulatedParticipants
 from proof.simulation.streams import Connection, Network
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Hello, TaskOutcome, WorkRequest, WorkResponse
-from saga_coordinator.saga.machine.decide import Invoke
+from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.words.outcome import Outcome, Refused, Succeeded
 from saga_coordinator.wire.outcomes import outcome_message
 from saga_coordinator.wire.times import seconds_of

@@ -14,19 +14,18 @@ from saga_coordinator.engine.deciding import decided
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.runs import Run
 from saga_coordinator.saga.definition.model import Definition
-from saga_coordinator.saga.machine.decide import (
+from saga_coordinator.saga.machine.effects import (
     Decision,
     Effect,
     Finish,
     GoOn,
-    Input,
     Invoke,
     LookForEvent,
     LookForRoom,
     SetTimer,
-    StartRequested,
 )
 from saga_coordinator.saga.machine.entries import Entry
+from saga_coordinator.saga.machine.inputs import Input, StartRequested
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
 from saga_coordinator.saga.words.immutable import immutable

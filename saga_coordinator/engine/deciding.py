@@ -11,14 +11,14 @@ from functools import partial
 from typing import Any
 
 from saga_coordinator.saga.definition.model import Definition
-from saga_coordinator.saga.machine.decide import (
+from saga_coordinator.saga.machine.decide import decide
+from saga_coordinator.saga.machine.effects import Decision
+from saga_coordinator.saga.machine.inputs import (
     AttemptEnded,
-    Decision,
     EventArrived,
     Input,
     OutcomeReported,
     StartRequested,
-    decide,
 )
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.words.meter import TooMuchHere

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from saga_coordinator.saga.definition.model import RunnableDefinition
-from saga_coordinator.saga.machine.decide import EventArrived, Invoke, LookForEvent, LookForRoom
+from saga_coordinator.saga.machine.effects import Invoke, LookForEvent, LookForRoom
+from saga_coordinator.saga.machine.inputs import EventArrived
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.outcome import Held, Outcome
 from saga_coordinator.store.journal import LogWriter

@@ -23,7 +23,7 @@ from saga_coordinator.participants.calls.plain_method import PlainMethods, outco
 from saga_coordinator.participants.calls.reflection import DESCRIPTORS_BYTES_MIN, Reflection
 from saga_coordinator.participants.directory.addresses import Directory, Participant
 from saga_coordinator.participants.workers.pool import Workers
-from saga_coordinator.saga.machine.decide import Invoke, LookForRoom
+from saga_coordinator.saga.machine.effects import Invoke, LookForRoom
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
 from saga_coordinator.saga.words.nearest import did_you_mean
 from saga_coordinator.saga.words.outcome import (

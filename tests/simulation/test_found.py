@@ -26,17 +26,8 @@ from saga_coordinator.participants.workers.stream import Greeting
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.answers import APPLIED, Accepted, NotApplied
-from saga_coordinator.saga.machine.decide import (
-    AttemptEnded,
-    Decision,
-    Invoke,
-    OutcomeReported,
-    OwnershipGained,
-    SetTimer,
-    StartRequested,
-    TimerFired,
-    decide,
-)
+from saga_coordinator.saga.machine.decide import decide
+from saga_coordinator.saga.machine.effects import Decision, Invoke, SetTimer
 from saga_coordinator.saga.machine.entries import (
     AttemptPending,
     AttemptStarted,
@@ -45,7 +36,14 @@ from saga_coordinator.saga.machine.entries import (
     StoredEntry,
     encode,
 )
-from saga_coordinator.saga.machine.inputs import EventArrived
+from saga_coordinator.saga.machine.inputs import (
+    AttemptEnded,
+    EventArrived,
+    OutcomeReported,
+    OwnershipGained,
+    StartRequested,
+    TimerFired,
+)
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotPossibleNow, OwnershipLost, Unavailable
 from saga_coordinator.saga.words.identity import OperationKind

@@ -19,7 +19,7 @@ from saga_coordinator.participants.calls.gates import Gate
 from saga_coordinator.participants.directory.limits import BreakerLimits, ParticipantLimits
 from saga_coordinator.participants.workers.forwarding import Peers
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
-from saga_coordinator.saga.machine.decide import Invoke
+from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Held, Outcome, Succeeded
 from saga_coordinator.store.workers import WorkersElsewhere

@@ -10,7 +10,7 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
     ExecuteRequest,
     ExecuteResponse,
 )
-from saga_coordinator.saga.machine.decide import Invoke
+from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.words.outcome import Pending, Succeeded, Unknown
 from saga_coordinator.wire.causes import cause_message

@@ -27,7 +27,7 @@ from saga_coordinator.participants.calls.contract import metadata_of
 from saga_coordinator.participants.calls.described import DescribedServices
 from saga_coordinator.participants.calls.fit import CONVERSION_ERRORS, SPECIAL, misfits, not_base64
 from saga_coordinator.participants.directory.descriptors import Method, NotDescribed
-from saga_coordinator.saga.machine.decide import Invoke
+from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.words.canonical import canonical
 from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.words.outcome import (

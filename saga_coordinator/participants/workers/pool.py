@@ -20,7 +20,7 @@ from saga_coordinator.participants.calls.room_news import RoomNews
 from saga_coordinator.participants.workers.stream import Assignment, Greeting, Pool, Stream, outcome_of_lost
 from saga_coordinator.participants.workers.tasks import task_of
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
-from saga_coordinator.saga.machine.decide import Invoke
+from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.outcome import (
     Cause,

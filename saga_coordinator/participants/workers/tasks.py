@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
-from saga_coordinator.saga.machine.decide import Invoke
+from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.words.token import token_of
 from saga_coordinator.wire.causes import cause_message

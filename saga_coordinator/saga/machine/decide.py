@@ -20,9 +20,6 @@ from saga_coordinator.saga.machine.effects import (
     Effect,
     Finish,
     GoOn,
-    Invoke,
-    LookForEvent,
-    LookForRoom,
     SetTimer,
 )
 from saga_coordinator.saga.machine.entries import (
@@ -65,32 +62,6 @@ from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, Outcome, Refused, Succeeded, Unknown, clip
 from saga_coordinator.saga.words.reasons import Reason
-
-__all__ = [
-    "HANDLERS",
-    "ApprovalDecided",
-    "AttemptEnded",
-    "CancelAsked",
-    "Decision",
-    "Effect",
-    "EventArrived",
-    "Finish",
-    "GoOn",
-    "HeartbeatReceived",
-    "Input",
-    "Invoke",
-    "LookForEvent",
-    "LookForRoom",
-    "OutcomeReported",
-    "OwnershipGained",
-    "RecallAsked",
-    "RoomFound",
-    "SetTimer",
-    "StartRequested",
-    "TimerFired",
-    "decide",
-]
-
 
 EVENTS_MAX = 1000
 """Events that one saga keeps for steps that do not wait yet."""

@@ -15,7 +15,9 @@ from saga_coordinator.engine.advance import Advance
 from saga_coordinator.engine.deciding import HERE_MAX, decided
 from saga_coordinator.engine.pace import AT_ONCE, Pace
 from saga_coordinator.engine.runs import Run
-from saga_coordinator.saga.machine.decide import AttemptEnded, Decision, GoOn, Invoke, StartRequested, decide
+from saga_coordinator.saga.machine.decide import decide
+from saga_coordinator.saga.machine.effects import Decision, GoOn, Invoke
+from saga_coordinator.saga.machine.inputs import AttemptEnded, StartRequested
 from saga_coordinator.saga.words.meter import DECISION_MAX
 from tests.unit.saga.test_decision_work import Shell, lines, loop
 

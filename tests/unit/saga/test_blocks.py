@@ -9,15 +9,8 @@ from proof.core.definitions import definition, step
 from proof.core.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.answers import APPLIED, NotApplied
-from saga_coordinator.saga.machine.decide import (
-    EVENTS_MAX,
-    EventArrived,
-    Invoke,
-    RecallAsked,
-    RoomFound,
-    StartRequested,
-    decide,
-)
+from saga_coordinator.saga.machine.decide import EVENTS_MAX, decide
+from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.machine.entries import (
     AttemptRefused,
     AttemptStarted,
@@ -25,6 +18,7 @@ from saga_coordinator.saga.machine.entries import (
     Entry,
     SagaFailed,
 )
+from saga_coordinator.saga.machine.inputs import EventArrived, RecallAsked, RoomFound, StartRequested
 from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.errors import Refusal

@@ -12,9 +12,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.machine.decide import AttemptEnded, EventArrived, OutcomeReported, StartRequested
 from saga_coordinator.saga.machine.entries import AttemptSucceeded, BlockOpened, StoredEntry, decode
-from saga_coordinator.saga.machine.inputs import canonical_input
+from saga_coordinator.saga.machine.inputs import (
+    AttemptEnded,
+    EventArrived,
+    OutcomeReported,
+    StartRequested,
+    canonical_input,
+)
 from saga_coordinator.saga.words.canonical import (
     WHOLE_MAX,
     WHOLE_MIN,

@@ -13,20 +13,17 @@ from proof.core.definitions import definition, step
 from proof.core.oracle import play
 from proof.core.story import NO, ok
 from saga_coordinator.saga.definition.model import Definition
-from saga_coordinator.saga.machine.decide import (
+from saga_coordinator.saga.machine.decide import decide
+from saga_coordinator.saga.machine.effects import Decision, GoOn, Invoke, SetTimer
+from saga_coordinator.saga.machine.entries import AttemptStarted, AttemptUnknown, Entry
+from saga_coordinator.saga.machine.inputs import (
     AttemptEnded,
     CancelAsked,
-    Decision,
-    GoOn,
     Input,
-    Invoke,
     OwnershipGained,
-    SetTimer,
     StartRequested,
     TimerFired,
-    decide,
 )
-from saga_coordinator.saga.machine.entries import AttemptStarted, AttemptUnknown, Entry
 from saga_coordinator.saga.machine.state import SagaState, fold
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words import meter

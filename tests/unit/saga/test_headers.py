@@ -1,9 +1,10 @@
 """The context of a start accompanies every call of its saga, also after somebody else has taken the saga over."""
 
 from saga_coordinator.saga.definition.parsing import parse_definition
-from saga_coordinator.saga.machine.decide import AttemptEnded, OwnershipGained, StartRequested, decide
+from saga_coordinator.saga.machine.decide import decide
 from saga_coordinator.saga.machine.effects import Decision, Invoke
 from saga_coordinator.saga.machine.entries import decode, encode
+from saga_coordinator.saga.machine.inputs import AttemptEnded, OwnershipGained, StartRequested
 from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Refused, Succeeded

@@ -15,19 +15,8 @@ from proof.core.story import MAYBE
 from saga_coordinator.saga.definition.model import CHILD_PARTICIPANT, Approval, Definition
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.ahead import is_over
-from saga_coordinator.saga.machine.decide import (
-    ApprovalDecided,
-    AttemptEnded,
-    EventArrived,
-    Input,
-    Invoke,
-    LookForRoom,
-    OwnershipGained,
-    RoomFound,
-    SetTimer,
-    TimerFired,
-    decide,
-)
+from saga_coordinator.saga.machine.decide import decide
+from saga_coordinator.saga.machine.effects import Invoke, LookForRoom, SetTimer
 from saga_coordinator.saga.machine.entries import (
     ENTRY_TYPES,
     Entry,
@@ -36,6 +25,15 @@ from saga_coordinator.saga.machine.entries import (
     UndoUnparked,
     decode,
     entry_type,
+)
+from saga_coordinator.saga.machine.inputs import (
+    ApprovalDecided,
+    AttemptEnded,
+    EventArrived,
+    Input,
+    OwnershipGained,
+    RoomFound,
+    TimerFired,
 )
 from saga_coordinator.saga.machine.state import SagaState, fold
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus, StepStatus

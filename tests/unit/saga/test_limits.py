@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from saga_coordinator.saga.definition.parsing import parse_definition
-from saga_coordinator.saga.machine.decide import AttemptEnded, StartRequested, decide
+from saga_coordinator.saga.machine.decide import decide
 from saga_coordinator.saga.machine.effects import Invoke
+from saga_coordinator.saga.machine.inputs import AttemptEnded, StartRequested
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import InvalidDefinition

@@ -13,8 +13,9 @@ from saga_coordinator.rehearsal.answers import make_answers
 from saga_coordinator.rehearsal.rehearse import Rehearsal, Reply, Soon
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.definition.parsing import parse_definition
-from saga_coordinator.saga.machine.decide import AttemptEnded, CancelAsked, Invoke
+from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.machine.entries import WaitStarted
+from saga_coordinator.saga.machine.inputs import AttemptEnded, CancelAsked
 from saga_coordinator.saga.machine.preview import Preview, preview_compensation
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Refusal

@@ -14,7 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proof.core.oracle import Oracle, play
-from saga_coordinator.saga.machine.decide import HANDLERS, Decision, Input, StartRequested
+from saga_coordinator.saga.machine.decide import HANDLERS
+from saga_coordinator.saga.machine.effects import Decision
+from saga_coordinator.saga.machine.inputs import Input, StartRequested
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SAGA_TRANSITIONS, STEP_TRANSITIONS, SagaStatus
 from tests.unit.saga.test_transitions import RARE_ROWS, UNREACHABLE_ROWS

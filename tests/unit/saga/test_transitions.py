@@ -11,7 +11,7 @@ import pytest
 from proof.core.definitions import definition, step
 from proof.core.story import ACTION, COMPENSATION, MAYBE, NO, Story, ok
 from saga_coordinator.saga.machine.answers import NotApplied
-from saga_coordinator.saga.machine.decide import HANDLERS, Input, StartRequested
+from saga_coordinator.saga.machine.decide import HANDLERS
 from saga_coordinator.saga.machine.entries import (
     ENTRY_TYPES,
     AttemptHeld,
@@ -43,6 +43,7 @@ from saga_coordinator.saga.machine.entries import (
     UndoUnparked,
     WaitStarted,
 )
+from saga_coordinator.saga.machine.inputs import Input, StartRequested
 from saga_coordinator.saga.machine.state import SagaState, StepState, apply, fold
 from saga_coordinator.saga.machine.transitions import (
     OPERATION_ALLOWED,
