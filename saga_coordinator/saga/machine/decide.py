@@ -1,4 +1,4 @@
-"""What follows: `decide(definition, state, input, now, jitter) -> Decision`.
+"""What follows from an input: `decide(definition, state, given, now, jitter) -> Decision`.
 
 A decision holds the entries to append, the effects to perform once those are committed (P6), and the state they lead to. Each
 (saga status, input) pair has one handler in `HANDLERS`; after it, `proceed` does whatever the new state allows: start the next
@@ -66,43 +66,43 @@ from saga_coordinator.saga.words.reasons import Reason
 EVENTS_MAX = 1000
 """Events that one saga keeps for steps that do not wait yet."""
 _LOOK_AGAIN_SECONDS = 1.0
-"""After how long it is looked again for room that was found and could not be used."""
+"""Room that was found and could not be used is looked for again after so long."""
 
 
 def decide(
     definition: Definition,
     state: SagaState | None,
-    happened: Input,
+    given: Input,
     now: float,
     jitter: float,
     *,
     may_call: bool = True,
     here_max: int | None = None,
 ) -> Decision:
-    """What follows from `happened`.
+    """What follows from `given`.
 
     Args:
         definition: the version that the saga is pinned to.
         state: None for StartRequested, else the saga's.
         now: seconds since the epoch by the database's clock (P10).
         jitter: a uniform draw from [0, 1) for the delay of a retry.
-        may_call: False where the coordinator cannot make calls now (it is full, or stopping): what happened is recorded, and
+        may_call: False if the coordinator cannot make calls now, because it is full or stopping. The input is recorded, and
             whoever drives the saga next goes on from there.
-        here_max: how much work may be done where this is called, in the units of `work`; None sets no limit.
+        here_max: the most work that may be done in this thread, in the units of `work`; None sets no limit.
 
     Raises:
-        TooMuchHere: it would be more work than that. What was given is as before, so it can be decided elsewhere.
+        TooMuchHere: it would be more work than that. The arguments are unchanged, so another thread can decide.
     """
-    happened = canonical_input(happened)
+    given = canonical_input(given)
     if state is None:
-        assert isinstance(happened, StartRequested), f"{happened} needs a state"
-        draft = _start(definition, happened, now, jitter, may_call=may_call, here_max=here_max)
+        assert isinstance(given, StartRequested), f"{given} needs a state"
+        draft = _start(definition, given, now, jitter, may_call=may_call, here_max=here_max)
     else:
         draft = Draft(definition, state, now, jitter, may_call=may_call, here_max=here_max)
-        HANDLERS[state.status, type(happened)](draft, happened)
+        HANDLERS[state.status, type(given)](draft, given)
     proceed(draft)
-    if isinstance(happened, EventArrived):
-        _look_on(draft, happened)
+    if isinstance(given, EventArrived):
+        _look_on(draft, given)
     effects = _effects(draft)
     draft.leave_agenda()
     return Decision(
@@ -169,7 +169,7 @@ class _ByStatus:
         update_wrapper(self, answer)
         self.answer = answer
 
-    def __call__(self, draft: Draft, happened: Any) -> None:
+    def __call__(self, draft: Draft, given: Any) -> None:
         draft.answer = self.answer(draft.state.status)
 
 
@@ -179,100 +179,102 @@ def answer_by_status(status: SagaStatus, asked: Asked) -> Answer | None:
     return handler.answer(status) if isinstance(handler, _ByStatus) and status in SETTLED else None
 
 
-def _on_attempt_ended(draft: Draft, happened: AttemptEnded) -> None:
-    """The attempt's outcome is recorded; one that nobody waits for any more is late."""
-    step = draft.state.step(happened.step)
-    if step.is_in_flight and (step.operation, step.attempt) == (happened.operation, happened.attempt):
-        draft.settle(happened.step, happened.outcome)
+def _on_attempt_ended(draft: Draft, given: AttemptEnded) -> None:
+    """The attempt's outcome is recorded; if nobody waits for the attempt any more, the outcome is late."""
+    step = draft.state.step(given.step)
+    if step.is_in_flight and (step.operation, step.attempt) == (given.operation, given.attempt):
+        draft.settle(given.step, given.outcome)
     else:
-        _learn(draft, happened.step, happened.operation, happened.attempt, happened.outcome)
+        _learn(draft, given.step, given.operation, given.attempt, given.outcome)
 
 
-def _on_outcome_reported(draft: Draft, happened: OutcomeReported) -> None:
-    """The open operation's outcome is recorded; one already decided is late, one never attempted is refused."""
-    if not draft.definition.has_step(happened.step):
-        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{happened.step}`")
+def _on_outcome_reported(draft: Draft, given: OutcomeReported) -> None:
+    """The outcome of an open operation is recorded; of a decided one it is late, and of one never attempted it is refused."""
+    if not draft.definition.has_step(given.step):
+        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{given.step}`")
         return
-    step = draft.state.step(happened.step)
-    attempts = step.attempts(happened.operation)
-    is_awaited = step.is_waiting_for_report and step.operation is happened.operation
-    if not isinstance(draft.definition.step(happened.step).action, Operation):
+    step = draft.state.step(given.step)
+    attempts = step.attempts(given.operation)
+    is_awaited = step.is_waiting_for_report and step.operation is given.operation
+    if not isinstance(draft.definition.step(given.step).action, Operation):
         draft.refuse(
-            Reason.STEP_CALLS_NOBODY, f"step `{happened.step}` calls nobody, so nobody can report its outcome"
+            Reason.STEP_CALLS_NOBODY, f"step `{given.step}` calls nobody, so nobody can report its outcome"
         )
     elif attempts == 0:
         draft.refuse(
-            Reason.NOT_ATTEMPTED, f"the {happened.operation} of step `{happened.step}` has not been attempted"
+            Reason.NOT_ATTEMPTED, f"the {given.operation} of step `{given.step}` has not been attempted"
         )
-    elif not isinstance(happened.outcome, Unknown):
-        _learn(draft, happened.step, happened.operation, happened.attempt or attempts, happened.outcome)
+    elif not isinstance(given.outcome, Unknown):
+        _learn(draft, given.step, given.operation, given.attempt or attempts, given.outcome)
         if isinstance(draft.answer, NotApplied):
-            draft.answer = NotApplied(_why_not_applied(draft, step, happened))
-    elif happened.attempt in (0, step.attempt) and is_awaited:
-        draft.settle(happened.step, happened.outcome)
+            draft.answer = NotApplied(_why_not_applied(draft, step, given))
+    elif given.attempt in (0, step.attempt) and is_awaited:
+        draft.settle(given.step, given.outcome)
     else:
-        draft.answer = NotApplied(_why_unknown_is_nothing(step, happened))
+        draft.answer = NotApplied(_why_unknown_is_nothing(step, given))
 
 
-def _why_not_applied(draft: Draft, before: StepState, happened: OutcomeReported) -> WhyNot:
+def _why_not_applied(draft: Draft, before: StepState, given: OutcomeReported) -> WhyNot:
     if draft.entries:
         return WhyNot.LATE
-    return WhyNot.CONTRADICTS if _contradicts(before, happened) else WhyNot.REPEATED
+    return WhyNot.CONTRADICTS if _contradicts(before, given) else WhyNot.REPEATED
 
 
-def _contradicts(step: StepState, happened: OutcomeReported) -> bool:
-    """Whether the action had succeeded with another output. That of a compensation is not kept, nor is one that was told first
-    when the compensation had begun."""
-    if happened.operation is not OperationKind.ACTION or not isinstance(happened.outcome, Succeeded):
+def _contradicts(step: StepState, given: OutcomeReported) -> bool:
+    """Whether the action had succeeded with another output.
+
+    The output of a compensation is not kept, nor an output that was told first after the compensation had begun.
+    """
+    if given.operation is not OperationKind.ACTION or not isinstance(given.outcome, Succeeded):
         return False
     is_output_known = step.operation is OperationKind.ACTION or step.output is not None
-    return is_output_known and step.is_output_known and happened.outcome.output != step.output
+    return is_output_known and step.is_output_known and given.outcome.output != step.output
 
 
-def _why_unknown_is_nothing(step: StepState, happened: OutcomeReported) -> WhyNot:
-    if step.operation is not happened.operation:
+def _why_unknown_is_nothing(step: StepState, given: OutcomeReported) -> WhyNot:
+    if step.operation is not given.operation:
         return WhyNot.LATE
-    if happened.attempt not in (0, step.attempt):
+    if given.attempt not in (0, step.attempt):
         return WhyNot.OTHER_ATTEMPT
     return WhyNot.EARLY if step.is_in_flight else WhyNot.LATE
 
 
-def _on_heartbeat(draft: Draft, happened: HeartbeatReceived) -> None:
-    """The silence that would make a pending attempt UNKNOWN is counted from now; nothing when none is awaited."""
-    if not draft.definition.has_step(happened.step):
-        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{happened.step}`")
+def _on_heartbeat(draft: Draft, given: HeartbeatReceived) -> None:
+    """The time of silence that makes a pending attempt UNKNOWN begins anew, unless nobody waits for the operation."""
+    if not draft.definition.has_step(given.step):
+        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{given.step}`")
         return
-    step = draft.state.step(happened.step)
-    if not isinstance(draft.definition.step(happened.step).action, Operation):
-        draft.refuse(Reason.STEP_CALLS_NOBODY, f"step `{happened.step}` calls nobody, so nobody can be at it")
-    elif step.attempts(happened.operation) == 0:
+    step = draft.state.step(given.step)
+    if not isinstance(draft.definition.step(given.step).action, Operation):
+        draft.refuse(Reason.STEP_CALLS_NOBODY, f"step `{given.step}` calls nobody, so nobody can be at it")
+    elif step.attempts(given.operation) == 0:
         draft.refuse(
-            Reason.NOT_ATTEMPTED, f"the {happened.operation} of step `{happened.step}` has not been attempted"
+            Reason.NOT_ATTEMPTED, f"the {given.operation} of step `{given.step}` has not been attempted"
         )
-    elif step.operation is not happened.operation or happened.attempt not in (0, step.attempt):
+    elif step.operation is not given.operation or given.attempt not in (0, step.attempt):
         draft.answer = NotApplied()
     elif step.is_waiting_for_report or step.is_in_flight:
-        draft.heartbeat(happened.step, clip(happened.details))
+        draft.heartbeat(given.step, clip(given.details))
     else:
         draft.answer = NotApplied()
 
 
-def _on_timer(draft: Draft, happened: TimerFired) -> None:
+def _on_timer(draft: Draft, given: TimerFired) -> None:
     """Whatever is due is done: a retry, a compensation held back, a report given up, the deadline."""
 
 
-def _on_room_found(draft: Draft, happened: RoomFound) -> None:
-    """The held attempt is made; nothing when it is not held any more."""
-    step = draft.state.step(happened.step)
-    if step.is_held and step.operation is happened.operation:
-        draft.room_found_for = happened.step
+def _on_room_found(draft: Draft, given: RoomFound) -> None:
+    """The held attempt is made, unless it is not held any more."""
+    step = draft.state.step(given.step)
+    if step.is_held and step.operation is given.operation:
+        draft.room_found_for = given.step
     else:
         draft.answer = NotApplied()
 
 
-def _on_event(draft: Draft, happened: EventArrived) -> None:
-    """The event is kept until a step waits for it; one that came before is not kept again."""
-    if happened.event_id in draft.state.event_ids:
+def _on_event(draft: Draft, given: EventArrived) -> None:
+    """The event is kept until a step waits for it; an event that came before is not kept again."""
+    if given.event_id in draft.state.event_ids:
         draft.answer = NotApplied()
     elif len(draft.state.events) >= EVENTS_MAX:
         draft.refuse(
@@ -280,27 +282,27 @@ def _on_event(draft: Draft, happened: EventArrived) -> None:
             f"the saga keeps {EVENTS_MAX} events that no step has taken, which is the limit",
         )
     else:
-        draft.record(EventReceived(happened.event_id, happened.name, happened.correlation, happened.payload))
-        if (key := draft.agenda.waiting_for(happened.name, happened.correlation)) is not None:
+        draft.record(EventReceived(given.event_id, given.name, given.correlation, given.payload))
+        if (key := draft.agenda.waiting_for(given.name, given.correlation)) is not None:
             end_wait(draft, key)
 
 
-def _look_on(draft: Draft, happened: EventArrived) -> None:
-    """Several steps may wait for the like of an event, and have found the same one: who still waits looks for the next.
+def _look_on(draft: Draft, given: EventArrived) -> None:
+    """Looks for the next event, if several steps wait for such events and looked up the same one.
 
-    Once: what is found is this saga's, and what it has no use for would be nobody's.
+    Only one look-up is made: an event that is found belongs to this saga, and an event too many would be lost to all sagas.
     """
     if draft.state.status in SETTLED:
         return
-    keys = draft.agenda.each_waiting_for(happened.name, happened.correlation)
+    keys = draft.agenda.each_waiting_for(given.name, given.correlation)
     wanted = [each for each in (event_to_look_for(draft, key) for key in keys) if each is not None]
     if wanted and not any(each in draft.lookups for each in wanted):
         draft.lookups.append(max(wanted, key=lambda each: each.look_back_seconds))
 
 
-def _refuse_event(draft: Draft, happened: EventArrived) -> None:
-    """Refused, unless it had come before: no step will wait for it any more."""
-    if happened.event_id in draft.state.event_ids:
+def _refuse_event(draft: Draft, given: EventArrived) -> None:
+    """The event is refused, because no step waits any more, unless it had come before."""
+    if given.event_id in draft.state.event_ids:
         draft.answer = NotApplied()
     else:
         draft.refuse(
@@ -308,49 +310,47 @@ def _refuse_event(draft: Draft, happened: EventArrived) -> None:
         )
 
 
-def _on_approval(draft: Draft, happened: ApprovalDecided) -> None:
-    """The waiting step succeeds, or is refused; one decided already is told so."""
-    if not draft.definition.has_step(happened.step):
-        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{happened.step}`")
+def _on_approval(draft: Draft, given: ApprovalDecided) -> None:
+    """The waiting step succeeds or is refused; a step that was decided already stays as it is."""
+    if not draft.definition.has_step(given.step):
+        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{given.step}`")
         return
-    action = draft.definition.step(happened.step).action
-    state = draft.state.step(happened.step)
-    decided_by, comment = clip(happened.decided_by), clip(happened.comment)
-    answer = {"approved": happened.is_approved, "comment": comment, "decided_by": decided_by}
+    action = draft.definition.step(given.step).action
+    state = draft.state.step(given.step)
+    decided_by, comment = clip(given.decided_by), clip(given.comment)
+    answer = {"approved": given.is_approved, "comment": comment, "decided_by": decided_by}
     if not isinstance(action, Approval):
-        draft.refuse(Reason.NO_WAIT, f"step `{happened.step}` waits for no approval")
-    elif action.approvers and happened.decided_by not in action.approvers:
+        draft.refuse(Reason.NO_WAIT, f"step `{given.step}` waits for no approval")
+    elif action.approvers and given.decided_by not in action.approvers:
         draft.refuse(
             Reason.NOT_AN_APPROVER,
-            f"`{decided_by}` may not decide on `{happened.step}`; who may: {', '.join(action.approvers)}",
+            f"`{decided_by}` may not decide on `{given.step}`; who may: {', '.join(action.approvers)}",
         )
     elif state.status is not StepStatus.WAITING:
-        is_same = state.output == answer if happened.is_approved else _is_rejection(state.cause, decided_by)
+        is_same = state.output == answer if given.is_approved else _is_rejection(state.cause, decided_by)
         draft.answer = NotApplied()
         if not is_same:
-            draft.refuse(
-                Reason.NO_WAIT, f"step `{happened.step}` is {state.status} and waits for no decision"
-            )
-    elif happened.is_approved:
-        draft.record(AttemptSucceeded(happened.step, OperationKind.ACTION, state.attempt, answer))
+            draft.refuse(Reason.NO_WAIT, f"step `{given.step}` is {state.status} and waits for no decision")
+    elif given.is_approved:
+        draft.record(AttemptSucceeded(given.step, OperationKind.ACTION, state.attempt, answer))
     else:
         message = comment or f"rejected by {decided_by}"
         cause = Cause(CauseCode.REJECTED, message, requested_by=decided_by)
-        draft.record(AttemptRefused(happened.step, OperationKind.ACTION, state.attempt, cause))
+        draft.record(AttemptRefused(given.step, OperationKind.ACTION, state.attempt, cause))
 
 
 def _is_rejection(cause: Cause | None, decided_by: str) -> bool:
     return cause is not None and (cause.code, cause.requested_by) == (CauseCode.REJECTED, decided_by)
 
 
-def _on_cancel(draft: Draft, happened: CancelAsked) -> None:
-    """The saga turns, with cause CANCELLED; refused once the pivot has been attempted."""
-    _turn(draft, Cause(CauseCode.CANCELLED, clip(happened.reason), requested_by=clip(happened.requested_by)))
+def _on_cancel(draft: Draft, given: CancelAsked) -> None:
+    """The saga turns, with cause CANCELLED; this is refused once the pivot has been attempted."""
+    _turn(draft, Cause(CauseCode.CANCELLED, clip(given.reason), requested_by=clip(given.requested_by)))
 
 
-def _on_recall(draft: Draft, happened: RecallAsked) -> None:
-    """The saga turns, because the saga that it is a step of did; refused once the pivot has been attempted."""
-    _turn(draft, happened.cause)
+def _on_recall(draft: Draft, given: RecallAsked) -> None:
+    """The saga turns, because its parent saga failed; this is refused once the pivot has been attempted."""
+    _turn(draft, given.cause)
 
 
 def _turn(draft: Draft, cause: Cause) -> None:
@@ -365,15 +365,15 @@ def _turn(draft: Draft, cause: Cause) -> None:
         draft.record(SagaFailed(cause))
 
 
-def _recall_completed(draft: Draft, happened: RecallAsked) -> None:
-    """What was done is undone after all; refused if there was a pivot."""
+def _recall_completed(draft: Draft, given: RecallAsked) -> None:
+    """The saga goes back and undoes what it did; this is refused if the definition has a pivot."""
     if (pivot := draft.definition.pivot) is not None:
         draft.refuse(
             Reason.PIVOT_ATTEMPTED,
             f"the saga has completed, and there is no way back after its pivot `{pivot.name}`",
         )
     else:
-        draft.record(SagaRecalled(happened.cause))
+        draft.record(SagaRecalled(given.cause))
 
 
 @_ByStatus
@@ -382,19 +382,19 @@ def _refuse_recall(status: SagaStatus) -> Answer:
     return Refusal(Reason.SAGA_ENDED, f"the saga is {status}: what remains of it is listed there")
 
 
-def _on_ownership(draft: Draft, happened: OwnershipGained) -> None:
-    """Attempts in flight at the previous owner are unknown, and perhaps not over until their time is (P4).
+def _on_ownership(draft: Draft, given: OwnershipGained) -> None:
+    """Attempts in flight at the previous owner are unknown, and may go on until their timeout (P4).
 
-    They are made again at once, but for tasks, which a worker may be at until then (P8). Of events that steps wait for it is
-    asked again.
+    They are made again at once, except tasks: a worker may be working at a task until then (P8). Events that steps wait for are
+    looked up again.
     """
-    workers = tuple(sorted(happened.workers & draft.definition.participants))
-    if happened.previous_owner is not None:
+    workers = tuple(sorted(given.workers & draft.definition.participants))
+    if given.previous_owner is not None:
         draft.record(
-            SagaAdopted(happened.previous_owner, workers if workers and draft.state.in_flight else None)
+            SagaAdopted(given.previous_owner, workers if workers and draft.state.in_flight else None)
         )
     for key in draft.agenda.each_waiting():
-        # Who made it wait may have gone before looking whether the event had come already.
+        # The previous owner may have gone before it looked whether the event had come already.
         if (wanted := event_to_look_for(draft, key)) is not None:
             draft.lookups.append(wanted)
     look_for_room(draft)
@@ -405,7 +405,7 @@ def _on_ownership(draft: Draft, happened: OwnershipGained) -> None:
 
 @_ByStatus
 def _on_nothing(status: SagaStatus) -> Answer:
-    """Nothing: the saga is where this would take it, or does not move by itself any more."""
+    """Nothing: the saga is already where the input would take it, or does not move by itself any more."""
     return NotApplied()
 
 
@@ -416,12 +416,12 @@ def _refuse_cancel(status: SagaStatus) -> Answer:
 
 
 def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: Outcome) -> None:
-    """An outcome that did not come as the answer to the present call.
+    """Records an outcome that is not the answer to the present call.
 
-    All attempts of an operation carry one key, so a decisive outcome of any of them decides the operation while it is open; after
-    that it is late, but for what takes away why a saga was parked, or will be: a compensation that had been given up is undone
-    after all (P2), or the action whose failure holds up the saga has succeeded. What was told before is answered and not recorded
-    again (P9).
+    All attempts of an operation carry one key. So a decisive outcome of any attempt decides the operation while it is open. After
+    that the outcome is late, unless it removes the reason for which the saga is parked or would be parked: a compensation that
+    had been given up has succeeded (P2), or the action whose failure holds up the saga has. An outcome that was told before is
+    answered, and not recorded again (P9).
     """
     step = draft.state.step(name)
     is_failed = step.status is StepStatus.FAILED and step.operation is kind
@@ -452,7 +452,7 @@ def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: 
 
 
 def _is_only_doubt(step: StepState, kind: OperationKind, attempt: int) -> bool:
-    """Whether nothing leaves open what the action did but that attempt, which was PENDING and is not any more."""
+    """Whether that attempt alone leaves open what the action did: it was PENDING, and nobody waits for it any more."""
     if (
         kind is not OperationKind.ACTION
         or step.operation is not kind
@@ -500,4 +500,4 @@ HANDLERS: Mapping[tuple[SagaStatus, type[Input]], _Handler] = {
     (SagaStatus.NEEDS_ATTENTION, RecallAsked): _on_nothing,
     (SagaStatus.ABANDONED, RecallAsked): _refuse_recall,
 }
-"""(saga status, input) -> handler. Complete but for StartRequested, which comes only when there is no saga yet."""
+"""(saga status, input) -> handler, for all inputs except StartRequested, which comes only when there is no saga yet."""

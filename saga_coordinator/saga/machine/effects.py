@@ -1,4 +1,4 @@
-"""What a decision asks to be done, and the decision itself. Effects are performed once its entries are committed (P6)."""
+"""A decision, and the effects that it asks for. Effects are performed once the decision's entries are committed (P6)."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class Invoke:
 
 @immutable
 class LookForEvent:
-    """See whether an event that a step now waits for was published before; come back with EventArrived if so.
+    """Look up whether an event that a step now waits for was published before. If so, come back with EventArrived.
 
-    It counts if it came since the saga's start, or at most `look_back_seconds` before that.
+    The event counts if it was published after the saga's start, or at most `look_back_seconds` before the start.
     """
 
     saga_id: str
@@ -54,11 +54,11 @@ class LookForEvent:
 
 @immutable
 class LookForRoom:
-    """See from `due_at` on whether a held attempt may be made; come back with RoomFound once it may. Nothing is called, so no
-    entry is needed.
+    """From `due_at` on, look whether a held attempt may be made; once it may, come back with RoomFound. This calls nobody, so it
+    needs no entry.
 
-    Said once for each hold and each owner, and again when the room that was found could not be used. For as long as the attempt
-    is held it is looked again: when, is for whoever looks to say.
+    A decision asks for this once for each hold and each owner, and again if the room that was found could not be used. The shell
+    decides how often it looks while the attempt is held.
     """
 
     saga_id: str
@@ -71,7 +71,7 @@ class LookForRoom:
 
 @immutable
 class SetTimer:
-    """Come back with TimerFired at `due_at`; replaces the timer set before. A decision without it leaves no timer."""
+    """Come back with TimerFired at `due_at`. This replaces the timer before; a decision without SetTimer leaves no timer."""
 
     due_at: float
 
@@ -85,7 +85,7 @@ class Finish:
 
 @immutable
 class GoOn:
-    """Come back with TimerFired at once, after others had their turn: there is more to do than one decision may."""
+    """Come back with TimerFired as soon as other sagas had their turn: there is more to do than one decision may."""
 
 
 Effect = Invoke | LookForEvent | LookForRoom | SetTimer | GoOn | Finish

@@ -1,4 +1,4 @@
-"""What can happen to a saga: the inputs of `decide`."""
+"""The inputs of `decide`: everything that can happen to a saga, and everything that is asked of one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from saga_coordinator.saga.words.outcome import Cause, Outcome, Succeeded
 
 @immutable
 class StartRequested:
-    """Only this comes when there is no state yet. `deadline_seconds` is the starter's, if shorter than the definition's."""
+    """Begins a saga; no other input comes without a state before it. `deadline_seconds` is what the starter asks for: it counts
+    if it is shorter than the definition's deadline."""
 
     saga_id: str
     version: int
@@ -25,8 +26,8 @@ class StartRequested:
     headers: Mapping[str, str] | None = None
     parent: Parent | None = None
     recalled_for: Cause | None = None
-    """Set for a child that is to be undone before it was ever started: it starts and turns at once, so that a start that comes
-    late finds it so."""
+    """Set for a child that is undone before it was ever started. The child starts and turns at once, so that a late start finds
+    it turned."""
 
 
 @immutable
@@ -41,7 +42,7 @@ class AttemptEnded:
 
 @immutable
 class OutcomeReported:
-    """A participant reported how an operation ended that it had accepted; `attempt` is 0 where it did not say of which one."""
+    """A participant reports the outcome of an operation that it had accepted. `attempt` is 0 if the report names no attempt."""
 
     step: str
     operation: OperationKind
@@ -51,7 +52,7 @@ class OutcomeReported:
 
 @immutable
 class HeartbeatReceived:
-    """A participant is still at an operation that it had accepted; `attempt` as in `OutcomeReported`."""
+    """A participant is still working at an operation that it had accepted. `attempt` as in `OutcomeReported`."""
 
     step: str
     operation: OperationKind
@@ -69,12 +70,12 @@ class RoomFound:
 
 @immutable
 class TimerFired:
-    """Something of this saga is due at `now`; the state says what."""
+    """Something of this saga is due; the state says what."""
 
 
 @immutable
 class EventArrived:
-    """Something happened elsewhere. An empty correlation is that of an event sent to this very saga."""
+    """An event that a step may wait for. The correlation is empty if the event was sent to this saga alone."""
 
     event_id: str
     name: str
@@ -84,7 +85,7 @@ class EventArrived:
 
 @immutable
 class ApprovalDecided:
-    """A person said yes or no to a waiting step."""
+    """A person says yes or no to a step that waits for approval."""
 
     step: str
     is_approved: bool
@@ -94,7 +95,7 @@ class ApprovalDecided:
 
 @immutable
 class RecallAsked:
-    """The saga that this one is a step of failed: undo what was done, even if this one has completed."""
+    """The parent saga failed: this child is to be undone, even if it has completed."""
 
     cause: Cause
 
@@ -109,10 +110,10 @@ class CancelAsked:
 
 @immutable
 class OwnershipGained:
-    """This coordinator drives the saga from now on. `previous_owner` is set when its lease had ended before it let go.
+    """This coordinator drives the saga from now on. `previous_owner` is set if that coordinator did not let the saga go in time.
 
-    `workers`: the participants whose attempts are tasks. Who has one may still be at it, whatever became of the coordinator that
-    handed it out, so nobody else gets it before its time is over (P8).
+    `workers` are the participants whose attempts are tasks. A worker may still be working at its task, whatever became of the
+    coordinator that gave it the task. So nobody else gets the task before its time is over (P8).
     """
 
     previous_owner: str | None = None
@@ -135,22 +136,22 @@ ASKED: Mapping[str, type[Asked]] = {
 """The names under which coordinators ask one another. A name that has been released stays."""
 
 
-def canonical_input(happened: Input) -> Input:
-    """The same with its payload in canonical form, and what a start carries beside it in the same order of keys.
+def canonical_input(given: Input) -> Input:
+    """The input with its payload in canonical form. The labels and headers of a start get the canonical order of keys too.
 
     Raises:
         NotCanonical: the payload has no such form.
     """
-    fields = _PAYLOADS.get(type(happened))
+    fields = _PAYLOADS.get(type(given))
     if fields is None:
-        return happened
+        return given
     changes: dict[str, Any] = {}
     for name in fields:
-        value = getattr(happened, name)
+        value = getattr(given, name)
         form = _canonical_outcome(value) if name == "outcome" else canonical(value)
         if form is not value:
             changes[name] = form
-    changed: Input = replace(cast("Any", happened), **changes) if changes else happened
+    changed: Input = replace(cast("Any", given), **changes) if changes else given
     return changed
 
 
@@ -167,4 +168,4 @@ _PAYLOADS: Mapping[type[Input], tuple[str, ...]] = {
     OutcomeReported: ("outcome",),
     EventArrived: ("payload",),
 }
-"""Where there is one. The other inputs say nothing that is kept as JSON."""
+"""The fields of each input that hold payloads. The other inputs hold nothing that is kept as JSON."""

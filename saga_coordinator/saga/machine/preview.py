@@ -96,17 +96,17 @@ class _Foresight:
         self._ready: list[Invoke] = []
         self._decisions = 0
 
-    def hear(self, happened: Input) -> Decision:
+    def hear(self, given: Input) -> Decision:
         self._decisions += 1
         assert self._decisions <= DECISIONS_MAX, f"saga {self.state.saga_id} would never be undone"
-        decision = self._decide(happened)
+        decision = self._decide(given)
         later = decision
         while GoOn() in later.effects:
             later = self._decide(TimerFired())
         return decision
 
-    def _decide(self, happened: Input) -> Decision:
-        decision = decide(self._definition, self.state, happened, self._now, 0.0)
+    def _decide(self, given: Input) -> Decision:
+        decision = decide(self._definition, self.state, given, self._now, 0.0)
         self.state = decision.state
         self.entries += decision.entries
         self._due_at = None
