@@ -303,6 +303,7 @@ class _Parts:
             self._participants,
             _engine_settings(settings),
             random.Random(),  # noqa: S311  # nothing that it draws guards anything
+            directory=self.directory,
         )
 
     def _make_served(self, settings: Settings) -> Served:

@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,27 @@ FILE_BYTES_MAX = 4 * 1024 * 1024
 TEXT_BYTES_MAX = 256 * 1024
 """Of a text from somebody else, which is read beside other work: what YAML makes of a larger one is felt by all."""
 
+TEXT_VALUES_MAX = 30_000
+"""Values and keys in such a text. YAML has an object for each, and to free them all at once, where the text is refused, holds the
+interpreter for half a microsecond each."""
+
 NESTING_MAX = 200
 """Levels of lists and objects in a file."""
 
 VALUES_MAX = 200_000
-"""Aliases make a small file mean a huge one; beyond this many values it is refused."""
+"""Aliases make a small file mean a huge one; beyond this many values and keys it is refused."""
 
 _TAG = "tag:yaml.org,2002:"
+_LOOKED_AT_MAX = 1000
+"""Characters on either side of a fault that are looked at for a way to mend it."""
 
 
 class FileFaulty(Exception):
     """A file cannot be read as what it should be. The message begins with its name and, where known, the line."""
+
+
+class _TooManyValues(FileFaulty):
+    """It has more values than may be; in whatever notation, that does not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +81,7 @@ def read_documents(path: Path) -> list[Document]:
         found = (
             [Document(read_json(text, source), source)]
             if path.suffix == ".json"
-            else list(_read_yaml(text, source))
+            else list(_read_yaml(text, source, VALUES_MAX))
         )
     except RecursionError:
         raise FileFaulty(f"{source}: is nested too deeply, beyond {NESTING_MAX} levels") from None
@@ -84,9 +95,11 @@ def read_text(text: str, source: str) -> Document:
     if (size := len(text.encode())) > TEXT_BYTES_MAX:
         raise FileFaulty(f"{source}: has {size} bytes; {TEXT_BYTES_MAX} is the limit")
     try:
-        found = list(_read_yaml(text, source))
+        found = list(_read_yaml(text, source, TEXT_VALUES_MAX))
     except RecursionError:
         raise FileFaulty(f"{source}: is nested too deeply, beyond {NESTING_MAX} levels") from None
+    except _TooManyValues:
+        raise
     except FileFaulty:
         found = list(_read_json_alone(text, source))
         if not found:
@@ -175,9 +188,22 @@ def _path_to(wanted: _Refused, content: Any) -> str:
 
 
 class _CoreLoader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader):  # type: ignore[misc]  # a base of two
-    """Composes nodes whose tags are those of the core schema."""
+    """Composes nodes whose tags are those of the core schema, no more than `values_max` of them."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  # PyYAML's own way; filled below
+
+    def __init__(self, text: str, *, source: str, values_max: int) -> None:
+        super().__init__(text)
+        self._source = source
+        self._values_max = values_max
+        self._values = 0
+
+    def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
+        """The tag of a node. It is asked for once for each, when that is made."""
+        self._values += 1
+        if self._values > self._values_max:
+            raise _TooManyValues(f"{self._source}: has more than {self._values_max} values and keys")
+        return super().resolve(kind, value, implicit)
 
 
 for _name, _pattern, _first in (
@@ -193,11 +219,13 @@ for _name, _pattern, _first in (
     _CoreLoader.add_implicit_resolver(_TAG + _name, re.compile(rf"(?:{_pattern})\Z"), _first)
 
 
-def _read_yaml(text: str, source: str) -> Iterator[Document]:
+def _read_yaml(text: str, source: str, values_max: int) -> Iterator[Document]:
+    loader: Any = partial(_CoreLoader, source=source, values_max=values_max)
     try:
-        for node in yaml.compose_all(text, _CoreLoader):
-            reader = _NodeReader(source)
+        for node in yaml.compose_all(text, loader):
+            reader = _NodeReader(source, values_max)
             content = reader.value(node, "")
+            _take_apart(node)
             if content is not None:
                 yield Document(content, source, reader.lines)
     except yaml.MarkedYAMLError as error:
@@ -210,10 +238,24 @@ def _read_yaml(text: str, source: str) -> Iterator[Document]:
         raise FileFaulty(f"{source}:{line}: must not contain the character U+{error.character:04X}") from None
 
 
+def _take_apart(node: yaml.Node | None) -> None:
+    """Frees nodes one by one: to free a large document at once holds the interpreter, and with it whoever else is at work."""
+    nodes = [] if node is None else [node]
+    while nodes:
+        opened = nodes.pop()
+        inner, opened.value = opened.value, None  # what an alias stands for is met twice
+        if isinstance(inner, list):
+            for each in inner:
+                nodes.extend(each if isinstance(each, tuple) else (each,))
+
+
 def _way_out(text: str, mark: yaml.Mark | None) -> str:
     """What mends the commonest fault: in `{...}` of YAML's own, an expression's braces are taken for more of these."""
-    line = text.splitlines()[mark.line : mark.line + 1] if mark else []
-    if line and re.search(r"""(?<!["'])\$\{""", line[0]):
+    if mark is None:
+        return ""
+    begin = text.rfind("\n", 0, mark.index) + 1
+    line = text[max(begin, mark.index - _LOOKED_AT_MAX) : mark.index + _LOOKED_AT_MAX].partition("\n")[0]
+    if re.search(r"""(?<!["'])\$\{""", line):
         return '. Between { and } put expressions in quotes: "${...}"'
     return ""
 
@@ -221,16 +263,17 @@ def _way_out(text: str, mark: yaml.Mark | None) -> str:
 class _NodeReader:
     """Turns the nodes of one document into values, and remembers their lines."""
 
-    def __init__(self, source: str) -> None:
+    def __init__(self, source: str, values_max: int) -> None:
         self.lines: dict[str, int] = {}
         self._source = source
+        self._values_max = values_max
         self._open: list[yaml.Node] = []
         self._count = 0
 
     def value(self, node: yaml.Node, path: str) -> Any:
         self._count += 1
-        if self._count > VALUES_MAX:
-            raise self._fault(node, f"has more than {VALUES_MAX} values, counting those behind aliases")
+        if self._count > self._values_max:
+            raise self._fault(node, f"has more than {self._values_max} values, counting those behind aliases")
         self.lines.setdefault(path, node.start_mark.line + 1)
         if any(node is opened for opened in self._open):
             raise self._fault(node, "refers to an anchor inside itself")

@@ -11,7 +11,7 @@ from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.grace import give_time
 from saga_coordinator.engine.input_checks import InputChecks
 from saga_coordinator.engine.lease import Lease
-from saga_coordinator.engine.ports import DefinitionStore, Participants, SagaStore
+from saga_coordinator.engine.ports import DefinitionStore, Directory, SagaStore
 from saga_coordinator.engine.room import Room
 from saga_coordinator.engine.start import StartSaga, new_saga_id
 from saga_coordinator.saga.definition.labelling import labels_of
@@ -30,7 +30,7 @@ class Admission:
         self,
         sagas: SagaStore,
         definitions: DefinitionStore,
-        participants: Participants,
+        directory: Directory,
         advance: Advance,
         drive: Drive,
         room: Room,
@@ -39,7 +39,7 @@ class Admission:
     ) -> None:
         self._sagas = sagas
         self._definitions = definitions
-        self._participants = participants
+        self._directory = directory
         self._advance = advance
         self._drive = drive
         self._room = room
@@ -94,17 +94,25 @@ class Admission:
             return await self._definitions.get(request.definition, request.version)
         registered = await self._definitions.for_start(request.definition, request.version)
         definition = registered.definition
-        missing = sorted(definition.participants - self._participants.names)
+        await self._check_known(definition)
+        await self._input_checks.check(definition.input_schema, request.input)
+        return registered
+
+    async def _check_known(self, definition: Definition) -> None:
+        """Raises NotPossibleNow where the directory lacks a participant, after another look at what was put elsewhere."""
+        if definition.participants <= self._directory.known:
+            return
+        await self._directory.look_now()
+        missing = sorted(definition.participants - self._directory.known)
         if missing:
+            names = ", ".join(f"`{name}`" for name in missing)
             raise NotPossibleNow(
                 Reason.NO_SUCH_PARTICIPANT,
-                f"the participants file does not know {', '.join(missing)}, which definition `{definition.name}` calls; add "
-                "them, and the file is read again",
+                f"no participant {names} is in the participants file or was put into the directory, and definition "
+                f"`{definition.name}` calls it: add it to the file, which is read again, or put it by PutParticipant",
                 definition=definition.name,
                 participant=missing[0],
             )
-        await self._input_checks.check(definition.input_schema, request.input)
-        return registered
 
     async def _start(
         self, registered: RunnableDefinition, request: StartSaga, digest: bytes

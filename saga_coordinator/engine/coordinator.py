@@ -25,7 +25,7 @@ from saga_coordinator.engine.lease_keeper import LeaseKeeper
 from saga_coordinator.engine.log_lines import LogLines
 from saga_coordinator.engine.mail import Mailbox
 from saga_coordinator.engine.performers import PerformersByKind
-from saga_coordinator.engine.ports import Participants, Stores
+from saga_coordinator.engine.ports import Directory, Participants, Stores
 from saga_coordinator.engine.reading import Reading
 from saga_coordinator.engine.room import Room
 from saga_coordinator.engine.room_watch import RoomWatch
@@ -49,6 +49,20 @@ _RETIRE_SECONDS = 5.0
 _log = structlog.get_logger(__name__)
 
 
+class _NamesOf:
+    """The directory where nobody puts participants elsewhere: the names that those who make the calls know."""
+
+    def __init__(self, participants: Participants) -> None:
+        self._participants = participants
+
+    @property
+    def known(self) -> frozenset[str]:
+        return self._participants.names
+
+    async def look_now(self) -> None:
+        """Learns nothing."""
+
+
 class Coordinator(Service):
     """One coordinator: owns sagas, drives them, and answers for those of others too."""
 
@@ -62,9 +76,11 @@ class Coordinator(Service):
         clock: Callable[[], float] = boot_seconds,
         thread_time: Callable[[], float] = time.thread_time,
         lease_in_thread: bool = True,
+        directory: Directory | None = None,
     ) -> None:
         """`lease_in_thread`: whether a thread renews the lease; false where only the event loop has time, as in a simulation.
 
+        `directory`: where participants are put at other coordinators too.
         `clock` and `thread_time` are seconds: those that pass, and those that the event loop's thread has worked.
         """
         self.coordinator_id = stores.coordinator_id
@@ -94,7 +110,7 @@ class Coordinator(Service):
         self._admission = Admission(
             stores.sagas,
             stores.definitions,
-            participants,
+            directory or _NamesOf(participants),
             self._advance,
             self._drive,
             room,

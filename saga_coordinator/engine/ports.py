@@ -57,6 +57,17 @@ class Participants(Protocol):
         """Returns once held attempts may find room at a participant by now: its name."""
 
 
+class Directory(Protocol):
+    """Which participants there are."""
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The names that are known here now."""
+
+    async def look_now(self) -> None:
+        """Returns once the names are known that were put at other coordinators until now, or that they cannot be known."""
+
+
 class Renewal(Protocol):
     """A way to renew the lease."""
 

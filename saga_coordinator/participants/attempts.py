@@ -96,7 +96,7 @@ class Attempts(Service):
 
     def not_known(self, name: str) -> str:
         """Says that the directory has no such participant, and which name may have been meant."""
-        return f"the participants file does not know `{name}`{did_you_mean(name, sorted(self._names))}"
+        return f"the directory has no participant `{name}`{did_you_mean(name, sorted(self._names))}"
 
     def check_known(self, name: str) -> None:
         """Raises NotFound when the directory has no such participant."""

@@ -139,6 +139,8 @@ class LiveDirectory(Service):
         self._settings: dict[str, BreakerSetting] = {}
         self._one_at_a_time = asyncio.Lock()
         self._background = Background()
+        self._looks = Background()
+        self._next_look: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Knows what the database knows, if that can be reached, and goes on looking."""
@@ -151,6 +153,26 @@ class LiveDirectory(Service):
     async def stop(self, grace_seconds: float = 0.0) -> None:
         """Looks no more."""
         await self._background.stop()
+        await self._looks.stop()
+
+    @property
+    def known(self) -> frozenset[str]:
+        """The names of the participants that are in use."""
+        return self._participants.names
+
+    async def look_now(self) -> None:
+        """Returns once it knows what the database knew when this was called, or that it cannot be reached.
+
+        Who asks before that look begins shares it.
+        """
+        if self._next_look is None:
+            self._next_look = self._looks.begin("look at the directory", self._look_anew())
+        await asyncio.shield(self._next_look)
+
+    async def _look_anew(self) -> None:
+        async with self._one_at_a_time:  # a look that is under way may have read too early
+            self._next_look = None
+        await self._look_once()
 
     @property
     def problems(self) -> Iterator[str]:

@@ -222,13 +222,13 @@ def test_a_definition_is_checked_against_what_is_served(coordinator: Serving, tm
     assert all(line.startswith(prefix) for line in lines)
     said = [line.removeprefix(prefix).partition(": ")[2] for line in lines]
     expected = [
-        "steps[0].action.participant: the participants file does not know `nobody`",
+        "steps[0].action.participant: the directory has no participant `nobody`",
         "steps[1].action.method: stock: grpc.health.v1.Health has no method `Chekc`; it has: Check, List, Watch",
         "steps[2].action.method: is server-streaming; a step calls a unary method",
         "steps[3].action.input.servce: is not a field of grpc.health.v1.HealthCheckRequest; it has: service",
         "steps[3].action.input.service: is no string: ",
         "steps[3].compensation.method: stock: there is no service `grpc.health.v2.Health`; there are: grpc.health.v1.Health, ",
-        "steps[5].action.participant: the participants file does not know `stokc`; did you mean `stock`?",
+        "steps[5].action.participant: the directory has no participant `stokc`; did you mean `stock`?",
         "steps[6].action.participant: stock does not serve saga.v1.ParticipantService: it lists grpc.health.v1.",
         "steps[5].when: `steps.right.output.statsu`: grpc.health.v1.HealthCheckResponse has no field `statsu`; it has: ",
     ]

@@ -298,7 +298,7 @@ def test_participants_are_read_again(
     client = connect(program.address)
     client.register("quick", "quick")
     request = StartSagaRequest(definition="quick", start_key="1", wait=True)
-    with pytest.raises(grpc.RpcError, match="the participants file does not know shop"):
+    with pytest.raises(grpc.RpcError, match="no participant `shop` is in the participants file"):
         client.sagas.StartSaga(request, timeout=10)
 
     file.write_text("participants: {shop: {}}")

@@ -306,7 +306,7 @@ def test_references_are_checked_when_they_are_made(serving: StartServing, tmp_pa
         done = run_here("definition", *command, *at, file)
         assert done.returncode == 1
         assert "steps[0].saga.definition: there is no definition `the-chidl`" in done.stderr
-        assert "the participants file does not know `stokc`; did you mean `stock`?" in done.stderr
+        assert "the directory has no participant `stokc`; did you mean `stock`?" in done.stderr
     listed = run_here("definition", "list", *at)
     assert listed.returncode == 0
     assert "the-child" not in listed.stdout, "one with a fault keeps all from being applied"
@@ -317,11 +317,11 @@ def test_references_are_checked_when_they_are_made(serving: StartServing, tmp_pa
         [
             f"{file}:6",
             "steps[0].action.participant",
-            "the participants file does not know `stokc`; did you mean `stock`?",
+            "the directory has no participant `stokc`; did you mean `stock`?",
         ]
     ]
     done = run_here("definition", "apply", *at, file)
     assert done.stdout == "the-child version 1 (created)\na-parent version 1 (created)\n", done.stderr
     assert done.stderr == (
-        f"warning: {file}:6: steps[0].action.participant: the participants file does not know `stokc`; did you mean `stock`?\n"
+        f"warning: {file}:6: steps[0].action.participant: the directory has no participant `stokc`; did you mean `stock`?\n"
     )

@@ -205,7 +205,11 @@ async def test_a_saga_stays_with_the_version_it_started_with(
     [
         (StartSaga("nothing", "key"), NotFound, "there is no definition `nothing`"),
         (StartSaga("order", "key", version=9), NotFound, "there is no version 9 of definition `order`"),
-        (StartSaga("unreachable", "key"), NotPossibleNow, "does not know insurance, mail, which definition"),
+        (
+            StartSaga("unreachable", "key"),
+            NotPossibleNow,
+            "no participant `insurance`, `mail` is in the participants file",
+        ),
     ],
 )
 async def test_a_start_that_cannot_be_is_refused(

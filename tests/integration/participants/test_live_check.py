@@ -132,8 +132,8 @@ async def test_operations_in_blocks_are_found_and_payloads_are_no_operations(con
         "steps": [{"name": "each", "for_each": {"items": "input.lines", "steps": [inner]}}],
     }
     assert [str(fault) for fault in await live_faults(spec, connect())] == [
-        "steps[0].for_each.steps[0].action.participant: the participants file does not know `nobody`",
-        "steps[0].for_each.steps[0].compensation.participant: the participants file does not know `noone`",
+        "steps[0].for_each.steps[0].action.participant: the directory has no participant `nobody`",
+        "steps[0].for_each.steps[0].compensation.participant: the directory has no participant `noone`",
     ]
 
 

@@ -3,10 +3,13 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from yaml.resolver import BaseResolver
 
-from saga_coordinator.config import FileFaulty, read_documents
+from saga_coordinator.config import FileFaulty, read_documents, read_text
+from saga_coordinator.config.files import TEXT_VALUES_MAX
 
 
 def read(tmp_path: Path, text: str, name: str = "file.yaml") -> Any:
@@ -203,3 +206,36 @@ def test_a_number_that_a_double_gives_back_is_read(
     (content,) = read(tmp_path, f'{{"a": {written}}}', name)
     assert content == {"a": value}
     assert type(content["a"]) is type(value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: [" + "1, " * TEXT_VALUES_MAX + "]",
+        '{"a": [' + "1, " * TEXT_VALUES_MAX + "1]}",
+        "- 1\n" * TEXT_VALUES_MAX,
+    ],
+    ids=["flow", "json", "block"],
+)
+def test_a_text_with_too_many_values_is_refused_in_whatever_notation(text: str) -> None:
+    with pytest.raises(FileFaulty, match=f"^text: has more than {TEXT_VALUES_MAX} values and keys$"):
+        read_text(text, "text")
+
+
+def test_a_text_is_left_as_soon_as_it_has_too_many_values() -> None:
+    """What is made of the rest of it would have to be freed as well."""
+    with (
+        mock.patch.object(
+            BaseResolver, "resolve", autospec=True, side_effect=BaseResolver.resolve
+        ) as resolve,
+        pytest.raises(FileFaulty),
+    ):
+        read_text("[" + "1," * 3 * TEXT_VALUES_MAX + "]", "text")
+    assert resolve.call_count == TEXT_VALUES_MAX
+
+
+def test_what_stands_behind_several_aliases_is_read_each_time() -> None:
+    assert read_text("{a: &a {b: [1]}, c: [*a, *a]}", "text").content == {
+        "a": {"b": [1]},
+        "c": [{"b": [1]}, {"b": [1]}],
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -122,3 +123,34 @@ async def test_a_look_at_the_database_finds_what_was_put_here_as_it_is(
     monkeypatch.undo()
     await directory._refresh()
     assert participants.names == frozenset()
+
+
+async def test_who_looks_now_knows_what_was_put_elsewhere_and_shares_the_look(
+    directory: LiveDirectory, participants: Attempts, register: Register
+) -> None:
+    await register.put("shop", {"target": "127.0.0.1:1"}, None)
+    await asyncio.gather(*(directory.look_now() for _ in range(20)))
+    assert participants.names == {"shop"}
+    assert register.rows_read == 1
+
+
+async def test_a_look_that_began_before_is_not_relied_on(
+    directory: LiveDirectory, participants: Attempts, register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_read, may_answer = asyncio.Event(), asyncio.Event()
+    read = register.read
+
+    async def read_slowly(known: Collection[str] = ()) -> list[Row]:
+        rows = await read(known)
+        has_read.set()
+        await may_answer.wait()
+        return rows
+
+    monkeypatch.setattr(register, "read", read_slowly)
+    before = asyncio.create_task(directory.look_now())
+    await has_read.wait()
+    await register.put("shop", {"target": "127.0.0.1:1"}, None)
+    after = asyncio.create_task(directory.look_now())
+    may_answer.set()
+    await asyncio.gather(before, after)
+    assert participants.names == {"shop"}
