@@ -1,4 +1,8 @@
-"""The three services over real gRPC on real tables: what each does, refuses and undoes."""
+"""The three services on real tables: what each does, refuses and undoes.
+
+What depends on a connection, such as time-outs and calls at once, is looked at over real gRPC; for everything else the services'
+servicers are called without a server.
+"""
 
 import signal
 import subprocess
@@ -18,7 +22,7 @@ from order_fulfilment.processes import CHANNEL_OPTIONS, is_serving, wait_until
 from saga_client.v1.participant_service_pb2 import CompensateRequest, ExecuteRequest
 from saga_client.v1.participant_service_pb2_grpc import ParticipantServiceStub
 
-from tests.examples.conftest import Connect
+from tests.examples.conftest import Connect, Speak, Spoken
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 CHARGING = (
@@ -28,13 +32,13 @@ TEAPOT = {"sku": "teapot", "quantity": 1}
 
 
 def execute(
-    participant: ParticipantServiceStub, method: str, fields: dict[str, Any], key: str = "action"
+    participant: ParticipantServiceStub | Spoken, method: str, fields: dict[str, Any], key: str = "action"
 ) -> Any:
     request = ExecuteRequest(idempotency_key=key, method=method, input=ParseDict(fields, Value()))
     return MessageToDict(participant.Execute(request, timeout=30).output)
 
 
-def compensate(participant: ParticipantServiceStub, method: str, action_key: str = "action") -> Any:
+def compensate(participant: ParticipantServiceStub | Spoken, method: str, action_key: str = "action") -> Any:
     request = CompensateRequest(
         idempotency_key=f"undo {action_key}", method=method, action_idempotency_key=action_key
     )
@@ -54,8 +58,8 @@ def payment(card: str = GOOD_CARD, amount_cents: object = 4_460) -> dict[str, An
     return {"order_id": "A-17", "card": card, "amount_cents": amount_cents}
 
 
-def test_inventory_reserves_and_releases(connect: Connect, empty_database_dsn: str) -> None:
-    inventory = connect("inventory")
+def test_inventory_reserves_and_releases(speak: Speak, empty_database_dsn: str) -> None:
+    inventory = speak("inventory")
     lines = [TEAPOT, {"sku": "cup", "quantity": 4}, TEAPOT]
     execute(inventory, "Reserve", {"order_id": "A-17", "lines": lines})
     stock = "select sku, available from inventory.stock order by sku"
@@ -64,19 +68,17 @@ def test_inventory_reserves_and_releases(connect: Connect, empty_database_dsn: s
     assert rows(empty_database_dsn, stock) == [("cup", 5_000), ("green-tea", 2_000), ("teapot", 1_000)]
 
 
-def test_inventory_takes_nothing_when_one_line_is_out_of_stock(
-    connect: Connect, empty_database_dsn: str
-) -> None:
+def test_inventory_takes_nothing_when_one_line_is_out_of_stock(speak: Speak, empty_database_dsn: str) -> None:
     lines = [{"sku": "cup", "quantity": 4}, {"sku": "teapot", "quantity": 1_001}]
     with pytest.raises(grpc.RpcError) as error:
-        execute(connect("inventory"), "Reserve", {"order_id": "A-17", "lines": lines})
+        execute(speak("inventory"), "Reserve", {"order_id": "A-17", "lines": lines})
     assert status_of(error) == (grpc.StatusCode.FAILED_PRECONDITION, "out of stock: teapot")
     assert rows(empty_database_dsn, "select sku from inventory.stock where available <> initial") == []
     assert rows(empty_database_dsn, "select * from inventory.reservations") == []
 
 
-def test_payments_charge_and_refund(connect: Connect, empty_database_dsn: str) -> None:
-    payments = connect("payments")
+def test_payments_charge_and_refund(speak: Speak, empty_database_dsn: str) -> None:
+    payments = speak("payments")
     first = execute(payments, "Charge", payment())
     assert execute(payments, "Charge", payment()) == first
     assert rows(empty_database_dsn, "select card_ending, amount_cents from payments.charges") == [
@@ -87,8 +89,8 @@ def test_payments_charge_and_refund(connect: Connect, empty_database_dsn: str) -
     assert rows(empty_database_dsn, "select amount_cents from payments.refunds") == [(4_460,)]
 
 
-def test_a_declined_card_is_refused_each_time(connect: Connect, empty_database_dsn: str) -> None:
-    payments = connect("payments")
+def test_a_declined_card_is_refused_each_time(speak: Speak, empty_database_dsn: str) -> None:
+    payments = speak("payments")
     for _ in range(2):
         with pytest.raises(grpc.RpcError) as error:
             execute(payments, "Charge", payment(DECLINED_CARD))
@@ -120,8 +122,8 @@ def test_the_late_card_is_charged_though_nobody_hears_of_it(
     assert compensate(payments, "Refund") == {"refunded_cents": 4_460}
 
 
-def test_a_charge_after_its_refund_is_refused(connect: Connect, empty_database_dsn: str) -> None:
-    payments = connect("payments")
+def test_a_charge_after_its_refund_is_refused(speak: Speak, empty_database_dsn: str) -> None:
+    payments = speak("payments")
     with pytest.raises(grpc.RpcError) as error:
         compensate(payments, "Refund")
     assert status_of(error)[0] is grpc.StatusCode.NOT_FOUND
@@ -131,8 +133,8 @@ def test_a_charge_after_its_refund_is_refused(connect: Connect, empty_database_d
     assert rows(empty_database_dsn, "select * from payments.charges") == []
 
 
-def test_shipping_books_one_courier(connect: Connect, empty_database_dsn: str) -> None:
-    shipping = connect("shipping")
+def test_shipping_books_one_courier(speak: Speak, empty_database_dsn: str) -> None:
+    shipping = speak("shipping")
     order = {"order_id": "A-17", "address": "here", "reservation_id": "r", "lines": [TEAPOT]}
     assert execute(shipping, "Schedule", order) == execute(shipping, "Schedule", order)
     assert rows(empty_database_dsn, "select order_id from shipping.shipments") == [("A-17",)]
@@ -153,8 +155,8 @@ NONSENSE: list[tuple[str, str, dict[str, Any], str]] = [
 ]
 
 
-def test_input_that_makes_no_sense_is_refused(connect: Connect) -> None:
-    participants = {"inventory": connect("inventory"), "payments": connect("payments")}
+def test_input_that_makes_no_sense_is_refused(speak: Speak) -> None:
+    participants = {"inventory": speak("inventory"), "payments": speak("payments")}
     for name, method, fields, why in NONSENSE:
         with pytest.raises(grpc.RpcError) as error:
             execute(participants[name], method, fields, key=str(fields))
@@ -163,8 +165,8 @@ def test_input_that_makes_no_sense_is_refused(connect: Connect) -> None:
         assert why in details
 
 
-def test_an_unknown_method_is_unimplemented(connect: Connect) -> None:
-    shipping = connect("shipping")
+def test_an_unknown_method_is_unimplemented(speak: Speak) -> None:
+    shipping = speak("shipping")
     with pytest.raises(grpc.RpcError) as error:
         execute(shipping, "Charge", {})
     assert status_of(error)[0] is grpc.StatusCode.UNIMPLEMENTED
