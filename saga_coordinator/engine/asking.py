@@ -17,6 +17,7 @@ from saga_coordinator.engine.mail import Mailbox
 from saga_coordinator.engine.ports import Stores
 from saga_coordinator.engine.runs import Run, Runs
 from saga_coordinator.engine.settled import SettledSagas
+from saga_coordinator.engine.waiting import POLL_SECONDS
 from saga_coordinator.saga.machine.answers import Accepted, Answer, NotApplied
 from saga_coordinator.saga.machine.inputs import Asked, CancelAsked, HeartbeatReceived
 from saga_coordinator.saga.machine.transitions import SETTLED
@@ -25,8 +26,6 @@ from saga_coordinator.saga.words.immutable import immutable
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.records import Letter
 
-POLL_SECONDS = (0.02, 0.5)
-"""The first and the longest pause between two looks at what another coordinator does."""
 _REASON_SECONDS = 0.15
 """How long it may take to find out why nobody answered. With this, CancelSaga is answered within a second."""
 
@@ -52,6 +51,7 @@ class Answered:
 
     @property
     def is_applied(self) -> bool:
+        """Whether what was asked counts: it moved the saga, or is awaited."""
         return not isinstance(self.answer, NotApplied)
 
 

@@ -9,8 +9,8 @@ from saga_coordinator.engine.ports import SagaStore
 from saga_coordinator.engine.runs import Run, Runs
 from saga_coordinator.saga.machine.transitions import SETTLED
 
-_POLL_SECONDS = (0.02, 0.5)
-"""The first and the longest pause between two looks at a saga that another coordinator drives."""
+POLL_SECONDS = (0.02, 0.5)
+"""The first and the longest pause between two looks at what another coordinator does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Waiting:
         """
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + timeout_seconds
-        pause, longest_pause = _POLL_SECONDS
+        pause, longest_pause = POLL_SECONDS
         while True:
             run = self._runs.get(saga_id)
             remaining = give_up_at - loop.time()
