@@ -1,4 +1,4 @@
-"""A decision in the making, and the two things written into it from everywhere: an attempt begins, an attempt ends."""
+"""A decision in the making: what it records, what it asks for, and how attempts begin and end in it."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 _POLL_SECONDS_MAX = 3600.0
 _POLLS_DOUBLED_MAX = 30
 _POLLS_STEADY = 9
-"""So many polls of a status method come at its interval; then they become rarer, because each is an entry."""
+"""The first polls of a status method, so many, come at its interval. Later polls become rarer, because each is an entry."""
 _RETURN_SECONDS_MAX = 300.0
 _RETURNS_DOUBLED_MAX = 30
-"""A task that is given back again and again is handed out again more and more rarely, because each time is two entries."""
+"""A task that workers give back again and again is handed out more and more rarely, because each time is two entries."""
 _HEARTBEAT_MARGIN = 0.5
 _HEARTBEAT_SHARE = 1 / 16
 """A heartbeat is recorded when the last one that was recorded counts for less than the timeout from now on. It then counts for
@@ -70,7 +70,7 @@ _WORK_PER_STEP_LISTED = 400
 
 
 class Draft:
-    """The state moves with each entry recorded, so what is decided next builds on what was decided before."""
+    """Each recorded entry moves the state at once, so what is decided next builds on it."""
 
     __slots__ = (
         "_agenda",
@@ -115,14 +115,15 @@ class Draft:
         self.lookups: list[LookForEvent] = []
         self.rooms: dict[str, LookForRoom] = {}
         self.room_found_for: str | None = None
-        """The key of the instance whose attempt is held, and may be made by now."""
+        """The key of the instance whose held attempt may be made now."""
         self.answer: Answer = APPLIED
 
     def refuse(self, reason: Reason, message: str) -> None:
-        """What was asked is not done."""
+        """Answers that the saga's state forbids what was asked."""
         self.answer = Refusal(reason, message)
 
     def record(self, entry: Entry) -> None:
+        """Adds an entry, and moves the state. Raises TooMuchHere."""
         before = self.state
         if type(entry) in _TURNS:
             self.meter.charge_aside(len(before.steps) * _WORK_PER_STEP_TURNED)
@@ -146,12 +147,12 @@ class Draft:
         return self._agenda
 
     def leave_agenda(self) -> None:
-        """Lets whoever goes on from the state that was reached have the agenda."""
+        """Leaves the agenda with the state, for the decision that goes on from there."""
         if self._agenda is not None:
             self.state.memo[:] = [self._agenda]
 
     def may_do_more(self) -> bool:
-        """Whether there is work left for this decision; once there is not, it ends where it is."""
+        """Whether this decision may do more work. If not, it ends where it is."""
         self.is_cut = self.is_cut or self.meter.is_spent
         return not self.is_cut
 
@@ -170,7 +171,7 @@ class Draft:
         return Metered(scope(self.definition, self.state, place), self.meter)
 
     def computed(self, payload: Any, what: str) -> Any:
-        """What an expression or a template has come to, if that is no larger than payloads may be; `what` names it.
+        """Passes the value of an expression or a template on, if it is no larger than payloads may be; `what` names the value.
 
         Raises:
             ExpressionError: it is larger.
@@ -184,7 +185,7 @@ class Draft:
         return payload
 
     def attempt(self, node: Node, kind: OperationKind) -> None:
-        """Records the intent to call and prepares the call; or that the input cannot be computed."""
+        """Records the intent to call and prepares the call, or records that the input cannot be computed."""
         key, step = node.key, node.step
         state = self.state.step(key)
         number = state.attempts(kind) + 1
@@ -201,7 +202,7 @@ class Draft:
         self.invocations.append(call)
 
     def look_for_room(self, key: str, due_at: float) -> None:
-        """Has it looked from `due_at` on whether there is room for the attempt of that instance, which is held."""
+        """Asks to look, from `due_at` on, for room for the held attempt of that instance."""
         kind = self.state.step(key).operation
         operation = node_of(self.definition, self.state, key).step.operation(kind)
         self.rooms[key] = LookForRoom(
@@ -209,7 +210,7 @@ class Draft:
         )
 
     def poll(self, node: Node) -> None:
-        """Asks again about a pending operation, and says when it will be asked about next."""
+        """Asks about a pending operation again, and records when to ask the next time."""
         state = self.state.step(node.key)
         operation = node.step.operation(state.operation)
         try:
@@ -249,7 +250,7 @@ class Draft:
         return self.now + min(pause, max(_POLL_SECONDS_MAX, operation.poll_seconds))
 
     def heartbeat(self, key: str, details: str) -> None:
-        """The participant is at the pending operation of that instance; recorded only if it has not been for a while."""
+        """Takes a heartbeat about the pending operation of that instance; records it only if none was recorded for a while."""
         state = self.state.step(key)
         timeout = self.definition.step(key).operation(state.operation).heartbeat_seconds
         if timeout is None:
@@ -322,7 +323,7 @@ class Draft:
         is_call_over: bool = True,
         settles_doubt: bool | None = None,
     ) -> None:
-        """Records what became of the present operation of the step's instance `name`; it is open.
+        """Records the outcome of the present operation of the step's instance `name`, which is open.
 
         `is_call_over` is false when a report was faster than the call: that call may be in flight until its timeout (P4).
         `settles_doubt` as in `AttemptRefused`.
@@ -376,7 +377,7 @@ class Draft:
 
 
 def _taken(definition: Definition, state: SagaState) -> Agenda | None:
-    """The agenda that was left with the state, for one to go on with."""
+    """The agenda that was left with the state, if it is of the same definition."""
     try:
         agenda: Agenda = state.memo.pop()
     except IndexError:
@@ -402,7 +403,7 @@ def _is_before(instant: float, deadline_at: float | None) -> bool:
 
 
 def is_past_return(definition: Definition, state: SagaState) -> bool:
-    """Whether there may be no way back: the pivot was attempted."""
+    """Whether the pivot was attempted, so that there may be no way back."""
     pivot = definition.pivot
     return pivot is not None and state.step(pivot.name).attempts(_ACTION) > 0
 
