@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from saga_coordinator.saga.definition.model import Block, Definition, Step
-from saga_coordinator.saga.machine import agenda, ahead, decide, draft, forward, proceed, state, undoing
+from saga_coordinator.saga.machine import (
+    agenda,
+    ahead,
+    decide,
+    draft,
+    forward,
+    proceed,
+    reports,
+    state,
+    undoing,
+)
 from saga_coordinator.saga.machine.draft import Draft
 from saga_coordinator.saga.machine.entries import (
     AttemptPending,
@@ -408,18 +418,18 @@ def compensation_that_was_given_up_is_tried_again(patch: pytest.MonkeyPatch) -> 
 
 @broken
 def late_success_of_what_holds_the_saga_up_is_only_late(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decide, "is_over", lambda step, known: True)
+    patch.setattr(reports, "is_over", lambda step, known: True)
 
 
 @broken
 def late_refusal_never_settles_a_doubt(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(decide, "_is_only_doubt", lambda known, kind, attempt: False)
+    patch.setattr(reports, "_is_only_doubt", lambda known, kind, attempt: False)
 
 
 @broken
 def late_refusal_settles_every_doubt(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        decide,
+        reports,
         "_is_only_doubt",
         lambda known, kind, attempt: kind is known.operation is ACTION and not known.is_in_flight,
     )

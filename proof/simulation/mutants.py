@@ -23,7 +23,7 @@ from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.performing import Performing
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.machine import agenda, decide, entries, forward, state, undoing
+from saga_coordinator.saga.machine import agenda, decide, entries, forward, reports, state, undoing
 from saga_coordinator.saga.machine import draft as drafts
 from saga_coordinator.saga.machine.draft import Draft
 from saga_coordinator.saga.machine.entries import (
@@ -155,7 +155,7 @@ def takes_unknown_for_success() -> Patches:
 
 @mutant("P9")
 def records_what_it_was_told_again() -> Patches:
-    learn = decide._learn
+    learn = reports._learn
 
     def learn_again(sketch: Draft, name: str, kind: OperationKind, attempt: int, outcome: Any) -> None:
         before = len(sketch.entries)
@@ -163,7 +163,7 @@ def records_what_it_was_told_again() -> Patches:
         if len(sketch.entries) == before and isinstance(outcome, Succeeded):
             sketch.record(OutcomeLate(name, kind, attempt, "SUCCEEDED", outcome.output))
 
-    yield decide, "_learn", learn_again
+    yield reports, "_learn", learn_again
 
 
 # Commit, then act.

@@ -15,7 +15,7 @@ from saga_coordinator.participants.calls.concurrency import Concurrency
 from saga_coordinator.participants.calls.gates import Gate
 from saga_coordinator.participants.workers.pool import Workers
 from saga_coordinator.participants.workers.stream import Assignment, Pool, Stream
-from saga_coordinator.saga.machine import decide
+from saga_coordinator.saga.machine import decide, reports
 from saga_coordinator.saga.machine.draft import Draft
 from saga_coordinator.saga.machine.inputs import HeartbeatReceived, OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
@@ -180,7 +180,7 @@ def hears_heartbeats_and_forgets_them() -> Patches:
 
 @mutant("P9", "P12", pending=0.7)
 def takes_reports_on_any_attempt() -> Patches:
-    take = decide._on_outcome_reported
+    take = reports.on_outcome_reported
 
     def take_any(draft: Draft, happened: OutcomeReported) -> None:
         take(draft, replace(happened, attempt=0))

@@ -11,10 +11,9 @@ from collections.abc import Callable, Mapping
 from functools import update_wrapper
 from typing import Any
 
-from saga_coordinator.saga.definition.model import Approval, Definition, Operation
-from saga_coordinator.saga.machine.ahead import is_over
-from saga_coordinator.saga.machine.answers import APPLIED, Answer, NotApplied, WhyNot
-from saga_coordinator.saga.machine.draft import Draft, is_past_return, is_undone
+from saga_coordinator.saga.definition.model import Approval, Definition
+from saga_coordinator.saga.machine.answers import Answer, NotApplied
+from saga_coordinator.saga.machine.draft import Draft, is_past_return
 from saga_coordinator.saga.machine.effects import (
     Decision,
     Effect,
@@ -26,7 +25,6 @@ from saga_coordinator.saga.machine.entries import (
     AttemptRefused,
     AttemptSucceeded,
     EventReceived,
-    OutcomeLate,
     SagaAdopted,
     SagaFailed,
     SagaRecalled,
@@ -56,11 +54,12 @@ from saga_coordinator.saga.machine.proceed import (
     proceed,
     record_lost,
 )
-from saga_coordinator.saga.machine.state import REFUSED, SUCCEEDED, EffectKnown, SagaState, StepState, apply
+from saga_coordinator.saga.machine.reports import on_attempt_ended, on_heartbeat, on_outcome_reported
+from saga_coordinator.saga.machine.state import SagaState, apply
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus, StepStatus
 from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.identity import OperationKind
-from saga_coordinator.saga.words.outcome import Cause, CauseCode, Outcome, Refused, Succeeded, Unknown, clip
+from saga_coordinator.saga.words.outcome import Cause, CauseCode, clip
 from saga_coordinator.saga.words.reasons import Reason
 
 EVENTS_MAX = 1000
@@ -177,86 +176,6 @@ def answer_by_status(status: SagaStatus, asked: Asked) -> Answer | None:
     """The answer of a settled saga, where its status alone decides it; None where the saga's log has to be read."""
     handler = HANDLERS[status, type(asked)]
     return handler.answer(status) if isinstance(handler, _ByStatus) and status in SETTLED else None
-
-
-def _on_attempt_ended(draft: Draft, given: AttemptEnded) -> None:
-    """The attempt's outcome is recorded; if nobody waits for the attempt any more, the outcome is late."""
-    step = draft.state.step(given.step)
-    if step.is_in_flight and (step.operation, step.attempt) == (given.operation, given.attempt):
-        draft.settle(given.step, given.outcome)
-    else:
-        _learn(draft, given.step, given.operation, given.attempt, given.outcome)
-
-
-def _on_outcome_reported(draft: Draft, given: OutcomeReported) -> None:
-    """The outcome of an open operation is recorded; of a decided one it is late, and of one never attempted it is refused."""
-    if not draft.definition.has_step(given.step):
-        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{given.step}`")
-        return
-    step = draft.state.step(given.step)
-    attempts = step.attempts(given.operation)
-    is_awaited = step.is_waiting_for_report and step.operation is given.operation
-    if not isinstance(draft.definition.step(given.step).action, Operation):
-        draft.refuse(
-            Reason.STEP_CALLS_NOBODY, f"step `{given.step}` calls nobody, so nobody can report its outcome"
-        )
-    elif attempts == 0:
-        draft.refuse(
-            Reason.NOT_ATTEMPTED, f"the {given.operation} of step `{given.step}` has not been attempted"
-        )
-    elif not isinstance(given.outcome, Unknown):
-        _learn(draft, given.step, given.operation, given.attempt or attempts, given.outcome)
-        if isinstance(draft.answer, NotApplied):
-            draft.answer = NotApplied(_why_not_applied(draft, step, given))
-    elif given.attempt in (0, step.attempt) and is_awaited:
-        draft.settle(given.step, given.outcome)
-    else:
-        draft.answer = NotApplied(_why_unknown_is_nothing(step, given))
-
-
-def _why_not_applied(draft: Draft, before: StepState, given: OutcomeReported) -> WhyNot:
-    if draft.entries:
-        return WhyNot.LATE
-    return WhyNot.CONTRADICTS if _contradicts(before, given) else WhyNot.REPEATED
-
-
-def _contradicts(step: StepState, given: OutcomeReported) -> bool:
-    """Whether the action had succeeded with another output.
-
-    The output of a compensation is not kept, nor an output that was told first after the compensation had begun.
-    """
-    if given.operation is not OperationKind.ACTION or not isinstance(given.outcome, Succeeded):
-        return False
-    is_output_known = step.operation is OperationKind.ACTION or step.output is not None
-    return is_output_known and step.is_output_known and given.outcome.output != step.output
-
-
-def _why_unknown_is_nothing(step: StepState, given: OutcomeReported) -> WhyNot:
-    if step.operation is not given.operation:
-        return WhyNot.LATE
-    if given.attempt not in (0, step.attempt):
-        return WhyNot.OTHER_ATTEMPT
-    return WhyNot.EARLY if step.is_in_flight else WhyNot.LATE
-
-
-def _on_heartbeat(draft: Draft, given: HeartbeatReceived) -> None:
-    """The time of silence that makes a pending attempt UNKNOWN begins anew, unless nobody waits for the operation."""
-    if not draft.definition.has_step(given.step):
-        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{given.step}`")
-        return
-    step = draft.state.step(given.step)
-    if not isinstance(draft.definition.step(given.step).action, Operation):
-        draft.refuse(Reason.STEP_CALLS_NOBODY, f"step `{given.step}` calls nobody, so nobody can be at it")
-    elif step.attempts(given.operation) == 0:
-        draft.refuse(
-            Reason.NOT_ATTEMPTED, f"the {given.operation} of step `{given.step}` has not been attempted"
-        )
-    elif step.operation is not given.operation or given.attempt not in (0, step.attempt):
-        draft.answer = NotApplied()
-    elif step.is_waiting_for_report or step.is_in_flight:
-        draft.heartbeat(given.step, clip(given.details))
-    else:
-        draft.answer = NotApplied()
 
 
 def _on_timer(draft: Draft, given: TimerFired) -> None:
@@ -415,58 +334,10 @@ def _refuse_cancel(status: SagaStatus) -> Answer:
     return Refusal(Reason.SAGA_ENDED, f"the saga is {status}: there is nothing left to cancel")
 
 
-def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: Outcome) -> None:
-    """Records an outcome that is not the answer to the present call.
-
-    All attempts of an operation carry one key. So a decisive outcome of any attempt decides the operation while it is open. After
-    that the outcome is late, unless it removes the reason for which the saga is parked or would be parked: a compensation that
-    had been given up has succeeded (P2), or the action whose failure holds up the saga has. An outcome that was told before is
-    answered, and not recorded again (P9).
-    """
-    step = draft.state.step(name)
-    is_failed = step.status is StepStatus.FAILED and step.operation is kind
-    is_given_up = is_failed and kind is OperationKind.COMPENSATION
-    is_held_up = (
-        is_failed
-        and not is_given_up
-        and draft.state.is_going_forward
-        and not is_over(draft.definition.step(name), step)
-    )
-    settles_doubt = _is_only_doubt(step, kind, attempt) or None
-    match outcome:
-        case Succeeded() | Refused() if step.operation is kind and step.is_open:
-            is_call_over = not step.is_in_flight or kind is OperationKind.COMPENSATION
-            draft.settle(name, outcome, is_call_over=is_call_over, settles_doubt=settles_doubt)
-        case Succeeded() | Refused() if is_given_up and is_undone(step, outcome):
-            draft.settle(name, outcome)
-        case Succeeded() if is_held_up:
-            draft.settle(name, outcome)
-        case Succeeded(output) if (kind, SUCCEEDED) not in step.told:
-            draft.answer = NotApplied()
-            draft.record(OutcomeLate(name, kind, attempt, SUCCEEDED, output))
-        case Refused(cause) if (kind, REFUSED) not in step.told:
-            draft.answer = APPLIED if settles_doubt else NotApplied()
-            draft.record(OutcomeLate(name, kind, attempt, REFUSED, cause=cause, settles_doubt=settles_doubt))
-        case _:
-            draft.answer = NotApplied()
-
-
-def _is_only_doubt(step: StepState, kind: OperationKind, attempt: int) -> bool:
-    """Whether that attempt alone leaves open what the action did: it was PENDING, and nobody waits for it any more."""
-    if (
-        kind is not OperationKind.ACTION
-        or step.operation is not kind
-        or step.effect is not EffectKnown.POSSIBLE
-    ):
-        return False
-    is_awaited = step.is_in_flight or step.status is StepStatus.WAITING
-    return not is_awaited and attempt == step.accepted_attempt
-
-
 _WHILE_MOVING: tuple[tuple[type[Input], _Handler], ...] = (
-    (AttemptEnded, _on_attempt_ended),
-    (OutcomeReported, _on_outcome_reported),
-    (HeartbeatReceived, _on_heartbeat),
+    (AttemptEnded, on_attempt_ended),
+    (OutcomeReported, on_outcome_reported),
+    (HeartbeatReceived, on_heartbeat),
     (EventArrived, _on_event),
     (ApprovalDecided, _on_approval),
     (TimerFired, _on_timer),
@@ -474,9 +345,9 @@ _WHILE_MOVING: tuple[tuple[type[Input], _Handler], ...] = (
     (OwnershipGained, _on_ownership),
 )
 _WHEN_SETTLED: tuple[tuple[type[Input], _Handler], ...] = (
-    (AttemptEnded, _on_attempt_ended),
-    (OutcomeReported, _on_outcome_reported),
-    (HeartbeatReceived, _on_heartbeat),
+    (AttemptEnded, on_attempt_ended),
+    (OutcomeReported, on_outcome_reported),
+    (HeartbeatReceived, on_heartbeat),
     (EventArrived, _refuse_event),
     (ApprovalDecided, _on_approval),
     (TimerFired, _on_nothing),

@@ -1,0 +1,146 @@
+"""What participants tell: the outcomes of attempts, from the call itself or in a report, and heartbeats.
+
+These are handlers of `decide`, so `docs/state_machine.md` shows their first sentences.
+"""
+
+from __future__ import annotations
+
+from saga_coordinator.saga.definition.model import Operation
+from saga_coordinator.saga.machine.ahead import is_over
+from saga_coordinator.saga.machine.answers import APPLIED, NotApplied, WhyNot
+from saga_coordinator.saga.machine.draft import Draft, is_undone
+from saga_coordinator.saga.machine.entries import OutcomeLate
+from saga_coordinator.saga.machine.inputs import AttemptEnded, HeartbeatReceived, OutcomeReported
+from saga_coordinator.saga.machine.state import REFUSED, SUCCEEDED, EffectKnown, StepState
+from saga_coordinator.saga.machine.transitions import StepStatus
+from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Outcome, Refused, Succeeded, Unknown, clip
+from saga_coordinator.saga.words.reasons import Reason
+
+
+def on_attempt_ended(draft: Draft, given: AttemptEnded) -> None:
+    """The attempt's outcome is recorded; if nobody waits for the attempt any more, the outcome is late."""
+    step = draft.state.step(given.step)
+    if step.is_in_flight and (step.operation, step.attempt) == (given.operation, given.attempt):
+        draft.settle(given.step, given.outcome)
+    else:
+        _learn(draft, given.step, given.operation, given.attempt, given.outcome)
+
+
+def on_outcome_reported(draft: Draft, given: OutcomeReported) -> None:
+    """The outcome of an open operation is recorded; of a decided one it is late, and of one never attempted it is refused."""
+    if not draft.definition.has_step(given.step):
+        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{given.step}`")
+        return
+    step = draft.state.step(given.step)
+    attempts = step.attempts(given.operation)
+    is_awaited = step.is_waiting_for_report and step.operation is given.operation
+    if not isinstance(draft.definition.step(given.step).action, Operation):
+        draft.refuse(
+            Reason.STEP_CALLS_NOBODY, f"step `{given.step}` calls nobody, so nobody can report its outcome"
+        )
+    elif attempts == 0:
+        draft.refuse(
+            Reason.NOT_ATTEMPTED, f"the {given.operation} of step `{given.step}` has not been attempted"
+        )
+    elif not isinstance(given.outcome, Unknown):
+        _learn(draft, given.step, given.operation, given.attempt or attempts, given.outcome)
+        if isinstance(draft.answer, NotApplied):
+            draft.answer = NotApplied(_why_not_applied(draft, step, given))
+    elif given.attempt in (0, step.attempt) and is_awaited:
+        draft.settle(given.step, given.outcome)
+    else:
+        draft.answer = NotApplied(_why_unknown_is_nothing(step, given))
+
+
+def _why_not_applied(draft: Draft, before: StepState, given: OutcomeReported) -> WhyNot:
+    if draft.entries:
+        return WhyNot.LATE
+    return WhyNot.CONTRADICTS if _contradicts(before, given) else WhyNot.REPEATED
+
+
+def _contradicts(step: StepState, given: OutcomeReported) -> bool:
+    """Whether the action had succeeded with another output.
+
+    The output of a compensation is not kept, nor an output that was told first after the compensation had begun.
+    """
+    if given.operation is not OperationKind.ACTION or not isinstance(given.outcome, Succeeded):
+        return False
+    is_output_known = step.operation is OperationKind.ACTION or step.output is not None
+    return is_output_known and step.is_output_known and given.outcome.output != step.output
+
+
+def _why_unknown_is_nothing(step: StepState, given: OutcomeReported) -> WhyNot:
+    if step.operation is not given.operation:
+        return WhyNot.LATE
+    if given.attempt not in (0, step.attempt):
+        return WhyNot.OTHER_ATTEMPT
+    return WhyNot.EARLY if step.is_in_flight else WhyNot.LATE
+
+
+def on_heartbeat(draft: Draft, given: HeartbeatReceived) -> None:
+    """The time of silence that makes a pending attempt UNKNOWN begins anew, unless nobody waits for the operation."""
+    if not draft.definition.has_step(given.step):
+        draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{given.step}`")
+        return
+    step = draft.state.step(given.step)
+    if not isinstance(draft.definition.step(given.step).action, Operation):
+        draft.refuse(Reason.STEP_CALLS_NOBODY, f"step `{given.step}` calls nobody, so nobody can be at it")
+    elif step.attempts(given.operation) == 0:
+        draft.refuse(
+            Reason.NOT_ATTEMPTED, f"the {given.operation} of step `{given.step}` has not been attempted"
+        )
+    elif step.operation is not given.operation or given.attempt not in (0, step.attempt):
+        draft.answer = NotApplied()
+    elif step.is_waiting_for_report or step.is_in_flight:
+        draft.heartbeat(given.step, clip(given.details))
+    else:
+        draft.answer = NotApplied()
+
+
+def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: Outcome) -> None:
+    """Records an outcome that is not the answer to the present call.
+
+    All attempts of an operation carry one key. So a decisive outcome of any attempt decides the operation while it is open. After
+    that the outcome is late, unless it removes the reason for which the saga is parked or would be parked: a compensation that
+    had been given up has succeeded (P2), or the action whose failure holds up the saga has. An outcome that was told before is
+    answered, and not recorded again (P9).
+    """
+    step = draft.state.step(name)
+    is_failed = step.status is StepStatus.FAILED and step.operation is kind
+    is_given_up = is_failed and kind is OperationKind.COMPENSATION
+    is_held_up = (
+        is_failed
+        and not is_given_up
+        and draft.state.is_going_forward
+        and not is_over(draft.definition.step(name), step)
+    )
+    settles_doubt = _is_only_doubt(step, kind, attempt) or None
+    match outcome:
+        case Succeeded() | Refused() if step.operation is kind and step.is_open:
+            is_call_over = not step.is_in_flight or kind is OperationKind.COMPENSATION
+            draft.settle(name, outcome, is_call_over=is_call_over, settles_doubt=settles_doubt)
+        case Succeeded() | Refused() if is_given_up and is_undone(step, outcome):
+            draft.settle(name, outcome)
+        case Succeeded() if is_held_up:
+            draft.settle(name, outcome)
+        case Succeeded(output) if (kind, SUCCEEDED) not in step.told:
+            draft.answer = NotApplied()
+            draft.record(OutcomeLate(name, kind, attempt, SUCCEEDED, output))
+        case Refused(cause) if (kind, REFUSED) not in step.told:
+            draft.answer = APPLIED if settles_doubt else NotApplied()
+            draft.record(OutcomeLate(name, kind, attempt, REFUSED, cause=cause, settles_doubt=settles_doubt))
+        case _:
+            draft.answer = NotApplied()
+
+
+def _is_only_doubt(step: StepState, kind: OperationKind, attempt: int) -> bool:
+    """Whether that attempt alone leaves open what the action did: it was PENDING, and nobody waits for it any more."""
+    if (
+        kind is not OperationKind.ACTION
+        or step.operation is not kind
+        or step.effect is not EffectKnown.POSSIBLE
+    ):
+        return False
+    is_awaited = step.is_in_flight or step.status is StepStatus.WAITING
+    return not is_awaited and attempt == step.accepted_attempt
