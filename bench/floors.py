@@ -23,6 +23,7 @@ from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.decide import decide
 from saga_coordinator.saga.machine.inputs import AttemptEnded, StartRequested
 from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database
@@ -88,19 +89,21 @@ def appends_of_saga(number: int) -> list[Append]:
     )
     decided = decide(definition, None, StartRequested("floor", 1, {"refuse": "", "order": 1}, {}), 0.0, 0.5)
     saga_id = str(uuid.UUID(int=(0x01A0 << 112) | (7 << 76) | (2 << 62) | number))
-    start = Start(f"floor-{saga_id}", b"digest", "floor", 1, {"refuse": "", "order": 1}, {}, None)
+    start = Start(f"floor-{saga_id}", b"digest", "floor", 1, {}, None)
     appends = []
     sequence = 1
     for step in STEPS[:2]:
         status = decided.state.status
         is_first = sequence == 1
         move = Move(status, None, (), is_owned=True) if is_first else None
-        appends.append(Append(saga_id, sequence, decided.entries, start if is_first else None, move))
+        appends.append(
+            Append(saga_id, DEFAULT_NAMESPACE, sequence, decided.entries, start if is_first else None, move)
+        )
         sequence += len(decided.entries)
         ended = AttemptEnded(step, OperationKind.ACTION, 1, Succeeded(None))
         decided = decide(definition, decided.state, ended, 0.0, 0.5)
     last = Move(decided.state.status, None, (), is_owned=False)
-    return [*appends, Append(saga_id, sequence, decided.entries, None, last)]
+    return [*appends, Append(saga_id, DEFAULT_NAMESPACE, sequence, decided.entries, None, last)]
 
 
 async def journal(site: Site, concurrency: int, seconds: float) -> dict[str, Any]:
@@ -146,11 +149,10 @@ def with_number(templates: list[Append], number: int) -> list[Append]:
             each.start.request_digest,
             each.start.definition,
             each.start.version,
-            each.start.input,
             each.start.labels,
             None,
         )
-        made.append(Append(saga_id, each.sequence, each.entries, start, each.move))
+        made.append(Append(saga_id, DEFAULT_NAMESPACE, each.sequence, each.entries, start, each.move))
     return made
 
 

@@ -58,14 +58,14 @@ new AS (
     SELECT keys.namespace, 'copy-' || new.number, new.saga_id, keys.request_digest
     FROM new, template JOIN saga.start_keys AS keys ON keys.start_key = template.start_key
 ), rows AS (
-    INSERT INTO saga.sagas (saga_id, start_key, definition, version, status, input, labels, failure, remaining, owner,
+    INSERT INTO saga.sagas (saga_id, start_key, definition, version, status, labels, cause, remaining, owner,
         wake_at, deadline_at, started_at, ended_at)
-    SELECT new.saga_id, 'copy-' || new.number, definition, version, status, input, labels, failure, remaining, owner,
+    SELECT new.saga_id, 'copy-' || new.number, definition, version, status, labels, cause, remaining, owner,
         wake_at, deadline_at, started_at, ended_at
     FROM new, template
 )
-INSERT INTO saga.log (saga_id, sequence, type, step, operation, attempt, body, recorded_at, recorded_by)
-SELECT new.saga_id, sequence, type, log.step, log.operation, log.attempt, log.body, log.recorded_at, recorded_by
+INSERT INTO saga.log (saga_id, sequence, type, step, operation, attempt, facts, payload, recorded_at, recorded_by)
+SELECT new.saga_id, sequence, type, log.step, log.operation, log.attempt, facts, payload, log.recorded_at, recorded_by
 FROM new, template JOIN saga.log AS log ON log.saga_id = template.saga_id
 """
 _SIZE: Final = (

@@ -43,6 +43,7 @@ from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Refused, Succeeded
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database
+from saga_coordinator.store.journal import written
 from saga_coordinator.store.log_writer import PostgresLog
 
 BASELINE: Final = Path(__file__).with_name("guard_baseline.json")
@@ -113,7 +114,7 @@ async def journal(site: Site) -> dict[str, float]:
                 alone = min(alone, time.process_time() - began)
                 batch = [with_number(templates, next(numbers))[0] for _ in range(_APPENDS)]
                 began = time.process_time()
-                await session.write(batch)
+                await session.write([written(append) for append in batch])
                 ours = min(ours, time.process_time() - began)
     finally:
         await connection.close()

@@ -30,6 +30,7 @@ from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.saga.machine.effects import Invoke, LookForRoom
 from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Refused, Succeeded, Unknown
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database
@@ -197,7 +198,7 @@ async def main(sizes: list[int]) -> None:
             database = Database(url)
             registration = _catalog(database).registration
             for source in (_loop("loop"), _loop("looking", input={"known": _LOOKING}), _parallel(200)):
-                await registration.register(source)
+                await registration.register(DEFAULT_NAMESPACE, source)
             await database.stop()
             gc.collect()
             gc.freeze()  # as the server does, and so often

@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 import orjson
 
 from proof.simulation.commits import CommitFailed, CommitRefused, FailingCommits
-from proof.simulation.jsonb import jsonb
 from proof.simulation.loop import SimulatedLoop, node_of_context
 from saga_coordinator.saga.definition.model import Definition, RunnableDefinition
 from saga_coordinator.saga.machine.entries import (
@@ -28,13 +27,15 @@ from saga_coordinator.saga.machine.entries import (
     StoredEntry,
     WaitStarted,
     decode,
-    encode,
 )
+from saga_coordinator.saga.machine.rows import stored_entry
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
+from saga_coordinator.saga.words.canonical import canonical_bytes
 from saga_coordinator.saga.words.errors import NotFound, Unavailable
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.journal import Append, Conflict, Move
+from saga_coordinator.store.journal import Append, Conflict, Move, WrittenAppend
 from saga_coordinator.store.records import Claim, Driver, Event, Letter
 from saga_coordinator.store.tables import DEFAULT_GROUP
 
@@ -77,18 +78,19 @@ class KeptEvent:
 
 @dataclass(frozen=True, slots=True)
 class LogRow:
-    """A row of `saga.log`; `body` is JSON text."""
+    """A row of `saga.log`."""
 
     type: str
     step: str | None
     operation: str | None
     attempt: int
-    body: bytes
+    facts: bytes
+    payload: bytes | None
     recorded_at: float
     recorded_by: str
 
     def stored(self) -> StoredEntry:
-        return StoredEntry(self.type, self.step, self.operation, self.attempt, orjson.loads(self.body))
+        return stored_entry(self.type, self.step, self.operation, self.attempt, self.facts, self.payload)
 
     def entry(self) -> Entry:
         return decode(self.stored())
@@ -201,8 +203,9 @@ class SimulatedDatabase:
 
     # The log and the rows.
 
-    def write(self, appends: Sequence[Append], coordinator_id: str) -> None:
+    def write(self, written: Sequence[WrittenAppend], coordinator_id: str) -> None:
         """`log_writer`'s statement."""
+        appends = [each.append for each in written]
         logs, sagas = self.logs, self.sagas
         lengths: dict[str, int] = {}
         keys: set[str] = set()
@@ -217,7 +220,7 @@ class SimulatedDatabase:
                 if append.sequence <= length:
                     raise Conflict(f"entry {append.sequence} of saga {append.saga_id}")
                 lengths[append.saga_id] = append.sequence + len(append.entries) - 1
-        recorded = [self._encode(append, coordinator_id) for append in appends]
+        recorded = [self._rows(each, coordinator_id) for each in written]
         moves = [(append, self._moved(append, coordinator_id)) for append in appends]
         self.commits.commit()
         for append, row in moves:
@@ -248,17 +251,18 @@ class SimulatedDatabase:
                 waits = self.waits.setdefault((entry.event, entry.correlation), {})
                 waits.setdefault(append.saga_id, self.now)
 
-    def _encode(self, append: Append, coordinator_id: str) -> list[LogRow]:
+    def _rows(self, written: WrittenAppend, coordinator_id: str) -> list[LogRow]:
         rows = []
-        for sequence, entry in enumerate(append.entries, append.sequence):
-            stored = encode(entry)
-            if (sequence == 1) != (stored.type == "saga_started"):
+        for sequence, row in enumerate(written.rows, written.append.sequence):
+            if (sequence == 1) != (row.type == "saga_started"):
                 raise CheckViolated("log_begins_with_start")
-            body = jsonb(stored.body)
-            row = LogRow(
-                stored.type, stored.step, stored.operation, stored.attempt, body, self.now, coordinator_id
-            )
-            rows.append(row)
+            for part in (row.facts, row.payload):
+                if part is not None and part != canonical_bytes(orjson.loads(part)):
+                    self.on_impossible(
+                        f"entry {sequence} of saga {written.append.saga_id} is not canonical: {part!r}"
+                    )
+            said = (row.type, row.step, row.operation, row.attempt, row.facts, row.payload)
+            rows.append(LogRow(*said, self.now, coordinator_id))
         return rows
 
     def _moved(self, append: Append, coordinator_id: str) -> Row | None:
@@ -325,7 +329,7 @@ class SimulatedDatabase:
         return self._claim(row, coordinator_id)
 
     def _claim(self, row: Row, coordinator_id: str) -> Claim:
-        claim = Claim(row.saga_id, row.owner)
+        claim = Claim(row.saga_id, DEFAULT_NAMESPACE, row.owner)
         row.owner, row.wake_at = coordinator_id, None
         check(row)
         return claim
@@ -335,8 +339,8 @@ class SimulatedDatabase:
         living = {owner for owner, until in self.leases.items() if until >= self.now}
         return None if row is None else Driver(row.owner, DEFAULT_GROUP, row.owner in living, bool(living))
 
-    def owned(self, coordinator_id: str) -> set[str]:
-        return {row.saga_id for row in self.sagas.values() if row.owner == coordinator_id}
+    def owned(self, coordinator_id: str) -> dict[str, Namespace]:
+        return {row.saga_id: DEFAULT_NAMESPACE for row in self.sagas.values() if row.owner == coordinator_id}
 
     def release(self, coordinator_id: str, saga_ids: Collection[str], after_seconds: float) -> None:
         for saga_id in saga_ids:

@@ -357,6 +357,7 @@ def starts_once_per_request() -> Patches:
 
     def start_again(
         self: Advance,
+        namespace: Any,
         definition: Any,
         request: Any,
         decision: Any,
@@ -364,7 +365,8 @@ def starts_once_per_request() -> Patches:
         *more: Any,
         **others: Any,
     ) -> Any:
-        return start(self, definition, request, decision, f"{start_key}/{request.saga_id}", *more, **others)
+        key = f"{start_key}/{request.saga_id}"
+        return start(self, namespace, definition, request, decision, key, *more, **others)
 
     yield Advance, "start", start_again
 

@@ -46,8 +46,8 @@ def never_looks_for_events() -> Patches:
 def tells_of_events_it_does_not_keep() -> Patches:
     publish = Awaited.publish
 
-    async def publish_only(self: Awaited, event: Any) -> Any:
-        published = await publish(self, event)
+    async def publish_only(self: Awaited, namespace: Any, event: Any) -> Any:
+        published = await publish(self, namespace, event)
         if not published.sagas:
             self._events._database.events.pop(event.event_id, None)  # type: ignore[attr-defined]
         return published
@@ -189,7 +189,8 @@ def leaves_no_tombstone() -> Patches:
     undo_child = Children._undo
 
     async def undo_what_is_there(self: Children, call: Any) -> Any:
-        if await self._front.id_of(children._start_key(call)) is None:
+        namespace = await self._front.namespace_of(call.saga_id)
+        if await self._front.id_of(namespace, children._start_key(call)) is None:
             return Succeeded()
         return await undo_child(self, call)
 
@@ -243,9 +244,9 @@ def sleeps_while_it_asks() -> Patches:
 def tells_nobody_of_an_event_that_was_taken() -> Patches:
     keep = stores.SimulatedEvents.keep
 
-    async def keep_untaken(self: stores.SimulatedEvents, event: Any) -> Any:
+    async def keep_untaken(self: stores.SimulatedEvents, namespace: Any, event: Any) -> Any:
         is_first = event.event_id not in self._database.events
-        kept = await keep(self, event)
+        kept = await keep(self, namespace, event)
         if is_first:  # which alone breaks nothing
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the connection broke")
         is_taken = self._database.events[event.event_id].taken_at is not None

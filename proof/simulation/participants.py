@@ -138,7 +138,9 @@ class SimulatedParticipants:
         return any(
             row.step == invoke.step
             and row.operation == "action"
-            and (row.type == "attempt_succeeded" or (row.type == "outcome_late" and b"SUCCEEDED" in row.body))
+            and (
+                row.type == "attempt_succeeded" or (row.type == "outcome_late" and b"SUCCEEDED" in row.facts)
+            )
             for row in self.database.logs[invoke.saga_id]
         ) and self.happens("forgets")
 

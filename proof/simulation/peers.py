@@ -24,6 +24,7 @@ from saga_coordinator.participants.workers.tasks import operation_of
 from saga_coordinator.pb.saga.internal.v1.forward_service_pb2 import ForwardRequest
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.words.errors import SagaError
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.workers import WorkersElsewhere
 from saga_coordinator.wire.times import seconds_of
 
@@ -37,11 +38,11 @@ class Whereabouts:
         self._database = database
         self._id = coordinator_id
 
-    async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
+    async def publish(self, namespace: Namespace, served: Mapping[str, frozenset[str]]) -> None:
         database, said = self._database, dict(served)
         await database.ask(lambda: database.workers.__setitem__(self._id, said), is_write=True)
 
-    async def elsewhere(self) -> list[WorkersElsewhere]:
+    async def elsewhere(self, namespace: Namespace) -> list[WorkersElsewhere]:
         database = self._database
 
         def statement() -> list[WorkersElsewhere]:

@@ -17,8 +17,9 @@ from saga_coordinator.saga.machine.entries import StoredEntry
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import AlreadyExists, NotFound, Resource
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.journal import Append
+from saga_coordinator.store.journal import Append, WrittenAppend
 from saga_coordinator.store.records import (
     Claim,
     ClaimGroup,
@@ -39,11 +40,11 @@ class LogSession:
         self._database = database
         self._coordinator_id = coordinator_id
 
-    async def write(self, appends: Sequence[Append]) -> None:
+    async def write(self, appends: Sequence[WrittenAppend]) -> None:
         database = self._database
         await database.ask(lambda: database.write(appends, self._coordinator_id), is_write=True)
 
-    async def start_key_holder(self, start_key: str) -> tuple[str, bytes] | None:
+    async def start_key_holder(self, namespace: Namespace, start_key: str) -> tuple[str, bytes] | None:
         return await self._database.ask(lambda: self._database.start_keys.get(start_key))
 
     async def taken(self, appends: Sequence[Append]) -> list[int]:
@@ -105,7 +106,7 @@ class Ownership:
     async def claim_one(self, saga_id: str) -> Claim | None:
         return await self._database.ask(lambda: self._database.claim_one(self._id, saga_id), is_write=True)
 
-    async def owned(self) -> set[str]:
+    async def owned(self) -> dict[str, Namespace]:
         return await self._database.ask(lambda: self._database.owned(self._id))
 
     async def release(self, saga_ids: list[str], after_seconds: float) -> None:
@@ -143,7 +144,7 @@ class SimulatedSagas:
     async def page(self, saga_ids: Sequence[str], after: int = 0) -> LogPage:
         def statement() -> LogPage:
             found = [
-                LoggedEntry(place, sequence, row.stored(), len(row.body))
+                LoggedEntry(place, sequence, row.stored(), len(row.facts) + len(row.payload or b""))
                 for place, saga_id in enumerate(saga_ids)
                 for sequence, row in enumerate(self._database.logs.get(saga_id, ()), start=1)
                 if place or sequence > after
@@ -163,11 +164,14 @@ class SimulatedSagas:
 
         return await self._database.ask(statement)
 
-    async def started_by(self, start_key: str) -> tuple[str, bytes] | None:
+    async def place(self, saga_id: str) -> tuple[Namespace, SagaStatus]:
+        return DEFAULT_NAMESPACE, await self.status(saga_id)
+
+    async def started_by(self, namespace: Namespace, start_key: str) -> tuple[str, bytes] | None:
         return await self._database.ask(lambda: self._database.start_keys.get(start_key))
 
-    async def id_of(self, start_key: str) -> str | None:
-        found = await self.started_by(start_key)
+    async def id_of(self, namespace: Namespace, start_key: str) -> str | None:
+        found = await self.started_by(namespace, start_key)
         return None if found is None else found[0]
 
 
@@ -177,7 +181,7 @@ class SimulatedEvents:
     def __init__(self, database: SimulatedDatabase) -> None:
         self._database = database
 
-    async def keep(self, event: Event) -> KeptEvent:
+    async def keep(self, namespace: Namespace, event: Event) -> KeptEvent:
         database = self._database
         is_new = await database.ask(lambda: database.insert_event(event), is_write=True)
 
@@ -199,10 +203,10 @@ class SimulatedEvents:
             )
         return kept
 
-    async def waiting(self, event_id: str) -> list[str]:
+    async def waiting(self, namespace: Namespace, event_id: str) -> list[str]:
         return await self._database.ask(lambda: self._database.waiting(event_id))
 
-    async def matched(self, event_id: str) -> None:
+    async def matched(self, namespace: Namespace, event_id: str) -> None:
         await self._database.ask(lambda: self._database.match_event(event_id), is_write=True)
 
     async def take(
@@ -223,10 +227,10 @@ class SimulatedDefinitions:
     def __init__(self, database: SimulatedDatabase) -> None:
         self._database = database
 
-    async def get(self, name: str, version: int) -> RunnableDefinition:
+    async def get(self, namespace: Namespace, name: str, version: int) -> RunnableDefinition:
         return self._database.definitions[name]
 
-    async def for_start(self, name: str, version: int) -> RunnableDefinition:
+    async def for_start(self, namespace: Namespace, name: str, version: int) -> RunnableDefinition:
         return self._database.definitions[name]
 
 

@@ -12,7 +12,7 @@ def story(batch: Batch, saga_id: str) -> str:
     lines: list[tuple[float, str]] = []
     for sequence, row in enumerate(database.logs.get(saga_id, []), 1):
         place = f" {row.operation} {row.step} #{row.attempt}" if row.step else ""
-        said = f"{row.recorded_by} commits {sequence} {row.type}{place} {row.body.decode()}"
+        said = f"{row.recorded_by} commits {sequence} {row.type}{place} {row.facts.decode()} {(row.payload or b'').decode()}"
         lines.append((row.recorded_at - EPOCH, said))
     for (saga, step, operation), calls in history.calls.items():
         for call in calls if saga == saga_id else ():

@@ -6,8 +6,6 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from proof.definitions import APPROVERS, EVENTS
 from proof.simulation.database import SimulatedDatabase
 from proof.simulation.history import Approval, Asking, History, Publication, Signal
@@ -20,6 +18,7 @@ from saga_coordinator.saga.definition.model import Approval as ApprovalAction
 from saga_coordinator.saga.machine.inputs import ApprovalDecided, Asked, EventArrived
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import AlreadyExists, NotPossibleNow, Unavailable
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.records import Event
 
 _LOOKS_EVERY_SECONDS = 2.0
@@ -117,7 +116,7 @@ class Visitors:
             return False
 
         async def ask(coordinator: Coordinator) -> Published:
-            return await coordinator.publish(event)
+            return await coordinator.publish(DEFAULT_NAMESPACE, event)
 
         self._clients.ask(ask, answered, patience=25.0)
 
@@ -135,7 +134,7 @@ class Visitors:
             return False
 
         async def ask(coordinator: Coordinator) -> Published:
-            return await coordinator.publish(event)
+            return await coordinator.publish(DEFAULT_NAMESPACE, event)
 
         self._clients.ask(ask, answered)
 
@@ -148,7 +147,7 @@ class Visitors:
             log = database.logs[saga_id]
             for entry in log[seen.length :]:
                 if entry.type == "wait_started":
-                    body = orjson.loads(entry.body)
+                    body = entry.stored().body
                     act_at = now + self._dice.choice(_PATIENCES)
                     seen.waits[entry.step or ""] = _Wait(body.get("event"), body.get("correlation"), act_at)
                 elif entry.operation == "action" and entry.type in ("attempt_succeeded", "attempt_refused"):

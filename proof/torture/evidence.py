@@ -11,6 +11,8 @@ from typing import Any
 import psycopg
 
 from proof.torture.load import Wish
+from saga_coordinator.saga.machine.rows import body_of
+from saga_coordinator.store.stored_form import FACTS, WHOLE_PAYLOAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +91,14 @@ class Evidence:
 
 _ROWS = """
 SELECT saga_id::text, start_key, definition, status, remaining, owner::text, wake_at IS NOT NULL, ended_at IS NOT NULL,
-    failure ->> 'code'
+    convert_from(cause, 'UTF8')::jsonb ->> 'code'
 FROM saga.sagas
 """
-_LOG = """
-SELECT saga_id::text, sequence, type, step, operation, attempt, body, extract(epoch FROM recorded_at)::float8,
-    recorded_by::text
+_LOG = f"""
+SELECT saga_id::text, sequence, type, step, operation, attempt, {FACTS}, {WHOLE_PAYLOAD},
+    extract(epoch FROM recorded_at)::float8, recorded_by::text
 FROM saga.log ORDER BY saga_id, sequence
-"""
+"""  # noqa: S608  # nothing in it comes from outside
 _LIVING = "SELECT coordinator_id::text FROM saga.coordinators WHERE lease_until > clock_timestamp()"
 _CALLS = """
 select key, header_key, action_key, saga_id, step, operation, attempt, receipt, arrived_at, arrived_wall, trouble,
@@ -120,8 +122,12 @@ def gather(
         for row in connection.execute(_ROWS):
             saga_id, start_key, definition, status, remaining, *rest = row
             rows[saga_id] = Row(saga_id, start_key, definition, status, tuple(remaining), *rest)
-        for saga_id, *entry in connection.execute(_LOG):
-            logs.setdefault(saga_id, []).append(Entry(*entry))
+        for row in connection.execute(_LOG.encode()):
+            saga_id, sequence, kind, step, operation, attempt, facts, payload, *recorded = row
+            body = body_of(facts, payload)
+            logs.setdefault(saga_id, []).append(
+                Entry(sequence, kind, step, operation, attempt, body, *recorded)
+            )
         living = frozenset(coordinator_id for (coordinator_id,) in connection.execute(_LIVING))
     calls: dict[str, list[Call]] = {}
     effects: dict[str, list[Effect]] = {}

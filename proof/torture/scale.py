@@ -207,22 +207,26 @@ new AS (
     SELECT keys.namespace, 'sleeper-' || new.number, new.saga_id, keys.request_digest
     FROM new, saga.start_keys AS keys WHERE keys.start_key = 'template'
 ), rows AS (
-    INSERT INTO saga.sagas (saga_id, start_key, definition, version, status, input, labels, wake_at)
-    SELECT new.saga_id, 'sleeper-' || new.number, definition, version, status, input, labels, new.wake_at FROM new, template
+    INSERT INTO saga.sagas (saga_id, start_key, definition, version, status, labels, wake_at)
+    SELECT new.saga_id, 'sleeper-' || new.number, definition, version, status, labels, new.wake_at FROM new, template
 )
-INSERT INTO saga.log (saga_id, sequence, type, step, operation, attempt, body, recorded_by)
+INSERT INTO saga.log (saga_id, sequence, type, step, operation, attempt, facts, payload, recorded_by)
 SELECT new.saga_id, sequence, type, log.step, log.operation, log.attempt,
-    CASE WHEN log.body ? 'retry_at'
-        THEN jsonb_set(log.body, '{retry_at}', to_jsonb(extract(epoch FROM new.wake_at)::float8)) ELSE log.body END,
-    recorded_by
+    CASE WHEN said ? 'retry_at' THEN convert_to(
+        jsonb_set(said, '{retry_at}', to_jsonb(extract(epoch FROM new.wake_at)::float8))::text, 'UTF8'
+    ) ELSE facts END,
+    payload, recorded_by
 FROM new, template JOIN saga.log AS log ON log.saga_id = template.saga_id
+    CROSS JOIN LATERAL (SELECT convert_from(log.facts, 'UTF8')::jsonb AS said) AS facts_of
 """
 _TEMPLATE = (
     "SELECT count(*) FROM saga.sagas WHERE start_key = 'template' AND owner IS NULL AND wake_at IS NOT NULL"
 )
 _LATE = """
-SELECT extract(epoch FROM ended_at - to_timestamp((SELECT (body ->> 'retry_at')::float8 FROM saga.log
-    WHERE log.saga_id = sagas.saga_id AND body ? 'retry_at')))::float8
+SELECT extract(epoch FROM ended_at - to_timestamp((
+    SELECT (convert_from(facts, 'UTF8')::jsonb ->> 'retry_at')::float8 FROM saga.log
+    WHERE log.saga_id = sagas.saga_id AND convert_from(facts, 'UTF8')::jsonb ? 'retry_at'
+)))::float8
 FROM saga.sagas WHERE status = 'COMPLETED' AND start_key LIKE 'sleeper-%'
 """
 

@@ -46,7 +46,7 @@ class DefinitionService:
         given: Given | None = None
         try:
             given = await self._turns.in_thread(given_by, request)
-            registered = await self._registration.register(given.spec)
+            registered = await self._registration.register(caller.namespace, given.spec)
         except InvalidDefinition as error:
             faults = located(error.faults, given.document if given else None)
             raise InvalidDefinition(faults).inside(field_of(request)) from None
@@ -67,7 +67,9 @@ class DefinitionService:
         given: Given | None = None
         try:
             given = await self._turns.in_thread(given_by, request)
-            found = await self._registration.validate(given.spec, request.registered_along, live=request.live)
+            found = await self._registration.validate(
+                caller.namespace, given.spec, request.registered_along, live=request.live
+            )
         except InvalidDefinition as error:
             found = Findings(faults=list(error.faults))
         document = given.document if given else None
@@ -82,7 +84,7 @@ class DefinitionService:
     ) -> pb.GetDefinitionResponse:
         name, version = readers.which_definition(request.name, request.version)
         return pb.GetDefinitionResponse(
-            registered=await self._message(await self._versions.look_up(name, version))
+            registered=await self._message(await self._versions.look_up(caller.namespace, name, version))
         )
 
     async def ListDefinitions(  # noqa: N802
@@ -104,26 +106,28 @@ class DefinitionService:
 
         if name:
             before = int(after) if after else None
-            return await self._lists.versions(name, before, page_size, answer)
-        return await self._lists.definitions(after or "", page_size, answer)
+            return await self._lists.versions(caller.namespace, name, before, page_size, answer)
+        return await self._lists.definitions(caller.namespace, after or "", page_size, answer)
 
     async def DeprecateDefinition(  # noqa: N802
         self, request: pb.DeprecateDefinitionRequest, caller: Caller
     ) -> pb.DeprecateDefinitionResponse:
         name, version = readers.which_definition(request.name, request.version, is_version_required=True)
-        deprecated = await self._versions.deprecate(name, version, deprecated=request.deprecated)
+        deprecated = await self._versions.deprecate(
+            caller.namespace, name, version, deprecated=request.deprecated
+        )
         return pb.DeprecateDefinitionResponse(registered=await self._message(deprecated))
 
     async def SetDefaultVersion(  # noqa: N802
         self, request: pb.SetDefaultVersionRequest, caller: Caller
     ) -> pb.SetDefaultVersionResponse:
         name, version = readers.which_definition(request.name, request.version)
-        used = await self._versions.set_default(name, version)
+        used = await self._versions.set_default(caller.namespace, name, version)
         return pb.SetDefaultVersionResponse(registered=await self._message(used))
 
     async def DeleteDefinition(  # noqa: N802
         self, request: pb.DeleteDefinitionRequest, caller: Caller
     ) -> pb.DeleteDefinitionResponse:
         name, version = readers.which_definition(request.name, request.version, is_version_required=True)
-        await to_the_end(self._versions.delete(name, version))
+        await to_the_end(self._versions.delete(caller.namespace, name, version))
         return pb.DeleteDefinitionResponse()

@@ -12,6 +12,7 @@ from saga_coordinator.api.caller import Metadata
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.pb.saga.v1 import saga_service_pb2
 from saga_coordinator.saga.machine.inputs import ApprovalDecided, CancelAsked
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 from saga_coordinator.store.sagas import SagaFilter
 from saga_coordinator.wire.enumerations import SAGA_STATUSES
 from saga_coordinator.wire.field_checks import (
@@ -33,6 +34,7 @@ def start_saga(
     payload_bytes_max: int,
     metadata: Metadata = (),
     forwarded: Collection[str] = (),
+    namespace: Namespace = DEFAULT_NAMESPACE,
 ) -> StartSaga:
     """What is asked for; `forwarded` names the metadata that is sent on beside `HEADERS_SENT_ON`."""
     checks = FieldChecks()
@@ -46,6 +48,7 @@ def start_saga(
         if request.HasField("deadline")
         else None,
         headers=_headers_sent_on(checks, metadata, forwarded),
+        namespace=namespace,
     )
     checks.done()
     return asked

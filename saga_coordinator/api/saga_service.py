@@ -22,6 +22,7 @@ from saga_coordinator.saga.machine.answers import HeartbeatTaken
 from saga_coordinator.saga.machine.inputs import Asked
 from saga_coordinator.saga.machine.transitions import SETTLED
 from saga_coordinator.saga.words.errors import Resource, Unavailable
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.lists import Lists, PublishedEvent
 from saga_coordinator.store.pages import Page
@@ -93,21 +94,28 @@ class SagaService:
             self._payload_bytes_max,
             caller.metadata,
             self._forward_headers,
+            caller.namespace,
         )
         saga_id, created = await self._coordinator.start_saga(asked)
         if request.wait:
             settled = await self._wait(saga_id, _patience_seconds(caller.seconds_left))
             if created and settled and settled.run:
-                return pb.StartSagaResponse(saga=await self._saga(saga_id, settled.run), created=True)
+                return pb.StartSagaResponse(
+                    saga=await self._saga(caller.namespace, saga_id, settled.run), created=True
+                )
         # What it takes to go on with is known; the whole saga would cost two reads, which most callers have no use for.
         elif created and (version := asked.version or self._coordinator.version_of(saga_id)):
             saga = started_message(saga_id, asked.definition, version, asked.start_key)
             return pb.StartSagaResponse(saga=saga, created=True)
-        return pb.StartSagaResponse(saga=await self._saga(saga_id), created=created)
+        return pb.StartSagaResponse(saga=await self._saga(caller.namespace, saga_id), created=created)
 
     async def GetSaga(self, request: pb.GetSagaRequest, caller: Caller) -> pb.GetSagaResponse:  # noqa: N802
         saga_id, start_key = saga_readers.which_saga(request)
-        record = await (self._sagas.get(saga_id) if saga_id else self._sagas.by_start_key(start_key))
+        record = await (
+            self._sagas.get(caller.namespace, saga_id)
+            if saga_id
+            else self._sagas.by_start_key(caller.namespace, start_key)
+        )
         if request.include_log:
             return await self._views.saga_and_log(record, request.log_after_sequence)
         return pb.GetSagaResponse(saga=await self._views.saga(record))
@@ -123,15 +131,15 @@ class SagaService:
             )
             return response
 
-        return await self._lists.sagas(wanted, before, page_size, answer)
+        return await self._lists.sagas(caller.namespace, wanted, before, page_size, answer)
 
     async def WaitSaga(self, request: pb.WaitSagaRequest, caller: Caller) -> pb.WaitSagaResponse:  # noqa: N802
         saga_id, seconds = saga_readers.wait_saga(request)
         patience = _patience_seconds(caller.seconds_left)
-        record = await self._sagas.get(saga_id)
+        record = await self._sagas.get(caller.namespace, saga_id)
         if record.status not in SETTLED:
             await self._wait(saga_id, patience if seconds is None else min(seconds, patience))
-            record = await self._sagas.get(saga_id)
+            record = await self._sagas.get(caller.namespace, saga_id)
         return pb.WaitSagaResponse(saga=await self._views.saga(record), settled=record.status in SETTLED)
 
     async def WatchSaga(  # noqa: N802
@@ -140,7 +148,7 @@ class SagaService:
         saga_id, sequence = saga_readers.watch_saga(request)
         is_first = True
         while True:
-            record = await self._sagas.get(saga_id)
+            record = await self._sagas.get(caller.namespace, saga_id)
             while is_first or sequence < record.sequence:
                 response = await self._views.news(record, sequence)
                 if response.entries:
@@ -159,7 +167,7 @@ class SagaService:
     async def CancelSaga(self, request: pb.CancelSagaRequest, caller: Caller) -> pb.CancelSagaResponse:  # noqa: N802
         saga_id, asked = saga_readers.cancel_saga(request)
         answered = await self._ask(saga_id, asked)
-        return pb.CancelSagaResponse(saga=await self._saga(saga_id, answered.run))
+        return pb.CancelSagaResponse(saga=await self._saga(caller.namespace, saga_id, answered.run))
 
     async def ReportOutcome(  # noqa: N802
         self, request: pb.ReportOutcomeRequest, caller: Caller
@@ -168,7 +176,7 @@ class SagaService:
         answered = await self._ask(saga_id, asked)
         return pb.ReportOutcomeResponse(
             applied=answered.is_applied,
-            saga=await self._saga(saga_id, answered.run),
+            saga=await self._saga(caller.namespace, saga_id, answered.run),
             result=report_result(answered.answer),
         )
 
@@ -189,7 +197,7 @@ class SagaService:
         self, request: pb.PublishEventRequest, caller: Caller
     ) -> pb.PublishEventResponse:
         event = await _checked(event_readers.publish_event, request, self._payload_bytes_max)
-        published = await to_the_end(self._coordinator.publish(event))
+        published = await to_the_end(self._coordinator.publish(caller.namespace, event))
         response = pb.PublishEventResponse(sagas=published.sagas, duplicate=published.is_duplicate)
         response.remembered_until.CopyFrom(timestamp_of_epoch(published.remembered_until))
         if published.kept_until is not None:
@@ -211,7 +219,9 @@ class SagaService:
             )
             return response
 
-        return await self._lists.events(wanted, event_at(position) if position else None, page_size, answer)
+        return await self._lists.events(
+            caller.namespace, wanted, event_at(position) if position else None, page_size, answer
+        )
 
     async def DecideApproval(  # noqa: N802
         self, request: pb.DecideApprovalRequest, caller: Caller
@@ -253,14 +263,14 @@ class SagaService:
         finally:
             self._waits.discard(task)
 
-    async def _saga(self, saga_id: str, run: Run | None = None) -> saga_pb2.Saga:
+    async def _saga(self, namespace: Namespace, saga_id: str, run: Run | None = None) -> saga_pb2.Saga:
         """The saga with its steps. Where it is as `run` says, as much as possible is answered from memory."""
         if run is not None:
             size = size_of([run.state.input, *(step.output for step in run.state.steps.values())])
             saga = await convert(size, run_message, run, self._coordinator.coordinator_id)
             if saga is not None:
                 return saga
-        record = await self._sagas.get(saga_id)
+        record = await self._sagas.get(namespace, saga_id)
         known = self._coordinator.known(saga_id) if run is None else (run.definition, run.state)
         return await self._views.saga(record, known)
 

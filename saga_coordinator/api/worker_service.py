@@ -106,7 +106,9 @@ class WorkerService:
     ) -> pb.RegisterStepsResponse:
         participant, declared = await self._turns.in_thread(readers.declared_steps, request)
         self._participants.check_known(participant)
-        changed = await to_the_end(self._declared_steps.replace(participant, declared, force=request.force))
+        changed = await to_the_end(
+            self._declared_steps.replace(caller.namespace, participant, declared, force=request.force)
+        )
         if changed:
             log.info(
                 "steps_declared",
@@ -130,7 +132,7 @@ class WorkerService:
             )
             return response
 
-        return await self._lists.declared_steps(participant, after, page_size, answer)
+        return await self._lists.declared_steps(caller.namespace, participant, after, page_size, answer)
 
     async def _parsed(self, raw: bytes) -> tuple[pb.WorkRequest, list[readers.Oversized]]:
         return await convert(len(raw), readers.work, raw, self._payload_bytes_max)

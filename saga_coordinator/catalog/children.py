@@ -6,12 +6,13 @@ from collections.abc import Collection, Sequence
 
 from saga_coordinator.saga.definition.named_in import ChildNamed
 from saga_coordinator.saga.words.errors import Fault
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.nearest import did_you_mean
 from saga_coordinator.store.definitions import DefinitionRows
 
 
 async def child_faults(
-    rows: DefinitionRows, children: Sequence[ChildNamed], along: Collection[str]
+    rows: DefinitionRows, namespace: Namespace, children: Sequence[ChildNamed], along: Collection[str]
 ) -> list[Fault]:
     """What keeps the children from being started. `along` are definitions that are registered with this one, and itself.
 
@@ -20,12 +21,12 @@ async def child_faults(
     asked = [child for child in children if child.definition not in along]
     if not asked:
         return []
-    startable = await rows.versions_of({child.definition for child in asked})
+    startable = await rows.versions_of(namespace, {child.definition for child in asked})
     faults = []
     for child in asked:
         versions = startable.get(child.definition)
         if versions is None:
-            faults.append(await _no_such_definition(rows, child))
+            faults.append(await _no_such_definition(rows, namespace, child))
         elif (fault := _fault(child, versions)) is not None:
             faults.append(fault)
     return faults
@@ -46,8 +47,8 @@ def _fault(child: ChildNamed, versions: dict[int, bool]) -> Fault | None:
     )
 
 
-async def _no_such_definition(rows: DefinitionRows, child: ChildNamed) -> Fault:
-    meant = did_you_mean(child.definition, await rows.names_near(child.definition))
+async def _no_such_definition(rows: DefinitionRows, namespace: Namespace, child: ChildNamed) -> Fault:
+    meant = did_you_mean(child.definition, await rows.names_near(namespace, child.definition))
     return Fault(
         f"{child.path}.definition",
         f"there is no definition `{child.definition}`{meant or '; register it first, or apply both files together'}",

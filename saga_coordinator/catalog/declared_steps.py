@@ -14,6 +14,7 @@ from saga_coordinator.saga.definition.declared import (
     used_steps,
 )
 from saga_coordinator.saga.words.errors import NotPossibleNow
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.declared_steps import DeclaredStepRows
 from saga_coordinator.store.definitions import DefinitionRows, Using
@@ -31,12 +32,14 @@ class DeclaredSteps:
         self._definitions = definitions
         self._turns = turns
 
-    async def used(self, uses: Collection[str]) -> Declarations:
+    async def used(self, namespace: Namespace, uses: Collection[str]) -> Declarations:
         """What the participants have declared whose steps are in `uses`: PARTICIPANT.STEP each."""
         participants = {use.rpartition(".")[0] for use in uses}
-        return await self._rows.of_all(participants) if participants else {}
+        return await self._rows.of_all(namespace, participants) if participants else {}
 
-    async def replace(self, participant: str, declared: Declared, *, force: bool) -> bool:
+    async def replace(
+        self, namespace: Namespace, participant: str, declared: Declared, *, force: bool
+    ) -> bool:
         """Has the participant offer these steps and no others; returns False when it did so before.
 
         A definition that is registered at the same moment may use a step that goes just then, as with `force`.
@@ -44,15 +47,17 @@ class DeclaredSteps:
         Raises:
             NotPossibleNow: definitions that sagas can start with use what would be gone; the message lists them.
         """
-        before = await self._rows.of(participant)
+        before = await self._rows.of(namespace, participant)
         if before == declared:
             return False
         if not force:
-            await self._refuse_if_breaking(participant, before, declared)
-        await self._rows.replace(participant, declared)
+            await self._refuse_if_breaking(namespace, participant, before, declared)
+        await self._rows.replace(namespace, participant, declared)
         return True
 
-    async def _refuse_if_breaking(self, participant: str, before: Declared, after: Declared) -> None:
+    async def _refuse_if_breaking(
+        self, namespace: Namespace, participant: str, before: Declared, after: Declared
+    ) -> None:
         old, new = (
             {qualified(participant, name): spec for name, spec in declared.steps.items()}
             for declared in (before, after)
@@ -60,7 +65,7 @@ class DeclaredSteps:
         broken = await self._turns.in_thread(breaking_changes, old, new)
         if not broken:
             return
-        using = await self._definitions.using(participant, broken)
+        using = await self._definitions.using(namespace, participant, broken)
         breaks = await self._turns.in_thread(_breaks, using, broken)
         if breaks:
             more = len(breaks) - USERS_SHOWN_MAX

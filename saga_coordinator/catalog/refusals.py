@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.definitions import DefinitionRows
 
@@ -17,9 +18,11 @@ def not_found(name: str, version: int) -> NotFound:
     )
 
 
-async def nothing_to_start(rows: DefinitionRows, name: str, version: int) -> NotFound | NotPossibleNow:
+async def nothing_to_start(
+    rows: DefinitionRows, namespace: Namespace, name: str, version: int
+) -> NotFound | NotPossibleNow:
     """There is no such version; for 0, there is none that a saga could start with."""
-    if not version and await rows.live(name) is not None:
+    if not version and await rows.live(namespace, name) is not None:
         return NotPossibleNow(
             Reason.DEFINITION_DEPRECATED,
             f"every version of definition `{name}` is deprecated, so no saga starts with it; register a new one, or take one "
@@ -29,9 +32,9 @@ async def nothing_to_start(rows: DefinitionRows, name: str, version: int) -> Not
     return not_found(name, version)
 
 
-async def deprecated(rows: DefinitionRows, name: str, version: int) -> NotPossibleNow:
+async def deprecated(rows: DefinitionRows, namespace: Namespace, name: str, version: int) -> NotPossibleNow:
     """The version is deprecated; the message names the version to use."""
-    startable = await rows.startable(name)
+    startable = await rows.startable(namespace, name)
     instead = "register a new one" if startable is None else f"use version {startable.version}"
     return NotPossibleNow(
         Reason.DEFINITION_DEPRECATED,

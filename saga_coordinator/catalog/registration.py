@@ -17,6 +17,7 @@ from saga_coordinator.saga.definition.named_in import participants_named
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
 from saga_coordinator.saga.words.errors import Fault, InvalidDefinition, Unavailable
 from saga_coordinator.saga.words.limits import Limits
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.definitions import DefinitionRows
 from saga_coordinator.turns import Turns
@@ -52,7 +53,7 @@ class Registration:
         self._turns = turns
         self._limits = limits
 
-    async def register(self, spec: dict[str, Any]) -> Registered:
+    async def register(self, namespace: Namespace, spec: dict[str, Any]) -> Registered:
         """Stores a definition, given in its canonical JSON form.
 
         Raises:
@@ -60,23 +61,27 @@ class Registration:
             Unavailable: the database is away.
             Overloaded: too many are being checked.
         """
-        prepared = await self._prepared(spec)
+        prepared = await self._prepared(namespace, spec)
         warnings = await self._unknown_participants(prepared.spec)
         for _ in range(_TRIES_MAX):
-            last = await self._rows.last(prepared.name)
+            last = await self._rows.last(namespace, prepared.name)
             if last.newest is not None and last.newest.digest == prepared.digest:
                 return Registered(last.newest, is_new=False, warnings=warnings)
-            if faults := await self._child_faults(prepared, ()):
+            if faults := await self._child_faults(namespace, prepared, ()):
                 raise InvalidDefinition(faults)
-            added = await self._rows.add(prepared.name, last.number + 1, prepared.digest, prepared.written)
+            added = await self._rows.add(
+                namespace, prepared.name, last.number + 1, prepared.digest, prepared.written
+            )
             if added is not None:
-                self._runnable.forget(prepared.name)
+                self._runnable.forget(namespace, prepared.name)
                 return Registered(added, is_new=True, warnings=warnings)
         raise Unavailable(
             Reason.CONTENDED, f"definition {prepared.name} is being registered by many at once; try again"
         )
 
-    async def validate(self, spec: dict[str, Any], along: Collection[str], *, live: bool) -> Findings:
+    async def validate(
+        self, namespace: Namespace, spec: dict[str, Any], along: Collection[str], *, live: bool
+    ) -> Findings:
         """What speaks against registering a definition, together with those named in `along`; nothing is stored.
 
         `live`: its participants are asked whether they serve what it calls.
@@ -86,23 +91,25 @@ class Registration:
             Unavailable: the database is away.
             Overloaded: too many are being checked.
         """
-        prepared = await self._prepared(spec)
+        prepared = await self._prepared(namespace, spec)
         if live:
             found = await self._ask_participants(prepared)
         else:
             found = Findings(warnings=await self._unknown_participants(prepared.spec))
-        found.faults += await self._child_faults(prepared, along)
+        found.faults += await self._child_faults(namespace, prepared, along)
         return found
 
-    async def _prepared(self, spec: dict[str, Any]) -> Prepared:
+    async def _prepared(self, namespace: Namespace, spec: dict[str, Any]) -> Prepared:
         uses = await self._turns.in_thread(steps_to_read, spec, self._limits)
-        declarations = await self._declared_steps.used(uses)
+        declarations = await self._declared_steps.used(namespace, uses)
         return await self._turns.in_thread(
             prepare, spec, declarations, self._participants.defaults, self._limits
         )
 
-    async def _child_faults(self, prepared: Prepared, along: Collection[str]) -> list[Fault]:
-        return await child_faults(self._rows, prepared.children, {prepared.name, *along})
+    async def _child_faults(
+        self, namespace: Namespace, prepared: Prepared, along: Collection[str]
+    ) -> list[Fault]:
+        return await child_faults(self._rows, namespace, prepared.children, {prepared.name, *along})
 
     async def _unknown_participants(self, spec: dict[str, Any]) -> list[Fault]:
         """Those that a start is refused for until the directory knows them."""

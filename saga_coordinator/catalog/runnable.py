@@ -17,8 +17,12 @@ from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
 from saga_coordinator.saga.words.errors import NotPossibleNow
 from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.definitions import DefinitionRows
 from saga_coordinator.turns import Turns
+
+_Version = tuple[Namespace, str, int]
+"""A version of a definition: its namespace, name and number."""
 
 NEWEST_KEPT_SECONDS = 1.0
 """How long a start may go by what it knows of a definition's versions."""
@@ -32,8 +36,8 @@ class RunnableDefinitions(Service):
     def __init__(self, rows: DefinitionRows, limits: Limits = DEFAULT_LIMITS) -> None:
         self._rows = rows
         self._limits = limits.for_registered()
-        self._parsed: dict[tuple[str, int], asyncio.Future[RunnableDefinition]] = {}
-        self._started: dict[tuple[str, int], tuple[float, RunnableDefinition]] = {}
+        self._parsed: dict[_Version, asyncio.Future[RunnableDefinition]] = {}
+        self._started: dict[_Version, tuple[float, RunnableDefinition]] = {}
         self._decisions = 0
         self._background = Background()
         self._turns = Turns(
@@ -49,7 +53,7 @@ class RunnableDefinitions(Service):
         """Waits for no definition any more."""
         await self._background.stop()
 
-    async def get(self, name: str, version: int = 0) -> RunnableDefinition:
+    async def get(self, namespace: Namespace, name: str, version: int = 0) -> RunnableDefinition:
         """The content of a version, deleted or not; for 0, of what a start would get, or the newest if all are deprecated.
 
         Raises:
@@ -58,21 +62,21 @@ class RunnableDefinitions(Service):
         """
         if not version:
             try:
-                return await self.for_start(name)
+                return await self.for_start(namespace, name)
             except NotPossibleNow:
-                newest = await self._rows.live(name)
+                newest = await self._rows.live(namespace, name)
                 if newest is None:
                     raise not_found(name, version) from None
                 version = newest.version
-        parsing = self._parsed.get((name, version))
+        parsing = self._parsed.get((namespace, name, version))
         if parsing is not None:
             return await asyncio.shield(parsing)
-        registered = await self._rows.version(name, version)
+        registered = await self._rows.version(namespace, name, version)
         if registered is None:
             raise not_found(name, version)
-        return await self._parse(registered)
+        return await self._parse(namespace, registered)
 
-    async def for_start(self, name: str, version: int = 0) -> RunnableDefinition:
+    async def for_start(self, namespace: Namespace, name: str, version: int = 0) -> RunnableDefinition:
         """The version that a saga may start with now: for 0 the default, else the newest that is not deprecated.
 
         Raises:
@@ -80,30 +84,33 @@ class RunnableDefinitions(Service):
             NotPossibleNow: the version is deprecated; the message names the version to use.
             Unavailable: the database is away.
         """
-        known_since, known = self._started.get((name, version), (0.0, None))
+        known_since, known = self._started.get((namespace, name, version), (0.0, None))
         # Both are read before the question: the answer is at least as old.
         now, decisions = time.monotonic(), self._decisions
         if known is not None and now < known_since + NEWEST_KEPT_SECONDS:
             return known
-        registered = await (self._rows.live(name, version) if version else self._rows.startable(name))
+        rows = self._rows
+        registered = await (
+            rows.live(namespace, name, version) if version else rows.startable(namespace, name)
+        )
         if registered is None:
-            raise await nothing_to_start(self._rows, name, version)
+            raise await nothing_to_start(self._rows, namespace, name, version)
         if registered.deprecated:
-            raise await deprecated(self._rows, name, version)
-        found = await self._parse(registered)
+            raise await deprecated(self._rows, namespace, name, version)
+        found = await self._parse(namespace, registered)
         if decisions == self._decisions:
-            self._started[name, version] = (now, found)
+            self._started[namespace, name, version] = (now, found)
         return found
 
-    def forget(self, name: str) -> None:
+    def forget(self, namespace: Namespace, name: str) -> None:
         """Has the next start look the definition up again, so that at least this coordinator goes by what was decided here."""
         self._decisions += 1
-        for key in [key for key in self._started if key[0] == name]:
+        for key in [key for key in self._started if key[:2] == (namespace, name)]:
             del self._started[key]
 
-    async def _parse(self, registered: RegisteredDefinition) -> RunnableDefinition:
+    async def _parse(self, namespace: Namespace, registered: RegisteredDefinition) -> RunnableDefinition:
         """Parses a version once for all who ask, in another thread: a large one may take seconds."""
-        key = (registered.name, registered.version)
+        key = (namespace, registered.name, registered.version)
         if key not in self._parsed:
             work = self._turns.in_thread(_runnable, registered, self._limits)
             self._parsed[key] = self._background.begin("definition", work)

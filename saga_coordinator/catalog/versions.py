@@ -8,6 +8,7 @@ from saga_coordinator.catalog.refusals import not_found, nothing_to_start
 from saga_coordinator.catalog.runnable import NEWEST_KEPT_SECONDS, RunnableDefinitions
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
 from saga_coordinator.saga.words.errors import NotPossibleNow
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.definitions import DefinitionRows
 
@@ -24,14 +25,16 @@ class Versions:
         self._rows = rows
         self._runnable = runnable
 
-    async def look_up(self, name: str, version: int = 0) -> RegisteredDefinition:
+    async def look_up(self, namespace: Namespace, name: str, version: int = 0) -> RegisteredDefinition:
         """A version, or the newest for 0, with what is decided about it at this moment. Raises NotFound and Unavailable."""
-        registered = await self._rows.live(name, version)
+        registered = await self._rows.live(namespace, name, version)
         if registered is None:
             raise not_found(name, version)
         return registered
 
-    async def deprecate(self, name: str, version: int, *, deprecated: bool) -> RegisteredDefinition:
+    async def deprecate(
+        self, namespace: Namespace, name: str, version: int, *, deprecated: bool
+    ) -> RegisteredDefinition:
         """Lets no more sagas start with the version, or lets them again.
 
         Raises:
@@ -39,13 +42,13 @@ class Versions:
             NotPossibleNow: it is the default.
             Unavailable: the database is away.
         """
-        is_done = await self._rows.deprecate(name, version, deprecated=deprecated)
-        self._runnable.forget(name)
+        is_done = await self._rows.deprecate(namespace, name, version, deprecated=deprecated)
+        self._runnable.forget(namespace, name)
         if not is_done:
-            raise await self._is_default(name, version, "deprecated")
-        return await self.look_up(name, version)
+            raise await self._is_default(namespace, name, version, "deprecated")
+        return await self.look_up(namespace, name, version)
 
-    async def set_default(self, name: str, version: int) -> RegisteredDefinition:
+    async def set_default(self, namespace: Namespace, name: str, version: int) -> RegisteredDefinition:
         """Has starts that name no version use this one, or the newest again for 0; returns the version that they use now.
 
         Raises:
@@ -53,22 +56,22 @@ class Versions:
             NotPossibleNow: the version is deprecated, or, for 0, all are.
             Unavailable: the database is away.
         """
-        is_done = await self._rows.set_default(name, version)
-        self._runnable.forget(name)
+        is_done = await self._rows.set_default(namespace, name, version)
+        self._runnable.forget(namespace, name)
         if not is_done:
-            await self.look_up(name, version)  # which says so if there is none
+            await self.look_up(namespace, name, version)  # which says so if there is none
             raise NotPossibleNow(
                 Reason.DEFINITION_DEPRECATED,
                 f"version {version} of definition `{name}` is deprecated; take that back before making it the default",
                 definition=name,
                 version=str(version),
             )
-        used = await self._rows.startable(name)
+        used = await self._rows.startable(namespace, name)
         if used is None:
-            raise await nothing_to_start(self._rows, name, version)
+            raise await nothing_to_start(self._rows, namespace, name, version)
         return used
 
-    async def delete(self, name: str, version: int) -> None:
+    async def delete(self, namespace: Namespace, name: str, version: int) -> None:
         """Removes a version that no saga refers to.
 
         The row stays, marked: its number must not come to mean something else, and a coordinator that stood still while this
@@ -80,24 +83,24 @@ class Versions:
             NotPossibleNow: a saga refers to it, or it is the default.
             Unavailable: the database is away; the version may be deleted all the same. Repeating finishes it.
         """
-        registered = await self._rows.version(name, version)
+        registered = await self._rows.version(namespace, name, version)
         if registered is None:
             raise not_found(name, version)
-        await self._refuse_if_used(registered)
-        is_done = await self._rows.delete(name, version)
-        self._runnable.forget(name)
+        await self._refuse_if_used(namespace, registered)
+        is_done = await self._rows.delete(namespace, name, version)
+        self._runnable.forget(namespace, name)
         if not is_done:
-            raise await self._is_default(name, version, "deleted")
+            raise await self._is_default(namespace, name, version, "deleted")
         await sleep(NOTICED_SECONDS)
         try:
-            await self._refuse_if_used(registered)
+            await self._refuse_if_used(namespace, registered)
         except NotPossibleNow:
-            await self._rows.restore(name, version)
+            await self._rows.restore(namespace, name, version)
             raise
 
-    async def _is_default(self, name: str, version: int, what: str) -> NotPossibleNow:
+    async def _is_default(self, namespace: Namespace, name: str, version: int, what: str) -> NotPossibleNow:
         """Why nothing was done. Raises NotFound where there is no such version."""
-        await self.look_up(name, version)
+        await self.look_up(namespace, name, version)
         return NotPossibleNow(
             Reason.DEFINITION_IS_DEFAULT,
             f"version {version} of definition `{name}` is the default, and cannot be {what}: make another one the default "
@@ -106,8 +109,8 @@ class Versions:
             version=str(version),
         )
 
-    async def _refuse_if_used(self, registered: RegisteredDefinition) -> None:
-        saga_id = await self._rows.saga_of(registered)
+    async def _refuse_if_used(self, namespace: Namespace, registered: RegisteredDefinition) -> None:
+        saga_id = await self._rows.saga_of(namespace, registered)
         if saga_id is not None:
             raise NotPossibleNow(
                 Reason.DEFINITION_IN_USE,

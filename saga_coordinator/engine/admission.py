@@ -18,6 +18,7 @@ from saga_coordinator.saga.definition.labelling import labels_of
 from saga_coordinator.saga.definition.model import Definition, RunnableDefinition
 from saga_coordinator.saga.machine.inputs import StartRequested
 from saga_coordinator.saga.words.errors import InvalidRequest, NotPossibleNow, Overloaded, Unavailable
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.records import StartKeyTaken
 from saga_coordinator.wire.conversion import convert, size_of
@@ -82,7 +83,7 @@ class Admission:
             return await self._start(await self._checked(request), request, digest)
         except (InvalidRequest, NotPossibleNow, Overloaded):
             # A start that would be refused if it were new may have been taken when the same request came first.
-            started = await self._sagas.started_by(request.start_key)
+            started = await self._sagas.started_by(request.namespace, request.start_key)
             if started is None or started[1] != digest:
                 raise
             return started[0], False
@@ -91,8 +92,8 @@ class Admission:
         """The definition to start with. Raises as `start_saga`."""
         if request.recalled_for is not None:
             # Such a start only makes sure that nothing starts, whatever was decided about the version meanwhile.
-            return await self._definitions.get(request.definition, request.version)
-        registered = await self._definitions.for_start(request.definition, request.version)
+            return await self._definitions.get(request.namespace, request.definition, request.version)
+        registered = await self._definitions.for_start(request.namespace, request.definition, request.version)
         definition = registered.definition
         await self._check_known(definition)
         await self._input_checks.check(definition.input_schema, request.input)
@@ -137,7 +138,9 @@ class Admission:
             self._room.count_queued()
         self._room.keep_for_start(saga_id, definition.name)
         try:
-            starting = await self._begin(definition, started, request.start_key, digest, has_room=has_room)
+            starting = await self._begin(
+                request.namespace, definition, started, request.start_key, digest, has_room=has_room
+            )
             self._on_their_way.add(starting.committed)
             # Once the journal has a start, the start may become durable. So it is seen through even if the caller goes away, and
             # before the caller is told.
@@ -153,6 +156,7 @@ class Admission:
 
     async def _begin(
         self,
+        namespace: Namespace,
         definition: Definition,
         started: StartRequested,
         start_key: str,
@@ -162,7 +166,9 @@ class Admission:
     ) -> Starting:
         try:
             decision = await self._advance.first(definition, started, may_call=has_room)
-            return self._advance.start(definition, started, decision, start_key, digest, may_call=has_room)
+            return self._advance.start(
+                namespace, definition, started, decision, start_key, digest, may_call=has_room
+            )
         except BaseException:
             self._room.end_start(started.saga_id)
             raise

@@ -97,7 +97,7 @@ class Adopting:
                 raise folded.error
             if (state := folded.state) is None:
                 raise NotFound(Reason.NO_SUCH_SAGA, f"saga {claim.saga_id} has no log", saga_id=claim.saga_id)
-            registered = await self._definitions.get(state.definition, state.version)
+            registered = await self._definitions.get(claim.namespace, state.definition, state.version)
         except Unavailable:
             raise
         except Exception:  # noqa: BLE001 - such as entries that only a newer version can read; the others are not to suffer
@@ -106,5 +106,5 @@ class Adopting:
             return None
         origin = Origin(claim.start_key, claim.started_at)
         return self._drive.adopt(
-            Run(claim.saga_id, registered.definition, state, origin), claim.previous_owner
+            Run(claim.saga_id, claim.namespace, registered.definition, state, origin), claim.previous_owner
         )

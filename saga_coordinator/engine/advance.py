@@ -30,6 +30,7 @@ from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
 from saga_coordinator.saga.words.immutable import immutable
 from saga_coordinator.saga.words.meter import DECISION_MAX
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.journal import Append, Journal, Move, Start
 
 SLEEP_AFTER_SECONDS = 5.0
@@ -87,6 +88,7 @@ class Advance:
 
     def start(
         self,
+        namespace: Namespace,
         definition: Definition,
         request: StartRequested,
         decision: Decision,
@@ -102,20 +104,19 @@ class Advance:
             Unavailable: the database is away; the start may have become durable all the same.
         """
         may_call = may_call and self._may_call
-        run = Run(request.saga_id, definition, decision.state)
+        run = Run(request.saga_id, namespace, definition, decision.state)
         state = decision.state
         start = Start(
             start_key=start_key,
             request_digest=request_digest,
             definition=definition.name,
             version=request.version,
-            input=state.input,
             labels=dict(state.labels),
             deadline_at=state.deadline_at,
         )
         wake_at = self._wake_at(decision.effects, state, may_call)
         move = _move(state, wake_at)
-        committed = self._journal.submit(Append(run.saga_id, 1, decision.entries, start, move))
+        committed = self._journal.submit(Append(run.saga_id, namespace, 1, decision.entries, start, move))
         return Starting(run, Advanced((decision,), decision.effects, wake_at is not None), committed)
 
     async def advance(self, run: Run, inputs: Sequence[Input], *, may_call: bool = True) -> Advanced:
@@ -167,7 +168,7 @@ class Advance:
             settled_as = before.status if before.status in SETTLED else None
             move = _move(state, wake_at, settled_as) if is_moved else None
             recorded_at = await self._journal.append(
-                Append(run.saga_id, before.sequence + 1, entries, move=move)
+                Append(run.saga_id, run.namespace, before.sequence + 1, entries, move=move)
             )
             run.become(state)
             run.committed(recorded_at)
@@ -178,7 +179,7 @@ class Advance:
     async def put_to_rest(self, run: Run) -> None:
         """Brings the row of a settled saga in line with its log, if the saga's last owner could not."""
         await self._journal.append(
-            Append(run.saga_id, run.state.sequence + 1, (), move=_move(run.state, None))
+            Append(run.saga_id, run.namespace, run.state.sequence + 1, (), move=_move(run.state, None))
         )
 
     def _wake_at(

@@ -164,9 +164,9 @@ class Asking:
                     return _Decided((await self._drive.ask(run, asked)).answer, run)
                 if await self._claiming.claim_one(saga_id):
                     continue
-                status = await self._sagas.status(saga_id)
+                namespace, status = await self._sagas.place(saga_id)
                 if status not in SETTLED:
                     return None
-                return _Decided(*await self._settled.ask(saga_id, status, asked))
+                return _Decided(*await self._settled.ask(saga_id, namespace, status, asked))
             except OwnershipLost:
                 await asyncio.sleep(POLL_SECONDS[0])

@@ -11,6 +11,7 @@ from saga_coordinator.engine.asking import Answered
 from saga_coordinator.saga.machine.effects import LookForEvent
 from saga_coordinator.saga.machine.inputs import EventArrived
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.records import Event
 
 DELIVERIES_AT_ONCE = 32
@@ -36,14 +37,14 @@ class Awaited:
         self._events = events
         self._ask = ask
 
-    async def publish(self, event: Event) -> Published:
-        """Keeps the event and tells all sagas that wait for it. Repeating it is safe.
+    async def publish(self, namespace: Namespace, event: Event) -> Published:
+        """Keeps the event and tells all sagas of its namespace that wait for it. Repeating it is safe.
 
         Raises:
             AlreadyExists: the event's identity belongs to a different one.
             Unavailable: the database is away, or a coordinator did not answer.
         """
-        kept = await self._events.keep(event)
+        kept = await self._events.keep(namespace, event)
         if kept.is_told:
             return Published(0, None, not kept.is_new, kept.remembered_until)
         limit = asyncio.Semaphore(DELIVERIES_AT_ONCE)
@@ -56,11 +57,11 @@ class Awaited:
                 except (NotFound, NotPossibleNow):  # it has ended meanwhile
                     return None
 
-        waiting = await self._events.waiting(event.event_id)
+        waiting = await self._events.waiting(namespace, event.event_id)
         told = await asyncio.gather(*(tell(saga_id) for saga_id in waiting))
         # A saga that has the event may have been told of it twice.
         if is_had := any(answer is not None for answer in told):
-            await self._events.matched(event.event_id)
+            await self._events.matched(namespace, event.event_id)
         kept_until = None if is_had else kept.kept_until
         return Published(
             sum(answer is True for answer in told), kept_until, not kept.is_new, kept.remembered_until

@@ -28,6 +28,7 @@ from saga_coordinator.saga.words.errors import (
     SagaError,
 )
 from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.outcome import (
     Cause,
     CauseCode,
@@ -59,7 +60,10 @@ class Front(Protocol):
     async def state_of(self, saga_id: str) -> SagaState:
         """The saga's state, from its log."""
 
-    async def id_of(self, start_key: str) -> str | None:
+    async def namespace_of(self, saga_id: str) -> Namespace:
+        """The namespace that the saga is in."""
+
+    async def id_of(self, namespace: Namespace, start_key: str) -> str | None:
         """The saga that was started with that key; None when none was."""
 
 
@@ -94,17 +98,19 @@ class Children(Service):
         if call.depth > DEPTH_MAX:
             message = f"sagas run sagas at most {DEPTH_MAX} deep"
             return Refused(Cause(CauseCode.LIMIT_EXCEEDED, message))
-        saga_id, _ = await self._front.start_saga(_start(call, now))
+        namespace = await self._front.namespace_of(call.saga_id)
+        saga_id, _ = await self._front.start_saga(_start(call, namespace, now))
         return _outcome_of_action(await self._front.state_of(saga_id))
 
     async def _undo(self, call: Invoke) -> Outcome:
         failure = call.failure
         what = f": {failure.code} {failure.message}" if failure else ""
         cause = Cause(CauseCode.PARENT_FAILED, clip(f"saga {call.saga_id} failed{what}"))
-        saga_id = await self._front.id_of(_start_key(call))
+        namespace = await self._front.namespace_of(call.saga_id)
+        saga_id = await self._front.id_of(namespace, _start_key(call))
         if saga_id is None:
             # A start that is still on its way somewhere must find this one, turned already, instead of beginning.
-            saga_id, _ = await self._front.start_saga(_start(call, None, recalled_for=cause))
+            saga_id, _ = await self._front.start_saga(_start(call, namespace, None, recalled_for=cause))
         await self._front.ask(saga_id, RecallAsked(cause))
         match (await self._front.state_of(saga_id)).status:
             case SagaStatus.COMPENSATED:
@@ -153,7 +159,10 @@ def _start_key(call: Invoke) -> str:
     return idempotency_key(call.saga_id, call.step, OperationKind.ACTION)
 
 
-def _start(call: Invoke, now: float | None, *, recalled_for: Cause | None = None) -> StartSaga:
+def _start(
+    call: Invoke, namespace: Namespace, now: float | None, *, recalled_for: Cause | None = None
+) -> StartSaga:
+    """The start of the child, in its parent's namespace."""
     name, _, version = call.method.partition("@")
     is_limited = call.deadline_at is not None and now is not None
     return StartSaga(
@@ -166,6 +175,7 @@ def _start(call: Invoke, now: float | None, *, recalled_for: Cause | None = None
         headers=call.headers,
         parent=Parent(call.saga_id, call.step, call.depth),
         recalled_for=recalled_for,
+        namespace=namespace,
     )
 
 

@@ -99,10 +99,12 @@ class Claiming(Service):
                 )
                 self._runs.drop(run)
         in_hand = {*known, *(run.saga_id for run in self._runs)}
-        forgotten = sorted(owned - in_hand - set(self._room.starting) - set(self._adopting.under_way))
+        forgotten = sorted(owned.keys() - in_hand - set(self._room.starting) - set(self._adopting.under_way))
         for first in range(0, len(forgotten), CLAIMS_AT_ONCE):
             batch = forgotten[first : first + CLAIMS_AT_ONCE]
-            await self._adopting.adopt([Claim(saga_id, self._coordinator_id) for saga_id in batch])
+            await self._adopting.adopt(
+                [Claim(saga_id, owned[saga_id], self._coordinator_id) for saga_id in batch]
+            )
 
     async def _keep_claiming(self, kept: Kept) -> None:
         while True:

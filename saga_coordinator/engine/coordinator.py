@@ -41,6 +41,7 @@ from saga_coordinator.saga.machine.inputs import Asked
 from saga_coordinator.saga.machine.preview import Preview
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.words.errors import Unavailable
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.records import Event
 
@@ -235,9 +236,13 @@ class Coordinator(Service):
         """As `Reading.state_of`."""
         return await self._reading.state_of(saga_id)
 
-    async def id_of(self, start_key: str) -> str | None:
+    async def namespace_of(self, saga_id: str) -> Namespace:
+        """As `Reading.namespace_of`."""
+        return await self._reading.namespace_of(saga_id)
+
+    async def id_of(self, namespace: Namespace, start_key: str) -> str | None:
         """As `Reading.id_of`."""
-        return await self._reading.id_of(start_key)
+        return await self._reading.id_of(namespace, start_key)
 
     async def preview_compensation(self, saga_id: str) -> Preview:
         """As `Reading.preview_compensation`."""
@@ -247,6 +252,6 @@ class Coordinator(Service):
         """As `Asking.ask`."""
         return await self._asking.ask(saga_id, asked)
 
-    async def publish(self, event: Event) -> Published:
+    async def publish(self, namespace: Namespace, event: Event) -> Published:
         """As `Awaited.publish`."""
-        return await self._awaited.publish(event)
+        return await self._awaited.publish(namespace, event)

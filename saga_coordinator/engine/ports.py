@@ -14,6 +14,7 @@ from saga_coordinator.saga.definition.model import RunnableDefinition
 from saga_coordinator.saga.machine.effects import Invoke, LookForEvent, LookForRoom
 from saga_coordinator.saga.machine.inputs import EventArrived
 from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.outcome import Held, Outcome
 from saga_coordinator.store.journal import LogWriter
 from saga_coordinator.store.records import Claim, ClaimGroup, Driver, Event, KeptEvent, Letter, LogPage
@@ -90,8 +91,8 @@ class OwnershipStore(Protocol):
     async def claim_one(self, saga_id: str) -> Claim | None:
         """Takes over one saga that nobody drives; None when it has an owner or is settled."""
 
-    async def owned(self) -> set[str]:
-        """All sagas whose row names this coordinator."""
+    async def owned(self) -> dict[str, Namespace]:
+        """All sagas whose row names this coordinator, each with its namespace."""
 
     async def release(self, saga_ids: list[str], after_seconds: float) -> None:
         """Lets sagas go, to be claimed by anybody after a while."""
@@ -127,20 +128,23 @@ class SagaStore(Protocol):
     async def status(self, saga_id: str) -> SagaStatus:
         """The status of a saga. Raises NotFound."""
 
-    async def started_by(self, start_key: str) -> tuple[str, bytes] | None:
+    async def place(self, saga_id: str) -> tuple[Namespace, SagaStatus]:
+        """The namespace and the status of a saga. Raises NotFound."""
+
+    async def started_by(self, namespace: Namespace, start_key: str) -> tuple[str, bytes] | None:
         """The saga that has the start key, and the digest of the request that started it."""
 
 
 class EventStore(Protocol):
     """Every method raises Unavailable when the database is away."""
 
-    async def keep(self, event: Event) -> KeptEvent:
+    async def keep(self, namespace: Namespace, event: Event) -> KeptEvent:
         """Makes a published event durable. Raises AlreadyExists when a different event has its identity."""
 
-    async def waiting(self, event_id: str) -> list[str]:
+    async def waiting(self, namespace: Namespace, event_id: str) -> list[str]:
         """The sagas that waited, or had waited, for such an event when it was published, and had not ended."""
 
-    async def matched(self, event_id: str) -> None:
+    async def matched(self, namespace: Namespace, event_id: str) -> None:
         """Notes that the sagas that waited have got the event, so that no later saga gets it."""
 
     async def take(
@@ -153,13 +157,13 @@ class EventStore(Protocol):
 
 
 class DefinitionStore(Protocol):
-    async def get(self, name: str, version: int) -> RunnableDefinition:
+    async def get(self, namespace: Namespace, name: str, version: int) -> RunnableDefinition:
         """A version, whatever was decided about it. For 0, the version that a start would get, or else the newest.
 
         Raises NotFound, and Unavailable when the database is away.
         """
 
-    async def for_start(self, name: str, version: int) -> RunnableDefinition:
+    async def for_start(self, namespace: Namespace, name: str, version: int) -> RunnableDefinition:
         """The version that a saga may start with. Raises NotFound, NotPossibleNow for a deprecated one, and Unavailable."""
 
 

@@ -18,6 +18,7 @@ from saga_coordinator.saga.machine.preview import Preview, preview_compensation
 from saga_coordinator.saga.machine.state import SagaState, apply
 from saga_coordinator.saga.words.errors import NotFound
 from saga_coordinator.saga.words.immutable import immutable
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.turns import Turns
 
@@ -101,15 +102,23 @@ class Reading:
             return run.state
         return await fold_log(self._sagas, saga_id)
 
-    async def id_of(self, start_key: str) -> str | None:
+    async def namespace_of(self, saga_id: str) -> Namespace:
+        """The namespace that the saga is in. Raises NotFound, and Unavailable when the database is away."""
+        if run := self._runs.get(saga_id):
+            return run.namespace
+        return (await self._sagas.place(saga_id))[0]
+
+    async def id_of(self, namespace: Namespace, start_key: str) -> str | None:
         """The saga that was started with that key; None when none was. Raises Unavailable."""
-        started = await self._sagas.started_by(start_key)
+        started = await self._sagas.started_by(namespace, start_key)
         return None if started is None else started[0]
 
     async def preview_compensation(self, saga_id: str) -> Preview:
         """What would be undone if the saga failed now. Raises as `state_of`."""
         state = await self.state_of(saga_id)
-        registered = await self._definitions.get(state.definition, state.version)
+        registered = await self._definitions.get(
+            await self.namespace_of(saga_id), state.definition, state.version
+        )
         # A saga of many steps takes a while to foresee, in which others must go on.
         return await self._previews.in_thread(
             preview_compensation, registered.definition, state, self._lease.now()

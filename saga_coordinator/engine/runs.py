@@ -17,6 +17,7 @@ from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SETTLED
 from saga_coordinator.saga.words.errors import OwnershipLost
 from saga_coordinator.saga.words.immutable import immutable
+from saga_coordinator.saga.words.namespace import Namespace
 
 Posted = tuple[Input, asyncio.Future[Decision] | None]
 """An input, and the future that gets the decision about it, if somebody waits for that decision."""
@@ -50,6 +51,7 @@ class Run:
         "inquiries",
         "is_advancing",
         "is_dropped",
+        "namespace",
         "origin",
         "saga_id",
         "settled_at",
@@ -58,9 +60,15 @@ class Run:
     )
 
     def __init__(
-        self, saga_id: str, definition: Definition, state: SagaState, origin: Origin = NOWHERE
+        self,
+        saga_id: str,
+        namespace: Namespace,
+        definition: Definition,
+        state: SagaState,
+        origin: Origin = NOWHERE,
     ) -> None:
         self.saga_id = saga_id
+        self.namespace = namespace
         self.definition = definition
         self.state = state
         self.origin = origin

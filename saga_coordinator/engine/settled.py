@@ -12,6 +12,7 @@ from saga_coordinator.saga.machine.answers import Answer
 from saga_coordinator.saga.machine.decide import answer_by_status
 from saga_coordinator.saga.machine.inputs import Asked
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
+from saga_coordinator.saga.words.namespace import Namespace
 
 
 class SettledSagas:
@@ -31,7 +32,9 @@ class SettledSagas:
         self._parents = parents
         self._wakeup = wakeup
 
-    async def ask(self, saga_id: str, status: SagaStatus, asked: Asked) -> tuple[Answer, Run | None]:
+    async def ask(
+        self, saga_id: str, namespace: Namespace, status: SagaStatus, asked: Asked
+    ) -> tuple[Answer, Run | None]:
         """The answer of a saga that has settled with `status`, and the saga as it was left if it was read for that.
 
         What is late is appended to the saga's log. A saga that goes on by it is queued for whoever has room.
@@ -46,8 +49,8 @@ class SettledSagas:
         # The whole log is read. What a report tells may be new, repeated, contradicted or the evidence that a parked saga waited
         # for, and which of these it is depends on everything that the saga has been told.
         state = await fold_log(self._sagas, saga_id)
-        registered = await self._definitions.get(state.definition, state.version)
-        run = Run(saga_id, registered.definition, state)
+        registered = await self._definitions.get(namespace, state.definition, state.version)
+        run = Run(saga_id, namespace, registered.definition, state)
         decision = (await self._advance.advance(run, [asked], may_call=False)).decisions[0]
         if run.state.status not in SETTLED:
             self._wakeup.look_now()

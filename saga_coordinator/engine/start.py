@@ -12,6 +12,7 @@ from saga_coordinator.saga.machine.entries import Parent
 from saga_coordinator.saga.words.canonical import NotCanonical, canonical, digest_bytes
 from saga_coordinator.saga.words.errors import InvalidRequest
 from saga_coordinator.saga.words.immutable import immutable
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 from saga_coordinator.saga.words.outcome import Cause
 
 
@@ -19,8 +20,8 @@ from saga_coordinator.saga.words.outcome import Cause
 class StartSaga:
     """A request to start a saga. `version` 0 means the default version, and `deadline_seconds` None the definition's deadline.
 
-    `headers` travel with every call of the saga; a repetition of the request may have others. `parent` and `recalled_for` are for
-    children: see `engine/children.py`.
+    `namespace` holds the definition, the start key and the saga. `headers` travel with every call of the saga; a repetition of
+    the request may have others. `parent` and `recalled_for` are for children: see `engine/children.py`.
     """
 
     definition: str
@@ -32,6 +33,7 @@ class StartSaga:
     headers: Mapping[str, str] | None = None
     parent: Parent | None = None
     recalled_for: Cause | None = None
+    namespace: Namespace = DEFAULT_NAMESPACE
 
     def prepared(self) -> tuple[StartSaga, bytes]:
         """The same request with the input in the form in which it is kept, and the request's digest. Raises InvalidRequest."""

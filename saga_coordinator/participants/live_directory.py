@@ -27,6 +27,7 @@ from saga_coordinator.participants.directory.addresses import (
 from saga_coordinator.participants.directory.descriptors import DescriptorSet, NotDescribed
 from saga_coordinator.participants.directory.files import CallersFiles
 from saga_coordinator.saga.words.errors import Fault, InvalidRequest, NotFound, NotPossibleNow, Unavailable
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.turns import Turns
 
@@ -90,12 +91,16 @@ class BreakerSetting(Protocol):
 class Register(Protocol):
     """The database's part. Every method raises Unavailable when the database is away."""
 
-    async def read(self, known: Collection[str] = ()) -> Sequence[StoredParticipant]: ...
-    async def put(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> Put: ...
-    async def delete(self, name: str) -> bool: ...
-    async def breakers(self) -> Sequence[BreakerSetting]: ...
+    async def read(
+        self, namespace: Namespace, known: Collection[str] = ()
+    ) -> Sequence[StoredParticipant]: ...
+    async def put(
+        self, namespace: Namespace, name: str, spec: dict[str, Any], descriptor_set: bytes | None
+    ) -> Put: ...
+    async def delete(self, namespace: Namespace, name: str) -> bool: ...
+    async def breakers(self, namespace: Namespace) -> Sequence[BreakerSetting]: ...
     async def set_breaker(
-        self, participant: str, control: str, requested_by: str, reason: str
+        self, namespace: Namespace, participant: str, control: str, requested_by: str, reason: str
     ) -> BreakerSetting: ...
 
 
@@ -117,7 +122,7 @@ class _Put:
 
 
 class LiveDirectory(Service):
-    """Keeps `participants` by the file and the database. Used from one event loop."""
+    """Keeps `participants` by the file and the database: those of the default namespace. Used from one event loop."""
 
     def __init__(
         self,
@@ -244,7 +249,7 @@ class LiveDirectory(Service):
                 participant=name,
             )
         async with self._one_at_a_time:
-            put = await self._register.put(name, spec, descriptor_set)
+            put = await self._register.put(DEFAULT_NAMESPACE, name, spec, descriptor_set)
             self._put[name] = _Put(put.revision, Entry(participant, spec, put.updated_at))
             self._use_one(name)
         _log.info("participant_put", participant=name, created=put.created)
@@ -258,7 +263,7 @@ class LiveDirectory(Service):
             Unavailable: the database is away.
         """
         async with self._one_at_a_time:
-            is_gone = await self._register.delete(name)
+            is_gone = await self._register.delete(DEFAULT_NAMESPACE, name)
             if self._put.pop(name, None) is not None:
                 self._use_one(name)
         if not is_gone:
@@ -271,7 +276,9 @@ class LiveDirectory(Service):
 
     async def set_breaker(self, name: str, control: Forced, requested_by: str, reason: str) -> BreakerSetting:
         """Forces a breaker everywhere, or leaves it to itself again. Raises Unavailable."""
-        setting = await self._register.set_breaker(name, control.value, requested_by, reason)
+        setting = await self._register.set_breaker(
+            DEFAULT_NAMESPACE, name, control.value, requested_by, reason
+        )
         _log.warning(
             "breaker_set",
             participant=name,
@@ -296,8 +303,9 @@ class LiveDirectory(Service):
 
     async def _refresh(self) -> None:
         async with self._one_at_a_time:
-            stored = await self._register.read([put.revision for put in self._put.values()])
-            settings = {each.participant: each for each in await self._register.breakers()}
+            known = [put.revision for put in self._put.values()]
+            stored = await self._register.read(DEFAULT_NAMESPACE, known)
+            settings = {each.participant: each for each in await self._register.breakers(DEFAULT_NAMESPACE)}
             put = {each.name: self._put.get(each.name) for each in stored}
             changed = [each for each in stored if each.spec is not None]
             for each in changed:

@@ -27,9 +27,10 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.tables import NAMESPACE, sagas
 from saga_coordinator.store.tables import definitions as table
+from saga_coordinator.store.tables import sagas
 
 _CLOCKS_APART = timedelta(days=1)
 
@@ -57,17 +58,19 @@ class DefinitionRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def last(self, name: str) -> LastVersion:
+    async def last(self, namespace: Namespace, name: str) -> LastVersion:
         """What a registration continues; number 0 where the definition was never registered."""
-        row = await self._row(_LAST, name)
+        row = await self._row(_LAST, namespace, name)
         if row is None:
             return LastVersion(None, 0)
         return LastVersion(None if row.deleted_at is not None else _registered(row), row.last_version)
 
-    async def add(self, name: str, version: int, digest: str, written: str) -> RegisteredDefinition | None:
+    async def add(
+        self, namespace: Namespace, name: str, version: int, digest: str, written: str
+    ) -> RegisteredDefinition | None:
         """Stores the JSON text of a version; None where somebody has just stored a version of that number."""
         values = {
-            "namespace": NAMESPACE,
+            "namespace": namespace,
             "name": name,
             "version": version,
             "digest": digest,
@@ -80,49 +83,50 @@ class DefinitionRows:
             except IntegrityError:
                 return None
 
-    async def version(self, name: str, version: int) -> RegisteredDefinition | None:
+    async def version(self, namespace: Namespace, name: str, version: int) -> RegisteredDefinition | None:
         """A version, deleted or not."""
-        return await self._maybe(_SEEN.where(table.c.version == version), name)
+        return await self._maybe(_SEEN.where(table.c.version == version), namespace, name)
 
-    async def live(self, name: str, version: int = 0) -> RegisteredDefinition | None:
+    async def live(self, namespace: Namespace, name: str, version: int = 0) -> RegisteredDefinition | None:
         """A version that is not deleted; for 0 the newest."""
         wanted = _SEEN.where(table.c.version == version) if version else _NEWEST
-        return await self._maybe(wanted.where(IS_LIVE), name)
+        return await self._maybe(wanted.where(IS_LIVE), namespace, name)
 
-    async def startable(self, name: str) -> RegisteredDefinition | None:
+    async def startable(self, namespace: Namespace, name: str) -> RegisteredDefinition | None:
         """The default, else the newest version that is neither deprecated nor deleted."""
-        return await self._maybe(_FOR_START.where(IS_LIVE), name)
+        return await self._maybe(_FOR_START.where(IS_LIVE), namespace, name)
 
-    async def deprecate(self, name: str, version: int, *, deprecated: bool) -> bool:
+    async def deprecate(self, namespace: Namespace, name: str, version: int, *, deprecated: bool) -> bool:
         """Marks a version that is not deleted; False where there is none, or where it is the default and is to be deprecated."""
-        statement = _one(name, version).where(IS_LIVE).values(deprecated=deprecated)
+        statement = _one(namespace, name, version).where(IS_LIVE).values(deprecated=deprecated)
         if deprecated:
             statement = statement.where(~_IS_DEFAULT_NOW).values(default_since=None)
         return await self._is_done(statement)
 
-    async def set_default(self, name: str, version: int) -> bool:
+    async def set_default(self, namespace: Namespace, name: str, version: int) -> bool:
         """Makes a version the default, and for 0 none; False where there is no such version that sagas can start with."""
         statement = _SET_DEFAULT if version else _UNSET_DEFAULT
-        parameters = {"namespace": NAMESPACE, "name": name, **({"version": version} if version else {})}
+        parameters = {"namespace": namespace, "name": name, **({"version": version} if version else {})}
         async with self._database.connection() as connection:
             chosen = (await connection.execute(statement, parameters)).scalar()
         return not version or bool(chosen)
 
-    async def delete(self, name: str, version: int) -> bool:
+    async def delete(self, namespace: Namespace, name: str, version: int) -> bool:
         """Marks a version as deleted, if it is not yet; False where there is none, or where it is the default."""
         deleted_at = func.coalesce(table.c.deleted_at, func.now())
-        statement = _one(name, version).where(~_IS_DEFAULT_NOW)
+        statement = _one(namespace, name, version).where(~_IS_DEFAULT_NOW)
         return await self._is_done(statement.values(deleted_at=deleted_at, default_since=None))
 
-    async def restore(self, name: str, version: int) -> None:
+    async def restore(self, namespace: Namespace, name: str, version: int) -> None:
         """Takes a deletion back."""
-        await self._is_done(_one(name, version).values(deleted_at=None))
+        await self._is_done(_one(namespace, name, version).values(deleted_at=None))
 
-    async def saga_of(self, registered: RegisteredDefinition) -> str | None:
+    async def saga_of(self, namespace: Namespace, registered: RegisteredDefinition) -> str | None:
         """A saga that refers to the version. Identities sort by the time of the start, so none is older than the version."""
         oldest = (registered.registered_at - _CLOCKS_APART).timestamp()
         milliseconds = f"{max(0, int(oldest * 1000)):012x}"
         parameters = {
+            "namespace": namespace,
             "definition": registered.name,
             "version": registered.version,
             "oldest": f"{milliseconds[:8]}-{milliseconds[8:]}-0000-0000-000000000000",
@@ -131,34 +135,37 @@ class DefinitionRows:
             saga_id = (await connection.execute(_REFERRING, parameters)).scalar()
         return None if saga_id is None else str(saga_id)
 
-    async def versions_of(self, names: Collection[str]) -> dict[str, dict[int, bool]]:
+    async def versions_of(self, namespace: Namespace, names: Collection[str]) -> dict[str, dict[int, bool]]:
         """For each definition the numbers of the versions that are not deleted, and whether sagas can start with them."""
         found: dict[str, dict[int, bool]] = {}
         async with self._database.connection() as connection:
-            for row in await connection.execute(_VERSIONS, {"namespace": NAMESPACE, "names": sorted(names)}):
+            for row in await connection.execute(_VERSIONS, {"namespace": namespace, "names": sorted(names)}):
                 found.setdefault(row.name, {})[row.version] = not row.deprecated
         return found
 
-    async def names_near(self, name: str) -> list[str]:
+    async def names_near(self, namespace: Namespace, name: str) -> list[str]:
         """Names of about the same length, those that begin alike first."""
         async with self._database.connection() as connection:
-            near = await connection.execute(_NEAR, {"namespace": NAMESPACE, "name": name})
+            near = await connection.execute(_NEAR, {"namespace": namespace, "name": name})
             return [row.name for row in near]
 
-    async def using(self, participant: str, uses: Collection[str]) -> list[Using]:
+    async def using(self, namespace: Namespace, participant: str, uses: Collection[str]) -> list[Using]:
         """Versions that sagas can start with and that may use some of these steps of a participant: PARTICIPANT.STEP each."""
-        given = {"namespace": NAMESPACE, "prefix": f"{participant}.", "uses": list(uses)}
+        given = {"namespace": namespace, "prefix": f"{participant}.", "uses": list(uses)}
         async with self._database.connection() as connection:
             rows = (await connection.execute(_USING, given)).all()
         return [Using(row.name, row.version, row.spec) for row in rows]
 
-    async def _row(self, query: Select[Any], name: str) -> Row[Any] | None:
+    async def _row(self, query: Select[Any], namespace: Namespace, name: str) -> Row[Any] | None:
         async with self._database.connection() as connection:
-            row: Row[Any] | None = (await connection.execute(query, {"name": name})).one_or_none()
+            asked = {"namespace": namespace, "name": name}
+            row: Row[Any] | None = (await connection.execute(query, asked)).one_or_none()
         return row
 
-    async def _maybe(self, query: Select[Any], name: str) -> RegisteredDefinition | None:
-        row = await self._row(query, name)
+    async def _maybe(
+        self, query: Select[Any], namespace: Namespace, name: str
+    ) -> RegisteredDefinition | None:
+        row = await self._row(query, namespace, name)
         return None if row is None else _registered(row)
 
     async def _is_done(self, statement: Update) -> bool:
@@ -172,9 +179,9 @@ def _registered(row: Row[Any]) -> RegisteredDefinition:
     )
 
 
-def _one(name: str, version: int) -> Update:
+def _one(namespace: Namespace, name: str, version: int) -> Update:
     return update(table).where(
-        table.c.namespace == NAMESPACE, table.c.name == name, table.c.version == version
+        table.c.namespace == namespace, table.c.name == name, table.c.version == version
     )
 
 
@@ -191,7 +198,9 @@ IS_DEFAULT = _IS_DEFAULT_NOW.label("is_default")
 _IS_NO_DEFAULT = false().label("is_default")
 
 # Built once: building a statement costs as much as executing it.
-_SEEN = select(table, IS_DEFAULT).where(table.c.namespace == NAMESPACE, table.c.name == bindparam("name"))
+_SEEN = select(table, IS_DEFAULT).where(
+    table.c.namespace == bindparam("namespace"), table.c.name == bindparam("name")
+)
 _NEWEST = _SEEN.order_by(table.c.version.desc()).limit(1)
 _FOR_START = (
     _SEEN.where(table.c.deprecated.is_(False))
@@ -204,17 +213,18 @@ _LAST = (
         table,
         IS_DEFAULT,
         select(func.max(_others.c.version))
-        .where(_others.c.namespace == NAMESPACE, _others.c.name == bindparam("name"))
+        .where(_others.c.namespace == bindparam("namespace"), _others.c.name == bindparam("name"))
         .scalar_subquery()
         .label("last_version"),
     )
-    .where(table.c.namespace == NAMESPACE, table.c.name == bindparam("name"))
+    .where(table.c.namespace == bindparam("namespace"), table.c.name == bindparam("name"))
     .order_by(IS_LIVE.desc(), table.c.version.desc())
     .limit(1)
 )
 _REFERRING = (
     select(sagas.c.saga_id)
     .where(
+        sagas.c.namespace == bindparam("namespace"),
         sagas.c.definition == bindparam("definition"),
         sagas.c.version == bindparam("version"),
         sagas.c.saga_id >= bindparam("oldest"),

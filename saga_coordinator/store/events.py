@@ -9,17 +9,22 @@ that ended before it was told of what it had got leaves it to the next, unless o
 
 from __future__ import annotations
 
+import orjson
 from sqlalchemy import Float, bindparam, case, extract, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from saga_coordinator.saga.machine.transitions import SETTLED
 from saga_coordinator.saga.words.canonical import canonical_bytes
 from saga_coordinator.saga.words.errors import AlreadyExists, Resource
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.records import Event, KeptEvent
+from saga_coordinator.store.stored_form import EVENT_CONTENT
 from saga_coordinator.store.tables import events
 
+_SETTLED = [status.value for status in SETTLED]
 _MOST = func.make_interval(0, 0, 0, 0, 0, 0, EVENT_KEPT_SECONDS)
 _SECONDS = func.make_interval(0, 0, 0, 0, 0, 0, bindparam("keep_seconds", type_=Float))
 _STATE = (
@@ -33,54 +38,65 @@ _STATE = (
     extract("epoch", events.c.published_at + _MOST).cast(Float).label("remembered_until"),
 )
 _KEEP = insert(events).values(expires_at=func.now() + _SECONDS).on_conflict_do_nothing().returning(*_STATE)
-_KEPT = select(events.c.name, events.c.correlation, events.c.payload, *_STATE).where(
-    events.c.event_id == bindparam("event_id")
+_KEPT = select(events.c.name, events.c.correlation, EVENT_CONTENT.label("content"), *_STATE).where(
+    events.c.namespace == bindparam("namespace"), events.c.event_id == bindparam("event_id")
 )
+# Waits of 0.1.0 are in the body of their entries, later ones in columns; each form has an index of its own.
+_IS_WAIT = """
+    {0}.type = 'wait_started' AND {0}.correlation IS NOT NULL AND {0}.namespace = events.namespace
+    AND {0}.event = events.name AND {0}.correlation = events.correlation
+"""
+_IS_OLD_WAIT = """
+    {0}.type = 'wait_started' AND ({0}.body ->> 'correlation') IS NOT NULL AND {0}.namespace = events.namespace
+    AND ({0}.body ->> 'event') = events.name AND ({0}.body ->> 'correlation') = events.correlation
+"""
+_IS_RECEIPT = """
+    {0}.type = 'event_received' AND coalesce({0}.event_id, {0}.body ->> 'event_id') = events.event_id
+"""
 # Who began to wait later looks for the event itself, and it may have been given to another by then. Who has ended since it was
 # published may have got it, and then it is nobody else's.
-_WAITING = text("""
-SELECT DISTINCT log.saga_id::text
-FROM saga.events
-    JOIN saga.log ON log.type = 'wait_started' AND (log.body ->> 'correlation') IS NOT NULL
-        AND (log.body ->> 'event') = events.name AND (log.body ->> 'correlation') = events.correlation
-        AND log.recorded_at <= events.published_at
-    JOIN saga.sagas USING (saga_id)
-WHERE events.event_id = :event_id AND coalesce(sagas.ended_at, 'infinity') >= events.published_at
+_WAITING = text(f"""
+WITH waits AS (
+    SELECT log.saga_id, published_at FROM saga.events JOIN saga.log ON {_IS_WAIT.format("log")}
+    WHERE events.namespace = :namespace AND events.event_id = :event_id AND log.recorded_at <= published_at
+    UNION ALL
+    SELECT log.saga_id, published_at FROM saga.events JOIN saga.log ON {_IS_OLD_WAIT.format("log")}
+    WHERE events.namespace = :namespace AND events.event_id = :event_id AND log.recorded_at <= published_at
+)
+SELECT DISTINCT waits.saga_id::text FROM waits JOIN saga.sagas USING (saga_id)
+WHERE coalesce(sagas.ended_at, 'infinity') >= published_at
+""")  # noqa: S608  # nothing in it comes from outside
+_MATCHED = text("""
+UPDATE saga.events SET taken_at = now() WHERE namespace = :namespace AND event_id = :event_id AND taken_at IS NULL
 """)
-_MATCHED = text("UPDATE saga.events SET taken_at = now() WHERE event_id = :event_id AND taken_at IS NULL")
-_TAKE = text("""
+_GOT_BY_OTHERS = """
+    SELECT FROM saga.log AS wait JOIN saga.log AS got ON got.saga_id = wait.saga_id AND {receipt} WHERE {wait}
+"""
+_TAKE = text(f"""
 UPDATE saga.events SET taken_at = coalesce(taken_at, now()), taken_by = :saga_id
-WHERE event_id = (
-    SELECT event_id FROM saga.events
-    WHERE name = :name AND correlation = :correlation
-        AND published_at >= (SELECT started_at FROM saga.sagas WHERE sagas.saga_id = CAST(:saga_id AS uuid))
-            - make_interval(secs => :look_back_seconds)
+FROM (
+    SELECT events.namespace, events.event_id FROM saga.sagas AS taker JOIN saga.events USING (namespace)
+    WHERE taker.saga_id = CAST(:saga_id AS uuid) AND name = :name AND correlation = :correlation
+        AND published_at >= taker.started_at - make_interval(secs => :look_back_seconds)
         AND EXISTS (
-            SELECT FROM saga.log WHERE log.saga_id = CAST(:saga_id AS uuid) AND log.type = 'wait_started'
-                AND (log.body ->> 'correlation') IS NOT NULL AND (log.body ->> 'event') = events.name
-                AND (log.body ->> 'correlation') = events.correlation
-                AND log.recorded_at < events.expires_at
+            SELECT FROM saga.log WHERE log.saga_id = CAST(:saga_id AS uuid) AND log.recorded_at < events.expires_at
+                AND ({_IS_WAIT.format("log")} OR {_IS_OLD_WAIT.format("log")})
         )
         AND (
             taken_at IS NULL OR taken_by = :saga_id OR EXISTS (
-                SELECT FROM saga.sagas
-                WHERE sagas.saga_id = CAST(taken_by AS uuid) AND status NOT IN ('RUNNING', 'COMPENSATING')
-            ) AND NOT EXISTS (
-                SELECT FROM saga.log AS wait
-                    JOIN saga.log AS got ON got.saga_id = wait.saga_id AND got.type = 'event_received'
-                        AND got.body ->> 'event_id' = events.event_id
-                WHERE wait.type = 'wait_started' AND (wait.body ->> 'correlation') IS NOT NULL
-                    AND (wait.body ->> 'event') = events.name AND (wait.body ->> 'correlation') = events.correlation
+                SELECT FROM saga.sagas WHERE sagas.saga_id = CAST(taken_by AS uuid) AND status = ANY(CAST(:settled AS text[]))
             )
+            AND NOT EXISTS ({_GOT_BY_OTHERS.format(receipt=_IS_RECEIPT.format("got"), wait=_IS_WAIT.format("wait"))})
+            AND NOT EXISTS ({_GOT_BY_OTHERS.format(receipt=_IS_RECEIPT.format("got"), wait=_IS_OLD_WAIT.format("wait"))})
         )
         AND NOT EXISTS (
-            SELECT FROM saga.log WHERE log.saga_id = CAST(:saga_id AS uuid) AND log.type = 'event_received'
-                AND log.body ->> 'event_id' = events.event_id
+            SELECT FROM saga.log WHERE log.saga_id = CAST(:saga_id AS uuid) AND {_IS_RECEIPT.format("log")}
         )
-    ORDER BY taken_at IS NOT NULL, published_at, event_id LIMIT 1 FOR UPDATE SKIP LOCKED
-)
-RETURNING event_id, payload
-""")
+    ORDER BY taken_at IS NOT NULL, published_at, event_id LIMIT 1 FOR UPDATE OF events SKIP LOCKED
+) AS found
+WHERE events.namespace = found.namespace AND events.event_id = found.event_id
+RETURNING events.event_id, coalesce(content, convert_to(payload::text, 'UTF8')) AS content
+""")  # noqa: S608  # nor here
 _FORGET = text("DELETE FROM saga.events WHERE published_at < now() - make_interval(secs => :seconds)")
 
 
@@ -90,7 +106,7 @@ class EventRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def keep(self, event: Event) -> KeptEvent:
+    async def keep(self, namespace: Namespace, event: Event) -> KeptEvent:
         """Makes a published event durable; a repetition changes nothing.
 
         Who published it may have gone before telling them, and another saga, which waited only then, may have taken it since.
@@ -98,21 +114,24 @@ class EventRows:
         Raises:
             AlreadyExists: the identity belongs to a different event.
         """
+        content = None if event.payload is None else canonical_bytes(event.payload)
         values = {
+            "namespace": namespace,
             "event_id": event.event_id,
             "name": event.name,
             "correlation": event.correlation,
-            "payload": event.payload,
+            "content": content,
             "keep_seconds": EVENT_KEPT_SECONDS if event.keep_seconds is None else event.keep_seconds,
         }
         async with self._database.connection() as connection:
             row = (await connection.execute(_KEEP, values)).one_or_none()
             if row is not None:
                 return KeptEvent(True, row.is_told, row.kept_until, row.remembered_until)
-            row = (await connection.execute(_KEPT, {"event_id": event.event_id})).one_or_none()
+            asked = {"namespace": namespace, "event_id": event.event_id}
+            row = (await connection.execute(_KEPT, asked)).one_or_none()
         if row is None:  # forgotten just now
-            return await self.keep(event)
-        is_same = canonical_bytes(row.payload) == canonical_bytes(event.payload)
+            return await self.keep(namespace, event)
+        is_same = row.content == content or _written(row.content) == _written(content)
         if not is_same or (row.name, row.correlation) != (event.name, event.correlation):
             raise AlreadyExists(
                 Reason.EVENT_ID_TAKEN,
@@ -122,24 +141,31 @@ class EventRows:
             )
         return KeptEvent(False, row.is_told, row.kept_until, row.remembered_until)
 
-    async def waiting(self, event_id: str) -> list[str]:
+    async def waiting(self, namespace: Namespace, event_id: str) -> list[str]:
         """The sagas that waited, or had waited, for the event when it was published; each knows itself whether it still does."""
         async with self._database.connection() as connection:
-            return list(await connection.scalars(_WAITING, {"event_id": event_id}))
+            asked = {"namespace": namespace, "event_id": event_id}
+            return list(await connection.scalars(_WAITING, asked))
 
-    async def matched(self, event_id: str) -> None:
+    async def matched(self, namespace: Namespace, event_id: str) -> None:
         """Sagas that waited have got the event, so none that waits later will."""
         async with self._database.connection() as connection:
-            await connection.execute(_MATCHED, {"event_id": event_id})
+            await connection.execute(_MATCHED, {"namespace": namespace, "event_id": event_id})
 
     async def take(
-        self, saga_id: str, name: str, correlation: str, look_back_seconds: float = 0.0
+        self,
+        saga_id: str,
+        name: str,
+        correlation: str,
+        look_back_seconds: float = 0.0,
     ) -> Event | None:
-        """The earliest such event that no saga has got, given to this one; again if it was, and has not counted there yet.
+        """The earliest such event of the saga's namespace that no saga has got, given to this one.
 
+        One that was given to this saga and has not counted there yet is given again.
         One that came since the saga's start, or `look_back_seconds` before it, and was kept when the saga began to wait.
         """
         wanted = {
+            "settled": _SETTLED,
             "saga_id": saga_id,
             "name": name,
             "correlation": correlation,
@@ -147,9 +173,17 @@ class EventRows:
         }
         async with self._database.connection() as connection:
             row = (await connection.execute(_TAKE, wanted)).one_or_none()
-        return None if row is None else Event(row.event_id, name, correlation, row.payload)
+        if row is None:
+            return None
+        payload = None if row.content is None else orjson.loads(row.content)
+        return Event(row.event_id, name, correlation, payload)
 
     async def tidy(self) -> None:
         """Forgets events of long ago."""
         async with self._database.connection() as connection:
             await connection.execute(_FORGET, {"seconds": EVENT_KEPT_SECONDS})
+
+
+def _written(content: bytes | None) -> bytes:
+    """What is kept of a payload, written as canonical bytes: version 0.1.0 kept it as Postgres writes JSON."""
+    return canonical_bytes(None if content is None else orjson.loads(content))

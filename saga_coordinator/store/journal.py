@@ -18,21 +18,27 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import structlog
 
 from saga_coordinator.lifecycle import Background, Kept, Service
 from saga_coordinator.saga.machine.entries import Entry, StoredEntry, encode
+from saga_coordinator.saga.machine.rows import EntryRow, entry_row
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.canonical import canonical_bytes
 from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.words.immutable import immutable
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.records import StartKeyTaken
 
 APPENDS_PER_FLUSH_MAX = 500
+FLUSH_BYTES_MAX = 4 * 1024 * 1024
+"""What the entries of one flush may say together, unless one append alone says more: copying it takes the event loop's time."""
+_WRITTEN_AT_ONCE_BYTES = 128 * 1024
+"""After so much has been written as JSON, others get their turn on the event loop."""
 _MANY = 4
 _REST_SECONDS_MAX = 0.008
 """After a flush of `_MANY` appends the next one begins only after as long as it took, after one of twice as many after twice as
@@ -53,13 +59,15 @@ _log = structlog.get_logger(__name__)
 
 @immutable
 class Start:
-    """A new saga's row and its start key. Instants are seconds since the epoch by the database's clock."""
+    """A new saga's row and its start key. Instants are seconds since the epoch by the database's clock.
+
+    The row does not have the saga's input: that is in its first entry.
+    """
 
     start_key: str
     request_digest: bytes
     definition: str
     version: int
-    input: Any
     labels: dict[str, str]
     deadline_at: float | None
 
@@ -84,10 +92,28 @@ class Append:
     """Entries of one saga, the first at `sequence`. `start` for a new saga; `move` where its row changes with them."""
 
     saga_id: str
+    namespace: Namespace
     sequence: int
     entries: Sequence[Entry]
     start: Start | None = None
     move: Move | None = None
+
+
+@immutable
+class WrittenAppend:
+    """An append whose entries are in their stored form."""
+
+    append: Append
+    rows: tuple[EntryRow, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(row.size_bytes for row in self.rows)
+
+
+def written(append: Append) -> WrittenAppend:
+    """The append with its entries in their stored form, each of which is made once."""
+    return WrittenAppend(append, tuple(map(entry_row, append.entries)))
 
 
 class Conflict(Exception):
@@ -97,13 +123,13 @@ class Conflict(Exception):
 class LogSession(Protocol):
     """One connection's worth of writing. Every method raises Unavailable when the database is away or the session broken."""
 
-    async def write(self, appends: Sequence[Append]) -> float | None:
+    async def write(self, appends: Sequence[WrittenAppend]) -> float | None:
         """Commits all of them or none; returns their `recorded_at`, where it is known.
 
         Raises Conflict, or the driver's error for data that cannot be stored.
         """
 
-    async def start_key_holder(self, start_key: str) -> tuple[str, bytes] | None:
+    async def start_key_holder(self, namespace: Namespace, start_key: str) -> tuple[str, bytes] | None:
         """The saga that has the start key, and the digest of the request that started it."""
 
     async def taken(self, appends: Sequence[Append]) -> list[int]:
@@ -128,6 +154,7 @@ class _Waiting:
     append: Append
     committed: asyncio.Future[float | None]
     is_in_doubt: bool = False
+    written: WrittenAppend | None = None
 
     def end(self, error: Exception | None, committed_at: float | None = None) -> None:
         if self.committed.done():  # nobody waits for it any more
@@ -243,7 +270,8 @@ class Journal(Service):
             self._end_outage()
         while True:
             while self._waiting:
-                await self._flush_and_rest(session, self._waiting[:APPENDS_PER_FLUSH_MAX])
+                if batch := await self._next_batch():
+                    await self._flush_and_rest(session, batch)
                 kept.turned()
             if self._is_closing:
                 return
@@ -251,6 +279,27 @@ class Journal(Service):
             kept.rests()
             await self._wakeup.wait()
             kept.begins()
+
+    async def _next_batch(self) -> list[_Waiting]:
+        """What the next flush takes: the first of those that wait, up to `FLUSH_BYTES_MAX`, each in its stored form."""
+        batch: list[_Waiting] = []
+        size_bytes = written_at_once = 0
+        for waiting in self._waiting[:APPENDS_PER_FLUSH_MAX]:
+            if waiting.written is None:
+                try:
+                    waiting.written = written(waiting.append)
+                except Exception as error:  # noqa: BLE001 - a defect of this append, which the others have nothing to do with
+                    self._end([waiting], error)
+                    continue
+                written_at_once += waiting.written.size_bytes
+                if written_at_once > _WRITTEN_AT_ONCE_BYTES:
+                    await asyncio.sleep(0)
+                    written_at_once = 0
+            size_bytes += waiting.written.size_bytes
+            if batch and size_bytes > FLUSH_BYTES_MAX:
+                break
+            batch.append(waiting)
+        return batch
 
     async def _flush_and_rest(self, session: LogSession, batch: Sequence[_Waiting]) -> None:
         clock = asyncio.get_running_loop().time
@@ -291,13 +340,13 @@ class Journal(Service):
 
         Append by append would cost a commit each, and hold up every saga of this process just when there is most to take over.
         """
-        written = await self._write(session, batch)
-        if not isinstance(written, Exception):
-            self._end(batch, None, written)
+        outcome = await self._write(session, batch)
+        if not isinstance(outcome, Exception):
+            self._end(batch, None, outcome)
         elif len(batch) == 1:
-            error = await self._loss(session, batch[0]) if isinstance(written, Conflict) else written
+            error = await self._loss(session, batch[0]) if isinstance(outcome, Conflict) else outcome
             self._end(batch, error)
-        elif isinstance(written, Conflict) and (taken := await self._taken(session, batch)):
+        elif isinstance(outcome, Conflict) and (taken := await self._taken(session, batch)):
             for waiting in taken:
                 self._end([waiting], await self._loss(session, waiting))
             losers = set(taken)
@@ -322,7 +371,7 @@ class Journal(Service):
     async def _write(self, session: LogSession, batch: Sequence[_Waiting]) -> Exception | float | None:
         """When the batch was written, or why it cannot be as it is. Raises Unavailable, and then nobody knows."""
         try:
-            return await session.write([waiting.append for waiting in batch])
+            return await session.write([waiting.written or written(waiting.append) for waiting in batch])
         except Unavailable:
             for waiting in batch:
                 waiting.is_in_doubt = True
@@ -334,16 +383,16 @@ class Journal(Service):
         """Why an append met existing rows; None when they are its own, committed before the answer got lost."""
         append = waiting.append
         if append.start is not None:
-            holder = await session.start_key_holder(append.start.start_key)
+            holder = await session.start_key_holder(append.namespace, append.start.start_key)
             if holder is not None:
                 is_own = holder[0] == append.saga_id
                 return None if is_own else StartKeyTaken(append.start.start_key, *holder)
         elif waiting.is_in_doubt:
             # What they say is compared too: this coordinator may have let the saga go and taken it up again meanwhile, and
             # then both its earlier and its later view of the saga append here, of which one only can have won.
-            written = await session.written(append.saga_id, append.sequence, len(append.entries))
+            there = await session.written(append.saga_id, append.sequence, len(append.entries))
             said = [(self._coordinator_id, _said(encode(entry))) for entry in append.entries]
-            if said == [(writer, _said(stored)) for writer, stored in written]:
+            if said == [(writer, _said(stored)) for writer, stored in there]:
                 return None
         return OwnershipLost(
             f"another coordinator has written entry {append.sequence} of saga {append.saga_id}"

@@ -12,12 +12,14 @@ from sqlalchemy import Row, Select, Text, case, cast, func, select, tuple_
 
 from saga_coordinator.lifecycle import Service
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import IS_DEFAULT, IS_LIVE
 from saga_coordinator.store.groups import GROUPS, GroupStanding, standings
-from saga_coordinator.store.pages import Page, bounded, page_of, shown
-from saga_coordinator.store.sagas import LENGTH, SagaFilter, SagaRecord, record_of
-from saga_coordinator.store.tables import NAMESPACE, declared_steps, definitions, events, sagas
+from saga_coordinator.store.pages import PAGE_BYTES_MAX, Page, bounded, page_of, shown, text_bytes
+from saga_coordinator.store.sagas import INPUT_BYTES, OF_SAGA, SagaFilter, SagaRecord, record_of
+from saga_coordinator.store.stored_form import EVENT_BYTES, EVENT_CONTENT
+from saga_coordinator.store.tables import declared_steps, definitions, events, sagas
 from saga_coordinator.turns import Turns
 
 AT_ONCE = 2
@@ -28,15 +30,21 @@ SECONDS_MAX = 60.0
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")
 
-_OF_SAGA = [column for column in sagas.c if column.name != "input"]
-_INPUT = [shown(sagas.c.input).label("input"), sagas.c.input.is_not(None).label("has_input")]
+_MEASURES_OF_SAGA = [
+    INPUT_BYTES,
+    text_bytes(sagas.c.labels),
+    func.octet_length(sagas.c.cause),
+    text_bytes(sagas.c.failure),
+    text_bytes(sagas.c.remaining),
+]
 _OF_EVENT = [events.c[name] for name in ("event_id", "name", "correlation", "published_at", "taken_at")]
 _WHAT_BECAME_OF_IT = [
     cast(events.c.taken_by, Text).label("taken_by"),
     case((events.c.taken_at.is_(None) & (events.c.expires_at > func.now()), events.c.expires_at)).label(
         "kept_until"
     ),
-    events.c.payload.is_not(None).label("has_payload"),
+    case((EVENT_BYTES <= PAGE_BYTES_MAX, EVENT_CONTENT)).label("content"),
+    (EVENT_BYTES > 0).label("has_payload"),
 ]
 _OF_DEFINITION = [column for column in definitions.c if column.name != "spec"]
 
@@ -91,13 +99,14 @@ class Lists(Service):
 
     async def sagas(
         self,
+        namespace: Namespace,
         wanted: SagaFilter,
         before_saga_id: str | None,
         limit: int,
         make: Callable[[Page[SagaRecord]], _T],
     ) -> _T:
         """Newest first: those that sort before `before_saga_id`, or from the newest on."""
-        keys = select(sagas.c.saga_id).order_by(sagas.c.saga_id.desc())
+        keys = select(sagas.c.saga_id).where(sagas.c.namespace == namespace).order_by(sagas.c.saga_id.desc())
         if wanted.statuses:
             keys = keys.where(sagas.c.status.in_(wanted.statuses))
         if wanted.definition:
@@ -107,19 +116,22 @@ class Lists(Service):
             keys = keys.where(sagas.c.labels.contains(wanted.labels), sagas.c.labels != {})
         if before_saga_id is not None:
             keys = keys.where(sagas.c.saga_id < before_saga_id)
-        measured = [sagas.c.input, sagas.c.labels, sagas.c.failure, sagas.c.remaining]
-        query = bounded(keys, sagas, measured, [*_OF_SAGA, *_INPUT, LENGTH], limit)
-        return await self._answer(query, _listed_saga, make)
+        query = bounded(keys, sagas, _MEASURES_OF_SAGA, OF_SAGA, limit)
+        return await self._answer(query, record_of, make)
 
     async def definitions(
-        self, after_name: str, limit: int, make: Callable[[Page[RegisteredDefinition]], _T]
+        self,
+        namespace: Namespace,
+        after_name: str,
+        limit: int,
+        make: Callable[[Page[RegisteredDefinition]], _T],
     ) -> _T:
         """The newest version of each definition whose name sorts behind `after_name`, by name."""
         keys = (
             select(
                 definitions.c.namespace, definitions.c.name, func.max(definitions.c.version).label("version")
             )
-            .where(definitions.c.namespace == NAMESPACE, definitions.c.name > after_name, IS_LIVE)
+            .where(definitions.c.namespace == namespace, definitions.c.name > after_name, IS_LIVE)
             .group_by(definitions.c.namespace, definitions.c.name)
             .order_by(definitions.c.name)
         )
@@ -127,6 +139,7 @@ class Lists(Service):
 
     async def versions(
         self,
+        namespace: Namespace,
         name: str,
         before_version: int | None,
         limit: int,
@@ -135,7 +148,7 @@ class Lists(Service):
         """Versions of one definition, the newest first, below `before_version` where that is given. None is no error."""
         keys = (
             select(definitions.c.namespace, definitions.c.name, definitions.c.version)
-            .where(definitions.c.namespace == NAMESPACE, definitions.c.name == name, IS_LIVE)
+            .where(definitions.c.namespace == namespace, definitions.c.name == name, IS_LIVE)
             .order_by(definitions.c.version.desc())
         )
         if before_version is not None:
@@ -157,6 +170,7 @@ class Lists(Service):
 
     async def events(
         self,
+        namespace: Namespace,
         wanted: EventFilter,
         before: tuple[datetime, str] | None,
         limit: int,
@@ -164,8 +178,10 @@ class Lists(Service):
     ) -> _T:
         """The newest first: those published before `before`, an instant and an event's identity, or from the newest on."""
         table = events
-        keys = select(table.c.published_at, table.c.event_id).order_by(
-            table.c.published_at.desc(), table.c.event_id.desc()
+        keys = (
+            select(table.c.namespace, table.c.published_at, table.c.event_id)
+            .where(table.c.namespace == namespace)
+            .order_by(table.c.published_at.desc(), table.c.event_id.desc())
         )
         if wanted.is_untaken:
             keys = keys.where(table.c.taken_at.is_(None))
@@ -175,13 +191,12 @@ class Lists(Service):
             keys = keys.where(table.c.correlation == wanted.correlation)
         if before is not None:
             keys = keys.where(tuple_(table.c.published_at, table.c.event_id) < tuple_(*before))
-        columns = [*_OF_EVENT, shown(table.c.payload).label("payload"), *_WHAT_BECAME_OF_IT]
-        return await self._answer(
-            bounded(keys, table, [table.c.payload], columns, limit), _published_event, make
-        )
+        columns = [*_OF_EVENT, *_WHAT_BECAME_OF_IT]
+        return await self._answer(bounded(keys, table, [EVENT_BYTES], columns, limit), _published_event, make)
 
     async def declared_steps(
         self,
+        namespace: Namespace,
         participant: str,
         after_name: str,
         limit: int,
@@ -190,12 +205,18 @@ class Lists(Service):
         """What a participant has declared last, by name; nothing if it never did."""
         table = declared_steps
         keys = (
-            select(table.c.participant, table.c.name)
-            .where(table.c.participant == participant, table.c.name > after_name)
+            select(table.c.namespace, table.c.participant, table.c.name)
+            .where(
+                table.c.namespace == namespace,
+                table.c.participant == participant,
+                table.c.name > after_name,
+            )
             .order_by(table.c.name)
         )
         columns = [table.c.name, table.c.version, shown(table.c.spec).label("spec")]
-        return await self._answer(bounded(keys, table, [table.c.spec], columns, limit), _declared_step, make)
+        return await self._answer(
+            bounded(keys, table, [text_bytes(table.c.spec)], columns, limit), _declared_step, make
+        )
 
     async def _answer(
         self, query: Select[Any], item: Callable[[Row[Any]], _Item], make: Callable[[Page[_Item]], _T]
@@ -213,12 +234,12 @@ def _published_event(row: Row[Any]) -> PublishedEvent:
         row.event_id,
         row.name,
         row.correlation,
-        None if row.payload is None else orjson.loads(row.payload),
+        None if row.content is None else orjson.loads(row.content),
         row.published_at,
         row.kept_until,
         row.taken_at,
         row.taken_by,
-        is_payload_omitted=row.has_payload and row.payload is None,
+        is_payload_omitted=bool(row.has_payload) and row.content is None,
     )
 
 
@@ -229,12 +250,7 @@ def _declared_step(row: Row[Any]) -> DeclaredStep:
 
 def _definitions(keys: Select[Any], limit: int) -> Select[Any]:
     columns = [*_OF_DEFINITION, shown(definitions.c.spec).label("spec"), IS_DEFAULT]
-    return bounded(keys, definitions, [definitions.c.spec], columns, limit)
-
-
-def _listed_saga(row: Row[Any]) -> SagaRecord:
-    is_omitted = row.has_input and row.input is None
-    return record_of(row, None if row.input is None else orjson.loads(row.input), is_input_omitted=is_omitted)
+    return bounded(keys, definitions, [text_bytes(definitions.c.spec)], columns, limit)
 
 
 def _listed_definition(row: Row[Any]) -> RegisteredDefinition:

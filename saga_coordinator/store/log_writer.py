@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import asdict
+from struct import pack
 from typing import Any, TypeVar
 
 import orjson
 import psycopg
 from psycopg import errors
 from psycopg.generators import execute
-from psycopg.pq import ExecStatus
+from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
-from saga_coordinator.saga.machine.entries import StoredEntry, encode
+from saga_coordinator.saga.machine.entries import StoredEntry
+from saga_coordinator.saga.machine.rows import EntryRow, stored_entry
 from saga_coordinator.saga.machine.transitions import ENDS
+from saga_coordinator.saga.words.canonical import canonical_bytes
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.database import Database, is_outage, is_useless_after, unavailable
-from saga_coordinator.store.journal import Append, Conflict, Move
-from saga_coordinator.store.tables import DEFAULT_GROUP, NAMESPACE
+from saga_coordinator.store.journal import Append, Conflict, Move, WrittenAppend
+from saga_coordinator.store.stored_form import FACTS, WHOLE_PAYLOAD
+from saga_coordinator.store.tables import DEFAULT_GROUP
 
 _T = TypeVar("_T")
 
@@ -89,7 +95,7 @@ class PostgresLogSession:
         self._coordinator_id = coordinator_id
         self._claim_group = claim_group
 
-    async def write(self, appends: Sequence[Append]) -> float | None:
+    async def write(self, appends: Sequence[WrittenAppend]) -> float | None:
         try:
             recorded_at = await self._translated(
                 self._append(_parameters(appends, self._coordinator_id, self._claim_group))
@@ -98,20 +104,24 @@ class PostgresLogSession:
             raise Conflict(str(error)) from error
         return None if recorded_at is None else float(recorded_at)
 
-    async def start_key_holder(self, start_key: str) -> tuple[str, bytes] | None:
-        await self._execute(_START_KEY, (NAMESPACE, start_key))
+    async def start_key_holder(self, namespace: Namespace, start_key: str) -> tuple[str, bytes] | None:
+        await self._execute(_START_KEY, (namespace, start_key))
         row = await self._cursor.fetchone()
         return None if row is None else (row[0], bytes(row[1]))
 
     async def taken(self, appends: Sequence[Append]) -> list[int]:
         entries = [(i, each.saga_id, each.sequence) for i, each in enumerate(appends) if each.entries]
-        starts = [(i, each.start.start_key) for i, each in enumerate(appends) if each.start is not None]
-        await self._execute(_TAKEN, (NAMESPACE, *_columns(entries, 3), *_columns(starts, 2)))
+        starts = [
+            (i, each.namespace, each.start.start_key)
+            for i, each in enumerate(appends)
+            if each.start is not None
+        ]
+        await self._execute(_TAKEN, (*_columns(entries, 3), *_columns(starts, 3)))
         return [row[0] for row in await self._cursor.fetchall()]
 
     async def written(self, saga_id: str, sequence: int, count: int) -> list[tuple[str, StoredEntry]]:
         await self._execute(_WRITTEN, (saga_id, sequence, count))
-        return [(row[0], StoredEntry(*row[1:])) for row in await self._cursor.fetchall()]
+        return [(row[0], stored_entry(*row[1:])) for row in await self._cursor.fetchall()]
 
     async def ping(self) -> None:
         await self._execute("SELECT 1", ())
@@ -124,9 +134,9 @@ class PostgresLogSession:
             await self._answer(ExecStatus.COMMAND_OK)
             self._is_prepared = True
         if self._prepares:
-            libpq.send_query_prepared(_APPEND_NAME, parameters)
+            libpq.send_query_prepared(_APPEND_NAME, parameters, param_formats=_FORMATS)
         else:
-            libpq.send_query_params(_APPEND, parameters)
+            libpq.send_query_params(_APPEND, parameters, param_formats=_FORMATS)
         return (await self._answer(ExecStatus.TUPLES_OK)).get_value(0, 0)
 
     async def _answer(self, expected: ExecStatus) -> PGresult:
@@ -161,119 +171,171 @@ _APPEND_NAME = b"saga_append"
 _APPEND = b"""
 WITH claimed AS (
     INSERT INTO saga.start_keys (namespace, start_key, saga_id, request_digest)
-    SELECT $1::text, s.start_key, s.saga_id, decode(s.request_digest, 'hex')
-    FROM jsonb_to_recordset($3::jsonb) AS s (start_key text, saga_id uuid, request_digest text)
+    SELECT s.namespace, s.start_key, s.saga_id, decode(s.request_digest, 'hex')
+    FROM jsonb_to_recordset($2::jsonb) AS s (namespace text, start_key text, saga_id uuid, request_digest text)
 ), born AS (
-    INSERT INTO saga.sagas (saga_id, start_key, definition, version, input, labels, deadline_at,
-        status, failure, remaining, owner, wake_at, ended_at, claim_group)
-    SELECT s.saga_id, s.start_key, s.definition, s.version, coalesce(s.input, 'null'), s.labels, to_timestamp(s.deadline_at),
-        s.status, s.failure, s.remaining,
-        CASE WHEN s.is_owned THEN $2::uuid END, to_timestamp(s.wake_at), CASE WHEN s.is_ended THEN now() END,
-        $7::text
-    FROM jsonb_to_recordset($3::jsonb) AS s (
-        saga_id uuid, start_key text, definition text, version int4, input jsonb, labels jsonb, deadline_at float8,
-        status text, failure jsonb, remaining text[], is_owned bool, wake_at float8, is_ended bool)
+    INSERT INTO saga.sagas (saga_id, namespace, start_key, definition, version, labels, deadline_at,
+        status, cause, remaining, owner, wake_at, ended_at, claim_group)
+    SELECT s.saga_id, s.namespace, s.start_key, s.definition, s.version, s.labels, to_timestamp(s.deadline_at),
+        s.status, convert_to(s.cause, 'UTF8'), s.remaining,
+        CASE WHEN s.is_owned THEN $1::uuid END, to_timestamp(s.wake_at), CASE WHEN s.is_ended THEN now() END,
+        $5::text
+    FROM jsonb_to_recordset($2::jsonb) AS s (
+        saga_id uuid, namespace text, start_key text, definition text, version int4, labels jsonb, deadline_at float8,
+        status text, cause text, remaining text[], is_owned bool, wake_at float8, is_ended bool)
 ), moved AS (
     UPDATE saga.sagas SET
         status = m.status,
-        failure = m.failure,
+        failure = NULL,
+        cause = convert_to(m.cause, 'UTF8'),
         remaining = m.remaining,
         owner = CASE WHEN m.is_owned THEN owner END,
         wake_at = to_timestamp(m.wake_at),
         ended_at = CASE WHEN m.is_ended THEN now() END
-    FROM jsonb_to_recordset($4::jsonb) AS m (
-        saga_id uuid, status text, failure jsonb, remaining text[], is_owned bool, wake_at float8, is_ended bool,
+    FROM jsonb_to_recordset($3::jsonb) AS m (
+        saga_id uuid, status text, cause text, remaining text[], is_owned bool, wake_at float8, is_ended bool,
         settled_as text)
     -- A settled saga has no owner: whoever appends to it moves it from the status that it was decided in. What became of it
     -- meanwhile is in the log, where this append would meet it.
     WHERE sagas.saga_id = m.saga_id AND CASE
-        WHEN sagas.owner = $2::uuid THEN true
+        WHEN sagas.owner = $1::uuid THEN true
         ELSE sagas.status = m.settled_as
     END
 ), rung AS (
     -- Who appends to a saga that it does not own had it before. If the saga sleeps by now, whoever let it go may not have known
     -- of this, and it has to be looked at.
     UPDATE saga.sagas SET wake_at = now()
-    WHERE saga_id = ANY($6::text[]::uuid[]) AND CASE WHEN owner IS NULL THEN wake_at > now() END
+    WHERE saga_id = ANY($4::uuid[]) AND CASE WHEN owner IS NULL THEN wake_at > now() END
 ), logged AS (
-    INSERT INTO saga.log (saga_id, sequence, type, step, operation, attempt, body, recorded_by)
-    SELECT e.saga_id, e.sequence, e.type, e.step, e.operation, e.attempt, coalesce(e.body, 'null'), $2::uuid
-    FROM jsonb_to_recordset($5::jsonb) AS e (
-        saga_id uuid, sequence int4, type text, step text, operation text, attempt int4, body jsonb)
+    INSERT INTO saga.log (saga_id, sequence, attempt, namespace, type, step, operation, facts, payload,
+        event, correlation, event_id, recorded_by)
+    SELECT e.*, $1::uuid
+    FROM unnest($6::uuid[], $7::int4[], $8::int4[], $9::text[], $10::text[], $11::text[], $12::text[],
+        $13::bytea[], $14::bytea[], $15::text[], $16::text[], $17::text[]) AS e
 )
 SELECT extract(epoch FROM now())
 """
+_FORMATS = [*8 * [Format.TEXT], *9 * [Format.BINARY]]
+"""What an entry says is sent as it is kept, and is not escaped on the way."""
 _TAKEN = """
-SELECT e.index FROM unnest($2::int4[], $3::text[]::uuid[], $4::int4[]) AS e (index, saga_id, sequence)
+SELECT e.index FROM unnest($1::int4[], $2::text[]::uuid[], $3::int4[]) AS e (index, saga_id, sequence)
 WHERE EXISTS (SELECT FROM saga.log WHERE log.saga_id = e.saga_id AND log.sequence = e.sequence)
 UNION
-SELECT s.index FROM unnest($5::int4[], $6::text[]) AS s (index, start_key)
-WHERE EXISTS (SELECT FROM saga.start_keys WHERE start_keys.namespace = $1 AND start_keys.start_key = s.start_key)
+SELECT s.index FROM unnest($4::int4[], $5::text[], $6::text[]) AS s (index, namespace, start_key)
+WHERE EXISTS (
+    SELECT FROM saga.start_keys WHERE start_keys.namespace = s.namespace AND start_keys.start_key = s.start_key
+)
 """
 _START_KEY = """
 SELECT saga_id::text, request_digest FROM saga.start_keys WHERE namespace = $1 AND start_key = $2
 """
-_WRITTEN = """
-SELECT recorded_by::text, type, step, operation, attempt, body FROM saga.log
+_WRITTEN = f"""
+SELECT recorded_by::text, type, step, operation, attempt, {FACTS}, {WHOLE_PAYLOAD} FROM saga.log
 WHERE saga_id = $1::uuid AND sequence >= $2 ORDER BY sequence LIMIT $3
-"""
+"""  # noqa: S608  # nothing in it comes from outside
 
 
-def _parameters(appends: Sequence[Append], coordinator_id: str, claim_group: str) -> Sequence[bytes]:
+def _parameters(appends: Sequence[WrittenAppend], coordinator_id: str, claim_group: str) -> Sequence[bytes]:
     """The statement's starts, moves and entries, and the older sagas that have entries among these."""
     starts: list[dict[str, Any]] = []
     moves: list[dict[str, Any]] = []
-    entries: list[dict[str, Any]] = []
     known: list[str] = []
-    for append in appends:
-        if start := append.start:
-            assert append.move is not None, "a new saga's row needs its status"
-            starts.append(
-                {
-                    "saga_id": append.saga_id,
-                    "start_key": start.start_key,
-                    "request_digest": start.request_digest.hex(),
-                    "definition": start.definition,
-                    "version": start.version,
-                    "input": start.input,
-                    "labels": start.labels,
-                    "deadline_at": start.deadline_at,
-                    **_moved(append.move),
-                }
-            )
+    saga_ids: list[str] = []
+    namespaces: list[bytes] = []
+    sequences: list[int] = []
+    rows: list[EntryRow] = []
+    for each in appends:
+        append = each.append
+        if append.start is not None:
+            starts.append(_started(append))
         else:
             if append.move is not None:
                 moves.append({"saga_id": append.saga_id, **_moved(append.move)})
-            if append.entries:  # who only lets it go to sleep has told it nothing
+            if each.rows:  # who only lets it go to sleep has told it nothing
                 known.append(append.saga_id)
-        for sequence, entry in enumerate(append.entries, append.sequence):
-            stored = encode(entry)
-            entries.append(
-                {
-                    "saga_id": append.saga_id,
-                    "sequence": sequence,
-                    "type": stored.type,
-                    "step": stored.step,
-                    "operation": stored.operation,
-                    "attempt": stored.attempt,
-                    "body": stored.body,
-                }
-            )
-    documents = map(orjson.dumps, (starts, moves, entries))
-    known_ids = f"{{{','.join(known)}}}"
-    return NAMESPACE.encode(), coordinator_id.encode(), *documents, known_ids.encode(), claim_group.encode()
+        count = len(each.rows)
+        saga_ids += count * [append.saga_id]
+        namespaces += count * [append.namespace.encode()]
+        sequences += range(append.sequence, append.sequence + count)
+        rows += each.rows
+    return (
+        coordinator_id.encode(),
+        orjson.dumps(starts),
+        orjson.dumps(moves),
+        _written_array(known),
+        claim_group.encode(),
+        _written_array(saga_ids),
+        _written_array(map(str, sequences)),
+        _written_array([str(row.attempt) for row in rows]),
+        _array(_TEXT, namespaces),
+        _array(_TEXT, [row.type.encode() for row in rows]),
+        _array(_TEXT, [_bytes(row.step) for row in rows]),
+        _array(_TEXT, [_bytes(row.operation) for row in rows]),
+        _array(_BYTEA, [row.facts for row in rows]),
+        _array(_BYTEA, [row.payload for row in rows]),
+        _array(_TEXT, [_bytes(row.event) for row in rows]),
+        _array(_TEXT, [_bytes(row.correlation) for row in rows]),
+        _array(_TEXT, [_bytes(row.event_id) for row in rows]),
+    )
+
+
+def _started(append: Append) -> dict[str, Any]:
+    """The row and the key of a new saga."""
+    start, move = append.start, append.move
+    assert start is not None
+    assert move is not None, "a new saga's row needs its status"
+    return {
+        "saga_id": append.saga_id,
+        "namespace": append.namespace,
+        "start_key": start.start_key,
+        "request_digest": start.request_digest.hex(),
+        "definition": start.definition,
+        "version": start.version,
+        "labels": start.labels,
+        "deadline_at": start.deadline_at,
+        **_moved(move),
+    }
 
 
 def _moved(move: Move) -> dict[str, Any]:
     return {
         "status": move.status.value,
-        "failure": move.failure,
+        "cause": None if move.failure is None else canonical_bytes(asdict(move.failure)).decode(),
         "remaining": move.remaining,
         "is_owned": move.is_owned,
         "wake_at": move.wake_at,
         "is_ended": move.status in ENDS,
         "settled_as": move.settled_as,
     }
+
+
+_TEXT = 25
+_BYTEA = 17
+"""The types of elements, by Postgres's own numbers."""
+_NULL = pack("!i", -1)
+
+
+def _bytes(text: str | None) -> bytes | None:
+    return None if text is None else text.encode()
+
+
+def _written_array(elements: Iterable[str]) -> bytes:
+    """An array as text, of elements in which nothing has to be escaped."""
+    return f"{{{','.join(elements)}}}".encode()
+
+
+def _array(element_type: int, elements: Sequence[bytes | None]) -> bytes:
+    """An array of one dimension in Postgres's binary format."""
+    if not elements:
+        return pack("!iiI", 0, 0, element_type)
+    parts = [pack("!iiIii", 1, 1, element_type, len(elements), 1)]
+    for element in elements:
+        if element is None:
+            parts.append(_NULL)
+        else:
+            parts.append(pack("!i", len(element)))
+            parts.append(element)
+    return b"".join(parts)
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> Sequence[list[Any]]:

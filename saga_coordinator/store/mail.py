@@ -10,7 +10,8 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, text, update
+import orjson
+from sqlalchemy import ColumnElement, delete, func, select, text, update
 
 from saga_coordinator.store.database import Database, is_outage, unavailable
 from saga_coordinator.store.records import Letter
@@ -19,7 +20,12 @@ from saga_coordinator.store.tables import requests as table
 
 CHANNEL = "saga_requests"
 
-
+# In the namespace of the saga that it is about.
+_PUT = text("""
+    INSERT INTO saga.requests (saga_id, request_id, input, namespace)
+    SELECT CAST(:saga_id AS uuid), CAST(:letter_id AS uuid), :body,
+        coalesce((SELECT namespace FROM saga.sagas WHERE sagas.saga_id = CAST(:saga_id AS uuid)), 'default')
+""")
 _NOTIFY = text(
     "SELECT pg_notify(:channel, coalesce(owner::text, claim_group)) FROM saga.sagas WHERE saga_id = :saga_id"
 )
@@ -35,9 +41,12 @@ class MailRows:
     async def put(self, letter: Letter) -> None:
         """Leaves a letter, and lets the saga's owner know, or its claim group where it has none now."""
         async with self._database.connection() as connection:
-            await connection.execute(
-                insert(table).values(saga_id=letter.saga_id, request_id=letter.letter_id, input=letter.body)
-            )
+            left = {
+                "saga_id": letter.saga_id,
+                "letter_id": letter.letter_id,
+                "body": orjson.dumps(letter.body),
+            }
+            await connection.execute(_PUT, left)
             await connection.execute(_NOTIFY, {"channel": CHANNEL, "saga_id": letter.saga_id})
 
     async def unanswered(self, owner: str, limit: int) -> list[Letter]:
@@ -58,18 +67,19 @@ class MailRows:
             .limit(limit)
         )
         async with self._database.connection() as connection:
-            return [Letter(*row) for row in await connection.execute(query)]
+            rows = (await connection.execute(query)).all()
+        return [Letter(row.saga_id, row.request_id, orjson.loads(row.input)) for row in rows]
 
     async def answer(self, letter: Letter, answer: dict[str, Any]) -> None:
         """Answers a letter, if it is still there."""
         async with self._database.connection() as connection:
-            await connection.execute(update(table).where(_is(letter)).values(answer=answer))
+            await connection.execute(update(table).where(_is(letter)).values(answer=orjson.dumps(answer)))
 
     async def answer_to(self, letter: Letter) -> dict[str, Any] | None:
         """The answer, once there is one."""
         async with self._database.connection() as connection:
-            answer: dict[str, Any] | None = await connection.scalar(select(table.c.answer).where(_is(letter)))
-            return answer
+            written = await connection.scalar(select(table.c.answer).where(_is(letter)))
+        return None if written is None else orjson.loads(written)
 
     async def delete(self, letter: Letter) -> None:
         """Takes a letter away, answered or not."""

@@ -5,7 +5,8 @@ coordinator's hands in two ways only: it started it, or it claimed it. What may 
 coordinator whose lease has ended; rows that another claim is looking at are skipped. Claiming moves the row; what fences the
 previous owner is the adoption's log entry (`saga_adopted`), whose primary key its next append would need (P8).
 
-A coordinator claims only sagas of its own claim group: where their participants live is known to that group alone.
+A coordinator claims only sagas of its own claim group: where their participants live is known to that group alone. It claims
+those of all namespaces, and a claim says which namespace its saga is in.
 """
 
 from __future__ import annotations
@@ -17,16 +18,23 @@ from typing import Any
 
 from sqlalchemy import CursorResult, text
 
+from saga_coordinator.saga.machine.transitions import SETTLED
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.records import ENTRIES_AT_ONCE, Claim, ClaimGroup, Driver
+from saga_coordinator.store.schema import REVISION
 from saga_coordinator.store.tables import DEFAULT_GROUP
 
 RENEWAL_CONNECTIONS_MAX = 4
 
 
+_SETTLED = [status.value for status in SETTLED]
 _RENEW = text("""
-    INSERT INTO saga.coordinators (coordinator_id, lease_until, address, version, claim_group)
-    VALUES (:coordinator_id, clock_timestamp() + :lease_seconds * interval '1 second', :address, :version, :claim_group)
+    INSERT INTO saga.coordinators (coordinator_id, lease_until, address, version, claim_group, schema_revision)
+    VALUES (
+        :coordinator_id, clock_timestamp() + :lease_seconds * interval '1 second', :address, :version, :claim_group,
+        :schema_revision
+    )
     ON CONFLICT (coordinator_id) DO UPDATE SET lease_until = excluded.lease_until
     RETURNING extract(epoch FROM clock_timestamp())::float8
 """)
@@ -34,7 +42,7 @@ _RENEW = text("""
 _HAS_LEASE = """
     EXISTS (SELECT FROM saga.coordinators WHERE coordinator_id = :coordinator_id AND lease_until >= clock_timestamp())
 """
-_ORIGIN = "sagas.start_key, extract(epoch FROM sagas.started_at)::float8 AS started_at"
+_ORIGIN = "sagas.namespace, sagas.start_key, extract(epoch FROM sagas.started_at)::float8 AS started_at"
 # Of those that were found, short logs first, as many as have `entries_max` entries together; and in any case the one that has
 # waited longest, so that it is not passed over for ever because it is long. The other rows are let go with the transaction.
 _TAKE = f"""
@@ -79,7 +87,7 @@ _CLAIM_ONE = text(f"""
     UPDATE saga.sagas SET owner = :coordinator_id, wake_at = NULL
     FROM (
         SELECT saga_id, owner FROM saga.sagas
-        WHERE saga_id = :saga_id AND claim_group = :claim_group AND status IN ('RUNNING', 'COMPENSATING') AND (
+        WHERE saga_id = :saga_id AND claim_group = :claim_group AND status <> ALL (CAST(:settled AS text[])) AND (
             owner IS NULL
             OR owner IN (SELECT coordinator_id FROM saga.coordinators WHERE lease_until < clock_timestamp())
         ) AND {_HAS_LEASE}
@@ -127,7 +135,7 @@ _GROUPS = text("""
     ) AS waiting
     FROM known ORDER BY claim_group
 """)
-_OWNED = text("SELECT saga_id FROM saga.sagas WHERE owner = :coordinator_id")
+_OWNED = text("SELECT saga_id, namespace FROM saga.sagas WHERE owner = :coordinator_id")
 _RELEASE = text("""
     UPDATE saga.sagas SET owner = NULL, wake_at = now() + :after_seconds * interval '1 second'
     WHERE saga_id = ANY (CAST(:saga_ids AS uuid[])) AND owner = :coordinator_id
@@ -159,8 +167,8 @@ _BACKLOG = text("""
     ) AS due
 """)
 _BURY_UNKNOWN = text("""
-    INSERT INTO saga.coordinators (coordinator_id, lease_until, address, version, claim_group)
-    SELECT DISTINCT ON (owner) owner, clock_timestamp() - interval '1 second', '', '', claim_group
+    INSERT INTO saga.coordinators (coordinator_id, lease_until, address, version, claim_group, schema_revision)
+    SELECT DISTINCT ON (owner) owner, clock_timestamp() - interval '1 second', '', '', claim_group, ''
     FROM saga.sagas WHERE owner IS NOT NULL
     ON CONFLICT DO NOTHING
 """)
@@ -195,7 +203,12 @@ class OwnershipRows:
 
     async def renew(self, lease_seconds: float) -> float:
         """Makes the lease last `lease_seconds` from now; returns the database's time, in seconds since the epoch (P10)."""
-        wanted = {**self._row, "claim_group": self._claim_group, "lease_seconds": lease_seconds}
+        wanted = {
+            **self._row,
+            "claim_group": self._claim_group,
+            "lease_seconds": lease_seconds,
+            "schema_revision": REVISION,
+        }
         return float((await self._execute(_RENEW, **wanted)).scalar_one())
 
     @asynccontextmanager
@@ -229,17 +242,17 @@ class OwnershipRows:
 
     async def claim_one(self, saga_id: str) -> Claim | None:
         """Takes over one saga that nobody drives, due or not; None when it has an owner, is settled or another group's."""
-        result = await self._execute(_CLAIM_ONE, **self._claimant, saga_id=saga_id)
+        result = await self._execute(_CLAIM_ONE, **self._claimant, saga_id=saga_id, settled=_SETTLED)
         return next(iter(_claims(result)), None)
 
     @property
     def _claimant(self) -> dict[str, Any]:
         return {"coordinator_id": self._coordinator_id, "claim_group": self._claim_group}
 
-    async def owned(self) -> set[str]:
-        """All sagas whose row names this coordinator."""
+    async def owned(self) -> dict[str, Namespace]:
+        """All sagas whose row names this coordinator, each with its namespace."""
         result = await self._execute(_OWNED, coordinator_id=self._coordinator_id)
-        return {str(row.saga_id) for row in result}
+        return {str(row.saga_id): Namespace(row.namespace) for row in result}
 
     async def release(self, saga_ids: list[str], after_seconds: float) -> None:
         """Lets sagas go, to be claimed by anybody after a while."""
@@ -296,6 +309,7 @@ def _claims(result: CursorResult[Any]) -> list[Claim]:
     return [
         Claim(
             str(row.saga_id),
+            Namespace(row.namespace),
             None if row.previous_owner is None else str(row.previous_owner),
             row.entries,
             row.start_key,

@@ -51,26 +51,23 @@ def page_of(rows: Sequence[Row[Any]], items: list[_T]) -> Page[_T]:
 def bounded(
     keys: Select[Any],
     table: FromClause,
-    payloads: Sequence[ColumnElement[Any]],
+    sizes: Sequence[ColumnElement[int]],
     columns: Sequence[ColumnElement[Any]],
     limit: int,
     bytes_max: int = PAGE_BYTES_MAX,
 ) -> Select[Any]:
-    """`columns` of at most `limit` rows of `table`, and fewer where their `payloads` are more than `bytes_max` bytes together.
+    """`columns` of at most `limit` rows of `table`, and fewer where their `sizes` are more than `bytes_max` together.
 
     Args:
         keys: selects the columns of a unique key, without a limit, in the order of the page.
-        payloads: what rows are measured by, as text. The first row is on the page whatever its size: see `shown`.
+        sizes: what rows are measured by, in bytes; see `text_bytes`. The first row is on the page whatever its size: see `shown`.
 
     Each row also has `found`: more than there are rows where the list goes on.
     """
     ordered = keys.limit(limit + 1).subquery("ordered")
     arrays = [func.array_agg(key, type_=ARRAY(key.type)).label(key.name) for key in ordered.c]
     found = select(func.count().label("found"), *arrays).select_from(ordered).cte("found")
-    size = sum(
-        (func.coalesce(func.octet_length(cast(each, Text)), 0) for each in payloads),
-        start=literal(0, BigInteger),
-    )
+    size = sum((func.coalesce(each, 0) for each in sizes), start=literal(0, BigInteger))
     begin = select(literal(0, Integer).label("place"), literal(0, BigInteger).label("bytes"))
     walk = begin.cte("walk", recursive=True)
     place = walk.c.place + 1
@@ -88,6 +85,11 @@ def bounded(
         .where(fits)
         .order_by(walk.c.place)
     )
+
+
+def text_bytes(value: ColumnElement[Any]) -> ColumnElement[int]:
+    """The size of a value as text."""
+    return func.octet_length(cast(value, Text))
 
 
 def shown(payload: ColumnElement[Any], bytes_max: int = PAGE_BYTES_MAX) -> ColumnElement[Any]:

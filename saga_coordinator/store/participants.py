@@ -15,6 +15,7 @@ import orjson
 from sqlalchemy import text
 
 from saga_coordinator.saga.words.errors import QuotaReached
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.database import Database
 
 PARTICIPANTS_MAX = 5_000
@@ -27,38 +28,41 @@ SELECT name, put.revision::text AS revision, updated_at,
     CASE WHEN known.revision IS NULL THEN descriptor_set END AS descriptor_set
 FROM saga.participants AS put
     LEFT JOIN unnest(CAST(:known AS uuid[])) AS known (revision) ON known.revision = put.revision
+WHERE put.namespace = :namespace
 ORDER BY name
 """)
 # One statement; who puts at the same moment may exceed the limits by what they put. What is replaced by no more is never refused.
 _PUT = text("""
 WITH others AS (
     SELECT count(*) AS count, coalesce(sum(octet_length(descriptor_set)), 0) AS bytes
-    FROM saga.participants WHERE name <> :name
+    FROM saga.participants WHERE (namespace, name) <> (:namespace, :name)
 ), before AS (
-    SELECT coalesce(octet_length(descriptor_set), 0) AS bytes FROM saga.participants WHERE name = :name
+    SELECT coalesce(octet_length(descriptor_set), 0) AS bytes FROM saga.participants WHERE namespace = :namespace AND name = :name
 ), given AS (
     SELECT coalesce(octet_length(CAST(:descriptor_set AS bytea)), 0) AS bytes
 ), put AS (
-    INSERT INTO saga.participants (name, spec, descriptor_set)
-    SELECT :name, CAST(:spec AS jsonb), CAST(:descriptor_set AS bytea)
+    INSERT INTO saga.participants (namespace, name, spec, descriptor_set)
+    SELECT :namespace, :name, CAST(:spec AS jsonb), CAST(:descriptor_set AS bytea)
     FROM others CROSS JOIN given LEFT JOIN before ON true
     WHERE (before.bytes IS NOT NULL OR others.count < :count_max)
         AND (given.bytes <= coalesce(before.bytes, 0) OR others.bytes + given.bytes <= :bytes_max)
-    ON CONFLICT (name) DO UPDATE SET spec = excluded.spec, descriptor_set = excluded.descriptor_set,
+    ON CONFLICT (namespace, name) DO UPDATE SET spec = excluded.spec, descriptor_set = excluded.descriptor_set,
         revision = excluded.revision, updated_at = excluded.updated_at
     RETURNING revision, updated_at, xmax::text = '0' AS created
 )
 SELECT others.count, others.bytes, put.revision::text AS revision, put.updated_at, put.created
 FROM others LEFT JOIN put ON true
 """)
-_DELETE = text("DELETE FROM saga.participants WHERE name = :name RETURNING name")
-_READ_BREAKERS = text("SELECT participant, control, requested_by, reason, set_at FROM saga.breakers")
+_DELETE = text("DELETE FROM saga.participants WHERE namespace = :namespace AND name = :name RETURNING name")
+_READ_BREAKERS = text(
+    "SELECT participant, control, requested_by, reason, set_at FROM saga.breakers WHERE namespace = :namespace"
+)
 _SET_BREAKER = text("""
-INSERT INTO saga.breakers (participant, control, requested_by, reason)
-SELECT :participant, :control, :requested_by, :reason
-WHERE EXISTS (SELECT FROM saga.breakers WHERE participant = :participant)
+INSERT INTO saga.breakers (namespace, participant, control, requested_by, reason)
+SELECT :namespace, :participant, :control, :requested_by, :reason
+WHERE EXISTS (SELECT FROM saga.breakers WHERE namespace = :namespace AND participant = :participant)
     OR (SELECT count(*) FROM saga.breakers) < :count_max
-ON CONFLICT (participant) DO UPDATE SET control = excluded.control, requested_by = excluded.requested_by,
+ON CONFLICT (namespace, participant) DO UPDATE SET control = excluded.control, requested_by = excluded.requested_by,
     reason = excluded.reason, set_at = excluded.set_at
 RETURNING set_at
 """)
@@ -101,18 +105,21 @@ class ParticipantRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def read(self, known: Collection[str] = ()) -> list[StoredParticipant]:
-        """All, by name; without the content of those whose revision is `known`."""
+    async def read(self, namespace: Namespace, known: Collection[str] = ()) -> list[StoredParticipant]:
+        """All of a namespace, by name; without the content of those whose revision is `known`."""
         async with self._database.connection() as connection:
-            rows = await connection.execute(_READ, {"known": list(known)})
+            rows = await connection.execute(_READ, {"namespace": namespace, "known": list(known)})
             return [
                 StoredParticipant(row.name, row.revision, row.updated_at, row.spec, row.descriptor_set)
                 for row in rows
             ]
 
-    async def put(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> Put:
+    async def put(
+        self, namespace: Namespace, name: str, spec: dict[str, Any], descriptor_set: bytes | None
+    ) -> Put:
         """Adds a participant or replaces it. Raises QuotaReached."""
         given = {
+            "namespace": namespace,
             "name": name,
             "spec": orjson.dumps(spec).decode(),
             "descriptor_set": descriptor_set,
@@ -134,25 +141,27 @@ class ParticipantRows:
             "all; leave out what is not called, or have participants describe themselves by server reflection"
         )
 
-    async def delete(self, name: str) -> bool:
+    async def delete(self, namespace: Namespace, name: str) -> bool:
         """Whether there was one."""
         async with self._database.connection() as connection:
-            return (await connection.execute(_DELETE, {"name": name})).scalar_one_or_none() is not None
+            deleted = await connection.execute(_DELETE, {"namespace": namespace, "name": name})
+            return deleted.scalar_one_or_none() is not None
 
-    async def breakers(self) -> list[BreakerSetting]:
+    async def breakers(self, namespace: Namespace) -> list[BreakerSetting]:
         """What was decided about each participant last."""
         async with self._database.connection() as connection:
-            rows = await connection.execute(_READ_BREAKERS)
+            rows = await connection.execute(_READ_BREAKERS, {"namespace": namespace})
             return [
                 BreakerSetting(row.participant, row.control, row.requested_by, row.reason, row.set_at)
                 for row in rows
             ]
 
     async def set_breaker(
-        self, participant: str, control: str, requested_by: str, reason: str
+        self, namespace: Namespace, participant: str, control: str, requested_by: str, reason: str
     ) -> BreakerSetting:
         """Keeps a decision instead of the one before. Raises QuotaReached."""
         given = {
+            "namespace": namespace,
             "participant": participant,
             "control": control,
             "requested_by": requested_by,

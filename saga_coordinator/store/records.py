@@ -11,6 +11,7 @@ from typing import Any
 
 from saga_coordinator.saga.machine.entries import StoredEntry
 from saga_coordinator.saga.words.errors import AlreadyExists, Resource
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason
 
 ENTRIES_AT_ONCE = 20_000
@@ -64,6 +65,7 @@ class Claim:
     """
 
     saga_id: str
+    namespace: Namespace
     previous_owner: str | None
     entries: int = field(default=0, compare=False)
     start_key: str = field(default="", compare=False)

@@ -8,18 +8,38 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from sqlalchemy import Row, Select, Text, bindparam, case, cast, func, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import (
+    ColumnElement,
+    Row,
+    Select,
+    Text,
+    bindparam,
+    cast,
+    func,
+    literal_column,
+    select,
+    text,
+)
 
 from saga_coordinator.saga.machine.entries import StoredEntry
+from saga_coordinator.saga.machine.rows import stored_entry
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.pages import shown
+from saga_coordinator.store.pages import PAGE_BYTES_MAX
 from saga_coordinator.store.records import LoggedEntry, LogPage
-from saga_coordinator.store.tables import NAMESPACE, log, sagas, start_keys
+from saga_coordinator.store.stored_form import (
+    FACTS,
+    FACTS_ALONE,
+    LARGE_BYTES,
+    PAYLOAD_BYTES,
+    SIZE_BYTES,
+    WHOLE_PAYLOAD,
+)
+from saga_coordinator.store.tables import log, sagas, start_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +47,7 @@ class SagaRecord:
     """A saga's summary. `sequence` is the number of its log's entries; `owner` the coordinator that drives it."""
 
     saga_id: str
+    namespace: Namespace
     definition: str
     version: int
     status: SagaStatus
@@ -43,7 +64,7 @@ class SagaRecord:
     is_input_omitted: bool = False
     """Of a saga whose input alone is larger than a page."""
     input_bytes: int = field(default=0, compare=False)
-    """Of the input as JSON, where one saga was asked for."""
+    """Of the input as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +80,9 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class ShownEntry:
-    """An entry for an answer, its body still JSON: parsing many of them takes time, which whoever shows them has.
+    """An entry for an answer, what it says still as bytes: parsing many of them takes time, which whoever shows them has.
 
-    A large one comes without its payload; then `payload_bytes` is what the whole body has, and `items` how many items its block
-    began with, if any.
+    A large one comes without its payload; then `payload_bytes` is the size of the payload, which else is 0.
     """
 
     sequence: int
@@ -70,22 +90,24 @@ class ShownEntry:
     step: str | None
     operation: str | None
     attempt: int
-    body: str
+    facts: bytes
+    payload: bytes | None
     payload_bytes: int
-    items: int | None
     recorded_at: datetime
     recorded_by: str
 
+    @property
+    def size_bytes(self) -> int:
+        """Of what is here."""
+        return len(self.facts) + len(self.payload or b"")
+
     def logged(self) -> LogEntry:
         """The entry itself. Items that were left out are as many nulls."""
-        body = orjson.loads(self.body)
-        if self.items is not None:
-            body["items"] = [None] * self.items
-        stored = StoredEntry(self.type, self.step, self.operation, self.attempt, body)
+        stored = stored_entry(self.type, self.step, self.operation, self.attempt, self.facts, self.payload)
         return LogEntry(self.sequence, stored, self.recorded_at, self.recorded_by, self.payload_bytes > 0)
 
-    def with_body(self, body: str) -> ShownEntry:
-        return replace(self, body=body, payload_bytes=0, items=None)
+    def with_payload(self, payload: bytes) -> ShownEntry:
+        return replace(self, payload=payload, payload_bytes=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,92 +126,95 @@ LENGTH = (
     .label("sequence")
 )
 
+
+def _of_first_entry(expression: str) -> ColumnElement[Any]:
+    """What an expression gives of the first entry of each saga's log, which has the saga's input."""
+    return (
+        select(literal_column(expression))
+        .select_from(log)
+        .where(log.c.saga_id == sagas.c.saga_id, log.c.sequence == 1)
+        .scalar_subquery()
+    )
+
+
+INPUT_BYTES = _of_first_entry(PAYLOAD_BYTES)
+
 PAGE_ENTRIES = 500
 PAGE_BYTES = 512 * 1024
 """What is read of logs at once, to go on with sagas: some ten milliseconds of the event loop. The last entry may go beyond it."""
 
 # Sequences have no gaps, so each next row is found by the key: either the same saga's next, or the next saga's first.
-_PAGE = text("""
+_OF_ENTRY = f"""
+    {SIZE_BYTES}::bigint AS size_bytes, saga_id, sequence, type, step, operation, attempt,
+    {FACTS} AS facts, {WHOLE_PAYLOAD} AS payload
+"""
+_PAGE = text(f"""
     WITH RECURSIVE page AS (
-        (
-            SELECT 1 AS place, 1 AS number, octet_length(body::text)::bigint AS size_bytes,
-                octet_length(body::text)::bigint AS read_bytes, saga_id, sequence, type, step, operation, attempt, body
+        SELECT 1 AS number, first.size_bytes AS read_bytes, first.* FROM (
+            SELECT 1 AS place, {_OF_ENTRY}
             FROM saga.log WHERE saga_id = (CAST(:saga_ids AS uuid[]))[1] AND sequence = CAST(:after AS integer) + 1
             UNION ALL
-            SELECT 2, 1, octet_length(body::text), octet_length(body::text),
-                saga_id, sequence, type, step, operation, attempt, body
+            SELECT 2, {_OF_ENTRY}
             FROM saga.log WHERE saga_id = (CAST(:saga_ids AS uuid[]))[2] AND sequence = 1
             ORDER BY place LIMIT 1
-        )
+        ) AS first
         UNION ALL
-        SELECT following.place, page.number + 1, following.size_bytes, page.read_bytes + following.size_bytes, following.saga_id,
-            following.sequence, following.type, following.step, following.operation, following.attempt, following.body
+        SELECT page.number + 1, page.read_bytes + following.size_bytes, following.*
         FROM page CROSS JOIN LATERAL (
-            SELECT page.place AS place, octet_length(body::text)::bigint AS size_bytes,
-                saga_id, sequence, type, step, operation, attempt, body
+            SELECT page.place AS place, {_OF_ENTRY}
             FROM saga.log WHERE saga_id = page.saga_id AND sequence = page.sequence + 1
             UNION ALL
-            SELECT page.place + 1, octet_length(body::text), saga_id, sequence, type, step, operation, attempt, body
+            SELECT page.place + 1, {_OF_ENTRY}
             FROM saga.log WHERE saga_id = (CAST(:saga_ids AS uuid[]))[page.place + 1] AND sequence = 1
             ORDER BY place LIMIT 1
         ) AS following
         WHERE page.number < CAST(:entries AS integer) AND page.read_bytes < CAST(:bytes AS bigint)
     )
-    SELECT place, sequence, type, step, operation, attempt, body, size_bytes FROM page ORDER BY number
-""")
+    SELECT place, sequence, type, step, operation, attempt, facts, payload, size_bytes FROM page ORDER BY number
+""")  # noqa: S608  # nothing in it comes from outside
 
 # Built once: building a statement costs as much as executing it.
-_SAGA: Select[Any] = select(
-    *(column for column in sagas.c if column.name != "input"),
-    shown(sagas.c.input).label("input"),
-    func.octet_length(cast(sagas.c.input, Text)).label("input_bytes"),
+_KEPT_ELSEWHERE = ("input", "failure", "cause", "key_id")
+OF_SAGA: tuple[ColumnElement[Any], ...] = (
+    *(column for column in sagas.c if column.name not in _KEPT_ELSEWHERE),
+    func.coalesce(sagas.c.cause, func.convert_to(cast(sagas.c.failure, Text), "UTF8")).label("cause"),
+    _of_first_entry(f"CASE WHEN {PAYLOAD_BYTES} <= {PAGE_BYTES_MAX} THEN {WHOLE_PAYLOAD} END").label(
+        "first_payload"
+    ),
+    func.coalesce(INPUT_BYTES, 0).label("input_bytes"),
     LENGTH,
 )
-_GET = _SAGA.where(sagas.c.saga_id == bindparam("saga_id"))
+"""The columns that `record_of` makes a saga's summary of."""
+
+_SAGA: Select[Any] = select(*OF_SAGA)
+_GET = _SAGA.where(sagas.c.saga_id == bindparam("saga_id"), sagas.c.namespace == bindparam("namespace"))
 _BY_START_KEY = _SAGA.join(start_keys, start_keys.c.saga_id == sagas.c.saga_id).where(
-    start_keys.c.namespace == NAMESPACE, start_keys.c.start_key == bindparam("start_key")
+    start_keys.c.namespace == bindparam("namespace"), start_keys.c.start_key == bindparam("start_key")
 )
-_LOG = (
-    select(log)
-    .where(log.c.saga_id == bindparam("saga_id"), log.c.sequence > bindparam("after"))
-    .order_by(log.c.sequence)
-    .limit(bindparam("limit"))
-)
+_ENTRY = "sequence, type, step, operation, attempt"
+_LOG = text(f"""
+    SELECT {_ENTRY}, {FACTS} AS facts, {WHOLE_PAYLOAD} AS payload, recorded_at, recorded_by::text AS recorded_by
+    FROM saga.log WHERE saga_id = CAST(:saga_id AS uuid) AND sequence > :after ORDER BY sequence LIMIT :limit
+""")  # noqa: S608  # nor here
 _STARTED_BY = select(start_keys.c.saga_id, start_keys.c.request_digest).where(
-    start_keys.c.namespace == NAMESPACE, start_keys.c.start_key == bindparam("start_key")
+    start_keys.c.namespace == bindparam("namespace"), start_keys.c.start_key == bindparam("start_key")
 )
-LARGE_BYTES = 16 * 1024
-"""Bodies that are larger as JSON are read only where they are shown."""
-
-PAYLOADS = ("input", "output", "items", "previous", "shown", "payload")
-"""Fields of bodies that hold what callers, participants and definitions said."""
-
-_BODY = cast(log.c.body, Text)
-_IS_LARGE = func.octet_length(_BODY) > LARGE_BYTES
-_BARE = cast(log.c.body.op("-")(cast(list(PAYLOADS), ARRAY(Text))), Text)
-_SHOWN_LOG: Select[Any] = (
-    select(
-        log.c.sequence,
-        log.c.type,
-        log.c.step,
-        log.c.operation,
-        log.c.attempt,
-        case((_IS_LARGE, _BARE), else_=_BODY),
-        case((_IS_LARGE, func.octet_length(_BODY)), else_=0),
-        case((_IS_LARGE, func.jsonb_array_length(log.c.body["items"]))),
-        log.c.recorded_at,
-        log.c.recorded_by,
-    )
-    .where(log.c.saga_id == bindparam("saga_id"), log.c.sequence > bindparam("after"))
-    .order_by(log.c.sequence)
-    .limit(bindparam("limit"))
-)
+_IS_LARGE = f"{PAYLOAD_BYTES} > {LARGE_BYTES}"
+_SHOWN_LOG = text(f"""
+    SELECT {_ENTRY},
+        CASE WHEN {_IS_LARGE} THEN {FACTS_ALONE} ELSE {FACTS} END,
+        CASE WHEN {_IS_LARGE} THEN NULL ELSE {WHOLE_PAYLOAD} END,
+        CASE WHEN {_IS_LARGE} THEN {PAYLOAD_BYTES} ELSE 0 END,
+        recorded_at, recorded_by::text
+    FROM saga.log WHERE saga_id = CAST(:saga_id AS uuid) AND sequence > :after ORDER BY sequence LIMIT :limit
+""")  # noqa: S608  # nor here
 """The columns of `ShownEntry`."""
 
-_BODIES = select(log.c.sequence, _BODY).where(
-    log.c.saga_id == bindparam("saga_id"), log.c.sequence.in_(bindparam("sequences", expanding=True))
-)
-_STATUS = select(sagas.c.status).where(sagas.c.saga_id == bindparam("saga_id"))
+_SHOWN_PAYLOADS = text(f"""
+    SELECT sequence, {WHOLE_PAYLOAD} AS payload FROM saga.log
+    WHERE saga_id = CAST(:saga_id AS uuid) AND sequence = ANY(CAST(:sequences AS integer[]))
+""")  # noqa: S608  # nor here
+_STATUS = select(sagas.c.status, sagas.c.namespace).where(sagas.c.saga_id == bindparam("saga_id"))
 
 
 class SagaRows:
@@ -198,23 +223,25 @@ class SagaRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def get(self, saga_id: str) -> SagaRecord:
+    async def get(self, namespace: Namespace, saga_id: str) -> SagaRecord:
         """Raises NotFound."""
         async with self._database.connection() as connection:
-            row = (await connection.execute(_GET, {"saga_id": saga_id})).one_or_none()
+            wanted = {"namespace": namespace, "saga_id": saga_id}
+            row = (await connection.execute(_GET, wanted)).one_or_none()
         if row is None:
             raise NotFound(Reason.NO_SUCH_SAGA, f"there is no saga {saga_id}", saga_id=saga_id)
-        return _record(row)
+        return record_of(row)
 
-    async def by_start_key(self, start_key: str) -> SagaRecord:
+    async def by_start_key(self, namespace: Namespace, start_key: str) -> SagaRecord:
         """Raises NotFound."""
         async with self._database.connection() as connection:
-            row = (await connection.execute(_BY_START_KEY, {"start_key": start_key})).one_or_none()
+            wanted = {"namespace": namespace, "start_key": start_key}
+            row = (await connection.execute(_BY_START_KEY, wanted)).one_or_none()
         if row is None:
             raise NotFound(
                 Reason.NO_SUCH_SAGA, f"there is no saga with start key {start_key!r}", start_key=start_key
             )
-        return _record(row)
+        return record_of(row)
 
     async def log(self, saga_id: str, after: int = 0, limit: int = 1000) -> list[LogEntry]:
         """The entries behind sequence `after`, in order."""
@@ -241,10 +268,11 @@ class SagaRows:
         if not wanted:
             return list(entries)
         async with self._database.connection() as connection:
-            rows = (await connection.execute(_BODIES, {"saga_id": saga_id, "sequences": wanted})).all()
-        bodies = {row[0]: row[1] for row in rows}
+            asked = {"saga_id": saga_id, "sequences": wanted}
+            rows = (await connection.execute(_SHOWN_PAYLOADS, asked)).all()
+        payloads = {row.sequence: row.payload for row in rows}
         return [
-            entry.with_body(bodies[entry.sequence]) if entry.sequence in bodies else entry
+            entry.with_payload(payloads[entry.sequence]) if entry.sequence in payloads else entry
             for entry in entries
         ]
 
@@ -263,48 +291,49 @@ class SagaRows:
         is_full = len(entries) >= PAGE_ENTRIES or sum(each.size_bytes for each in entries) >= PAGE_BYTES
         return LogPage(entries, has_more=is_full)
 
-    async def started_by(self, start_key: str) -> tuple[str, bytes] | None:
+    async def started_by(self, namespace: Namespace, start_key: str) -> tuple[str, bytes] | None:
         """The saga that has the start key, and the digest of the request that started it."""
         async with self._database.connection() as connection:
-            row = (await connection.execute(_STARTED_BY, {"start_key": start_key})).one_or_none()
+            wanted = {"namespace": namespace, "start_key": start_key}
+            row = (await connection.execute(_STARTED_BY, wanted)).one_or_none()
         return None if row is None else (row.saga_id, bytes(row.request_digest))
 
     async def status(self, saga_id: str) -> SagaStatus:
         """Only the status, cheaply. Raises NotFound."""
+        return (await self.place(saga_id))[1]
+
+    async def place(self, saga_id: str) -> tuple[Namespace, SagaStatus]:
+        """Only the namespace and the status, cheaply. Raises NotFound."""
         async with self._database.connection() as connection:
-            status = (await connection.execute(_STATUS, {"saga_id": saga_id})).scalar_one_or_none()
-        if status is None:
+            row = (await connection.execute(_STATUS, {"saga_id": saga_id})).one_or_none()
+        if row is None:
             raise NotFound(Reason.NO_SUCH_SAGA, f"there is no saga {saga_id}", saga_id=saga_id)
-        return SagaStatus(status)
+        return Namespace(row.namespace), SagaStatus(row.status)
 
 
 def _stored(row: Row[Any]) -> StoredEntry:
-    return StoredEntry(row.type, row.step, row.operation, row.attempt, row.body)
+    return stored_entry(row.type, row.step, row.operation, row.attempt, row.facts, row.payload)
 
 
-def _record(row: Row[Any]) -> SagaRecord:
-    """A saga asked for by itself."""
-    is_omitted = row.input is None and row.input_bytes is not None
-    given = None if row.input is None else orjson.loads(row.input)
-    return replace(record_of(row, given, is_input_omitted=is_omitted), input_bytes=row.input_bytes or 0)
-
-
-def record_of(row: Row[Any], given: Any, *, is_input_omitted: bool = False) -> SagaRecord:
-    """The summary in a row, with `given` as its input."""
+def record_of(row: Row[Any]) -> SagaRecord:
+    """The summary in a row of `OF_SAGA`."""
+    first = None if row.first_payload is None else orjson.loads(row.first_payload)
     return SagaRecord(
         saga_id=row.saga_id,
+        namespace=Namespace(row.namespace),
         definition=row.definition,
         version=row.version,
         status=SagaStatus(row.status),
         start_key=row.start_key,
-        input=given,
+        input=first.get("input") if first else None,
         labels=row.labels,
-        failure=Cause(**row.failure) if row.failure else None,
+        failure=None if row.cause is None else Cause(**orjson.loads(row.cause)),
         remaining=tuple(row.remaining),
         started_at=row.started_at,
         ended_at=row.ended_at,
         deadline_at=row.deadline_at,
         sequence=row.sequence,
         owner=row.owner,
-        is_input_omitted=is_input_omitted,
+        is_input_omitted=first is None and row.input_bytes > 0,
+        input_bytes=row.input_bytes,
     )

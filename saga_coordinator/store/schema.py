@@ -6,6 +6,7 @@ something away says which program it takes at least, in the comment of the versi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from saga_coordinator.store.tables import SCHEMA
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _REVISIONS = sorted(path.name[:4] for path in _MIGRATIONS.glob("versions/[0-9][0-9][0-9][0-9]_*.py"))
 """Each file is named by its revision, so that a coordinator can start without importing what migrates."""
+REVISION = _REVISIONS[-1]
+"""The newest revision, which this program needs."""
 _OLDEST_PROGRAM = "oldest program: "
 _LOCK_KEY = 0x5A6A_C00D  # so that two `migrate`s at once run one after the other
 
@@ -27,11 +30,23 @@ class SchemaMismatch(SagaError):
     """The database's schema is too old for this program, or this program too old for it."""
 
 
+class SchemaInUse(SagaError):
+    """A migration has to wait, because coordinators are alive that could not go on after it."""
+
+    def __init__(self, revision: str, coordinators: Sequence[str]) -> None:
+        super().__init__(
+            f"migration {revision} changes what coordinators of older versions write, and {len(coordinators)} of them "
+            f"{'is' if len(coordinators) == 1 else 'are'} alive: stop {', '.join(coordinators)}, and migrate again. Their sagas "
+            "wait meanwhile and nothing is lost; one that was killed counts as alive until its lease has ended"
+        )
+
+
 def upgrade(dsn: str) -> tuple[str, str]:
     """Migrates to the newest revision; returns the revisions before (empty: none) and after. A newer schema is left alone.
 
     Raises:
         SchemaMismatch: this program is too old for the schema.
+        SchemaInUse: coordinators have to be stopped first; nothing was changed.
         NotPermitted: the role may not make or change the schema.
         Unavailable: the database cannot be reached.
     """

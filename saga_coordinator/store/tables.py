@@ -21,10 +21,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
+
 SCHEMA = "saga"
 DEFAULT_GROUP = "default"
 """The claim group of coordinators that were given none, and of sagas that were started before there were groups."""
-NAMESPACE = "default"
 
 metadata = MetaData(
     schema=SCHEMA,
@@ -33,6 +34,19 @@ metadata = MetaData(
 
 _instant = DateTime(timezone=True)
 _identity = UUID(as_uuid=False)
+
+
+def _namespace(*, primary_key: bool = False) -> Column[str]:
+    """The namespace of a table's rows; those that were there before namespaces are in the default one."""
+    return Column(
+        "namespace", Text, primary_key=primary_key, nullable=False, server_default=DEFAULT_NAMESPACE
+    )
+
+
+def _key_id() -> Column[str]:
+    """The key that a row's bytes are encrypted with; null where they are canonical JSON, as all are so far."""
+    return Column("key_id", _identity)
+
 
 definitions = Table(
     "definitions",
@@ -82,6 +96,11 @@ sagas = Table(
     Column("ended_at", _instant),
     # Whose coordinators drive it, because they know where its participants live.
     Column("claim_group", Text, nullable=False, server_default=DEFAULT_GROUP),
+    _namespace(),
+    # The failure as canonical bytes. `failure` and `input` are in rows of 0.1.0 only: a saga's input is in its first entry.
+    Column("cause", LargeBinary),
+    _key_id(),
+    CheckConstraint("failure IS NULL OR cause IS NULL", name="failure_has_one_form"),
     CheckConstraint(
         "status IN ('RUNNING', 'COMPENSATING', 'COMPLETED', 'COMPENSATED', 'NEEDS_ATTENTION', 'ABANDONED')",
         name="status_known",
@@ -117,8 +136,15 @@ Index(
     postgresql_where=(sagas.c.owner.is_(None)) & (sagas.c.wake_at.is_not(None)),
 )
 Index("sagas_owned", sagas.c.owner, postgresql_where=sagas.c.owner.is_not(None))
-Index("sagas_by_status", sagas.c.status, sagas.c.saga_id, postgresql_where=sagas.c.status != "COMPLETED")
-Index("sagas_by_definition", sagas.c.definition, sagas.c.saga_id)
+Index("sagas_in_namespace", sagas.c.namespace, sagas.c.saga_id)
+Index(
+    "sagas_by_status",
+    sagas.c.namespace,
+    sagas.c.status,
+    sagas.c.saga_id,
+    postgresql_where=sagas.c.status != "COMPLETED",
+)
+Index("sagas_by_definition", sagas.c.namespace, sagas.c.definition, sagas.c.saga_id)
 Index(
     "sagas_by_label",
     sagas.c.labels,
@@ -136,9 +162,18 @@ log = Table(
     Column("step", Text),
     Column("operation", Text),
     Column("attempt", Integer, nullable=False),
-    Column("body", JSONB, nullable=False),
+    # All that an entry of 0.1.0 says. Later ones have `facts` and perhaps a `payload` instead: see `saga.machine.rows`.
+    Column("body", JSONB),
     Column("recorded_at", _instant, nullable=False, server_default=func.now()),
     Column("recorded_by", _identity, nullable=False),
+    _namespace(),
+    Column("facts", LargeBinary),
+    Column("payload", LargeBinary),
+    _key_id(),
+    Column("event", Text),
+    Column("correlation", Text),
+    Column("event_id", Text),
+    CheckConstraint("(body IS NULL) <> (facts IS NULL)", name="has_one_form"),
     CheckConstraint("sequence >= 1", name="sequence_positive"),
     CheckConstraint("(sequence = 1) = (type = 'saga_started')", name="begins_with_start"),
     CheckConstraint("operation IN ('action', 'compensation')", name="operation_known"),
@@ -154,6 +189,8 @@ coordinators = Table(
     Column("version", Text, nullable=False),
     Column("started_at", _instant, nullable=False, server_default=func.now()),
     Column("claim_group", Text, nullable=False, server_default=DEFAULT_GROUP),
+    # The newest revision of the schema that its program knows. It has no default, so no older program can take a lease.
+    Column("schema_revision", Text, nullable=False),
 )
 
 requests = Table(
@@ -161,9 +198,11 @@ requests = Table(
     metadata,
     Column("saga_id", _identity, primary_key=True),
     Column("request_id", _identity, primary_key=True),
-    Column("input", JSONB, nullable=False),
-    Column("answer", JSONB(none_as_null=True)),
+    Column("input", LargeBinary, nullable=False),
+    Column("answer", LargeBinary),
     Column("requested_at", _instant, nullable=False, server_default=func.now()),
+    _namespace(),
+    _key_id(),
 )
 
 Index("requests_unanswered", requests.c.requested_at, postgresql_where=requests.c.answer.is_(None))
@@ -172,6 +211,7 @@ workers = Table(
     "workers",
     metadata,
     Column("coordinator_id", _identity, primary_key=True),
+    _namespace(primary_key=True),
     Column("participant", Text, primary_key=True),
     Column("methods", ARRAY(Text), nullable=False),
     Column("published_at", _instant, nullable=False, server_default=func.now()),
@@ -180,6 +220,7 @@ workers = Table(
 participants = Table(
     "participants",
     metadata,
+    _namespace(primary_key=True),
     Column("name", Text, primary_key=True),
     Column("spec", JSONB, nullable=False),
     Column("descriptor_set", LargeBinary),
@@ -191,6 +232,7 @@ participants = Table(
 declared_steps = Table(
     "declared_steps",
     metadata,
+    _namespace(primary_key=True),
     Column("participant", Text, primary_key=True),
     Column("name", Text, primary_key=True),
     Column("version", Text, nullable=False),
@@ -201,6 +243,7 @@ declared_steps = Table(
 breakers = Table(
     "breakers",
     metadata,
+    _namespace(primary_key=True),
     Column("participant", Text, primary_key=True),
     Column("control", Text, nullable=False),
     Column("requested_by", Text, nullable=False),
@@ -212,6 +255,7 @@ breakers = Table(
 events = Table(
     "events",
     metadata,
+    _namespace(primary_key=True),
     Column("event_id", Text, primary_key=True),
     Column("name", Text, nullable=False),
     Column("correlation", Text, nullable=False),
@@ -220,16 +264,33 @@ events = Table(
     Column("taken_at", _instant),
     Column("taken_by", _identity),
     Column("expires_at", _instant, nullable=False, server_default=text("now() + interval '7 days'")),
+    # The payload as canonical bytes; `payload` is in rows of 0.1.0 only.
+    Column("content", LargeBinary),
+    _key_id(),
     CheckConstraint("taken_by IS NULL OR taken_at IS NOT NULL", name="taken_some_time"),
+    CheckConstraint("payload IS NULL OR content IS NULL", name="payload_has_one_form"),
 )
-Index("events_by_correlation", events.c.name, events.c.correlation, events.c.published_at)
+Index("events_by_correlation", events.c.namespace, events.c.name, events.c.correlation, events.c.published_at)
 Index("events_by_age", events.c.published_at)
+Index("events_in_namespace", events.c.namespace, events.c.published_at, events.c.event_id)
 Index(
-    "events_untaken", events.c.published_at, events.c.event_id, postgresql_where=events.c.taken_at.is_(None)
+    "events_untaken",
+    events.c.namespace,
+    events.c.published_at,
+    events.c.event_id,
+    postgresql_where=events.c.taken_at.is_(None),
 )
+# The waits of 0.1.0.
 Index(
     "log_waits",
     log.c.body["event"].astext,
     log.c.body["correlation"].astext,
     postgresql_where=text("type = 'wait_started' AND (body ->> 'correlation') IS NOT NULL"),
+)
+Index(
+    "log_awaited",
+    log.c.namespace,
+    log.c.event,
+    log.c.correlation,
+    postgresql_where=text("type = 'wait_started' AND correlation IS NOT NULL"),
 )

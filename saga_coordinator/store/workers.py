@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.tables import DEFAULT_GROUP
 
@@ -20,16 +21,18 @@ _PUBLISH = text("""
         FROM unnest(CAST(:participants AS text[]), CAST(:methods AS text[])) AS given (participant, methods)
     ), gone AS (
         DELETE FROM saga.workers
-        WHERE coordinator_id = :coordinator_id AND participant NOT IN (SELECT participant FROM served)
+        WHERE coordinator_id = :coordinator_id AND namespace = :namespace
+            AND participant NOT IN (SELECT participant FROM served)
     )
-    INSERT INTO saga.workers (coordinator_id, participant, methods)
-    SELECT :coordinator_id, participant, coalesce(methods, '{}') FROM served
-    ON CONFLICT (coordinator_id, participant) DO UPDATE SET methods = excluded.methods, published_at = now()
+    INSERT INTO saga.workers (coordinator_id, namespace, participant, methods)
+    SELECT :coordinator_id, :namespace, participant, coalesce(methods, '{}') FROM served
+    ON CONFLICT (coordinator_id, namespace, participant) DO UPDATE SET methods = excluded.methods, published_at = now()
 """)
 _ELSEWHERE = text("""
     SELECT workers.participant, workers.methods, workers.coordinator_id, coordinators.address
     FROM saga.workers JOIN saga.coordinators USING (coordinator_id)
     WHERE coordinator_id <> :coordinator_id AND lease_until >= clock_timestamp() AND claim_group = :claim_group
+        AND namespace = :namespace
 """)
 _FORGET_DEAD = text("""
     DELETE FROM saga.workers WHERE coordinator_id IN (
@@ -58,19 +61,27 @@ class WorkerRows:
         self._coordinator_id = coordinator_id
         self._claim_group = claim_group
 
-    async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
-        """Says what is performed here, by the methods of each participant, none for all, instead of what was said before."""
+    async def publish(self, namespace: Namespace, served: Mapping[str, frozenset[str]]) -> None:
+        """Says what is performed here for a namespace, instead of what was said before.
+
+        `served` has the methods of each participant; no methods stand for all.
+        """
         given = {
             "participants": list(served),
             "methods": ["\n".join(sorted(methods)) for methods in served.values()],
         }
         async with self._database.connection() as connection:
-            await connection.execute(_PUBLISH, {"coordinator_id": self._coordinator_id, **given})
+            here = {"coordinator_id": self._coordinator_id, "namespace": namespace}
+            await connection.execute(_PUBLISH, {**here, **given})
             await connection.execute(_FORGET_DEAD)
 
-    async def elsewhere(self) -> list[WorkersElsewhere]:
-        """What is performed at the other coordinators of the claim group that live."""
-        wanted = {"coordinator_id": self._coordinator_id, "claim_group": self._claim_group}
+    async def elsewhere(self, namespace: Namespace) -> list[WorkersElsewhere]:
+        """What is performed for a namespace at the other coordinators of the claim group that live."""
+        wanted = {
+            "coordinator_id": self._coordinator_id,
+            "claim_group": self._claim_group,
+            "namespace": namespace,
+        }
         async with self._database.connection() as connection:
             rows = await connection.execute(_ELSEWHERE, wanted)
             return [

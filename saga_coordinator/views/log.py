@@ -6,8 +6,9 @@ from collections.abc import Iterable
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.saga.machine.entries import decode
+from saga_coordinator.saga.machine.rows import PAYLOADS
 from saga_coordinator.saga.machine.state import SagaState, fold
-from saga_coordinator.store.sagas import PAYLOADS, LogEntry
+from saga_coordinator.store.sagas import LogEntry
 from saga_coordinator.wire.enumerations import OPERATION_NUMBERS
 from saga_coordinator.wire.payload import NESTING_MAX, to_value
 from saga_coordinator.wire.times import timestamp_of

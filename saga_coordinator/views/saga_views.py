@@ -49,7 +49,7 @@ class SagaViews:
             definition, state = known
             size = record.input_bytes + len(state.steps) * _STEP_BYTES
             return await convert(size, _known_saga, record, definition, state)
-        registered = await self._definitions.get(record.definition, record.version)
+        registered = await self._definitions.get(record.namespace, record.definition, record.version)
         log = await self._log(record)
         return await convert(record.input_bytes + _size(log), _saga, record, registered.definition, log)
 
@@ -75,7 +75,7 @@ class SagaViews:
         size = 0
         for shown in found:
             is_shown = 0 < shown.payload_bytes <= RESPONSE_BYTES_MAX
-            size += shown.payload_bytes if is_shown else len(shown.body)
+            size += shown.size_bytes + (shown.payload_bytes if is_shown else 0)
             if log and size > RESPONSE_BYTES_MAX:
                 break
             log.append(shown)
@@ -98,7 +98,7 @@ class SagaViews:
 
 
 def _size(log: Sequence[ShownEntry]) -> int:
-    return sum(len(shown.body) for shown in log)
+    return sum(shown.size_bytes for shown in log)
 
 
 def _known_saga(record: SagaRecord, definition: Definition, state: SagaState) -> saga_pb2.Saga:

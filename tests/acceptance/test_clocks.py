@@ -125,9 +125,10 @@ def test_p10_delays_deadlines_and_the_number_of_calls(
         # What is due when, against Postgres's own time of writing it down.
         instants = connection.execute(
             """
-            SELECT type, (body ->> 'retry_delay_seconds')::float8, extract(epoch FROM recorded_at)::float8,
-                coalesce(body ->> 'retry_at', body ->> 'pending_until')::float8
-            FROM saga.log WHERE body ?| array['retry_at', 'pending_until'] AND saga_id <> %s
+            SELECT type, (said ->> 'retry_delay_seconds')::float8, extract(epoch FROM recorded_at)::float8,
+                coalesce(said ->> 'retry_at', said ->> 'pending_until')::float8
+            FROM saga.log CROSS JOIN LATERAL (SELECT convert_from(facts, 'UTF8')::jsonb AS said) AS facts_of
+            WHERE said ?| array['retry_at', 'pending_until'] AND saga_id <> %s
         """,
             [sagas["late"]],
         ).fetchall()

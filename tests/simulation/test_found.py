@@ -47,9 +47,10 @@ from saga_coordinator.saga.machine.inputs import (
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotPossibleNow, OwnershipLost, Unavailable
 from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.journal import Append, Conflict, Journal
+from saga_coordinator.store.journal import Append, Conflict, Journal, WrittenAppend
 from saga_coordinator.store.records import Event, KeptEvent
 
 STARTED = AttemptStarted("pay", OperationKind.ACTION, 2)
@@ -67,7 +68,7 @@ class ForgetfulLog:
     async def session(self) -> AsyncIterator[ForgetfulLog]:
         yield self
 
-    async def write(self, appends: Sequence[Append]) -> None:
+    async def write(self, appends: Sequence[WrittenAppend]) -> None:
         self._writes += 1
         if self._writes == 1:
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the connection broke")
@@ -79,7 +80,7 @@ class ForgetfulLog:
     async def written(self, saga_id: str, sequence: int, count: int) -> list[tuple[str, StoredEntry]]:
         return self._written[:count]
 
-    async def start_key_holder(self, start_key: str) -> tuple[str, bytes] | None:
+    async def start_key_holder(self, namespace: Namespace, start_key: str) -> tuple[str, bytes] | None:
         raise AssertionError("no saga is started here")
 
     async def ping(self) -> None:
@@ -93,14 +94,14 @@ async def test_p7_an_append_in_doubt_knows_its_own_entries_from_those_of_an_earl
     journal = Journal(ForgetfulLog(written=PENDING), "us")
     await journal.start()
     with pytest.raises(OwnershipLost):
-        await journal.append(Append("saga", 4, [STARTED]))
+        await journal.append(Append("saga", DEFAULT_NAMESPACE, 4, [STARTED]))
     await journal.stop()
 
 
 async def test_an_append_in_doubt_that_had_been_committed_is_known_again() -> None:
     journal = Journal(ForgetfulLog(written=PENDING), "us")
     await journal.start()
-    await journal.append(Append("saga", 4, [PENDING]))
+    await journal.append(Append("saga", DEFAULT_NAMESPACE, 4, [PENDING]))
     await journal.stop()
 
 
@@ -328,13 +329,13 @@ class OneEvent:
     def __init__(self) -> None:
         self.taken = False
 
-    async def keep(self, event: Event) -> KeptEvent:
+    async def keep(self, namespace: Namespace, event: Event) -> KeptEvent:
         return KeptEvent(not self.taken, self.taken, None, 0.0)
 
-    async def waiting(self, event_id: str) -> list[str]:
+    async def waiting(self, namespace: Namespace, event_id: str) -> list[str]:
         return ["saga"]
 
-    async def matched(self, event_id: str) -> None:
+    async def matched(self, namespace: Namespace, event_id: str) -> None:
         self.taken = True
 
     async def take(
@@ -361,7 +362,7 @@ async def test_p9_an_event_that_its_saga_says_it_had_before_is_not_kept_for_anot
             raise answer
         return Answered(answer)
 
-    published = await Awaited(events, ask).publish(Event("e", "paid", "order-1", None))
+    published = await Awaited(events, ask).publish(DEFAULT_NAMESPACE, Event("e", "paid", "order-1", None))
     assert (published.sagas, events.taken) == (int(answer == APPLIED), is_taken)
 
 

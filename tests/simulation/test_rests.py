@@ -12,7 +12,8 @@ import pytest
 
 from proof.simulation.loop import SimulatedLoop
 from saga_coordinator.saga.machine.entries import SagaCompleted
-from saga_coordinator.store.journal import Append, Journal, LogWriter
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
+from saga_coordinator.store.journal import Append, Journal, LogWriter, WrittenAppend
 
 FLUSH_SECONDS = 0.1
 
@@ -27,7 +28,7 @@ class Log:
     async def session(self) -> AsyncIterator[Log]:
         yield self
 
-    async def write(self, appends: Sequence[Append]) -> Any:
+    async def write(self, appends: Sequence[WrittenAppend]) -> Any:
         self.asked_at.append(asyncio.get_running_loop().time())
         await asyncio.sleep(FLUSH_SECONDS)
 
@@ -44,9 +45,12 @@ def test_a_rest_lasts_while_there_is_other_work(appends: int, busy_share: float,
     async def append() -> None:
         await journal.start()
         await asyncio.gather(
-            *(journal.append(Append(f"saga-{n}", 2, [SagaCompleted()])) for n in range(appends))
+            *(
+                journal.append(Append(f"saga-{n}", DEFAULT_NAMESPACE, 2, [SagaCompleted()]))
+                for n in range(appends)
+            )
         )
-        await journal.append(Append("the next", 2, [SagaCompleted()]))
+        await journal.append(Append("the next", DEFAULT_NAMESPACE, 2, [SagaCompleted()]))
         await journal.stop()
 
     task = loop.create_task(append())

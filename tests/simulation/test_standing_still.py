@@ -21,6 +21,7 @@ from saga_coordinator.participants.workers.forwarding import Peers
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.outcome import Held, Outcome, Succeeded
 from saga_coordinator.store.workers import WorkersElsewhere
 
@@ -77,10 +78,10 @@ class Elsewhere:
     def __init__(self) -> None:
         self.sent: list[bytes] = []
 
-    async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
+    async def publish(self, namespace: Namespace, served: Mapping[str, frozenset[str]]) -> None:
         raise AssertionError("nothing is performed here")
 
-    async def elsewhere(self) -> list[WorkersElsewhere]:
+    async def elsewhere(self, namespace: Namespace) -> list[WorkersElsewhere]:
         return [WorkersElsewhere("depot", frozenset(), "other", "other:1")]
 
     def dial(self, address: str) -> grpc.aio.Channel:

@@ -20,6 +20,7 @@ from saga_coordinator.lifecycle import Background, Service
 from saga_coordinator.pb.saga.internal.v1.forward_service_pb2 import ForwardRequest, ForwardResponse
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.words.errors import Unavailable
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Unknown, clip
 from saga_coordinator.wire.conversion import convert
 from saga_coordinator.wire.outcomes import OutcomeNotTaken, invalid_reply, outcome_of
@@ -64,11 +65,11 @@ class Place(Protocol):
 class Whereabouts(Protocol):
     """Both methods raise Unavailable when the database is away."""
 
-    async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
-        """Says what is performed at this coordinator, instead of what was said before."""
+    async def publish(self, namespace: Namespace, served: Mapping[str, frozenset[str]]) -> None:
+        """Says what is performed for a namespace at this coordinator, instead of what was said before."""
 
-    async def elsewhere(self) -> Sequence[Place]:
-        """What is performed at all others that live."""
+    async def elsewhere(self, namespace: Namespace) -> Sequence[Place]:
+        """What is performed for a namespace at all others that live."""
 
 
 @dataclass(slots=True)
@@ -84,7 +85,10 @@ def _dial(address: str) -> grpc.aio.Channel:
 
 
 class Peers(Service):
-    """Knows the other coordinators and forwards tasks to them. `dial` makes the channel to an address."""
+    """Knows the other coordinators and forwards tasks of the default namespace to them.
+
+    `dial` makes the channel to an address.
+    """
 
     def __init__(
         self,
@@ -105,7 +109,7 @@ class Peers(Service):
 
     async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
         """Lets the others know what is performed here. Raises Unavailable."""
-        await self._whereabouts.publish(served)
+        await self._whereabouts.publish(DEFAULT_NAMESPACE, served)
 
     async def find(self, participant: str, method: str) -> str | None:
         """The identity of a coordinator that has a worker for this; any of them. None too while the database is away."""
@@ -209,7 +213,7 @@ class Peers(Service):
 
     async def _look(self) -> None:
         try:
-            places = await self._whereabouts.elsewhere()
+            places = await self._whereabouts.elsewhere(DEFAULT_NAMESPACE)
         except Unavailable as error:
             _log.warning("workers_elsewhere_not_known", reason=str(error))
             places = self._places

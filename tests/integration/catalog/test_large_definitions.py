@@ -17,6 +17,7 @@ from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
 from saga_coordinator.saga.definition.declared import Declared
 from saga_coordinator.saga.words.errors import InvalidDefinition
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.lists import Lists
 
@@ -86,7 +87,9 @@ async def test_p11_a_definition_is_expanded_once_and_parsed_once_and_never_on_th
     catalog: Catalog, service: DefinitionService, walks: Walks
 ) -> None:
     declared = {"name": "charge", "action": {"method": "charge"}, "compensation": {"method": "refund"}}
-    await catalog.declared_steps.replace("payments", Declared("1", {"charge": declared}), force=True)
+    await catalog.declared_steps.replace(
+        DEFAULT_NAMESPACE, "payments", Declared("1", {"charge": declared}), force=True
+    )
     answer = await service.RegisterDefinition(request("pay"), Caller())
     assert answer.registered.definition.steps[0].action.timeout.seconds == 7
     assert answer.registered.definition.steps[0].compensation.method == "refund"
@@ -96,7 +99,7 @@ async def test_p11_a_definition_is_expanded_once_and_parsed_once_and_never_on_th
     )
     assert walks.take() == ONCE
     for _ in range(2):
-        await catalog.runnable.for_start("order")
+        await catalog.runnable.for_start(DEFAULT_NAMESPACE, "order")
     assert walks.take() == {"parse_definition": 1}
     assert threading.current_thread() not in walks.threads
 

@@ -20,6 +20,7 @@ from saga_coordinator.engine.settings import EngineSettings
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.entries import Entry, decode
 from saga_coordinator.saga.words.errors import Unavailable
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.sagas import SagaRecord, SagaRows
 from tests.integration.catalogs import catalog_of
@@ -83,7 +84,7 @@ class Engine:
         async def wait() -> SagaRecord | None:
             try:
                 assert await self.coordinator.wait(saga_id, seconds), await self.story(saga_id)
-                return await self.sagas.get(saga_id)
+                return await self.sagas.get(DEFAULT_NAMESPACE, saga_id)
             except Unavailable:  # as callers do: ask again
                 return None
 
@@ -188,7 +189,7 @@ async def start_engine(database_dsn: str, participants: Participants) -> AsyncIt
 async def engine(start_engine: StartEngine) -> Engine:
     """One coordinator that knows the definition `order`."""
     started = await start_engine()
-    await started.definitions.register(ORDER)
+    await started.definitions.register(DEFAULT_NAMESPACE, ORDER)
     return started
 
 

@@ -10,6 +10,7 @@ import pytest
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound, Unavailable
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine
 from tests.integration.engine.participants import Gate, Participants, refusing
 from tests.integration.eventually import eventually
@@ -41,7 +42,7 @@ async def test_p1_a_start_is_not_answered_when_its_commit_fails(
     assert not engine.drives
     assert not participants.calls("reserve")
     with pytest.raises(NotFound):
-        await engine.sagas.by_start_key("order 7")
+        await engine.sagas.by_start_key(DEFAULT_NAMESPACE, "order 7")
     await query(MENDED)
     assert (await engine.run(key="order 7")).status is SagaStatus.COMPLETED
     assert set(participants.books.applied.values()) == {1}
@@ -75,7 +76,7 @@ async def test_a_commit_that_is_refused_for_one_saga_keeps_no_other(
     """No outage: its turn comes again, and until then its row is as it was."""
     monkeypatch.setattr("saga_coordinator.engine.claiming.STUCK_SECONDS", 0.2)
     engine = await start_engine()
-    await engine.definitions.register(ORDER)
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     gate = Gate()
     participants.on("charge", gate)
     stuck = await engine.start()
@@ -94,4 +95,4 @@ async def test_a_commit_that_is_refused_for_one_saga_keeps_no_other(
 
 
 async def _is_let_go(engine: Engine, saga_id: str) -> bool:
-    return (await engine.sagas.get(saga_id)).owner is None
+    return (await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)).owner is None

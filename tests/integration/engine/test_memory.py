@@ -11,6 +11,7 @@ from saga_coordinator.engine import advance
 from saga_coordinator.saga.machine.inputs import OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Overloaded
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Pending, Succeeded, Unknown
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, Gate, Participants, unknown
@@ -23,7 +24,9 @@ async def test_a_saga_that_sleeps_holds_no_memory_and_no_owner(
     engine: Engine, participants: Participants, query: Query
 ) -> None:
     charge = a_step("charge", "payments", action={"pending_timeout": "60s"})
-    await engine.definitions.register(a_definition(a_step("reserve", "inventory"), charge, name="patient"))
+    await engine.definitions.register(
+        DEFAULT_NAMESPACE, a_definition(a_step("reserve", "inventory"), charge, name="patient")
+    )
     participants.on("charge", Pending())
     saga_id = await engine.start("patient")
     await eventually(lambda: participants.calls("charge") and not engine.drives, "the saga to sleep")
@@ -42,7 +45,9 @@ async def test_a_saga_that_sleeps_holds_no_memory_and_no_owner(
 async def test_a_wait_without_end_holds_no_memory_and_no_owner_either(
     wait: dict[str, Any], engine: Engine, participants: Participants, query: Query
 ) -> None:
-    await engine.definitions.register(a_definition({"name": "decision", **wait}, name="patient"))
+    await engine.definitions.register(
+        DEFAULT_NAMESPACE, a_definition({"name": "decision", **wait}, name="patient")
+    )
     saga_id = await engine.start("patient")
 
     async def sleeps() -> bool:
@@ -56,7 +61,9 @@ async def test_a_wait_without_end_holds_no_memory_and_no_owner_either(
 async def test_a_saga_that_sleeps_wakes_when_it_is_due(
     engine: Engine, participants: Participants, query: Query
 ) -> None:
-    await engine.definitions.register(a_definition(a_step("reserve", "inventory"), name="patient"))
+    await engine.definitions.register(
+        DEFAULT_NAMESPACE, a_definition(a_step("reserve", "inventory"), name="patient")
+    )
     participants.on("reserve", Pending())
     saga_id = await engine.start("patient", deadline_seconds=3600.0)
     await eventually(lambda: participants.calls("reserve") and not engine.drives, "the saga to sleep")
@@ -98,7 +105,7 @@ async def test_a_long_pause_between_attempts_is_slept_through(
 ) -> None:
     retry = {"max_attempts": 2, "initial_backoff": "1000s", "max_backoff": "1000s"}
     step = a_step("reserve", "inventory", action={"retry": retry})
-    await engine.definitions.register(a_definition(step, name="slow"))
+    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(step, name="slow"))
     participants.on("reserve", [unknown()])
     saga_id = await engine.start("slow")
     await eventually(lambda: participants.calls("reserve") and not engine.drives, "the saga to sleep")
@@ -111,7 +118,7 @@ async def test_more_sagas_than_there_is_room_for_are_queued_and_drained(
     start_engine: StartEngine, participants: Participants, query: Query
 ) -> None:
     engine = await start_engine(sagas_in_memory_max=10)
-    await engine.definitions.register(ORDER)
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     gate = Gate()
     participants.on("reserve", gate)
     sagas = await asyncio.gather(*(engine.start() for _ in range(60)))
@@ -132,7 +139,7 @@ async def test_a_backlog_that_is_too_long_refuses_starts(
     start_engine: StartEngine, participants: Participants
 ) -> None:
     engine = await start_engine(sagas_in_memory_max=4, backlog_max=5)
-    await engine.definitions.register(ORDER)
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     gate = Gate()
     participants.on("reserve", gate)
     starts = [engine.start_at_once(key=f"one of {number}") for number in range(30)]
@@ -159,8 +166,10 @@ async def test_p11_a_definition_that_hangs_leaves_room_for_the_others(
 ) -> None:
     """Also when far more of its sagas wait than there is room for, all older than those that are well."""
     engine = await start_engine(sagas_in_memory_max=40)
-    await engine.definitions.register(ORDER)
-    await engine.definitions.register(a_definition(a_step("hang", "shipping"), name="hanging"))
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
+    await engine.definitions.register(
+        DEFAULT_NAMESPACE, a_definition(a_step("hang", "shipping"), name="hanging")
+    )
     participants.on("hang", Gate())
     await asyncio.gather(*(engine.start("hanging") for _ in range(120)))
     healthy = await asyncio.gather(*(engine.start() for _ in range(40)))
@@ -171,8 +180,10 @@ async def test_p11_a_definition_that_hangs_leaves_room_for_the_others(
 
 async def test_p11_after_a_crash_too(start_engine: StartEngine, participants: Participants) -> None:
     first = await start_engine(sagas_in_memory_max=1000)
-    await first.definitions.register(ORDER)
-    await first.definitions.register(a_definition(a_step("hang", "shipping"), name="hanging"))
+    await first.definitions.register(DEFAULT_NAMESPACE, ORDER)
+    await first.definitions.register(
+        DEFAULT_NAMESPACE, a_definition(a_step("hang", "shipping"), name="hanging")
+    )
     gate = Gate()
     participants.on("hang", gate)
     participants.on("reserve", gate)

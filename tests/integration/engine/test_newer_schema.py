@@ -6,6 +6,7 @@ import asyncio
 
 from saga_coordinator.saga.machine.inputs import CancelAsked
 from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store import schema
 from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.sagas import SagaFilter
@@ -36,7 +37,7 @@ async def test_this_program_goes_on_when_a_later_version_migrates_under_it(
 ) -> None:
     """Its connections have prepared their statements by then, on the tables as they were."""
     running = await start_engine("running")
-    await running.definitions.register(ORDER)
+    await running.definitions.register(DEFAULT_NAMESPACE, ORDER)
     for _ in range(8):  # beyond the number of uses at which the driver prepares
         assert (await running.run()).status is SagaStatus.COMPLETED
     gate = Gate()
@@ -55,7 +56,7 @@ async def test_this_program_goes_on_when_a_later_version_migrates_under_it(
     for engine, other in ((running, started), (started, running)):
         saga = await engine.run()
         assert saga.status is SagaStatus.COMPENSATED
-        assert (await other.sagas.get(saga.saga_id)) == saga
+        assert (await other.sagas.get(DEFAULT_NAMESPACE, saga.saga_id)) == saga
         assert await other.sagas.log(saga.saga_id)
     participants.on("ship", held := Gate())
     orphan = await running.start()
@@ -64,6 +65,8 @@ async def test_this_program_goes_on_when_a_later_version_migrates_under_it(
     await running.kill()
     held.open()
     assert (await started.settled(orphan)).status is SagaStatus.COMPENSATED
-    listed = await Lists(started.database).sagas(SagaFilter(), None, 100, lambda page: len(page.items))
+    listed = await Lists(started.database).sagas(
+        DEFAULT_NAMESPACE, SagaFilter(), None, 100, lambda page: len(page.items)
+    )
     assert listed == 8 + 1 + 2 + 1
     assert set(participants.books.applied.values()) == {1}

@@ -11,6 +11,7 @@ from saga_coordinator.engine import coordinator
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Unavailable
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store import journal
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine
 from tests.integration.engine.participants import Gate, Participants
@@ -25,7 +26,7 @@ WHOLE = ["reserve", "charge", "ship"]
 async def engine(start_engine: StartEngine, proxy: Proxy) -> Engine:
     """One whose way to the database can fail."""
     started = await start_engine(dsn=proxy.dsn, lease_seconds=3.0)
-    await started.definitions.register(ORDER)
+    await started.definitions.register(DEFAULT_NAMESPACE, ORDER)
     return started
 
 
@@ -62,7 +63,7 @@ async def test_p1_a_start_in_doubt_is_driven_if_it_was_committed(
     engine: Engine, proxy: Proxy, participants: Participants
 ) -> None:
     request = StartSaga("order", "order 7", input={"n": 1})
-    await engine.catalog.runnable.get("order")
+    await engine.catalog.runnable.get(DEFAULT_NAMESPACE, "order")
     starting = asyncio.create_task(engine.coordinator.start_saga(request))
     await proxy.cut_and_shut_instead_of_answer(answers_append)
     with pytest.raises(Unavailable):
@@ -115,7 +116,7 @@ async def test_p1_an_outage_at_any_moment_loses_nothing(
     seed: int, start_engine: StartEngine, proxy: Proxy, participants: Participants
 ) -> None:
     engine = await start_engine(dsn=proxy.dsn)
-    await engine.definitions.register(ORDER)
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     dice = random.Random(seed)
     accepted: list[str] = []
     is_over = False

@@ -8,6 +8,7 @@ from saga_coordinator.saga.machine.answers import HeartbeatTaken, NotApplied, Wh
 from saga_coordinator.saga.machine.inputs import HeartbeatReceived, OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Pending, Succeeded
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, Participants, refusing, unknown
@@ -18,7 +19,7 @@ from tests.integration.eventually import eventually
 async def beating(engine: Engine, participants: Participants, silence: str) -> str:
     """A saga whose charge is pending."""
     charge = a_step("charge", "payments", action={"heartbeat_timeout": silence, "retry": {"max_attempts": 2}})
-    await engine.definitions.register(a_definition(charge, name="beating"))
+    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(charge, name="beating"))
     participants.on("charge", Pending())
     saga_id = await engine.start("beating")
     await waits(engine, saga_id, "charge")
@@ -80,7 +81,7 @@ async def test_heartbeats_and_reports_reach_the_saga_through_a_coordinator_that_
 async def test_a_status_method_is_asked_until_it_tells(engine: Engine, participants: Participants) -> None:
     status = {"method": "charge_status", "interval": "1s", "input": {"order": "${input.order}"}}
     charge = a_step("charge", "payments", action={"status": status})
-    await engine.definitions.register(a_definition(charge, name="asked"))
+    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(charge, name="asked"))
     participants.on("charge", Pending())
     saga_id = await engine.start("asked", input={"order": 7})
     await waits(engine, saga_id, "charge")

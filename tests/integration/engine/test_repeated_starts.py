@@ -11,6 +11,7 @@ import pytest
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.schema.input_schema import InputSchema
 from saga_coordinator.saga.words.errors import InvalidRequest, NotPossibleNow, Overloaded
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from tests.integration.engine.conftest import ORDER, StartEngine
 from tests.integration.engine.participants import Gate, Participants
 from tests.integration.eventually import eventually
@@ -35,10 +36,10 @@ async def test_p9_a_start_that_a_newer_version_would_refuse(
     change: dict[str, Any], refusal: type[Exception], start_engine: StartEngine
 ) -> None:
     engine = await start_engine()
-    await engine.definitions.register(ORDER)
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     first = await engine.coordinator.start_saga(asked())
     assert first[1]
-    await engine.definitions.register({**ORDER, **change})
+    await engine.definitions.register(DEFAULT_NAMESPACE, {**ORDER, **change})
     assert await engine.coordinator.start_saga(asked()) == (first[0], False)
     with pytest.raises(refusal):
         await engine.coordinator.start_saga(StartSaga("order", "order 8", input={"total": 7}))
@@ -50,7 +51,7 @@ async def test_p9_a_start_for_which_there_is_no_room_any_more(
     start_engine: StartEngine, participants: Participants
 ) -> None:
     engine = await start_engine(sagas_in_memory_max=1, backlog_max=1)
-    await engine.definitions.register(ORDER)
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     participants.on("reserve", held := Gate())
     first = await engine.coordinator.start_saga(asked())
     others = await asyncio.gather(
@@ -63,7 +64,7 @@ async def test_p9_a_start_for_which_there_is_no_room_any_more(
 
 async def test_p9_a_start_whose_participant_has_left_the_directory(start_engine: StartEngine) -> None:
     engine = await start_engine()
-    await engine.definitions.register(ORDER)
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     first = await engine.coordinator.start_saga(asked())
     await engine.settled(first[0])
     engine.participants.names = frozenset()
@@ -77,7 +78,7 @@ async def test_an_input_that_is_long_to_check_is_checked_elsewhere_and_others_go
 ) -> None:
     engine = await start_engine()
     schema = {"properties": {"lines": {"items": {"type": "integer"}}}}
-    await engine.definitions.register({**ORDER, "input_schema": schema})
+    await engine.definitions.register(DEFAULT_NAMESPACE, {**ORDER, "input_schema": schema})
     may_go_on, checked_in = threading.Event(), []
     check = InputSchema.faults
 

@@ -8,6 +8,7 @@ import time
 import psycopg
 
 from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from tests.integration.engine.conftest import ORDER, Engine, StartEngine
 from tests.integration.engine.participants import Gate, Participants
 from tests.integration.eventually import eventually
@@ -59,7 +60,7 @@ async def test_a_loop_that_is_blocked_for_longer_than_a_lease_keeps_it(
     start_engine: StartEngine, participants: Participants, database_dsn: str
 ) -> None:
     engine: Engine = await start_engine(lease_seconds=3.0)
-    await engine.definitions.register(ORDER)
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     gate = Gate()
     participants.on("charge", gate)
     saga_id = await engine.start()
@@ -80,7 +81,7 @@ async def test_a_loop_that_stands_still_loses_its_sagas_and_acts_on_none_of_them
     start_engine: StartEngine, participants: Participants, database_dsn: str
 ) -> None:
     engine: Engine = await start_engine(lease_seconds=0.5)
-    await engine.definitions.register(ORDER)
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     gate = Gate()
     participants.on("charge", gate)
     saga_id = await engine.start()

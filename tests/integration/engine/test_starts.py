@@ -20,6 +20,7 @@ from saga_coordinator.saga.words.errors import (
     Overloaded,
     Unavailable,
 )
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Pending, Succeeded
 from saga_coordinator.store.records import Claim
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
@@ -53,7 +54,9 @@ async def test_p9_the_same_start_again_is_the_same_saga(engine: Engine, query: Q
 async def test_p9_a_different_start_with_the_same_key_is_refused(
     other: StartSaga, engine: Engine, participants: Participants, query: Query
 ) -> None:
-    await engine.definitions.register(a_definition(a_step("refund", "payments"), name="refund"))
+    await engine.definitions.register(
+        DEFAULT_NAMESPACE, a_definition(a_step("refund", "payments"), name="refund")
+    )
     saga_id, _ = await engine.coordinator.start_saga(FIRST)
     with pytest.raises(AlreadyExists, match=f"start key 'order 7' belongs to saga {saga_id}"):
         await engine.coordinator.start_saga(other)
@@ -90,7 +93,7 @@ async def test_p9_what_would_be_refused_if_it_were_new_is_the_saga_that_it_start
     newer: dict[str, Any], engine: Engine, start_engine: StartEngine, query: Query
 ) -> None:
     saga_id, _ = await engine.coordinator.start_saga(FIRST)
-    await engine.definitions.register({**ORDER, **newer})
+    await engine.definitions.register(DEFAULT_NAMESPACE, {**ORDER, **newer})
     other = (await start_engine("there")).coordinator  # which remembers no definition
     with pytest.raises((InvalidRequest, NotPossibleNow)):
         await other.start_saga(dataclasses.replace(FIRST, start_key="order 8"))
@@ -103,7 +106,7 @@ async def test_p9_what_would_be_refused_if_it_were_new_is_the_saga_that_it_start
 
 async def test_p9_a_start_is_known_again_when_too_many_wait_for_new_ones(start_engine: StartEngine) -> None:
     engine = await start_engine(sagas_in_memory_max=0, backlog_max=1, poll_seconds=600.0)
-    await engine.definitions.register(ORDER)
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     saga_id, _ = await engine.coordinator.start_saga(FIRST)
     with pytest.raises(Overloaded):
         await engine.coordinator.start_saga(dataclasses.replace(FIRST, start_key="order 8"))
@@ -137,7 +140,9 @@ async def test_p5_a_saga_whose_start_is_on_its_way_is_not_taken_for_a_forgotten_
     await held.committed.wait()
     (saga_id,) = await engine.stores.ownership.owned()
     await engine.coordinator._claiming.reconcile()
-    await engine.coordinator._claiming._adopting.adopt([Claim(saga_id, engine.coordinator_id)])
+    await engine.coordinator._claiming._adopting.adopt(
+        [Claim(saga_id, DEFAULT_NAMESPACE, engine.coordinator_id)]
+    )
     assert not engine.drives
     held.let()
     assert await starting == saga_id
@@ -192,7 +197,7 @@ async def test_a_saga_stays_with_the_version_it_started_with(
     participants.on("reserve", gate)
     first = await engine.start()
     await eventually(lambda: gate.waiting, "the reservation to be in flight")
-    await engine.definitions.register(a_definition(a_step("reserve", "inventory")))
+    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(a_step("reserve", "inventory")))
     gate.open()
     assert (await engine.settled(first)).version == 1
     assert participants.books.effects[first] == ["reserve", "charge", "ship"]
@@ -216,7 +221,7 @@ async def test_a_start_that_cannot_be_is_refused(
     request_: StartSaga, error: type[Exception], said: str, engine: Engine, query: Query
 ) -> None:
     steps = (a_step("insure", "insurance"), a_step("reserve", "inventory"), a_step("tell", "mail"))
-    await engine.definitions.register(a_definition(*steps, name="unreachable"))
+    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(*steps, name="unreachable"))
     with pytest.raises(error, match=said):
         await engine.coordinator.start_saga(request_)
     assert await query("SELECT count(*) FROM saga.sagas") == [(0,)]
@@ -264,7 +269,7 @@ async def test_who_waits_for_a_saga_that_needs_a_person_is_told(
     participants.on("charge", refusing(), COMPENSATION)
     saga_id = await engine.start()
     assert await engine.coordinator.wait(saga_id, 10)
-    assert (await engine.sagas.get(saga_id)).status is SagaStatus.NEEDS_ATTENTION
+    assert (await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)).status is SagaStatus.NEEDS_ATTENTION
 
 
 async def test_who_waits_for_a_sleeping_saga_is_told_when_it_ends(

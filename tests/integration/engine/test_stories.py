@@ -15,6 +15,7 @@ from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
 from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Outcome, Pending, Succeeded
 from tests.integration.engine.conftest import (
     ORDER,
@@ -163,7 +164,7 @@ async def test_who_wants_to_watch_is_told_when_sagas_start_turn_and_end(
     start_engine: StartEngine, participants: Participants
 ) -> None:
     engine = await start_engine(log_sagas=True)
-    await engine.definitions.register(ORDER)
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     with capture_logs() as logs:
         well = await engine.run()
         participants.on("ship", refusing("no trucks"))
@@ -192,11 +193,12 @@ async def test_the_input_of_a_step_may_come_from_the_steps_before(
 ) -> None:
     given = {"order": "${input.order}", "by": "${steps.reserve.output.by}"}
     await engine.definitions.register(
+        DEFAULT_NAMESPACE,
         a_definition(
             a_step("reserve", "inventory"),
             a_step("charge", "payments", action={"input": given}),
             name="linked",
-        )
+        ),
     )
     saga = await engine.run("linked", input={"order": [1, 2]})
     assert saga.status is COMPLETED
@@ -208,11 +210,12 @@ async def test_an_input_that_cannot_be_computed_fails_the_saga(
     engine: Engine, participants: Participants
 ) -> None:
     await engine.definitions.register(
+        DEFAULT_NAMESPACE,
         a_definition(
             a_step("reserve", "inventory"),
             a_step("charge", "payments", action={"input": "${input.order.card}"}),
             name="linked",
-        )
+        ),
     )
     saga = await engine.run("linked", input={"order": 7})
     assert saga.status is COMPENSATED
@@ -223,7 +226,7 @@ async def test_an_input_that_cannot_be_computed_fails_the_saga(
 
 async def test_a_saga_that_fails_at_its_very_start_is_settled_with_it(engine: Engine, query: Query) -> None:
     step = a_step("reserve", "inventory", action={"input": "${input.order.card}"})
-    await engine.definitions.register(a_definition(step, name="hopeless"))
+    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(step, name="hopeless"))
     saga = await engine.run("hopeless", input={"order": 7})
     assert saga.status is COMPENSATED
     assert await query("SELECT count(DISTINCT xmin::text) FROM saga.log") == [(1,)]
@@ -241,7 +244,7 @@ async def test_a_cancelled_saga_is_undone_once_its_call_has_ended(
     await eventually(lambda: gate.waiting, "the charge to be in flight")
     await engine.coordinator.ask(saga_id, CancelAsked("ordered twice", "ada"))
     await engine.coordinator.ask(saga_id, CancelAsked("ordered twice", "ada"))
-    saga = await engine.sagas.get(saga_id)
+    saga = await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)
     assert saga.status is SagaStatus.COMPENSATING
     assert not participants.calls(operation=COMPENSATION)
     gate.open()
@@ -261,12 +264,13 @@ async def test_cancelling_is_refused_once_there_is_no_way_back(
     engine: Engine, participants: Participants
 ) -> None:
     await engine.definitions.register(
+        DEFAULT_NAMESPACE,
         a_definition(
             a_step("reserve", "inventory"),
             a_step("charge", "payments", pivot=True),
             a_step("ship", "shipping", irreversible=True),
             name="pivoted",
-        )
+        ),
     )
     gate = Gate()
     participants.on("ship", gate)
@@ -286,7 +290,7 @@ async def test_cancelling_what_is_undone_already_changes_nothing(
     participants.on("ship", refusing())
     saga = await engine.run()
     await engine.coordinator.ask(saga.saga_id, CancelAsked("", ""))
-    assert await engine.sagas.get(saga.saga_id) == saga
+    assert await engine.sagas.get(DEFAULT_NAMESPACE, saga.saga_id) == saga
 
 
 async def test_cancelling_what_nobody_knows_is_not_found(engine: Engine) -> None:
@@ -314,7 +318,8 @@ async def test_a_pending_outcome_is_reported(
     seconds = "60s" if is_asleep else "4s"
     charge = a_step("charge", "payments", action={"pending_timeout": seconds})
     await engine.definitions.register(
-        a_definition(a_step("reserve", "inventory"), charge, a_step("ship", "shipping"), name="patient")
+        DEFAULT_NAMESPACE,
+        a_definition(a_step("reserve", "inventory"), charge, a_step("ship", "shipping"), name="patient"),
     )
     participants.on("charge", Pending())
     saga_id = await engine.start("patient")
@@ -382,7 +387,7 @@ async def test_p9_a_late_report_is_kept_and_moves_nothing(engine: Engine, partic
     ).is_applied
     story = await engine.story(saga.saga_id)
     assert [line for line in story if line.startswith("outcome_late")] == ["outcome_late charge action 3"]
-    assert (await engine.sagas.get(saga.saga_id)).status is COMPENSATED
+    assert (await engine.sagas.get(DEFAULT_NAMESPACE, saga.saga_id)).status is COMPENSATED
 
 
 async def test_p2_a_report_about_a_parked_saga_shortens_what_remains(
@@ -398,7 +403,7 @@ async def test_p2_a_report_about_a_parked_saga_shortens_what_remains(
     assert saga.status is NEEDS_ATTENTION
     before = saga.remaining
     await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, refusing("declined")))
-    after = await engine.sagas.get(saga_id)
+    after = await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)
     assert after.remaining == fold(saga_id, await engine.entries(saga_id)).remaining
     assert set(after.remaining) <= set(before)
 

@@ -14,6 +14,7 @@ from saga_coordinator.saga.machine.inputs import CancelAsked, OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotPossibleNow, Unavailable
 from saga_coordinator.saga.words.identity import idempotency_key
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Outcome, Pending, Succeeded
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.records import LogPage
@@ -130,7 +131,7 @@ async def test_p4_what_a_crash_left_in_flight_is_not_undone_before_it_must_be_ov
     engine: Engine, start_engine: StartEngine, participants: Participants
 ) -> None:
     """The participant may still be at it. Nobody can hear the end, so its timeout is waited for."""
-    await engine.definitions.register(QUICK)
+    await engine.definitions.register(DEFAULT_NAMESPACE, QUICK)
     gate = Gate()
     participants.on("reserve", gate)
     saga_id = await engine.start("quick")
@@ -171,7 +172,7 @@ async def test_a_saga_between_two_attempts_goes_on_when_they_are_due(
 ) -> None:
     retry = {"max_attempts": 3, "initial_backoff": "3s", "max_backoff": "3s"}
     step = a_step("charge", "payments", action={"retry": retry})
-    await engine.definitions.register(a_definition(step, name="patient"))
+    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(step, name="patient"))
     participants.on("charge", [unknown()])
     saga_id = await engine.start("patient")
 
@@ -190,7 +191,7 @@ async def test_a_saga_between_two_attempts_goes_on_when_they_are_due(
 async def test_p1_after_a_crash_in_the_middle_of_many_sagas_all_end_and_the_books_are_right(
     engine: Engine, start_engine: StartEngine, participants: Participants
 ) -> None:
-    await engine.definitions.register(QUICK)
+    await engine.definitions.register(DEFAULT_NAMESPACE, QUICK)
     sagas: list[str] = []
 
     async def answer(call: Invoke) -> Outcome | None:
@@ -244,7 +245,7 @@ async def test_a_saga_that_this_version_cannot_read_does_not_hurt_the_others(
     free = "SELECT 1 FROM saga.sagas WHERE saga_id = %s AND owner IS NULL AND wake_at > now()"
     await eventually(lambda: query(free, sagas[2]), "the saga to be released")
     assert (await other.sagas.log(sagas[2]))[-1].entry.type == "saga_teleported"
-    assert (await other.sagas.get(sagas[2])).status is SagaStatus.RUNNING
+    assert (await other.sagas.get(DEFAULT_NAMESPACE, sagas[2])).status is SagaStatus.RUNNING
 
 
 # A rival.
@@ -352,7 +353,7 @@ async def test_p8_who_claims_and_then_loses_to_the_former_owner_finishes_its_row
 
     await eventually(is_over, "the former owner to end it")
     assert (
-        await engine.sagas.get(saga_id)
+        await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)
     ).status is SagaStatus.RUNNING  # says the row, which is the other's
     go_on.set()
     assert (await other.settled(saga_id)).status is COMPLETED
@@ -401,7 +402,7 @@ async def test_p10_effects_stop_with_the_lease_and_go_on_with_the_next(
     trouble: type[Hang], start_engine: StartEngine, participants: Participants
 ) -> None:
     engine = await start_engine(lease_seconds=1.0)
-    await engine.definitions.register(ORDER)
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     gate = Gate()
     participants.on("reserve", gate)
     saga_id = await engine.start()
@@ -489,7 +490,7 @@ async def test_who_stops_hands_over_what_waits_for_its_time_too(
 ) -> None:
     retry = {"max_attempts": 3, "initial_backoff": "1s", "max_backoff": "1s"}
     await engine.definitions.register(
-        a_definition(a_step("charge", "payments", action={"retry": retry}), name="patient")
+        DEFAULT_NAMESPACE, a_definition(a_step("charge", "payments", action={"retry": retry}), name="patient")
     )
     participants.on("charge", [unknown()])
     saga_id = await engine.start("patient")
@@ -511,7 +512,7 @@ async def test_p1_a_coordinator_that_has_stopped_takes_nothing_any_more(
     engine.is_running = False
     cancelling = asyncio.create_task(engine.coordinator.ask(saga_id, CancelAsked("", "")))
     await asyncio.wait({cancelling}, timeout=0.2)
-    assert (await engine.sagas.get(saga_id)).owner is None
+    assert (await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)).owner is None
     other = await start_engine("there")
     await other.coordinator.ask(saga_id, CancelAsked("", ""))
     assert (await other.settled(saga_id)).status is COMPENSATED
@@ -549,7 +550,7 @@ async def test_whichever_coordinator_is_asked_the_owner_does_it(
 async def test_a_request_survives_the_owner_it_was_left_for(
     engine: Engine, start_engine: StartEngine, participants: Participants, query: Query
 ) -> None:
-    await engine.definitions.register(QUICK)
+    await engine.definitions.register(DEFAULT_NAMESPACE, QUICK)
     gate = Gate()
     participants.on("charge", gate)
     other = await start_engine("there")
@@ -582,7 +583,9 @@ async def test_a_request_that_this_version_cannot_read_does_not_hold_up_the_othe
         'INSERT INTO saga.requests (saga_id, request_id, input) VALUES (%s, gen_random_uuid(), \'{"kind": "teleport"}\')',
         saga_id,
     )
-    refused = "SELECT answer->>'refusal' FROM saga.requests WHERE answer IS NOT NULL"
+    refused = (
+        "SELECT convert_from(answer, 'UTF8')::jsonb ->> 'refusal' FROM saga.requests WHERE answer IS NOT NULL"
+    )
     ((refusal,),) = await eventually(lambda: query(refused), "an answer")
     assert refusal == "the coordinator that drives this saga does not know such a request; upgrade it"
     other = await start_engine("there")
@@ -620,8 +623,11 @@ async def test_a_saga_that_cannot_be_written_is_kept_from_the_others_and_tried_a
     engine: Engine, participants: Participants, query: Query
 ) -> None:
     async def answer(call: Invoke) -> Outcome:
-        return Succeeded({"text": "\0" if call.input == {"n": 3} else "fine"})
+        return Succeeded({"text": "poison" if call.input == {"n": 3} else "fine"})
 
+    await query("""
+        ALTER TABLE saga.log ADD CONSTRAINT log_takes_no_poison CHECK (position(convert_to('poison', 'UTF8') IN payload) = 0)
+    """)
     participants.on("charge", answer)
     sagas = [await engine.start(input={"n": n}) for n in range(6)]
     for n, saga_id in enumerate(sagas):

@@ -12,6 +12,7 @@ from saga_coordinator.saga.machine.entries import EventReceived, SagaRecalled
 from saga_coordinator.saga.machine.inputs import ApprovalDecided, CancelAsked, EventArrived
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.errors import AlreadyExists, NotPossibleNow
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.store.records import Event
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
@@ -57,7 +58,7 @@ PAYMENT: dict[str, Any] = a_definition(
 
 @pytest.fixture
 async def payment(engine: Engine) -> Engine:
-    await engine.definitions.register(PAYMENT)
+    await engine.definitions.register(DEFAULT_NAMESPACE, PAYMENT)
     return engine
 
 
@@ -79,10 +80,10 @@ async def test_a_published_event_wakes_the_sagas_that_wait_for_it_and_no_others(
     for saga_id in (mine, theirs):
         await waits(payment, saga_id, "paid")
         await sleeps(query, saga_id)
-    assert (await payment.coordinator.publish(received("A"))).sagas == 1
+    assert (await payment.coordinator.publish(DEFAULT_NAMESPACE, received("A"))).sagas == 1
     assert (await payment.settled(mine)).status is COMPLETED
     assert [call.input for call in participants.calls(step="ship")] == [{"amount": 5}]
-    assert (await payment.sagas.get(theirs)).status is SagaStatus.RUNNING
+    assert (await payment.sagas.get(DEFAULT_NAMESPACE, theirs)).status is SagaStatus.RUNNING
 
 
 async def test_an_event_that_came_before_anybody_waited_is_kept_and_counts_for_the_first(
@@ -91,19 +92,19 @@ async def test_an_event_that_came_before_anybody_waited_is_kept_and_counts_for_t
     gate = Gate()
     participants.on("reserve", gate)
     first = await payment.start("payment", input={"order": "C"})
-    published = await payment.coordinator.publish(received("C"))
+    published = await payment.coordinator.publish(DEFAULT_NAMESPACE, received("C"))
     assert (published.sagas, published.is_duplicate) == (0, False)
     assert published.kept_until is not None
     assert published.kept_until == pytest.approx(published.remembered_until)
     second = await payment.start("payment", input={"order": "C"})
-    again = await payment.coordinator.publish(received("C"))
+    again = await payment.coordinator.publish(DEFAULT_NAMESPACE, received("C"))
     assert (again.is_duplicate, again.kept_until) == (True, published.kept_until)
     gate.open()
     assert (await payment.settled(first)).status is COMPLETED
     await has_looked(payment, query, second)
-    late = await payment.coordinator.publish(received("C"))
+    late = await payment.coordinator.publish(DEFAULT_NAMESPACE, received("C"))
     assert (late.sagas, late.kept_until, late.is_duplicate) == (0, None, True)
-    told = await payment.coordinator.publish(received("C", "e2"))
+    told = await payment.coordinator.publish(DEFAULT_NAMESPACE, received("C", "e2"))
     assert (told.sagas, told.kept_until, told.is_duplicate) == (1, None, False)
     assert (await payment.settled(second)).status is COMPLETED
 
@@ -116,12 +117,12 @@ async def test_an_event_that_came_for_an_earlier_saga_does_not_pay_for_the_next(
     await has_looked(payment, query, ended)
     await payment.coordinator.ask(ended, CancelAsked("changed my mind", "me"))
     assert (await payment.settled(ended)).status is COMPENSATED
-    late = await payment.coordinator.publish(received("M"))
+    late = await payment.coordinator.publish(DEFAULT_NAMESPACE, received("M"))
     assert (late.sagas, late.kept_until is not None) == (0, True)
     following = await payment.start("payment", input={"order": "M"})
     await has_looked(payment, query, following)
     assert not participants.calls("ship")
-    assert (await payment.coordinator.publish(received("M", "e2"))).sagas == 1
+    assert (await payment.coordinator.publish(DEFAULT_NAMESPACE, received("M", "e2"))).sagas == 1
     assert (await payment.settled(following)).status is COMPLETED
 
 
@@ -129,9 +130,9 @@ async def test_a_step_that_looks_back_takes_an_event_that_came_before_its_saga(
     payment: Engine, query: Query
 ) -> None:
     paid = {"name": "paid", "await_event": {**PAYMENT["steps"][1]["await_event"], "look_back": "600s"}}
-    await payment.definitions.register(a_definition(paid, name="patient"))
+    await payment.definitions.register(DEFAULT_NAMESPACE, a_definition(paid, name="patient"))
     for event_id, minutes in (("long ago", 11), ("before", 9)):
-        await payment.coordinator.publish(received("N", event_id, amount=minutes))
+        await payment.coordinator.publish(DEFAULT_NAMESPACE, received("N", event_id, amount=minutes))
         await query(
             "UPDATE saga.events SET published_at = now() - make_interval(mins => %s) WHERE event_id = %s",
             minutes,
@@ -151,10 +152,10 @@ async def test_an_event_is_kept_no_longer_than_its_publisher_asked_for(
     participants.on("reserve", gate)
     saga_id = await payment.start("payment", input={"order": "O"})
     now_or_never = dataclasses.replace(received("O"), keep_seconds=0.0)
-    published = await payment.coordinator.publish(now_or_never)
+    published = await payment.coordinator.publish(DEFAULT_NAMESPACE, now_or_never)
     assert (published.sagas, published.kept_until) == (0, None)
     for_an_hour = dataclasses.replace(received("O", "e2"), keep_seconds=3600.0)
-    published = await payment.coordinator.publish(for_an_hour)
+    published = await payment.coordinator.publish(DEFAULT_NAMESPACE, for_an_hour)
     assert published.kept_until is not None
     week = 7 * 24 * 3600.0
     assert published.remembered_until - published.kept_until == pytest.approx(week - 3600)
@@ -163,7 +164,7 @@ async def test_an_event_is_kept_no_longer_than_its_publisher_asked_for(
     await has_looked(payment, query, saga_id)
     assert not participants.calls("ship")
     heard = dataclasses.replace(received("O", "e3"), keep_seconds=0.0)
-    assert (await payment.coordinator.publish(heard)).sagas == 1
+    assert (await payment.coordinator.publish(DEFAULT_NAMESPACE, heard)).sagas == 1
     assert (await payment.settled(saga_id)).status is COMPLETED
 
 
@@ -173,7 +174,7 @@ async def test_who_began_to_wait_while_an_event_was_kept_finds_it_though_its_own
     saga_id = await payment.start("payment", input={"order": "P"})
     await has_looked(payment, query, saga_id)
     kept = dataclasses.replace(received("P"), keep_seconds=0.0)
-    await payment.stores.events.keep(kept)  # here the publisher's coordinator ends, too
+    await payment.stores.events.keep(DEFAULT_NAMESPACE, kept)  # here the publisher's coordinator ends, too
     assert await payment.stores.events.take(saga_id, kept.name, kept.correlation) is not None
 
 
@@ -185,7 +186,7 @@ async def test_an_event_that_was_told_to_those_who_waited_is_nobodys_who_waits_l
     gate = Gate()
     participants.on("reserve", gate)
     later = await payment.start("payment", input={"order": "Q"})
-    assert (await payment.coordinator.publish(received("Q"))).sagas == 1
+    assert (await payment.coordinator.publish(DEFAULT_NAMESPACE, received("Q"))).sagas == 1
     gate.open()
     await has_looked(payment, query, later)
     assert (await payment.settled(waiting)).status is COMPLETED
@@ -200,14 +201,16 @@ async def test_a_saga_that_waited_gets_an_event_whose_publisher_went_away_and_th
     gate = Gate()
     participants.on("reserve", gate)
     later = await payment.start("payment", input={"order": "H"})
-    await payment.stores.events.keep(received("H"))  # here the publisher's coordinator ends
+    await payment.stores.events.keep(
+        DEFAULT_NAMESPACE, received("H")
+    )  # here the publisher's coordinator ends
     gate.open()
     assert (await payment.settled(later)).status is COMPLETED
-    assert (await payment.coordinator.publish(received("H"))).sagas == 1
+    assert (await payment.coordinator.publish(DEFAULT_NAMESPACE, received("H"))).sagas == 1
     assert (await payment.settled(waiting)).status is COMPLETED
     third = await payment.start("payment", input={"order": "H"})
     await waits(payment, third, "paid")
-    assert (await payment.coordinator.publish(received("H"))).sagas == 0
+    assert (await payment.coordinator.publish(DEFAULT_NAMESPACE, received("H"))).sagas == 0
 
 
 async def test_an_event_is_nobody_elses_though_the_saga_that_got_it_has_ended_before_its_publisher_knew(
@@ -215,12 +218,12 @@ async def test_an_event_is_nobody_elses_though_the_saga_that_got_it_has_ended_be
 ) -> None:
     first = await payment.start("payment", input={"order": "J"})
     await has_looked(payment, query, first)
-    await payment.stores.events.keep(received("J"))
+    await payment.stores.events.keep(DEFAULT_NAMESPACE, received("J"))
     told = received("J")
     arrived = EventArrived(told.event_id, told.name, told.correlation, told.payload)
     assert (await payment.coordinator.ask(first, arrived)).is_applied
     assert (await payment.settled(first)).status is COMPLETED  # and here the publisher's coordinator ends
-    assert (await payment.coordinator.publish(told)).sagas == 0
+    assert (await payment.coordinator.publish(DEFAULT_NAMESPACE, told)).sagas == 0
     second = await payment.start("payment", input={"order": "J"})
     await waits(payment, second, "paid")
     assert await payment.stores.events.take(second, "payment.received", "J") is None
@@ -233,7 +236,7 @@ async def test_an_event_that_was_taken_for_a_saga_that_ended_without_it_is_the_n
     for saga_id in (first, second):
         await has_looked(payment, query, saga_id)
     kept = received("K", "e2")
-    await payment.stores.events.keep(kept)
+    await payment.stores.events.keep(DEFAULT_NAMESPACE, kept)
     assert await payment.stores.events.take(first, "payment.received", "K") == kept
     assert await payment.stores.events.take(second, "payment.received", "K") is None
     await payment.coordinator.ask(first, CancelAsked("changed my mind", "me"))
@@ -249,7 +252,7 @@ async def test_what_a_saga_took_and_never_received_is_not_left_to_the_next_when_
     for saga_id in (first, other):
         await has_looked(payment, query, saga_id)
     kept = received("L", "e3")
-    await payment.stores.events.keep(kept)
+    await payment.stores.events.keep(DEFAULT_NAMESPACE, kept)
     assert await payment.stores.events.take(first, "payment.received", "L") == kept
     arrived = EventArrived(kept.event_id, kept.name, kept.correlation, kept.payload)
     assert (await payment.coordinator.ask(other, arrived)).is_applied
@@ -267,13 +270,13 @@ async def test_events_that_were_taken_and_never_counted_are_found_by_the_next_ow
     paid = {"name": "paid", "await_event": {"event": "payment.received", "correlation": "${input.order}"}}
     loop = {"name": "all", "for_each": {"items": "input.parts", "steps": [paid]}}
     first = await start_engine("first")
-    await first.definitions.register(a_definition(loop, name="parts"))
+    await first.definitions.register(DEFAULT_NAMESPACE, a_definition(loop, name="parts"))
     saga_id = await first.start("parts", input={"order": "I", "parts": [1, 2, 3]})
     await has_looked(first, query, saga_id, "all[2].paid")
-    assert (await first.coordinator.publish(received("I"))).sagas == 1
+    assert (await first.coordinator.publish(DEFAULT_NAMESPACE, received("I"))).sagas == 1
     await first.kill()
     for event_id in ("e2", "e3"):
-        await first.stores.events.keep(received("I", event_id))
+        await first.stores.events.keep(DEFAULT_NAMESPACE, received("I", event_id))
         taken = await first.stores.events.take(saga_id, "payment.received", "I")
         assert taken is not None
         assert taken.event_id == event_id
@@ -286,12 +289,14 @@ async def test_events_that_were_taken_and_never_counted_are_found_by_the_next_ow
 async def test_an_event_counts_once_however_often_it_is_published(payment: Engine, query: Query) -> None:
     saga_id = await payment.start("payment", input={"order": "D"})
     await has_looked(payment, query, saga_id)
-    published = await asyncio.gather(*(payment.coordinator.publish(received("D")) for _ in range(5)))
+    published = await asyncio.gather(
+        *(payment.coordinator.publish(DEFAULT_NAMESPACE, received("D")) for _ in range(5))
+    )
     assert sum(each.sagas for each in published) == 1
     await payment.settled(saga_id)
     assert sum(isinstance(entry, EventReceived) for entry in await payment.entries(saga_id)) == 1
     with pytest.raises(AlreadyExists):
-        await payment.coordinator.publish(received("D", amount=6))
+        await payment.coordinator.publish(DEFAULT_NAMESPACE, received("D", amount=6))
 
 
 async def test_a_signal_reaches_a_saga_before_its_step_waits(
@@ -315,7 +320,9 @@ async def test_a_signal_reaches_a_saga_before_its_step_waits(
 
 async def test_an_event_that_never_comes_is_a_refusal(engine: Engine, participants: Participants) -> None:
     paid = {"name": "paid", "await_event": {"event": "payment.received", "timeout": "0.2s"}}
-    await engine.definitions.register(a_definition(a_step("reserve", "inventory"), paid, name="hasty"))
+    await engine.definitions.register(
+        DEFAULT_NAMESPACE, a_definition(a_step("reserve", "inventory"), paid, name="hasty")
+    )
     saga = await engine.run("hasty")
     assert saga.status is COMPENSATED
     assert saga.failure is not None
@@ -327,12 +334,12 @@ async def test_an_event_is_found_by_the_owner_who_comes_after_a_crash(
     start_engine: StartEngine, participants: Participants, query: Query
 ) -> None:
     first = await start_engine("first")
-    await first.definitions.register(PAYMENT)
+    await first.definitions.register(DEFAULT_NAMESPACE, PAYMENT)
     saga_id = await first.start("payment", input={"order": "F"})
     await has_looked(first, query, saga_id)
     await first.kill()
     second = await start_engine("second")
-    assert (await second.coordinator.publish(received("F"))).sagas == 1
+    assert (await second.coordinator.publish(DEFAULT_NAMESPACE, received("F"))).sagas == 1
     assert (await second.settled(saga_id)).status is COMPLETED
 
 
@@ -340,12 +347,12 @@ async def test_an_event_reaches_a_saga_that_another_coordinator_drives(
     start_engine: StartEngine, participants: Participants, query: Query
 ) -> None:
     here, there = await start_engine("here"), await start_engine("there")
-    await here.definitions.register(PAYMENT)
+    await here.definitions.register(DEFAULT_NAMESPACE, PAYMENT)
     gate = Gate()
     participants.on("ship", gate)
     saga_id = await here.start("payment", input={"order": "G"})
     await has_looked(here, query, saga_id)
-    assert (await there.coordinator.publish(received("G"))).sagas == 1
+    assert (await there.coordinator.publish(DEFAULT_NAMESPACE, received("G"))).sagas == 1
     gate.open()
     assert (await there.settled(saga_id)).status is COMPLETED
 
@@ -366,7 +373,7 @@ LOAN = a_definition(
 async def test_an_approval_lets_the_saga_go_on_and_a_rejection_undoes_it(
     engine: Engine, participants: Participants
 ) -> None:
-    await engine.definitions.register(LOAN)
+    await engine.definitions.register(DEFAULT_NAMESPACE, LOAN)
     yes, no = await engine.start("loan", input={"amount": 9}), await engine.start("loan", input={"amount": 8})
     for saga_id in (yes, no):
         await waits(engine, saga_id, "decision")
@@ -404,7 +411,8 @@ async def test_a_delay_is_durable_and_holds_nothing(
     engine: Engine, participants: Participants, query: Query
 ) -> None:
     await engine.definitions.register(
-        a_definition({"name": "nap", "delay": "6s"}, a_step("ship", "shipping"), name="napping")
+        DEFAULT_NAMESPACE,
+        a_definition({"name": "nap", "delay": "6s"}, a_step("ship", "shipping"), name="napping"),
     )
     saga_id = await engine.start("napping")
     await sleeps(query, saga_id)
@@ -439,13 +447,13 @@ PARENT = a_definition(
 
 @pytest.fixture
 async def family(engine: Engine) -> Engine:
-    await engine.definitions.register(ORDER_CHILD)
-    await engine.definitions.register(PARENT)
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER_CHILD)
+    await engine.definitions.register(DEFAULT_NAMESPACE, PARENT)
     return engine
 
 
 async def child_of(engine: Engine, saga_id: str) -> str:
-    child = await engine.coordinator.id_of(f"{saga_id}/parcel/action")
+    child = await engine.coordinator.id_of(DEFAULT_NAMESPACE, f"{saga_id}/parcel/action")
     assert child is not None
     return child
 
@@ -455,7 +463,7 @@ async def test_a_child_runs_and_its_output_is_the_steps(family: Engine, particip
     child = await child_of(family, saga.saga_id)
     assert saga.status is COMPLETED
     assert [call.input for call in participants.calls(step="bill")] == [{"parcel": child}]
-    assert (await family.sagas.get(child)).labels == {"parent_saga_id": saga.saga_id}
+    assert (await family.sagas.get(DEFAULT_NAMESPACE, child)).labels == {"parent_saga_id": saga.saga_id}
 
 
 async def test_a_child_that_fails_compensates_itself_and_fails_the_step(
@@ -477,7 +485,7 @@ async def test_a_completed_child_is_undone_from_its_log(family: Engine, particip
     saga = await family.run("parent", input={"order": 3})
     child = await child_of(family, saga.saga_id)
     assert saga.status is COMPENSATED
-    assert (await family.sagas.get(child)).status is COMPENSATED
+    assert (await family.sagas.get(DEFAULT_NAMESPACE, child)).status is COMPENSATED
     assert participants.books.effects[child] == ["pack", "hand_over", "-hand_over", "-pack"]
     assert any(isinstance(entry, SagaRecalled) for entry in await family.entries(child))
 
@@ -487,15 +495,15 @@ async def test_a_completed_child_of_which_nothing_can_be_undone_is_shown_as_what
     engine: Engine, participants: Participants, mark: str, end: SagaStatus
 ) -> None:
     await engine.definitions.register(
-        a_definition(a_step("pack", "inventory", **{mark: True}), name="parcel")
+        DEFAULT_NAMESPACE, a_definition(a_step("pack", "inventory", **{mark: True}), name="parcel")
     )
-    await engine.definitions.register(PARENT)
+    await engine.definitions.register(DEFAULT_NAMESPACE, PARENT)
     participants.on("bill", refusing())
     saga_id = await engine.start("parent", input={"order": 8})
 
     async def is_shown() -> bool:
-        child = await engine.coordinator.id_of(f"{saga_id}/parcel/action")
-        return child is not None and (await engine.sagas.get(child)).status is end
+        child = await engine.coordinator.id_of(DEFAULT_NAMESPACE, f"{saga_id}/parcel/action")
+        return child is not None and (await engine.sagas.get(DEFAULT_NAMESPACE, child)).status is end
 
     await eventually(is_shown, f"the child to be {end}")
 
@@ -525,8 +533,8 @@ async def test_a_child_that_cannot_go_back_leaves_its_step_to_a_person(
     engine: Engine, participants: Participants
 ) -> None:
     pivot = a_definition(a_step("pack", "inventory", pivot=True), name="parcel")
-    await engine.definitions.register(pivot)
-    await engine.definitions.register(PARENT)
+    await engine.definitions.register(DEFAULT_NAMESPACE, pivot)
+    await engine.definitions.register(DEFAULT_NAMESPACE, PARENT)
     participants.on("bill", refusing())
     saga = await engine.run("parent", input={"order": 5})
     assert saga.status is NEEDS_ATTENTION
@@ -534,12 +542,15 @@ async def test_a_child_that_cannot_go_back_leaves_its_step_to_a_person(
 
 
 async def test_the_deadline_reaches_the_child(engine: Engine, participants: Participants) -> None:
-    await engine.definitions.register(ORDER_CHILD)
-    await engine.definitions.register(PARENT)
+    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER_CHILD)
+    await engine.definitions.register(DEFAULT_NAMESPACE, PARENT)
     participants.on("hand_over", unknown())
     saga_id = await engine.start("parent", input={"order": 6}, deadline_seconds=30)
     await engine.settled(saga_id)
-    parent, child = await engine.sagas.get(saga_id), await engine.sagas.get(await child_of(engine, saga_id))
+    parent, child = (
+        await engine.sagas.get(DEFAULT_NAMESPACE, saga_id),
+        await engine.sagas.get(DEFAULT_NAMESPACE, await child_of(engine, saga_id)),
+    )
     assert parent.deadline_at is not None
     assert child.deadline_at is not None
     assert abs((parent.deadline_at - child.deadline_at).total_seconds()) < 0.5
@@ -559,9 +570,10 @@ async def test_items_of_a_list_are_undone_one_by_one(engine: Engine, participant
         "for_each": {"items": "input.people", "as": "person", "steps": [transfer], "max_parallel": 2},
     }
     await engine.definitions.register(
+        DEFAULT_NAMESPACE,
         a_definition(
             pay, a_step("report", "shipping"), name="payroll", output={"paid": "${steps.pay.output}"}
-        )
+        ),
     )
     participants.on("report", refusing())
     saga = await engine.run("payroll", input={"people": ["ann", "bob", "cid"]})
@@ -573,12 +585,13 @@ async def test_items_of_a_list_are_undone_one_by_one(engine: Engine, participant
 async def test_the_output_of_a_saga(engine: Engine, participants: Participants) -> None:
     participants.on("a", Succeeded({"n": 2}))
     await engine.definitions.register(
+        DEFAULT_NAMESPACE,
         a_definition(
             a_step("a", "inventory"),
             name="double",
             output="${steps.a.output.n * 2}",
             labels={"who": "${input.who}"},
-        )
+        ),
     )
     saga = await engine.run("double", input={"who": "ann"})
     assert (await engine.coordinator.state_of(saga.saga_id)).output == 4

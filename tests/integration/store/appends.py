@@ -14,6 +14,7 @@ from saga_coordinator.saga.machine.entries import (
 )
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
 from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.store.journal import Append, Move, Start
 
@@ -44,8 +45,8 @@ def a_start(
     """A saga's first entries and its row."""
     labels = labels or {}
     entries = (SagaStarted(definition, 1, given, labels), *more)
-    start = Start(key or f"key of {saga}", digest, definition, 1, given, labels, None)
-    return Append(saga, 1, entries, start, a_move(status, wake_at, remaining))
+    start = Start(key or f"key of {saga}", digest, definition, 1, labels, None)
+    return Append(saga, DEFAULT_NAMESPACE, 1, entries, start, a_move(status, wake_at, remaining))
 
 
 def a_move(
@@ -59,10 +60,10 @@ def a_move(
 
 def an_attempt(saga: str, sequence: int, number: int = 1) -> Append:
     """One entry in the middle of a saga's life, which does not touch its row."""
-    return Append(saga, sequence, (AttemptStarted("charge", ACTION, number),))
+    return Append(saga, DEFAULT_NAMESPACE, sequence, (AttemptStarted("charge", ACTION, number),))
 
 
 def an_end(saga: str, sequence: int, output: Any = None) -> Append:
     """The last two entries of a saga that completes."""
     entries = (AttemptSucceeded("charge", ACTION, 1, output), SagaCompleted())
-    return Append(saga, sequence, entries, move=a_move(SagaStatus.COMPLETED))
+    return Append(saga, DEFAULT_NAMESPACE, sequence, entries, move=a_move(SagaStatus.COMPLETED))

@@ -15,6 +15,7 @@ from psycopg.pq import DiagnosticField, ExecStatus
 from sqlalchemy import text
 
 from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database, is_outage
 from saga_coordinator.store.embedded import EmbeddedPostgres
@@ -247,7 +248,7 @@ async def test_the_statements_beside_the_journal_hear_of_it_too(database_dsn: st
     database = Database(database_dsn)
     await query(failing("53100", "events"))
     with pytest.raises(Unavailable, match="refused at the commit"):
-        await EventRows(database).keep(Event("e1", "paid", "o-1", {}))
+        await EventRows(database).keep(DEFAULT_NAMESPACE, Event("e1", "paid", "o-1", {}))
     await query(MENDED)
     await query(failing("P0001", "requests"))
     with pytest.raises(Exception, match="refused at the commit"):

@@ -14,6 +14,7 @@ from psycopg import errors
 from saga_coordinator.saga.machine.entries import AttemptStarted, SagaFailed, SagaParked, UndoUnparked
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import APPENDS_PER_FLUSH_MAX, Append, Journal, Start
@@ -52,10 +53,10 @@ async def test_a_start_is_a_row_a_key_and_the_first_entries(journal: Journal, qu
     saga, given, labels = saga_id(), {"cart": ["ü", 1.5, None, True]}, {"tenant": "acme"}
     first = a_start(saga, AttemptStarted("charge", ACTION, 1), key="order 7", labels=labels, given=given)
     assert first.start is not None
-    start = Start("order 7", b"\x00\xff digest", "order", 3, given, labels, deadline_at=2_000_000_000.25)
-    await journal.append(Append(saga, 1, first.entries, start, first.move))
+    start = Start("order 7", b"\x00\xff digest", "order", 3, labels, deadline_at=2_000_000_000.25)
+    await journal.append(Append(saga, DEFAULT_NAMESPACE, 1, first.entries, start, first.move))
     assert await query(
-        """SELECT saga_id::text, start_key, definition, version, status, input, labels, failure, remaining, owner::text,
+        """SELECT saga_id::text, start_key, definition, version, status, input, labels, failure, cause, remaining, owner::text,
         wake_at, extract(epoch FROM deadline_at)::float8, started_at > now() - interval '1 minute', ended_at FROM saga.sagas"""
     ) == [
         (
@@ -64,8 +65,9 @@ async def test_a_start_is_a_row_a_key_and_the_first_entries(journal: Journal, qu
             "order",
             3,
             "RUNNING",
-            given,
+            None,
             labels,
+            None,
             None,
             [],
             HERE,
@@ -79,38 +81,37 @@ async def test_a_start_is_a_row_a_key_and_the_first_entries(journal: Journal, qu
         ("default", "order 7", saga, b"\x00\xff digest")
     ]
     assert await query(
-        "SELECT sequence, type, step, operation, attempt, body, recorded_by::text, recorded_at <= now() FROM saga.log"
+        """SELECT sequence, namespace, type, step, operation, attempt, body, facts, payload, recorded_by::text,
+        recorded_at <= now() FROM saga.log"""
     ) == [
         (
             1,
+            "default",
             "saga_started",
             None,
             None,
             0,
-            {"definition": "order", "version": 1, "input": given, "labels": labels},
+            None,
+            b'{"definition":"order","labels":{"tenant":"acme"},"version":1}',
+            '{"input":{"cart":["ü",1.5,null,true]}}'.encode(),
             HERE,
             True,
         ),
-        (2, "attempt_started", "charge", "action", 1, {}, HERE, True),
+        (2, "default", "attempt_started", "charge", "action", 1, None, b"{}", None, HERE, True),
     ]
 
 
 async def test_a_move_changes_the_row_with_the_entries_that_say_why(journal: Journal, query: Query) -> None:
-    row = "SELECT status, failure, remaining, owner::text, extract(epoch FROM wake_at)::float8, ended_at FROM saga.sagas"
+    row = "SELECT status, cause, remaining, owner::text, extract(epoch FROM wake_at)::float8, ended_at FROM saga.sagas"
     saga, cause = saga_id(), Cause("FAILED_PRECONDITION", "card declined", "charge")
     await journal.append(a_start(saga))
     move = a_move(SagaStatus.COMPENSATING, failure=cause)
-    await journal.append(Append(saga, 2, (SagaFailed(cause),), move=move))
-    failure = {
-        "code": "FAILED_PRECONDITION",
-        "message": "card declined",
-        "step": "charge",
-        "requested_by": "",
-    }
+    await journal.append(Append(saga, DEFAULT_NAMESPACE, 2, (SagaFailed(cause),), move=move))
+    failure = b'{"code":"FAILED_PRECONDITION","message":"card declined","requested_by":"","step":"charge"}'
     assert await query(row) == [("COMPENSATING", failure, [], HERE, None, None)]
     parked, steps = Cause("UNAVAILABLE", "refunds are closed"), ("reserve", "charge")
     move = a_move(SagaStatus.NEEDS_ATTENTION, remaining=steps, failure=cause)
-    await journal.append(Append(saga, 3, (SagaParked(parked, steps),), move=move))
+    await journal.append(Append(saga, DEFAULT_NAMESPACE, 3, (SagaParked(parked, steps),), move=move))
     assert await query(row) == [("NEEDS_ATTENTION", failure, ["reserve", "charge"], None, None, None)]
 
 
@@ -132,7 +133,9 @@ async def test_a_saga_that_sleeps_has_no_owner_but_a_time_to_wake(journal: Journ
     assert await query(asleep) == [(None, 2_000_000_000.5)]
     await query("UPDATE saga.sagas SET owner = %s, wake_at = NULL", HERE)
     for _ in range(2):  # and it sleeps on when that is repeated, as after a lost answer: it says nothing new
-        await journal.append(Append(saga, 2, (), move=a_move(SagaStatus.RUNNING, 2_100_000_000.0)))
+        await journal.append(
+            Append(saga, DEFAULT_NAMESPACE, 2, (), move=a_move(SagaStatus.RUNNING, 2_100_000_000.0))
+        )
         assert await query(asleep) == [(None, 2_100_000_000.0)]
     assert await written(query, saga) == [(1, "saga_started", HERE)]
 
@@ -143,7 +146,7 @@ async def test_the_row_of_a_saga_that_was_taken_over_is_left_to_its_new_owner(
     saga = saga_id()
     await journal.append(a_start(saga))
     await query("UPDATE saga.sagas SET owner = %s", THERE)
-    await journal.append(Append(saga, 2, (), move=a_move(SagaStatus.RUNNING, 1.0)))
+    await journal.append(Append(saga, DEFAULT_NAMESPACE, 2, (), move=a_move(SagaStatus.RUNNING, 1.0)))
     assert await query("SELECT owner::text, wake_at FROM saga.sagas") == [(THERE, None)]
 
 
@@ -153,14 +156,16 @@ async def test_a_settled_saga_is_moved_from_the_status_that_it_was_decided_in(
     saga, cause = saga_id(), Cause("UNAVAILABLE", "refunds are closed")
     parked = a_move(SagaStatus.NEEDS_ATTENTION, remaining=("reserve",), failure=cause)
     await journal.append(a_start(saga))
-    await journal.append(Append(saga, 2, (SagaFailed(cause), SagaParked(cause, ("reserve",))), move=parked))
+    await journal.append(
+        Append(saga, DEFAULT_NAMESPACE, 2, (SagaFailed(cause), SagaParked(cause, ("reserve",))), move=parked)
+    )
     goes_on = a_move(SagaStatus.COMPENSATING, wake_at=1.0, failure=cause)
     row = "SELECT status, remaining, owner, wake_at IS NULL FROM saga.sagas"
     for wrong in (None, SagaStatus.COMPLETED):
-        await journal.append(Append(saga, 4, (), move=replace(goes_on, settled_as=wrong)))
+        await journal.append(Append(saga, DEFAULT_NAMESPACE, 4, (), move=replace(goes_on, settled_as=wrong)))
         assert await query(row) == [("NEEDS_ATTENTION", ["reserve"], None, True)]
     right = replace(goes_on, settled_as=SagaStatus.NEEDS_ATTENTION)
-    await journal.append(Append(saga, 4, (UndoUnparked(),), move=right))
+    await journal.append(Append(saga, DEFAULT_NAMESPACE, 4, (UndoUnparked(),), move=right))
     assert await query(row) == [("COMPENSATING", [], None, False)]
 
 
@@ -288,10 +293,12 @@ class NotJson:
 @pytest.mark.parametrize(
     ("poison", "error"),
     [
-        (an_end(saga_id(1), 2, {"text": "\0"}), errors.DataError),
+        (a_start(saga_id(3), labels={"text": "\0"}), errors.DataError),
         (an_end(saga_id(1), 2, NotJson()), TypeError),
         (
-            Append(saga_id(1), 2, (), move=a_move(SagaStatus.COMPLETED, remaining=("charge",))),
+            Append(
+                saga_id(1), DEFAULT_NAMESPACE, 2, (), move=a_move(SagaStatus.COMPLETED, remaining=("charge",))
+            ),
             errors.CheckViolation,
         ),
         (

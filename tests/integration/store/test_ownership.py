@@ -13,6 +13,7 @@ import pytest
 
 from saga_coordinator.saga.machine.entries import SagaAdopted
 from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.groups import GroupStanding, LivingCoordinator
 from saga_coordinator.store.journal import Journal
@@ -99,7 +100,7 @@ async def test_what_is_due_is_claimed_in_its_order(
         await journal.append(a_start(saga_id(number), wake_at=wake_at))
     await journal.append(a_start(saga_id(5)))  # has an owner
     assert sorted(claim.saga_id for claim in await here.claim(2)) == [saga_id(2), saga_id(3)]
-    assert await here.claim(10) == [Claim(saga_id(1), None)]
+    assert await here.claim(10) == [Claim(saga_id(1), DEFAULT_NAMESPACE, None)]
     assert await here.claim(10) == []
     assert await query("SELECT saga_id::text FROM saga.sagas WHERE owner IS NULL") == [(saga_id(4),)]
     assert await query("SELECT count(*) FROM saga.sagas WHERE owner = %s AND wake_at IS NULL", HERE) == [(4,)]
@@ -147,7 +148,7 @@ async def test_a_claim_does_not_wait_for_another(
     async with await psycopg.AsyncConnection.connect(database_dsn) as lock:
         await lock.execute("SELECT FROM saga.sagas WHERE saga_id = %s FOR UPDATE", (saga_id(1),))
         claims = await asyncio.wait_for(here.claim(10), 120)
-    assert claims == [Claim(saga_id(2), None)]
+    assert claims == [Claim(saga_id(2), DEFAULT_NAMESPACE, None)]
 
 
 # What is orphaned.
@@ -161,8 +162,11 @@ async def test_the_sagas_of_the_dead_are_claimed_those_of_the_living_are_not(
         await theirs.append(a_start(saga_id(number)))
     assert await here.claim(10) == []
     await query(EXPIRE, THERE)
-    assert await here.claim(2) == [Claim(saga_id(1), THERE), Claim(saga_id(2), THERE)]
-    assert await here.claim(2) == [Claim(saga_id(3), THERE)]
+    assert await here.claim(2) == [
+        Claim(saga_id(1), DEFAULT_NAMESPACE, THERE),
+        Claim(saga_id(2), DEFAULT_NAMESPACE, THERE),
+    ]
+    assert await here.claim(2) == [Claim(saga_id(3), DEFAULT_NAMESPACE, THERE)]
     assert set((await owners(query)).values()) == {HERE}
 
 
@@ -193,8 +197,8 @@ async def test_orphans_of_definitions_that_have_enough_are_passed_over(
     await theirs.append(a_start(saga_id(1), definition="hangs"))
     await theirs.append(a_start(saga_id(2), definition="order"))
     await query(EXPIRE, THERE)
-    assert await here.claim(10, ["hangs"]) == [Claim(saga_id(2), THERE)]
-    assert await here.claim(10) == [Claim(saga_id(1), THERE)]
+    assert await here.claim(10, ["hangs"]) == [Claim(saga_id(2), DEFAULT_NAMESPACE, THERE)]
+    assert await here.claim(10) == [Claim(saga_id(1), DEFAULT_NAMESPACE, THERE)]
 
 
 async def test_p1_what_belongs_to_a_coordinator_that_nobody_knows_is_claimed(
@@ -203,7 +207,7 @@ async def test_p1_what_belongs_to_a_coordinator_that_nobody_knows_is_claimed(
     """One that wrote after its lease row had been removed: however that came about, nobody else would ever look."""
     await (await start_journal(THERE)).append(a_start(saga_id(1)))
     await here.tidy()
-    assert await here.claim(10) == [Claim(saga_id(1), THERE)]
+    assert await here.claim(10) == [Claim(saga_id(1), DEFAULT_NAMESPACE, THERE)]
 
 
 async def test_who_has_no_lease_claims_nothing(
@@ -230,11 +234,11 @@ async def test_one_saga_is_claimed_if_nobody_drives_it(
     await theirs.append(a_start(saga_id(2)))
     await theirs.append(a_start(saga_id(3)))
     await theirs.append(an_end(saga_id(3), 2))
-    assert await here.claim_one(saga_id(1)) == Claim(saga_id(1), None)
+    assert await here.claim_one(saga_id(1)) == Claim(saga_id(1), DEFAULT_NAMESPACE, None)
     assert await here.claim_one(saga_id(1)) is None
     assert await here.claim_one(saga_id(2)) is None
     await query(EXPIRE, THERE)
-    assert await here.claim_one(saga_id(2)) == Claim(saga_id(2), THERE)
+    assert await here.claim_one(saga_id(2)) == Claim(saga_id(2), DEFAULT_NAMESPACE, THERE)
     assert await here.claim_one(saga_id(3)) is None
     assert await here.claim_one(saga_id(4)) is None
 
@@ -258,7 +262,7 @@ async def test_what_is_released_can_be_claimed_after_its_time(
     await here.release([saga_id(1)], 0)
     await here.release([saga_id(2)], 3600)
     await there.release([saga_id(3)], 0)  # not theirs to release
-    assert await there.claim(10) == [Claim(saga_id(1), None)]
+    assert await there.claim(10) == [Claim(saga_id(1), DEFAULT_NAMESPACE, None)]
     assert await owners(query) == {saga_id(1): THERE, saga_id(2): None, saga_id(3): HERE}
 
 
@@ -280,7 +284,7 @@ async def test_p1_what_a_retired_coordinator_still_writes_is_claimed(
 ) -> None:
     await here.retire()
     await journal.append(a_start(saga_id(1)))
-    assert await there.claim(10) == [Claim(saga_id(1), HERE)]
+    assert await there.claim(10) == [Claim(saga_id(1), DEFAULT_NAMESPACE, HERE)]
 
 
 async def test_p1_a_saga_that_sleeps_is_looked_at_once_a_former_owner_has_written_to_it(
@@ -294,10 +298,10 @@ async def test_p1_a_saga_that_sleeps_is_looked_at_once_a_former_owner_has_writte
     await theirs.append(a_start(saga_id(3)))
     for number in (1, 3):
         await journal.append(an_attempt(saga_id(number), 2))
-    assert await here.claim(10) == [Claim(saga_id(1), None)]
+    assert await here.claim(10) == [Claim(saga_id(1), DEFAULT_NAMESPACE, None)]
     assert (await owners(query))[saga_id(3)] == THERE
     await here.wake([saga_id(2), saga_id(3)])
-    assert await here.claim(10) == [Claim(saga_id(2), None)]
+    assert await here.claim(10) == [Claim(saga_id(2), DEFAULT_NAMESPACE, None)]
     assert (await owners(query))[saga_id(3)] == THERE
 
 
@@ -306,7 +310,7 @@ async def test_all_that_is_owned_is_known(here: OwnershipRows, journal: Journal,
         await journal.append(a_start(saga_id(number)))
     await journal.append(a_start(saga_id(3), wake_at=FUTURE))
     await query("UPDATE saga.sagas SET owner = %s WHERE saga_id = %s", THERE, saga_id(2))
-    assert await here.owned() == {saga_id(1)}
+    assert await here.owned() == {saga_id(1): DEFAULT_NAMESPACE}
 
 
 async def test_the_backlog_is_what_is_due_and_has_no_owner(here: OwnershipRows, journal: Journal) -> None:
@@ -387,8 +391,8 @@ async def test_a_claim_is_for_the_sagas_of_its_own_group(
     await query("UPDATE saga.sagas SET claim_group = 'other' WHERE saga_id <> %s", saga_id(1))
     assert (await ours.backlog(10), await others.backlog(10)) == (1, 2)
     assert await ours.claim_one(saga_id(2)) is None
-    assert await ours.claim(10) == [Claim(saga_id(1), None)]
-    assert await others.claim_one(saga_id(2)) == Claim(saga_id(2), None)
+    assert await ours.claim(10) == [Claim(saga_id(1), DEFAULT_NAMESPACE, None)]
+    assert await others.claim_one(saga_id(2)) == Claim(saga_id(2), DEFAULT_NAMESPACE, None)
     await others.renew(-1)
     assert await ours.claim(10) == []
     assert [(each.name, each.coordinators, each.waiting) for each in await ours.groups()] == [

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from saga_coordinator.saga.machine.entries import AttemptSucceeded, StoredEntry, decode
 from saga_coordinator.saga.words.canonical import canonical
 from saga_coordinator.saga.words.errors import AlreadyExists, OwnershipLost
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.events import EventRows
 from saga_coordinator.store.journal import Append, Journal
@@ -71,7 +72,7 @@ async def test_p7_an_output_is_read_from_the_log_as_it_was_decided_on(
     saga = saga_id()
     await journal.append(a_start(saga, given=canonical(NASTY)))
     entry = AttemptSucceeded("charge", ACTION, 1, canonical(NASTY))
-    await journal.append(Append(saga, 2, (entry,)))
+    await journal.append(Append(saga, DEFAULT_NAMESPACE, 2, (entry,)))
     started, succeeded = (decode(each.entry) for each in await SagaRows(database).log(saga))
     assert orjson.dumps(succeeded.output) == orjson.dumps(entry.output)  # type: ignore[union-attr]
     assert orjson.dumps(started.input) == orjson.dumps(entry.output)  # type: ignore[union-attr]
@@ -80,12 +81,20 @@ async def test_p7_an_output_is_read_from_the_log_as_it_was_decided_on(
 @pytest.mark.parametrize("number", NUMBERS)
 async def test_p9_an_event_with_any_number_in_it_may_be_repeated(number: float, database: Database) -> None:
     events = EventRows(database)
-    first = await events.keep(Event("e1", "paid", "o-1", {"zeta": 1, "id": number, "b": [number]}))
-    again = await events.keep(Event("e1", "paid", "o-1", {"zeta": 1, "id": number, "b": [number]}))
-    other = await events.keep(Event("e1", "paid", "o-1", {"b": [number], "id": number, "zeta": 1.0}))
+    first = await events.keep(
+        DEFAULT_NAMESPACE, Event("e1", "paid", "o-1", {"zeta": 1, "id": number, "b": [number]})
+    )
+    again = await events.keep(
+        DEFAULT_NAMESPACE, Event("e1", "paid", "o-1", {"zeta": 1, "id": number, "b": [number]})
+    )
+    other = await events.keep(
+        DEFAULT_NAMESPACE, Event("e1", "paid", "o-1", {"b": [number], "id": number, "zeta": 1.0})
+    )
     assert [first.is_new, again.is_new, other.is_new] == [True, False, False]
     with pytest.raises(AlreadyExists):
-        await events.keep(Event("e1", "paid", "o-1", {"b": [number], "id": number, "zeta": True}))
+        await events.keep(
+            DEFAULT_NAMESPACE, Event("e1", "paid", "o-1", {"b": [number], "id": number, "zeta": True})
+        )
 
 
 @pytest.mark.parametrize("number", NUMBERS)
@@ -97,7 +106,7 @@ async def test_p8_an_append_in_doubt_is_recognised_whatever_numbers_it_has(
     await journal.append(a_start(saga))
     entry = AttemptSucceeded("charge", ACTION, 1, {"zeta": number, "b": [number, {"y": 1, "a": number}]})
     proxy.cut_instead_of_answer(answers_append)
-    await journal.append(Append(saga, 2, (entry,)))
+    await journal.append(Append(saga, DEFAULT_NAMESPACE, 2, (entry,)))
     assert proxy.cuts == 1
     assert len(await SagaRows(database).log(saga)) == 2
 
@@ -110,11 +119,15 @@ async def test_p8_an_append_in_doubt_is_not_taken_for_another_that_python_holds_
     await journal.append(a_start(saga))
     await proxy.shut()
     in_doubt = asyncio.create_task(
-        journal.append(Append(saga, 2, (AttemptSucceeded("charge", ACTION, 1, {"paid": True}),)))
+        journal.append(
+            Append(saga, DEFAULT_NAMESPACE, 2, (AttemptSucceeded("charge", ACTION, 1, {"paid": True}),))
+        )
     )
     while journal.is_available:  # noqa: ASYNC110  # the journal tells nobody
         await asyncio.sleep(0.01)
-    await beside.append(Append(saga, 2, (AttemptSucceeded("charge", ACTION, 1, {"paid": 1}),)))
+    await beside.append(
+        Append(saga, DEFAULT_NAMESPACE, 2, (AttemptSucceeded("charge", ACTION, 1, {"paid": 1}),))
+    )
     proxy.open()
     with pytest.raises(OwnershipLost):
         await in_doubt

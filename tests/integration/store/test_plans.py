@@ -12,8 +12,10 @@ import pytest
 from sqlalchemy import event
 
 from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.embedded import EmbeddedPostgres
+from saga_coordinator.store.journal import written
 from saga_coordinator.store.lists import EventFilter, Lists
 from saga_coordinator.store.log_writer import PostgresLog, plan_by_keys
 from saga_coordinator.store.mail import MailRows
@@ -26,17 +28,17 @@ from tests.integration.store.conftest import Query, items_of
 
 SAGAS = 50_000
 FILL = """
-INSERT INTO saga.coordinators VALUES
-    (%(here)s, now() + interval '1 hour', '', ''), (%(there)s, now() - interval '1 hour', '', '');
-INSERT INTO saga.sagas (saga_id, start_key, definition, version, status, input, labels, owner, wake_at, ended_at)
+INSERT INTO saga.coordinators (coordinator_id, lease_until, address, version, schema_revision) VALUES
+    (%(here)s, now() + interval '1 hour', '', '', ''), (%(there)s, now() - interval '1 hour', '', '', '');
+INSERT INTO saga.sagas (saga_id, start_key, definition, version, status, labels, owner, wake_at, ended_at)
 SELECT ('00000000-0000-7000-9000-' || lpad(to_hex(n), 12, '0'))::uuid, 'key ' || n, 'definition ' || n %% 500, 1,
     CASE WHEN n %% 50 = 0 THEN 'RUNNING' WHEN n %% 50 = 1 THEN 'COMPENSATED' ELSE 'COMPLETED' END,
-    '{}', CASE WHEN n %% 5 = 0 THEN jsonb_build_object('tenant', 'tenant ' || n %% 1000) ELSE '{}' END,
+    CASE WHEN n %% 5 = 0 THEN jsonb_build_object('tenant', 'tenant ' || n %% 1000) ELSE '{}' END,
     CASE WHEN n %% 200 = 0 THEN %(here)s::uuid WHEN n %% 200 = 50 THEN %(there)s::uuid END,
     CASE WHEN n %% 200 = 100 THEN now() - interval '1 s' WHEN n %% 200 = 150 THEN now() + interval '1 day' END,
     CASE WHEN n %% 50 > 0 THEN now() END
 FROM generate_series(1, %(sagas)s) n;
-INSERT INTO saga.log (saga_id, sequence, type, attempt, body, recorded_by)
+INSERT INTO saga.log (saga_id, sequence, type, attempt, facts, recorded_by)
 SELECT saga_id, sequence, CASE sequence WHEN 1 THEN 'saga_started' ELSE 'saga_adopted' END, 0, '{}', %(here)s
 FROM saga.sagas, generate_series(1, 2) sequence;
 INSERT INTO saga.events (event_id, name, correlation, published_at, taken_at)
@@ -44,7 +46,7 @@ SELECT 'event ' || n, 'name ' || n %% 100, 'order ' || n, now() - n * interval '
 FROM generate_series(1, 20000) n;
 INSERT INTO saga.start_keys SELECT 'default', start_key, saga_id, '' FROM saga.sagas;
 INSERT INTO saga.requests (saga_id, request_id, input, answer)
-SELECT saga_id, gen_random_uuid(), '{}', CASE WHEN owner IS NULL THEN '{}'::jsonb END FROM saga.sagas WHERE start_key LIKE '%%00';
+SELECT saga_id, gen_random_uuid(), '{}', CASE WHEN owner IS NULL THEN '{}'::bytea END FROM saga.sagas WHERE start_key LIKE '%%00';
 """
 
 Plan = Callable[[Callable[[], Awaitable[Any]]], Awaitable[list[dict[str, Any]]]]
@@ -163,7 +165,7 @@ async def test_what_an_owner_does_reads_no_whole_table(method: str, plan: Plan, 
 async def test_lists_read_no_whole_table(
     wanted: SagaFilter, after: str | None, plan: Plan, full: Database
 ) -> None:
-    plans = await plan(lambda: Lists(full).sagas(wanted, after, 50, items_of))
+    plans = await plan(lambda: Lists(full).sagas(DEFAULT_NAMESPACE, wanted, after, 50, items_of))
     assert len(plans) == 1
     assert not whole_tables(plans), json.dumps(plans, indent=1)
 
@@ -172,7 +174,7 @@ async def test_lists_read_no_whole_table(
 @pytest.mark.parametrize(
     ("wanted", "index"),
     [
-        (EventFilter(), "events_by_age"),
+        (EventFilter(), "events_in_namespace"),
         (EventFilter(is_untaken=True), "events_untaken"),
         (EventFilter(name="name 7", correlation="order 7"), "events_by_correlation"),
     ],
@@ -180,7 +182,7 @@ async def test_lists_read_no_whole_table(
 async def test_events_are_listed_without_reading_all(
     wanted: EventFilter, index: str, before: tuple[datetime, str] | None, plan: Plan, full: Database
 ) -> None:
-    (found,) = await plan(lambda: Lists(full).events(wanted, before, 50, items_of))
+    (found,) = await plan(lambda: Lists(full).events(DEFAULT_NAMESPACE, wanted, before, 50, items_of))
     assert not whole_tables([found]), json.dumps(found, indent=1)
     assert index in {node.get("Index Name") for node in nodes(found)}, json.dumps(found, indent=1)
 
@@ -188,8 +190,8 @@ async def test_events_are_listed_without_reading_all(
 async def test_one_saga_is_read_by_its_key(plan: Plan, full: Database) -> None:
     sagas = SagaRows(full)
     for work in (
-        lambda: sagas.get(saga_id(7)),
-        lambda: sagas.by_start_key("key 7"),
+        lambda: sagas.get(DEFAULT_NAMESPACE, saga_id(7)),
+        lambda: sagas.by_start_key(DEFAULT_NAMESPACE, "key 7"),
         lambda: sagas.status(saga_id(7)),
         lambda: sagas.log(saga_id(7), 1, 100),
         lambda: sagas.page([saga_id(7), saga_id(8)]),
@@ -224,7 +226,7 @@ async def test_appends_are_planned_by_keys_while_the_tables_are_still_small(
         for _ in range(sagas):
             saga = saga_id()
             for append in (a_start(saga), an_attempt(saga, 2), an_end(saga, 3)):
-                await session.write([append])
+                await session.write([written(append)])
     found = await eventually(
         lambda: query(f"{counts} AND n_tup_ins = %s", inserted + sagas),
         "the server to count what the session has done, which it does when that ends",

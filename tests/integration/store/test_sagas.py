@@ -18,6 +18,7 @@ from saga_coordinator.saga.machine.entries import (
 )
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store import sagas as stored_sagas
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Append, Journal, Start
@@ -43,11 +44,13 @@ async def test_a_saga_is_found_by_its_identity_and_by_its_start_key(
     sagas: SagaRows, journal: Journal
 ) -> None:
     saga, deadline = saga_id(), datetime.now(UTC) + timedelta(minutes=5)
-    start = Start("order 7", b"", "order", 3, {"n": 1}, {"tenant": "acme"}, deadline.timestamp())
-    await journal.append(Append(saga, 1, (SagaStarted("order", 3),), start, a_move(RUNNING)))
+    start = Start("order 7", b"", "order", 3, {"tenant": "acme"}, deadline.timestamp())
+    await journal.append(
+        Append(saga, DEFAULT_NAMESPACE, 1, (SagaStarted("order", 3, {"n": 1}),), start, a_move(RUNNING))
+    )
     await journal.append(an_attempt(saga, 2))
-    record = await sagas.get(saga)
-    assert record == await sagas.by_start_key("order 7")
+    record = await sagas.get(DEFAULT_NAMESPACE, saga)
+    assert record == await sagas.by_start_key(DEFAULT_NAMESPACE, "order 7")
     assert (record.saga_id, record.start_key, record.definition, record.version) == (
         saga,
         "order 7",
@@ -66,11 +69,11 @@ async def test_a_saga_is_found_by_its_identity_and_by_its_start_key(
 async def test_what_does_not_exist_is_not_found(sagas: SagaRows) -> None:
     saga = saga_id()
     with pytest.raises(NotFound, match=f"there is no saga {saga}"):
-        await sagas.get(saga)
+        await sagas.get(DEFAULT_NAMESPACE, saga)
     with pytest.raises(NotFound, match=f"there is no saga {saga}"):
         await sagas.status(saga)
     with pytest.raises(NotFound, match="there is no saga with start key 'order 7'"):
-        await sagas.by_start_key("order 7")
+        await sagas.by_start_key(DEFAULT_NAMESPACE, "order 7")
 
 
 async def test_a_log_is_read_in_pages(sagas: SagaRows, journal: Journal) -> None:
@@ -172,14 +175,14 @@ async def five(journal: Journal) -> None:
 async def test_lists_are_filtered_and_newest_first(
     wanted: SagaFilter, expected: list[int], lists: Lists, five: None
 ) -> None:
-    whole = await lists.sagas(wanted, None, 10, _as_it_is)
+    whole = await lists.sagas(DEFAULT_NAMESPACE, wanted, None, 10, _as_it_is)
     assert [record.saga_id for record in whole.items] == list(map(saga_id, expected))
     assert not whole.has_more
     # Page by page it is the same, and the sagas that begin meanwhile do not move what follows.
     seen: list[str] = []
     has_more = True
     while has_more:
-        page = await lists.sagas(wanted, seen[-1] if seen else None, 2, _as_it_is)
+        page = await lists.sagas(DEFAULT_NAMESPACE, wanted, seen[-1] if seen else None, 2, _as_it_is)
         assert len(page.items) <= 2
         seen += [record.saga_id for record in page.items]
         has_more = page.has_more
@@ -191,7 +194,10 @@ def _as_it_is(page: Page[SagaRecord]) -> Page[SagaRecord]:
 
 
 async def test_a_summary_tells_what_the_log_has_settled(sagas: SagaRows, five: None) -> None:
-    parked, completed = await sagas.get(saga_id(4)), await sagas.get(saga_id(5))
+    parked, completed = (
+        await sagas.get(DEFAULT_NAMESPACE, saga_id(4)),
+        await sagas.get(DEFAULT_NAMESPACE, saga_id(5)),
+    )
     assert (parked.status, parked.remaining, parked.ended_at, parked.owner) == (
         NEEDS_ATTENTION,
         ("charge",),
@@ -212,4 +218,4 @@ async def test_texts_and_numbers_come_back_as_they_were_given(sagas: SagaRows, j
         "no": False,
     }
     await journal.append(a_start(saga_id(1), given=given, key="ü 😀"))
-    assert (await sagas.by_start_key("ü 😀")).input == given
+    assert (await sagas.by_start_key(DEFAULT_NAMESPACE, "ü 😀")).input == given

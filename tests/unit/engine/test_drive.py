@@ -21,6 +21,7 @@ from saga_coordinator.saga.machine.effects import Decision, Invoke, LookForEvent
 from saga_coordinator.saga.machine.inputs import EventArrived, Input, OutcomeReported, StartRequested
 from saga_coordinator.saga.words.errors import OwnershipLost
 from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Held, Outcome, Succeeded
 
 ORDER = definition(step("reserve"), step("ship"))
@@ -81,7 +82,7 @@ class NoParents:
 
 def started() -> tuple[Run, Decision]:
     decision = decide(ORDER, None, StartRequested("saga", 1, None, {}), 0.0, 0.5)
-    return Run("saga", ORDER, decision.state), decision
+    return Run("saga", DEFAULT_NAMESPACE, ORDER, decision.state), decision
 
 
 def driving() -> tuple[Drive, Deciding, Asked, LeaseOfTheTests]:

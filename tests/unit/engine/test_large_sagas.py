@@ -19,6 +19,7 @@ from saga_coordinator.saga.machine.decide import decide
 from saga_coordinator.saga.machine.effects import Decision, GoOn, Invoke
 from saga_coordinator.saga.machine.inputs import AttemptEnded, StartRequested
 from saga_coordinator.saga.words.meter import DECISION_MAX
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from tests.unit.saga.test_decision_work import Shell, lines, loop
 
 
@@ -95,7 +96,7 @@ async def test_p11_what_happens_to_a_saga_at_once_is_decided_a_little_at_a_time(
     lease: Any = _Lease()
     dice: Any = _Dice()
     advance = Advance(journal, lease, dice=dice)
-    run = Run("saga", shell.source, shell.state)
+    run = Run("saga", DEFAULT_NAMESPACE, shell.source, shell.state)
     inputs = [AttemptEnded(call.step, call.operation, call.attempt, ok()) for call in shell.calls]
     taken = 0
     while taken < len(inputs):

@@ -15,6 +15,7 @@ from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.participants.live_directory import LiveDirectory
 from saga_coordinator.saga.words.errors import NotFound
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 
 AT = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -36,25 +37,29 @@ class Register:
     rows: dict[str, Row] = field(default_factory=dict)
     rows_read: int = 0
 
-    async def read(self, known: Collection[str] = ()) -> list[Row]:
+    async def read(self, namespace: Namespace, known: Collection[str] = ()) -> list[Row]:
         self.rows_read += len(self.rows)
         return [
             Row(row.name, row.revision, None if row.revision in known else row.spec)
             for row in self.rows.values()
         ]
 
-    async def put(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> Row:
+    async def put(
+        self, namespace: Namespace, name: str, spec: dict[str, Any], descriptor_set: bytes | None
+    ) -> Row:
         created = name not in self.rows
         self.rows[name] = Row(name, f"{name} {len(self.rows)} {spec}", spec, descriptor_set, created=created)
         return self.rows[name]
 
-    async def delete(self, name: str) -> bool:
+    async def delete(self, namespace: Namespace, name: str) -> bool:
         return self.rows.pop(name, None) is not None
 
-    async def breakers(self) -> list[Any]:
+    async def breakers(self, namespace: Namespace) -> list[Any]:
         return []
 
-    async def set_breaker(self, participant: str, control: str, requested_by: str, reason: str) -> Any:
+    async def set_breaker(
+        self, namespace: Namespace, participant: str, control: str, requested_by: str, reason: str
+    ) -> Any:
         raise NotImplementedError
 
 
@@ -128,7 +133,7 @@ async def test_a_look_at_the_database_finds_what_was_put_here_as_it_is(
 async def test_who_looks_now_knows_what_was_put_elsewhere_and_shares_the_look(
     directory: LiveDirectory, participants: Attempts, register: Register
 ) -> None:
-    await register.put("shop", {"target": "127.0.0.1:1"}, None)
+    await register.put(DEFAULT_NAMESPACE, "shop", {"target": "127.0.0.1:1"}, None)
     await asyncio.gather(*(directory.look_now() for _ in range(20)))
     assert participants.names == {"shop"}
     assert register.rows_read == 1
@@ -140,8 +145,8 @@ async def test_a_look_that_began_before_is_not_relied_on(
     has_read, may_answer = asyncio.Event(), asyncio.Event()
     read = register.read
 
-    async def read_slowly(known: Collection[str] = ()) -> list[Row]:
-        rows = await read(known)
+    async def read_slowly(namespace: Namespace, known: Collection[str] = ()) -> list[Row]:
+        rows = await read(namespace, known)
         has_read.set()
         await may_answer.wait()
         return rows
@@ -149,7 +154,7 @@ async def test_a_look_that_began_before_is_not_relied_on(
     monkeypatch.setattr(register, "read", read_slowly)
     before = asyncio.create_task(directory.look_now())
     await has_read.wait()
-    await register.put("shop", {"target": "127.0.0.1:1"}, None)
+    await register.put(DEFAULT_NAMESPACE, "shop", {"target": "127.0.0.1:1"}, None)
     after = asyncio.create_task(directory.look_now())
     may_answer.set()
     await asyncio.gather(before, after)

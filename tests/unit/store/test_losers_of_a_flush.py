@@ -9,7 +9,8 @@ from typing import Any, cast
 
 from saga_coordinator.saga.machine.entries import SagaCompleted
 from saga_coordinator.saga.words.errors import OwnershipLost
-from saga_coordinator.store.journal import Append, Conflict, Journal, LogWriter
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
+from saga_coordinator.store.journal import Append, Conflict, Journal, LogWriter, WrittenAppend
 
 SAGAS = 256
 LOST = {f"saga-{n}" for n in range(0, SAGAS, 3)}
@@ -26,12 +27,13 @@ class Log:
     async def session(self) -> AsyncIterator[Log]:
         yield self
 
-    async def write(self, appends: Sequence[Append]) -> Any:
+    async def write(self, appends: Sequence[WrittenAppend]) -> Any:
         self.writes += 1
         await asyncio.sleep(0)
-        if any(append.saga_id in LOST for append in appends):
+        saga_ids = [each.append.saga_id for each in appends]
+        if not LOST.isdisjoint(saga_ids):
             raise Conflict
-        self.written += [append.saga_id for append in appends]
+        self.written += saga_ids
 
     async def taken(self, appends: Sequence[Append]) -> list[int]:
         return [index for index, append in enumerate(appends) if append.saga_id in LOST]
@@ -40,7 +42,9 @@ class Log:
 async def test_p8_many_losers_of_one_flush_cost_a_few_round_trips() -> None:
     log = Log()
     journal = Journal(cast("LogWriter", log), "me")
-    appends = [journal.append(Append(f"saga-{n}", 2, [SagaCompleted()])) for n in range(SAGAS)]
+    appends = [
+        journal.append(Append(f"saga-{n}", DEFAULT_NAMESPACE, 2, [SagaCompleted()])) for n in range(SAGAS)
+    ]
     everything = asyncio.gather(*appends, return_exceptions=True)
     await asyncio.sleep(0)
     await journal.start()

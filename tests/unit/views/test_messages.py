@@ -26,6 +26,7 @@ from saga_coordinator.saga.machine.entries import (
 from saga_coordinator.saga.machine.state import EffectKnown
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.store.sagas import LogEntry, SagaRecord
 from saga_coordinator.views.definition import registered_message
@@ -69,6 +70,7 @@ SPEC = {
 def record(status: SagaStatus = SagaStatus.RUNNING) -> SagaRecord:
     return SagaRecord(
         saga_id=SAGA_ID,
+        namespace=DEFAULT_NAMESPACE,
         definition="order",
         version=3,
         status=status,

@@ -10,6 +10,7 @@ import pytest
 from proof.core.definitions import definition, step
 from proof.core.story import Story, ok
 from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.sagas import SagaRecord
 from saga_coordinator.views.saga_views import SagaViews
 
@@ -21,7 +22,21 @@ class _NotRead:
 
 def record(status: SagaStatus, sequence: int) -> SagaRecord:
     return SagaRecord(
-        "saga", "order", 1, status, "key", None, {}, None, (), datetime.now(UTC), None, None, sequence, None
+        "saga",
+        DEFAULT_NAMESPACE,
+        "order",
+        1,
+        status,
+        "key",
+        None,
+        {},
+        None,
+        (),
+        datetime.now(UTC),
+        None,
+        None,
+        sequence,
+        None,
     )
 
 
