@@ -119,8 +119,8 @@ def _default_timeout(look: _Look) -> Iterator[Smell]:
             yield Smell(
                 "default-timeout",
                 written.path,
-                f"the {kind} may take {duration(operation.timeout_seconds)}, which nobody chose for it",
-                "give a `timeout`, or one for all in `defaults`",
+                f"the {kind} may take {duration(operation.timeout_seconds)}, and nobody chose that timeout",
+                "give the call a `timeout`, or give one in `defaults`",
             )
 
 
@@ -169,8 +169,8 @@ def _wait_without_end(look: _Look) -> Iterator[Smell]:
                 yield Smell(
                     "wait-without-end",
                     look.written.path,
-                    f"it waits for ever when nothing comes, since it has no timeout and {why}",
-                    "give it a `timeout`, and say with `on_timeout` what then",
+                    f"it waits for ever if nothing comes, because it has no timeout and {why}",
+                    "give it a `timeout`, and say with `on_timeout` what happens then",
                 )
         case _:
             pass
@@ -189,9 +189,9 @@ def _output_may_be_null(look: _Look) -> Iterator[Smell]:
         yield Smell(
             "output-may-be-null",
             look.written.field("compensation").field("input").path,
-            "all that it is handed comes from `output`, which is null when nobody knows what became of the action: then it is "
-            "not told what to undo",
-            "send along what the action was given, such as an id from `input`, or have the participant find the action by "
+            "its whole input comes from `output`, which is null if the outcome of the action is unknown: then the input does not "
+            "say what to undo",
+            "add something that the action was given, such as an id from `input`, or let the participant find the action by "
             f"its idempotency key, `SAGA_ID/{look.step.name}/action`",
         )
 
@@ -213,7 +213,9 @@ def _repeated_by_retries(look: _Look) -> Iterator[Smell]:
             yield Smell(
                 "repeated-by-retries",
                 written.path,
-                f"`{operation.method}` is called up to {operation.retry.max_attempts} times, and by its name each call counts",
+                f"`{operation.method}` is called up to {operation.retry.max_attempts} times, and its name suggests that "
+                "every call "
+                "has another effect",
                 f"make sure that {operation.participant} does it once per idempotency key; if it cannot, set "
                 f"`retry: {{max_attempts: 1}}`, so that an unknown outcome of this {kind} is not repeated",
             )
@@ -229,7 +231,7 @@ def _compensated_though_reading(look: _Look) -> Iterator[Smell]:
         yield Smell(
             "compensated-though-reading",
             look.written.field("compensation").path,
-            f"`{action.method}` looks as if it changed nothing, and yet it is compensated",
+            f"`{action.method}` looks as if it changed nothing, but it has a compensation",
             "if it changes nothing, mark the step `read_only` and drop the compensation",
         )
 
@@ -291,9 +293,9 @@ def _skipped_output_read(look: _Look) -> Iterator[Smell]:
                         yield Smell(
                             "skipped-output-read",
                             look.written.path,
-                            f"`{reference}` cannot be read when `{name}` is skipped, for its output is null then",
+                            f"`{reference}` cannot be read if `{name}` is skipped, because its output is null then",
                             f"give this step a `when` that holds only if `{name}` ran, such as "
-                            f"`steps.{name}.status == 'SUCCEEDED'`, or ask so in the expression",
+                            f"`steps.{name}.status == 'SUCCEEDED'`, or ask for the status in the expression",
                         )
                 case _:
                     pass
@@ -346,9 +348,9 @@ def _irreversible_too_early(look: _Look) -> Iterator[Smell]:
     if not later:
         return
     if look.definition.pivot is None and outermost:
-        mend = f"make `{look.step.name}` the `pivot`, so that what comes after it is retried forward, or move it to the end"
+        mend = f"make `{look.step.name}` the `pivot`, so that the steps after it are retried forward, or move it to the end"
     else:
-        mend = "move it behind the steps that can fail, best behind the pivot"
+        mend = "move it after the steps that can fail, best after the pivot"
     yield Smell(
         "irreversible-too-early",
         look.written.path,
@@ -374,7 +376,7 @@ def _for_each_without_limit(look: _Look) -> Iterator[Smell]:
             yield Smell(
                 "for-each-without-limit",
                 look.written.field("for_each").path,
-                f"`{items.source}` may have up to 1,000 items, and all of them are called for at once",
+                f"`{items.source}` may have up to 1,000 items, and the calls for all of them are made at once",
                 "set `max_parallel` to what the participants can bear",
             )
         case _:
@@ -391,7 +393,8 @@ def _gives_up_early(look: _Look) -> Iterator[Smell]:
             yield Smell(
                 "gives-up-early",
                 written.path,
-                f"after {count} attempt{'s' if count > 1 else ''} a person is needed, for there is no other way on: a restart of "
+                f"after {count} attempt{'s' if count > 1 else ''} a person is needed, because there is no other way on; "
+                "a restart of "
                 f"{operation.participant} is enough for that",
                 "allow more attempts, over some minutes",
             )
@@ -410,7 +413,7 @@ def _doubt_taken_for_no(look: _Look) -> Iterator[Smell]:
                 written.field("outcomes").path,
                 f"{', '.join(doubtful)} can also come from the network after the participant has done its work; taken as "
                 "refused, that effect is never undone",
-                "leave it unknown, or have the participant refuse with another status",
+                "leave it unknown, or let the participant refuse with another status",
             )
 
 

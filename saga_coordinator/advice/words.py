@@ -92,14 +92,17 @@ def _of_step(definition: Definition, block: Block, step: Step) -> Iterator[str]:
 
 def _of_call(definition: Definition, step: Step, operation: Operation) -> Iterator[str]:
     if operation.is_child:
-        yield f"runs the saga {operation.method}; refused when that ends compensated, and undone with this one"
+        yield (
+            f"runs the saga {operation.method}; if that saga is compensated, the step is refused; if this saga is undone, that "
+            "saga is undone, too"
+        )
     else:
         yield f"calls {operation.participant}, {operation.method}"
         yield f"time: {_times(operation)}"
         if operation.pending_timeout_seconds is not None:
             yield f"if it answers PENDING: the outcome must be reported within {duration(operation.pending_timeout_seconds)}"
     if step.deadline_seconds is not None:
-        yield f"all attempts together: {duration(step.deadline_seconds)}; when that has passed, it has failed"
+        yield f"time for all attempts: {duration(step.deadline_seconds)}; after that, the step has failed"
     for kind in OutcomeKind:
         if own := sorted(status for status, meant in operation.outcomes.items() if meant is kind):
             yield f"here these count as {kind}: {', '.join(own)}"
@@ -134,24 +137,24 @@ def longest_seconds(operation: Operation) -> float:
 
 
 def _when_refused(definition: Definition, step: Step) -> str:
-    own = "nothing of it is undone" if not step.compensate_on_refusal else "it is compensated all the same"
+    own = "it is not undone" if not step.compensate_on_refusal else "it is compensated in any case"
     failed = _when_failed(definition, step)
-    return f"not attempted again; {failed}" if step.is_read_only else f"not attempted again; {own}; {failed}"
+    return f"no other attempt; {failed}" if step.is_read_only else f"no other attempt; {own}; {failed}"
 
 
 def _when_unknown(definition: Definition, step: Step, operation: Operation) -> str:
-    again = "attempted again with the same key" if operation.retry.max_attempts > 1 else "not attempted again"
+    again = "another attempt, with the same key" if operation.retry.max_attempts > 1 else "no other attempt"
     if step.is_pivot:
         return f"{again}; after the last attempt NEEDS_ATTENTION: nobody knows whether there is a way back"
-    own = "it is undone, too, since it may have happened; " if step.compensation is not None else ""
+    own = "it is undone, too, because it may have happened; " if step.compensation is not None else ""
     if step.is_irreversible:
-        own = "its effect is listed, since it may have happened; "
+        own = "its effect is listed, because it may have happened; "
     return f"{again}; after the last one {own}{_when_failed(definition, step)}"
 
 
 def _when_failed(definition: Definition, step: Step) -> str:
     if definition.is_after_pivot(step.name):
-        return "the saga is NEEDS_ATTENTION, for it cannot go back any more"
+        return "the saga is NEEDS_ATTENTION, because it cannot go back any more"
     match step.on_failure:
         case OnFailure.PAUSE:
             return "the saga is NEEDS_ATTENTION: a person decides"
@@ -188,7 +191,7 @@ def _of_undoing(definition: Definition, step: Step) -> Iterator[str]:
         yield "undone by: undoing that saga from its log"
         return
     payload = (
-        "what the action returned, null if that was never known"
+        "what the action returned (null if that was never known)"
         if undo.input is None
         else "the input written for it"
     )
@@ -201,7 +204,7 @@ def _of_undoing(definition: Definition, step: Step) -> Iterator[str]:
     )
     yield (
         f"  refused, or unknown to the end: NEEDS_ATTENTION with its effect listed, and {onward}; "
-        "NOT_FOUND counts as undone where nobody knew whether the action had happened"
+        "NOT_FOUND counts as undone if the effect was only possible"
     )
 
 

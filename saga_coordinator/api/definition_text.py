@@ -40,7 +40,7 @@ def given_by(request: pb.RegisterDefinitionRequest | pb.ValidateDefinitionReques
     if not request.text:
         return Given(definition_spec(request, request.definition))
     if request.HasField("definition"):
-        raise InvalidRequest.at("text", "must not be given beside definition")
+        raise InvalidRequest.at("text", "cannot be given together with definition")
     try:
         document = read_text(request.text, _SOURCE)
     except FileFaulty as error:

@@ -84,7 +84,7 @@ def position_of(request: Message, token: str, pattern: re.Pattern[str] = ANY) ->
     if not position or not pattern.fullmatch(position) or token != page_token(request, position):
         raise InvalidRequest.at(
             "page_token",
-            "is not one that this list gave for this filter; repeat that page's filter, or begin again without a token",
+            "is not a token of this list with this filter; repeat the filter of the page before, or begin again without a token",
         )
     return position
 

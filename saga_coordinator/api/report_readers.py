@@ -48,11 +48,9 @@ def _attempt(
     if request.token:
         for path in ("saga_id", "step", "operation"):
             if getattr(request, path):
-                checks.add(path, "must not be given beside token, which names it")
+                checks.add(path, "cannot be given together with token, which already names it")
         if (named := named_by(request.token)) is None:
-            checks.add(
-                "token", "is none of ours: send back what came with the call as `saga-token`, unchanged"
-            )
+            checks.add("token", "is not valid: send back the `saga-token` that came with the call, unchanged")
         return named
     saga_id = checks.saga_id(request.saga_id)
     step = checks.line("step", request.step, STEP_KEY_CHARACTERS_MAX, is_required=True)

@@ -126,7 +126,7 @@ def _bad_request(faults: Iterable[errors.Fault]) -> error_details_pb2.BadRequest
         else:
             bad.field_violations.add(field=fault.path, description=fault.told)
     if left_out:
-        bad.field_violations.add(description=f"and {left_out} more, for which there is no room here")
+        bad.field_violations.add(description=f"and {left_out} more, which do not fit here")
     return bad
 
 

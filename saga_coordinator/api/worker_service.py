@@ -157,7 +157,7 @@ class WorkerService:
             elif not 0 < told.task_id <= last_task_id:
                 _tell("outcome_of_task_not_given", greeting, task_id=told.task_id)
         if stream.is_deaf:
-            raise InvalidRequest.at("outcomes", "too many are of tasks that were never given to this stream")
+            raise InvalidRequest.at("outcomes", "too many are for tasks that this stream never got")
         if request.HasField("credits"):
             stream.change_credits(readers.credits_of(request))
         if request.goodbye:

@@ -43,7 +43,8 @@ def _fault(child: ChildNamed, versions: dict[int, bool]) -> Fault | None:
     which = f"version {child.version}" if child.version else "every version"
     return Fault(
         f"{child.path}.{'version' if child.version else 'definition'}",
-        f"{which} of `{child.definition}` is deprecated, so no saga starts with it; name another, or take that back",
+        f"{which} of `{child.definition}` is deprecated, so no saga starts with it; name another version, or take the "
+        "deprecation back",
     )
 
 

@@ -62,7 +62,8 @@ class Versions:
             await self.look_up(namespace, name, version)  # which says so if there is none
             raise NotPossibleNow(
                 Reason.DEFINITION_DEPRECATED,
-                f"version {version} of definition `{name}` is deprecated; take that back before making it the default",
+                f"version {version} of definition `{name}` is deprecated; take the deprecation back before you make it "
+                "the default",
                 definition=name,
                 version=str(version),
             )

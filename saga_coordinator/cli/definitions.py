@@ -39,7 +39,8 @@ def definition() -> None:
 @click.option(
     "--live",
     is_flag=True,
-    help="Have a coordinator ask its participants, too: is each one there, do its methods take what they are given and give what "
+    help="Let a coordinator ask its participants, too: is each there, do its methods take what they are given, and do "
+    "they return what "
     "is read?",
 )
 @address_flag

@@ -205,9 +205,9 @@ def _write(file: Path, text: str) -> None:
         file.write_text(text, encoding="utf-8")
 
 
-@click.command(short_help="Tell what FILE's saga may do that its author may not want.")
+@click.command(short_help="Find what the author of FILE's saga may not have meant.")
 @_file
-@click.option("--strict", "is_strict", is_flag=True, help="Exit with 1 when there is anything to tell.")
+@click.option("--strict", "is_strict", is_flag=True, help="Exit with 1 if there is anything to mend.")
 @click.option(
     "--ignore",
     "ignored",

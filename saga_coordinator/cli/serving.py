@@ -258,7 +258,7 @@ def _stopped_by_signals() -> Iterator[None]:
 
 
 @click.command(
-    short_help="Run the example, with what goes wrong in life.",
+    short_help="Run the example, and show what can go wrong.",
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)

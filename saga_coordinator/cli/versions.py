@@ -117,7 +117,7 @@ def _summary(registered: pb.RegisteredDefinition) -> dict[str, Any]:
     }
 
 
-@click.command(short_help="Print a definition as YAML, fit to be changed and applied.")
+@click.command(short_help="Print a definition as YAML, which you can change and apply.")
 @_maybe_version
 @_format
 @address_flag
@@ -210,12 +210,12 @@ def _as_version(written: str) -> tuple[str, int]:
     return which
 
 
-@click.command(short_help="Let no more sagas start with a version.")
+@click.command(short_help="Deprecate a version, so that no more sagas start with it.")
 @_version
-@click.option("--undo", is_flag=True, help="Let them again.")
+@click.option("--undo", is_flag=True, help="Take the deprecation back.")
 @address_flag
 def deprecate(which: tuple[str, int], undo: bool, address: str) -> None:
-    """Let no more sagas start with a version; those that run go on."""
+    """Deprecate a version, so that no more sagas start with it. Sagas that run go on."""
     name, version = which
     request = pb.DeprecateDefinitionRequest(name=name, version=version, deprecated=not undo)
     with _service(address) as service:
@@ -223,12 +223,13 @@ def deprecate(which: tuple[str, int], undo: bool, address: str) -> None:
     click.echo(f"{_title(registered)} is {'deprecated' if registered.deprecated else 'not deprecated'}")
 
 
-@click.command(short_help="Choose the version that starts without one use.")
+@click.command(short_help="Choose the version for starts that name none.")
 @_maybe_version
 @click.option("--newest", is_flag=True, help="Use the newest again, whichever that is.")
 @address_flag
 def default(which: tuple[str, int], newest: bool, address: str) -> None:
-    """Have starts without version use NAME@VERSION, or with --newest the newest version of NAME that is not deprecated."""
+    """Make NAME@VERSION the version for starts that name none. With --newest, that is the newest version that is not "
+    "deprecated."""
     name, version = which
     if newest == bool(version):
         raise click.UsageError("name a version, NAME@VERSION, or give NAME and --newest")

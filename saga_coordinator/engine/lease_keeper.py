@@ -136,7 +136,7 @@ class LeaseKeeper(Service):
         stall_seconds = STALL_LEASES * self._lease.seconds
         stands = asked_at is not None and self._lease.clock() - asked_at > stall_seconds
         if stands and not self._is_let_go:
-            reason = f"the event loop has not turned for {stall_seconds:g} s"
+            reason = f"the event loop has not run for {stall_seconds:g} s"
             self._lease.not_renewed(Unavailable(Reason.DATABASE_UNAVAILABLE, reason))
             _log.error("lease_let_go", reason=reason)
         self._is_let_go = stands

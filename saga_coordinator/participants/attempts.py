@@ -116,8 +116,8 @@ class Attempts(Service):
         if not participant.is_worker:
             raise NotPossibleNow(
                 Reason.NOT_A_WORKER,
-                f"the directory says that `{name}` is called at {participant.target}; for it to dial the coordinator, have "
-                "the participants file say `worker: true` instead of its target, and it is read again; or put it as a worker",
+                f"`{name}` has the target {participant.target} in the directory, so it is no worker; if it is to be one, write "
+                "`worker: true` instead of the target in the participants file, or put it as a worker",
                 participant=name,
             )
 
@@ -350,7 +350,7 @@ class Attempts(Service):
 
 
 def _not_sent(call: Invoke) -> Unknown:
-    message = f"the input had not been written down within {call.timeout_seconds:g} s, so many large ones were before it"
+    message = f"the input was not encoded within {call.timeout_seconds:g} s, because too many large inputs were before it"
     return Unknown(Cause("DEADLINE_EXCEEDED", message), was_sent=False)
 
 

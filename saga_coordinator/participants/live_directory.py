@@ -244,8 +244,8 @@ class LiveDirectory(Service):
         if self._file.get(name) is not None:
             raise NotPossibleNow(
                 Reason.PARTICIPANT_IN_FILE,
-                f"the participants file {self._file.path} has `{name}`, and what it says is used: change it there, and it is "
-                "read again, or take the name out of it first",
+                f"the participants file {self._file.path} has `{name}`, and has precedence: change it there, or remove the name "
+                "from the file first",
                 participant=name,
             )
         async with self._one_at_a_time:
@@ -269,7 +269,8 @@ class LiveDirectory(Service):
         if not is_gone:
             raise NotFound(
                 Reason.NO_SUCH_PARTICIPANT,
-                f"no participant `{name}` was put into the directory; one from a participants file is deleted there",
+                f"no participant `{name}` was put into the directory; to delete a participant of the participants file, "
+                "change the file",
                 participant=name,
             )
         _log.info("participant_deleted", participant=name)

@@ -291,7 +291,7 @@ async def test_a_task_that_is_too_large_for_a_worker_ends_no_stream(customer: Cu
     saga = await customer.run("order", text="x" * 70_000)
     assert saga.status == saga_pb2.SAGA_STATUS_COMPENSATED
     assert saga.failure.code == "INPUT_INVALID"
-    assert "worker by hand takes no more than 65536" in saga.failure.message
+    assert "worker by hand takes at most 65536" in saga.failure.message
     assert [(step.effect, step.attempt) for step in saga.steps] == [(saga_pb2.EFFECT_NONE, 1)]
     small = await customer.run("order", wait=False, text="x")
     await worker.tell(await worker.next_task(), succeeded=DONE)

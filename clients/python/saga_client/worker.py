@@ -65,7 +65,7 @@ class Refused(Exception):
 
 
 class Retry(Exception):
-    """Not known, or not now: the task is attempted again with the same key, after at least `after_seconds`."""
+    """Raised if the outcome is not known, or not now. Another attempt with the same key follows, after `after_seconds` at least."""
 
     def __init__(self, message: str, after_seconds: float = 0.0, code: str = "UNAVAILABLE") -> None:
         self.code = code

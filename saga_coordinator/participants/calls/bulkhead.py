@@ -213,7 +213,7 @@ class Bulkhead:
             return self._promise(
                 now,
                 CauseCode.CIRCUIT_OPEN,
-                f"it is being seen whether {self._name} is well again, by a few calls",
+                f"a few calls find out whether {self._name} is well again",
                 max(HELD_SECONDS_MIN, self._call_seconds),
                 SICK_SPACING_SECONDS,
             )
@@ -317,13 +317,11 @@ class Bulkhead:
     def _hold_open(self, now: float) -> Held:
         if self._breaker.forced is Forced.OPEN:
             least = min(max((now - self._forced_at) / 4, FORCED_OPEN_SECONDS), FORCED_OPEN_SECONDS_MAX)
-            said = f"an operator has {self._name} left alone until the breaker is set otherwise"
+            said = f"an operator has opened the breaker of {self._name}, and it stays open until it is set otherwise"
             least *= 1 + self._draw()
         else:
             least = max(self._breaker.rest_left_seconds(now), _BRIEFLY_SECONDS)
-            said = (
-                f"{self._name} is given a rest of {least:.1f} s more, for too many calls failed or were slow"
-            )
+            said = f"{self._name} is given a rest of {least:.1f} s more, because too many calls failed or were slow"
             if (failure := self._last_failure) is not None:
                 said += f", the last with {failure.code}: {failure.message[:300]}"
         return self._promise(now, CauseCode.CIRCUIT_OPEN, said, least, SICK_SPACING_SECONDS)

@@ -70,7 +70,7 @@ def outcome_of_reply(
     """
     if reply is None:
         return invalid_reply(
-            "status OK came without a reply, which says no outcome: answer with a message, an empty one if there is no output"
+            "status OK came without a reply, which is no outcome: answer with a message, which may be empty"
         )
     response: ExecuteResponse | CompensateResponse
     response = ExecuteResponse() if operation is OperationKind.ACTION else CompensateResponse()

@@ -185,7 +185,7 @@ def outcome_of_plain_reply(
     """What status OK with `reply` means. A reply that cannot be read or kept leaves open what happened."""
     if reply is None:
         return invalid_reply(
-            "status OK came without a reply, which says no outcome: answer with a message, an empty one if there is no output"
+            "status OK came without a reply, which is no outcome: answer with a message, which may be empty"
         )
     message = method.reply()
     try:
@@ -273,10 +273,10 @@ def outcome_told(status: str, message: str, trailers: Trailers | None) -> Outcom
         case "pending":
             return Pending()
         case "refused":
-            said_why = clip(message or f"refused by the trailer {OUTCOME_TRAILER}")
+            said_why = clip(message or f"the trailer {OUTCOME_TRAILER} says that it is refused")
             return Refused(Cause(status, said_why), is_explicit=True)
         case "retry":
-            said_why = clip(message or f"to be tried again, by the trailer {OUTCOME_TRAILER}")
+            said_why = clip(message or f"the trailer {OUTCOME_TRAILER} asks for another attempt")
             return Unknown(Cause(status, said_why), pause_asked(trailers), is_explicit=True)
         case other:
             shown = other if isinstance(other, str) else repr(other)

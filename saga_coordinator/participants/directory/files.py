@@ -96,8 +96,8 @@ class CallersFiles:
             faults.append(
                 Fault(
                     place,
-                    "names a file of the coordinator's host, and none may be named here: have the coordinator started with "
-                    "--tls-folder, or put the participant into its participants file",
+                    "names a file of the coordinator's host, which callers may not do here: start the coordinator with "
+                    "--tls-folder, or write the participant into its participants file",
                 )
             )
             return None

@@ -64,12 +64,10 @@ def read_limits(
     rate = fields.number("rate", 0.0, RATE_MIN, RATE_MAX) or None
     burst = fields.whole("burst", 0, 1, CONCURRENCY_MAX)
     if burst and rate is None:
-        faults.append(
-            Fault(f"{place}.burst", "means nothing without a rate: give that too, or leave this out")
-        )
+        faults.append(Fault(f"{place}.burst", "needs a rate: give one, or leave this out"))
     is_adaptive = fields.flag("adaptive")
     if is_adaptive and concurrency is None:
-        faults.append(Fault(f"{place}.adaptive", "means nothing without a concurrency: give that too"))
+        faults.append(Fault(f"{place}.adaptive", "needs a concurrency: give one, too"))
     breaker = fields.object("breaker")
     limits = ParticipantLimits(
         concurrency,

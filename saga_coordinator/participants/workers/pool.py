@@ -336,7 +336,7 @@ class Workers(Service):
                         stream.on_cut(
                             Unavailable(
                                 Reason.WORKER_SILENT,
-                                f"nothing was heard of the worker for {SILENCE_SECONDS:g} s; it has to send a heartbeat every "
+                                f"the worker was silent for {SILENCE_SECONDS:g} s; it has to send a heartbeat every "
                                 f"{HEARTBEAT_SECONDS:g} s",
                             )
                         )

@@ -408,8 +408,8 @@ class Stream:
                 self.reject(
                     task_id,
                     "PERMISSION_DENIED",
-                    f"task {task_id} was never given to this stream: report the task_id of a task that it received, and what is "
-                    "left from an earlier stream by SagaService.ReportOutcome",
+                    f"this stream never got task {task_id}: answer only its own tasks, and report those of an earlier stream by "
+                    "SagaService.ReportOutcome",
                 )
             return None  # told before (P9)
         if assignment.outcome.done():
@@ -470,8 +470,9 @@ class Stream:
 def _refused_for_size(size: int, worker_id: str, bytes_max: int) -> Refused:
     """Nothing was sent, and nothing would be different next time."""
     message = (
-        f"the task makes a message of {size} bytes, and worker {worker_id} takes no more than {bytes_max}: give the step less "
-        "input, or have the worker receive larger messages and say so in `hello.message_bytes_max`"
+        f"the task's message has {size} bytes, and worker {worker_id} takes at most {bytes_max}: give the step less "
+        "input, or let "
+        "the worker receive larger messages and say so in `hello.message_bytes_max`"
     )
     return Refused(Cause(CauseCode.INPUT_INVALID, clip(message)))
 

@@ -59,7 +59,7 @@ def _check_declarations(participant: str, steps: Iterable[Mapping[str, Any]], fa
             faults.append(Fault(f"{path}.name", f"`{name}` is the name of an earlier step too"))
         names.add(name)
         if "input" in declared.get("action", {}):
-            faults.append(Fault(f"{path}.action.input", "is the definition's to say; leave it out"))
+            faults.append(Fault(f"{path}.action.input", "is given by definitions; leave it out"))
         faults += _as_definition_faults(participant, declared, path)
         for schema in _SCHEMAS:
             if schema in declared:

@@ -261,7 +261,8 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], around: _Around
     if use and not _is_expanded(source):
         source.fault(
             "use",
-            f"`{use[:200]}` is known to coordinators only, by what the participant has declared; have one check this definition",
+            f"only a coordinator knows `{use[:200]}`, because the participant has declared it; let a coordinator check "
+            "this definition",
         )
         return Step(name, after, Delay(0.0, None), is_read_only=True)
     raw_compensation = source.object("compensation")

@@ -154,7 +154,9 @@ def _status_method(source: JsonObject, operation_method: str) -> tuple[StatusMet
     if not method:
         source.fault("method", "is required: the method that tells what became of the operation")
     elif method == operation_method:
-        source.fault("method", f"is `{method}`, the operation's own, which would be attempted again")
+        source.fault(
+            "method", f"is `{method}`, the operation's own method: to call that would be another attempt"
+        )
     _check_method(source, method)
     template = read_payload(source, "input")
     interval = _at_least_a_second(source, "interval", DEFAULT_STATUS_INTERVAL_SECONDS)

@@ -20,7 +20,7 @@ _RETRIES = {"action": "retry", "compensation": "compensation_retry"}
 def check_defaults(source: Any, place: str, faults: list[Fault]) -> None:
     """Adds what is wrong with a participant's `defaults` in their JSON form."""
     if isinstance(source, Mapping) and "recovery" in source:
-        faults.append(Fault(f"{place}.recovery", "is for definitions to say; leave it out"))
+        faults.append(Fault(f"{place}.recovery", "is given by definitions; leave it out"))
     read_defaults(JsonObject(source, place, faults))
 
 

@@ -350,7 +350,8 @@ class Draft:
                 self.record(AttemptPending(name, kind, number, pending_until, poll_at, heartbeat_until))
             case Pending():
                 cause = Cause(
-                    CauseCode.PENDING, "accepted after the saga had turned: its outcome is not awaited"
+                    CauseCode.PENDING,
+                    "the participant accepted it after the saga had turned, so nobody waits for its outcome",
                 )
                 self.record(AttemptUnresolved(name, kind, number, cause))
             case Unknown(cause, retry_after_seconds):

@@ -275,7 +275,7 @@ def _may_grow(draft: Draft, node: Node) -> bool:
     limit = draft.definition.limits.log_entries
     if draft.state.progress < limit:
         return True
-    message = f"the saga's log has {limit} entries of what its steps did, which is the limit for a loop or a pass to begin"
+    message = f"the saga's log has {limit} entries of what its steps did: beyond that, no loop and no further pass begins"
     _fail_step(draft, node, CauseCode.LIMIT_EXCEEDED, message)
     return False
 

@@ -299,7 +299,7 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
         case SagaUnparked() | UndoUnparked():
             if status is not state.parked_from:
                 raise ImpossibleTransition(
-                    f"saga {state.saga_id}: {entry_type(entry)} cannot follow, for it was parked while {state.parked_from}"
+                    f"saga {state.saga_id}: {entry_type(entry)} cannot follow, because it was parked while {state.parked_from}"
                 )
             return replace(
                 state,

@@ -144,9 +144,7 @@ def test_a_status_fits_into_trailers_however_many_faults_there_are() -> None:
     assert len(status.details.encode()) <= MESSAGE_BYTES_MAX
     assert len(rich(status).SerializeToString()) < MESSAGE_BYTES_MAX + FAULTS_BYTES_MAX + 500
     violations = details_of(error)["BadRequest"].field_violations
-    assert (
-        violations[-1].description == f"and {200 - len(violations) + 1} more, for which there is no room here"
-    )
+    assert violations[-1].description == f"and {200 - len(violations) + 1} more, which do not fit here"
 
 
 def test_an_outage_says_when_to_try_again() -> None:

@@ -99,7 +99,7 @@ def test_a_task_that_is_too_large_for_its_worker_fails_alone_and_for_certain(des
     outcome = too_large.outcome.result()
     assert isinstance(outcome, Refused), "it was not sent, and is not tried again"
     assert outcome.cause.code == CauseCode.INPUT_INVALID
-    assert "takes no more than 100000" in outcome.cause.message
+    assert "takes at most 100000" in outcome.cause.message
     assert stream.given == {1: next_one}
 
 

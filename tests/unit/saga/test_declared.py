@@ -143,7 +143,7 @@ def test_without_a_coordinator_a_use_means_nothing() -> None:
         parse_definition({"name": "order", "steps": [{"name": "a", "use": "inventory.reserve"}]})
     (fault,) = caught.value.faults
     assert fault.path == "steps[0].use"
-    assert "known to coordinators only" in fault.description
+    assert "only a coordinator knows" in fault.description
 
 
 @pytest.mark.parametrize(

@@ -185,10 +185,10 @@ def test_what_a_failure_means_depends_on_where_it_is() -> None:
     )
     words = said(source)
     a, b, ship, mail = (words.split(f"\n\n{name}")[1].split("\n\n")[0] for name in ("a", "b", "ship", "mail"))
-    assert "refused: not attempted again; nothing of it is undone; the saga is compensated" in a
+    assert "refused: no other attempt; it is not undone; the saga is compensated" in a
     assert "the saga goes on without it" in b
     assert "after the last attempt NEEDS_ATTENTION" in ship
-    assert "the saga is NEEDS_ATTENTION, for it cannot go back any more" in mail
+    assert "the saga is NEEDS_ATTENTION, because it cannot go back any more" in mail
     assert "undone by: nothing, it comes after the pivot" in mail
 
 
