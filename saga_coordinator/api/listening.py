@@ -72,7 +72,7 @@ def _make_way(path: Path, address: str) -> None:
     """gRPC removes any socket that it finds at the path, also one that another process is listening on."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.stat().st_mode):
-            raise CannotListen(f"cannot listen on {address}: there is a file of that name which is no socket")
+            raise CannotListen(f"cannot listen on {address}: a file of that name exists and is not a socket")
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.connect(str(path))
@@ -98,7 +98,7 @@ def _why_not(address: str) -> str | None:
     except socket.gaierror:
         return "the host's name has no address"
     except PermissionError:
-        return "this user may not; ports below 1024 are the administrator's"
+        return "this user may not listen there; ports below 1024 are reserved for the administrator"
     except OSError as error:
         said = os.strerror(error.errno) if error.errno else str(error)
         return f"{said[:1].lower()}{said[1:]}"

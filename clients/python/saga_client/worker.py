@@ -65,7 +65,7 @@ class Refused(Exception):
 
 
 class Retry(Exception):
-    """Raised if the outcome is not known, or not now. Another attempt with the same key follows, after `after_seconds` at least."""
+    """The outcome is not known, or not now: another attempt with the same key follows, at least `after_seconds` later."""
 
     def __init__(self, message: str, after_seconds: float = 0.0, code: str = "UNAVAILABLE") -> None:
         self.code = code

@@ -239,7 +239,7 @@ def _on_approval(draft: Draft, given: ApprovalDecided) -> None:
     decided_by, comment = clip(given.decided_by), clip(given.comment)
     answer = {"approved": given.is_approved, "comment": comment, "decided_by": decided_by}
     if not isinstance(action, Approval):
-        draft.refuse(Reason.NO_WAIT, f"step `{given.step}` waits for no approval")
+        draft.refuse(Reason.NO_WAIT, f"step `{given.step}` does not wait for an approval")
     elif action.approvers and given.decided_by not in action.approvers:
         draft.refuse(
             Reason.NOT_AN_APPROVER,
@@ -249,7 +249,9 @@ def _on_approval(draft: Draft, given: ApprovalDecided) -> None:
         is_same = state.output == answer if given.is_approved else _is_rejection(state.cause, decided_by)
         draft.answer = NotApplied()
         if not is_same:
-            draft.refuse(Reason.NO_WAIT, f"step `{given.step}` is {state.status} and waits for no decision")
+            draft.refuse(
+                Reason.NO_WAIT, f"step `{given.step}` is {state.status} and does not wait for a decision"
+            )
     elif given.is_approved:
         draft.record(AttemptSucceeded(given.step, OperationKind.ACTION, state.attempt, answer))
     else:
@@ -298,7 +300,7 @@ def _recall_completed(draft: Draft, given: RecallAsked) -> None:
 @_ByStatus
 def _refuse_recall(status: SagaStatus) -> Answer:
     """Refused: a person gave it up, and what remains of it is theirs."""
-    return Refusal(Reason.SAGA_ENDED, f"the saga is {status}: what remains of it is listed there")
+    return Refusal(Reason.SAGA_ENDED, f"the saga is {status}: it lists the effects that remain")
 
 
 def _on_ownership(draft: Draft, given: OwnershipGained) -> None:

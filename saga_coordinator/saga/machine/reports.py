@@ -37,7 +37,7 @@ def on_outcome_reported(draft: Draft, given: OutcomeReported) -> None:
     is_awaited = step.is_waiting_for_report and step.operation is given.operation
     if not isinstance(draft.definition.step(given.step).action, Operation):
         draft.refuse(
-            Reason.STEP_CALLS_NOBODY, f"step `{given.step}` calls nobody, so nobody can report its outcome"
+            Reason.STEP_CALLS_NOBODY, f"step `{given.step}` makes no call, so there is no outcome to report"
         )
     elif attempts == 0:
         draft.refuse(
@@ -85,7 +85,10 @@ def on_heartbeat(draft: Draft, given: HeartbeatReceived) -> None:
         return
     step = draft.state.step(given.step)
     if not isinstance(draft.definition.step(given.step).action, Operation):
-        draft.refuse(Reason.STEP_CALLS_NOBODY, f"step `{given.step}` calls nobody, so nobody can be at it")
+        draft.refuse(
+            Reason.STEP_CALLS_NOBODY,
+            f"step `{given.step}` makes no call, so there is nothing to send heartbeats for",
+        )
     elif step.attempts(given.operation) == 0:
         draft.refuse(
             Reason.NOT_ATTEMPTED, f"the {given.operation} of step `{given.step}` has not been attempted"
