@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -77,41 +77,53 @@ class Rpc:
     is_stream: bool
 
 
-@asynccontextmanager
-async def answering(
-    rpc: Rpc, context: Context, raw: bytes | None = None
-) -> AsyncIterator[tuple[Any, Caller]]:
+class answering:  # noqa: N801  # reads as what goes on inside
     """Gives what the method is called with: the request that is serialized in `raw`, or else a conversation, and the caller.
 
-    What is raised inside becomes the status that the caller gets; defects are logged. What goes on inside is cancelled at the
-    caller's deadline. Meanwhile the call counts as one in flight.
+    What is raised inside becomes the status that the caller gets; defects are logged. gRPC cancels what goes on inside at the
+    caller's deadline, also when it hears nothing more of the caller. Meanwhile the call counts as one in flight.
     """
-    request: Any = None
-    bound: asyncio.Timeout | None = None
-    rpc.calls.begun()
-    try:
-        caller = caller_of(context)
-        async with asyncio.timeout_at(caller.deadline) as bound:
-            request = (
-                _GrpcConversation(context) if raw is None else await convert_request(len(raw), rpc.read, raw)
-            )
-            yield request, caller
-    except grpc.aio.InternalError as error:
-        if not rpc.is_stream:
-            await _refuse(rpc, context, error, request)
-        # What gRPC raises where a stream is written to or read from whose other end is gone: no defect of ours.
-        log.debug("caller_gone", method=rpc.name, reason=repr(error))
-    except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets a status, and defects are logged
-        if bound is not None and bound.expired():
-            await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, "the call's deadline has passed")
-        await _refuse(rpc, context, error, request)
-    finally:
-        rpc.calls.ended()
 
+    __slots__ = ("_context", "_raw", "_request", "_rpc")
 
-async def _refuse(rpc: Rpc, context: Context, error: BaseException, request: Any) -> None:
-    resource = None if request is None else rpc.service.resource(request)
-    await context.abort_with_status(status_of(error, method=rpc.name, resource=resource))
+    def __init__(self, rpc: Rpc, context: Context, raw: bytes | None = None) -> None:
+        self._rpc = rpc
+        self._context = context
+        self._raw = raw
+        self._request: Any = None
+
+    async def __aenter__(self) -> tuple[Any, Caller]:
+        rpc, raw = self._rpc, self._raw
+        rpc.calls.begun()
+        try:
+            caller = caller_of(self._context)
+            if raw is None:
+                self._request = _GrpcConversation(self._context)
+            else:
+                self._request = await convert_request(len(raw), rpc.read, raw)
+        except BaseException as error:
+            await self._end(error)
+            raise
+        return self._request, caller
+
+    async def __aexit__(self, _: object, error: BaseException | None, __: object) -> bool:
+        await self._end(error)
+        return error is not None and isinstance(error, Exception)
+
+    async def _end(self, error: BaseException | None) -> None:
+        """Tells the caller of an error; cancellations and the like go on as they are."""
+        rpc = self._rpc
+        try:
+            if not isinstance(error, Exception):
+                return
+            if rpc.is_stream and isinstance(error, grpc.aio.InternalError):
+                # What gRPC raises where a stream is written to or read from whose other end is gone: no defect of ours.
+                log.debug("caller_gone", method=rpc.name, reason=repr(error))
+                return
+            resource = None if self._request is None else rpc.service.resource(self._request)
+            await self._context.abort_with_status(status_of(error, method=rpc.name, resource=resource))
+        finally:
+            rpc.calls.ended()
 
 
 def caller_of(context: Context) -> Caller:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
+from saga_coordinator.saga.words.immutable import immutable
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 
 ANONYMOUS = "anonymous"
@@ -15,7 +15,7 @@ ANONYMOUS = "anonymous"
 Metadata = Iterable[tuple[str, str | bytes]]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Caller:
     """Who calls, about which namespace, and until when they wait.
 

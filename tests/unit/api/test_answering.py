@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NoReturn, cast
 from unittest.mock import Mock
 
@@ -36,6 +36,7 @@ from saga_coordinator.pb.saga.v1 import (
 )
 from saga_coordinator.saga.words.errors import NotFound, Resource
 from saga_coordinator.saga.words.reasons import Reason
+from tests.integration.proxy import proxy_to
 
 PATIENCE_SECONDS = 60.0
 LIMIT = 1024 * 1024
@@ -151,6 +152,19 @@ def test_methods_take_the_request_and_the_caller(service: type) -> None:
         assert (request, caller) in (("request", "caller"), ("conversation", "caller"))
 
 
+@asynccontextmanager
+async def health_served_by(service: HealthService, calls: CallsInFlight) -> AsyncIterator[int]:
+    """The port at which a service is served."""
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([handler_of(health.DESCRIPTOR, service, calls)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield port
+    finally:
+        await server.stop(None)
+
+
 class _Call:
     """What the way into the services uses of gRPC's context, for one call."""
 
@@ -165,12 +179,9 @@ class _Call:
     def invocation_metadata(self) -> Any:
         return self._metadata
 
-    async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
-        self.status = (code, details)
-        raise grpc.aio.AbortError
-
     async def abort_with_status(self, status: grpc.Status) -> NoReturn:
-        await self.abort(status.code, status.details)
+        self.status = (status.code, status.details)
+        raise grpc.aio.AbortError
 
 
 def rpc_of(service: Any, name: str, *, is_stream: bool = False) -> Rpc:
@@ -246,22 +257,35 @@ async def test_a_namespace_that_is_not_served_is_refused(
     assert told.startswith(f"metadata saga-namespace: {words}")
 
 
-async def test_work_is_cancelled_at_the_deadline_of_its_caller() -> None:
-    call, was_cancelled = _Call(0.0), asyncio.Event()
+async def test_work_is_cancelled_at_the_deadline_of_a_caller_of_whom_nothing_more_is_heard() -> None:
+    has_begun, was_cancelled = asyncio.Event(), asyncio.Event()
 
-    async def work() -> None:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            was_cancelled.set()
-            raise
+    class Hanging(HealthService):
+        async def Check(self, request: Any, caller: Caller) -> Any:  # noqa: N802  # the RPC's name
+            has_begun.set()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                was_cancelled.set()
+                raise
 
-    await told_by(call, work)
-    assert was_cancelled.is_set()
-    assert call.status == (grpc.StatusCode.DEADLINE_EXCEEDED, "the call's deadline has passed")
+    calls = CallsInFlight()
+    async with (
+        health_served_by(Hanging(), calls) as port,
+        proxy_to(f"postgresql://127.0.0.1:{port}") as proxy,
+    ):
+        channel: Any = grpc.aio.insecure_channel(f"127.0.0.1:{proxy.port}")
+        call = channel.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=1.0)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await has_begun.wait()
+            proxy.freeze()
+            await was_cancelled.wait()
+            await calls.wait()
+        assert await call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        await channel.close()
 
 
-async def test_a_time_limit_of_the_work_itself_is_a_defect_and_no_deadline() -> None:
+async def test_a_time_limit_of_the_work_itself_is_a_defect() -> None:
     call = _Call(60.0)
     await told_by(call, fail_with(TimeoutError()))
     assert call.status is not None
@@ -285,16 +309,14 @@ async def test_what_is_not_found_is_named_in_the_status() -> None:
         async def Check(self, request: Any, caller: Caller) -> Any:  # noqa: N802  # the RPC's name
             raise NotFound(Reason.NO_SUCH_SAGA, "there is none")
 
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers([handler_of(health.DESCRIPTOR, Service(), CallsInFlight())])
-    address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
-    await server.start()
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with (
+        health_served_by(Service(), CallsInFlight()) as port,
+        grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel,
+    ):
         check: Any = channel.unary_unary("/grpc.health.v1.Health/Check")
         request = health.pb.HealthCheckRequest(service="the seventh").SerializeToString()
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await check(request, timeout=PATIENCE_SECONDS)
-    await server.stop(None)
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
     details = dict(caught.value.trailing_metadata())["grpc-status-details-bin"]
     assert b"saga.v1.Saga" in details
