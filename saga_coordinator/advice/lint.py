@@ -67,8 +67,8 @@ class Smell(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
-    """One step under the eye."""
+class _Subject:
+    """The step that a rule looks at, and what the rule may know of it."""
 
     definition: Definition
     block: Block
@@ -82,7 +82,7 @@ class _Look:
         return self.step.is_pivot or self.definition.is_after_pivot(self.step.name)
 
     def calls(self) -> Iterator[tuple[Operation, OperationKind, Written]]:
-        """What it calls participants for, and where that was written; child sagas are none of these."""
+        """The calls of the step to participants, without child sagas, and where each was written."""
         for operation, kind in (
             (self.step.action, OperationKind.ACTION),
             (self.step.compensation, OperationKind.COMPENSATION),
@@ -99,7 +99,7 @@ def lint(definition: Definition, source: Any) -> list[Smell]:
         smell
         for block, step in _with_blocks(definition.block)
         for rule in RULES.values()
-        for smell in rule(_Look(definition, block, step, written[step.name], has_timeout))
+        for smell in rule(_Subject(definition, block, step, written[step.name], has_timeout))
     ]
 
 
@@ -113,9 +113,9 @@ def _with_blocks(block: Block) -> Iterator[tuple[Block, Step]]:
 # The rules. Each is named after what it finds.
 
 
-def _default_timeout(look: _Look) -> Iterator[Smell]:
-    for operation, kind, written in look.calls():
-        if not (look.has_default_timeout or written.field("timeout").is_given):
+def _default_timeout(subject: _Subject) -> Iterator[Smell]:
+    for operation, kind, written in subject.calls():
+        if not (subject.has_default_timeout or written.field("timeout").is_given):
             yield Smell(
                 "default-timeout",
                 written.path,
@@ -124,32 +124,32 @@ def _default_timeout(look: _Look) -> Iterator[Smell]:
             )
 
 
-def _attempts_outlast_deadline(look: _Look) -> Iterator[Smell]:
-    if not isinstance(look.step.action, Operation) or look.step.action.is_child:
+def _attempts_outlast_deadline(subject: _Subject) -> Iterator[Smell]:
+    if not isinstance(subject.step.action, Operation) or subject.step.action.is_child:
         return
-    longest = longest_seconds(look.step.action)
-    limits = [("step", look.step.deadline_seconds)]
-    if not look.is_late:
-        limits.append(("saga", look.definition.deadline_seconds))
+    longest = longest_seconds(subject.step.action)
+    limits = [("step", subject.step.deadline_seconds)]
+    if not subject.is_late:
+        limits.append(("saga", subject.definition.deadline_seconds))
     for whose, limit in limits:
         if limit is not None and longest > limit:
             yield Smell(
                 "attempts-outlast-deadline",
-                look.written.field("action").path,
-                f"its {look.step.action.retry.max_attempts} attempts can take {duration(longest)} with their pauses, and "
+                subject.written.field("action").path,
+                f"its {subject.step.action.retry.max_attempts} attempts can take {duration(longest)} with their pauses, and "
                 f"the {whose}'s deadline is {duration(limit)}: the last ones will never be made",
                 "lower `timeout`, `max_attempts` or the backoff, or allow more time",
             )
 
 
-def _wait_outlasts_deadline(look: _Look) -> Iterator[Smell]:
-    limit = look.definition.deadline_seconds
-    match look.step.action:
+def _wait_outlasts_deadline(subject: _Subject) -> Iterator[Smell]:
+    limit = subject.definition.deadline_seconds
+    match subject.step.action:
         case Delay(seconds=seconds) | AwaitEvent(timeout_seconds=seconds) | Approval(timeout_seconds=seconds):
-            if limit is not None and seconds is not None and seconds >= limit and not look.is_late:
+            if limit is not None and seconds is not None and seconds >= limit and not subject.is_late:
                 yield Smell(
                     "wait-outlasts-deadline",
-                    look.written.path,
+                    subject.written.path,
                     f"it may wait for {duration(seconds)}, and the saga's deadline is {duration(limit)}: that passes first",
                     "allow the saga more time, or wait for less",
                 )
@@ -157,18 +157,18 @@ def _wait_outlasts_deadline(look: _Look) -> Iterator[Smell]:
             pass
 
 
-def _wait_without_end(look: _Look) -> Iterator[Smell]:
-    match look.step.action:
+def _wait_without_end(subject: _Subject) -> Iterator[Smell]:
+    match subject.step.action:
         case AwaitEvent(timeout_seconds=None) | Approval(timeout_seconds=None):
-            if look.definition.deadline_seconds is None or look.is_late:
+            if subject.definition.deadline_seconds is None or subject.is_late:
                 why = (
                     "the saga has no deadline"
-                    if not look.is_late
+                    if not subject.is_late
                     else "after the pivot the saga's deadline does not count"
                 )
                 yield Smell(
                     "wait-without-end",
-                    look.written.path,
+                    subject.written.path,
                     f"it waits for ever if nothing comes, because it has no timeout and {why}",
                     "give it a `timeout`, and say with `on_timeout` what happens then",
                 )
@@ -176,8 +176,8 @@ def _wait_without_end(look: _Look) -> Iterator[Smell]:
             pass
 
 
-def _output_may_be_null(look: _Look) -> Iterator[Smell]:
-    undo = look.step.compensation
+def _output_may_be_null(subject: _Subject) -> Iterator[Smell]:
+    undo = subject.step.compensation
     if undo is None or undo.is_child or undo.input is None:
         return
     expressions = undo.input.expressions
@@ -188,11 +188,11 @@ def _output_may_be_null(look: _Look) -> Iterator[Smell]:
     if all(_reads_output(each) for each in expressions):
         yield Smell(
             "output-may-be-null",
-            look.written.field("compensation").field("input").path,
+            subject.written.field("compensation").field("input").path,
             "its whole input comes from `output`, which is null if the outcome of the action is unknown: then the input does not "
             "say what to undo",
             "add something that the action was given, such as an id from `input`, or let the participant find the action by "
-            f"its idempotency key, `SAGA_ID/{look.step.name}/action`",
+            f"its idempotency key, `SAGA_ID/{subject.step.name}/action`",
         )
 
 
@@ -204,10 +204,10 @@ def _is_aware_of_null(expression: Expression) -> bool:
     return "null" in expression.source or "has(" in expression.source
 
 
-def _repeated_by_retries(look: _Look) -> Iterator[Smell]:
-    for operation, kind, written in look.calls():
+def _repeated_by_retries(subject: _Subject) -> Iterator[Smell]:
+    for operation, kind, written in subject.calls():
         # A compensation that goes by the action's name is not described by it.
-        is_named = operation is look.step.action or operation.method != _method(look.step.action)
+        is_named = operation is subject.step.action or operation.method != _method(subject.step.action)
         verb = _verb(operation.method) if is_named else ""
         if verb in _REPEATED and operation.retry.max_attempts > 1:
             yield Smell(
@@ -221,16 +221,16 @@ def _repeated_by_retries(look: _Look) -> Iterator[Smell]:
             )
 
 
-def _compensated_though_reading(look: _Look) -> Iterator[Smell]:
-    action = look.step.action
+def _compensated_though_reading(subject: _Subject) -> Iterator[Smell]:
+    action = subject.step.action
     if (
         isinstance(action, Operation)
-        and look.step.compensation is not None
+        and subject.step.compensation is not None
         and _verb(action.method) in _READING
     ):
         yield Smell(
             "compensated-though-reading",
-            look.written.field("compensation").path,
+            subject.written.field("compensation").path,
             f"`{action.method}` looks as if it changed nothing, but it has a compensation",
             "if it changes nothing, mark the step `read_only` and drop the compensation",
         )
@@ -246,20 +246,20 @@ def _verb(method: str) -> str:
     return found.group().lower() if found else ""
 
 
-def _never_runs(look: _Look) -> Iterator[Smell]:
-    if _constant(look.step.when) is False:
+def _never_runs(subject: _Subject) -> Iterator[Smell]:
+    if _constant(subject.step.when) is False:
         yield Smell(
             "never-runs",
-            look.written.field("when").path,
-            f"`{look.step.when and look.step.when.source}` never holds, so the step is always skipped",
+            subject.written.field("when").path,
+            f"`{subject.step.when and subject.step.when.source}` never holds, so the step is always skipped",
             "remove the step, or say when it runs",
         )
-    if not isinstance(look.step.action, Switch):
+    if not isinstance(subject.step.action, Switch):
         return
-    switch = look.written.field("switch")
+    switch = subject.written.field("switch")
     paths = [*(case.path for case in switch.field("cases").items()), switch.field("otherwise").path]
     taken: str | None = None
-    for path, case in zip(paths, look.step.action.cases, strict=False):
+    for path, case in zip(paths, subject.step.action.cases, strict=False):
         value = True if case.when is None else _constant(case.when)
         where = switch.field("otherwise").path if case.when is None else path
         if taken is not None:
@@ -283,16 +283,16 @@ def _constant(expression: Expression | None) -> bool | None:
     return value if isinstance(value, bool) else None
 
 
-def _skipped_output_read(look: _Look) -> Iterator[Smell]:
-    may_be_skipped = {other.name: other for other in look.block.steps if _may_be_skipped(other)}
-    for expression in _own_expressions(look.step):
+def _skipped_output_read(subject: _Subject) -> Iterator[Smell]:
+    may_be_skipped = {other.name: other for other in subject.block.steps if _may_be_skipped(other)}
+    for expression in _own_expressions(subject.step):
         for reference in expression.references:
             match reference.root, reference.selectors:
                 case "steps", (str() as name, "output", _, *_) if name in may_be_skipped:
-                    if not _is_guarded(look.step, expression, may_be_skipped[name]):
+                    if not _is_guarded(subject.step, expression, may_be_skipped[name]):
                         yield Smell(
                             "skipped-output-read",
-                            look.written.path,
+                            subject.written.path,
                             f"`{reference}` cannot be read if `{name}` is skipped, because its output is null then",
                             f"give this step a `when` that holds only if `{name}` ran, such as "
                             f"`steps.{name}.status == 'SUCCEEDED'`, or ask for the status in the expression",
@@ -336,24 +336,25 @@ def _is_guarded(step: Step, expression: Expression, other: Step) -> bool:
     return asked in step.when.source or (other.when is not None and other.when.source in step.when.source)
 
 
-def _irreversible_too_early(look: _Look) -> Iterator[Smell]:
-    if not look.step.is_irreversible or look.is_late:
+def _irreversible_too_early(subject: _Subject) -> Iterator[Smell]:
+    if not subject.step.is_irreversible or subject.is_late:
         return
-    outermost = look.block is look.definition.block
+    outermost = subject.block is subject.definition.block
     later = [
         other.name
-        for other in look.block.steps
-        if look.step.name in look.block.dependencies[other.name] and _can_turn(look.definition, other)
+        for other in subject.block.steps
+        if subject.step.name in subject.block.dependencies[other.name]
+        and _can_turn(subject.definition, other)
     ]
     if not later:
         return
-    if look.definition.pivot is None and outermost:
-        mend = f"make `{look.step.name}` the `pivot`, so that the steps after it are retried forward, or move it to the end"
+    if subject.definition.pivot is None and outermost:
+        mend = f"make `{subject.step.name}` the `pivot`, so that the steps after it are retried forward, or move it to the end"
     else:
         mend = "move it after the steps that can fail, best after the pivot"
     yield Smell(
         "irreversible-too-early",
-        look.written.path,
+        subject.written.path,
         f"it cannot be undone, and the saga can still fail after it, in {', '.join(later)}: then it is NEEDS_ATTENTION",
         mend,
     )
@@ -370,12 +371,12 @@ def _can_turn(definition: Definition, step: Step) -> bool:
     )
 
 
-def _for_each_without_limit(look: _Look) -> Iterator[Smell]:
-    match look.step.action:
-        case ForEach(items=items, max_parallel=0) if items.references and not look.definition.max_parallel:
+def _for_each_without_limit(subject: _Subject) -> Iterator[Smell]:
+    match subject.step.action:
+        case ForEach(items=items, max_parallel=0) if items.references and not subject.definition.max_parallel:
             yield Smell(
                 "for-each-without-limit",
-                look.written.field("for_each").path,
+                subject.written.field("for_each").path,
                 f"`{items.source}` may have up to 1,000 items, and the calls for all of them are made at once",
                 "set `max_parallel` to what the participants can bear",
             )
@@ -383,11 +384,11 @@ def _for_each_without_limit(look: _Look) -> Iterator[Smell]:
             pass
 
 
-def _gives_up_early(look: _Look) -> Iterator[Smell]:
-    for operation, kind, written in look.calls():
+def _gives_up_early(subject: _Subject) -> Iterator[Smell]:
+    for operation, kind, written in subject.calls():
         is_undo = kind is OperationKind.COMPENSATION
         if (
-            is_undo or look.definition.is_after_pivot(look.step.name)
+            is_undo or subject.definition.is_after_pivot(subject.step.name)
         ) and operation.retry.max_attempts < ATTEMPTS_FEW:
             count = operation.retry.max_attempts
             yield Smell(
@@ -400,8 +401,8 @@ def _gives_up_early(look: _Look) -> Iterator[Smell]:
             )
 
 
-def _doubt_taken_for_no(look: _Look) -> Iterator[Smell]:
-    for operation, _, written in look.calls():
+def _doubt_taken_for_no(subject: _Subject) -> Iterator[Smell]:
+    for operation, _, written in subject.calls():
         doubtful = sorted(
             status
             for status, kind in operation.outcomes.items()
@@ -417,7 +418,7 @@ def _doubt_taken_for_no(look: _Look) -> Iterator[Smell]:
             )
 
 
-_Rule = Callable[[_Look], Iterator[Smell]]
+_Rule = Callable[[_Subject], Iterator[Smell]]
 
 RULES: Mapping[str, _Rule] = {
     "default-timeout": _default_timeout,

@@ -114,8 +114,8 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class _Put:
-    """What is known of a revision; `entry` is None where it cannot be used here."""
+class _PutParticipant:
+    """One revision of a participant that was put by the API. `entry` is None if this coordinator cannot use it."""
 
     revision: str
     entry: Entry | None
@@ -140,7 +140,7 @@ class LiveDirectory(Service):
         self._is_slow: set[str] = set()
         self._file = file
         self._register = register
-        self._put: dict[str, _Put] = {}
+        self._put: dict[str, _PutParticipant] = {}
         self._settings: dict[str, BreakerSetting] = {}
         self._one_at_a_time = asyncio.Lock()
         self._background = Background()
@@ -250,7 +250,7 @@ class LiveDirectory(Service):
             )
         async with self._one_at_a_time:
             put = await self._register.put(DEFAULT_NAMESPACE, name, spec, descriptor_set)
-            self._put[name] = _Put(put.revision, Entry(participant, spec, put.updated_at))
+            self._put[name] = _PutParticipant(put.revision, Entry(participant, spec, put.updated_at))
             self._use_one(name)
         _log.info("participant_put", participant=name, created=put.created)
         return put.created
@@ -322,7 +322,7 @@ class LiveDirectory(Service):
             if changed or gone:
                 self._use()
 
-    async def _read_soon(self, stored: StoredParticipant) -> _Put | None:
+    async def _read_soon(self, stored: StoredParticipant) -> _PutParticipant | None:
         """What a row means here. One whose files take too long is as it was before, and is tried again at the next look."""
         try:
             read = await self._turns.in_thread(self._read, stored)
@@ -334,7 +334,7 @@ class LiveDirectory(Service):
         self._is_slow.discard(stored.name)
         return read
 
-    def _read(self, stored: StoredParticipant) -> _Put:
+    def _read(self, stored: StoredParticipant) -> _PutParticipant:
         """What a row means here; the entry before, if it cannot be used on this host."""
         faults: list[Fault] = []
         spec = stored.spec or {}
@@ -344,8 +344,8 @@ class LiveDirectory(Service):
                 "participant_not_used", participant=stored.name, faults=[str(fault) for fault in faults]
             )
             before = self._put.get(stored.name)
-            return _Put(stored.revision, before.entry if before else None)
-        return _Put(stored.revision, Entry(participant, spec, stored.updated_at))
+            return _PutParticipant(stored.revision, before.entry if before else None)
+        return _PutParticipant(stored.revision, Entry(participant, spec, stored.updated_at))
 
     def _use_one(self, name: str) -> None:
         """As `_use`, where only that participant was put or deleted."""

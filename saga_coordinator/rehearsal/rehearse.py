@@ -50,7 +50,7 @@ class Soon(NamedTuple):
     """Something that will happen to the saga `after_seconds`."""
 
     after_seconds: float
-    happened: Input
+    given: Input
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +173,9 @@ class Rehearsal:
         """Whether the end of a call, or something from outside, is sure to come."""
         return bool(self._agenda)
 
-    def hear(self, happened: Input) -> Decision:
+    def hear(self, given: Input) -> Decision:
         """Lets something happen now."""
-        return self._decide(happened)
+        return self._decide(given)
 
     def publish(self, event: EventArrived, keep_seconds: float = EVENT_KEPT_SECONDS) -> Decision | None:
         """Publishes an event to whomever it concerns: to this saga if it waits for its correlation, or comes to in that time."""
@@ -241,20 +241,20 @@ class Rehearsal:
         assert call.told is not None
         return self._decide(AttemptEnded(invoke.step, invoke.operation, invoke.attempt, call.told))
 
-    def _decide(self, happened: Input) -> Decision:
+    def _decide(self, given: Input) -> Decision:
         self._decisions += 1
         if self._decisions > DECISIONS_MAX:
             raise EndlessRehearsal(
                 f"the saga had taken {DECISIONS_MAX} decisions and was not over; is a number of attempts or passes meant so?"
             )
-        match happened:
+        match given:
             case OwnershipGained(previous_owner=str()):
                 self._lose_calls()
             case OutcomeReported(step, operation, outcome):
                 self.reports.append(Report(self.now, step, operation, outcome))
             case _:
                 pass
-        decision = decide(self.definition, self._state, happened, self.now, _JITTER)
+        decision = decide(self.definition, self._state, given, self.now, _JITTER)
         self._state = decision.state
         self.log += decision.entries
         self._timer = None
@@ -305,7 +305,7 @@ class Rehearsal:
 
     def _schedule(self, later: Sequence[Soon]) -> None:
         for soon in later:
-            heapq.heappush(self._agenda, (self.now + soon.after_seconds, next(self._numbers), soon.happened))
+            heapq.heappush(self._agenda, (self.now + soon.after_seconds, next(self._numbers), soon.given))
 
     def _deliver(self, name: str, correlation: str) -> None:
         known = self.state.event_ids

@@ -286,9 +286,9 @@ class Run:
         """The coordinator goes down, and another one takes the saga over: what is in flight is never heard of."""
         return self._tell(OwnershipGained("the coordinator that crashed"))
 
-    def _tell(self, happened: Input) -> Run:
+    def _tell(self, given: Input) -> Run:
         """Raises NotPossibleNow when the saga's state forbids it."""
-        decision: Decision = self._rehearsal.hear(happened)
+        decision: Decision = self._rehearsal.hear(given)
         if isinstance(decision.answer, Refusal):
             raise decision.answer.error()
         return self

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from google.protobuf import json_format, timestamp_pb2
 
 from saga_coordinator.participants.attempts import Attempts
-from saga_coordinator.participants.calls.bulkhead import Standing
+from saga_coordinator.participants.calls.bulkhead import BulkheadStatus
 from saga_coordinator.participants.directory.limits import BreakerLimits, ParticipantLimits
 from saga_coordinator.participants.live_directory import BreakerSetting, Entry, LiveDirectory
 from saga_coordinator.pb.saga.v1 import directory_service_pb2 as pb
@@ -44,7 +44,7 @@ class ParticipantViews:
             message.breaker_setting.CopyFrom(setting_message(setting))
         gate = self._attempts.gates.of(name)
         if gate is not None:
-            _fill_standing(message, gate.standing())
+            _fill_status(message, gate.status())
         return message
 
 
@@ -120,22 +120,22 @@ def setting_message(setting: BreakerSetting) -> pb.BreakerSetting:
     )
 
 
-def _fill_standing(message: pb.ParticipantStatus, standing: Standing) -> None:
-    message.breaker = BREAKER_STATE_NUMBERS[standing.breaker]
-    if standing.rest_left_seconds:
-        message.rest_left.CopyFrom(duration_of(standing.rest_left_seconds))
-    message.calls_in_window = standing.calls_in_window
-    message.failure_ratio = standing.failure_ratio
-    message.in_flight = standing.in_flight
-    message.in_flight_max = standing.limit or 0
-    message.queued = standing.queued
-    message.held = standing.held
-    if standing.last_outcome is not None:
-        message.last_outcome = _name(standing.last_outcome)
-        message.last_outcome_at.CopyFrom(_instant(standing.last_outcome_at))
-    if standing.last_failure is not None:
-        message.last_failure.CopyFrom(cause_message(standing.last_failure))
-        message.last_failure_at.CopyFrom(_instant(standing.last_failure_at))
+def _fill_status(message: pb.ParticipantStatus, status: BulkheadStatus) -> None:
+    message.breaker = BREAKER_STATE_NUMBERS[status.breaker]
+    if status.rest_left_seconds:
+        message.rest_left.CopyFrom(duration_of(status.rest_left_seconds))
+    message.calls_in_window = status.calls_in_window
+    message.failure_ratio = status.failure_ratio
+    message.in_flight = status.in_flight
+    message.in_flight_max = status.limit or 0
+    message.queued = status.queued
+    message.held = status.held
+    if status.last_outcome is not None:
+        message.last_outcome = _name(status.last_outcome)
+        message.last_outcome_at.CopyFrom(_instant(status.last_outcome_at))
+    if status.last_failure is not None:
+        message.last_failure.CopyFrom(cause_message(status.last_failure))
+        message.last_failure_at.CopyFrom(_instant(status.last_failure_at))
 
 
 def _name(outcome: Outcome) -> str:

@@ -69,8 +69,8 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """How a participant stands with one coordinator at a moment. `limit` of None: no limit. Instants are monotonic seconds."""
+class BulkheadStatus:
+    """The status of one participant's bulkhead at a moment. `limit` of None means no limit. Instants are monotonic seconds."""
 
     breaker: BreakerState
     forced: Forced
@@ -231,10 +231,10 @@ class Bulkhead:
             said += f"; none has ended for {stalled:.0f} s"
         return self._promise(now, CauseCode.PARTICIPANT_BUSY, said, least, spacing)
 
-    def standing(self, now: float) -> Standing:
+    def status(self, now: float) -> BulkheadStatus:
         breaker = self._breaker
         ratio = breaker.failure_ratio(now)
-        return Standing(
+        return BulkheadStatus(
             breaker=breaker.state,
             forced=breaker.forced,
             rest_left_seconds=breaker.rest_left_seconds(now),

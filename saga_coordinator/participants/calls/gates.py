@@ -13,8 +13,8 @@ from saga_coordinator.participants.calls.breaker import BreakerState, Forced
 from saga_coordinator.participants.calls.bulkhead import (
     QUEUE_SECONDS,
     Bulkhead,
+    BulkheadStatus,
     Permit,
-    Standing,
     Waiting,
     failure_of,
 )
@@ -119,8 +119,8 @@ class Gate:
         self._bulkhead.force(forced, self._loop.time())
         self._look()
 
-    def standing(self) -> Standing:
-        return self._bulkhead.standing(self._loop.time())
+    def status(self) -> BulkheadStatus:
+        return self._bulkhead.status(self._loop.time())
 
     async def _wait(self, waiting: Waiting, patience_seconds: float) -> Permit | Held:
         answer: asyncio.Future[Permit | Held] = self._loop.create_future()
@@ -201,15 +201,15 @@ class Gate:
                     )
 
     def _tell(self) -> None:
-        standing = self.standing()
+        status = self.status()
         level = _log.info if self._state is BreakerState.CLOSED else _log.warning
         level(
             "breaker_changed",
             participant=self._name,
             state=self._state.value,
-            is_forced=standing.forced is not Forced.AUTOMATIC,
-            rest_seconds=round(standing.rest_left_seconds, 3),
-            last_failure=standing.last_failure.code if standing.last_failure else "",
+            is_forced=status.forced is not Forced.AUTOMATIC,
+            rest_seconds=round(status.rest_left_seconds, 3),
+            last_failure=status.last_failure.code if status.last_failure else "",
         )
 
 

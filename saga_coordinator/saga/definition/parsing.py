@@ -114,11 +114,11 @@ def _presentable(faults: list[Fault]) -> list[Fault]:
 
 
 @dataclass(slots=True)
-class _Around:
-    """What holds for the steps of a block: the definition's defaults, and what surrounds the block.
+class _Surroundings:
+    """What the steps of a block get from around it: the definition's defaults and limits.
 
-    `is_late` tells whether they run after the pivot; None when nobody can tell, because the order is faulty. `names` collects
-    those of all steps of the definition.
+    `is_late` tells whether the steps run after the pivot. It is None if that cannot be told, because the order is faulty. `names`
+    collects the names of all steps of the definition.
     """
 
     defaults: Defaults
@@ -137,13 +137,13 @@ def _definition(source: JsonObject, limits: Limits) -> Definition | None:
     labels = read_labels(source.map("labels"))
     raw_schema = source.raw("input_schema")
     schema = None if raw_schema is None else compile_schema(raw_schema, "input_schema", source.faults)
-    around = _Around(read_defaults(source.object("defaults")), limits)
-    steps = _steps(source, around)
+    surroundings = _Surroundings(read_defaults(source.object("defaults")), limits)
+    steps = _steps(source, surroundings)
     source.finish()
-    if len(around.names) > limits.steps:
+    if len(surroundings.names) > limits.steps:
         source.fault(
             "steps",
-            f"has {len(around.names)} steps with those in blocks; a definition has at most {limits.steps}",
+            f"has {len(surroundings.names)} steps with those in blocks; a definition has at most {limits.steps}",
         )
     if not steps:
         return None
@@ -154,21 +154,21 @@ def _definition(source: JsonObject, limits: Limits) -> Definition | None:
     return definition
 
 
-def _steps(source: JsonObject, around: _Around) -> tuple[Step, ...]:
+def _steps(source: JsonObject, surroundings: _Surroundings) -> tuple[Step, ...]:
     """The `steps` of a definition or a block; none when there is nothing to be said of them."""
     raw_steps = source.each("steps")
-    if not 1 <= len(raw_steps) <= around.limits.steps:
-        source.fault("steps", f"has {len(raw_steps)} steps; there must be 1 to {around.limits.steps}")
+    if not 1 <= len(raw_steps) <= surroundings.limits.steps:
+        source.fault("steps", f"has {len(raw_steps)} steps; there must be 1 to {surroundings.limits.steps}")
         return ()
     objects = [
         JsonObject(raw, f"{source.at('steps')}[{index}]", source.faults)
         for index, raw in enumerate(raw_steps)
     ]
     names = [step.name("name", _STEP_NAME, "the step") for step in objects]
-    after = _order(objects, names, around.names)
+    after = _order(objects, names, surroundings.names)
     closed = dependencies(after) if after is not None else None
     pivots = [name for step, name in zip(objects, names, strict=True) if step.flag("pivot")]
-    if around.depth and pivots:
+    if surroundings.depth and pivots:
         source.fault(
             "steps", f"has a pivot (`{pivots[0]}`) inside a block; only a step of the saga itself can be one"
         )
@@ -177,7 +177,7 @@ def _steps(source: JsonObject, around: _Around) -> tuple[Step, ...]:
             step,
             name,
             after[name] if after else (),
-            replace(around, is_late=around.is_late or _is_late(name, pivots, closed)),
+            replace(surroundings, is_late=surroundings.is_late or _is_late(name, pivots, closed)),
         )
         for step, name in zip(objects, names, strict=True)
     )
@@ -249,14 +249,14 @@ def _cycle(after: Mapping[str, tuple[str, ...]]) -> list[str] | None:
     return walk[walk.index(walk[-1]) :]
 
 
-def _step(source: JsonObject, name: str, after: tuple[str, ...], around: _Around) -> Step:
+def _step(source: JsonObject, name: str, after: tuple[str, ...], surroundings: _Surroundings) -> Step:
     is_pivot, is_read_only = source.flag("pivot"), source.flag("read_only")
     is_irreversible, compensate_on_refusal = source.flag("irreversible"), source.flag("compensate_on_refusal")
     when = read_condition(source, "when")
     deadline_seconds = source.seconds("deadline", None, DEADLINE_SECONDS_MAX)
-    is_forward = read_recovery(source, default=around.defaults.is_forward)
+    is_forward = read_recovery(source, default=surroundings.defaults.is_forward)
     on_failure = read_on_failure(source)
-    is_stubborn = bool(around.is_late) or is_pivot or is_forward
+    is_stubborn = bool(surroundings.is_late) or is_pivot or is_forward
     use = source.text("use")
     if use and not _is_expanded(source):
         source.fault(
@@ -269,7 +269,9 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], around: _Around
     given = [kind for kind in _ACTIONS if source.raw(kind) is not None]
     if len(given) > 1:
         source.fault(given[1], f"cannot stand beside `{given[0]}`; a step does one thing")
-    action, undo, said = _action(source, name, given[0] if given else "", around, is_stubborn=is_stubborn)
+    action, undo, said = _action(
+        source, name, given[0] if given else "", surroundings, is_stubborn=is_stubborn
+    )
     is_call = given[:1] == ["action"]
     _check_fit(source, given[0] if given else "action", is_call=isinstance(action, Operation))
     compensation, is_undo_optional = None, False
@@ -279,15 +281,15 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], around: _Around
             ("is the pivot", is_pivot),
             ("is read_only", is_read_only),
             ("is irreversible", is_irreversible),
-            ("comes after the pivot", around.is_late),
+            ("comes after the pivot", surroundings.is_late),
             ("calls nobody itself", given and not is_call),
         )
         if holds
     ]
     if raw_compensation is not None:
-        retry = around.defaults.retry_of_compensation()
+        retry = surroundings.defaults.retry_of_compensation()
         is_undo_optional = _goes_on(raw_compensation)
-        compensation = read_operation(raw_compensation, name, around.defaults, retry)
+        compensation = read_operation(raw_compensation, name, surroundings.defaults, retry)
         if use and excuses:
             compensation, is_undo_optional = None, False  # it was declared for all who use it
         for excuse in () if use else excuses:
@@ -295,8 +297,8 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], around: _Around
                 "compensation", f"would never be called, because the step {excuse}; remove one of the two"
             )
     elif undo is not None:
-        compensation = None if is_pivot or is_read_only or is_irreversible or around.is_late else undo
-    elif not excuses and around.is_late is not None:
+        compensation = None if is_pivot or is_read_only or is_irreversible or surroundings.is_late else undo
+    elif not excuses and surroundings.is_late is not None:
         source.fault(
             "compensation",
             "is missing: say what undoes the action, or mark the step read_only or irreversible",
@@ -352,7 +354,7 @@ def _goes_on(compensation: JsonObject) -> bool:
 
 
 def _action(
-    source: JsonObject, name: str, kind: str, around: _Around, *, is_stubborn: bool
+    source: JsonObject, name: str, kind: str, surroundings: _Surroundings, *, is_stubborn: bool
 ) -> tuple[Action, Operation | None, OnFailure | None]:
     """What the step does; what undoes that, if it says so itself; and what its failure means, if it says so."""
     if kind in ("delay", "until"):
@@ -364,62 +366,62 @@ def _action(
         inner, kind = JsonObject({"participant": "unknown"}, source.at("action"), source.faults), "action"
     match kind:
         case "saga":
-            action, undo = read_child(inner, around.defaults)
+            action, undo = read_child(inner, surroundings.defaults)
             return action, undo, None
         case "await_event":
             return read_await_event(inner), None, None
         case "approval":
             return read_approval(inner), None, None
         case "switch":
-            return _switch(inner, _deeper(inner, around)), None, None
+            return _switch(inner, _deeper(inner, surroundings)), None, None
         case "for_each":
-            return _for_each(inner, _deeper(inner, around)), None, None
+            return _for_each(inner, _deeper(inner, surroundings)), None, None
         case "repeat":
-            return _repeat(inner, _deeper(inner, around)), None, None
+            return _repeat(inner, _deeper(inner, surroundings)), None, None
         case _:
-            retry = around.defaults.retry_of_action(is_stubborn=is_stubborn)
+            retry = surroundings.defaults.retry_of_action(is_stubborn=is_stubborn)
             said = read_on_failure(inner)
-            return read_operation(inner, name, around.defaults, retry), None, said
+            return read_operation(inner, name, surroundings.defaults, retry), None, said
 
 
 # Blocks.
 
 
-def _deeper(source: JsonObject, around: _Around) -> _Around:
-    if around.depth >= around.limits.block_nesting:
+def _deeper(source: JsonObject, surroundings: _Surroundings) -> _Surroundings:
+    if surroundings.depth >= surroundings.limits.block_nesting:
         source.fault(
             "steps",
-            f"is nested deeper than {around.limits.block_nesting} blocks; make the inner part a saga of its own",
+            f"is nested deeper than {surroundings.limits.block_nesting} blocks; make the inner part a saga of its own",
         )
-    return replace(around, depth=around.depth + 1)
+    return replace(surroundings, depth=surroundings.depth + 1)
 
 
-def _block(source: JsonObject, around: _Around) -> Block:
-    if around.depth > around.limits.block_nesting:
+def _block(source: JsonObject, surroundings: _Surroundings) -> Block:
+    if surroundings.depth > surroundings.limits.block_nesting:
         source.raw("steps")
         source.raw("output")
         return Block(())
-    return Block(_steps(source, around), read_payload(source, "output"))
+    return Block(_steps(source, surroundings), read_payload(source, "output"))
 
 
-def _switch(source: JsonObject, around: _Around) -> Switch:
+def _switch(source: JsonObject, surroundings: _Surroundings) -> Switch:
     raw_cases, otherwise = source.each("cases"), source.object("otherwise")
     source.finish()
-    if not 1 <= len(raw_cases) <= around.limits.steps:
-        source.fault("cases", f"has {len(raw_cases)} cases; there must be 1 to {around.limits.steps}")
+    if not 1 <= len(raw_cases) <= surroundings.limits.steps:
+        source.fault("cases", f"has {len(raw_cases)} cases; there must be 1 to {surroundings.limits.steps}")
     cases: list[Case] = []
-    for index, raw in enumerate(raw_cases[: around.limits.steps]):
+    for index, raw in enumerate(raw_cases[: surroundings.limits.steps]):
         case = JsonObject(raw, f"{source.at('cases')}[{index}]", source.faults)
         when = _required(case, "when", "a condition; what is done when no case holds goes into `otherwise`")
-        cases.append(Case(when, _block(case, around)))
+        cases.append(Case(when, _block(case, surroundings)))
         case.finish()
     if otherwise is not None:
-        cases.append(Case(None, _block(otherwise, around)))
+        cases.append(Case(None, _block(otherwise, surroundings)))
         otherwise.finish()
     return Switch(tuple(cases))
 
 
-def _for_each(source: JsonObject, around: _Around) -> ForEach:
+def _for_each(source: JsonObject, surroundings: _Surroundings) -> ForEach:
     items = _required(source, "items", "a list, as in `input.lines`")
     name = source.text("as", "item") or "item"
     if not _VARIABLE_NAME.fullmatch(name) or name in _RESERVED_VARIABLES:
@@ -428,17 +430,17 @@ def _for_each(source: JsonObject, around: _Around) -> ForEach:
             f"`{name[:80]}` cannot name the item; it must match {_VARIABLE_NAME.pattern} and mean nothing else in expressions",
         )
     max_parallel = source.whole("max_parallel", 0, 1, PARALLEL_MAX)
-    block = _block(source, around)
+    block = _block(source, surroundings)
     source.finish()
     return ForEach(items, block, max_parallel, name)
 
 
-def _repeat(source: JsonObject, around: _Around) -> Repeat:
+def _repeat(source: JsonObject, surroundings: _Surroundings) -> Repeat:
     until = _required(source, "until", "a condition, as in `steps.check.output.done`")
     if source.raw("max_passes") in (None, 0):
         source.fault("max_passes", f"is required: 1 to {PASSES_MAX}")
     max_passes = source.whole("max_passes", 1, 1, PASSES_MAX)
-    block = _block(source, around)
+    block = _block(source, surroundings)
     source.finish()
     return Repeat(until, block, max_passes)
 

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.calls.breaker import BreakerState, Forced
-from saga_coordinator.participants.calls.bulkhead import Standing
+from saga_coordinator.participants.calls.bulkhead import BulkheadStatus
 from saga_coordinator.participants.directory.addresses import Directory, Participant
 from saga_coordinator.participants.directory.limits import BreakerLimits, ParticipantLimits
 from saga_coordinator.pb.saga.v1.participant_service_pb2 import ExecuteResponse
@@ -44,10 +44,10 @@ def limited(targets: Mapping[str, str], **limits: Any) -> Directory:
     )
 
 
-def standing(participants: Attempts, name: str = "inventory") -> Standing:
+def status(participants: Attempts, name: str = "inventory") -> BulkheadStatus:
     gate = participants.gates.of(name)
     assert gate is not None
-    return gate.standing()
+    return gate.status()
 
 
 class Doorkeeper:
@@ -103,7 +103,7 @@ async def test_a_burst_is_queued_and_nobody_is_sent_away(serve: Serve, connect: 
     outcomes = await asyncio.gather(*(participants.invoke(invoke()) for _ in range(400)))
     assert all(isinstance(outcome, Succeeded) for outcome in outcomes)
     assert busy.most <= 7
-    assert (standing(participants).held, standing(participants).in_flight) == (0, 0)
+    assert (status(participants).held, status(participants).in_flight) == (0, 0)
 
 
 async def test_what_was_waited_for_a_turn_is_not_the_call_s_any_more(serve: Serve, connect: Connect) -> None:
@@ -136,7 +136,7 @@ async def test_one_that_fails_half_its_calls_rests_and_comes_back(serve: Serve, 
 
     breaker = BreakerLimits(calls_min=10, failure_ratio=0.5, rest_seconds=0.2, probes=2)
     participants = connect(limited({"inventory": await serve(answer)}, breaker=breaker))
-    while standing(participants).breaker is BreakerState.CLOSED:
+    while status(participants).breaker is BreakerState.CLOSED:
         assert not isinstance(await participants.invoke(invoke()), Held)
     assert calls == 10
     held = await participants.invoke(invoke())
@@ -151,7 +151,7 @@ async def test_one_that_fails_half_its_calls_rests_and_comes_back(serve: Serve, 
         await asyncio.sleep(outcome.delay_seconds)  # as a saga does
         outcome = await participants.invoke(invoke())
     await participants.invoke(invoke())
-    assert standing(participants).breaker is BreakerState.CLOSED
+    assert status(participants).breaker is BreakerState.CLOSED
     assert not isinstance(await participants.invoke(invoke()), Held)
 
 
@@ -186,11 +186,11 @@ async def test_after_any_bad_day_no_slot_is_lost_and_others_were_served(
         )
         assert {type(outcome) for outcome in outcomes[60:]} == {Succeeded}
         assert {type(outcome) for outcome in outcomes[:60]} <= {Unknown, Held}
-        while standing(participants, "sick").breaker is BreakerState.CLOSED:
+        while status(participants, "sick").breaker is BreakerState.CLOSED:
             assert not isinstance(await call("sick"), Succeeded)
         assert isinstance(await call("sick"), Held)
-        assert standing(participants, "sick").in_flight == 0
-        assert standing(participants, "healthy").failure_ratio == 0.0
+        assert status(participants, "sick").in_flight == 0
+        assert status(participants, "healthy").failure_ratio == 0.0
 
 
 async def test_a_call_that_is_cancelled_in_the_queue_leaves_its_place(serve: Serve, connect: Connect) -> None:
@@ -200,13 +200,13 @@ async def test_a_call_that_is_cancelled_in_the_queue_leaves_its_place(serve: Ser
     await keeper.came.acquire()
     second, third = (asyncio.create_task(participants.invoke(invoke())) for _ in range(2))
     await asyncio.sleep(0)
-    assert standing(participants).queued == 2
+    assert status(participants).queued == 2
     second.cancel()
     keeper.may_answer.set()
     assert isinstance(await first, Succeeded)
     assert isinstance(await third, Succeeded)
     assert second.cancelled()
-    assert (standing(participants).in_flight, standing(participants).queued) == (0, 0)
+    assert (status(participants).in_flight, status(participants).queued) == (0, 0)
 
 
 async def test_a_rate_spreads_calls(serve: Serve, connect: Connect) -> None:
@@ -226,7 +226,7 @@ async def test_other_limits_and_operators_count_from_the_next_call_on(serve: Ser
     participants.gates.force({})
     assert isinstance(await participants.invoke(invoke()), Succeeded)
     participants.replace(limited({"inventory": target}, concurrency=3))
-    assert standing(participants).limit == 3
+    assert status(participants).limit == 3
 
 
 async def test_forcing_is_remembered_for_one_that_nobody_has_called(serve: Serve, connect: Connect) -> None:
@@ -243,7 +243,7 @@ async def test_a_pending_answer_is_no_failure(serve: Serve, connect: Connect) ->
     participants = connect(limited({"inventory": await serve(later)}, breaker=breaker))
     for _ in range(5):
         await participants.invoke(invoke())
-    assert standing(participants).breaker is BreakerState.CLOSED
+    assert status(participants).breaker is BreakerState.CLOSED
 
 
 async def test_a_small_outage_is_told_when_it_begins_and_when_it_is_over(

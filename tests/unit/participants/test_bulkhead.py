@@ -70,7 +70,7 @@ def test_actions_leave_an_eighth_to_compensations() -> None:
         driven.admitted()
     driven.queued()
     driven.turns()
-    assert driven.bulkhead.standing(driven.now).in_flight == 7
+    assert driven.bulkhead.status(driven.now).in_flight == 7
     waiting = driven.queued(compensation=True)
     assert [turn[0] for turn in driven.turns()] == [waiting]
 
@@ -300,8 +300,8 @@ def test_any_history_keeps_the_limit_and_forgets_nobody(
         for who, answer in driven.turns():
             waiting.remove(who)
             take(answer)
-        standing = driven.bulkhead.standing(driven.now)
-        assert (standing.in_flight, standing.queued) == (len(permits), len(waiting))
+        status = driven.bulkhead.status(driven.now)
+        assert (status.in_flight, status.queued) == (len(permits), len(waiting))
         assert len(permits) <= concurrency
         actions = sum(not permit.is_compensation for permit in permits)
         assert concurrency == 1 or actions < concurrency
