@@ -38,6 +38,7 @@ from saga_coordinator.participants.directory.watched_file import DirectoryFile, 
 from saga_coordinator.participants.live_directory import LiveDirectory
 from saga_coordinator.participants.workers.forwarding import Peers
 from saga_coordinator.participants.workers.pool import Workers
+from saga_coordinator.retrying import DATABASE_PAUSES, retried
 from saga_coordinator.saga.words.errors import SagaError, Unavailable
 from saga_coordinator.saga.words.limits import Limits
 from saga_coordinator.store import schema
@@ -55,7 +56,6 @@ from saga_coordinator.turns import Turns
 from saga_coordinator.views.participant import ParticipantViews
 from saga_coordinator.views.saga_views import SagaViews
 
-DATABASE_POLL_SECONDS = 0.5
 _CHECK_SECONDS = 30.0
 _COLLECT_AFTER = 10_000
 """New objects; of Python's 700 a handful of sagas is made, which then outlive a collection that could free nothing."""
@@ -230,16 +230,13 @@ class _Schema(Service):
     async def start(self) -> None:
         """Waits for the database, and looks. Raises SchemaMismatch and Unavailable."""
         checks = Turns("checks of the schema", at_once=1, waiting_max=1, seconds_max=_CHECK_SECONDS)
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + self._settings.database_wait_seconds
-        while True:
-            try:
-                return await checks.in_thread(schema.check, self._settings.database_url)
-            except Unavailable as error:
-                if loop.time() >= give_up_at:
-                    raise
-                log.warning("database_awaited", reason=str(error))
-                await asyncio.sleep(DATABASE_POLL_SECONDS)
+        await retried(
+            partial(checks.in_thread, schema.check, self._settings.database_url),
+            Unavailable,
+            DATABASE_PAUSES,
+            tell=lambda error: log.warning("database_awaited", reason=str(error)),
+            seconds_max=self._settings.database_wait_seconds,
+        )
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
         """Has nothing to let go of."""

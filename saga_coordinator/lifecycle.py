@@ -25,6 +25,8 @@ from typing import Any, TypeVar
 
 import structlog
 
+from saga_coordinator.retrying import Pauses, kept_going, retried_until
+
 RESTART_SECONDS = (0.1, 5.0)
 """The first and the longest pause before a loop that failed is begun again."""
 
@@ -152,29 +154,17 @@ class Kept:
 
     async def run(self, work: Callable[[Kept], Awaitable[None]]) -> None:
         """Begins `work` again whenever it fails; returns when it does, or is cancelled."""
-        pause, pause_max = RESTART_SECONDS
-        while True:
-            try:
-                return await work(self)
-            except asyncio.CancelledError as error:
-                if _is_cancelled():
-                    raise
-                self._failed(
-                    error
-                )  # what it awaited was cancelled by somebody, which is no reason for it to end
-            except Exception as error:  # noqa: BLE001  # whatever it is, it is logged, and must not end what is needed all the time
-                self._failed(error)
-            if self._failures == 1:
-                pause = RESTART_SECONDS[0]
-            self._begun_at = self._since = self._clock() + pause
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, pause_max)
+        await kept_going(lambda: work(self), is_failure=_is_failure, pause=self._failed)
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, error: BaseException) -> float:
+        """Logs the failure; returns how many seconds to wait before the loop is begun again."""
         is_anew = self._clock() >= self._begun_at + SETTLED_SECONDS
         self._failures = 1 if is_anew else self._failures + 1
         self._last = error
         _log.error("background_failed", task=self.name, failures=self._failures, exc_info=error)
+        pause = Pauses(*RESTART_SECONDS).after(self._failures)
+        self._begun_at = self._since = self._clock() + pause
+        return pause
 
 
 class Background:
@@ -287,22 +277,24 @@ class LoopThread(Service):
                 await self._ended.wait()
 
     def _run(self) -> None:
-        pause, pause_max = RESTART_SECONDS
         try:
-            while not self._is_stopping.is_set():
-                try:
-                    asyncio.run(self._main())
-                except asyncio.CancelledError:
-                    continue
-                except BaseException as error:  # noqa: BLE001  # `Kept` deals with all that is no exit
-                    _log.error("background_failed", task=self._name, exc_info=error)
-                self._is_stopping.wait(pause)
-                pause = min(2 * pause, pause_max)
+            retried_until(
+                self._is_stopping, self._turn, BaseException, Pauses(*RESTART_SECONDS), tell=self._failed
+            )
         finally:
             self._has_ended = True
             assert self._caller is not None
             with suppress(RuntimeError):  # the caller's event loop is closed
                 self._caller.call_soon_threadsafe(self._ended.set)
+
+    def _turn(self) -> None:
+        """Runs the loop, which begins anew by itself whenever it fails; what is heard of here is worse."""
+        asyncio.run(self._main())
+        if not self._is_stopping.is_set():
+            raise RuntimeError(f"{self._name} has returned")
+
+    def _failed(self, error: BaseException) -> None:
+        _log.error("background_failed", task=self._name, exc_info=error)
 
     async def _main(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -353,6 +345,13 @@ def leave(last: Callable[[], None]) -> None:
             with suppress(OSError, ValueError, AttributeError):
                 stream.flush()
         os._exit(0)
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether a loop is to be begun again after it. That somebody cancelled what the loop awaited is no reason for it to end."""
+    if isinstance(error, asyncio.CancelledError):
+        return not _is_cancelled()
+    return isinstance(error, Exception)
 
 
 def _is_cancelled() -> bool:

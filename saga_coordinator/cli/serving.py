@@ -20,12 +20,12 @@ import saga_coordinator
 from saga_coordinator import lifecycle, telemetry
 from saga_coordinator.cli import ended_quietly_by_ctrl_c, supervisor
 from saga_coordinator.cli.options import Failure, setting_flags, settings_of, tell_unknown_variables
+from saga_coordinator.retrying import DATABASE_PAUSES, retried_in_thread
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.embedded import EmbeddedPostgres
 from saga_coordinator.store.embedded.watch import Watch
 
 ALIVE_POLL_SECONDS = 0.5
-DATABASE_POLL_SECONDS = 0.5
 
 DEV_DEFAULTS = {"log_sagas": "true"}
 """Who tries it out wants to see something happen, and starts few."""
@@ -171,18 +171,13 @@ def migrate(**flags: Any) -> None:
 def _upgrade(database_url: str, wait_seconds: float) -> tuple[str, str]:
     from saga_coordinator.store import schema  # noqa: PLC0415  # as in `serve`
 
-    give_up_at = time.monotonic() + wait_seconds
-    is_awaited = False
-    while True:
-        try:
-            return schema.upgrade(database_url)
-        except Unavailable as error:
-            if time.monotonic() >= give_up_at:
-                raise
-            if not is_awaited:
-                click.echo(f"waiting for the database: {' '.join(str(error).split())}", err=True)
-            is_awaited = True
-            time.sleep(DATABASE_POLL_SECONDS)
+    return retried_in_thread(
+        lambda: schema.upgrade(database_url),
+        Unavailable,
+        DATABASE_PAUSES,
+        tell=lambda error: click.echo(f"waiting for the database: {' '.join(str(error).split())}", err=True),
+        seconds_max=wait_seconds,
+    )
 
 
 @click.command()

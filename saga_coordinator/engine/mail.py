@@ -21,6 +21,7 @@ from saga_coordinator.engine.ports import Stores
 from saga_coordinator.engine.runs import Runs
 from saga_coordinator.engine.wakeup import Wakeup
 from saga_coordinator.lifecycle import Background, Kept, Service
+from saga_coordinator.retrying import Pauses, kept_going
 from saga_coordinator.saga.machine.answers import Answer
 from saga_coordinator.saga.machine.inputs import Asked
 from saga_coordinator.saga.words.errors import OwnershipLost, Refusal, Unavailable
@@ -28,7 +29,7 @@ from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.records import Letter
 
 LETTERS_AT_ONCE = 100
-_LISTEN_AGAIN_SECONDS = 1.0
+_LISTEN_PAUSES = Pauses(1.0, 1.0)
 _UNKNOWN_LETTER = Refusal(
     Reason.OWNER_TOO_OLD, "the coordinator that drives this saga does not know such a request; upgrade it"
 )
@@ -123,11 +124,16 @@ class Mailbox(Service):
             await self._letters.delete(letter)
 
     async def _keep_listening(self, kept: Kept) -> None:
-        while True:
+        async def listen() -> None:
             kept.rests()
-            with suppress(Unavailable):
-                await self._listener.listen(self._coordinator_id, self._arrival.look_now)
-            await asyncio.sleep(_LISTEN_AGAIN_SECONDS)
+            await self._listener.listen(self._coordinator_id, self._arrival.look_now)
+            raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the connection that listens has ended")
+
+        await kept_going(
+            listen,
+            is_failure=lambda error: isinstance(error, Unavailable),
+            pause=lambda _: _LISTEN_PAUSES.after(1),
+        )
 
     async def _keep_serving(self, kept: Kept) -> None:
         while True:

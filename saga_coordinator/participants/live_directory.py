@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -26,6 +27,7 @@ from saga_coordinator.participants.directory.addresses import (
 )
 from saga_coordinator.participants.directory.descriptors import DescriptorSet, NotDescribed
 from saga_coordinator.participants.directory.files import CallersFiles
+from saga_coordinator.retrying import Pauses, retried
 from saga_coordinator.saga.words.errors import Fault, InvalidRequest, NotFound, NotPossibleNow, Unavailable
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 from saga_coordinator.saga.words.reasons import Reason
@@ -293,14 +295,26 @@ class LiveDirectory(Service):
     async def _look(self, kept: Kept) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            await self._look_once()
-            kept.turned()
+            await retried(
+                partial(self._look_kept, kept),
+                Unavailable,
+                Pauses(LOOK_SECONDS, LOOK_SECONDS),
+                tell=_tell_not_read,
+            )
 
     async def _look_once(self) -> None:
         try:
             await self._refresh()
         except Unavailable as error:
-            _log.warning("directory_not_read", reason=str(error))
+            _tell_not_read(error)
+
+    async def _look_kept(self, kept: Kept) -> None:
+        try:
+            await self._refresh()
+        except Unavailable:
+            kept.turned()  # a database that is away is no fault of the watch
+            raise
+        kept.turned()
 
     async def _refresh(self) -> None:
         async with self._one_at_a_time:
@@ -407,3 +421,7 @@ def _described(participant: Participant, content: bytes, place: str, faults: lis
         except NotDescribed as error:
             faults.append(Fault(f"{place}.descriptor_set", str(error)))
     return replace(participant, descriptor_set=described)
+
+
+def _tell_not_read(error: BaseException) -> None:
+    _log.warning("directory_not_read", reason=str(error))

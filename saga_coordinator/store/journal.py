@@ -13,16 +13,17 @@ say.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import structlog
 
 from saga_coordinator.lifecycle import Background, Kept, Service
+from saga_coordinator.retrying import Pauses, kept_going
 from saga_coordinator.saga.machine.entries import Entry, StoredEntry, encode
 from saga_coordinator.saga.machine.rows import EntryRow, entry_row
 from saga_coordinator.saga.machine.transitions import SagaStatus
@@ -51,8 +52,10 @@ FLUSH_SECONDS_MAX = 30.0
 """A flush that takes longer hangs, and health says so."""
 _STOP_SECONDS = 5.0
 """How long a stop waits for a database that hangs; one that refuses is given up at once."""
-_RETRY_SECONDS = (0.1, 0.5)
-"""Between attempts to reach a database that is away, at random; constant, since the first to return should be us."""
+_FAILURES_OF_OUTAGE = 2
+"""In a row: a single failure may be of one connection."""
+_PAUSES = Pauses(0.5, 0.5)
+"""Between attempts to reach a database that is away; they do not grow, since the first to return should be us."""
 
 _log = structlog.get_logger(__name__)
 
@@ -199,7 +202,7 @@ class Journal(Service):
     @property
     def is_available(self) -> bool:
         """False while the database has failed more than once in a row."""
-        return self._failures < 2
+        return self._failures < _FAILURES_OF_OUTAGE
 
     @property
     def problems(self) -> Iterator[str]:
@@ -250,18 +253,27 @@ class Journal(Service):
         return waiting.committed
 
     async def _run(self, kept: Kept) -> None:
-        while self._waiting or not self._is_closing:
-            try:
+        async def session() -> None:
+            if self._waiting or not self._is_closing:
                 async with self._writer.session() as session:
                     await self._serve(session, kept)
-            except Exception as error:  # noqa: BLE001 - whatever happens here, what waits is tried again
-                if not isinstance(error, Unavailable):
-                    _log.exception("journal_failed")
-                kept.turned()
-                self._failures += 1
-                if not self.is_available:
-                    self._begin_outage(error)
-                    await asyncio.sleep(random.uniform(*_RETRY_SECONDS))  # noqa: S311
+
+        await kept_going(
+            session,
+            is_failure=lambda error: isinstance(error, Exception),
+            pause=partial(self._session_failed, kept),
+        )
+
+    def _session_failed(self, kept: Kept, error: BaseException) -> float:
+        """Whatever has happened, what waits is tried again; returns how many seconds to wait with that."""
+        if not isinstance(error, Unavailable):
+            _log.error("journal_failed", exc_info=error)
+        kept.turned()
+        self._failures += 1
+        if self.is_available:
+            return 0.0
+        self._begin_outage(error)
+        return _PAUSES.after(self._failures)
 
     async def _serve(self, session: LogSession, kept: Kept) -> None:
         """Flushes on one session until the journal is stopped or the session fails."""
@@ -318,9 +330,10 @@ class Journal(Service):
             if self._thread_time() - worked < _BUSY_SHARE * (clock() - looked_at):
                 return
 
-    def _begin_outage(self, error: Exception) -> None:
+    def _begin_outage(self, error: BaseException) -> None:
         """Refuses what nobody has been promised anything about; the rest stays and is tried again."""
-        _log.warning("journal_unavailable", error=str(error), appends_waiting=len(self._waiting))
+        if self._failures == _FAILURES_OF_OUTAGE:
+            _log.warning("journal_unavailable", error=str(error), appends_waiting=len(self._waiting))
         waiting, self._waiting = self._waiting, []
         for each in waiting:
             if each.append.start is not None or self._is_closing:

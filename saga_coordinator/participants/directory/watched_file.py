@@ -10,6 +10,7 @@ import structlog
 
 from saga_coordinator.lifecycle import Background, Kept, Service
 from saga_coordinator.participants.directory.addresses import Directory
+from saga_coordinator.retrying import Pauses, retried
 from saga_coordinator.saga.words.errors import InvalidRequest, Unavailable
 from saga_coordinator.turns import Turns
 
@@ -99,11 +100,14 @@ class DirectoryWatch(Service):
     async def _watch(self, kept: Kept) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            try:
-                if await self._file.has_changed():
-                    await self._reload()
-            except Unavailable:  # which `problems` tell
-                continue
+            has_changed = await retried(
+                self._file.has_changed,
+                Unavailable,
+                Pauses(LOOK_SECONDS, LOOK_SECONDS),
+                tell=lambda error: _log.warning("participants_file_not_read", reason=str(error)),
+            )
+            if has_changed:
+                await self._reload()
             kept.turned()
 
     async def _reload(self) -> None:

@@ -20,6 +20,7 @@ from saga_coordinator.participants.calls.room_news import RoomNews
 from saga_coordinator.participants.workers.stream import Assignment, Greeting, Pool, Stream, outcome_of_lost
 from saga_coordinator.participants.workers.tasks import task_of
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
+from saga_coordinator.retrying import Pauses, retried
 from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.outcome import (
@@ -57,7 +58,7 @@ LOOK_SECONDS = 0.5
 """How often it is looked whether another coordinator has a worker for the tasks that wait here."""
 
 _PUBLISH_AGAIN_SECONDS = 0.05
-_PUBLISH_AFTER_FAILURE_SECONDS = 1.0
+_PUBLISH_PAUSES = Pauses(1.0, 2.0)
 _PUBLISH_EVERY_SECONDS = 30.0
 """What was told is told again: a statement that was given up here may be carried out later, and undo what was told after it."""
 
@@ -308,22 +309,26 @@ class Workers(Service):
     async def _publish(self, forwarder: Forwarder, kept: Kept) -> None:
         await self._changed.wait()
         while True:
-            self._changed.clear()
-            served = {name: pool.methods for name, pool in self._pools.items() if pool.methods is not None}
-            try:
-                await forwarder.publish(served)
-                kept.turned()
-            except Unavailable as error:
-                _log.warning("workers_not_published", reason=str(error))
-                self._changed.set()  # what is performed here has still to be told
-                await asyncio.sleep(_PUBLISH_AFTER_FAILURE_SECONDS)
-            except Exception:
-                self._changed.set()
-                raise  # logged, and begun again
+            await retried(
+                partial(self._publish_once, forwarder),
+                Unavailable,
+                _PUBLISH_PAUSES,
+                tell=lambda error: _log.warning("workers_not_published", reason=str(error)),
+            )
+            kept.turned()
             await asyncio.sleep(_PUBLISH_AGAIN_SECONDS)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_PUBLISH_EVERY_SECONDS):
                     await self._changed.wait()
+
+    async def _publish_once(self, forwarder: Forwarder) -> None:
+        self._changed.clear()
+        served = {name: pool.methods for name, pool in self._pools.items() if pool.methods is not None}
+        try:
+            await forwarder.publish(served)
+        except Exception:
+            self._changed.set()  # what is performed here has still to be told
+            raise
 
     async def _drop_silent(self, kept: Kept) -> None:
         """A worker whose program hangs keeps its connection."""

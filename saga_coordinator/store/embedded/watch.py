@@ -8,12 +8,13 @@ from types import TracebackType
 from typing import Self
 
 from saga_coordinator.lifecycle import daemon
+from saga_coordinator.retrying import Pauses, retried_until
 from saga_coordinator.store.embedded.binaries import EmbeddedPostgresError
 from saga_coordinator.store.embedded.server import EmbeddedPostgres
 
 _POLL_SECONDS = 0.2
-_PAUSE_SECONDS = (0.5, 10.0)
-"""Before it is started again, and before it is tried once more where that failed, ever longer up to the second."""
+_PAUSES = Pauses(0.5, 10.0)
+"""Before it is started again, and before it is tried once more where that failed, ever longer."""
 
 Tell = Callable[[str], None]
 
@@ -49,18 +50,19 @@ class Watch:
             self._has_ended.set()
 
     def _keep(self) -> None:
-        pause_seconds = _PAUSE_SECONDS[0]
         while not self._is_over.wait(_POLL_SECONDS):
             if self._server.is_running:
                 continue
             self._tell(f"PostgreSQL has ended: {self._server.last_words} ({self._server.log_path})")
-            while not self._is_over.wait(pause_seconds):
-                try:
-                    self._server.restart()
-                except EmbeddedPostgresError as failed:
-                    self._tell(f"PostgreSQL cannot be started again: {failed}")
-                    pause_seconds = min(2 * pause_seconds, _PAUSE_SECONDS[1])
-                else:
-                    self._tell("PostgreSQL is running again")
-                    pause_seconds = _PAUSE_SECONDS[0]
-                    break
+            if not self._is_over.wait(_PAUSES.first_seconds):
+                retried_until(
+                    self._is_over,
+                    self._restart,
+                    EmbeddedPostgresError,
+                    _PAUSES,
+                    tell=lambda failed: self._tell(f"PostgreSQL cannot be started again: {failed}"),
+                )
+
+    def _restart(self) -> None:
+        self._server.restart()
+        self._tell("PostgreSQL is running again")
