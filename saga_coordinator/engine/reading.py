@@ -13,14 +13,16 @@ from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ports import DefinitionStore, SagaStore
 from saga_coordinator.engine.runs import Runs
 from saga_coordinator.saga.definition.model import Definition
-from saga_coordinator.saga.machine.entries import decode
+from saga_coordinator.saga.machine.entries import Entry, decode
 from saga_coordinator.saga.machine.preview import Preview, preview_compensation
 from saga_coordinator.saga.machine.state import SagaState, apply
 from saga_coordinator.saga.words.errors import NotFound
 from saga_coordinator.saga.words.immutable import immutable
 from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.store.records import LoggedEntry
 from saga_coordinator.turns import Turns
+from saga_coordinator.wire.conversion import convert
 
 FOLDED_AT_ONCE = 32
 """Entries that are folded before others get their turn: milliseconds, also where the state is large."""
@@ -47,8 +49,9 @@ async def fold_logs(sagas: SagaStore, saga_ids: Sequence[str]) -> AsyncIterator[
     size_bytes = 0
     while first < len(saga_ids):
         page = await sagas.page(saga_ids[first:], after)
+        decoded = await convert(sum(logged.size_bytes for logged in page.entries), _decoded, page.entries)
         begun_with = first
-        for number, logged in enumerate(page.entries, start=1):
+        for number, (logged, entry) in enumerate(zip(page.entries, decoded, strict=True), start=1):
             while first < begun_with + logged.place:
                 yield Folded(saga_ids[first], state, error, size_bytes)
                 first, state, error, size_bytes = first + 1, None, None, 0
@@ -56,7 +59,7 @@ async def fold_logs(sagas: SagaStore, saga_ids: Sequence[str]) -> AsyncIterator[
             after = logged.sequence
             if error is None:
                 try:
-                    state = apply(saga_ids[first], state, decode(logged.entry))
+                    state = apply(saga_ids[first], state, _readable(entry))
                 except Exception as found:  # noqa: BLE001 - such as entries that only a newer version can read
                     error = found
             if number % FOLDED_AT_ONCE == 0:
@@ -64,6 +67,24 @@ async def fold_logs(sagas: SagaStore, saga_ids: Sequence[str]) -> AsyncIterator[
         if not page.has_more:  # the log that was read last has ended
             yield Folded(saga_ids[first], state, error, size_bytes)
             first, after, state, error, size_bytes = first + 1, 0, None, None, 0
+
+
+def _decoded(entries: Sequence[LoggedEntry]) -> list[Entry | Exception]:
+    """The entries, each with its payloads in their canonical form, or what is wrong with it."""
+    decoded: list[Entry | Exception] = []
+    for logged in entries:
+        try:
+            decoded.append(decode(logged.entry))
+        except Exception as error:  # noqa: BLE001 - such as an entry that only a newer version can read
+            decoded.append(error)
+    return decoded
+
+
+def _readable(entry: Entry | Exception) -> Entry:
+    """The entry. Raises what is wrong with it."""
+    if isinstance(entry, Exception):
+        raise entry
+    return entry
 
 
 async def fold_log(sagas: SagaStore, saga_id: str) -> SagaState:

@@ -9,6 +9,8 @@ that ended before it was told of what it had got leaves it to the next, unless o
 
 from __future__ import annotations
 
+from typing import Any
+
 import orjson
 from sqlalchemy import Float, bindparam, case, extract, func, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -23,6 +25,7 @@ from saga_coordinator.store.database import Database
 from saga_coordinator.store.records import Event, KeptEvent
 from saga_coordinator.store.stored_form import EVENT_CONTENT
 from saga_coordinator.store.tables import events
+from saga_coordinator.wire.conversion import convert, size_of
 
 _SETTLED = [status.value for status in SETTLED]
 _MOST = func.make_interval(0, 0, 0, 0, 0, 0, EVENT_KEPT_SECONDS)
@@ -114,7 +117,7 @@ class EventRows:
         Raises:
             AlreadyExists: the identity belongs to a different event.
         """
-        content = None if event.payload is None else canonical_bytes(event.payload)
+        content = await convert(size_of(event.payload), _content_of, event.payload)
         values = {
             "namespace": namespace,
             "event_id": event.event_id,
@@ -131,7 +134,9 @@ class EventRows:
             row = (await connection.execute(_KEPT, asked)).one_or_none()
         if row is None:  # forgotten just now
             return await self.keep(namespace, event)
-        is_same = row.content == content or _written(row.content) == _written(content)
+        is_same = row.content == content or await convert(
+            len(content or b""), _say_the_same, row.content, content
+        )
         if not is_same or (row.name, row.correlation) != (event.name, event.correlation):
             raise AlreadyExists(
                 Reason.EVENT_ID_TAKEN,
@@ -175,7 +180,7 @@ class EventRows:
             row = (await connection.execute(_TAKE, wanted)).one_or_none()
         if row is None:
             return None
-        payload = None if row.content is None else orjson.loads(row.content)
+        payload = await convert(len(row.content or b""), _payload_of, row.content)
         return Event(row.event_id, name, correlation, payload)
 
     async def tidy(self) -> None:
@@ -184,6 +189,15 @@ class EventRows:
             await connection.execute(_FORGET, {"seconds": EVENT_KEPT_SECONDS})
 
 
-def _written(content: bytes | None) -> bytes:
-    """What is kept of a payload, written as canonical bytes: version 0.1.0 kept it as Postgres writes JSON."""
-    return canonical_bytes(None if content is None else orjson.loads(content))
+def _content_of(payload: Any) -> bytes | None:
+    """What is kept of a payload: its canonical bytes, and nothing where there is none."""
+    return None if payload is None else canonical_bytes(payload)
+
+
+def _payload_of(content: bytes | None) -> Any:
+    return None if content is None else orjson.loads(content)
+
+
+def _say_the_same(one: bytes | None, other: bytes | None) -> bool:
+    """Whether two contents are one payload: version 0.1.0 kept it as Postgres writes JSON."""
+    return canonical_bytes(_payload_of(one)) == canonical_bytes(_payload_of(other))

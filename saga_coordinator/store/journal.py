@@ -119,6 +119,16 @@ def written(append: Append) -> WrittenAppend:
     return WrittenAppend(append, tuple(map(entry_row, append.entries)))
 
 
+async def _written_in_turns(append: Append) -> WrittenAppend:
+    """As `written`, after each large entry of which others have their turn."""
+    rows: list[EntryRow] = []
+    for entry in append.entries:
+        rows.append(entry_row(entry))
+        if rows[-1].size_bytes > _WRITTEN_AT_ONCE_BYTES:
+            await asyncio.sleep(0)
+    return WrittenAppend(append, tuple(rows))
+
+
 class Conflict(Exception):
     """A write met rows that are there already; nothing of it was written."""
 
@@ -299,7 +309,7 @@ class Journal(Service):
         for waiting in self._waiting[:APPENDS_PER_FLUSH_MAX]:
             if waiting.written is None:
                 try:
-                    waiting.written = written(waiting.append)
+                    waiting.written = await _written_in_turns(waiting.append)
                 except Exception as error:  # noqa: BLE001 - a defect of this append, which the others have nothing to do with
                     self._end([waiting], error)
                     continue

@@ -17,6 +17,7 @@ from saga_coordinator.store.database import Database, is_outage, unavailable
 from saga_coordinator.store.records import Letter
 from saga_coordinator.store.tables import DEFAULT_GROUP, sagas
 from saga_coordinator.store.tables import requests as table
+from saga_coordinator.wire.conversion import convert, size_of
 
 CHANNEL = "saga_requests"
 
@@ -44,7 +45,7 @@ class MailRows:
             left = {
                 "saga_id": letter.saga_id,
                 "letter_id": letter.letter_id,
-                "body": orjson.dumps(letter.body),
+                "body": await convert(size_of(letter.body), orjson.dumps, letter.body),
             }
             await connection.execute(_PUT, left)
             await connection.execute(_NOTIFY, {"channel": CHANNEL, "saga_id": letter.saga_id})
@@ -68,7 +69,10 @@ class MailRows:
         )
         async with self._database.connection() as connection:
             rows = (await connection.execute(query)).all()
-        return [Letter(row.saga_id, row.request_id, orjson.loads(row.input)) for row in rows]
+        return [
+            Letter(row.saga_id, row.request_id, await convert(len(row.input), orjson.loads, row.input))
+            for row in rows
+        ]
 
     async def answer(self, letter: Letter, answer: dict[str, Any]) -> None:
         """Answers a letter, if it is still there."""

@@ -40,6 +40,7 @@ from saga_coordinator.store.stored_form import (
     WHOLE_PAYLOAD,
 )
 from saga_coordinator.store.tables import log, sagas, start_keys
+from saga_coordinator.wire.conversion import convert
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +231,7 @@ class SagaRows:
             row = (await connection.execute(_GET, wanted)).one_or_none()
         if row is None:
             raise NotFound(Reason.NO_SUCH_SAGA, f"there is no saga {saga_id}", saga_id=saga_id)
-        return record_of(row)
+        return await convert(row.input_bytes, record_of, row)
 
     async def by_start_key(self, namespace: Namespace, start_key: str) -> SagaRecord:
         """Raises NotFound."""
@@ -241,7 +242,7 @@ class SagaRows:
             raise NotFound(
                 Reason.NO_SUCH_SAGA, f"there is no saga with start key {start_key!r}", start_key=start_key
             )
-        return record_of(row)
+        return await convert(row.input_bytes, record_of, row)
 
     async def log(self, saga_id: str, after: int = 0, limit: int = 1000) -> list[LogEntry]:
         """The entries behind sequence `after`, in order."""
@@ -285,11 +286,9 @@ class SagaRows:
         wanted = {"saga_ids": list(saga_ids), "after": after, "entries": PAGE_ENTRIES, "bytes": PAGE_BYTES}
         async with self._database.connection() as connection:
             rows = (await connection.execute(_PAGE, wanted)).all()
-        entries = tuple(
-            LoggedEntry(row.place - 1, row.sequence, _stored(row), row.size_bytes) for row in rows
-        )
-        is_full = len(entries) >= PAGE_ENTRIES or sum(each.size_bytes for each in entries) >= PAGE_BYTES
-        return LogPage(entries, has_more=is_full)
+        size_bytes = sum(row.size_bytes for row in rows)
+        entries = await convert(size_bytes, _logged, rows)
+        return LogPage(entries, has_more=len(entries) >= PAGE_ENTRIES or size_bytes >= PAGE_BYTES)
 
     async def started_by(self, namespace: Namespace, start_key: str) -> tuple[str, bytes] | None:
         """The saga that has the start key, and the digest of the request that started it."""
@@ -309,6 +308,10 @@ class SagaRows:
         if row is None:
             raise NotFound(Reason.NO_SUCH_SAGA, f"there is no saga {saga_id}", saga_id=saga_id)
         return Namespace(row.namespace), SagaStatus(row.status)
+
+
+def _logged(rows: Sequence[Row[Any]]) -> tuple[LoggedEntry, ...]:
+    return tuple(LoggedEntry(row.place - 1, row.sequence, _stored(row), row.size_bytes) for row in rows)
 
 
 def _stored(row: Row[Any]) -> StoredEntry:
