@@ -100,14 +100,16 @@ class SagaService:
         if request.wait:
             settled = await self._wait(saga_id, _patience_seconds(caller.seconds_left))
             if created and settled and settled.run:
-                return pb.StartSagaResponse(
-                    saga=await self._saga(caller.namespace, saga_id, settled.run), created=True
-                )
+                response = pb.StartSagaResponse(created=True)
+                await self._write_saga(response.saga, caller.namespace, saga_id, settled.run)
+                return response
         # What it takes to go on with is known; the whole saga would cost two reads, which most callers have no use for.
         elif created and (version := asked.version or self._coordinator.version_of(saga_id)):
             saga = started_message(saga_id, asked.definition, version, asked.start_key)
             return pb.StartSagaResponse(saga=saga, created=True)
-        return pb.StartSagaResponse(saga=await self._saga(caller.namespace, saga_id), created=created)
+        response = pb.StartSagaResponse(created=created)
+        await self._write_saga(response.saga, caller.namespace, saga_id)
+        return response
 
     async def GetSaga(self, request: pb.GetSagaRequest, caller: Caller) -> pb.GetSagaResponse:  # noqa: N802
         saga_id, start_key = saga_readers.which_saga(request)
@@ -118,7 +120,9 @@ class SagaService:
         )
         if request.include_log:
             return await self._views.saga_and_log(record, request.log_after_sequence)
-        return pb.GetSagaResponse(saga=await self._views.saga(record))
+        response = pb.GetSagaResponse()
+        await self._views.saga(record, into=response.saga)
+        return response
 
     async def ListSagas(self, request: pb.ListSagasRequest, caller: Caller) -> pb.ListSagasResponse:  # noqa: N802
         wanted, page_size = saga_readers.saga_filter(request)
@@ -140,7 +144,9 @@ class SagaService:
         if record.status not in SETTLED:
             await self._wait(saga_id, patience if seconds is None else min(seconds, patience))
             record = await self._sagas.get(caller.namespace, saga_id)
-        return pb.WaitSagaResponse(saga=await self._views.saga(record), settled=record.status in SETTLED)
+        response = pb.WaitSagaResponse(settled=record.status in SETTLED)
+        await self._views.saga(record, into=response.saga)
+        return response
 
     async def WatchSaga(  # noqa: N802
         self, request: pb.WatchSagaRequest, caller: Caller
@@ -167,18 +173,20 @@ class SagaService:
     async def CancelSaga(self, request: pb.CancelSagaRequest, caller: Caller) -> pb.CancelSagaResponse:  # noqa: N802
         saga_id, asked = saga_readers.cancel_saga(request)
         answered = await self._ask(saga_id, asked)
-        return pb.CancelSagaResponse(saga=await self._saga(caller.namespace, saga_id, answered.run))
+        response = pb.CancelSagaResponse()
+        await self._write_saga(response.saga, caller.namespace, saga_id, answered.run)
+        return response
 
     async def ReportOutcome(  # noqa: N802
         self, request: pb.ReportOutcomeRequest, caller: Caller
     ) -> pb.ReportOutcomeResponse:
         saga_id, asked = await _checked(report_readers.report_outcome, request, self._payload_bytes_max)
         answered = await self._ask(saga_id, asked)
-        return pb.ReportOutcomeResponse(
-            applied=answered.is_applied,
-            saga=await self._saga(caller.namespace, saga_id, answered.run),
-            result=report_result(answered.answer),
+        response = pb.ReportOutcomeResponse(
+            applied=answered.is_applied, result=report_result(answered.answer)
         )
+        await self._write_saga(response.saga, caller.namespace, saga_id, answered.run)
+        return response
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, caller: Caller) -> pb.HeartbeatResponse:  # noqa: N802
         saga_id, asked = report_readers.heartbeat(request)
@@ -263,16 +271,17 @@ class SagaService:
         finally:
             self._waits.discard(task)
 
-    async def _saga(self, namespace: Namespace, saga_id: str, run: Run | None = None) -> saga_pb2.Saga:
-        """The saga with its steps. Where it is as `run` says, as much as possible is answered from memory."""
+    async def _write_saga(
+        self, into: saga_pb2.Saga, namespace: Namespace, saga_id: str, run: Run | None = None
+    ) -> None:
+        """Writes the saga with its steps into an answer. Where it is as `run` says, as much as possible comes from memory."""
         if run is not None:
             size = size_of([run.state.input, *(step.output for step in run.state.steps.values())])
-            saga = await convert(size, run_message, run, self._coordinator.coordinator_id)
-            if saga is not None:
-                return saga
+            if await convert(size, run_message, run, self._coordinator.coordinator_id, into) is not None:
+                return
         record = await self._sagas.get(namespace, saga_id)
         known = self._coordinator.known(saga_id) if run is None else (run.definition, run.state)
-        return await self._views.saga(record, known)
+        await self._views.saga(record, known, into)
 
 
 def _patience_seconds(until_deadline: float | None) -> float:

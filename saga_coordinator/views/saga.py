@@ -24,9 +24,13 @@ from saga_coordinator.wire.times import timestamp_of, timestamp_of_epoch
 _CAUSE_CHARACTERS_MIN = 200
 
 
-def saga_message(record: SagaRecord) -> saga_pb2.Saga:
-    """A saga without its steps."""
-    message = saga_pb2.Saga(
+def saga_message(record: SagaRecord, into: saga_pb2.Saga | None = None) -> saga_pb2.Saga:
+    """A saga without its steps, written `into` an empty message if that is given.
+
+    A message that is written inside the answer which it is for need not be copied there, which takes long for a large one.
+    """
+    message = saga_pb2.Saga() if into is None else into
+    summary = saga_pb2.Saga(
         saga_id=record.saga_id,
         definition=record.definition,
         version=record.version,
@@ -41,6 +45,7 @@ def saga_message(record: SagaRecord) -> saga_pb2.Saga:
         sequence=record.sequence,
         owner=record.owner or "",
     )
+    message.MergeFrom(summary)
     message.input_omitted = record.is_input_omitted
     if not record.is_input_omitted:
         fill(message.input, record.input)
@@ -67,16 +72,17 @@ def started_message(saga_id: str, definition: str, version: int, start_key: str)
     )
 
 
-def run_message(run: Run, driven_by: str) -> saga_pb2.Saga | None:
+def run_message(run: Run, driven_by: str, into: saga_pb2.Saga | None = None) -> saga_pb2.Saga | None:
     """A saga as it is in this coordinator's memory; None where its times are not known there.
 
-    `driven_by` is the coordinator's identity: the saga's owner until it is let go.
+    `driven_by` is the coordinator's identity: the saga's owner until it is let go. `into` as in `saga_message`.
     """
     state, started_at = run.state, run.origin.started_at
     ended_at = run.settled_at if state.status in ENDS else None
     if started_at is None or (state.status in ENDS and ended_at is None):
         return None
-    message = saga_pb2.Saga(
+    message = saga_pb2.Saga() if into is None else into
+    summary = saga_pb2.Saga(
         saga_id=run.saga_id,
         definition=state.definition,
         version=state.version,
@@ -91,6 +97,7 @@ def run_message(run: Run, driven_by: str) -> saga_pb2.Saga | None:
         sequence=state.sequence,
         owner="" if run.is_dropped else driven_by,
     )
+    message.MergeFrom(summary)
     fill(message.input, state.input)
     add_progress(message, run.definition, state)
     return message

@@ -39,23 +39,29 @@ class SagaViews:
         self._sagas = sagas
 
     async def saga(
-        self, record: SagaRecord, known: tuple[Definition, SagaState] | None = None
+        self,
+        record: SagaRecord,
+        known: tuple[Definition, SagaState] | None = None,
+        into: saga_pb2.Saga | None = None,
     ) -> saga_pb2.Saga:
         """The saga with its steps, as it was when its log had as many entries as the record says, or some more.
 
-        Where the saga is `known` in memory as the record has it, its log is not read.
+        It is written `into` an empty message, if that is given. Where the saga is `known` in memory as the record has it, its log
+        is not read.
         """
         if known is not None and known[1].status is record.status and known[1].sequence >= record.sequence:
             definition, state = known
             size = record.input_bytes + len(state.steps) * _STEP_BYTES
-            return await convert(size, _known_saga, record, definition, state)
+            return await convert(size, _known_saga, record, definition, state, into)
         registered = await self._definitions.get(record.namespace, record.definition, record.version)
         log = await self._log(record)
-        return await convert(record.input_bytes + _size(log), _saga, record, registered.definition, log)
+        size = record.input_bytes + _size(log)
+        return await convert(size, _saga, record, registered.definition, log, into)
 
     async def saga_and_log(self, record: SagaRecord, after: int) -> pb.GetSagaResponse:
         """The same, and as much of its log behind the sequence `after` as fits; one entry at least."""
-        response = pb.GetSagaResponse(saga=await self.saga(record))
+        response = pb.GetSagaResponse()
+        await self.saga(record, into=response.saga)
         log = await self._shown_of(record, after, LOG_ENTRIES_MAX)
         response.log.extend(await convert(_size(log), _entries, response.saga, log))
         return response
@@ -101,15 +107,19 @@ def _size(log: Sequence[ShownEntry]) -> int:
     return sum(shown.size_bytes for shown in log)
 
 
-def _known_saga(record: SagaRecord, definition: Definition, state: SagaState) -> saga_pb2.Saga:
-    message = saga_message(record)
+def _known_saga(
+    record: SagaRecord, definition: Definition, state: SagaState, into: saga_pb2.Saga | None
+) -> saga_pb2.Saga:
+    message = saga_message(record, into)
     message.sequence = state.sequence
     add_progress(message, definition, state)
     return message
 
 
-def _saga(record: SagaRecord, definition: Definition, log: Sequence[ShownEntry]) -> saga_pb2.Saga:
-    message = saga_message(record)
+def _saga(
+    record: SagaRecord, definition: Definition, log: Sequence[ShownEntry], into: saga_pb2.Saga | None
+) -> saga_pb2.Saga:
+    message = saga_message(record, into)
     state = folded(record.saga_id, (shown.logged() for shown in log))
     add_progress(message, definition, state, is_whole=not any(shown.payload_bytes for shown in log[1:]))
     return message
@@ -137,7 +147,8 @@ def _entries(saga: saga_pb2.Saga, log: Sequence[ShownEntry]) -> list[saga_pb2.En
 
 
 def _news(record: SagaRecord, log: Sequence[ShownEntry]) -> pb.WatchSagaResponse:
-    response = pb.WatchSagaResponse(saga=saga_message(record))
+    response = pb.WatchSagaResponse()
+    saga_message(record, response.saga)
     leave_payloads_out(response.saga, RESPONSE_BYTES_MAX)
     response.entries.extend(_entries(response.saga, log))
     return response

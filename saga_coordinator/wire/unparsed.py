@@ -1,4 +1,4 @@
-"""Looks into a serialized message without parsing it: how large its payloads are, before any time is spent on them.
+"""Looks into serialized messages without parsing them, and puts one into another: no time is spent on a payload that is in them.
 
 See https://protobuf.dev/programming-guides/encoding/. What does not look like a message is left to the parser, which says why.
 """
@@ -88,3 +88,17 @@ def number_of(raw: bytes, field_number: int, start: int, end: int) -> int:
         if number == field_number:
             found = _varint(raw, content, after)[0]
     return found
+
+
+def embedded(field_number: int, message: bytes) -> bytes:
+    """The serialized message that has this one in that field and nothing else. To build it would copy every value."""
+    return b"".join((_varint_of(field_number << 3 | 2), _varint_of(len(message)), message))
+
+
+def _varint_of(number: int) -> bytes:
+    written = bytearray()
+    while number >= 128:
+        written.append(number & 127 | 128)
+        number >>= 7
+    written.append(number)
+    return bytes(written)

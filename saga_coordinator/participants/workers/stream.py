@@ -16,6 +16,7 @@ from saga_coordinator.saga.words.errors import SagaError
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, Outcome, Refused, Unknown, clip
 from saga_coordinator.wire.payload import MESSAGE_BYTES_MAX
 from saga_coordinator.wire.times import write_duration
+from saga_coordinator.wire.unparsed import embedded
 
 BATCH_BYTES_MAX = 512 * 1024
 """A message is closed once it is this large, so that a large one is not waited for by what could be begun with."""
@@ -27,6 +28,9 @@ REJECTIONS_MAX = 1000
 """Outcomes of tasks never given that are not yet told about; a worker that goes on without listening is not served any more.
 
 Those of tasks that it was given are no more than its credits."""
+
+
+_TASKS = WorkResponse.DESCRIPTOR.fields_by_name["tasks"].number
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,7 +389,7 @@ class Stream:
         task = assignment.task
         task.task_id = self.last_task_id + 1
         write_duration(task.timeout, max(1e-9, assignment.ends_at - now))
-        message = WorkResponse(tasks=(task,)).SerializeToString(deterministic=True)
+        message = embedded(_TASKS, task.SerializeToString(deterministic=True))
         if len(message) > self._bytes_max:
             assignment.is_given = (
                 True  # nobody else gets it either: it would be the same with the next worker

@@ -32,7 +32,7 @@ from saga_coordinator.saga.machine.transitions import OPERATION_ALLOWED
 from saga_coordinator.saga.machine.undoing import Undoing
 from saga_coordinator.saga.words.errors import ExpressionError, Refusal
 from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
-from saga_coordinator.saga.words.meter import ENTRY, Meter
+from saga_coordinator.saga.words.meter import ENTRY, Meter, TooMuchHere
 from saga_coordinator.saga.words.outcome import (
     Cause,
     CauseCode,
@@ -46,7 +46,7 @@ from saga_coordinator.saga.words.outcome import (
     reclassified,
 )
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.saga.words.size import Measure, TooLarge
+from saga_coordinator.saga.words.size import Measure, TooFar, TooLarge
 
 _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 _POLL_SECONDS_MAX = 3600.0
@@ -65,6 +65,8 @@ between need no entry, and the entries become as rare as the attempt is long."""
 
 _TURNS = (SagaFailed, SagaRecalled)
 _WORK_PER_VALUE_MEASURED = 5
+_VALUES_MEASURED_HERE_MAX = 10_000
+"""Of one decision, where the loop decides: some five milliseconds. Measuring comes before what it costs is known."""
 _WORK_PER_STEP_TURNED = 10
 _WORK_PER_STEP_LISTED = 400
 
@@ -110,6 +112,7 @@ class Draft:
         """Whether there is more to do than this decision may."""
         self._agenda = _taken(definition, state)
         self._measure = Measure(definition.limits.payload_bytes)
+        self._measure.walk_max = None if here_max is None else _VALUES_MEASURED_HERE_MAX
         self.entries: list[Entry] = []
         self.invocations: list[Invoke] = []
         self.lookups: list[LookForEvent] = []
@@ -181,6 +184,8 @@ class Draft:
             self._measure.check(payload)
         except TooLarge as error:
             raise ExpressionError(f"{what} {error}") from None
+        except TooFar:
+            raise TooMuchHere from None
         self.meter.charge((self._measure.walked - walked) * _WORK_PER_VALUE_MEASURED)
         return payload
 

@@ -32,6 +32,10 @@ class TooLarge(Exception):
     """A payload that is too large; the message says by what."""
 
 
+class TooFar(Exception):
+    """To measure it takes longer than there is time here; nothing is known of it."""
+
+
 class Measure:
     """Measures payloads against one limit, and remembers the large lists and objects that it has seen.
 
@@ -39,7 +43,7 @@ class Measure:
     and those that are remembered are kept, so that their identity stays theirs.
     """
 
-    __slots__ = ("_bytes_max", "_seen", "_values", "_values_max", "walked")
+    __slots__ = ("_bytes_max", "_seen", "_values", "_values_max", "walk_max", "walked")
 
     def __init__(self, bytes_max: int, values_max: int = VALUES_MAX) -> None:
         self._bytes_max = bytes_max
@@ -47,10 +51,12 @@ class Measure:
         self._values = 0
         self.walked = 0
         """How many items and fields have been looked at so far: the work."""
+        self.walk_max: int | None = None
+        """How many may be looked at here; None for as many as there are."""
         self._seen: dict[int, tuple[Any, int, int]] = {}
 
     def check(self, payload: Any) -> int:
-        """The payload's size in bytes. Raises TooLarge."""
+        """The payload's size in bytes. Raises TooLarge, and TooFar where there is a `walk_max`."""
         self._values = 1
         size = self._size(payload)
         if size > self._bytes_max:
@@ -74,6 +80,8 @@ class Measure:
             return seen[1]
         values_before = self._values
         self.walked += len(payload)
+        if self.walk_max is not None and self.walked > self.walk_max:
+            raise TooFar
         self._count(len(payload))
         size = _delimited(self._fields(payload) if is_object else self._items(payload))
         values = self._values - values_before
