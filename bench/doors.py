@@ -67,7 +67,10 @@ class Server:
         popen = stack.enter_context(
             running(spawn(command, log, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         )
+        assert popen.stdin is not None
         assert popen.stdout is not None
+        for pipe in (popen.stdin, popen.stdout):
+            stack.callback(pipe.close)
         if not popen.stdout.readline():
             raise BenchError(log.read_text())
         channel = grpc.insecure_channel(

@@ -82,6 +82,7 @@ def main(url: str, address: str, participants: str, stacks: str = "") -> None:
     def tell() -> None:
         if not sys.stdin.readline():
             asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
+            return
         print(json.dumps(probe.read()), flush=True)
 
     tasks: list[Any] = []

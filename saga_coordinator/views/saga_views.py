@@ -63,7 +63,7 @@ class SagaViews:
         response = pb.GetSagaResponse()
         await self.saga(record, into=response.saga)
         log = await self._shown_of(record, after, LOG_ENTRIES_MAX)
-        response.log.extend(await convert(_size(log), _entries, response.saga, log))
+        await convert(_size(log), _add_entries, response, log)
         return response
 
     async def news(self, record: SagaRecord, after: int) -> pb.WatchSagaResponse:
@@ -144,6 +144,10 @@ def _entries(saga: saga_pb2.Saga, log: Sequence[ShownEntry]) -> list[saga_pb2.En
             break
         entries.append(entry)
     return entries
+
+
+def _add_entries(response: pb.GetSagaResponse, log: Sequence[ShownEntry]) -> None:
+    response.log.extend(_entries(response.saga, log))
 
 
 def _news(record: SagaRecord, log: Sequence[ShownEntry]) -> pb.WatchSagaResponse:
