@@ -161,7 +161,7 @@ def _parts(definition: Definition) -> list[list[list[Step]]]:
 
 @dataclass(frozen=True, slots=True)
 class _Lane:
-    """Room that an arrow from one step to another takes in a layer between them."""
+    """The room that an arrow between two steps takes in a layer between them."""
 
     start: str
     end: str
@@ -229,7 +229,7 @@ def _way(
 
 
 def _undone_next(definition: Definition, block: Block, steps: Sequence[Step], step: Step) -> Iterator[str]:
-    """The steps that are undone right after the given one, those left out between that have nothing to undo."""
+    """The steps that are undone right after the given step. Steps with nothing to undo are skipped."""
     shown = [each.name for each in steps if _has_way_back(definition, each)]
     if step.name not in shown:
         return
@@ -274,7 +274,7 @@ def _frame_title(step: Step) -> str:
 
 
 def _called(action: object) -> str:
-    """Whom a call calls, in short; nothing for what calls nobody."""
+    """The participant of a call, in short; empty for a step that makes no call."""
     if isinstance(action, Operation) and not action.is_child:
         return f"{action.participant} {action.method.rpartition('/')[2]}"
     return ""
@@ -366,7 +366,7 @@ def _drawn_arrow(arrow: _Arrow, kind: str, head: str, *, is_back: bool) -> str:
 
 
 def _turn(row: _Picture, following: _Picture, y: float, bottom: float) -> str:
-    """From the end of a row to the beginning of the one that follows."""
+    """The way from the end of a row to the beginning of the next row."""
     x1, x2 = _MARGIN + _LANE_NAME + row.width, _MARGIN + _LANE_NAME
     y1, between, y2 = y + row.height / 2, bottom + _ROW_GAP / 2, bottom + _ROW_GAP + following.height / 2
     path = f"M{x1:g} {y1:g} h{_MARGIN / 2:g} V{between:g} H{x2 - _MARGIN:g} V{y2:g} h{_MARGIN:g}"

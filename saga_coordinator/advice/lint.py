@@ -273,7 +273,7 @@ def _never_runs(subject: _Subject) -> Iterator[Smell]:
 
 
 def _constant(expression: Expression | None) -> bool | None:
-    """The value of a condition that reads nothing; None for one that depends on something."""
+    """The value of a condition that reads nothing; None if the condition depends on something."""
     if expression is None or expression.references:
         return None
     try:
@@ -327,7 +327,7 @@ def _own_expressions(step: Step) -> Iterator[Expression]:
 
 
 def _is_guarded(step: Step, expression: Expression, other: Step) -> bool:
-    """Whether it is asked first whether the other step ran, as far as that can be seen."""
+    """Whether the expression first asks if the other step ran, as far as that can be seen."""
     asked = f"steps.{other.name}."
     if _is_aware_of_null(expression) or f"{asked}status" in expression.source:
         return True
@@ -361,7 +361,7 @@ def _irreversible_too_early(subject: _Subject) -> Iterator[Smell]:
 
 
 def _can_turn(definition: Definition, step: Step) -> bool:
-    """Whether a failure of the step, or of one in it, has the saga compensated."""
+    """Whether a failure of the step, or of a step in its blocks, makes the saga compensate."""
     if definition.is_after_pivot(step.name):
         return False
     inner = [each for block in step.blocks for each in all_steps(block)]

@@ -33,7 +33,7 @@ class Written:
 
 
 def written_steps(source: Any) -> dict[str, Written]:
-    """What was written of each step, by its name, those in blocks included."""
+    """What was written for each step, by its name, including the steps in blocks."""
     return {step.content["name"]: step for step in _steps(Written("", source))}
 
 

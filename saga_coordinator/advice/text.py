@@ -171,7 +171,7 @@ def step_label(step: Step) -> str:
 
 
 def undo_label(definition: Definition, step: Step) -> str:
-    """What undoes the step, in a few characters: nothing where there is nothing to undo, or no way back."""
+    """What undoes the step, in a few characters; empty if there is nothing to undo or no way back."""
     if step.compensation is not None:
         return f"undo {step.name}"
     if step.is_irreversible and not (step.is_pivot or definition.is_after_pivot(step.name)):
@@ -192,7 +192,7 @@ def block_label(step: Step) -> str:
 
 
 def block_parts(step: Step) -> list[tuple[str, Block]]:
-    """The blocks of a step, each with a heading; the heading is empty where there is but one."""
+    """The blocks of a step, each with a heading. A single block has an empty heading."""
     match step.action:
         case Switch(cases):
             return [

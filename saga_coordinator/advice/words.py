@@ -23,7 +23,7 @@ _PAUSES_SHOWN = 6
 
 
 def in_words(definition: Definition) -> Iterator[str]:
-    """The whole definition: what holds for the saga, then each step, those in blocks indented."""
+    """The whole definition in words: first the saga, then each step. Steps in blocks are indented."""
     if definition.description:
         yield definition.description.strip()
         yield ""

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 
 def main() -> None:
-    """The entry point. gRPC's own log, on standard error, would stand beside messages that say the same in fewer words; it is
-    told so before it is first imported."""
+    """The entry point. It turns off gRPC's own log before gRPC is imported, because that log would repeat our messages on
+    standard error.
+    """
     _open_standard_streams()
     if sys.argv[1:2] == ["health"] and _is_serving():
         sys.exit(0)
@@ -28,7 +29,7 @@ def main() -> None:
 
 
 def _is_serving() -> bool:
-    """Answers the probe of a container without importing the program, where the answer is the usual one."""
+    """Answers the health probe of a container without importing the program, if the answer is SERVING."""
     from saga_coordinator.cli import probe  # noqa: PLC0415
 
     if not probe.is_serving(sys.argv[2:], os.environ.get("SAGA_ADDRESSES")):
@@ -42,9 +43,9 @@ def _is_serving() -> bool:
 
 @contextlib.contextmanager
 def ended_quietly_by_ctrl_c() -> Iterator[None]:
-    """For imports that take a while: Ctrl-C ends the process there and then, as a shell expects, without a traceback.
+    """Lets Ctrl-C end the process at once and without a traceback, as a shell expects, during imports that take a while.
 
-    As an exception it would come up in the middle of some module, which may turn it into another one.
+    As an exception, it would come up in the middle of a module, which may turn it into another exception.
     """
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler:  # ignored, or somebody else's
@@ -58,7 +59,9 @@ def ended_quietly_by_ctrl_c() -> Iterator[None]:
 
 
 def _open_standard_streams() -> None:
-    """Where one was closed, the next file or socket would get its number, and what others write to it."""
+    """Opens standard streams that were closed. Else the next file or socket would get the number of a stream, and everything
+    that is written to that stream.
+    """
     for number in range(3):
         try:
             os.fstat(number)

@@ -40,7 +40,7 @@ class Valid:
 def read_definitions(files: Sequence[Path], *, may_use: bool = False) -> list[Valid]:
     """Every definition of every file. Raises Failure with all faults of all of them.
 
-    With `may_use`, those that use declared steps are left for a coordinator to check; without, they are faults.
+    With `may_use`, definitions that use declared steps are left for a coordinator to check. Without it, they are faults.
     """
     valid: list[Valid] = []
     faults: list[str] = []

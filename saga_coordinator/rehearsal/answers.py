@@ -112,11 +112,11 @@ class Shape:
 
     @property
     def is_free(self) -> bool:
-        """Whether it may be made up as one likes."""
+        """Whether any value may be made up for it."""
         return self.given is UNSET and not self.is_final and not self.fields and self.items is None
 
     def value(self) -> Any:
-        """What it is, or a value that fits."""
+        """The value, or a made-up value that fits."""
         if self.forced is not UNSET:
             return self.forced
         if self.given is not UNSET:
@@ -349,7 +349,7 @@ def _leaves(shape: Shape) -> Iterator[Shape]:
 
 
 def candidates_of(expression: Expression) -> list[Any]:
-    """Values to try: those that the expression compares with first."""
+    """Values to try, beginning with the values that the expression compares with."""
     found: list[Any] = []
     names: list[str] = []
     for node in walk(expression.tree) if isinstance(expression, Calculation) else ():

@@ -38,7 +38,7 @@ def breaches(rehearsal: Rehearsal) -> list[Breach]:
 
 @dataclass
 class _Instance:
-    """What is known of one instance of a step: its calls, and what was told of its two operations, at which time."""
+    """The calls of one instance of a step, and the outcomes of its two operations with their times."""
 
     key: str
     step: Step

@@ -43,7 +43,7 @@ _POLLS_IN_VAIN_MAX = 20
 
 
 class EndlessRehearsal(SagaError):
-    """More has happened to the saga than can have been meant."""
+    """The saga took more decisions than its author can have meant."""
 
 
 class Soon(NamedTuple):
@@ -67,9 +67,8 @@ class Reply:
 
 @dataclass(slots=True)
 class Call:
-    """A call that was made, and what it will tell; `is_lost` if nobody ever hears that.
-
-    `ended_at` is when it is certainly over: when it answers, or else when its time is up.
+    """A call that was made, and the answer that it will give. `is_lost` means that nobody hears the answer. `ended_at` is
+    when the call is certainly over: when it answers, or else when its time is up.
     """
 
     invoke: Invoke
@@ -281,7 +280,9 @@ class Rehearsal:
                 self._schedule(self.surroundings.await_outside(entry, self.now))
 
     def _lose_calls(self) -> None:
-        """The coordinator went down: what its calls come to is never heard, and they may be in flight until their time is up."""
+        """Plays a crash of the coordinator: nobody hears the answers to its calls, and they may be in flight until their time
+        is up.
+        """
         for call in self.calls:
             if not call.is_over:
                 call.is_over = True
@@ -321,7 +322,7 @@ class Rehearsal:
 
 
 def heard(definition: Definition, call: Call) -> Outcome | None:
-    """What a call told, as the definition has it understood; None if nobody heard."""
+    """The outcome of a call by the definition's table; None if nobody heard it."""
     step = definition.step(call.step)
     operation = step.operation(call.invoke.operation)
     return call.told and reclassified(call.told, operation.outcomes)

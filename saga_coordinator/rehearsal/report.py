@@ -48,7 +48,7 @@ def report_lines(simulation: Simulation, *, in_pairs: bool) -> Iterator[str]:
 
 
 def _is_single(story: Story) -> bool:
-    """Whether one thing goes wrong; a failure that is only there to have a step compensated does not count."""
+    """Whether only one thing goes wrong. A failure that only makes the saga compensate a step does not count."""
     return len(story.scenario.faults) < 2 or story.scenario.is_cause_added
 
 
@@ -70,7 +70,7 @@ def _table(stories: Sequence[Story]) -> Iterator[str]:
 
 
 def calls_text(story: Story) -> str:
-    """The calls in order, those of one operation in a row as one: `reserve, charge x5, undo charge, undo reserve`."""
+    """The calls in order, with consecutive calls of one operation together: `reserve, charge x5, undo charge, undo reserve`."""
     runs: list[tuple[str, int]] = []
     for call in story.calls:
         if runs and runs[-1][0] == call.name:

@@ -264,7 +264,7 @@ class _Stage:
                 return
 
     def pairs(self) -> Iterator[Scenario]:
-        """Each pair of faults of different operations, one of them of a step that no earlier variant came to."""
+        """Each pair of faults of different operations, at least one of them of a step that no earlier variant reached."""
         told = {self._with_cause(fault) for fault in self._faults()}
         for one, other in itertools.combinations(self._faults(), 2):
             is_same = (one.key, one.operation) == (other.key, other.operation)
@@ -304,7 +304,7 @@ class _Stage:
                     pass
 
     def _with_cause(self, fault: Mishap) -> tuple[Mishap, ...]:
-        """The fault; before one of a compensation, the failure for which the saga is compensated at all."""
+        """The fault. For a fault of a compensation, the failure that makes the saga compensate comes first."""
         if fault.operation is OperationKind.ACTION:
             return (fault,)
         at = self._started_at[fault.key]

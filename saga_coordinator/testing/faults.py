@@ -22,7 +22,7 @@ _NEVER: Any = object()
 
 
 class Failing(Exception):
-    """How one attempt ends. `happened`: it took effect all the same, so the fake is called before."""
+    """How one attempt ends. `happened` means that it still took effect, so the fake is called first."""
 
     happened = False
 

@@ -135,7 +135,7 @@ def _missing(call: Call) -> str:
 
 
 def as_json(value: Any, what: str) -> Any:
-    """A copy of the value as it would travel. Raises TypeError when it is not JSON, and says so of `what`."""
+    """A copy of the value in the form in which it would travel. Raises TypeError if it is not JSON; the message names `what`."""
     try:
         written = json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -267,7 +267,7 @@ class Run:
         return self
 
     def approve(self, step: str, *, by: str = "", comment: str = "") -> Run:
-        """A person says yes; by default the first of those who may."""
+        """Approves the step, by default in the name of its first approver."""
         return self._tell(self._stage.decision(step, Decided(True, by, comment)))
 
     def reject(self, step: str, *, by: str = "", comment: str = "") -> Run:
@@ -283,7 +283,7 @@ class Run:
         return self._tell(CancelAsked(reason, by))
 
     def crash(self) -> Run:
-        """The coordinator goes down, and another one takes the saga over: what is in flight is never heard of."""
+        """Ends the coordinator, and lets another one take over the saga. Nobody hears the outcomes of the calls in flight."""
         return self._tell(OwnershipGained("the coordinator that crashed"))
 
     def _tell(self, given: Input) -> Run:

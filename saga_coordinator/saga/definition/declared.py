@@ -87,7 +87,7 @@ def _as_definition_faults(participant: str, declared: Mapping[str, Any], path: s
 
 
 def used_steps(spec: Any) -> frozenset[str]:
-    """What the steps of a definition use, those in blocks included; `spec` need not be valid."""
+    """The declared steps that a definition uses, including its blocks; `spec` need not be valid."""
     return frozenset(step["use"] for _, step in steps_within(spec, "") if _is_use(step.get("use")))
 
 
@@ -97,7 +97,7 @@ def expanded(
     """The definition, in its canonical JSON form, with every `use` replaced by what was declared.
 
     Raises:
-        InvalidDefinition: it uses what nobody has declared, or in a way that does not fit; with every other fault that it has.
+        InvalidDefinition: it uses an undeclared step, or a step in a way that does not fit. All other faults are listed, too.
     """
     copied: dict[str, Any] = _copied(spec)
     faults: list[Fault] = []
@@ -234,7 +234,9 @@ def _has_reference(payload: Any) -> bool:
 
 
 def breaking_changes(before: Declarations, after: Declarations) -> dict[str, str]:
-    """For each step declared before, what a definition that uses it would miss; those that miss nothing are left out."""
+    """For each step that was declared before, what a definition that uses it would miss. Steps that lose nothing are left
+    out.
+    """
     found: dict[str, str] = {}
     for use, old in before.items():
         new = after.get(use)

@@ -32,7 +32,7 @@ def _without(source: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any
 
 
 def _output(before: Any, after: Any, path: str) -> list[Change]:
-    """Of the saga itself: callers read it, so what is gone is missed."""
+    """Compares the saga's own output. Callers read it, so a field that is gone breaks them."""
     if before == after:
         return []
     if isinstance(before, Mapping) and isinstance(after, Mapping):

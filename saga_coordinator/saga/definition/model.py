@@ -38,7 +38,7 @@ class OnFailure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StatusMethod:
-    """What to call to learn what became of a pending operation. `input` is None where the operation's own is sent."""
+    """The method that tells the outcome of a pending operation. `input` is None if the operation's own input is sent."""
 
     method: str
     input: Template | None = None
@@ -112,7 +112,7 @@ class Block:
 
     @cached_property
     def dependents(self) -> Mapping[str, frozenset[str]]:
-        """For each step, the names of all steps that come after it, directly or through others: those undone before it."""
+        """For each step, the names of all steps that come after it, directly or through others. They are undone before it."""
         return {
             step.name: frozenset(
                 other.name for other in self.steps if step.name in self.dependencies[other.name]
@@ -127,7 +127,7 @@ class Block:
 
     @cached_property
     def undone_later(self) -> Mapping[str, tuple[str, ...]]:
-        """For each step, the names of those that are undone after it."""
+        """For each step, the names of the steps that are undone after it."""
         return {
             step.name: tuple(
                 other for other, waited_for in self.dependents.items() if step.name in waited_for
@@ -142,7 +142,7 @@ class Block:
 
     @cached_property
     def followers(self) -> Mapping[str, tuple[Step, ...]]:
-        """For each step, those that name it in their `after`."""
+        """For each step, the steps that name it in their `after`."""
         return {
             step.name: tuple(other for other in self.steps if step.name in other.after) for step in self.steps
         }
@@ -155,7 +155,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One branch of a switch. The one without a condition is last, and taken when no other is."""
+    """One branch of a switch. The branch without a condition comes last, and runs if no other does."""
 
     when: Expression | None
     block: Block

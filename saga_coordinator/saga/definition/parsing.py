@@ -323,7 +323,7 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], surroundings: _
 
 
 def _is_expanded(source: JsonObject) -> bool:
-    """Whether a step that uses a declared one has got from it what it calls."""
+    """Whether a step with `use` already has the call that was declared."""
     action = source.raw("action")
     return isinstance(action, Mapping) and bool(action.get("participant"))
 
@@ -356,7 +356,7 @@ def _goes_on(compensation: JsonObject) -> bool:
 def _action(
     source: JsonObject, name: str, kind: str, surroundings: _Surroundings, *, is_stubborn: bool
 ) -> tuple[Action, Operation | None, OnFailure | None]:
-    """What the step does; what undoes that, if it says so itself; and what its failure means, if it says so."""
+    """The action of the step, and its compensation and its `on_failure` if the step gives them."""
     if kind in ("delay", "until"):
         return read_delay(source), None, None
     inner = source.object(kind) if kind else None

@@ -79,7 +79,7 @@ class Calculation:
         return _Result().json(result)
 
     def _bind(self, scope: Scope) -> tuple[dict[str, Any], list[str]]:
-        """The variables by name, and why each of the rest has no value. Whether one of these is needed turns out later."""
+        """The variables by name, and for each variable without a value the reason. Whether it is needed turns out later."""
         variables: dict[str, Any] = {}
         absent: list[str] = []
         extents: dict[str, Extent] = {}
@@ -330,7 +330,7 @@ def failure_of_constants(tree: Node) -> str | None:
 
 
 def _shown(source: str) -> str:
-    """Short enough that what is said about it is not cut off."""
+    """The source, cut so that a message about it is not cut off."""
     return source if len(source) <= SHOWN_CHARACTERS_MAX else f"{source[:SHOWN_CHARACTERS_MAX]}…"
 
 

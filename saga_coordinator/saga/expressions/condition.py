@@ -19,7 +19,7 @@ _YEAR_1_SECONDS, _YEAR_10000_SECONDS = -62_135_596_800, 253_402_300_800
 
 
 def compile_condition(text: str, path: str, faults: list[Fault]) -> Expression | None:
-    """Compiles CEL written bare (`input.total > 100`) or as one `${...}`; None, and a fault at `path`, when it is neither."""
+    """Compiles CEL written bare (`input.total > 100`) or as one `${...}`; None, and a fault at `path`, if it is neither."""
     try:
         return parse_expression(_unwrapped(text))
     except ExpressionError as error:

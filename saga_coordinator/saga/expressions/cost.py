@@ -92,7 +92,7 @@ def _call(node: Call, extents: Mapping[str, Extent]) -> tuple[int, Extent]:
 
 
 def _comprehension(node: Comprehension, extents: Mapping[str, Extent]) -> tuple[int, Extent]:
-    """The body once for each item; what it does with the items adds up to what it would do with their average each time."""
+    """Counts the body once for each item. The sum over the items is the same as if every item were the average one."""
     spent, ranged = _estimate(node.range, extents)
     items = max(1, ranged.items)
     average = Extent(1 + ranged.units // items, 1 + ranged.units // items)

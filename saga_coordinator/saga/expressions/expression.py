@@ -146,7 +146,7 @@ _Render = Callable[[Scope], Any]
 
 
 def _compile(source: Any, path: str, faults: list[Fault], found: list[Expression]) -> _Render | None:
-    """How to render `source`; None when it stays as it is."""
+    """How to render `source`; None if it stays as it is."""
     spend(1)
     if isinstance(source, str):
         return _compile_text(source, path, faults, found)
@@ -199,7 +199,7 @@ def _compile_text(source: str, path: str, faults: list[Fault], found: list[Expre
 
 
 def closing_brace(source: str, start: int) -> int | None:
-    """The `}` that ends the expression beginning at `start`; those in strings, comments and maps do not."""
+    """The position of the `}` that ends the expression at `start`. Braces in strings, comments and maps do not end it."""
     depth = 0
     for token in _TOKEN.finditer(source, start):
         if token.group() == "}":

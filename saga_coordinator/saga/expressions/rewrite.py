@@ -150,7 +150,7 @@ class Rewriting:
 
 
 def _reference(node: Node, bound: frozenset[str]) -> Reference | None:
-    """The path that the node is, if it is nothing but a path that begins with a free variable."""
+    """The node as a path, if it is only a path that begins with a free variable; else None."""
     selectors: list[str | int] = []
     while not isinstance(node, Name):
         match node:

@@ -29,7 +29,7 @@ class Due(NamedTuple):
 
 
 class Agenda:
-    """For one saga in one of the two statuses in which it moves by itself."""
+    """What is due when, for one saga in one of the two statuses in which it moves by itself."""
 
     def __init__(self, definition: Definition, state: SagaState) -> None:
         self.definition = definition
@@ -60,11 +60,13 @@ class Agenda:
             self.undoing.follow(state, key, after)
 
     def waiting_for(self, event: str, correlation: str) -> str | None:
-        """The key of the step that has waited longest for such an event; one without correlation is for any of that name."""
+        """The key of the step that has waited longest for the event. An event without a correlation fits every wait for its
+        name.
+        """
         return next(iter(self._waits.get((event, correlation), ())), None)
 
     def each_waiting_for(self, event: str, correlation: str) -> Iterator[str]:
-        """Keys of instances that wait for such an event: of each step one."""
+        """The keys of instances that wait for the event, one for each step."""
         if correlation:
             for keys in self._waits_of.get((event, correlation), {}).values():
                 yield from islice(keys, 1)

@@ -26,7 +26,7 @@ from saga_coordinator.saga.machine.transitions import StepStatus
 
 
 def is_over(step: Step, state: StepState) -> bool:
-    """Whether those that come after the step may start."""
+    """Whether the steps after this step may start."""
     if state.status is StepStatus.SUCCEEDED or state.status is StepStatus.SKIPPED:
         return True
     return state.status is StepStatus.FAILED and step.on_failure is OnFailure.CONTINUE
@@ -202,7 +202,9 @@ class Ahead:
             del self._tallies[place.prefix, id(place.block)]
 
     def _queue_item(self, loop: Loop) -> None:
-        """Has the next item begin when it may; one at a time, so that a list of a thousand is no work before there is room."""
+        """Queues the next item of a loop. It queues one item at a time, so that a list of a thousand items costs nothing
+        before there is room.
+        """
         has_place = not loop.limit or loop.open_runs < loop.limit
         if not loop.is_queued and has_place and loop.next_index < loop.runs:
             loop.is_queued = True

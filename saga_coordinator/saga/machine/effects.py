@@ -85,7 +85,7 @@ class Finish:
 
 @immutable
 class GoOn:
-    """Come back with TimerFired as soon as other sagas had their turn: there is more to do than one decision may."""
+    """Asks for a TimerFired as soon as other sagas had their turn, because there is more to do than one decision may do."""
 
 
 Effect = Invoke | LookForEvent | LookForRoom | SetTimer | GoOn | Finish

@@ -47,9 +47,9 @@ class SagaStarted:
 class SagaAdopted:
     """A coordinator took the saga over from one whose lease had ended, or found again what was its own and it did not know of.
 
-    Being an entry, it takes the sequence at which the previous owner, should it still be alive, would append next (P8).
-    `workers` are the participants whose attempts are tasks, where any attempt was in flight: they may be at it whatever became of
-    the owner.
+    Because it is an entry, it takes the sequence at which the previous owner, if it still lives, would append next (P8).
+    `workers` are the participants whose attempts are tasks, where any attempt was in flight: they may be at it whatever
+    became of the owner.
     """
 
     previous_owner: str
@@ -277,7 +277,9 @@ class SagaFailed:
 
 @immutable
 class SagaCompleted:
-    """Every step took effect. `output_problem` says why the output could not be computed: what is done is done all the same."""
+    """Every step took effect. `output_problem` says why the output could not be computed. The saga has completed all the
+    same.
+    """
 
     output: Any = None
     output_problem: str | None = None
@@ -390,7 +392,7 @@ def entry_type(entry: Entry | type[Entry]) -> str:
 
 
 def is_about_step(entry: Entry) -> TypeGuard[StepEntry]:
-    """Whether the entry is about one step, and not the saga as a whole."""
+    """Whether the entry is about one step and not about the saga as a whole."""
     return type(entry) in _STEP_TYPES
 
 

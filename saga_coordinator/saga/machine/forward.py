@@ -182,7 +182,7 @@ def has_room(draft: Draft) -> bool:
 
 
 def has_room_again(draft: Draft) -> bool:
-    """Whether an operation that had begun may be attempted again: one that was pending has lost its place."""
+    """Whether an operation that has begun may make another attempt. An operation that was pending has lost its place."""
     limit = draft.definition.max_parallel
     return limit == 0 or limit > draft.state.in_flight
 

@@ -13,7 +13,7 @@ _RECENT_MAX = 32
 
 
 def having(mapping: Mapping[str, V], key: str, value: V) -> Mapping[str, V]:
-    """The same mapping with that entry, new or in the place of the one of that key. A small one is a plain dictionary."""
+    """The mapping with that entry, which is new or replaces the entry of that key. A small mapping is a plain dictionary."""
     if isinstance(mapping, Growing):
         return mapping.having(key, value)
     if len(mapping) < _RECENT_MAX:
@@ -35,7 +35,7 @@ class Growing(Mapping[str, V]):
         self._recent = recent or {}
 
     def having(self, key: str, value: V) -> Growing[V]:
-        """The same with that entry, new or in the place of the one of that key."""
+        """The mapping with that entry, which is new or replaces the entry of that key."""
         recent = {**self._recent, key: value}
         if len(recent) > _RECENT_MAX and len(recent) ** 2 > len(self._rest):
             return Growing({**self._rest, **recent})

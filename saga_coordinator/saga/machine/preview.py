@@ -118,7 +118,9 @@ class _Foresight:
         return decision
 
     def end_what_is_in_flight(self) -> None:
-        """Actions end unknown, compensations succeed, those that were accepted and not reported yet too."""
+        """Ends what is in flight: actions end unknown, and compensations succeed, even if they were accepted and not yet
+        reported.
+        """
         cause = Cause(CauseCode.CANCELLED, "assumed: nobody knows what became of it")
         for key, step in tuple(self.state.steps.items()):
             is_action = step.operation is OperationKind.ACTION

@@ -138,7 +138,7 @@ def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: 
 
 
 def _is_only_doubt(step: StepState, kind: OperationKind, attempt: int) -> bool:
-    """Whether that attempt alone leaves open what the action did: it was PENDING, and nobody waits for it any more."""
+    """Whether that attempt is the only doubt about the action: it was PENDING, and nobody waits for it any more."""
     if (
         kind is not OperationKind.ACTION
         or step.operation is not kind

@@ -130,7 +130,7 @@ class StepState:
 
     @property
     def is_output_known(self) -> bool:
-        """Whether `output` is what the action returned, rather than nothing."""
+        """Whether `output` is what the action returned, and not just unknown."""
         return (_ACTION, SUCCEEDED) in self.told
 
     @property
@@ -140,7 +140,7 @@ class StepState:
 
     @property
     def is_waiting_for_report(self) -> bool:
-        """Whether a participant accepted the present operation and will say later what became of it."""
+        """Whether a participant has accepted the present operation and will report its outcome later."""
         return self.status is StepStatus.WAITING and self.wait is None
 
     @property
@@ -314,7 +314,9 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
 
 
 def _turn(steps: Mapping[str, StepState]) -> dict[str, StepState]:
-    """At the turn, actions that are between attempts or wait are given up, blocks too; those in flight are left to settle."""
+    """Gives up, at the turn, the blocks, and the actions that wait or are between attempts. Actions in flight may still
+    settle.
+    """
     return {
         name: replace(
             step,

@@ -28,7 +28,7 @@ def go_back(draft: Draft) -> None:
 
 
 def can_go_back(draft: Draft) -> bool:
-    """Whether a parked saga has a compensation that may start, or be attempted again, now or once what is in flight is over."""
+    """Whether a parked saga has a compensation that may start or make another attempt, now or when what is in flight is over."""
     return not draft.undoing().is_over
 
 

@@ -31,7 +31,7 @@ LONG_AGO = float("-inf")
 
 
 def is_unfinished(step: Step, state: StepState) -> bool:
-    """Whether those that the step depends on have to wait for it (P3, P4)."""
+    """Whether the steps that this step depends on have to wait for it (P3, P4)."""
     if state.is_in_flight:
         return True
     if not needs_compensation(step, state):
@@ -88,7 +88,7 @@ class Run:
 
     @property
     def is_busy(self) -> bool:
-        """Whether it takes one of the loop's places: something is under way in it, or can be undone."""
+        """Whether the run takes one of the loop's places, because something in it is in flight or can be undone."""
         return self.open > 0 or self.offered > 0
 
 
@@ -219,7 +219,7 @@ class Undoing:
     # What changes.
 
     def _see(self, part: Part, *, is_unseen: bool) -> None:
-        """Notes whether an attempt of the part, or of one below, may be in flight; if not, nothing is held back for it."""
+        """Notes whether an attempt of the part, or of a part below it, may be in flight. If not, nothing is held back for it."""
         run: Run | None = part.run
         name = part.node.step.name
         while run is not None:
@@ -237,7 +237,7 @@ class Undoing:
             self._held.clear()
 
     def _count(self, run: Run | None, *, open_: int = 0, offered: int = 0) -> None:
-        """Changes the counts of the run and of those around it; a place that comes free in a loop is taken by the next run."""
+        """Changes the counts of the run and of the runs around it. If a place in a loop becomes free, the next run takes it."""
         while run is not None:
             run.open += open_
             run.offered += offered
@@ -252,7 +252,7 @@ class Undoing:
             run = loop.part.run
 
     def _spread(self, part: Part) -> None:
-        """The part has become unfinished, or finished: so those that it depends on are blocked, or perhaps not any more."""
+        """Blocks the parts that this part depends on when it becomes unfinished, and perhaps frees them when it is finished."""
         run, change = part.run, 1 if part.is_unfinished else -1
         run.unfinished += change
         for name in run.place.block.undone_later[part.node.step.name]:
@@ -274,7 +274,7 @@ class Undoing:
         self._admit(loop)
 
     def _offer_or_not(self, part: Part) -> None:
-        """Offers the part if its turn has come, or takes back what was offered."""
+        """Offers the part if its turn has come, else takes the offer back."""
         is_allowed = part.run.is_enabled and part.blockers == 0
         if part.loop is not None:
             if is_allowed and not part.loop.is_enabled:
@@ -293,7 +293,7 @@ class Undoing:
         self._count(part.run, offered=1 if is_offered else -1)
 
     def _is_crowded_out(self, run: Run) -> bool:
-        """Whether the run, or one around it, had left its place to others; then it waits for the next place."""
+        """Whether the run, or a run around it, has left its place to others. Then it waits for the next place."""
         inner: Run | None = run
         while inner is not None and (loop := inner.loop) is not None:
             if loop.limit and inner.index not in loop.busy and len(loop.busy) >= loop.limit:

@@ -43,7 +43,7 @@ class InputSchema:
         self._validator = validator
 
     def faults(self, value: Any, path: str = "input") -> list[Fault]:
-        """What is wrong with the value, each with its place (`input.lines[0].sku`); at most 100, and a last one saying so."""
+        """The faults of the value, each with its place (`input.lines[0].sku`): at most 100, and a last fault that says so."""
         try:
             with budget(INPUT_WORK_MAX):
                 return self._faults(value, path)
@@ -96,7 +96,7 @@ def compile_schema(source: Any, path: str, faults: list[Fault]) -> InputSchema |
 
 
 def _source_faults(source: Any, path: str) -> list[Fault]:
-    """Each look at the schema relies on what those before it have found."""
+    """Each check of the schema relies on the checks before it."""
     return (
         _plain_faults(source, path)
         or list(islice(shape_faults(source, path), _FAULTS_MAX))

@@ -72,7 +72,7 @@ def _dependent_names(asked: Any, value: Any, schema: Any) -> int:
 
 
 def _patterns_on_keys(asked: Any, value: Any, schema: Any) -> int:
-    """Each pattern is tried on each key: two units for an ordinary one, more where keys or patterns are long."""
+    """Counts each pattern for each key: two units for an ordinary pattern, more if keys or patterns are long."""
     if not isinstance(value, dict):
         return BASE_PRICE
     return BASE_PRICE + len(asked) + _searches(asked, value)

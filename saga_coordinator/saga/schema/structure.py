@@ -45,7 +45,7 @@ _ONLY_AT_THE_TOP = ("$id", "$schema", "$vocabulary")
 
 @dataclass(frozen=True, slots=True)
 class Subschema:
-    """A schema inside a schema. `path` is for people (`properties.sku`), the pointer it is known by for `$ref`."""
+    """A schema inside a schema. `path` is for people (`properties.sku`), and its pointer is for `$ref`."""
 
     path: str
     schema: Any

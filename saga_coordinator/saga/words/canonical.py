@@ -34,10 +34,10 @@ class NotCanonical(ValueError):
 
 
 def canonical(value: Any) -> Any:
-    """The payload in its canonical form; `value` itself where it has that already.
+    """The payload in its canonical form, which is `value` itself if it already has that form.
 
     Raises:
-        NotCanonical: it is no payload; says what was found in it.
+        NotCanonical: `value` is no payload. The message says what was found in it.
     """
     return value if has_form(value) else _rebuilt(value)
 

@@ -20,6 +20,6 @@ class Change:
 
 
 def shown(value: Any) -> str:
-    """A value as JSON, cut where it is long; a text without its quotes."""
+    """A value as JSON, cut if it is long. A text comes without its quotes."""
     text = value if isinstance(value, str) else orjson.dumps(value).decode()
     return text if len(text) <= _SHOWN_CHARACTERS_MAX else f"{text[:_SHOWN_CHARACTERS_MAX]}..."

@@ -70,7 +70,7 @@ class SagaError(Exception):
 
 
 class _WithReason(SagaError):
-    """A class whose errors have different reasons, so that whoever raises one must say which."""
+    """A class whose errors have different reasons, so that whoever raises one must name its reason."""
 
     def __init__(self, reason: Reason, message: str, **about: str) -> None:
         self.reason = reason

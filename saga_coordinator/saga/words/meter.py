@@ -36,7 +36,7 @@ class Meter:
         return self.spent >= DECISION_MAX
 
     def charge(self, units: int) -> None:
-        """Counts what has to be done whoever decides. Raises TooMuchHere."""
+        """Counts work that has to be done wherever the decision is made. Raises TooMuchHere."""
         self.spent += units
         self._check()
 

@@ -143,9 +143,8 @@ def is_decisive_status(outcome: Outcome) -> bool:
 
 
 def reclassified(outcome: Outcome, outcomes: Mapping[str, OutcomeKind]) -> Outcome:
-    """The outcome under a definition's own table of statuses, which has precedence over the default one.
-
-    Over what the participant said in so many words it has none.
+    """The outcome under a definition's own table of statuses, which has precedence over the default table, but not over an
+    outcome that the participant named itself.
     """
     if not outcomes or not isinstance(outcome, Refused | Unknown) or outcome.is_explicit:
         return outcome

@@ -39,7 +39,7 @@ class Budget:
         self.left = units_max
 
     def part(self, units_max: int) -> Budget:
-        """A budget of its own that has no more than is left of this one."""
+        """A new budget that has no more than is left of this one."""
         if units_max <= self.left:
             return Budget(units_max)
         part = Budget(self._units_max)
@@ -58,7 +58,7 @@ _present: ContextVar[Budget | None] = ContextVar("budget of the work that is bei
 
 @contextmanager
 def budget(units_max: int) -> Iterator[Budget]:
-    """Has all that is spent inside come out of one budget, and out of the one around it, if there is one."""
+    """Pays for everything that is spent inside from one budget, and from the budget around it, if there is one."""
     around = _present.get()
     given = Budget(units_max) if around is None else around.part(units_max)
     before = given.left
@@ -72,7 +72,7 @@ def budget(units_max: int) -> Iterator[Budget]:
 
 
 def spend(units: int) -> None:
-    """Pays for work out of the present budget, if there is one. Raises TooMuchWork."""
+    """Pays for work from the present budget, if there is one. Raises TooMuchWork."""
     present = _present.get()
     if present is not None:
         present.spend(units)
