@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
-from proof.core.broken_blocks import BROKEN_BLOCKS
-from proof.core.broken_cores import BROKEN_CORES, Break
+from proof.core import mutants, mutants_blocks
 from proof.core.oracle import play
+from proof.mutant import Mutant
 from saga_coordinator.saga.words.errors import ImpossibleTransition
 
 pytestmark = pytest.mark.proof
@@ -17,12 +18,23 @@ SEEDS = range(3000)
 """At most so many stories until the fault must have shown; most take ten."""
 
 
-@pytest.mark.parametrize("broken", [*BROKEN_CORES, *BROKEN_BLOCKS], ids=lambda broken: broken.__name__)
-def test_broken_cores_are_caught(broken: Break, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken(monkeypatch)
-    for seed in SEEDS:
-        try:
-            play(Random(seed))
-        except (AssertionError, ImpossibleTransition):
-            return
-    pytest.fail(f"{len(SEEDS)} stories with this fault, and the oracle saw nothing")
+def is_caught(mutant: Mutant, **how: Any) -> bool:
+    with mutant.alive():
+        for seed in SEEDS:
+            try:
+                play(Random(seed), about=mutant.focus.kinds, **how)
+            except (AssertionError, ImpossibleTransition):
+                return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "mutant", [*mutants.MUTANTS, *mutants_blocks.MUTANTS], ids=lambda mutant: mutant.name
+)
+def test_broken_cores_are_caught(mutant: Mutant) -> None:
+    assert is_caught(mutant), f"{len(SEEDS)} stories with this fault, and the oracle saw nothing"
+
+
+@pytest.mark.parametrize("mutant", mutants.TAKEN_OVER, ids=lambda mutant: mutant.name)
+def test_cores_that_are_broken_where_coordinators_are_lost_are_caught(mutant: Mutant) -> None:
+    assert is_caught(mutant, flaps=(0.6, 0.9, 1.0)), "coordinators were lost, and the oracle saw nothing"

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from random import Random
-
-import pytest
 
 from proof.core.definitions import definition, step
 from proof.core.oracle import Oracle, play
 from proof.core.story import MAYBE, Story, ok
-from saga_coordinator.saga.machine import proceed, state
 from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.machine.transitions import SagaStatus
-from saga_coordinator.saga.words.errors import ImpossibleTransition
 
 NEEDS_ATTENTION = SagaStatus.NEEDS_ATTENTION
 FLAPPING = range(300)
@@ -38,43 +33,6 @@ def test_only_the_seventh_takeover_in_a_row_parks_a_saga_in_either_direction() -
         else:
             others += 1
     assert min(*parked.values(), others) > len(FLAPPING) / 20, "the stories end in all ways"
-
-
-def retries_at_once(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(proceed, "pause_seconds", lambda takeovers: 0.0)
-
-
-def adopts_for_ever(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(proceed, "TAKEOVERS_MAX", 1000)
-
-
-def parks_early(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(proceed, "TAKEOVERS_MAX", 6)
-
-
-def forgets_progress(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(state, "is_progress", lambda entry: False)
-
-
-def takes_a_lost_attempt_for_progress(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(state, "is_progress", lambda entry: True)
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [retries_at_once, adopts_for_ever, parks_early, forgets_progress, takes_a_lost_attempt_for_progress],
-    ids=lambda broken: broken.__name__,
-)
-def test_broken_cores_are_caught(
-    broken: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken(monkeypatch)
-    for seed in FLAPPING:
-        try:
-            flap(seed)
-        except (AssertionError, ImpossibleTransition):
-            return
-    pytest.fail(f"{len(FLAPPING)} stories with this fault, and the oracle saw nothing")
 
 
 def lost(story: Story, times: int) -> None:
