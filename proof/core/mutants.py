@@ -26,7 +26,7 @@ from saga_coordinator.saga.machine.entries import (
     SagaFailed,
 )
 from saga_coordinator.saga.machine.forward import is_blocked
-from saga_coordinator.saga.machine.inputs import OwnershipGained, TimerFired
+from saga_coordinator.saga.machine.inputs import OwnershipGained, RoomFound, TimerFired
 from saga_coordinator.saga.machine.place import Node, remaining_effects
 from saga_coordinator.saga.machine.progress import is_progress
 from saga_coordinator.saga.machine.state import EffectKnown, SagaState, StepState, needs_compensation
@@ -311,6 +311,32 @@ def held_for(seconds: Callable[[float], float]) -> AbstractContextManager[None]:
 @MUTANTS.broken()
 def held_attempts_are_made_at_once() -> Patches:
     yield held_for(lambda _: 0.01)
+
+
+def looked_for_otherwise(due_at: Callable[[float, float], float]) -> AbstractContextManager[None]:
+    """`due_at(now, asked_for)` says from when on it is looked for room."""
+    look = Draft.look_for_room
+    return instead_of(look, lambda self, key, at: look(self, key, due_at(self.now, at)))
+
+
+@MUTANTS.broken()
+def room_for_what_is_held_is_looked_for_before_its_time() -> Patches:
+    yield looked_for_otherwise(lambda now, at: now)
+
+
+@MUTANTS.broken()
+def room_for_what_is_held_is_looked_for_long_after_its_time() -> Patches:
+    yield looked_for_otherwise(lambda now, at: at + 60)
+
+
+@MUTANTS.broken()
+def held_attempts_are_made_when_they_are_due_whether_there_is_room_or_not() -> Patches:
+    yield folded(lambda before, entry, after: replace(after, is_held=False))
+
+
+@MUTANTS.broken()
+def room_that_was_found_is_left_to_others() -> Patches:
+    yield handled(lambda draft, happened: None, RoomFound, *MOVING)
 
 
 # The turn and the pivot.

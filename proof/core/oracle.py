@@ -128,7 +128,8 @@ class Oracle(Witness):
         self._check_turn(before, decision.entries)
         self._check_takeovers(decision.entries)
         self._check_budgets(before, decision.entries)
-        self._check_pauses(happened, decision.entries)
+        self._check_pauses(happened, decision)
+        self._check_rooms(happened, decision)
         self._check_effects_grow(before, happened, decision.state)
         if may_call:
             self._check_moves(decision)
@@ -369,8 +370,30 @@ class Oracle(Witness):
                 ceiling = self._pause_max(entry.step, entry.operation, heard.burnt)
                 check(0 <= entry.retry_delay_seconds <= ceiling, "the pause is within the policy's backoff")
 
-    def _check_pauses(self, happened: Input, entries: tuple[log.Entry, ...]) -> None:
-        for entry in entries:
+    def _check_rooms(self, happened: Input, decision: Decision) -> None:
+        """P10: what is held is looked after from its time on, and made once there is room, neither before nor long after."""
+        now = self._world.now
+        held = {
+            (entry.step, entry.operation): entry
+            for entry in decision.entries
+            if isinstance(entry, log.AttemptHeld)
+        }
+        looks = [each for each in decision.effects if isinstance(each, LookForRoom)]
+        for look in looks:
+            entry = held.get((look.step, look.operation))
+            from_at, until_at = (now, now + 1) if entry is None else (entry.retry_at, entry.retry_at + 1e-6)
+            is_timely = from_at <= look.due_at <= until_at
+            check(is_timely, f"room for {look.step} is looked for from {look.due_at} on, not {from_at}")
+        if isinstance(happened, RoomFound) and decision.state.step(happened.step).is_held:
+            is_looked_for = happened.step in [look.step for look in looks] or GoOn() in decision.effects
+            is_meant = decision.state.step(happened.step).operation is happened.operation
+            check(
+                is_looked_for or not is_meant or decision.state.status in SETTLED,
+                f"there is room for {happened.step}, and nobody uses it",
+            )
+
+    def _check_pauses(self, happened: Input, decision: Decision) -> None:
+        for entry in decision.entries:
             operation = (getattr(entry, "step", ""), getattr(entry, "operation", None))
             if isinstance(entry, log.AttemptStarted):
                 is_found = (

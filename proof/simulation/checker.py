@@ -16,7 +16,7 @@ from proof.simulation.judge_calls import judge_calls
 from proof.simulation.judge_end import judge_end
 from proof.simulation.judge_family import judge_family
 from proof.simulation.judge_log import judge_log
-from proof.simulation.judge_rooms import judge_beats, judge_rooms
+from proof.simulation.judge_rooms import judge_beats, judge_holds, judge_rooms
 from proof.simulation.judge_waits import judge_published, judge_waits
 from saga_coordinator.saga.machine.entries import Entry, SagaEntry
 from saga_coordinator.saga.machine.state import SagaState, apply
@@ -97,6 +97,7 @@ def _judge_saga(evidence: Evidence, evidences: dict[str, Evidence], rows_seen: s
         judge_waits(evidence)
         judge_calls(evidence)
         judge_beats(evidence, CALM_AT_SECONDS)
+        judge_holds(evidence, CALM_AT_SECONDS)
         judge_family(evidence, evidences)
         judge_end(evidence)
     except (ArithmeticError, AssertionError, AttributeError, LookupError, StopIteration) as error:

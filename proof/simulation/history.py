@@ -186,6 +186,8 @@ class History:
     """By saga."""
     held: set[AttemptKey] = field(default_factory=set)
     """What was not attempted for want of room, of workers or of health, and has not been asked for again since."""
+    rooms: dict[CallKey, list[float]] = field(default_factory=dict)
+    """When somebody was told that there is room for what was held."""
     was_held: set[AttemptKey] = field(default_factory=set)
     """All that ever was."""
     performed: set[AttemptKey] = field(default_factory=set)

@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from proof.plan import Instance
-from proof.simulation.evidence import ACTION, COMPENSATION, Evidence, Violation
+from proof.simulation.database import EPOCH
+from proof.simulation.evidence import ACTION, COMPENSATION, Evidence, Record, Violation
 from proof.simulation.history import Call, History
 from proof.simulation.judge_log import CLOCK_BEHIND_SECONDS, TOLERANCE_SECONDS
-from saga_coordinator.saga.machine.entries import AttemptUnknown, AttemptUnresolved
+from saga_coordinator.saga.machine.entries import AttemptHeld, AttemptUnknown, AttemptUnresolved
 
 _SETTLED_SECONDS = 5.0
 """So long after the last fault every coordinator has renewed its lease without trouble, and knows what time it is."""
+_HELD_IN_CALM_SECONDS = 120.0
+"""When everything works, whatever is held finds room within this, however many wait for it."""
 _NEVER = float("inf")
 
 
@@ -52,6 +55,30 @@ def _is_at_it(history: History, call: Call, at: float) -> bool:
     return history.answered.get(attempt, _NEVER) > at and any(
         each.at <= at and each.stream not in history.left for each in handed
     )
+
+
+def judge_holds(evidence: Evidence, calm_at: float) -> None:
+    """P10: what is held is made once somebody was told that there is room, not before, and not long after its time."""
+    held: dict[tuple[str, str], Record] = {}
+    for record in evidence.log:
+        place = (record.row.step or "", record.row.operation or "")
+        if record.row.type in ("saga_failed", "saga_parked"):
+            held.clear()
+        elif record.row.type == "attempt_held":
+            held[place] = record
+        elif record.row.type in ("attempt_started", "step_failed") and place in held:
+            _judge_hold(evidence, held.pop(place), record, calm_at)
+
+
+def _judge_hold(evidence: Evidence, held: Record, record: Record, calm_at: float) -> None:
+    assert isinstance(held.entry, AttemptHeld)
+    due_at = held.entry.retry_at - EPOCH
+    place = (evidence.saga_id, held.entry.step, str(held.entry.operation))
+    if record.at > max(due_at, calm_at) + _HELD_IN_CALM_SECONDS:
+        evidence.broken("P10", f"entry {record.sequence}: {place[1:]} was held since {held.at:.3f}")
+    found = evidence.history.rooms.get(place, ())
+    if record.row.type == "attempt_started" and not any(held.at <= at <= record.at for at in found):
+        evidence.broken("P10", f"entry {record.sequence}: {place[1:]} was held, and nobody had found room")
 
 
 def judge_beats(evidence: Evidence, calm_at: float) -> None:

@@ -21,7 +21,7 @@ from saga_coordinator.participants import attempts as calls
 from saga_coordinator.participants.calls.breaker import Forced
 from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.participants.workers.pool import Workers
-from saga_coordinator.saga.machine.effects import Invoke
+from saga_coordinator.saga.machine.effects import Invoke, LookForRoom
 from saga_coordinator.saga.words.outcome import Held, Outcome, is_decisive_status, outcome_of_failure
 
 PAYLOAD_BYTES_MAX = 1 << 20
@@ -194,6 +194,13 @@ class Room(calls.Attempts):
             asked.outcome = outcome
             asked.is_lost = self._is_lost(attempt_of(call))
         return outcome
+
+    async def look_for_room(self, wanted: LookForRoom) -> Held | None:
+        held = await super().look_for_room(wanted)
+        if held is None:
+            place = (wanted.saga_id, wanted.step, str(wanted.operation))
+            self._wire.history.rooms.setdefault(place, []).append(self._wire.loop.now)
+        return held
 
     def _is_lost(self, attempt: AttemptKey) -> bool:
         history = self._wire.history
