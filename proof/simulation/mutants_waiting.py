@@ -8,9 +8,10 @@ import math
 from contextlib import suppress
 from typing import Any
 
+from proof.mutant import Mutants, Patches, instead_of
 from proof.simulation import database, stores
 from proof.simulation.database import SimulatedDatabase
-from proof.simulation.mutant import Patches, forgetting, mutant
+from proof.simulation.mutant import forgetting
 from saga_coordinator.engine import children
 from saga_coordinator.engine.admission import Admission
 from saga_coordinator.engine.advance import Advance
@@ -18,31 +19,30 @@ from saga_coordinator.engine.awaited import Awaited
 from saga_coordinator.engine.children import Children
 from saga_coordinator.engine.performing import Performing
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.machine import decide, forward, proceed, state, undoing
-from saga_coordinator.saga.machine.draft import Draft
 from saga_coordinator.saga.machine.entries import (
-    EventReceived,
     WaitStarted,
 )
-from saga_coordinator.saga.machine.inputs import ApprovalDecided, EventArrived
+from saga_coordinator.saga.machine.inputs import ApprovalDecided
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import SagaError, Unavailable
 from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.journal import Journal, Move
 
+MUTANTS = Mutants()
+
 # Events and people.
 
 
-@mutant("P1", about=("event",))
+@MUTANTS.broken("P1", about=("event",))
 def never_looks_for_events() -> Patches:
     async def look(*_: Any) -> None:
         return None
 
-    yield Awaited, "look", look
+    yield instead_of(Awaited.look, look)
 
 
-@mutant("P1", about=("event",))
+@MUTANTS.broken("P1", about=("event",))
 def tells_of_events_it_does_not_keep() -> Patches:
     publish = Awaited.publish
 
@@ -52,10 +52,10 @@ def tells_of_events_it_does_not_keep() -> Patches:
             self._events._database.events.pop(event.event_id, None)  # type: ignore[attr-defined]
         return published
 
-    yield Awaited, "publish", publish_only
+    yield instead_of(Awaited.publish, publish_only)
 
 
-@mutant("P1", about=("event",))
+@MUTANTS.broken("P1", about=("event",))
 def looks_for_events_before_it_waits() -> Patches:
     append = Journal.append
 
@@ -66,7 +66,7 @@ def looks_for_events_before_it_waits() -> Patches:
             return None
         return await append(self, what)
 
-    yield Journal, "append", append_later
+    yield instead_of(Journal.append, append_later)
 
 
 async def _in_a_moment(work: Any, seconds: float = 1.0) -> None:
@@ -75,7 +75,7 @@ async def _in_a_moment(work: Any, seconds: float = 1.0) -> None:
         await work
 
 
-@mutant("P9", about=("event",), sharing=0.7)
+@MUTANTS.broken("P9", about=("event",), sharing=0.7)
 def gives_a_kept_event_to_everybody() -> Patches:
     take = SimulatedDatabase.take_event
 
@@ -85,10 +85,10 @@ def gives_a_kept_event_to_everybody() -> Patches:
             self.events[event.event_id].taken_at = self.events[event.event_id].taken_by = None
         return event
 
-    yield SimulatedDatabase, "take_event", take_and_leave
+    yield instead_of(SimulatedDatabase.take_event, take_and_leave)
 
 
-@mutant("P9", about=("event",), sharing=0.7)
+@MUTANTS.broken("P9", about=("event",), sharing=0.7)
 def gives_what_was_meant_for_an_earlier_saga_to_the_next() -> Patches:
     take = SimulatedDatabase.take_event
 
@@ -97,94 +97,47 @@ def gives_what_was_meant_for_an_earlier_saga_to_the_next() -> Patches:
     ) -> Any:
         return take(self, saga_id, name, correlation, math.inf)
 
-    yield SimulatedDatabase, "take_event", look_back_for_ever
+    yield instead_of(SimulatedDatabase.take_event, look_back_for_ever)
 
 
-@mutant("P9", about=("event",))
+@MUTANTS.broken("P9", about=("event",))
 def keeps_events_for_ever() -> Patches:
     insert = SimulatedDatabase.insert_event
 
     def keep(self: SimulatedDatabase, event: Any) -> bool:
         return insert(self, dataclasses.replace(event, keep_seconds=math.inf))
 
-    yield SimulatedDatabase, "insert_event", keep
+    yield instead_of(SimulatedDatabase.insert_event, keep)
 
 
-@mutant("P9", about=("event",), sharing=0.7)
+@MUTANTS.broken("P9", about=("event",), sharing=0.7)
 def keeps_an_event_that_it_has_told_sagas_of() -> Patches:
-    yield SimulatedDatabase, "match_event", lambda *_: None
+    yield instead_of(SimulatedDatabase.match_event, lambda *_: None)
 
 
-@mutant("P9", about=("event",))
-def counts_an_event_each_time_it_is_told() -> Patches:
-    def count(draft: Draft, happened: EventArrived) -> None:
-        draft.record(EventReceived(happened.event_id, happened.name, happened.correlation, happened.payload))
-
-    yield decide, "HANDLERS", {**decide.HANDLERS, (SagaStatus.RUNNING, EventArrived): count}
-
-
-@mutant("P9", about=("event",))
-def ends_many_waits_with_one_event() -> Patches:
-    yield state, "_without", lambda events, _: events
-
-
-@mutant("P1")
+@MUTANTS.broken("P1")
 def promises_decisions_it_forgets() -> Patches:
     yield forgetting(ApprovalDecided)
-
-
-@mutant("P12")
-def ends_waits_before_their_time() -> Patches:
-    end_wait = forward.end_wait
-
-    def end_early(draft: Draft, key: str) -> bool:
-        draft.now += 0.5
-        try:
-            return end_wait(draft, key)
-        finally:
-            draft.now -= 0.5
-
-    yield proceed, "end_wait", end_early
-    yield forward, "end_wait", end_early
-
-
-# Blocks.
-
-
-@mutant("P2")
-def takes_every_condition_for_true() -> Patches:
-    yield forward, "evaluate_condition", lambda *_: True
-
-
-@mutant("P3", about=("repeat",))
-def undoes_the_oldest_pass_first() -> Patches:
-    in_order = undoing._in_order
-    yield undoing, "_in_order", lambda loop: in_order(loop)[::-1]
-
-
-@mutant("P11", first=14)
-def starts_without_minding_room() -> Patches:
-    yield forward, "has_room", lambda _: True
 
 
 # Sagas of sagas.
 
 
-@mutant("P5", about=("saga",))
+@MUTANTS.broken("P5", about=("saga",))
 def starts_a_child_for_each_attempt() -> Patches:
     key = children._start_key
-    yield children, "_start_key", lambda call: f"{key(call)}/{call.attempt}"
+    yield instead_of(children._start_key, lambda call: f"{key(call)}/{call.attempt}")
 
 
-@mutant("P2", about=("saga",))
+@MUTANTS.broken("P2", about=("saga",))
 def forgets_to_recall_children() -> Patches:
     async def undo_nothing(*_: Any) -> Succeeded:
         return Succeeded()
 
-    yield Children, "_undo", undo_nothing
+    yield instead_of(Children._undo, undo_nothing)
 
 
-@mutant("P2", about=("saga",))
+@MUTANTS.broken("P2", about=("saga",))
 def leaves_no_tombstone() -> Patches:
     undo_child = Children._undo
 
@@ -194,8 +147,8 @@ def leaves_no_tombstone() -> Patches:
             return Succeeded()
         return await undo_child(self, call)
 
-    yield Children, "_undo", undo_what_is_there
-    yield Admission, "start_saga", _start_children_late(Admission.start_saga)
+    yield instead_of(Children._undo, undo_what_is_there)
+    yield instead_of(Admission.start_saga, _start_children_late(Admission.start_saga))
 
 
 def _start_children_late(start_saga: Any) -> Any:
@@ -211,25 +164,25 @@ def _start_children_late(start_saga: Any) -> Any:
     return start_late
 
 
-@mutant("P1", about=("saga",))
+@MUTANTS.broken("P1", about=("saga",))
 def never_hears_what_it_polls_for() -> Patches:
     async def poll(*_: Any) -> None:
         return None
 
-    yield Performing, "_poll", poll
+    yield instead_of(Performing._poll, poll)
 
 
 # What the simulation found there.
 
 
-@mutant("P1", about=("event",), first=6)
+@MUTANTS.broken("P1", about=("event",), first=6)
 def sleeps_while_it_asks() -> Patches:
     wake_at = Advance._wake_at
 
     def fall_asleep(self: Advance, *given: Any, **_: Any) -> float | None:
         return wake_at(self, *given)
 
-    yield Advance, "_wake_at", fall_asleep
+    yield instead_of(Advance._wake_at, fall_asleep)
     look = Awaited.look
 
     async def look_slowly(self: Awaited, wanted: Any) -> Any:  # which alone breaks nothing
@@ -237,10 +190,10 @@ def sleeps_while_it_asks() -> Patches:
         await asyncio.sleep(1.0)
         return event
 
-    yield Awaited, "look", look_slowly
+    yield instead_of(Awaited.look, look_slowly)
 
 
-@mutant("P1", about=("event",), sharing=0.7)
+@MUTANTS.broken("P1", about=("event",), sharing=0.7)
 def tells_nobody_of_an_event_that_was_taken() -> Patches:
     keep = stores.SimulatedEvents.keep
 
@@ -252,22 +205,22 @@ def tells_nobody_of_an_event_that_was_taken() -> Patches:
         is_taken = self._database.events[event.event_id].taken_at is not None
         return dataclasses.replace(kept, is_told=kept.is_told or is_taken)
 
-    yield stores.SimulatedEvents, "keep", keep_untaken
+    yield instead_of(stores.SimulatedEvents.keep, keep_untaken)
 
 
-@mutant("P13", about=("saga",))
+@MUTANTS.broken("P13", about=("saga",))
 def keeps_the_row_of_a_recalled_child_as_it_was() -> Patches:
     moves = {
         (SagaStatus.COMPLETED, SagaStatus.COMPENSATING),
         (SagaStatus.NEEDS_ATTENTION, SagaStatus.NEEDS_ATTENTION),
     }
-    yield database, "_may_move_settled", lambda before, move: (before, move.status) in moves
+    yield instead_of(database._may_move_settled, lambda before, move: (before, move.status) in moves)
 
 
-@mutant("P13", about=("saga",))
+@MUTANTS.broken("P13", about=("saga",))
 def keeps_the_row_of_a_parked_saga_as_it_was() -> Patches:
     def may_move(before: SagaStatus, move: Move) -> bool:
         parked = SagaStatus.NEEDS_ATTENTION
         return before is move.settled_as and not (before is parked is not move.status)
 
-    yield database, "_may_move_settled", may_move
+    yield instead_of(database._may_move_settled, may_move)
