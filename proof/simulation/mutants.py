@@ -27,7 +27,7 @@ from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.performing import Performing
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine import decide, entries
-from saga_coordinator.saga.machine.inputs import CancelAsked, OutcomeReported
+from saga_coordinator.saga.machine.inputs import AttemptEnded, CancelAsked, OutcomeReported
 from saga_coordinator.saga.machine.proceed import next_due
 from saga_coordinator.saga.words.canonical import canonical
 from saga_coordinator.saga.words.errors import Refusal
