@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from proof.simulation.batch import CALM_AT_SECONDS, Batch
-from proof.simulation.evidence import FINAL, Evidence, Record, Violation, link, records_of
+from proof.simulation.evidence import FINAL, Evidence, Record, link, records_of
 from proof.simulation.history import Start
 from proof.simulation.judge_calls import judge_calls
 from proof.simulation.judge_end import judge_end
@@ -18,6 +18,7 @@ from proof.simulation.judge_family import judge_family
 from proof.simulation.judge_log import judge_log
 from proof.simulation.judge_rooms import judge_beats, judge_holds, judge_rooms
 from proof.simulation.judge_waits import judge_published, judge_waits
+from proof.violation import Violation
 from saga_coordinator.saga.machine.entries import Entry, SagaEntry
 from saga_coordinator.saga.machine.state import SagaState, apply
 from saga_coordinator.saga.machine.transitions import SAGA_TRANSITIONS, STEP_TRANSITIONS, SagaStatus

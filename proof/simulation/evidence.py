@@ -10,6 +10,7 @@ from proof.plan import Instance, Plan
 from proof.simulation.database import EPOCH, LogRow, Row
 from proof.simulation.directory import UNGUARDED
 from proof.simulation.history import Call, History, Report, Start
+from proof.violation import Violation
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.entries import (
     AttemptRefused,
@@ -29,18 +30,6 @@ FINAL = frozenset({"saga_completed", "saga_compensated", "saga_parked"})
 LATE_SUCCESS, LATE_REFUSAL = "SUCCEEDED", "REFUSED"
 PARENT_FAILED = "PARENT_FAILED"
 _NEVER = float("inf")
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A promise that was broken. `saga_id` is empty where no single saga is concerned."""
-
-    promise: str
-    saga_id: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.promise} {self.saga_id}: {self.what}"
 
 
 @dataclass(frozen=True, slots=True)

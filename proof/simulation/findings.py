@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from proof.simulation.batch import SAGAS_PER_BATCH, run_batch
-from proof.simulation.evidence import Violation
 from proof.simulation.run import Summary, seed_of
 from proof.simulation.story import story
+from proof.violation import Violation
 
 FOLDER = Path(__file__).resolve().parents[2] / ".cache" / "simulation"
 _STORIES_MAX = 5

@@ -7,9 +7,10 @@ from itertools import pairwise
 
 from proof.plan import Instance
 from proof.simulation.database import EPOCH
-from proof.simulation.evidence import ACTION, COMPENSATION, Evidence, Record, Violation
+from proof.simulation.evidence import ACTION, COMPENSATION, Evidence, Record
 from proof.simulation.history import Call, History
 from proof.simulation.judge_log import CLOCK_BEHIND_SECONDS, TOLERANCE_SECONDS
+from proof.violation import Violation
 from saga_coordinator.saga.machine.entries import AttemptHeld, AttemptUnknown, AttemptUnresolved
 
 _SETTLED_SECONDS = 5.0

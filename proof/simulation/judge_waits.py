@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from proof.plan import Instance
-from proof.simulation.evidence import ACTION, FINAL, Evidence, Record, Violation
+from proof.simulation.evidence import ACTION, FINAL, Evidence, Record
 from proof.simulation.history import Approval, History, Publication
 from proof.simulation.judge_log import CLOCK_BEHIND_SECONDS, TOLERANCE_SECONDS, committed_before
+from proof.violation import Violation
 from saga_coordinator.saga.machine.entries import AttemptRefused, AttemptSucceeded, EventReceived, WaitStarted
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from proof.simulation.batch import SAGAS_PER_BATCH, run_batch
 from proof.simulation.checker import ALL_ROWS, Verdict, judge
-from proof.simulation.evidence import Violation
+from proof.violation import Violation
 
 _UNREACHABLE = frozenset({"COMPENSATING compensation InputInvalid", "RUNNING action InputInvalid"})
 """An operation's input depends on nothing that changes between its attempts; the rows are there for broken logs."""

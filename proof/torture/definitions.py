@@ -8,6 +8,8 @@ from typing import Any, Final
 from google.protobuf.json_format import ParseDict
 from saga_client.v1.definition_pb2 import Definition
 
+from proof.plan import Plan
+
 PARTICIPANTS: Final = ("stock", "money", "parcels")
 
 # How a participant behaves is the operation's method: see `participant`.
@@ -98,9 +100,6 @@ def message(spec: Mapping[str, Any]) -> Definition:
     return ParseDict(dict(spec), Definition())
 
 
-def dependencies(spec: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """The steps that each step directly waits for."""
-    steps = spec["steps"]
-    if any("after" in step for step in steps):
-        return {step["name"]: tuple(step.get("after", ())) for step in steps}
-    return {step["name"]: (steps[index - 1]["name"],) if index else () for index, step in enumerate(steps)}
+def before(spec: Mapping[str, Any]) -> dict[str, frozenset[str]]:
+    """The steps that each step comes after."""
+    return {name: each.before for name, each in Plan(spec, {}).root.instances.items()}

@@ -77,10 +77,10 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """`dependencies`: of each definition, the steps that each step directly waits for. `living` are coordinators with a lease."""
+    """`before`: of each definition, the steps that each step comes after. `living` are coordinators with a lease."""
 
     wishes: Sequence[Wish]
-    dependencies: Mapping[str, Mapping[str, tuple[str, ...]]]
+    before: Mapping[str, Mapping[str, frozenset[str]]]
     rows: Mapping[str, Row]
     logs: Mapping[str, Sequence[Entry]]
     calls: Mapping[str, Sequence[Call]]
@@ -113,7 +113,7 @@ def gather(
     database_url: str,
     books: Mapping[str, Path],
     wishes: Sequence[Wish],
-    dependencies: Mapping[str, Mapping[str, tuple[str, ...]]],
+    before: Mapping[str, Mapping[str, frozenset[str]]],
 ) -> Evidence:
     """Reads everything. `books` are the participants' files by name."""
     rows: dict[str, Row] = {}
@@ -142,4 +142,4 @@ def gather(
                 effects.setdefault(effect.saga_id, []).append(effect)
             mixed += [f"{name}: {key}" for (key,) in book.execute(_MIXED)]
         book.close()
-    return Evidence(wishes, dependencies, rows, logs, calls, effects, mixed, living)
+    return Evidence(wishes, before, rows, logs, calls, effects, mixed, living)

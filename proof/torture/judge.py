@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from proof.torture.evidence import Call, Effect, Entry, Evidence, Row
+from proof.violation import Violation
 
 ACTION, COMPENSATION = "action", "compensation"
 SETTLED = {"COMPLETED", "COMPENSATED", "NEEDS_ATTENTION", "ABANDONED"}
@@ -26,27 +27,6 @@ _DECIDING = {
     "attempt_held",
     "nothing_to_undo",
 }
-_STATUS_BY_ENTRY = {
-    "saga_started": (None, "RUNNING"),
-    "saga_failed": ("RUNNING", "COMPENSATING"),
-    "saga_completed": ("RUNNING", "COMPLETED"),
-    "saga_compensated": ("COMPENSATING", "COMPENSATED"),
-    "saga_parked": ("RUNNING COMPENSATING", "NEEDS_ATTENTION"),
-    "saga_unparked": ("NEEDS_ATTENTION", "RUNNING"),
-    "undo_unparked": ("NEEDS_ATTENTION", "COMPENSATING"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """`saga_id` is empty where it concerns no saga in particular."""
-
-    promise: str
-    saga_id: str
-    what: str
-
-    def __str__(self) -> str:
-        return f"{self.promise} {self.saga_id}: {self.what}"
 
 
 def judge(evidence: Evidence) -> list[Violation]:
@@ -58,7 +38,7 @@ def judge(evidence: Evidence) -> list[Violation]:
             evidence.logs.get(saga_id, ()),
             evidence.calls.get(saga_id, ()),
             evidence.effects.get(saga_id, ()),
-            evidence.dependencies[row.definition],
+            evidence.before[row.definition],
         )
         found += [Violation(promise, saga_id, what) for promise, what in case.faults(evidence.living)]
     for saga_id in sorted((evidence.calls.keys() | evidence.effects.keys()) - evidence.rows.keys()):
@@ -112,7 +92,7 @@ class _Case:
     log: Sequence[Entry]
     calls: Sequence[Call]
     effects: Sequence[Effect]
-    dependencies: Mapping[str, tuple[str, ...]]
+    before: Mapping[str, frozenset[str]]
 
     def faults(self, living: frozenset[str]) -> Iterator[tuple[str, str]]:
         yield from self._of_the_row(living)
@@ -138,24 +118,10 @@ class _Case:
             yield "P12", f"is {row.status}, with failure {row.failure_code}"
 
     def _of_the_log(self) -> Iterator[tuple[str, str]]:
-        """The log's own words lead to the row's status (P7), without gaps (P8)."""
-        status: str | None = None
-        remaining: tuple[str, ...] = ()
+        """It has no gaps (P8); what its words come to is for `replay`."""
         for position, entry in enumerate(self.log, start=1):
             if entry.sequence != position:
                 yield "P8", f"entry {entry.sequence} is at position {position} of the log"
-            if entry.type in _STATUS_BY_ENTRY:
-                before, after = _STATUS_BY_ENTRY[entry.type]
-                if status != before and (status is None or status not in (before or "").split()):
-                    yield "P7", f"entry {position} is {entry.type} in {status}"
-                status = after
-                remaining = tuple(entry.body.get("remaining", ()))
-            elif status == "NEEDS_ATTENTION" and entry.type == "attempt_succeeded":
-                remaining = tuple(name for name in remaining if name != entry.step)
-        if status != self.row.status:
-            yield "P7", f"the log leads to {status}, the row says {self.row.status}"
-        if status == "NEEDS_ATTENTION" and not set(self.row.remaining) <= set(remaining):
-            yield "P7", f"the log leaves {remaining}, the row {self.row.remaining}"
 
     def _of_effects(self) -> Iterator[tuple[str, str]]:
         standing = {effect.step for effect in self.effects if effect.undone_by is None}
@@ -165,8 +131,8 @@ class _Case:
             if effect.undone_by not in (None, f"{self.row.saga_id}/{effect.step}/{COMPENSATION}"):
                 yield "P5", f"the effect of {effect.step} was undone by {effect.undone_by}"
         match self.row.status:
-            case "COMPLETED" if standing != self.dependencies.keys():
-                yield "P2", f"completed, but what stands is {sorted(standing)} of {sorted(self.dependencies)}"
+            case "COMPLETED" if standing != self.before.keys():
+                yield "P2", f"completed, but what stands is {sorted(standing)} of {sorted(self.before)}"
             case "COMPENSATED" if standing:
                 yield "P2", f"compensated, but {sorted(standing)} stand"
             case "NEEDS_ATTENTION" | "ABANDONED" if not standing <= set(self.row.remaining):
@@ -211,8 +177,8 @@ class _Case:
                 undoing[call.step] = min(call.arrived_at, undoing.get(call.step, call.arrived_at))
                 if call.answer in {"OK", "NOT_FOUND"} and call.ended_at is not None:
                     undone[call.step] = min(call.ended_at, undone.get(call.step, call.ended_at))
-        for step in self.dependencies:
-            for other in self._ancestors(step):
+        for step in self.before:
+            for other in self.before[step]:
                 if step in applied and not (other in applied and applied[other] <= applied[step]):
                     yield "P3", f"{step} took effect before {other}, which it depends on"
                 if other not in undoing:
@@ -225,16 +191,6 @@ class _Case:
                     for effect in stood
                 ):
                     yield "P3", f"the compensation of {other} began while {step} stood"
-
-    def _ancestors(self, step: str) -> set[str]:
-        found: set[str] = set()
-        waiting = [*self.dependencies[step]]
-        while waiting:
-            other = waiting.pop()
-            if other not in found:
-                found.add(other)
-                waiting += self.dependencies[other]
-        return found
 
     def _of_overlap(self) -> Iterator[tuple[str, str]]:
         """No compensation starts while an attempt of its action may be in flight (P4), nor two attempts of one operation."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from proof.torture.evidence import Evidence
-from proof.torture.judge import Violation
+from proof.violation import Violation
 from saga_coordinator.saga.machine.entries import StoredEntry, decode
 from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.words.errors import SagaError

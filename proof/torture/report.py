@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proof.torture.judge import Violation
 from proof.torture.resumption import Resumption, percentile
+from proof.violation import Violation
 
 VIOLATIONS_SHOWN_MAX = 20
 RESUMED_SECONDS = 1.0

@@ -18,15 +18,16 @@ from typing import Any
 import psycopg
 import uvloop
 
-from proof.torture.definitions import MIX, dependencies, name_of
+from proof.torture.definitions import MIX, before, name_of
 from proof.torture.evidence import Evidence, gather
 from proof.torture.faults import Nemesis
-from proof.torture.judge import Violation, judge
+from proof.torture.judge import judge
 from proof.torture.load import Load
 from proof.torture.processes import TortureError, World, lines_of
 from proof.torture.replay import replay
 from proof.torture.report import Result, show
 from proof.torture.resumption import resumptions
+from proof.violation import Violation
 
 CLIENTS_MAX = 300
 UNSETTLED = "SELECT count(*) FROM saga.sagas WHERE status IN ('RUNNING', 'COMPENSATING')"
@@ -118,7 +119,7 @@ async def _run(settings: Settings, world: World, load: Load) -> Result:
         world.database_url,
         {name: participant.books for name, participant in world.participants.items()},
         load.wishes,
-        {name_of(spec): dependencies(spec) for spec, _ in MIX},
+        {name_of(spec): before(spec) for spec, _ in MIX},
     )
     violations = [
         *(Violation("complaint", "", what) for what in complaints),
