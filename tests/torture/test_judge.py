@@ -223,8 +223,8 @@ def test_tampered_books_are_caught(promise: str, tamper: Callable[[Books], None]
     tamper(books)
 
     evidence = books.evidence()
-    found = judge(evidence) or [*replay(evidence)]
-    assert promise in {violation.promise for violation in found}
+    found = {violation.promise for violation in judge(evidence)}
+    assert promise in found or promise in {violation.promise for violation in replay(evidence)}
 
 
 def test_a_log_that_cannot_be_folded_is_caught() -> None:
