@@ -11,7 +11,7 @@ from unittest.mock import patch
 
 from proof.mutant import Mutants, Patches, folded, handled, instead_of, never_due
 from saga_coordinator.saga.definition.model import Block, Definition, Step
-from saga_coordinator.saga.machine import agenda, ahead, decide, forward, proceed
+from saga_coordinator.saga.machine import agenda, ahead, decide, forward, proceed, reports
 from saga_coordinator.saga.machine.ahead import is_over
 from saga_coordinator.saga.machine.draft import Draft, is_past_return
 from saga_coordinator.saga.machine.effects import Invoke
@@ -454,12 +454,12 @@ def compensation_that_was_given_up_is_tried_again() -> Patches:
 
 @MUTANTS.broken()
 def late_success_of_what_holds_the_saga_up_is_only_late() -> Patches:
-    yield instead_of(is_over, lambda step, known: True, within=decide)
+    yield instead_of(is_over, lambda step, known: True, within=reports)
 
 
 @MUTANTS.broken()
 def late_refusal_never_settles_a_doubt() -> Patches:
-    yield instead_of(decide._is_only_doubt, lambda known, kind, attempt: False)
+    yield instead_of(reports._is_only_doubt, lambda known, kind, attempt: False)
 
 
 @MUTANTS.broken()
@@ -467,7 +467,7 @@ def late_refusal_settles_every_doubt() -> Patches:
     def is_settled(known: StepState, kind: OperationKind, attempt: int) -> bool:
         return kind is known.operation is ACTION and not known.is_in_flight
 
-    yield instead_of(decide._is_only_doubt, is_settled)
+    yield instead_of(reports._is_only_doubt, is_settled)
 
 
 # Coming back.

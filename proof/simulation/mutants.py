@@ -228,6 +228,7 @@ def starts_once_per_request() -> Patches:
 
     def start_again(
         self: Advance,
+        namespace: Any,
         definition: Any,
         request: Any,
         decision: Any,
@@ -235,7 +236,8 @@ def starts_once_per_request() -> Patches:
         *more: Any,
         **others: Any,
     ) -> Any:
-        return start(self, definition, request, decision, f"{start_key}/{request.saga_id}", *more, **others)
+        key = f"{start_key}/{request.saga_id}"
+        return start(self, namespace, definition, request, decision, key, *more, **others)
 
     yield instead_of(Advance.start, start_again)
 

@@ -20,11 +20,12 @@ from saga_coordinator.engine.settings import EngineSettings
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.entries import Entry, decode
 from saga_coordinator.saga.words.errors import Unavailable
+from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.sagas import SagaRecord, SagaRows
 from tests.integration.catalogs import catalog_of
-from tests.integration.engine.participants import Participants
+from tests.integration.engine.participants import ACTION, Gate, Participants
 from tests.integration.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.proxy import Proxy, proxy_to
 
@@ -90,6 +91,16 @@ class Engine:
 
         record: SagaRecord = await eventually(wait, "an answer", seconds)
         return record
+
+    async def halted_at(
+        self, step: str, definition: str = "order", *, kind: OperationKind = ACTION, **request: Any
+    ) -> tuple[str, Gate]:
+        """Starts a saga that waits in a call of that step until the gate is opened, which is returned beside its identity."""
+        gate = Gate()
+        self.participants.on(step, gate, kind)
+        saga_id = await self.start(definition, **request)
+        await eventually(lambda: gate.waiting, f"the {kind} of {step} to be in flight")
+        return saga_id, gate
 
     async def run(self, definition: str = "order", **request: Any) -> SagaRecord:
         """Starts a saga and waits for it."""

@@ -80,10 +80,7 @@ async def test_p1_a_start_in_doubt_is_driven_if_it_was_committed(
 async def test_p1_an_outcome_in_doubt_is_applied_once(
     engine: Engine, proxy: Proxy, participants: Participants
 ) -> None:
-    gate = Gate()
-    participants.on("charge", gate)
-    saga_id = await engine.start()
-    await eventually(lambda: gate.waiting, "the charge to be in flight")
+    saga_id, gate = await engine.halted_at("charge")
     proxy.cut_instead_of_answer(answers_append)
     gate.open()
     assert (await engine.settled(saga_id)).status is COMPLETED
@@ -96,10 +93,7 @@ async def test_p1_a_claim_in_doubt_is_not_forgotten(
     engine: Engine, proxy: Proxy, participants: Participants, query: Query
 ) -> None:
     """It was committed, so nobody else will claim the saga, but who has it never heard of that."""
-    gate = Gate()
-    participants.on("charge", gate)
-    saga_id = await engine.start()
-    await eventually(lambda: gate.waiting, "the charge to be in flight")
+    saga_id, gate = await engine.halted_at("charge")
     await engine.coordinator._claiming.stop()
     engine.coordinator._drive.drop_all()
     await query("UPDATE saga.sagas SET owner = NULL, wake_at = now()")
@@ -160,10 +154,7 @@ async def test_p1_an_outage_at_any_moment_loses_nothing(
 async def test_a_database_that_hangs_stops_effects_and_nothing_is_lost_when_it_goes_on(
     engine: Engine, proxy: Proxy, participants: Participants
 ) -> None:
-    gate = Gate()
-    participants.on("charge", gate)
-    saga_id = await engine.start()
-    await eventually(lambda: gate.waiting, "the charge to be in flight")
+    saga_id, gate = await engine.halted_at("charge")
     proxy.freeze()
     gate.open()
     await eventually(lambda: not engine.coordinator.is_accepting, "the lease to be over")
@@ -187,10 +178,7 @@ async def test_a_stop_ends_although_the_database_does_not_answer(
 ) -> None:
     monkeypatch.setattr(journal, "_STOP_SECONDS", 0.5)
     monkeypatch.setattr(coordinator, "_RETIRE_SECONDS", 0.5)
-    gate = Gate()
-    participants.on("charge", gate)
-    saga_id = await engine.start()
-    await eventually(lambda: gate.waiting, "the charge to be in flight")
+    saga_id, gate = await engine.halted_at("charge")
     if trouble == "shut":
         await proxy.shut()
     else:

@@ -17,7 +17,7 @@ from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.database import Database, is_outage, unavailable
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine
-from tests.integration.engine.participants import Gate, Participants, refusing
+from tests.integration.engine.participants import Participants, refusing
 from tests.integration.eventually import eventually
 
 PASSING = {
@@ -119,10 +119,7 @@ async def test_timeouts_given_in_the_url_hold_and_are_waited_out(
 ) -> None:
     engine = await start_engine(dsn=with_options(database_dsn, f"{setting}=100ms"))
     await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
-    gate = Gate()
-    participants.on("charge", gate)
-    saga_id = await engine.start()
-    await eventually(lambda: gate.waiting, "the call")
+    saga_id, gate = await engine.halted_at("charge")
     async with await psycopg.AsyncConnection.connect(database_dsn) as lock:
         await lock.execute("LOCK TABLE saga.log IN SHARE MODE")
         gate.open()

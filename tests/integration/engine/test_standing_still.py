@@ -10,7 +10,7 @@ import psycopg
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from tests.integration.engine.conftest import ORDER, Engine, StartEngine
-from tests.integration.engine.participants import Gate, Participants
+from tests.integration.engine.participants import Participants
 from tests.integration.eventually import eventually
 
 COMPLETED = SagaStatus.COMPLETED
@@ -61,10 +61,7 @@ async def test_a_loop_that_is_blocked_for_longer_than_a_lease_keeps_it(
 ) -> None:
     engine: Engine = await start_engine(lease_seconds=3.0)
     await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
-    gate = Gate()
-    participants.on("charge", gate)
-    saga_id = await engine.start()
-    await eventually(lambda: gate.waiting, "the charge to be in flight")
+    saga_id, gate = await engine.halted_at("charge")
     enough = threading.Event()
     seen = watched(Witness(database_dsn, engine.coordinator_id), 4.0, enough)
     block_while(enough)
@@ -82,10 +79,7 @@ async def test_a_loop_that_stands_still_loses_its_sagas_and_acts_on_none_of_them
 ) -> None:
     engine: Engine = await start_engine(lease_seconds=0.5)
     await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
-    gate = Gate()
-    participants.on("charge", gate)
-    saga_id = await engine.start()
-    await eventually(lambda: gate.waiting, "the charge to be in flight")
+    saga_id, _ = await engine.halted_at("charge")
     seen_by_review: list[bool] = []
     reconcile = engine.coordinator._claiming.reconcile
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import Counter
-
 import pytest
 from structlog.testing import capture_logs
 
@@ -97,41 +94,6 @@ async def test_p3_a_saga_is_undone_in_reverse(engine: Engine, participants: Part
     assert {call.failure for call in undoing} == {saga.failure}
 
 
-async def test_p5_every_attempt_of_one_operation_carries_one_key(
-    engine: Engine, participants: Participants
-) -> None:
-    participants.on("charge", [unknown(), unknown("INTERNAL")])
-    participants.on("ship", refusing())
-    participants.on("charge", [unknown(), unknown()], COMPENSATION)
-    saga = await engine.run()
-    assert saga.status is COMPENSATED
-    for kind in (ACTION, COMPENSATION):
-        calls = participants.calls("charge", kind)
-        assert [call.attempt for call in calls] == [1, 2, 3]
-        assert {call.idempotency_key for call in calls} == {idempotency_key(saga.saga_id, "charge", kind)}
-    assert set(participants.books.applied.values()) == {1}
-
-
-async def test_what_may_have_happened_is_undone_what_was_refused_is_not(
-    engine: Engine, participants: Participants
-) -> None:
-    participants.on("ship", unknown("DEADLINE_EXCEEDED"))
-    saga = await engine.run()
-    assert saga.status is COMPENSATED
-    # The shipping never happened; its compensation was asked all the same, and said so.
-    assert [(call.step, call.operation) for call in participants.calls(operation=COMPENSATION)] == [
-        ("ship", COMPENSATION),
-        ("charge", COMPENSATION),
-        ("reserve", COMPENSATION),
-    ]
-    assert "nothing_to_undo ship compensation 1" in await engine.story(saga.saga_id)
-    participants.seen.clear()
-    participants.on("reserve", refusing())
-    saga = await engine.run()
-    assert saga.status is COMPENSATED
-    assert [call.step for call in participants.calls()] == ["reserve"]
-
-
 async def test_p2_a_compensation_that_does_not_succeed_parks_the_saga_and_says_what_remains(
     engine: Engine, participants: Participants
 ) -> None:
@@ -206,24 +168,6 @@ async def test_the_input_of_a_step_may_come_from_the_steps_before(
     assert call.input == {"order": [1, 2], "by": idempotency_key(saga.saga_id, "reserve", ACTION)}
 
 
-async def test_an_input_that_cannot_be_computed_fails_the_saga(
-    engine: Engine, participants: Participants
-) -> None:
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE,
-        a_definition(
-            a_step("reserve", "inventory"),
-            a_step("charge", "payments", action={"input": "${input.order.card}"}),
-            name="linked",
-        ),
-    )
-    saga = await engine.run("linked", input={"order": 7})
-    assert saga.status is COMPENSATED
-    assert saga.failure is not None
-    assert (saga.failure.code, saga.failure.step) == ("INPUT_INVALID", "charge")
-    assert participants.books.effects[saga.saga_id] == ["reserve", "-reserve"]
-
-
 async def test_a_saga_that_fails_at_its_very_start_is_settled_with_it(engine: Engine, query: Query) -> None:
     step = a_step("reserve", "inventory", action={"input": "${input.order.card}"})
     await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(step, name="hopeless"))
@@ -238,10 +182,7 @@ async def test_a_saga_that_fails_at_its_very_start_is_settled_with_it(engine: En
 async def test_a_cancelled_saga_is_undone_once_its_call_has_ended(
     engine: Engine, participants: Participants
 ) -> None:
-    gate = Gate()
-    participants.on("charge", gate)
-    saga_id = await engine.start()
-    await eventually(lambda: gate.waiting, "the charge to be in flight")
+    saga_id, gate = await engine.halted_at("charge")
     await engine.coordinator.ask(saga_id, CancelAsked("ordered twice", "ada"))
     await engine.coordinator.ask(saga_id, CancelAsked("ordered twice", "ada"))
     saga = await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)
@@ -272,10 +213,7 @@ async def test_cancelling_is_refused_once_there_is_no_way_back(
             name="pivoted",
         ),
     )
-    gate = Gate()
-    participants.on("ship", gate)
-    saga_id = await engine.start("pivoted")
-    await eventually(lambda: gate.waiting, "the shipping to be in flight")
+    saga_id, gate = await engine.halted_at("ship", "pivoted")
     with pytest.raises(NotPossibleNow, match="pivot `charge` has been attempted"):
         await engine.coordinator.ask(saga_id, CancelAsked("", ""))
     gate.open()
@@ -406,20 +344,6 @@ async def test_p2_a_report_about_a_parked_saga_shortens_what_remains(
     after = await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)
     assert after.remaining == fold(saga_id, await engine.entries(saga_id)).remaining
     assert set(after.remaining) <= set(before)
-
-
-async def test_many_sagas_at_once_all_end_as_they_should(engine: Engine, participants: Participants) -> None:
-    async def decline_every_third(call: Invoke) -> Outcome | None:
-        return refusing() if call.input["n"] % 3 == 0 else None
-
-    participants.on("ship", decline_every_third)
-    sagas = await asyncio.gather(*(engine.run(input={"n": n}) for n in range(150)))
-    for saga in sagas:
-        effects = participants.books.effects[saga.saga_id]
-        whole = ["reserve", "charge", "ship"]
-        assert effects == (whole if saga.status is COMPLETED else [*whole[:2], "-charge", "-reserve"])
-    assert Counter(saga.status for saga in sagas) == {COMPLETED: 100, COMPENSATED: 50}
-    assert set(participants.books.applied.values()) == {1}
 
 
 async def test_what_was_started_is_what_the_log_says(engine: Engine) -> None:

@@ -73,10 +73,7 @@ class Hang:
 async def test_p1_another_coordinator_takes_over_what_a_crash_left(
     engine: Engine, start_engine: StartEngine, participants: Participants
 ) -> None:
-    gate = Gate()
-    participants.on("charge", gate)
-    saga_id = await engine.start()
-    await in_flight(gate)
+    saga_id, gate = await engine.halted_at("charge")
     await engine.kill()
     gate.open()
     other = await start_engine("there")
@@ -113,10 +110,7 @@ HEADERS = {
 async def test_p5_the_key_and_the_starters_headers_are_the_same_from_whichever_coordinator(
     engine: Engine, start_engine: StartEngine, participants: Participants
 ) -> None:
-    gate = Gate()
-    participants.on("charge", gate)
-    saga_id = await engine.start(headers=HEADERS)
-    await in_flight(gate)
+    saga_id, gate = await engine.halted_at("charge", headers=HEADERS)
     await engine.kill()
     gate.open()
     await (await start_engine("there")).settled(saga_id)
@@ -132,10 +126,7 @@ async def test_p4_what_a_crash_left_in_flight_is_not_undone_before_it_must_be_ov
 ) -> None:
     """The participant may still be at it. Nobody can hear the end, so its timeout is waited for."""
     await engine.definitions.register(DEFAULT_NAMESPACE, QUICK)
-    gate = Gate()
-    participants.on("reserve", gate)
-    saga_id = await engine.start("quick")
-    await in_flight(gate)
+    saga_id, _ = await engine.halted_at("reserve", "quick")
     await engine.kill()
     participants.on("reserve", refusing())
     other = await start_engine("there")
@@ -302,10 +293,7 @@ async def test_p1_a_saga_that_was_put_to_sleep_behind_its_owners_back_is_taken_u
     engine: Engine, participants: Participants, query: Query
 ) -> None:
     """By a statement that it had given up long ago, whose server was only slow; and the first attempt to wake it fails."""
-    gate = Gate()
-    participants.on("charge", gate)
-    saga_id = await engine.start()
-    await in_flight(gate)
+    saga_id, gate = await engine.halted_at("charge")
     wake, failures = (
         engine.stores.ownership.wake,
         [Unavailable(Reason.DATABASE_UNAVAILABLE, "the connection broke")],
@@ -329,10 +317,7 @@ async def test_p8_who_claims_and_then_loses_to_the_former_owner_finishes_its_row
     engine: Engine, start_engine: StartEngine, participants: Participants, query: Query
 ) -> None:
     """The former owner was faster by a hair, twice: its end is in the log, but the row is not its own any more."""
-    gate = Gate()
-    participants.on("ship", gate)
-    saga_id = await engine.start()
-    await in_flight(gate)
+    saga_id, gate = await engine.halted_at("ship")
     other = await start_engine("there")
     read, waiting, go_on = other.stores.sagas.page, asyncio.Event(), asyncio.Event()
 
@@ -364,10 +349,7 @@ async def test_p8_who_claims_and_then_loses_to_the_former_owner_finishes_its_row
 async def test_a_claim_whose_log_could_not_be_read_is_not_forgotten(
     engine: Engine, start_engine: StartEngine, participants: Participants
 ) -> None:
-    gate = Gate()
-    participants.on("charge", gate)
-    saga_id = await engine.start()
-    await in_flight(gate)
+    saga_id, gate = await engine.halted_at("charge")
     await engine.kill()
     gate.open()
     other = await start_engine("there", poll_seconds=30.0)
@@ -403,10 +385,7 @@ async def test_p10_effects_stop_with_the_lease_and_go_on_with_the_next(
 ) -> None:
     engine = await start_engine(lease_seconds=1.0)
     await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
-    gate = Gate()
-    participants.on("reserve", gate)
-    saga_id = await engine.start()
-    await in_flight(gate)
+    saga_id, gate = await engine.halted_at("reserve")
     renewal = trouble(engine)
     await eventually(lambda: not engine.coordinator._lease.may_act, "the lease to be over")
     assert not engine.coordinator.is_accepting
@@ -473,10 +452,7 @@ async def test_who_stops_commits_what_calls_in_flight_say_and_hands_over_at_once
 async def test_a_call_that_outlasts_the_grace_is_made_again_by_the_next(
     engine: Engine, start_engine: StartEngine, participants: Participants
 ) -> None:
-    gate = Gate()
-    participants.on("charge", gate)
-    saga_id = await engine.start()
-    await in_flight(gate)
+    saga_id, _ = await engine.halted_at("charge")
     await asyncio.wait_for(engine.stop(0.1), PATIENCE_SECONDS)
     participants.on("charge", Succeeded())
     other = await start_engine("there")
@@ -575,10 +551,7 @@ async def test_a_request_survives_the_owner_it_was_left_for(
 async def test_a_request_that_this_version_cannot_read_does_not_hold_up_the_others(
     engine: Engine, start_engine: StartEngine, participants: Participants, query: Query
 ) -> None:
-    gate = Gate()
-    participants.on("charge", gate)
-    saga_id = await engine.start()
-    await in_flight(gate)
+    saga_id, gate = await engine.halted_at("charge")
     await query(
         'INSERT INTO saga.requests (saga_id, request_id, input) VALUES (%s, gen_random_uuid(), \'{"kind": "teleport"}\')',
         saga_id,
