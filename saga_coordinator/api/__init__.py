@@ -1,5 +1,5 @@
-"""The gRPC edge: requests in, checked whole; engine and store asked; answers and errors out.
+"""The gRPC edge: each service reads a request whole, asks the engine, the catalog or the store, and shows what came of it.
 
-`server` listens, `rpc` wraps each method once, `definition_service` and `saga_service` hold one method per RPC, `requests` checks
-what callers send, `convert` turns records into messages, `status` errors into `google.rpc.Status`, `pages` makes page tokens.
+`answering` goes around each method and says who calls. A file for each service holds a method for each RPC, the `readers` check what
+callers send, `status` turns errors into `google.rpc.Status`, and `pages` makes page tokens. What answers look like is in `views`.
 """

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Concatenate, ParamSpec, TypeVar
 
 from google.protobuf.message import Message
 
@@ -12,6 +11,7 @@ from saga_coordinator.api import event_readers, report_readers, saga_readers
 from saga_coordinator.api.caller import Caller
 from saga_coordinator.api.pages import EVENT, event_at, fill_page, position_of, position_of_event
 from saga_coordinator.api.to_the_end import to_the_end
+from saga_coordinator.api.waits import Waits
 from saga_coordinator.engine.asking import Answered
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.runs import Run
@@ -67,8 +67,7 @@ class SagaService:
         self._lists = lists
         self._payload_bytes_max = payload_bytes_max
         self._forward_headers = forward_headers
-        self._waits: set[asyncio.Task[Any]] = set()
-        self._stopping = asyncio.Event()
+        self._waits = Waits()
 
     def resource(self, request: Message) -> Resource | None:
         """A definition for a start, or else the saga that the request names by its identity, a token or a start key."""
@@ -83,9 +82,7 @@ class SagaService:
 
     def stop_waiting(self) -> None:
         """Callers who wait are told now how far their sagas have come; they would hold the stop up."""
-        self._stopping.set()
-        while self._waits:
-            self._waits.pop().cancel()
+        self._waits.stop()
 
     async def StartSaga(self, request: pb.StartSagaRequest, caller: Caller) -> pb.StartSagaResponse:  # noqa: N802  # the RPC's name
         asked = await _checked(
@@ -163,8 +160,8 @@ class SagaService:
                 is_first = False
             if record.status in SETTLED:
                 return
-            await self._unless_stopping(self._coordinator.changed(saga_id, WATCH_POLL_SECONDS))
-            if self._stopping.is_set():
+            await self._waits.until(self._coordinator.changed(saga_id, WATCH_POLL_SECONDS))
+            if self._waits.is_stopping:
                 raise Unavailable(
                     Reason.COORDINATOR_STOPPING,
                     "the coordinator is stopping; watch again, from the last sequence seen",
@@ -252,24 +249,7 @@ class SagaService:
 
     async def _wait(self, saga_id: str, seconds: float) -> Settled | None:
         """Returns when the saga is settled, the time is over, or the server stops."""
-        return await self._unless_stopping(self._coordinator.wait(saga_id, seconds))
-
-    async def _unless_stopping(self, waiting: Coroutine[Any, Any, _T]) -> _T | None:
-        """Waits, at most until the server stops."""
-        if self._stopping.is_set():
-            waiting.close()
-            return None
-        task = asyncio.current_task()
-        assert task is not None, "an RPC is answered in a task"
-        self._waits.add(task)
-        try:
-            return await waiting
-        except asyncio.CancelledError:
-            if not self._stopping.is_set() or task.uncancel():
-                raise  # the caller hung up
-            return None
-        finally:
-            self._waits.discard(task)
+        return await self._waits.until(self._coordinator.wait(saga_id, seconds))
 
     async def _write_saga(
         self, into: saga_pb2.Saga, namespace: Namespace, saga_id: str, run: Run | None = None

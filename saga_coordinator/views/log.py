@@ -38,7 +38,7 @@ def entry_message(logged: LogEntry) -> saga_pb2.Entry:
 
 
 def without_payload(entry: saga_pb2.Entry) -> saga_pb2.Entry:
-    """The entry without what callers, participants and definitions said, which alone is more than an answer may be."""
+    """The entry without its payloads, where one entry alone is more than an answer holds."""
     for name in PAYLOADS:
         if name in entry.body.fields:
             del entry.body.fields[name]

@@ -9,7 +9,7 @@ from saga_coordinator.wire.enumerations import SAGA_STATUS_NUMBERS
 
 
 def preview_message(preview: Preview) -> saga_service_pb2.PreviewCompensationResponse:
-    """The inputs of the calls are left out where they are more than an answer may be."""
+    """The calls that a compensation would make. Their inputs are left out where an answer cannot hold them."""
     is_shown = fits(call.input for stage in preview.stages for call in stage)
     message = saga_service_pb2.PreviewCompensationResponse(
         remaining_effects=preview.remaining,

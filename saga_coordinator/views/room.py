@@ -1,4 +1,4 @@
-"""How much an answer holds, and what is done with payloads that are more."""
+"""How much an answer holds, and how payloads that may be larger are written into it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESPONSE_BYTES_MAX = PAGE_BYTES_MAX
 
 
 def fits(payloads: Iterable[Any]) -> bool:
-    """Whether they may be in one answer, before the time is spent to write them into it."""
+    """Whether one answer can hold the payloads. Time to write them is only spent then."""
     measure = Measure(RESPONSE_BYTES_MAX, RESPONSE_BYTES_MAX)
     room = RESPONSE_BYTES_MAX
     try:
@@ -30,7 +30,7 @@ def fits(payloads: Iterable[Any]) -> bool:
 
 
 def show(value: struct_pb2.Value, payload: Any) -> None:
-    """Writes what a definition has computed, which may be more deeply nested than anything that comes in from outside."""
+    """Writes a payload that a definition has computed. It may be nested deeper than payloads from outside; a note is shown then."""
     try:
         fill(value, payload)
     except PayloadError as error:

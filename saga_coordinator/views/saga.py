@@ -53,7 +53,7 @@ def saga_message(record: SagaRecord, into: saga_pb2.Saga | None = None) -> saga_
 
 
 def listed_message(record: SagaRecord) -> saga_pb2.Saga:
-    """A saga as lists show it: without its input where that would be an answer of its own."""
+    """A saga as lists show it: without its input where the input alone would fill an answer."""
     message = saga_message(record)
     if message.ByteSize() > RESPONSE_BYTES_MAX:
         message.ClearField("input")
@@ -133,7 +133,7 @@ def add_progress(
 
 
 def leave_payloads_out(saga: saga_pb2.Saga, bytes_max: int) -> None:
-    """Leaves out of a saga what an answer of so many bytes has no room for, and says so: what came of it, then its input."""
+    """Cuts a saga to so many bytes, and says what it leaves out: first the outputs, then the input."""
     if saga.ByteSize() > bytes_max:
         saga.outputs_omitted = True
         saga.ClearField("output")
@@ -146,7 +146,7 @@ def leave_payloads_out(saga: saga_pb2.Saga, bytes_max: int) -> None:
 
 
 def _cut_steps(saga: saga_pb2.Saga) -> None:
-    """Of thousands of steps that failed: first what was said about each, then the last ones."""
+    """Cuts what thousands of failed steps say; where that is not enough, the last steps are left out."""
     for step in saga.steps:
         if len(step.cause.message) > _CAUSE_CHARACTERS_MIN:
             step.cause.message = step.cause.message[:_CAUSE_CHARACTERS_MIN] + "[cut]"

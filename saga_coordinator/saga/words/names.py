@@ -1,4 +1,4 @@
-"""The names that people give: one pattern for definitions, participants and namespaces, and one for events."""
+"""The names that people give: one pattern for definitions and participants, and one for events."""
 
 from __future__ import annotations
 

@@ -1,0 +1,40 @@
+"""Calls that wait for something to happen: they end when the server stops, and would hold the stop up otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+class Waits:
+    """The calls of one service that wait. Used from one event loop."""
+
+    def __init__(self) -> None:
+        self._waiting: set[asyncio.Task[Any]] = set()
+        self.is_stopping = False
+
+    def stop(self) -> None:
+        """Ends every wait, and every one that begins from now on."""
+        self.is_stopping = True
+        while self._waiting:
+            self._waiting.pop().cancel()
+
+    async def until(self, work: Coroutine[Any, Any, _T]) -> _T | None:
+        """What `work` returns; None when the server stops first."""
+        if self.is_stopping:
+            work.close()
+            return None
+        task = asyncio.current_task()
+        assert task is not None, "an RPC is answered in a task"
+        self._waiting.add(task)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if not self.is_stopping or task.uncancel():
+                raise  # the caller hung up
+            return None
+        finally:
+            self._waiting.discard(task)
