@@ -69,16 +69,8 @@ class SagaService:
         self._forward_headers = forward_headers
         self._waits = Waits()
 
-    def resource(self, request: Message) -> Resource | None:
-        """A definition for a start, or else the saga that the request names by its identity, a token or a start key."""
-        if isinstance(request, pb.StartSagaRequest):
-            return Resource("saga.v1.Definition", request.definition)
-        given = {field.name: value for field, value in request.ListFields()}
-        if named := report_readers.named_by(given.get("token", "")):
-            return Resource("saga.v1.Saga", named.saga_id)
-        if "saga_id" not in request.DESCRIPTOR.fields_by_name:
-            return None
-        return Resource("saga.v1.Saga", given.get("saga_id") or given.get("start_key", ""))
+    def resource(self, request: object) -> Resource | None:
+        return _resource(request)
 
     def stop_waiting(self) -> None:
         """Callers who wait are told now how far their sagas have come; they would hold the stop up."""
@@ -262,6 +254,18 @@ class SagaService:
         record = await self._sagas.get(namespace, saga_id)
         known = self._coordinator.known(saga_id) if run is None else (run.definition, run.state)
         await self._views.saga(record, known, into)
+
+
+def resource(self, request: Message) -> Resource | None:
+    """A definition for a start, or else the saga that the request names by its identity, a token or a start key."""
+    if isinstance(request, pb.StartSagaRequest):
+        return Resource("saga.v1.Definition", request.definition)
+    given = {field.name: value for field, value in request.ListFields()}
+    if named := report_readers.named_by(given.get("token", "")):
+        return Resource("saga.v1.Saga", named.saga_id)
+    if "saga_id" not in request.DESCRIPTOR.fields_by_name:
+        return None
+    return Resource("saga.v1.Saga", given.get("saga_id") or given.get("start_key", ""))
 
 
 def _patience_seconds(until_deadline: float | None) -> float:

@@ -14,17 +14,22 @@ class Waits:
 
     def __init__(self) -> None:
         self._waiting: set[asyncio.Task[Any]] = set()
-        self.is_stopping = False
+        self._stopping = asyncio.Event()
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether waits have been told to end."""
+        return self._stopping.is_set()
 
     def stop(self) -> None:
         """Ends every wait, and every one that begins from now on."""
-        self.is_stopping = True
+        self._stopping.set()
         while self._waiting:
             self._waiting.pop().cancel()
 
     async def until(self, work: Coroutine[Any, Any, _T]) -> _T | None:
         """What `work` returns; None when the server stops first."""
-        if self.is_stopping:
+        if self._stopping.is_set():
             work.close()
             return None
         task = asyncio.current_task()
@@ -33,7 +38,7 @@ class Waits:
         try:
             return await work
         except asyncio.CancelledError:
-            if not self.is_stopping or task.uncancel():
+            if not self._stopping.is_set() or task.uncancel():
                 raise  # the caller hung up
             return None
         finally:

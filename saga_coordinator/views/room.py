@@ -30,7 +30,7 @@ def fits(payloads: Iterable[Any]) -> bool:
 
 
 def show(value: struct_pb2.Value, payload: Any) -> None:
-    """Writes a payload that a definition has computed. It may be nested deeper than payloads from outside; a note is shown then."""
+    """Writes a payload that a definition has computed. Where it is nested too deeply to be shown, a note says so."""
     try:
         fill(value, payload)
     except PayloadError as error:
