@@ -69,7 +69,7 @@ class SagaService:
         self._forward_headers = forward_headers
         self._waits = Waits()
 
-    def resource(self, request: object) -> Resource | None:
+    def resource(self, request: Message) -> Resource | None:
         return _resource(request)
 
     def stop_waiting(self) -> None:
@@ -256,7 +256,7 @@ class SagaService:
         await self._views.saga(record, known, into)
 
 
-def resource(self, request: Message) -> Resource | None:
+def _resource(request: Message) -> Resource | None:
     """A definition for a start, or else the saga that the request names by its identity, a token or a start key."""
     if isinstance(request, pb.StartSagaRequest):
         return Resource("saga.v1.Definition", request.definition)
