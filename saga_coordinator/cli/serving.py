@@ -20,6 +20,7 @@ import saga_coordinator
 from saga_coordinator import lifecycle, telemetry
 from saga_coordinator.cli import ended_quietly_by_ctrl_c, supervisor
 from saga_coordinator.cli.options import Failure, setting_flags, settings_of, tell_unknown_variables
+from saga_coordinator.config.addresses import PORT_MAX
 from saga_coordinator.retrying import DATABASE_PAUSES, retried_in_thread
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.embedded import EmbeddedPostgres
@@ -39,7 +40,7 @@ _postgres_bin = click.option(
 _postgres_port = click.option(
     "--postgres-port",
     metavar="PORT",
-    type=click.IntRange(1, 65535),
+    type=click.IntRange(1, PORT_MAX),
     help="The port of 127.0.0.1 that it listens on. Default: a free one, at each start.",
 )
 

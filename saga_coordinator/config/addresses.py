@@ -9,6 +9,8 @@ from typing import Any
 UNIX_PATH_BYTES_MAX = 107
 """The longest path of a unix socket that Linux takes (`sun_path`, with its NUL)."""
 
+PORT_MAX = 65535
+
 
 def addresses_of(written: Any) -> tuple[str, ...]:
     """Where to listen. Raises ValueError."""
@@ -43,7 +45,7 @@ def address_of(written: Any) -> str:
             )
         return f"unix:{path}"
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[A-Za-z0-9._-]+):(\d{1,5})", address)
-    if found is None or int(found[2]) > 65535:
+    if found is None or int(found[2]) > PORT_MAX:
         raise ValueError("must be HOST:PORT, as in 127.0.0.1:7242 or [::1]:7242, or unix:PATH")
     return address
 

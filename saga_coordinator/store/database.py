@@ -16,6 +16,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
+from saga_coordinator.config.addresses import PORT_MAX
 from saga_coordinator.lifecycle import Service
 from saga_coordinator.saga.words.errors import InvalidRequest, Unavailable
 from saga_coordinator.saga.words.reasons import Reason
@@ -70,8 +71,8 @@ def driver_url(dsn: str) -> str:
     if url.get_backend_name() not in {"postgresql", "postgres"}:
         raise InvalidRequest.at("database_url", "must begin with postgresql://")
     for port in (url.port, *(int(each) for each in ports if each)):
-        if port is not None and not 1 <= port <= 65535:
-            raise InvalidRequest.at("database_url", f"has port {port}; a port is 1 to 65535")
+        if port is not None and not 1 <= port <= PORT_MAX:
+            raise InvalidRequest.at("database_url", f"has port {port}; a port is 1 to {PORT_MAX}")
     defaults = _CONNECTION_PARAMETERS
     if hosts:
         # This form of SQLAlchemy's also carries IPv6 addresses.

@@ -10,13 +10,13 @@ from typing import Any
 from google.protobuf import duration_pb2, struct_pb2
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
-from saga_coordinator.saga.definition.labelling import LABEL_VALUE_CHARACTERS_MAX
-from saga_coordinator.saga.definition.parsing_actions import (
-    DEADLINE_SECONDS_MAX,
+from saga_coordinator.saga.definition.parsing_actions import DEADLINE_SECONDS_MAX
+from saga_coordinator.saga.words.errors import Fault, InvalidRequest
+from saga_coordinator.saga.words.limits import (
     LABEL_NAME_CHARACTERS_MAX,
+    LABEL_VALUE_CHARACTERS_MAX,
     LABELS_MAX,
 )
-from saga_coordinator.saga.words.errors import Fault, InvalidRequest
 from saga_coordinator.saga.words.names import EVENT_NAME, EVENT_NAME_CHARACTERS_MAX, NAME_CHARACTERS_MAX
 from saga_coordinator.saga.words.outcome import TEXT_BYTES_MAX, Cause, clip
 from saga_coordinator.wire.causes import CAUSE_CODE

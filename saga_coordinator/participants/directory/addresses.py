@@ -30,6 +30,7 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from saga_coordinator.config import FileFaulty, read_documents
+from saga_coordinator.config.addresses import PORT_MAX, UNIX_PATH_BYTES_MAX
 from saga_coordinator.participants.directory.descriptors import DescriptorSet, NotDescribed
 from saga_coordinator.participants.directory.fields import read_fields
 from saga_coordinator.participants.directory.files import DESCRIPTOR_SET_BYTES_MAX, Files, OwnFiles
@@ -45,7 +46,6 @@ _HOST_AND_PORT = re.compile(
 _TARGET_FORMS = "host:port, dns:///host:port, ipv4:address:port, ipv6:[address]:port or unix:path"
 _FIELDS = ("target", "tls", "worker", "descriptor_set", "load_balancing", "limits", "defaults")
 _WORKER_FIELDS = ("worker", "limits", "defaults")
-_SOCKET_PATH_BYTES_MAX = 107  # sun_path in unix(7), less its NUL
 
 
 LOAD_BALANCING = ("pick_first", "round_robin")
@@ -255,9 +255,9 @@ def _unix_target(rest: str, place: str, folder: Path, faults: list[Fault]) -> st
         return ""
     socket = (folder / rest.removeprefix("//")).absolute()
     size = len(str(socket).encode("utf-8", "replace"))
-    if not rest or size > _SOCKET_PATH_BYTES_MAX:
+    if not rest or size > UNIX_PATH_BYTES_MAX:
         faults.append(
-            Fault(place, f"{socket} is {size} bytes long; a socket's path has 1 to {_SOCKET_PATH_BYTES_MAX}")
+            Fault(place, f"{socket} is {size} bytes long; a socket's path has 1 to {UNIX_PATH_BYTES_MAX}")
         )
     if "," in str(socket):  # gRPC reads a list of sockets there
         faults.append(Fault(place, f"{socket} has a comma in its path"))
@@ -268,7 +268,7 @@ def _host_problem(text: str) -> str | None:
     matched = _HOST_AND_PORT.fullmatch(text)
     if matched is None:
         return "is not a host and a port"
-    return None if 0 < int(matched["port"]) < 65536 else "has a port outside 1 to 65535"
+    return None if 1 <= int(matched["port"]) <= PORT_MAX else f"has a port outside 1 to {PORT_MAX}"
 
 
 def _address_problem(scheme: str, text: str) -> str | None:

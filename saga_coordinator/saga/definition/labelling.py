@@ -9,8 +9,7 @@ from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.expressions.expression import as_text
 from saga_coordinator.saga.words.errors import ExpressionError, Fault, InvalidRequest
 from saga_coordinator.saga.words.json_object import text_problem
-
-LABEL_VALUE_CHARACTERS_MAX = 255
+from saga_coordinator.saga.words.limits import LABEL_VALUE_CHARACTERS_MAX
 
 
 def labels_of(definition: Definition, saga_id: str, given: Any, labels: Mapping[str, str]) -> dict[str, str]:

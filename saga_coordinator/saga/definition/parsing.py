@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -45,7 +44,7 @@ from saga_coordinator.saga.schema.input_schema import compile_schema
 from saga_coordinator.saga.words.errors import Fault, InvalidDefinition
 from saga_coordinator.saga.words.json_object import JsonObject
 from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
-from saga_coordinator.saga.words.names import NAME
+from saga_coordinator.saga.words.names import NAME, STEP_NAME
 from saga_coordinator.saga.words.nearest import did_you_mean
 from saga_coordinator.saga.words.outcome import clip
 from saga_coordinator.saga.words.work import TooMuchWork, budget
@@ -55,8 +54,6 @@ PARALLEL_MAX = 10_000
 FAULTS_MAX = 100
 """Nobody mends more at once, and an answer has to fit into what gRPC carries."""
 
-_STEP_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
-_VARIABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,59}")
 _CEL_WORDS = """
     true false null in as break const continue else for function if import let loop package namespace return var void while
 """
@@ -164,7 +161,7 @@ def _steps(source: JsonObject, surroundings: _Surroundings) -> tuple[Step, ...]:
         JsonObject(raw, f"{source.at('steps')}[{index}]", source.faults)
         for index, raw in enumerate(raw_steps)
     ]
-    names = [step.name("name", _STEP_NAME, "the step") for step in objects]
+    names = [step.name("name", STEP_NAME, "the step") for step in objects]
     after = _order(objects, names, surroundings.names)
     closed = dependencies(after) if after is not None else None
     pivots = [name for step, name in zip(objects, names, strict=True) if step.flag("pivot")]
@@ -424,10 +421,10 @@ def _switch(source: JsonObject, surroundings: _Surroundings) -> Switch:
 def _for_each(source: JsonObject, surroundings: _Surroundings) -> ForEach:
     items = _required(source, "items", "a list, as in `input.lines`")
     name = source.text("as", "item") or "item"
-    if not _VARIABLE_NAME.fullmatch(name) or name in _RESERVED_VARIABLES:
+    if not STEP_NAME.fullmatch(name) or name in _RESERVED_VARIABLES:
         source.fault(
             "as",
-            f"`{name[:80]}` cannot name the item; it must match {_VARIABLE_NAME.pattern} and mean nothing else in expressions",
+            f"`{name[:80]}` cannot name the item; it must match {STEP_NAME.pattern} and mean nothing else in expressions",
         )
     max_parallel = source.whole("max_parallel", 0, 1, PARALLEL_MAX)
     block = _block(source, surroundings)

@@ -18,7 +18,7 @@ from saga_coordinator.saga.definition.model import (
 from saga_coordinator.saga.expressions.condition import compile_condition
 from saga_coordinator.saga.expressions.expression import Expression, Template, compile_template
 from saga_coordinator.saga.words.json_object import JsonObject, is_finite, text_problem
-from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
+from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS, LABEL_NAME_CHARACTERS_MAX, LABELS_MAX
 from saga_coordinator.saga.words.names import EVENT_NAME, NAME
 from saga_coordinator.saga.words.outcome import OutcomeKind
 from saga_coordinator.saga.words.retry import RetryPolicy
@@ -35,8 +35,6 @@ DEFAULT_STATUS_INTERVAL_SECONDS = 30.0
 DEFAULT_ACTION_ATTEMPTS = 5
 DEFAULT_STUBBORN_ATTEMPTS = 10
 """For compensations and for steps that are never undone: there is no other way left than through."""
-LABELS_MAX = 32
-LABEL_NAME_CHARACTERS_MAX = 63
 CHILD_POLL_SECONDS = 2.0
 """A child that ends tells its parent at once; should that be lost, it is found out after this time, doubled each time."""
 

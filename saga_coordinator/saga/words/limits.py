@@ -10,6 +10,11 @@ DEFINITION_BYTES_MAX = 1024 * 1024
 EXPRESSION_CHARACTERS_MAX = 4096
 """What one expression may cost is bounded up to this length, and no further: see `calculation.py`."""
 
+LABELS_MAX = 32
+"""Of one saga."""
+LABEL_NAME_CHARACTERS_MAX = 63
+LABEL_VALUE_CHARACTERS_MAX = 255
+
 EVENT_KEPT_SECONDS = 7 * 86400.0
 """How long a published event is kept at most, and unless its publisher asks for less."""
 

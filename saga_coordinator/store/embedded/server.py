@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
+from saga_coordinator.config.addresses import UNIX_PATH_BYTES_MAX
 from saga_coordinator.store.embedded.binaries import EmbeddedPostgresError, find_binaries, major_version
 from saga_coordinator.store.embedded.run_as import RunAs, give_away, run_as_whom
 
@@ -26,7 +27,6 @@ _START_SECONDS_MAX = 120.0
 _STOP_SECONDS_MAX = 60.0
 # How long a start waits for the server of a process that has just been killed to notice it.
 _LOCK_SECONDS_MAX = 1.0
-_SOCKET_PATH_BYTES_MAX = 107
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +266,7 @@ class EmbeddedPostgres:
 
     def _options(self) -> Iterator[str]:
         socket_path = self.data_dir / f".s.PGSQL.{self.port}"
-        has_socket = len(os.fsencode(socket_path)) <= _SOCKET_PATH_BYTES_MAX
+        has_socket = len(os.fsencode(socket_path)) <= UNIX_PATH_BYTES_MAX
         yield from ("-p", str(self.port))
         settings = {
             "listen_addresses": HOST,

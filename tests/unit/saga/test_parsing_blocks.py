@@ -25,9 +25,9 @@ from saga_coordinator.saga.definition.model import (
     all_steps,
 )
 from saga_coordinator.saga.definition.parsing import FAULTS_MAX, parse_definition
-from saga_coordinator.saga.definition.parsing_actions import APPROVERS_MAX, LABELS_MAX
+from saga_coordinator.saga.definition.parsing_actions import APPROVERS_MAX
 from saga_coordinator.saga.words.errors import InvalidDefinition
-from saga_coordinator.saga.words.limits import DEFAULT_LIMITS
+from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, LABELS_MAX
 from saga_coordinator.saga.words.outcome import TEXT_BYTES_MAX, OutcomeKind
 
 EVERYTHING = yaml.safe_load("""
