@@ -188,7 +188,7 @@ def test_every_fault_is_told_with_its_place(serving: StartServing, connect: Conn
         "participant.name: is not a name",
         "participant.target: `shop` is not a host and a port",
         "participant.tls.ca_file: `ca.pem` must be an absolute path",
-        "participant.limits.burst: means nothing without a rate",
+        "participant.limits.burst: needs a rate",
         "participant.limits.breaker.failure_ratio: is 2",
         "participant.limits.breaker.rest_max: is less than rest",
     ):

@@ -213,7 +213,7 @@ def test_a_file_where_the_socket_should_be(database_dsn: str, tmp_path: Path) ->
     path = Path(os.path.relpath(tmp_path)) / "s.sock"
     path.write_text("precious")
     line = fails_with("serve", "--database-url", database_dsn, "--address", f"unix:{path}")
-    assert "no socket" in line
+    assert "is not a socket" in line
     assert path.read_text() == "precious"
 
 

@@ -178,7 +178,7 @@ async def test_an_event_loop_that_stands_still_gives_it_up_and_reviews_before_it
             assert time.monotonic() < began + 30
             time.sleep(0.01)  # noqa: ASYNC251  # that is the point
         assert time.monotonic() > began + lease_keeper.STALL_LEASES * 0.2
-        assert "has not turned for 0.4 s" in str(lease.run_out())
+        assert "has not run for 0.4 s" in str(lease.run_out())
         assert not seen
         await eventually(lambda: lease.may_act, "the lease to be regained")
     assert seen[0] == (False, 2)
