@@ -74,7 +74,7 @@ def instead_of(seam: Any, broken: Any, *, within: ModuleType | None = None) -> I
         places = [within]
     else:
         modules = [each for key, each in sys.modules.items() if key.startswith("saga_coordinator.")]
-        places = [each for each in modules if vars(each).get(name) is seam]
+        places += [each for each in modules if each not in places and vars(each).get(name) is seam]
     with ExitStack() as stack:
         for place in places:
             stack.enter_context(patch.object(place, name, broken))

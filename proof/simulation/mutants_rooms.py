@@ -11,6 +11,8 @@ from proof.core.mutants import MOVING, held_for, looked_for_otherwise, told_othe
 from proof.mutant import Mutants, Patches, handled, instead_of
 from proof.simulation.directory import WORKERS
 from proof.simulation.mutant import forgetting
+from saga_coordinator.engine.drive import Drive
+from saga_coordinator.engine.held import HeldStep
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.calls.breaker import Breaker
 from saga_coordinator.participants.calls.concurrency import Concurrency
@@ -36,9 +38,17 @@ def forgets_what_it_holds() -> Patches:
     yield held_for(lambda _: 1e6)
 
 
-@MUTANTS.broken("P10")
-def looks_for_room_long_after_the_time() -> Patches:
+@MUTANTS.broken("P1")
+def looks_for_room_minutes_after_the_time_whenever_it_wakes() -> Patches:
     yield looked_for_otherwise(lambda now, at: at + 200)
+    yield instead_of(Drive.look_again, lambda *_: None)
+
+
+@MUTANTS.broken("P10")
+def looks_again_for_room_minutes_late() -> Patches:
+    look_next = HeldStep.look_next
+    yield instead_of(look_next, lambda self, at: look_next(self, at + 150))
+    yield instead_of(Drive.look_again, lambda *_: None)
 
 
 @MUTANTS.broken("P12")
@@ -96,7 +106,7 @@ def hands_a_task_to_two() -> Patches:
     yield instead_of(Pool.take, take_and_leave)
 
 
-@MUTANTS.broken("P8", participants=WORKERS)
+@MUTANTS.broken("P8", participants=WORKERS, first=13)
 def gives_the_tasks_of_a_lost_coordinator_away_at_once() -> Patches:
     yield instead_of(Attempts.worker_names, property(lambda _: frozenset()))
 
