@@ -26,9 +26,11 @@ from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.performing import Performing
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.machine import decide, entries
+from saga_coordinator.saga.machine import decide, entries, state
 from saga_coordinator.saga.machine.inputs import AttemptEnded, CancelAsked, OutcomeReported
 from saga_coordinator.saga.machine.proceed import next_due
+from saga_coordinator.saga.machine.state import EffectKnown, StepState
+from saga_coordinator.saga.machine.transitions import StepStatus
 from saga_coordinator.saga.words.canonical import canonical
 from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.store.journal import Journal
@@ -47,7 +49,6 @@ CORE: Mapping[str, tuple[tuple[str, ...], Focus, int]] = {
     "adoption_leaves_attempts_in_flight": (("P1", "defect"), EVERYTHING, 0),
     "calls_begin_without_limit": (("P11",), EVERYTHING, 0),
     "cancel_is_taken_after_the_pivot": (("P2",), EVERYTHING, 0),
-    "compensation_starts_while_the_action_is_in_flight": (("P4",), EVERYTHING, 0),
     "compensations_start_in_any_order": (("P3",), EVERYTHING, 0),
     "conditions_always_hold": (("P2",), EVERYTHING, 0),
     "deadline_passes_unnoticed": (("P10",), EVERYTHING, 0),
@@ -71,7 +72,27 @@ CORE: Mapping[str, tuple[tuple[str, ...], Focus, int]] = {
 MUTANTS += _of_the_core()
 
 
-# Keys.
+# The order and the moment of what is undone, and keys.
+
+
+@MUTANTS.broken("P4")
+def undoes_what_is_in_flight() -> Patches:
+    turn = state._turn
+
+    def turn_at_once(steps: Any) -> dict[str, StepState]:
+        return {
+            name: replace(
+                step,
+                status=StepStatus.FAILED,
+                is_in_flight=False,
+                effect=max(step.effect, EffectKnown.POSSIBLE),
+            )
+            if step.is_in_flight
+            else step
+            for name, step in turn(steps).items()
+        }
+
+    yield instead_of(turn, turn_at_once)
 
 
 @MUTANTS.broken("P5")
