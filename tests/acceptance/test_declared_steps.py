@@ -182,6 +182,6 @@ def test_files_that_use_declared_steps_are_applied_checked_and_printed(
     assert run_here("definition", "validate", "--live", *at, right).returncode == 0
     assert run_here("definition", "apply", *at, right).stdout == "filed version 1 (created)\n"
     assert run_here("definition", "apply", *at, right).stdout == "filed version 1 (unchanged)\n"
-    assert "have one check" in run_here("definition", "simulate", right).stderr
+    assert "let a coordinator check" in run_here("definition", "simulate", right).stderr
     stored.write_text(run_here("definition", "get", *at, "filed").stdout)
     assert run_here("definition", "simulate", stored).returncode == 0

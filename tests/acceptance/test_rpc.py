@@ -135,9 +135,7 @@ def test_two_hundred_faults_fit_into_the_answer(client: Client) -> None:
     refused = Refused(
         lambda: client.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=faulty))
     )
-    assert (
-        "more, for which there is no room" in refused.details["BadRequest"].field_violations[-1].description
-    )
+    assert "more, which do not fit here" in refused.details["BadRequest"].field_violations[-1].description
     validated = client.definitions.ValidateDefinition(
         ValidateDefinitionRequest(definition=faulty), timeout=SECONDS
     )
