@@ -175,7 +175,7 @@ def never_hears_what_it_polls_for() -> Patches:
 # What the simulation found there.
 
 
-@MUTANTS.broken("P1", about=("event",), first=6)
+@MUTANTS.broken("P1", about=("event",), first=4)
 def sleeps_while_it_asks() -> Patches:
     wake_at = Advance._wake_at
 
@@ -187,7 +187,7 @@ def sleeps_while_it_asks() -> Patches:
 
     async def look_slowly(self: Awaited, wanted: Any) -> Any:  # which alone breaks nothing
         event = await look(self, wanted)
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(3.0)
         return event
 
     yield instead_of(Awaited.look, look_slowly)
