@@ -155,7 +155,8 @@ class Drive:
     def _answer(self, run: Run, posted: Sequence[Posted], advanced: Advanced) -> None:
         """Gives their decisions to those who asked, and puts back what was not decided yet."""
         taken = len(advanced.decisions)
-        run.put_back(posted[taken:])
+        if taken < len(posted):
+            run.put_back(posted[taken:])
         is_owner = self._lease.may_act
         for (_, decided), decision in zip(posted[:taken], advanced.decisions, strict=True):
             if decided is None or decided.done():
