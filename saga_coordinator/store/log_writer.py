@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from struct import pack
@@ -207,7 +207,7 @@ WITH claimed AS (
     UPDATE saga.sagas SET wake_at = now()
     WHERE saga_id = ANY($4::uuid[]) AND CASE WHEN owner IS NULL THEN wake_at > now() END
 ), logged AS (
-    INSERT INTO saga.log (saga_id, sequence, attempt, namespace, type, step, operation, facts, payload,
+    INSERT INTO saga.log (saga_id, sequence, attempt, namespace, type, operation, step, facts, payload,
         event, correlation, event_id, recorded_by)
     SELECT e.*, $1::uuid
     FROM unnest($6::uuid[], $7::int4[], $8::int4[], $9::text[], $10::text[], $11::text[], $12::text[],
@@ -215,7 +215,7 @@ WITH claimed AS (
 )
 SELECT extract(epoch FROM now())
 """
-_FORMATS = [*8 * [Format.TEXT], *9 * [Format.BINARY]]
+_FORMATS = [*12 * [Format.TEXT], *5 * [Format.BINARY]]
 """What an entry says is sent as it is kept, and is not escaped on the way."""
 _TAKEN = """
 SELECT e.index FROM unnest($1::int4[], $2::text[]::uuid[], $3::int4[]) AS e (index, saga_id, sequence)
@@ -241,7 +241,7 @@ def _parameters(appends: Sequence[WrittenAppend], coordinator_id: str, claim_gro
     moves: list[dict[str, Any]] = []
     known: list[str] = []
     saga_ids: list[str] = []
-    namespaces: list[bytes] = []
+    namespaces: list[str] = []
     sequences: list[int] = []
     rows: list[EntryRow] = []
     for each in appends:
@@ -255,27 +255,28 @@ def _parameters(appends: Sequence[WrittenAppend], coordinator_id: str, claim_gro
                 known.append(append.saga_id)
         count = len(each.rows)
         saga_ids += count * [append.saga_id]
-        namespaces += count * [append.namespace.encode()]
+        namespaces += count * [append.namespace]
         sequences += range(append.sequence, append.sequence + count)
         rows += each.rows
+    types, steps, operations, attempts, facts, payloads, *about_events = (
+        zip(*rows, strict=True) if rows else 9 * [()]
+    )
     return (
         coordinator_id.encode(),
         orjson.dumps(starts),
         orjson.dumps(moves),
-        _written_array(known),
+        _names(known),
         claim_group.encode(),
-        _written_array(saga_ids),
-        _written_array(map(str, sequences)),
-        _written_array([str(row.attempt) for row in rows]),
-        _array(_TEXT, namespaces),
-        _array(_TEXT, [row.type.encode() for row in rows]),
-        _array(_TEXT, [_bytes(row.step) for row in rows]),
-        _array(_TEXT, [_bytes(row.operation) for row in rows]),
-        _array(_BYTEA, [row.facts for row in rows]),
-        _array(_BYTEA, [row.payload for row in rows]),
-        _array(_TEXT, [_bytes(row.event) for row in rows]),
-        _array(_TEXT, [_bytes(row.correlation) for row in rows]),
-        _array(_TEXT, [_bytes(row.event_id) for row in rows]),
+        _names(saga_ids),
+        _names(sequences),
+        _names(attempts),
+        _names(namespaces),
+        _names(types),
+        _names(operations),
+        _names(steps),
+        _array(_BYTEA, facts),
+        _array(_BYTEA, payloads),
+        *(_array(_TEXT, [_bytes(text) for text in texts] if any(texts) else ()) for texts in about_events),
     )
 
 
@@ -313,28 +314,31 @@ _TEXT = 25
 _BYTEA = 17
 """The types of elements, by Postgres's own numbers."""
 _NULL = pack("!i", -1)
+_SIZES = [pack("!i", size) for size in range(512)]
 
 
 def _bytes(text: str | None) -> bytes | None:
     return None if text is None else text.encode()
 
 
-def _written_array(elements: Iterable[str]) -> bytes:
-    """An array as text, of elements in which nothing has to be escaped."""
-    return f"{{{','.join(elements)}}}".encode()
+def _names(elements: Sequence[Any]) -> bytes:
+    """An array as text, of numbers, nulls, and names without control characters: JSON escapes nothing else otherwise."""
+    return b"{%b}" % orjson.dumps(elements)[1:-1]
 
 
 def _array(element_type: int, elements: Sequence[bytes | None]) -> bytes:
-    """An array of one dimension in Postgres's binary format."""
+    """An array of one dimension in Postgres's binary format; an empty one stands for nulls, beside longer ones."""
     if not elements:
         return pack("!iiI", 0, 0, element_type)
     parts = [pack("!iiIii", 1, 1, element_type, len(elements), 1)]
+    add = parts.append
     for element in elements:
         if element is None:
-            parts.append(_NULL)
+            add(_NULL)
         else:
-            parts.append(pack("!i", len(element)))
-            parts.append(element)
+            size = len(element)
+            add(_SIZES[size] if size < len(_SIZES) else pack("!i", size))
+            add(element)
     return b"".join(parts)
 
 

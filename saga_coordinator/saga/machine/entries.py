@@ -7,11 +7,11 @@ operation and attempt it concerns, and a JSON body with the rest; `encode` and `
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, field, fields
 from typing import Any, ClassVar, TypeGuard
 
-from saga_coordinator.saga.words.canonical import canonical
+from saga_coordinator.saga.words.canonical import canonical, canonical_number
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.immutable import immutable
 from saga_coordinator.saga.words.outcome import Cause
@@ -398,16 +398,27 @@ def is_about_step(entry: Entry) -> TypeGuard[StepEntry]:
 
 def encode(entry: Entry) -> StoredEntry:
     """The stored form; fields that are None are left out of the body."""
+    return StoredEntry(*place_of(entry), encode_fields(entry, BODY_FIELDS[type(entry)]))
+
+
+def place_of(entry: Entry) -> tuple[str, str | None, str | None, int]:
+    """The type, step, operation and attempt of an entry, as they are stored."""
     kind = type(entry)
+    if kind in _STEP_TYPES:
+        operation = _OPERATIONS[entry.operation]  # type: ignore[union-attr]
+        return _NAMES[kind], entry.step, operation, entry.attempt  # type: ignore[union-attr]
+    return _NAMES[kind], None, None, 0
+
+
+def encode_fields(entry: Entry, names: Sequence[str]) -> dict[str, Any]:
+    """Those of the fields that are not None, as they are stored."""
     body: dict[str, Any] = {}
-    for name in _BODY_FIELDS[kind]:
+    for name in names:
         value = getattr(entry, name)
         if value is not None:
             encoder = _ENCODERS.get(type(value))
             body[name] = encoder(value) if encoder else value
-    if kind in _STEP_TYPES:
-        return StoredEntry(_NAMES[kind], entry.step, str(entry.operation), entry.attempt, body)  # type: ignore[union-attr]
-    return StoredEntry(_NAMES[kind], None, None, 0, body)
+    return body
 
 
 def decode(stored: StoredEntry) -> Entry:
@@ -449,7 +460,7 @@ def _encode_cause(cause: Cause) -> dict[str, str]:
     return body
 
 
-_ENCODERS: dict[type, Callable[[Any], dict[str, Any]]] = {Cause: _encode_cause, Parent: asdict}
+_ENCODERS: dict[type, Callable[[Any], Any]] = {Cause: _encode_cause, Parent: asdict, float: canonical_number}
 _TUPLES = {"remaining", "items", "workers"}
 _PAYLOADS = {"input", "output", "shown", "items", "previous", "payload", "labels", "headers"}
 """Fields that hold what participants and callers said. The log gives them back with keys and numbers as the database has them."""
@@ -468,9 +479,11 @@ _PAYLOAD_FIELDS: dict[type[Entry], tuple[str, ...]] = {
 }
 _CAUSE_FIELDS = frozenset(each.name for each in fields(Cause))
 
-_BODY_FIELDS: dict[type[Entry], tuple[str, ...]] = {
+BODY_FIELDS: dict[type[Entry], tuple[str, ...]] = {
     kind: tuple(
         each.name for each in fields(kind) if kind not in _STEP_TYPES or each.name not in _ATTEMPT_COLUMNS
     )
     for kind in ENTRY_TYPES
 }
+"""The fields of each type of entry that have no column of their own."""
+_OPERATIONS = {kind: kind.value for kind in OperationKind}

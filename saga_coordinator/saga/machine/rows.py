@@ -7,19 +7,19 @@ the same entry has the same bytes, wherever and whenever it is written.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
 from saga_coordinator.saga.machine.entries import (
+    BODY_FIELDS,
     Entry,
     EventReceived,
     StoredEntry,
     WaitStarted,
-    encode,
+    encode_fields,
+    place_of,
 )
-from saga_coordinator.saga.words.canonical import canonical_bytes
-from saga_coordinator.saga.words.immutable import immutable
 
 PAYLOADS = ("input", "items", "output", "payload", "previous", "shown")
 """The fields of a body that are its payload, in the order of their bytes."""
@@ -27,12 +27,21 @@ PAYLOADS = ("input", "items", "output", "payload", "previous", "shown")
 ITEM_COUNT = "item_count"
 """Among the facts of an entry with `items`: how many they are, for whoever does not read the payload."""
 
-_PAYLOADS = frozenset(PAYLOADS)
-_EMPTY = b"{}"
+_PARTS: dict[type[Entry], tuple[tuple[str, ...], tuple[str, ...], bool]] = {
+    kind: (
+        tuple(name for name in names if name not in PAYLOADS),
+        tuple(name for name in PAYLOADS if name in names),
+        kind in (WaitStarted, EventReceived),
+    )
+    for kind, names in BODY_FIELDS.items()
+}
+"""The fields of each type of entry that are facts, those that are its payload, and whether it is about an event."""
+
+_NOTHING = b"{}"
+_NO_EVENT = (None, None, None)
 
 
-@immutable
-class EntryRow:
+class EntryRow(NamedTuple):
     """One entry in its columns. `payload` is None where there is none.
 
     `event`, `correlation` and `event_id` say which event the entry waits for, or has received.
@@ -56,34 +65,28 @@ class EntryRow:
 
 def entry_row(entry: Entry) -> EntryRow:
     """The columns of an entry. Its payload has its canonical form already: the core's door gave it that (decision 0024)."""
-    stored = encode(entry)
-    body = stored.body
-    facts, payload = _EMPTY, None
-    if body:
-        said = {name: body[name] for name in PAYLOADS if name in body} if _PAYLOADS & body.keys() else None
-        if said:
-            payload = orjson.dumps(said)
-            body = {name: value for name, value in body.items() if name not in _PAYLOADS}
-            if "items" in said:
-                body[ITEM_COUNT] = len(said["items"])
-        if body:
-            facts = canonical_bytes(body)
-    event = correlation = event_id = None
-    if isinstance(entry, WaitStarted):
-        event, correlation = entry.event, entry.correlation
-    elif isinstance(entry, EventReceived):
-        event, correlation, event_id = entry.name, entry.correlation, entry.event_id
-    return EntryRow(
-        stored.type,
-        stored.step,
-        stored.operation,
-        stored.attempt,
-        facts,
-        payload,
-        event,
-        correlation,
-        event_id,
-    )
+    of_facts, of_payload, is_about_event = _PARTS[type(entry)]
+    facts = encode_fields(entry, of_facts) if of_facts else None
+    payload: bytes | None = None
+    if of_payload and (said := encode_fields(entry, of_payload)):
+        payload = orjson.dumps(said)
+        if "items" in said:
+            facts = {**(facts or {}), ITEM_COUNT: len(said["items"])}
+    written = orjson.dumps(facts, option=orjson.OPT_SORT_KEYS) if facts else _NOTHING
+    about_event = _event_of(entry) if is_about_event else _NO_EVENT
+    # Made past the class's own constructor, which would take as long as all the rest, for every entry of every saga.
+    return tuple.__new__(EntryRow, (*place_of(entry), written, payload, *about_event))
+
+
+def _event_of(entry: Entry) -> tuple[str | None, str | None, str | None]:
+    """The name, the correlation and the identity of the event that an entry is about."""
+    match entry:
+        case WaitStarted():
+            return entry.event, entry.correlation, None
+        case EventReceived():
+            return entry.name, entry.correlation, entry.event_id
+        case _:
+            return _NO_EVENT
 
 
 def body_of(facts: bytes, payload: bytes | None) -> dict[str, Any]:
