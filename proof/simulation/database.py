@@ -27,9 +27,10 @@ from saga_coordinator.saga.machine.entries import (
     StoredEntry,
     WaitStarted,
     decode,
+    entry_type,
 )
 from saga_coordinator.saga.machine.rows import stored_entry
-from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
+from saga_coordinator.saga.machine.transitions import ENDS, SAGA_TRANSITIONS, SETTLED, SagaStatus
 from saga_coordinator.saga.words.canonical import canonical_bytes
 from saga_coordinator.saga.words.errors import NotFound, Unavailable
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
@@ -40,6 +41,9 @@ from saga_coordinator.store.records import Claim, Driver, Event, Letter
 from saga_coordinator.store.tables import DEFAULT_GROUP
 
 _T = TypeVar("_T")
+
+_ENDING = {entry_type(kind) for (_, kind), after in SAGA_TRANSITIONS.items() if after in ENDS}
+"""The entries by which a saga ends."""
 
 EPOCH = 1_800_000_000.0
 """The database's time at virtual second 0."""
@@ -396,10 +400,9 @@ class SimulatedDatabase:
         )
 
     def _ended_at(self, saga_id: str) -> float:
-        if self.sagas[saga_id].status not in (SagaStatus.COMPLETED, SagaStatus.COMPENSATED):
+        if self.sagas[saga_id].status not in ENDS:
             return float("inf")
-        ends = ("saga_completed", "saga_compensated")
-        return next(row.recorded_at for row in reversed(self.logs[saga_id]) if row.type in ends)
+        return next(row.recorded_at for row in reversed(self.logs[saga_id]) if row.type in _ENDING)
 
     def match_event(self, event_id: str) -> None:
         kept = self.events.get(event_id)

@@ -1,6 +1,6 @@
 """Holds the books against what was promised. Each check is named after the promise of docs/concepts.md that it belongs to.
 
-It knows the contract and the log's words, and nothing of the engine: no function of the program under test is called here.
+It knows the contract, the log's words and the table of transitions, and nothing of the engine.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from dataclasses import dataclass
 
 from proof.torture.evidence import Call, Effect, Entry, Evidence, Row
 from proof.violation import Violation
+from saga_coordinator.saga.machine.transitions import ENDS, SETTLED
 
 ACTION, COMPENSATION = "action", "compensation"
-SETTLED = {"COMPLETED", "COMPENSATED", "NEEDS_ATTENTION", "ABANDONED"}
-ENDS = {"COMPLETED", "COMPENSATED", "ABANDONED"}
 CLOCK_SECONDS = 0.05
 """What two readings of one machine's clock may differ by, being taken a little before and after what they stand for."""
 

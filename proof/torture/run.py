@@ -28,9 +28,10 @@ from proof.torture.replay import replay
 from proof.torture.report import Result, show
 from proof.torture.resumption import resumptions
 from proof.violation import Violation
+from saga_coordinator.saga.machine.transitions import SETTLED
 
 CLIENTS_MAX = 300
-UNSETTLED = "SELECT count(*) FROM saga.sagas WHERE status IN ('RUNNING', 'COMPENSATING')"
+UNSETTLED = "SELECT count(*) FROM saga.sagas WHERE status <> ALL (%s)"
 PULSE_SECONDS = 0.1
 STALL_SECONDS = 0.5
 GRPC_NOISE = "ExecuteBatchError"
@@ -174,7 +175,7 @@ async def _settle(world: World, seconds: float) -> float:
     began_at = time.monotonic()
     with psycopg.connect(world.database_url, autocommit=True) as connection:
         while time.monotonic() - began_at < seconds:
-            if connection.execute(UNSETTLED).fetchone() == (0,):
+            if connection.execute(UNSETTLED, [[status.value for status in SETTLED]]).fetchone() == (0,):
                 break
             await asyncio.sleep(0.2)
     return time.monotonic() - began_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import psycopg
 import pytest
 from psycopg import errors, sql
 
+from saga_coordinator.saga.machine.transitions import ENDS, SETTLED, SagaStatus
 from saga_coordinator.store.embedded import EmbeddedPostgres
 from tests.integration.store.appends import HERE, saga_id
 
@@ -184,6 +186,25 @@ def test_p7_entries_are_never_changed(connection: psycopg.Connection) -> None:
             connection.transaction(),
         ):
             connection.execute(statement)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "statuses"),
+    [
+        ("sagas_status_known", set(SagaStatus)),
+        ("sagas_moving_is_driven", set(SagaStatus) - SETTLED),
+        ("sagas_settled_is_at_rest", set(SagaStatus) - SETTLED),
+        ("sagas_ended_has_time", ENDS),
+    ],
+)
+def test_the_schema_names_the_statuses_that_the_transitions_do(
+    constraint: str, statuses: set[SagaStatus], connection: psycopg.Connection
+) -> None:
+    row = connection.execute(
+        "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = %s", [constraint]
+    )
+    (definition,) = row.fetchone() or ("",)
+    assert set(re.findall(r"'([A-Z_]+)'", definition)) == statuses
 
 
 def test_every_refusal_in_the_schema_is_tested(connection: psycopg.Connection) -> None:

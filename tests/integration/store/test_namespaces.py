@@ -111,7 +111,7 @@ async def test_definitions_of_one_name_have_nothing_to_do_with_each_other(
     first = await rows.version(RED, "order", 1)
     assert first is not None
     first = replace(
-        first, registered_at=datetime(1970, 1, 3, tzinfo=UTC)
+        first, registered_at=datetime(1970, 1, 1, tzinfo=UTC)
     )  # before the sagas, by their identities
     assert await rows.saga_of(RED, first) == saga_id(1)
     assert await rows.saga_of(DEFAULT_NAMESPACE, first) is None
