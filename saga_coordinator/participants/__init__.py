@@ -1,4 +1,4 @@
-"""How an operation reaches its service.
+"""The way from an operation to its service.
 
     Attempts(directory).invoke(Invoke) -> Outcome
 

@@ -85,7 +85,7 @@ class Attempts(Service):
 
     @property
     def worker_names(self) -> frozenset[str]:
-        """Those that dial us: their attempts are tasks."""
+        """The participants that dial the coordinator: their attempts are tasks."""
         return self._worker_names
 
     @property
@@ -95,7 +95,7 @@ class Attempts(Service):
         return {each.name: each.defaults for each in known if each.defaults}
 
     def not_known(self, name: str) -> str:
-        """Says that the directory has no such participant, and which name may have been meant."""
+        """The error that the directory has no such participant, with the name that may have been meant."""
         return f"the directory has no participant `{name}`{did_you_mean(name, sorted(self._names))}"
 
     def check_known(self, name: str) -> None:
@@ -104,11 +104,11 @@ class Attempts(Service):
             raise NotFound(Reason.NO_SUCH_PARTICIPANT, self._how_to_add(name), participant=name)
 
     def check_worker(self, name: str) -> None:
-        """Whether tasks of participant `name` are handed out to those who dial us.
+        """Checks that participant `name` dials the coordinator, so that its tasks are handed out.
 
         Raises:
             NotFound: no such participant.
-            NotPossibleNow: it is called where it lives.
+            NotPossibleNow: the coordinator calls the participant at its address.
         """
         participant = self._directory.get(name)
         if participant is None:
@@ -122,10 +122,10 @@ class Attempts(Service):
             )
 
     async def invoke(self, call: Invoke) -> Outcome:
-        """Makes one attempt; `call.timeout_seconds` from now it has ended.
+        """Makes one attempt, which has ended `call.timeout_seconds` from now.
 
-        Nothing that a participant does raises. Cancelled, it cancels the call, and so does `close` for calls that outlast its
-        grace: their outcome is not known and is not invented here.
+        Nothing that a participant does raises. If this is cancelled, the call is cancelled; `stop` also cancels calls that
+        outlast its grace. The outcome of a cancelled call is not known and is not invented here.
         """
         if self._last_ended is not None:
             raise asyncio.CancelledError("the participants are being closed")
@@ -135,9 +135,9 @@ class Attempts(Service):
         return await gate.pass_through(call, self._attempt)
 
     async def look_for_room(self, wanted: LookForRoom) -> Held | None:
-        """Why an attempt would be held now, and after how long to look again; None where it would not be.
+        """The reason why an attempt would be held now, with when to look again; None if it would not be held.
 
-        Then a place is kept for it for a moment, or all who look would find the same one.
+        In that case a place is kept for the attempt for a moment, or all who look would find the same place.
         """
         gate = self.gates.of(wanted.participant)
         if gate is None:
@@ -150,11 +150,11 @@ class Attempts(Service):
         return held
 
     async def room_found(self) -> str:
-        """Returns once attempts that were held for a participant may find room by now: its name."""
+        """Waits until held attempts may find room at some participant; returns the participant's name."""
         return await self._room_news.heard()
 
     async def _attempt(self, call: Invoke) -> Outcome:
-        """The attempt itself, once there is room for it; meanwhile the directory may have become another."""
+        """Makes the attempt once there is room for it. The directory may have been replaced meanwhile."""
         if self._last_ended is not None:
             raise asyncio.CancelledError("the participants are being closed")
         if call.participant in self._worker_names:
@@ -204,7 +204,7 @@ class Attempts(Service):
         return connection.channel.get_state().name if connection is not None else ""
 
     def described_afresh(self, name: str) -> DescribedServices | None:
-        """What the participant serves at this moment; the caller closes it. None for a worker, and where nobody is known so."""
+        """What the participant serves at this moment; the caller closes it. None for a worker, and for an unknown participant."""
         participant = self._directory.get(name)
         if participant is None or participant.is_worker:
             return None
@@ -217,7 +217,7 @@ class Attempts(Service):
     async def services_listed(self, name: str) -> list[str] | None:
         """The services that the server at the participant's address lists at this moment, whatever its descriptor set says.
 
-        None for a worker, and where nobody is known so. Raises NotDescribed with the status when it does not say.
+        None for a worker, and for an unknown participant. Raises NotDescribed with the status if the server does not say.
         """
         participant = self._directory.get(name)
         if participant is None or participant.is_worker:
@@ -228,11 +228,11 @@ class Attempts(Service):
         return await Reflection(connection.channel).served()
 
     async def methods_of_workers(self, name: str) -> frozenset[str] | None:
-        """What the workers of the participant perform, wherever they are connected: empty for everything, None for no worker."""
+        """The methods that the participant's workers perform, here or elsewhere: empty for all, None without a worker."""
         return await self._workers.methods_of(name)
 
     def replace(self, directory: Directory) -> None:
-        """Uses `directory` from the next call on. Calls in flight end where they are; only then their channel is closed."""
+        """Uses `directory` from the next call on. A channel that is not needed any more is closed once its calls have ended."""
         self._directory = directory
         self.gates.replace(directory)
         known, self._names = self._names, directory.names
@@ -248,7 +248,7 @@ class Attempts(Service):
             self._room_news.tell(name)
 
     def change(self, name: str, participant: Participant | None) -> None:
-        """As `replace`, where only that participant is another; None: there is none any more.
+        """Replaces that participant alone, as `replace` would. None removes the participant.
 
         The others are looked at only where the one before is connected.
         """
@@ -322,7 +322,7 @@ class Attempts(Service):
             self._last_ended.set_result(None)
 
     def _unknown(self, name: str) -> Held:
-        """Nothing was sent, and the name may be known to another coordinator, or to this one in a moment."""
+        """The outcome for an unknown participant. Nothing was sent. Another coordinator may know it, or this one in a moment."""
         if name not in self._missed:
             self._missed.add(name)
             _log.warning("participant_not_known", participant=name, remedy=self._how_to_add(name))
@@ -339,7 +339,7 @@ class Attempts(Service):
 
     def _outcome_of_error(self, error: grpc.aio.AioRpcError, call: Invoke) -> Refused | Unknown:
         code, message = error.code(), error.details() or ""
-        # Statuses that gRPC made up on this side are only told by their words.
+        # Only its words tell that a status was made by gRPC on this side.
         if code is grpc.StatusCode.DEADLINE_EXCEEDED and "Deadline Exceeded" in message:
             return _no_answer(call)
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED and f" vs. {self._reply_bytes_max})" in message:

@@ -1,7 +1,7 @@
-"""The directory in use: the file's participants and, under other names, those that were put by the API.
+"""The directory in use: the participants of the file and, under other names, the participants put by the API.
 
-Of a name that is in both, the file's is used: what was deployed with an environment is not redirected by a call. What is in the
-database is looked at every half second, so that a change needs no restart of anybody.
+If both have a name, the file's participant is used: no call redirects what was deployed with an environment. The database is
+looked at every half second, so that no coordinator needs a restart for a change.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ class _PutParticipant:
 
 
 class LiveDirectory(Service):
-    """Keeps `participants` by the file and the database: those of the default namespace. Used from one event loop."""
+    """Keeps `participants` in line with the file and with the default namespace in the database. Used from one event loop."""
 
     def __init__(
         self,
@@ -133,7 +133,7 @@ class LiveDirectory(Service):
         register: Register,
         files: CallersFiles = CallersFiles(None),  # noqa: B008  # immutable
     ) -> None:
-        """`files`: those that a participant that was put may name."""
+        """Takes in `files` the files that a participant put by the API may name."""
         self._participants = participants
         self._files = files
         self._turns = Turns(
@@ -150,7 +150,7 @@ class LiveDirectory(Service):
         self._next_look: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Knows what the database knows, if that can be reached, and goes on looking."""
+        """Reads the participants from the database, if that can be reached, and goes on looking for changes."""
         try:
             await self._look_once()
         except Exception as error:  # noqa: BLE001  # a defect, which is no reason not to serve those of the file
@@ -158,7 +158,7 @@ class LiveDirectory(Service):
         self._background.keep("the directory", self._look, turn_seconds_max=LOOK_SECONDS_MAX)
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Looks no more."""
+        """Stops looking for changes."""
         await self._background.stop()
         await self._looks.stop()
 
@@ -168,9 +168,9 @@ class LiveDirectory(Service):
         return self._participants.names
 
     async def look_now(self) -> None:
-        """Returns once it knows what the database knew when this was called, or that it cannot be reached.
+        """Returns once the directory knows all that the database held at the call, or that the database cannot be reached.
 
-        Who asks before that look begins shares it.
+        All who ask before a look at the database begins share that look.
         """
         if self._next_look is None:
             self._next_look = self._looks.begin("look at the directory", self._look_anew())
@@ -183,25 +183,25 @@ class LiveDirectory(Service):
 
     @property
     def problems(self) -> Iterator[str]:
-        """What keeps it from hearing of changes."""
+        """The problems that keep the directory from hearing of changes."""
         return self._background.problems
 
     def use_file(self, file: Directory) -> None:
-        """Has this file instead of the one before."""
+        """Uses this file instead of the one before."""
         self._file = file
         self._use()
 
     @property
     def problems_with_files(self) -> Iterator[str]:
-        """What keeps participants from being put."""
+        """The problems that keep participants from being put."""
         return self._turns.problems
 
     async def check(self, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> Participant:
-        """Looks at a participant before it is put, its files of TLS too.
+        """Checks a participant, including its TLS files, before it is put.
 
         Raises:
             InvalidRequest: with every fault.
-            Unavailable: its files take too long to read.
+            Unavailable: the participant's files take too long to read.
         """
         faults: list[Fault] = []
         participant = await self._turns.in_thread(
@@ -213,7 +213,7 @@ class LiveDirectory(Service):
 
     @property
     def names(self) -> list[str]:
-        """Of all participants in use, in order."""
+        """The names of all participants in use, in order."""
         return sorted({*self._file.names, *(name for name, put in self._put.items() if put.entry)})
 
     def get(self, name: str) -> Entry:
@@ -231,14 +231,14 @@ class LiveDirectory(Service):
         return put.entry
 
     def setting(self, name: str) -> BreakerSetting | None:
-        """What an operator has decided about its breaker last."""
+        """The last decision of an operator about the participant's breaker."""
         return self._settings.get(name)
 
     async def put(self, participant: Participant, spec: dict[str, Any], descriptor_set: bytes | None) -> bool:
-        """Adds a participant, as `check` has read it, or replaces it; whether there was none.
+        """Adds or replaces a participant, as `check` has read it; returns True if there was none of its name.
 
         Raises:
-            NotPossibleNow: the file has the name.
+            NotPossibleNow: a participant of the file has the name.
             QuotaReached: there are as many, or as many bytes of descriptor sets, as there may be.
             Unavailable: the database is away.
         """
@@ -258,10 +258,10 @@ class LiveDirectory(Service):
         return put.created
 
     async def delete(self, name: str) -> None:
-        """Forgets what was put.
+        """Deletes a participant that was put by the API.
 
         Raises:
-            NotFound: nothing was.
+            NotFound: no participant of that name was put.
             Unavailable: the database is away.
         """
         async with self._one_at_a_time:
@@ -278,7 +278,7 @@ class LiveDirectory(Service):
         _log.info("participant_deleted", participant=name)
 
     async def set_breaker(self, name: str, control: Forced, requested_by: str, reason: str) -> BreakerSetting:
-        """Forces a breaker everywhere, or leaves it to itself again. Raises Unavailable."""
+        """Forces a breaker at every coordinator, or makes it automatic again. Raises Unavailable."""
         setting = await self._register.set_breaker(
             DEFAULT_NAMESPACE, name, control.value, requested_by, reason
         )
@@ -337,7 +337,7 @@ class LiveDirectory(Service):
                 self._use()
 
     async def _read_soon(self, stored: StoredParticipant) -> _PutParticipant | None:
-        """What a row means here. One whose files take too long is as it was before, and is tried again at the next look."""
+        """Reads a row for this host. If its files take too long, the entry stays as before and the next look tries again."""
         try:
             read = await self._turns.in_thread(self._read, stored)
         except Unavailable as error:
@@ -349,7 +349,7 @@ class LiveDirectory(Service):
         return read
 
     def _read(self, stored: StoredParticipant) -> _PutParticipant:
-        """What a row means here; the entry before, if it cannot be used on this host."""
+        """Reads a row for this host; returns the entry from before if the new one cannot be used here."""
         faults: list[Fault] = []
         spec = stored.spec or {}
         participant = read_put(stored.name, spec, stored.descriptor_set, self._files, "participant", faults)
@@ -362,13 +362,13 @@ class LiveDirectory(Service):
         return _PutParticipant(stored.revision, Entry(participant, spec, stored.updated_at))
 
     def _use_one(self, name: str) -> None:
-        """As `_use`, where only that participant was put or deleted."""
+        """Does what `_use` does, if only that participant was put or deleted."""
         put = self._put.get(name)
         participant = self._file.get(name) or (put.entry.participant if put and put.entry else None)
         self._participants.change(name, participant)
 
     def _use(self) -> None:
-        """Nothing is interrupted: calls in flight end where they are."""
+        """Puts the participants to use without interrupting any call: a call in flight ends at the address where it began."""
         known = {name: put.entry.participant for name, put in self._put.items() if put.entry is not None}
         directory = Directory(self._file.path, MappingProxyType({**known, **self._file.participants}))
         self._participants.replace(directory)
@@ -382,7 +382,7 @@ def read_put(
     place: str,
     faults: list[Fault],
 ) -> Participant | None:
-    """A participant as the API takes it: what a directory file would say, with no path that means something else on each host."""
+    """Reads a participant as the API takes it: as in a directory file, but with no path whose meaning depends on the host."""
     if problem := name_problem(name):
         faults.append(Fault(f"{place}.name", problem))
     target, tls = str(spec.get("target", "")), spec.get("tls")

@@ -1,1 +1,1 @@
-"""How a participant is called that has an inbound port: the contract, plain methods, and what keeps calls apart."""
+"""Calls participants that have an inbound port: by the contract or by plain methods, with limits that keep calls apart."""

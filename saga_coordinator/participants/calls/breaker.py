@@ -1,10 +1,10 @@
-"""The circuit breaker of one participant: a state machine without a clock, whose every step says what time it is.
+"""The circuit breaker of one participant: a state machine without a clock, which is told the time at every step.
 
     CLOSED      calls are made, and counted over a sliding window
     OPEN        none is made until the participant has rested
     HALF_OPEN   a few are made, to see whether it is well again
 
-A call counts where it was begun: one that ends after the state has changed says nothing about the new one.
+A call counts for the state in which it began. If it ends after the state has changed, it says nothing about the new state.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class BreakerState(StrEnum):
 
 
 class Turn(StrEnum):
-    """What changes the state."""
+    """The events that change the state."""
 
     FAILING = "FAILING"
     RESTED = "RESTED"
@@ -81,12 +81,12 @@ class Window:
         self.slow += is_slow
 
     def failure_ratio(self, now: float) -> float:
-        """0.0 where nothing was called."""
+        """The share of calls that failed; 0.0 if there were no calls."""
         self._forget(now)
         return self.failures / self.calls if self.calls else 0.0
 
     def _forget(self, now: float) -> int:
-        """Drops what is too long ago; returns the number of the present bucket."""
+        """Drops the counts that are too old; returns the number of the present bucket."""
         number = int(now / self._width)
         while self._buckets and self._buckets[0][0] <= number - _BUCKETS:
             _, calls, failures, slow = self._buckets.popleft()
@@ -127,7 +127,7 @@ class Breaker:
                 return self._state
 
     def failure_ratio(self, now: float) -> float:
-        """Of the calls in the window."""
+        """The share of the calls in the window that failed."""
         return self._window.failure_ratio(now)
 
     @property
@@ -135,12 +135,12 @@ class Breaker:
         return self._window.calls
 
     def rest_left_seconds(self, now: float) -> float:
-        """How long no call is made yet; 0 where one may be, and where an operator has forced it open."""
+        """The seconds until a call may be made; 0 if one may be made now, or if an operator has forced the breaker open."""
         is_resting = self.state is BreakerState.OPEN and self.forced is Forced.AUTOMATIC
         return max(0.0, self._rests_until - now) if is_resting else 0.0
 
     def admits(self, now: float) -> bool:
-        """Whether a call may be made now. One that is made has to `begin`."""
+        """Tells whether a call may be made now. A call that is made has to `begin`."""
         if self._state is BreakerState.CLOSED and self.forced is Forced.AUTOMATIC:
             return True
         if self.forced is not Forced.AUTOMATIC:
@@ -152,18 +152,18 @@ class Breaker:
         return False
 
     def begin(self) -> int:
-        """A call is made; returns the epoch to tell at its end."""
+        """Notes that a call begins; returns the epoch to pass to `ended`."""
         if self._state is BreakerState.HALF_OPEN:
             self._probing += 1
         return self.epoch
 
     def give_back(self, epoch: int) -> None:
-        """A call that had begun says nothing about the participant: it was not made, or nobody heard its end."""
+        """Takes back a call that had begun and says nothing about the participant: it was not made, or nobody heard its end."""
         if epoch == self.epoch and self._state is BreakerState.HALF_OPEN:
             self._probing -= 1
 
     def ended(self, epoch: int, now: float, seconds: float, draw: float, *, is_failure: bool) -> None:
-        """A call that began in `epoch` has ended after `seconds`."""
+        """Notes that a call that began in `epoch` has ended after `seconds`."""
         limits = self._limits
         is_slow = limits.slow_call_seconds is not None and seconds >= limits.slow_call_seconds
         if epoch != self.epoch:
@@ -178,7 +178,7 @@ class Breaker:
             self._probed(now, draw, is_bad=is_failure or is_slow)
 
     def force(self, forced: Forced) -> None:
-        """As an operator wants it. Back to automatic, it begins closed, with nothing against the participant."""
+        """Forces the state as an operator wants it. Back to automatic, the breaker begins closed with empty counts."""
         if forced is not self.forced:
             self.forced = forced
             self._rests = 0
@@ -192,7 +192,7 @@ class Breaker:
         )
 
     def _probed(self, now: float, draw: float, *, is_bad: bool) -> None:
-        """Decided as soon as the probes that are still out cannot change it."""
+        """Decides about the probes as soon as those still in flight cannot change the result."""
         self._probing -= 1
         if is_bad:
             self._failed += 1

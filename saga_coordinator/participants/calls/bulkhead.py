@@ -1,9 +1,9 @@
-"""What keeps one participant's trouble with itself: how many calls it gets at once, how many a second, and when none.
+"""Bulkheads, which keep one participant's trouble from the others: they limit its calls at once and a second, and pause them.
 
 A `Bulkhead` decides and keeps the queue; it has no clock and awaits nothing. A call is admitted at once, or queued for a moment
 for which its attempt has time, or held: then its saga waits in the log, where it costs no memory, no attempt and no slot.
 
-What is held is told to come back at instants that follow each other as quickly as the participant takes calls, so that ten
+Each held call is told when to come back. These instants follow each other as quickly as the participant takes calls, so that ten
 thousand held sagas do not all come back at once to be held again.
 """
 
@@ -88,7 +88,7 @@ class BulkheadStatus:
 
 
 class Bulkhead:
-    """One participant's. `now` is a monotonic time in seconds, `draw` gives numbers from [0, 1)."""
+    """The bulkhead of one participant. `now` is a monotonic time in seconds; `draw` gives numbers from [0, 1)."""
 
     def __init__(self, name: str, limits: ParticipantLimits, draw: Callable[[], float]) -> None:
         self._name = name
@@ -102,7 +102,7 @@ class Bulkhead:
         self._promised_at = self._rate_promised_at = _LONG_AGO
         self._moved_at = _LONG_AGO  # when a call began or ended last
         self._forced_at = 0.0
-        # Nothing is known at first: whoever is queued too long is held all the same.
+        # Nothing is known at first. A call that is queued for too long is held all the same.
         self._call_seconds = self._answer_seconds = 0.0
         self._last_outcome: Outcome | None = None
         self._last_outcome_at = self._last_failure_at = 0.0
@@ -116,7 +116,7 @@ class Bulkhead:
         self._rate = None if limits.rate is None else Rate(limits.rate, limits.burst)
 
     def change(self, limits: ParticipantLimits, *, is_moved: bool) -> None:
-        """Uses other limits. One that `is_moved` to another address begins with nothing against it."""
+        """Uses other limits. A participant that `is_moved` to another address begins with a clean record."""
         if limits != self._limits or is_moved:
             forced = self._breaker.forced
             epoch = self._breaker.epoch
@@ -125,7 +125,7 @@ class Bulkhead:
             self._breaker.force(forced)
 
     def force(self, forced: Forced, now: float) -> None:
-        """As an operator wants it. Idempotent."""
+        """Forces the breaker as an operator wants it. Idempotent."""
         if forced is not self._breaker.forced:
             self._forced_at = now
             self._promised_at = _LONG_AGO
@@ -154,7 +154,7 @@ class Bulkhead:
         return waiting
 
     def ended(self, permit: Permit, outcome: Outcome | None, now: float) -> None:
-        """A call has ended; `outcome` is None where nobody waits for it any more."""
+        """Notes that a call has ended; `outcome` is None if nobody waits for it any more."""
         in_flight = self._in_flight
         self._in_flight -= 1
         self._actions_in_flight -= not permit.is_compensation
@@ -177,7 +177,7 @@ class Bulkhead:
         self._breaker.ended(permit.epoch, now, seconds, self._draw(), is_failure=is_failure)
 
     def turns(self, now: float) -> Iterator[tuple[Waiting, Permit | Held]]:
-        """Those of the queue that need wait no longer, and what has become of them."""
+        """The queued calls that need not wait any longer, each with its permit or with the reason why it is held."""
         while self._queued:
             if self._breaker.state is BreakerState.OPEN and not self._breaker.admits(now):
                 waiting = self._first(is_compensation=bool(self._queues[True]))
@@ -193,7 +193,7 @@ class Bulkhead:
                 yield waiting, self._admit(now, is_compensation=is_compensation)
 
     def withdraw(self, waiting: Waiting) -> None:
-        """Takes a call out of the queue; it stays there as an empty place until its turn."""
+        """Withdraws a call from the queue. Its place there stays empty until its turn."""
         if waiting.is_open:
             waiting.is_open = False
             self._queued -= 1
@@ -202,13 +202,13 @@ class Bulkhead:
                     queue.clear()
 
     def next_turn_seconds(self, now: float) -> float | None:
-        """When to look at the queue again although nothing has ended; None where only an end makes room."""
+        """The seconds after which to look at the queue again although no call has ended; None if only an end makes room."""
         if not self._queued or self._rate is None:
             return None
         return self._rate.wait_seconds(now) or None
 
     def hold(self, now: float) -> Held:
-        """Not now: there are too many calls already, or too many a second."""
+        """Holds a call, because there are too many calls at once or too many a second."""
         if self._breaker.state is BreakerState.HALF_OPEN:
             return self._promise(
                 now,
@@ -268,7 +268,7 @@ class Bulkhead:
         return Permit(is_compensation, now, self._breaker.begin())
 
     def _whose_turn(self, now: float) -> bool | None:
-        """Whether a compensation or an action is next; None where neither may go now."""
+        """Tells whether a compensation or an action is next; None if neither may go now."""
         is_actions_turn = self._turn % _ACTION_TURN == _ACTION_TURN - 1
         for is_compensation in (False, True) if is_actions_turn else (True, False):
             if self._queues[is_compensation] and self._may_go(now, is_compensation=is_compensation):
@@ -276,7 +276,7 @@ class Bulkhead:
         return None
 
     def _first(self, *, is_compensation: bool) -> Waiting | None:
-        """Takes the first one out of a queue; None for an empty place."""
+        """Takes the first call out of a queue; returns None for an empty place."""
         waiting = self._queues[is_compensation].popleft()
         if not waiting.is_open:
             return None
@@ -285,7 +285,7 @@ class Bulkhead:
         return waiting
 
     def _wait_seconds(self, now: float, *, is_compensation: bool) -> float:
-        """How long a call that is queued now would wait, as far as that can be told. Compensations come first."""
+        """Estimates how long a call that is queued now would wait. Compensations come first."""
         if self._breaker.state is BreakerState.HALF_OPEN:
             return 0.0  # the probes may tell in a moment
         ahead = len(self._queues[True]) if is_compensation else self._queued
@@ -293,19 +293,19 @@ class Bulkhead:
         return wait if self._rate is None else max(wait, self._rate.wait_seconds(now))
 
     def _spacing_seconds(self, now: float) -> float:
-        """How quickly calls follow each other when there are always some waiting."""
+        """The seconds from one call to the next while calls are always waiting."""
         limit = self._concurrency.limit
         seconds = max(self._call_seconds, self._stalled_seconds(now))
         by_room = seconds / limit if limit else 0.0
         return max(by_room, 1 / self._limits.rate if self._limits.rate else 0.0)
 
     def _stalled_seconds(self, now: float) -> float:
-        """For how long there has been no room and no call has ended: what hangs does not show in the calls that have."""
+        """The seconds for which there has been no room and no call has ended. Calls that hang do not show in those that ended."""
         has_room = self._concurrency.has_room(self._in_flight, self._actions_in_flight, is_compensation=False)
         return 0.0 if has_room else now - self._moved_at
 
     def _hold_back(self, now: float, rate: Rate) -> Held:
-        """Too many a second; how many may come when is known exactly, so all come one after the other."""
+        """Holds a call that is one too many a second. The rate says exactly when each may come, so they come one by one."""
         interval = 1 / (self._limits.rate or 1.0)
         least = max(HELD_SECONDS_MIN, rate.wait_seconds(now) + self._queued * interval)
         said = f"{self._name} is called {self._limits.rate:g} times a second at most, and more are waiting"
@@ -329,7 +329,7 @@ class Bulkhead:
     def _promise(
         self, now: float, code: CauseCode, message: str, least_seconds: float, spacing_seconds: float
     ) -> Held:
-        """Holds a call until its own instant behind all promised before."""
+        """Holds a call until an instant of its own, later than all instants promised before."""
         at = max(now + least_seconds, self._promised_at + spacing_seconds)
         if at <= now + HELD_SECONDS_MAX:
             self._promised_at = at
@@ -343,7 +343,7 @@ class Bulkhead:
 
 
 def failure_of(outcome: Outcome) -> Cause | None:
-    """Why the attempt says that its participant is not well; None where it says nothing of the kind."""
+    """The reason why an attempt's outcome shows that the participant is not well; None if it shows nothing of the kind."""
     if isinstance(outcome, Unknown) and outcome.cause.code not in _NOT_ITS_FAULT:
         return outcome.cause
     return None

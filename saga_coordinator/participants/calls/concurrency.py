@@ -1,6 +1,6 @@
-"""How many calls may be in flight at once: a number, or one that follows how the participant bears it.
+"""The limit of calls in flight at once: a fixed number, or a number that adapts to what the participant can take.
 
-Adaptive, it is AIMD, as TCP's congestion window (RFC 5681): a tenth less when a call fails or is slow, and one more for each
+The adaptive limit is AIMD, like TCP's congestion window (RFC 5681): a tenth less when a call fails or is slow, one more for each
 round of good calls that needed the room.
 """
 
@@ -27,7 +27,7 @@ class Concurrency:
         return None if self._limit_max is None else int(self._limit)
 
     def has_room(self, in_flight: int, actions_in_flight: int, *, is_compensation: bool) -> bool:
-        """Whether one more may be made. With a limit of one there is nothing to reserve."""
+        """Tells whether one more call may be made. With a limit of one, no call is reserved for compensations."""
         if self._limit_max is None:
             return True
         limit = int(self._limit)
@@ -36,7 +36,7 @@ class Concurrency:
         return in_flight < limit and actions_in_flight < limit - max(1, limit // _RESERVED_SHARE)
 
     def ended(self, now: float, seconds: float, in_flight: int, *, is_bad: bool) -> None:
-        """A call has ended, while `in_flight` were, itself among them."""
+        """Notes that a call has ended while `in_flight` calls, itself included, were in flight."""
         if not self._is_adaptive or self._limit_max is None:
             return
         if not is_bad:

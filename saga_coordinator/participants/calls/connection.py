@@ -18,7 +18,7 @@ from saga_coordinator.saga.words.identity import OperationKind
 
 
 class Address(NamedTuple):
-    """What makes two participants share a channel."""
+    """The address of a participant and how it is reached. Participants with equal addresses share a channel."""
 
     target: str
     tls: Tls | None
@@ -31,19 +31,19 @@ class Address(NamedTuple):
 
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.primary_user_agent", f"saga-coordinator/{__version__}"),
-    # Every attempt is in the log. gRPC's own retries, the transparent ones included, would be attempts that are not.
+    # Every attempt is in the log. gRPC's own retries, transparent ones included, would be attempts outside the log.
     ("grpc.enable_retries", 0),
-    # No retry policy or load balancing that somebody put into DNS.
+    # DNS may hold a service config; its retry policy and load balancing are not used.
     ("grpc.service_config_disable_resolution", 1),
     # A new channel starts anew, also when an old one to the same place is still waiting out its backoff.
     ("grpc.use_local_subchannel_pool", 1),
-    # The defaults are 1 s, 20 s and 120 s: a participant that came back would be called down for two minutes more.
+    # The defaults are 1 s, 20 s and 120 s: a participant that came back would count as down for two minutes more.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 5_000),  # how long one attempt to connect may take
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # The default is 30 s: as long would a participant that moved to another address be sought at the old one.
+    # The default is 30 s: for so long, a participant that moved would be sought at its old address.
     ("grpc.dns_min_time_between_resolutions_ms", 1_000),
-    # Servers may, and by default do, hang up on who pings more often than every five minutes. The pings only find what died
+    # By default, servers hang up on clients that ping more often than every five minutes. The pings only find what died
     # while nothing was sent; a peer that vanished under a call is found by TCP, because having keepalive at all also sets
     # TCP_USER_TIMEOUT to the time given here (else the kernel takes a quarter of an hour).
     ("grpc.keepalive_time_ms", 310_000),
@@ -85,6 +85,6 @@ class Connection:
         self.is_retired = False
 
     async def close(self) -> None:
-        """Ends the calls that are in flight, too."""
+        """Closes the channel, and ends the calls that are in flight."""
         self.reflected.close()
         await self.channel.close()

@@ -1,4 +1,4 @@
-"""What is said to a participant that implements `saga.v1.ParticipantService`, and what its answer means."""
+"""The requests to a participant that implements `saga.v1.ParticipantService`, and the meaning of its answers."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def encode_request(call: Invoke, token: str, bytes_max: int) -> bytes:
     request.attempt = call.attempt
     request.token = token
     fill(request.input, call.input)
-    # In order, because that of protobuf's own maps is another in each process (P5).
+    # Keys are in order, because protobuf orders its maps differently in each process (P5).
     return check_message(request.SerializeToString(deterministic=True), bytes_max)
 
 
 def metadata_of(call: Invoke, token: str) -> tuple[tuple[str, str], ...]:
-    """What accompanies every attempt, for participants and proxies that do not read the message (docs/contract.md)."""
+    """The metadata of every attempt, for participants and proxies that do not read the message (docs/contract.md)."""
     return (
         ("idempotency-key", call.idempotency_key),
         ("saga-id", call.saga_id),
@@ -64,7 +64,7 @@ def metadata_of(call: Invoke, token: str) -> tuple[tuple[str, str], ...]:
 def outcome_of_reply(
     operation: OperationKind, reply: bytes | None, payload_bytes_max: int
 ) -> Succeeded | Pending | Unknown:
-    """What status OK with `reply` means; None is what gRPC hands over when the participant ended the call without a message.
+    """The outcome that status OK with `reply` means. gRPC passes None if the participant ended the call without a message.
 
     A reply that cannot be read or kept leaves open what happened.
     """

@@ -1,4 +1,4 @@
-"""The services of one participant as far as they were asked for, kept until something hints that they have changed."""
+"""A cache of one participant's service descriptions, kept until something hints that they have changed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from saga_coordinator.participants.directory.descriptors import (
 
 
 class DescribedServices:
-    """A cache before a `DescriptorSource`. However many calls want to know a service, it is asked for once at a time."""
+    """A cache before a `DescriptorSource`. However many calls need a service, the source is asked once at a time."""
 
     def __init__(self, source: DescriptorSource, *, can_change: bool) -> None:
         self._source = source
@@ -27,20 +27,20 @@ class DescribedServices:
         self._background = Background()
 
     def known(self, service: str) -> Service | None:
-        """The service, where it is known and nothing speaks against that it still looks so."""
+        """The service if it is known and nothing hints that it has changed; else None."""
         return None if self._is_open(service) else self._known.get(service)
 
     def suspect(self, service: str | None = None) -> None:
-        """Has the service, or all of them, asked for again before the next call."""
+        """Marks the service, or all services, to be asked for again before the next call."""
         if self._can_change:
             self._suspected.update(self._known if service is None else self._known.keys() & {service})
 
     async def service(self, name: str, patience_seconds: float) -> Service:
-        """The service, asked for if need be; the one known before if that brings nothing new within half the time.
+        """The service, asked for if need be. If no answer comes within half the time, the description known before is used.
 
         Raises:
-            NotDescribed: nobody says what it is.
-            TimeoutError: nobody does within `patience_seconds`.
+            NotDescribed: no source describes the service.
+            TimeoutError: no source answers within `patience_seconds`.
         """
         before = self._known.get(name)
         if before is None:
@@ -54,10 +54,10 @@ class DescribedServices:
             return before  # the call itself will tell
 
     async def newer(self, than: Service, patience_seconds: float) -> Service | None:
-        """The service as it is described now; None when that is how it was, or when it cannot be said.
+        """The service as it is described now; None if it is described as before, or cannot be described.
 
         Raises:
-            TimeoutError: nobody says so within `patience_seconds`.
+            TimeoutError: no source answers within `patience_seconds`.
         """
         now = self._known.get(than.name, than)
         if self._can_change and now is than:
@@ -68,11 +68,11 @@ class DescribedServices:
         return None if now is than else now
 
     async def method(self, full_name: str, patience_seconds: float) -> Method:
-        """The method `package.Service/Method`; one that is not known is looked for anew.
+        """The method `package.Service/Method`. An unknown method is asked for again.
 
         Raises:
-            NotDescribed: there is none, or nobody says what it is.
-            TimeoutError: nobody does within `patience_seconds`.
+            NotDescribed: the method does not exist, or no source describes it.
+            TimeoutError: no source answers within `patience_seconds`.
         """
         service_name, _, method_name = full_name.partition("/")
         service = await self.service(service_name, patience_seconds)
@@ -81,7 +81,7 @@ class DescribedServices:
         return service.method(method_name)
 
     def close(self) -> None:
-        """Asks no more."""
+        """Cancels the questions that are under way, and asks no more."""
         for asking in self._asking.values():
             asking.cancel()
 

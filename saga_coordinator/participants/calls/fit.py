@@ -1,7 +1,7 @@
-"""Where a JSON value does not fit a message: every fault with its path, where protobuf's own parser stops at the first.
+"""Finds where a JSON value does not fit a message: every fault with its path. Protobuf's own parser stops at the first fault.
 
-What a scalar may be is left to that parser, so the two never disagree. `UNRESOLVED` stands for values that are not known yet:
-they fit everywhere.
+That parser also decides what a scalar may be, so the two never disagree. `UNRESOLVED` stands for a value that is not known yet:
+it fits everywhere.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _TYPES: dict[int, str] = {
 
 
 def misfits(payload: Any, method: Method, path: str = "") -> list[Fault]:
-    """What keeps `payload` from being the method's request, by path; null is the empty one."""
+    """The faults, with their paths, that keep `payload` from being the method's request. Null is the empty request."""
     if payload is None:
         return []
     descriptor: Any = method.request.DESCRIPTOR  # the stubs tell two classes apart that are one
@@ -62,16 +62,16 @@ def misfits(payload: Any, method: Method, path: str = "") -> list[Fault]:
 
 
 def misfits_of(payload: Any, descriptor: Descriptor, pool: DescriptorPool, path: str = "") -> list[Fault]:
-    """What keeps `payload` from being the JSON form of such a message."""
+    """The faults, with their paths, that keep `payload` from being the JSON form of such a message."""
     found = {fault.path: fault for fault in not_base64(payload, descriptor, path)}
     others = [fault for fault in _message(payload, descriptor, pool, path) if fault.path not in found]
     return sorted([*others, *found.values()], key=lambda fault: fault.path)
 
 
 def not_base64(value: Any, descriptor: Descriptor, path: str = "") -> Iterator[Fault]:
-    """Each text for a field of bytes that is no base64, in what is otherwise a message of that kind.
+    """Finds texts for fields of bytes that are not base64, in a value that is otherwise a message of that kind.
 
-    Protobuf's parser leaves out whatever it does not know, down to nothing.
+    Protobuf's parser skips characters that it does not know, and may so read an empty value.
     """
     if descriptor.full_name == _BYTES_VALUE:
         yield from _base64_faults(value, path)
@@ -113,7 +113,7 @@ def _base64_faults(value: Any, path: str) -> Iterator[Fault]:
 
 @functools.lru_cache(maxsize=1000)
 def _holds_bytes(descriptor: Descriptor) -> bool:
-    """Whether there is a field of bytes in the message, or in one inside it."""
+    """Tells whether the message, or a message inside it, has a field of bytes."""
     seen: set[str] = set()
     left = [descriptor]
     while left:
@@ -160,7 +160,7 @@ def _message(value: Any, descriptor: Descriptor, pool: DescriptorPool, path: str
 
 
 def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
-    """By both of the names that JSON may use."""
+    """The message's fields, by both of the names that JSON may use."""
     return {name: field for field in descriptor.fields for name in (field.name, field.json_name)}
 
 
@@ -200,7 +200,7 @@ def _field(
 
 
 def _is_open(value: Any) -> bool:
-    """Whether anything in it is not known yet."""
+    """Tells whether a part of the value is not known yet."""
     if isinstance(value, dict):
         return any(map(_is_open, value.values()))
     if isinstance(value, list):
@@ -209,7 +209,7 @@ def _is_open(value: Any) -> bool:
 
 
 def _type_name(field: FieldDescriptor) -> str:
-    """As the .proto file has it."""
+    """The name of the field's type as the .proto file writes it."""
     named = field.message_type or field.enum_type
     if named is None:
         return _TYPES[field.type]
@@ -221,7 +221,7 @@ def _type_name(field: FieldDescriptor) -> str:
 def _parsed(
     value: Any, descriptor: Descriptor, pool: DescriptorPool, path: str, wanted: str
 ) -> Iterator[Fault]:
-    """The fault in `value`, when it cannot be read as a message of that kind; `wanted` is what is not there."""
+    """The fault in `value` if it cannot be read as a message of that kind; `wanted` says what should stand there."""
     message = message_factory.GetMessageClass(descriptor)()
     try:
         json_format.ParseDict(value, message, descriptor_pool=pool)
@@ -246,7 +246,7 @@ _TAKES: dict[str, str] = {
 
 
 def _reason(error: Exception) -> str:
-    """Without the parser's own account of the place."""
+    """The parser's message, without its own account of the place."""
     text = " ".join(str(error).split())
     while text.startswith("Failed to parse ") and ": " in text:
         text = text.partition(": ")[2]

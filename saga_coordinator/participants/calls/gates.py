@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Gate:
-    """One participant's: its bulkhead, with a clock, and a future for each call that is queued."""
+    """The gate of one participant: its bulkhead, with a clock, and a future for each queued call."""
 
     def __init__(self, name: str, limits: ParticipantLimits, on_room: Callable[[str], None]) -> None:
         self._name = name
@@ -51,7 +51,7 @@ class Gate:
         self._spell = Spell()
 
     async def pass_through(self, call: Invoke, attempt: Attempt) -> Outcome:
-        """Has the attempt made once it may be; `call.timeout_seconds` from now it has ended. Held where there is no room."""
+        """Makes the attempt as soon as it may be made, and ends it `call.timeout_seconds` from now. Returns Held without room."""
         now = self._loop.time()
         patience = min(QUEUE_SECONDS, call.timeout_seconds / 4)
         is_compensation = call.operation is OperationKind.COMPENSATION
@@ -64,10 +64,10 @@ class Gate:
             answer = self._bulkhead.ask(now, patience, is_compensation=is_compensation)
         if isinstance(answer, Waiting):
             answer = await self._wait(answer, patience)
-            # The saga goes by when the attempt was begun, so what was waited is not the call's any more (P4).
+            # The saga counts from when the attempt began, so the call has only the time that the wait left (P4).
             left = call.timeout_seconds - (self._loop.time() - now)
             if isinstance(answer, Permit) and left < call.timeout_seconds / 2:
-                # The process stood still, and who drives the saga now may have gone on.
+                # The process stood still, so another coordinator may drive the saga by now.
                 answer = self._not_made(answer)
             call = replace(call, timeout_seconds=left)
         if isinstance(answer, Held):
@@ -82,7 +82,7 @@ class Gate:
         return outcome
 
     def keep_room(self, wanted: LookForRoom) -> Held | None:
-        """Keeps a place for an attempt that was held; Held where there is none yet."""
+        """Keeps a place for an attempt that was held; returns Held if there is no place yet."""
         self.give_room_back(wanted)
         now = self._loop.time()
         is_compensation = wanted.operation is OperationKind.COMPENSATION
@@ -97,7 +97,7 @@ class Gate:
         return None
 
     def give_room_back(self, wanted: LookForRoom) -> None:
-        """Whoever it was kept for has no use for it; nothing happens when none is kept."""
+        """Frees the place that was kept for an attempt; does nothing if no place is kept."""
         permit = self._take_kept((wanted.saga_id, wanted.step, wanted.operation))
         if permit is not None:
             self._bulkhead.ended(permit, None, self._loop.time())
@@ -115,7 +115,7 @@ class Gate:
         self._look()
 
     def force(self, forced: Forced) -> None:
-        """As an operator wants it."""
+        """Forces the breaker as an operator wants it."""
         self._bulkhead.force(forced, self._loop.time())
         self._look()
 
@@ -158,7 +158,7 @@ class Gate:
             waiting.settle(self._bulkhead.hold(self._loop.time()))
 
     def _look(self) -> None:
-        """Whatever may be done by now with those that wait."""
+        """Admits or holds each queued call whose turn has come, and sets the alarm for the next turn."""
         now = self._loop.time()
         for waiting, answer in self._bulkhead.turns(now):
             waiting.settle(answer)
@@ -175,7 +175,7 @@ class Gate:
                 self._on_room(self._name)
 
     def _tell_spell(self, outcome: Outcome) -> None:
-        """A line when the participant goes bad, and one when it is well again."""
+        """Logs one line when the participant begins to fail, and one when it is well again."""
         now = self._loop.time()
         match outcome:
             case Held():
@@ -214,10 +214,10 @@ class Gate:
 
 
 class Gates:
-    """Of all participants that were called, in one event loop."""
+    """The gates of all participants that have been called. Used from one event loop."""
 
     def __init__(self, directory: Directory, news: RoomNews) -> None:
-        """`news` is told of each participant whose breaker is not open any more."""
+        """Tells `news` of each participant whose breaker has stopped being open."""
         self._directory = directory
         self._news = news
         self._gates: dict[str, Gate] = {}
@@ -228,13 +228,13 @@ class Gates:
         return self._gates.get(name) or self._build(name)
 
     def replace(self, directory: Directory) -> None:
-        """Uses the limits in `directory` from now on. Who went away is forgotten, and what of it is in flight ends by itself."""
+        """Uses the limits in `directory` from now on. Forgets absent participants, whose calls in flight end by themselves."""
         before, self._directory = self._directory, directory
         for name in tuple(self._gates):
             self._refit(name, before)
 
     def change(self, directory: Directory, name: str) -> None:
-        """As `replace`, where `directory` differs in that participant only."""
+        """Does what `replace` does, for a `directory` that differs in that participant only."""
         before, self._directory = self._directory, directory
         if name in self._gates:
             self._refit(name, before)
@@ -248,7 +248,7 @@ class Gates:
         self._gates[name].change(participant.limits, is_moved=is_moved)
 
     def force(self, forced: Mapping[str, Forced]) -> None:
-        """What operators have decided: of those that are not named, nothing."""
+        """Applies what operators have decided. A participant that is not named has no decision."""
         for name in sorted({*self._forced, *forced}):
             if (gate := self._gates.get(name)) is not None:
                 gate.force(forced.get(name, Forced.AUTOMATIC))

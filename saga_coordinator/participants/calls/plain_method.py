@@ -74,7 +74,7 @@ class PlainMethods:
         """Makes one attempt, which `token` names.
 
         Raises:
-            grpc.aio.AioRpcError: it ended with another status than OK.
+            grpc.aio.AioRpcError: the attempt ended with another status than OK.
         """
         ends_at = asyncio.get_running_loop().time() + call.timeout_seconds
         if self._channel.get_state() is not _READY:
@@ -110,7 +110,7 @@ class PlainMethods:
         )
 
     async def _prepare(self, call: Invoke) -> tuple[Method, bytes]:
-        """The method and its request, after a second look at its descriptors where the input does not fit the first."""
+        """The method and its request. If the input does not fit, the method's descriptors are asked for again first."""
         service_name, _, method_name = call.method.partition("/")
         service = self.services.known(service_name)
         method = service.methods.get(method_name) if service else None
@@ -140,7 +140,7 @@ class PlainMethods:
 
 
 def _metadata(call: Invoke, token: str) -> tuple[tuple[str, str], ...]:
-    """As in the contract; a compensation also gets, as its request does there, the key of what it undoes."""
+    """The metadata of the contract. A compensation's metadata also has the key of the action that it undoes."""
     metadata = metadata_of(call, token)
     if call.operation is OperationKind.ACTION:
         return metadata
@@ -149,10 +149,10 @@ def _metadata(call: Invoke, token: str) -> tuple[tuple[str, str], ...]:
 
 
 def encode_plain_request(method: Method, payload: Any) -> bytes:
-    """The serialized request that `payload` is the JSON form of; of an empty one for null.
+    """The serialized request whose JSON form is `payload`; an empty request for null.
 
     Raises:
-        PayloadError: it is not.
+        PayloadError: `payload` is not the JSON form of a request.
     """
     request = method.request()
     try:
@@ -163,7 +163,7 @@ def encode_plain_request(method: Method, payload: Any) -> bytes:
         descriptor: Any = method.request.DESCRIPTOR  # the stubs tell two classes apart that are one
         if altered := list(not_base64(payload, descriptor)):
             raise PayloadError("", "; ".join(map(str, altered)))
-        # In order, because that of protobuf's own maps is another in each process (P5).
+        # Keys are in order, because protobuf orders its maps differently in each process (P5).
         return request.SerializeToString(deterministic=True)
     except (*CONVERSION_ERRORS, EncodeError) as error:
         found = misfits(payload, method)
@@ -171,7 +171,7 @@ def encode_plain_request(method: Method, payload: Any) -> bytes:
 
 
 def _fill_from_other(request: Message, payload: Any, method: Method) -> None:
-    """Writes what is no object. Raises TypeError where only an object would do, which `json_format` is lax about."""
+    """Writes a payload that is no object. Raises TypeError if only an object fits, which `json_format` does not check."""
     name = request.DESCRIPTOR.full_name
     if name in SPECIAL and (payload is not None or name == "google.protobuf.Value"):
         json_format.ParseDict(payload, request, descriptor_pool=method.pool)
@@ -182,7 +182,7 @@ def _fill_from_other(request: Message, payload: Any, method: Method) -> None:
 def outcome_of_plain_reply(
     method: Method, reply: bytes | None, payload_bytes_max: int
 ) -> Succeeded | Unknown:
-    """What status OK with `reply` means. A reply that cannot be read or kept leaves open what happened."""
+    """The outcome that status OK with `reply` means. A reply that cannot be read or kept leaves open what happened."""
     if reply is None:
         return invalid_reply(
             "status OK came without a reply, which is no outcome: answer with a message, which may be empty"
@@ -204,9 +204,9 @@ def outcome_of_plain_reply(
 
 
 def _count_values(message: Message, room: int) -> int:
-    """How many values there may be in a payload besides those of `message`. Raises PayloadError when there are too many.
+    """The number of values that a payload may have beside those of `message`. Raises PayloadError if it has too many.
 
-    Its JSON form takes long to make, and has all the fields that are left out on the way: this comes first.
+    This check comes first, because the JSON form takes long to make and also has the fields that the wire leaves out.
     """
     room -= _fields_always_there(message.DESCRIPTOR)
     for field, value in message.ListFields():
@@ -235,7 +235,7 @@ def _fields_always_there(descriptor: Descriptor) -> int:
 
 
 def to_payload(message: Message, method: Method) -> Any:
-    """The JSON form of a message of the method's descriptors. Raises what is in `CONVERSION_ERRORS`."""
+    """The JSON form of a message made from the method's descriptors. Raises the errors in `CONVERSION_ERRORS`."""
     return json_format.MessageToDict(
         message,
         preserving_proto_field_name=True,
@@ -263,7 +263,7 @@ def _check(payload: Any, room: int) -> None:
 
 
 def outcome_told(status: str, message: str, trailers: Trailers | None) -> Outcome | None:
-    """What the trailer says of an attempt that ended with the gRPC status of that name; None when it says nothing."""
+    """The outcome that the trailer tells, for an attempt that ended with the gRPC status of that name; None if it tells none."""
     said = next((value for key, value in trailers or () if key == OUTCOME_TRAILER), None)
     match said:
         case None:

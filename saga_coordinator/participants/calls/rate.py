@@ -1,4 +1,4 @@
-"""So many calls a second and no more, a few at once after a pause: a token bucket, kept as one instant (GCRA, ITU-T I.371)."""
+"""A limit of calls a second, with a few at once after a pause: a token bucket, kept as one instant (GCRA, ITU-T I.371)."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Rate:
         self._theoretical = float("-inf")  # when the next call would come if all came evenly
 
     def wait_seconds(self, now: float) -> float:
-        """How long until a call may be made; 0 where one may be made now."""
+        """The seconds until a call may be made; 0 if one may be made now."""
         return max(0.0, self._theoretical - self._slack - now)
 
     def take(self, now: float) -> None:
-        """A call is made now."""
+        """Notes that a call is made now."""
         self._theoretical = max(now, self._theoretical) + self._interval

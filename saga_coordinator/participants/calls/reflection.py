@@ -1,4 +1,4 @@
-"""What a participant says about its services when it is asked by server reflection, version 1 or v1alpha.
+"""Asks a participant about its services by server reflection, version 1 or v1alpha.
 
 The two versions are the same messages under different names (https://github.com/grpc/grpc-proto/tree/master/grpc/reflection).
 """
@@ -37,8 +37,8 @@ class Reflection:
     """A `DescriptorSource` that asks the server at the other end of a channel."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
-        # Called as if it took a single request, which is the same on the wire: writing to a stream that the server has ended
-        # already, as one without reflection does, may turn its status into INTERNAL (https://github.com/grpc/grpc/issues/36066).
+        # Called as if it took a single request, which is the same on the wire. A server without reflection ends the stream at
+        # once, and writing to an ended stream may turn its status into INTERNAL (https://github.com/grpc/grpc/issues/36066).
         # Bytes in and out: gRPC would log a reply that does not parse and hand over None.
         self._methods: list[grpc.aio.UnaryStreamMultiCallable[bytes, bytes]] = [
             channel.unary_stream(f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo")
@@ -72,7 +72,7 @@ class Reflection:
         return NotDescribed(CauseCode.NO_SUCH_METHOD, f"there is no service `{service}`; there are: {served}")
 
     async def _ask(self, question: ServerReflectionRequest) -> ServerReflectionResponse:
-        """The answer to one question. Raises NotDescribed with the status when there is none."""
+        """The answer to one question. Raises NotDescribed with the gRPC status if no answer comes."""
         for method in self._methods:
             try:
                 return await _answer(method, question)

@@ -1,4 +1,4 @@
-"""News of room: which participants may take an attempt by now for which attempts were held."""
+"""News of room: names of participants that may have room by now for attempts that were held."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import asyncio
 
 
 class RoomNews:
-    """Gates and pools of workers tell, and the engine waits to hear. A participant that is told of twice is heard of once."""
+    """News that gates and pools of workers tell, and that the engine waits for. A participant told of twice is heard of once."""
 
     def __init__(self) -> None:
         self._told: dict[str, None] = {}
         self._event = asyncio.Event()
 
     def tell(self, participant: str) -> None:
-        """Held attempts may find room at the participant now."""
+        """Tells that held attempts may find room at the participant now."""
         self._told[participant] = None
         self._event.set()
 
     async def heard(self) -> str:
-        """The participant that was told of first and not heard of yet."""
+        """Waits for news; returns the participant that was told of first and not heard of yet."""
         while not self._told:
             self._event.clear()
             await self._event.wait()

@@ -1,6 +1,6 @@
 """A bad spell of one participant: when it began to fail and when it was well again, told once each.
 
-A breaker says the same of a participant that is called often. One that gets a call a minute is away for an hour without it.
+A breaker tells the same of a participant that is called often. It tells nothing of one that gets a call a minute.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ QUIET_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """A spell has begun: so many attempts failed in a row, for so long."""
+    """The beginning of a spell: so many attempts failed in a row, for so long."""
 
     attempts: int
     seconds: float
@@ -24,7 +24,7 @@ class Failing:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A spell that was told is over: an attempt has ended well after so many that failed, since the first of them."""
+    """The end of a spell that was told: an attempt ended well after so many that failed, so long after the first of these."""
 
     attempts: int
     seconds: float
@@ -40,7 +40,7 @@ class Spell:
         self._told_at = float("-inf")
 
     def failed(self, now: float) -> Failing | None:
-        """An attempt has ended without a known outcome."""
+        """Notes that an attempt has ended without a known outcome."""
         if not self._attempts:
             self._since = now
         self._attempts += 1
@@ -50,7 +50,7 @@ class Spell:
         return Failing(self._attempts, now - self._since)
 
     def answered(self, now: float) -> Recovered | None:
-        """An attempt has ended with an outcome, whichever that is."""
+        """Notes that an attempt has ended with a known outcome, whichever it is."""
         attempts, self._attempts = self._attempts, 0
         if not self._is_told:
             return None

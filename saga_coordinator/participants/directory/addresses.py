@@ -10,7 +10,7 @@
       ledger: {target: "dns:///ledger:50051", load_balancing: round_robin, limits: {concurrency: 64}}
       mail: {target: "mail:50051", defaults: {timeout: 2s, retry: {max_attempts: 3}}}
 
-`worker: true`: it dials us and takes its tasks from a stream (`saga.v1.WorkerService`), so it has neither target nor TLS of ours.
+`worker: true`: it dials us and takes tasks from a stream (`saga.v1.WorkerService`), so it has neither a target nor TLS here.
 `tls` absent or false: plaintext; true or empty: TLS with the system's roots. `descriptor_set: inventory.binpb` names a file, made
 by `protoc --include_imports --descriptor_set_out`, that says what the participant's methods take, where it does not say so itself
 by server reflection. `load_balancing`: pick_first (the default) or round_robin over all addresses that the target has. `limits`:
@@ -57,9 +57,9 @@ class InvalidDirectory(InvalidRequest):
 
 @dataclass(frozen=True, slots=True)
 class Participant:
-    """A named service. `target` is a gRPC target; `tls` is None for plaintext. One that `is_worker` dials us and has neither.
+    """A named service. `target` is a gRPC target; `tls` is None for plaintext. A participant that `is_worker` has neither.
 
-    `descriptor_set` is None where its methods are known by server reflection. `load_balancing` is a policy of gRPC. `defaults` is
+    `descriptor_set` is None if server reflection describes its methods. `load_balancing` is a policy of gRPC. `defaults` is
     the JSON form of `saga.v1.ParticipantDefaults`.
     """
 
@@ -74,20 +74,20 @@ class Participant:
 
     @property
     def limits(self) -> ParticipantLimits:
-        """Those that were given, or the usual ones."""
+        """The limits that were given, or else the usual limits."""
         return self.given_limits or (WORKER_LIMITS if self.is_worker else ParticipantLimits())
 
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """Immutable: a changed file is a new directory. `path` is None when there is no file."""
+    """The participants of one file. It is immutable: a changed file is a new directory. `path` is None without a file."""
 
     path: Path | None
     participants: Mapping[str, Participant]
 
     @classmethod
     def empty(cls) -> Self:
-        """Knows nobody."""
+        """A directory without participants."""
         return cls(None, MappingProxyType({}))
 
     @classmethod
@@ -123,14 +123,14 @@ class Directory:
 
     @property
     def worker_names(self) -> frozenset[str]:
-        """Those that dial us."""
+        """The names of the participants that dial the coordinator."""
         return frozenset(name for name, participant in self.participants.items() if participant.is_worker)
 
     def get(self, name: str) -> Participant | None:
         return self.participants.get(name)
 
     def changed(self, name: str, participant: Participant | None) -> Directory:
-        """The same but for one participant; None: without it."""
+        """The same directory with one participant changed, or without it for None."""
         participants = dict(self.participants)
         if participant is None:
             participants.pop(name, None)
@@ -159,14 +159,14 @@ def _participants(content: Any, folder: Path, faults: list[Fault]) -> Iterator[t
 
 
 def name_problem(name: str) -> str | None:
-    """What keeps this from being a participant's name."""
+    """The reason why this is no participant's name; None if it is one."""
     return None if NAME.fullmatch(name) else f"is not a name: it must match {NAME.pattern}"
 
 
 def read_participant(
     name: str, source: Any, place: str, files: Files, faults: list[Fault]
 ) -> Participant | None:
-    """One participant as a directory has it; what is wrong with it is added to `faults`. None where it is no object at all."""
+    """Reads one participant as a directory has it, and adds its faults to `faults`. None if it is no object at all."""
     fields = read_fields(source, place, _FIELDS, faults)
     if fields is None:
         return None

@@ -1,9 +1,9 @@
 """Descriptors: what a service's methods take and give, made into messages that can be written and read.
 
-Every `Service` has a descriptor pool of its own. Two teams may call different things `common.Money`, and a service that was
-deployed anew may call another thing so than it did before: neither meets the other here.
+Every `Service` has a descriptor pool of its own. Two teams may use the name `common.Money` for different messages, and so may two
+deployments of one service. In pools of their own, such messages never meet.
 
-Where descriptors come from is a `DescriptorSource`: server reflection (`reflection.py`) or a file (`DescriptorSet`).
+Descriptors come from a `DescriptorSource`: server reflection (`reflection.py`) or a file (`DescriptorSet`).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _COMMON: Mapping[str, bytes] = {
 
 
 class NotDescribed(SagaError):
-    """A method cannot be called, because it is not known what it takes. `code` is that of the cause."""
+    """Nothing describes what a method takes, so it cannot be called. `code` is the gRPC status of the cause."""
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code
@@ -72,16 +72,16 @@ class NotDescribed(SagaError):
 
 
 def unusable(message: str) -> NotDescribed:
-    """There are descriptors, which say nothing that could be used."""
+    """The error for descriptors that exist and cannot be used."""
     return NotDescribed(CauseCode.NO_DESCRIPTORS, message)
 
 
 class DescriptorSource(Protocol):
     async def files(self, service: str) -> Mapping[str, bytes]:
-        """Serialized `FileDescriptorProto`s by their names: of the file that holds the service, and of what it imports.
+        """Serialized `FileDescriptorProto`s by name: the file that holds the service, and the files that it imports.
 
         Raises:
-            NotDescribed: there is no such service, or nobody says what it is.
+            NotDescribed: there is no such service, or no source describes it.
         """
 
 
@@ -98,14 +98,14 @@ class Method:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service as it was described at one time; `digest` tells whether it was described so before."""
+    """A service as it was described at one time; equal digests mean equal descriptions."""
 
     name: str
     methods: Mapping[str, Method]
     digest: bytes
 
     def method(self, name: str) -> Method:
-        """Raises NotDescribed: there is none of that name."""
+        """The method of that name. Raises NotDescribed if the service has none."""
         method = self.methods.get(name)
         if method is None:
             raise NotDescribed(
@@ -123,7 +123,7 @@ class DescriptorSet:
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
-        """Raises NotDescribed: it is none."""
+        """Parses a descriptor set. Raises NotDescribed if the bytes are none."""
         try:
             listed = descriptor_pb2.FileDescriptorSet.FromString(content)
         except DecodeError:
@@ -144,14 +144,14 @@ class DescriptorSet:
 
 
 def some_of(names: Iterable[str]) -> str:
-    """The names, or as many of them as a message has room for."""
+    """The names, joined; no more of them than a message has room for."""
     listed = list(names)
     shown = ", ".join(name[:200] for name in listed[:NAMES_SHOWN_MAX]) or "none"
     return shown + (f" and {len(listed) - NAMES_SHOWN_MAX} more" if len(listed) > NAMES_SHOWN_MAX else "")
 
 
 def parse_file(content: bytes) -> descriptor_pb2.FileDescriptorProto:
-    """Raises NotDescribed: it is no descriptor of a file."""
+    """Parses the descriptor of a file. Raises NotDescribed if the bytes are none."""
     try:
         file = descriptor_pb2.FileDescriptorProto.FromString(content)
     except DecodeError:
@@ -162,16 +162,16 @@ def parse_file(content: bytes) -> descriptor_pb2.FileDescriptorProto:
 
 
 def missing_imports(files: Mapping[str, bytes]) -> list[str]:
-    """What `files` import and neither they nor this program have. Raises NotDescribed as `parse_file`."""
+    """The imports of `files` that neither `files` nor this program have. Raises NotDescribed as `parse_file`."""
     wanted = {name for content in files.values() for name in parse_file(content).dependency}
     return sorted(wanted - files.keys() - _WELL_KNOWN.keys() - _COMMON.keys())
 
 
 def build_service(name: str, files: Mapping[str, bytes]) -> Service:
-    """Makes the service of that full name out of the files that describe it.
+    """Builds the service of that full name from the files that describe it.
 
     Raises:
-        NotDescribed: they do not, or contradict themselves.
+        NotDescribed: the files do not describe the service, or contradict themselves.
     """
     digest = sha256(b"".join(sha256(files[file]).digest() for file in sorted(files))).digest()
     serialized = {**_COMMON, **files, **_WELL_KNOWN}
@@ -217,7 +217,7 @@ def _holder(service: str, files: Iterable[descriptor_pb2.FileDescriptorProto]) -
 
 
 def _imports_first(holder: str, files: Mapping[str, descriptor_pb2.FileDescriptorProto]) -> list[str]:
-    """`holder` and all that it imports, each after its own imports. Raises NotDescribed for a cycle, or where one is missing."""
+    """`holder` and all that it imports, each file after its own imports. Raises NotDescribed for a cycle or a missing file."""
     ordered: dict[str, None] = {}
     path: list[str] = []
     remaining: list[tuple[str, bool]] = [(holder, False)]

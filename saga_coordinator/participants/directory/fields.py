@@ -1,4 +1,4 @@
-"""Reading objects of a directory file field by field."""
+"""Reads objects of a directory file field by field."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saga_coordinator.saga.words.nearest import did_you_mean
 def read_fields(
     source: Any, place: str, known: tuple[str, ...], faults: list[Fault]
 ) -> Mapping[str, Any] | None:
-    """`source` as an object of `known` fields; every other one is a fault. None when it is no object."""
+    """Reads `source` as an object of `known` fields; every other field is a fault. None if `source` is no object."""
     if not isinstance(source, Mapping):
         faults.append(Fault(place, f"must be an object with {', '.join(known)}"))
         return None

@@ -1,8 +1,8 @@
 """The files that a directory entry may name, and how they are read: whole, small, regular, and without ever waiting for a device.
 
-What an operator wrote into the participants file may be anywhere. What a caller put by the API is inside one folder that the
-operator has named for that, and who asks for a file that will not do is told the same of each: the answer is no way to look
-around on a host.
+A file named in the operator's participants file may be anywhere. A file named by a caller of the API has to be inside one folder
+that the operator has named for that. A caller is told the same of every file that cannot be used, so that the answer is no way to
+look around on a host.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Unreadable(Exception):
-    """A file is missing, closed to us, no regular file, or too large; the message says which, for its owner's eyes."""
+    """A file is missing, may not be read, is no regular file, or is too large. The message, for the operator, says which."""
 
 
 def read_regular(path: Path, bytes_max: int) -> bytes:
     """The content of a regular file of at most `bytes_max` bytes.
 
-    To open a device may do something, and to read one or a pipe may never end: so it is looked at before, and again once it is
-    open, because it may be another by then.
+    Opening a device may have an effect, and reading a device or a pipe may never end. So the path is looked at before it is
+    opened, and the file again once it is open, because the path may lead to another file by then.
 
     Raises:
         Unreadable: with the reason.
@@ -53,7 +53,7 @@ def _check(status: os.stat_result, bytes_max: int) -> None:
 
 
 def _read(descriptor: int, bytes_max: int) -> bytes:
-    """A file of a pseudo file system says that it is empty, and another may grow meanwhile."""
+    """Reads without trusting the size: files of a pseudo file system claim to be empty, and others may grow meanwhile."""
     content = bytearray()
     while part := os.read(descriptor, min(65_536, bytes_max + 1 - len(content))):
         content += part
@@ -64,7 +64,7 @@ def _read(descriptor: int, bytes_max: int) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class OwnFiles:
-    """Those that the participants file names; relative names start at its `folder`."""
+    """The files that the participants file names. Relative names start at its `folder`."""
 
     folder: Path
 
@@ -72,7 +72,7 @@ class OwnFiles:
         return self.folder / name
 
     def read(self, name: str, place: str, bytes_max: int, faults: list[Fault]) -> bytes | None:
-        """The content; None, with a fault that says why, where there is none to be had."""
+        """The file's content; None, with a fault that says why, if it cannot be read."""
         path = self.path(name)
         try:
             return read_regular(path, bytes_max)
@@ -83,7 +83,7 @@ class OwnFiles:
 
 @dataclass(frozen=True, slots=True)
 class CallersFiles:
-    """Those that callers name, by absolute paths: inside `folder`, wherever links lead. None: no file at all."""
+    """The files that callers name by absolute paths. After links are followed they must be in `folder`; None allows no file."""
 
     folder: Path | None
 
@@ -91,7 +91,7 @@ class CallersFiles:
         return Path("/") / name
 
     def read(self, name: str, place: str, bytes_max: int, faults: list[Fault]) -> bytes | None:
-        """The content; None, with a fault that is the same for all files, where there is none to be had."""
+        """The file's content; None, with a fault that is the same for all files, if it cannot be read."""
         if self.folder is None:
             faults.append(
                 Fault(
@@ -121,7 +121,7 @@ class CallersFiles:
 
 
 def _inside(folder: Path, path: Path) -> Path:
-    """The path with all links followed. Raises Unreadable when that is outside of the folder, and OSError."""
+    """The path with all links followed. Raises Unreadable if it is outside the folder, and OSError."""
     followed = path.resolve(strict=True)
     if not followed.is_relative_to(folder.resolve(strict=True)):
         raise Unreadable("is outside of the folder")

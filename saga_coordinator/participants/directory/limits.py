@@ -6,7 +6,7 @@ file and in `saga.v1.Limits`:
       rate: 100
       breaker: {failure_ratio: 0.5, calls_min: 20, rest: 2s}
 
-What is left out has the default below; the contract says what each field means.
+A field that is left out has the default below; the contract says what each field means.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WINDOW_CALLS_MAX = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class BreakerLimits:
-    """When calls are broken off and begun again; see `Breaker`. `slow_call_seconds` of None: no call is slow."""
+    """The settings of a circuit breaker; see `Breaker`. With `slow_call_seconds` None, no call is slow."""
 
     is_on: bool = True
     window_seconds: float = 10.0
@@ -41,7 +41,7 @@ class BreakerLimits:
 
 @dataclass(frozen=True, slots=True)
 class ParticipantLimits:
-    """What one coordinator asks of one participant. `concurrency` and `rate` (calls a second) of None: as many as there are."""
+    """How much one coordinator uses one participant. `concurrency` or `rate` (calls a second) None means no limit."""
 
     concurrency: int | None = 256
     is_adaptive: bool = False
@@ -57,7 +57,7 @@ WORKER_LIMITS = ParticipantLimits(concurrency=None)
 def read_limits(
     source: Any, place: str, faults: list[Fault], *, is_worker: bool = False
 ) -> ParticipantLimits:
-    """The `limits` of a participant in their JSON form; what is wrong with them is added to `faults`."""
+    """Reads the `limits` of a participant from their JSON form, and adds their faults to `faults`."""
     usual = WORKER_LIMITS if is_worker else ParticipantLimits()
     fields = JsonObject(source, place, faults)
     concurrency = fields.whole("concurrency", 0, 1, CONCURRENCY_MAX) or usual.concurrency

@@ -29,7 +29,7 @@ _SYSTEM_ROOTS = (
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """PEM texts, compared by content. `roots` of None are those that gRPC carries with it; `server_name` may be empty."""
+    """The PEM texts for one participant, compared by content. `roots` None means gRPC's own roots; `server_name` may be empty."""
 
     roots: bytes | None = field(default=None, repr=False)
     certificate: bytes | None = field(default=None, repr=False)
@@ -41,7 +41,7 @@ class Tls:
 
 
 def read_tls(source: Any, place: str, files: Files, faults: list[Fault]) -> Tls | None:
-    """The `tls` field of a participant; None for plaintext. Files are read and checked against each other."""
+    """Reads the `tls` field of a participant, and its files, which are checked against each other. None for plaintext."""
     if source is False:
         return None
     fields = {} if source is True else read_fields(source, place, _FIELDS, faults)
@@ -78,7 +78,7 @@ def _name(fields: Mapping[str, Any], name: str, place: str, faults: list[Fault])
 def _check(
     paths: Mapping[str, Path], texts: Mapping[str, bytes | None], place: str, faults: list[Fault]
 ) -> None:
-    """gRPC would only fail at the first call, and without saying why. What was read is looked at, not the files again."""
+    """Checks what was read from the files. gRPC would fail only at the first call, and would not say why."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     roots, certificate, private_key = texts["ca_file"], texts["cert_file"], texts["key_file"]
     if roots is not None:
@@ -104,7 +104,7 @@ def _check(
 
 @contextmanager
 def _in_memory(content: bytes) -> Iterator[str]:
-    """The name of a file with that content, which is all that OpenSSL's part of Python takes; nobody else can see it."""
+    """The name of a file with that content, which nobody else can see. Python's part of OpenSSL takes only a file's name."""
     if not hasattr(os, "memfd_create") or not _OPEN_FILES.exists():
         with tempfile.NamedTemporaryFile() as file:  # only its owner may read it
             file.write(content)
@@ -123,7 +123,7 @@ def _reason(error: OSError) -> str:
 
 
 def _system_roots() -> bytes | None:
-    """The roots that this machine trusts, which gRPC would not look at: it brings its own."""
+    """The roots that this machine trusts. gRPC by itself brings its own, and does not look at these."""
     named = ssl.get_default_verify_paths().cafile  # follows SSL_CERT_FILE
     for candidate in (named, *_SYSTEM_ROOTS):
         if candidate:

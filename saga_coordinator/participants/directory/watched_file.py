@@ -1,4 +1,4 @@
-"""The participants file as it is by now: read at the start, and again when it changes or when somebody asks for it."""
+"""Follows the participants file: it is read at the start, and again when it changes or when somebody asks for it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 class DirectoryFile(Service):
-    """One participants file; `path` None: there is none, and nobody is known by it."""
+    """One participants file. With `path` None there is no file, and no participant is known by it."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
@@ -52,17 +52,17 @@ class DirectoryFile(Service):
         """Has nothing to let go of."""
 
     async def read(self) -> Directory:
-        """What the file says now.
+        """Reads what the file says now.
 
         Raises:
             InvalidRequest: with every fault found.
-            Unavailable: it could not be read in time.
+            Unavailable: the file could not be read in time.
         """
         self.directory, self._mark = await self._turns.in_thread(_load, self.path)
         return self.directory
 
     async def has_changed(self) -> bool:
-        """Whether it is another file than was seen last; it is seen by that. Raises Unavailable when it takes too long."""
+        """Tells whether the file differs from the one seen last, and remembers it. Raises Unavailable if that takes too long."""
         mark = await self._turns.in_thread(_mark_of, self.path)
         if mark in (None, self._mark):  # a file that is being replaced may be gone for a moment
             return False
@@ -71,7 +71,7 @@ class DirectoryFile(Service):
 
 
 class DirectoryWatch(Service):
-    """Reads a participants file again when it has changed, or when somebody asks for it, and has it used."""
+    """Reads a participants file again when it has changed or when somebody asks for it, and puts it to use."""
 
     def __init__(self, file: DirectoryFile, use: Callable[[Directory], None]) -> None:
         self._file = file
@@ -85,16 +85,16 @@ class DirectoryWatch(Service):
         yield from self._file.problems
 
     async def start(self) -> None:
-        """Begins to look for changes."""
+        """Begins to watch the file for changes."""
         if self._file.path is not None:
             self._background.keep("the watch of the participants file", self._watch)
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Looks no more."""
+        """Watches the file no more."""
         await self._background.stop()
 
     def reload(self) -> None:
-        """Reads the file again, soon. Faults are logged, and what it said before stays in use."""
+        """Reads the file again soon. If it has faults, they are logged and the former content stays in use."""
         self._background.spawn("reloading of participants", self._reload())
 
     async def _watch(self, kept: Kept) -> None:
@@ -128,7 +128,7 @@ def _load(path: Path | None) -> tuple[Directory, _Mark]:
 
 
 def _mark_of(path: Path | None) -> _Mark:
-    """What differs when the file does, also where a link now leads to another file, as in a mounted ConfigMap."""
+    """A mark that differs when the file does, also if a link now leads to another file, as in a mounted ConfigMap."""
     try:
         status = path.stat() if path is not None else None
     except OSError:

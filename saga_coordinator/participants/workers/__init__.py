@@ -1,1 +1,1 @@
-"""How a participant is reached that connects by a stream: the pool, the streams, their tasks, and forwarding."""
+"""Reaches participants that connect by a stream: the pool, the streams, their tasks, and forwarding."""

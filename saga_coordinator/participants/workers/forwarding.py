@@ -1,6 +1,6 @@
 """The way to workers that are connected to other coordinators of the same database.
 
-The coordinator that owns the saga has committed the attempt; who it forwards to only hands it out and says what came of it (P6).
+The coordinator that owns the saga has committed the attempt. The other one only hands the task out and tells its outcome (P6).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Place(Protocol):
-    """Where workers of a participant are connected. `methods` empty: they perform all of them."""
+    """A coordinator to which workers of a participant are connected. Empty `methods` mean that they perform all methods."""
 
     @property
     def participant(self) -> str: ...
@@ -63,13 +63,13 @@ class Place(Protocol):
 
 
 class Whereabouts(Protocol):
-    """Both methods raise Unavailable when the database is away."""
+    """Knows which workers are connected where. Both methods raise Unavailable when the database is away."""
 
     async def publish(self, namespace: Namespace, served: Mapping[str, frozenset[str]]) -> None:
-        """Says what is performed for a namespace at this coordinator, instead of what was said before."""
+        """Publishes what is performed for a namespace at this coordinator, in place of what was published before."""
 
     async def elsewhere(self, namespace: Namespace) -> Sequence[Place]:
-        """What is performed for a namespace at all others that live."""
+        """The places where tasks of a namespace are performed, at all other living coordinators."""
 
 
 @dataclass(slots=True)
@@ -108,11 +108,11 @@ class Peers(Service):
         self._closing = Background()
 
     async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
-        """Lets the others know what is performed here. Raises Unavailable."""
+        """Lets the other coordinators know what is performed here. Raises Unavailable."""
         await self._whereabouts.publish(DEFAULT_NAMESPACE, served)
 
     async def find(self, participant: str, method: str) -> str | None:
-        """The identity of a coordinator that has a worker for this; any of them. None too while the database is away."""
+        """The identity of any coordinator that has a worker for this; None if none has, and while the database is away."""
         now = asyncio.get_running_loop().time()
         if now >= self._known_until:
             await self._refresh()
@@ -129,7 +129,7 @@ class Peers(Service):
         return found[0] if found else None
 
     async def methods_of(self, participant: str) -> frozenset[str] | None:
-        """What the workers of the participant perform at the others: empty for everything, None where there are none."""
+        """The methods that the participant's workers perform elsewhere: empty for all methods, None without a worker."""
         await self._refresh()
         found = [place.methods for place in self._places if place.participant == participant]
         if not found:
@@ -182,7 +182,7 @@ class Peers(Service):
             return error.as_outcome
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Cancels what is under way."""
+        """Cancels the tasks that are being forwarded."""
         await self._looks.stop(None)
         for peer in self._peers.values():
             await peer.channel.close()
@@ -190,7 +190,7 @@ class Peers(Service):
         await self._closing.finish()
 
     async def _is_connected(self, peer: _Peer, timeout_seconds: float) -> bool:
-        """Whether what is sent now gets there. A coordinator that was killed is known until its lease is over."""
+        """Tells whether what is sent now gets there. A coordinator that was killed stays known until its lease is over."""
         if peer.channel.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY:
             return True
         try:
@@ -206,7 +206,7 @@ class Peers(Service):
         peer.left_alone_until = asyncio.get_running_loop().time() + KNOWN_SECONDS
 
     async def _refresh(self) -> None:
-        """Looks again, once for all who ask meanwhile."""
+        """Looks again for workers elsewhere, once for all who ask meanwhile."""
         if self._refreshing is None or self._refreshing.done():
             self._refreshing = self._looks.begin("look for workers elsewhere", self._look())
         await asyncio.shield(self._refreshing)
@@ -231,7 +231,7 @@ class Peers(Service):
         self._places = places
 
     def _close_soon(self, peer: _Peer) -> None:
-        """Calls that are under way end first: they are waited for no longer than an attempt may take."""
+        """Closes a channel once its calls have ended, or after as long as an attempt may take."""
         self._closing.spawn("closing of a channel", _close(peer.channel))
 
 

@@ -1,8 +1,8 @@
 """Participants that dial us: who is connected, and which of them an attempt goes to.
 
-An attempt goes to a worker that is connected here, else to a coordinator that has one, else it waits for up to half of its time:
-the worker is to have the other half. One that nobody had room for was not attempted, and is held; those after it are tried at
-another coordinator first, until a worker here has room again.
+An attempt goes to a worker that is connected here, or else to a coordinator that has one. Otherwise the attempt waits for up to
+half of its time, so that the worker has the other half. An attempt for which no worker had room was not made, and is held. The
+attempts after it are tried at another coordinator first, until a worker here has room again.
 """
 
 from __future__ import annotations
@@ -66,10 +66,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Forwarder(Protocol):
-    """The other coordinators, by whom tasks are handed out that nobody here performs."""
+    """The way to other coordinators, which hand out the tasks that no worker here performs."""
 
     async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
-        """Lets them know what is performed here: the methods of each participant, none given for all. Raises Unavailable."""
+        """Publishes what is performed here: the methods of each participant; no methods mean all. Raises Unavailable."""
 
     async def find(self, participant: str, method: str) -> str | None:
         """The identity of a coordinator that has a worker for this."""
@@ -77,13 +77,13 @@ class Forwarder(Protocol):
     async def forward(
         self, coordinator_id: str, participant: str, task: Task, ends_at: float
     ) -> Outcome | None:
-        """What came of the task there by `ends_at` of the loop's clock; None when it did not get there."""
+        """The task's outcome there, by `ends_at` of the loop's clock; None if the task did not get there."""
 
     async def methods_of(self, participant: str) -> frozenset[str] | None:
-        """What is performed at the others for the participant: empty for everything, None for nothing."""
+        """The participant's methods that are performed elsewhere: empty for all methods, None for no method."""
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Lets go of them."""
+        """Lets go of the other coordinators."""
 
 
 class Workers(Service):
@@ -100,7 +100,7 @@ class Workers(Service):
         self._is_stopping = False
 
     async def start(self) -> None:
-        """Begins to look after streams, and to tell the other coordinators of them."""
+        """Begins to watch over streams, and to tell the other coordinators of them."""
         self._background.keep("the watch over workers", self._drop_silent, turn_seconds_max=SILENCE_SECONDS)
         if self._forwarder is not None:
             self._background.keep("the word of workers", partial(self._publish, self._forwarder))
@@ -111,7 +111,7 @@ class Workers(Service):
         return self._background.problems
 
     def hand_out_no_more(self) -> None:
-        """Hands out nothing more, and has every stream end as soon as its worker has told what it was given."""
+        """Hands out nothing more. Every stream ends as soon as its worker has told the outcomes of its tasks."""
         self._is_stopping = True
         for pool in self._pools.values():
             for stream in tuple(pool.streams):
@@ -128,7 +128,7 @@ class Workers(Service):
     # Workers
 
     def connect(self, greeting: Greeting, on_wake: Callable[[], None]) -> Stream:
-        """A new stream; it gets tasks once `admit` is called. Raises Unavailable when the coordinator is stopping."""
+        """Makes a stream, which gets tasks once `admit` is called. Raises Unavailable when the coordinator is stopping."""
         if self._is_stopping:
             raise Unavailable(
                 Reason.COORDINATOR_STOPPING, "the coordinator is stopping; dial again, for another one"
@@ -136,14 +136,14 @@ class Workers(Service):
         return Stream(self._pool(greeting.participant), greeting, on_wake, asyncio.get_running_loop().time())
 
     def admit(self, stream: Stream) -> None:
-        """The worker has been welcomed; the stop that came meanwhile did not know of it yet."""
+        """Lets a worker that has been welcomed take tasks. If a stop came meanwhile, the worker is told of it."""
         if self._is_stopping:
             stream.say_goodbye()
         else:
             stream.enter()
 
     async def methods_of(self, participant: str) -> frozenset[str] | None:
-        """What is performed for the participant, here or elsewhere: empty for everything, None for nothing."""
+        """The participant's methods that are performed here or elsewhere: empty for all methods, None for no method."""
         pool = self._pools.get(participant)
         here = pool.methods if pool is not None else None
         elsewhere = await self._forwarder.methods_of(participant) if self._forwarder is not None else None
@@ -154,9 +154,9 @@ class Workers(Service):
     # Attempts
 
     async def invoke(self, call: Invoke) -> Outcome:
-        """Makes one attempt; `call.timeout_seconds` from now it has ended. Nothing that a worker does raises.
+        """Makes one attempt, which has ended `call.timeout_seconds` from now. Nothing that a worker does raises.
 
-        Cancelled, it forgets the attempt: a worker that has it goes on, and what it says later is late.
+        If this is cancelled, the attempt is forgotten: a worker that has the task goes on, and its outcome comes too late.
         """
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + call.timeout_seconds
@@ -175,7 +175,7 @@ class Workers(Service):
         return await self._hand_out(pool, task, ends_at - loop.time())
 
     async def look_for_room(self, participant: str, method: str) -> Held | None:
-        """Why a task would not be handed out now, and after how long to look again; None where it would be."""
+        """The reason why a task would not be handed out now, with when to look again; None if it would be."""
         pool = self._pool(participant)
         if self._is_stopping:
             return _held("the coordinator is stopping", NO_ROOM_SECONDS)
@@ -193,7 +193,7 @@ class Workers(Service):
         return _held(f"{who} is connected", NO_WORKER_SECONDS)
 
     def _spaced(self, pool: Pool) -> float:
-        """Those for whom all workers are busy look one after the other."""
+        """The seconds until the next look. Attempts for which all workers are busy look one after the other."""
         now = asyncio.get_running_loop().time()
         pool.looked_at = max(now + NO_ROOM_SECONDS, pool.looked_at + LOOKS_SPACING_SECONDS)
         return min(pool.looked_at - now, LOOKS_SECONDS_MAX)
@@ -277,7 +277,7 @@ class Workers(Service):
             self._background.spawn("look for workers elsewhere", self._keep_looking(self._forwarder, pool))
 
     async def _keep_looking(self, forwarder: Forwarder, pool: Pool) -> None:
-        """As long as tasks wait for workers that are not here."""
+        """Looks for workers elsewhere as long as tasks wait that no worker here performs."""
         try:
             while pool.has_unserved:
                 await asyncio.sleep(LOOK_SECONDS)
@@ -331,7 +331,7 @@ class Workers(Service):
             raise
 
     async def _drop_silent(self, kept: Kept) -> None:
-        """A worker whose program hangs keeps its connection."""
+        """Drops workers that say nothing any more: a program that hangs keeps its connection."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(HEARTBEAT_SECONDS / 2)
@@ -349,7 +349,7 @@ class Workers(Service):
 
 
 def _over(assignment: Assignment, timeout_seconds: float) -> None:
-    """The worker keeps its credit until it comes back from this; what it says then is late."""
+    """Ends an attempt whose time is over. The task counts against its worker's credits until the worker answers, too late."""
     if assignment.lost_by:
         assignment.settle(outcome_of_lost(assignment))
         return

@@ -1,7 +1,7 @@
 """One connected worker, and the tasks that wait for the workers of one participant.
 
-Tasks are bound to a worker only at the moment at which they are sent to it, as many as it has credits: whatever is there then
-goes in one message, and a worker that stops reading keeps nothing from the others but what it was sent before.
+A task is bound to a worker only when it is sent. The tasks that wait then go in one message, as many as the worker has credits
+for. A worker that stops reading keeps from the others only the tasks that it was sent before.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _TASKS = WorkResponse.DESCRIPTOR.fields_by_name["tasks"].number
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What a worker said of itself: `methods` empty means all, `credits` is how many tasks it takes at once.
+    """The first message of a worker: empty `methods` mean all, and `credits` is how many tasks it takes at once.
 
-    `message_bytes_max` is how large a message it receives.
+    `message_bytes_max` is the size of the largest message that it receives.
     """
 
     participant: str
@@ -51,9 +51,9 @@ class Greeting:
 class Assignment:
     """A task and whoever waits for its outcome, until `ends_at` of the loop's clock.
 
-    It is queued until it `is_given` to a worker, or on its way to one; `outcome` is done when nobody waits any more. `lost_by` is
-    the worker whose stream broke: it may still be at it, so nobody else gets the task before `ends_at`. What `is_forwarded` came
-    from another coordinator, which decides where else it may go.
+    The task is queued until it `is_given` to a worker, or is on its way to one. `outcome` is done when nobody waits any more.
+    `lost_by` is the worker whose stream broke: it may still do the task, so no other worker gets the task before `ends_at`. A
+    task that `is_forwarded` came from another coordinator, which decides where else the task may go.
     """
 
     __slots__ = (
@@ -84,11 +84,11 @@ class Assignment:
         self.timer: asyncio.TimerHandle | None = None
 
     def may_be_given(self, now: float) -> bool:
-        """Whether somebody waits for it still, and in time. Who was told that it was not made may have it made anew."""
+        """Tells whether somebody still waits, and in time. Whoever was told that the task was not done may begin it anew."""
         return not self.outcome.done() and now < self.ends_at
 
     def settle(self, outcome: Outcome) -> None:
-        """Tells whoever waits; nothing happens when nobody does."""
+        """Gives the outcome to whoever waits; does nothing if nobody waits."""
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
@@ -123,11 +123,11 @@ class Pool:
     # What is served
 
     def serves(self, method: str) -> bool:
-        """Whether a worker is connected that performs `method`, with room or without."""
+        """Tells whether a worker that performs `method` is connected, with room or without."""
         return bool(self._serving_all or (self._served and self._served[method]))
 
     def has_room(self, method: str) -> bool:
-        """Whether a worker here could begin one more task of that method, beside those that wait or will be put."""
+        """Tells whether a worker here could begin one more task of that method, beside those that wait or will be put."""
         taken = self._queued + self.kept
         for stream in self.streams:
             if not stream.methods or method in stream.methods:
@@ -138,7 +138,7 @@ class Pool:
 
     @property
     def methods(self) -> frozenset[str] | None:
-        """What is served here: empty for everything, None for nothing."""
+        """The methods that are performed here: empty for all methods, None for no method."""
         if self._serving_all:
             return frozenset()
         return frozenset(self._served) or None
@@ -156,7 +156,7 @@ class Pool:
             self._on_changed()
 
     def leave(self, stream: Stream) -> None:
-        """It gets no more; nothing happens when it has left before."""
+        """Gives the worker no more tasks; does nothing if it has left before."""
         if stream not in self.streams:
             return
         del self.streams[stream]
@@ -171,7 +171,7 @@ class Pool:
     # What waits
 
     def put(self, assignment: Assignment) -> None:
-        """Queues a task, and has a worker with room come for it."""
+        """Queues a task, and wakes a worker with room."""
         self._numbers += 1
         assignment.number = self._numbers
         method = assignment.task.method
@@ -192,7 +192,7 @@ class Pool:
                 del self._queues[method]
 
     def take(self, stream: Stream) -> Iterator[Assignment]:
-        """The oldest tasks for a worker that has come for them: its fair share, no more than it has room for."""
+        """Takes the oldest tasks for a worker that has come for them: its fair share, no more than it has room for."""
         share = -(-self._queued // max(1, self._woken))
         if stream.is_woken:
             stream.is_woken = False
@@ -212,7 +212,7 @@ class Pool:
             yield assignment
 
     def take_unserved(self) -> Iterator[Assignment]:
-        """All tasks that no worker here performs."""
+        """Takes all tasks that no worker here performs."""
         for method in [method for method in self._queues if not self.serves(method)]:
             queue = self._queues.pop(method)
             self._queued -= len(queue)
@@ -220,11 +220,11 @@ class Pool:
 
     @property
     def has_unserved(self) -> bool:
-        """Whether there are tasks that no worker here performs."""
+        """Tells whether tasks wait that no worker here performs."""
         return any(not self.serves(method) for method in self._queues)
 
     def rest(self, stream: Stream) -> None:
-        """The worker has nothing to do; it is woken at once when there is something for it after all."""
+        """Notes that the worker is idle. If a task waits for it after all, it is woken at once."""
         if stream not in self.streams or stream.room <= 0 or stream in self._idle or stream.is_busy:
             return
         if self._oldest(stream) is not None:
@@ -235,11 +235,11 @@ class Pool:
             self.stuck -= stream.methods or frozenset(self.stuck)
 
     def is_occupied(self, stream: Stream) -> None:
-        """The worker is being told something; it looks for tasks by itself afterwards."""
+        """Notes that a message for the worker is being made; the worker looks for tasks by itself afterwards."""
         self._idle.pop(stream, None)
 
     def woken_in_vain(self) -> None:
-        """A worker that had been woken has gone instead; its transport comes all the same, and has another one woken."""
+        """Notes that a worker has gone after it was woken. Its transport still comes for tasks, and wakes another worker."""
         self._woken -= 1
 
     def _rouse(self, method: str) -> None:
@@ -255,7 +255,7 @@ class Pool:
             self._rouse(method)
 
     def _oldest(self, stream: Stream) -> OrderedDict[int, Assignment] | None:
-        """Of the queues that the worker serves, the one whose first task waits longest."""
+        """The queue whose first task waits longest, among the queues that the worker serves."""
         queues = self._queues
         if not stream.methods and len(queues) == 1:
             return next(iter(queues.values()))
@@ -264,7 +264,7 @@ class Pool:
 
 
 class Stream:
-    """One worker's stream, without its transport: that calls `next_message` after `on_wake`, until there is nothing to say.
+    """One worker's stream, without its transport. The transport calls `next_message` after `on_wake` until nothing is left.
 
     `on_cut` has the transport end the stream, with an error or, after the last task, with none.
     """
@@ -313,16 +313,16 @@ class Stream:
 
     @property
     def room(self) -> int:
-        """How many more tasks it takes. Tasks that are overdue still count: it has not come back from them."""
+        """The number of further tasks that the worker takes. Overdue tasks still count, since it has not come back from them."""
         return 0 if self._was_silent_too_long else self.credits - len(self.given)
 
     def heard(self, now: float) -> None:
-        """It has said something."""
+        """Notes that the worker has said something."""
         self.heard_at = now
         self._was_silent_too_long = False
 
     def is_overdue(self, since: float) -> None:
-        """A task that it was given at `since` has run out of time: if it has been silent since, it gets no more for now."""
+        """Notes that a task given at `since` has run out of time. A worker silent since then gets no more tasks for now."""
         if self.heard_at < since:
             self._was_silent_too_long = True
             self._pool.is_occupied(self)
@@ -332,12 +332,12 @@ class Stream:
         self._pool.enter(self)
 
     def wake(self) -> None:
-        """Has the transport come for a message."""
+        """Makes the transport come for a message."""
         self.is_woken = True
         self._begin()
 
     def say(self, message: WorkResponse) -> None:
-        """Sends something beside tasks, as soon as it can be."""
+        """Sends a message other than tasks, as soon as possible."""
         self._said.append(message.SerializeToString())
         self._pool.is_occupied(self)
         self._begin()
@@ -348,9 +348,9 @@ class Stream:
             self.on_wake()
 
     def next_message(self, now: float) -> bytes:
-        """What there is to be said now; empty when there is nothing, and then the transport may rest.
+        """The next serialized message to the worker; empty if there is none, and then the transport may rest.
 
-        A serialized message is all of its parts one after the other, so what was serialized alone need not be again.
+        A serialized message is its serialized parts one after the other, so no part is serialized twice.
         """
         if self._rejections:
             told, self._rejections = (
@@ -372,7 +372,7 @@ class Stream:
         return b"".join(parts)
 
     def _add_tasks(self, parts: list[bytes], size: int, now: float) -> None:
-        """Has what waits for this worker sent with a message of `size` bytes so far, or with the next one."""
+        """Adds the tasks that wait for this worker to a message of `size` bytes so far; the rest goes with the next message."""
         for assignment in self._pool.take(self):
             if not assignment.may_be_given(now) or not (part := self._give(assignment, now)):
                 continue
@@ -385,7 +385,7 @@ class Stream:
                 return
 
     def _give(self, assignment: Assignment, now: float) -> bytes:
-        """The task as the worker is sent it; empty when it is more than the worker takes, which would end its stream."""
+        """The task as it is sent; empty if it is larger than the worker's messages may be, which would end its stream."""
         task = assignment.task
         task.task_id = self.last_task_id + 1
         write_duration(task.timeout, max(1e-9, assignment.ends_at - now))
@@ -404,7 +404,7 @@ class Stream:
         return message
 
     def settle(self, task_id: int, outcome: Outcome) -> Task | None:
-        """Takes an outcome. Returns the task when that is late: nobody waits for it any more."""
+        """Takes an outcome. Returns the task if the outcome is late, so that nobody waits for it any more."""
         assignment = self.given.pop(task_id, None)
         if assignment is None:
             if not 0 < task_id <= self.last_task_id:
@@ -429,11 +429,11 @@ class Stream:
 
     @property
     def is_deaf(self) -> bool:
-        """Whether it goes on about tasks that it was never given and does not listen."""
+        """Tells whether the worker keeps reporting tasks that it was never given, and does not listen."""
         return self._strange > REJECTIONS_MAX
 
     def settled(self) -> None:
-        """There may be room for more tasks, or nothing left that somebody waits for."""
+        """Goes on after an outcome: there may be room for more tasks, or no task left that somebody waits for."""
         if self._is_saying_goodbye:
             if all(assignment.outcome.done() for assignment in self.given.values()):
                 self.on_cut(None)
@@ -441,24 +441,24 @@ class Stream:
             self._pool.rest(self)
 
     def change_credits(self, tasks_at_once: int) -> None:
-        """From now on it takes so many."""
+        """Sets how many tasks the worker takes at once from now on."""
         self._pool.is_occupied(self)
         self.credits = tasks_at_once
 
     def take_no_more(self) -> None:
-        """The worker takes its leave."""
+        """Notes that the worker takes its leave, and gives it no more tasks."""
         self._has_taken_leave = True
         self._pool.leave(self)
 
     def say_goodbye(self) -> None:
-        """We take our leave: what the worker has it may finish, then the stream ends."""
+        """Says goodbye to the worker, which may finish its tasks; then the stream ends."""
         self._pool.leave(self)
         self._is_saying_goodbye = True
         self.say(WorkResponse(goodbye=True))
         self.settled()
 
     def end(self) -> None:
-        """The stream is over; whatever the worker had may have been done, and is still being done unless it took its leave."""
+        """Ends the stream. The worker's tasks may have been done, and may still be going on unless it took its leave."""
         self._pool.leave(self)
         if self.is_woken:
             self.is_woken = False
@@ -472,7 +472,7 @@ class Stream:
 
 
 def _refused_for_size(size: int, worker_id: str, bytes_max: int) -> Refused:
-    """Nothing was sent, and nothing would be different next time."""
+    """The outcome of a task that is too large for the worker. Nothing was sent, and another attempt would be as large."""
     message = (
         f"the task's message has {size} bytes, and worker {worker_id} takes at most {bytes_max}: give the step less "
         "input, or let "
@@ -482,6 +482,6 @@ def _refused_for_size(size: int, worker_id: str, bytes_max: int) -> Refused:
 
 
 def outcome_of_lost(assignment: Assignment) -> Unknown:
-    """What is known of a task whose stream ended first."""
+    """The outcome of a task whose stream ended before the worker told one."""
     message = f"the stream of worker {assignment.lost_by} ended before it told the outcome"
     return Unknown(Cause("UNAVAILABLE", clip(message)))

@@ -1,4 +1,4 @@
-"""An attempt as a task of a worker: `saga.v1.Task`."""
+"""The conversion of an attempt into a worker's task, `saga.v1.Task`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saga_coordinator.wire.payload import fill
 
 
 def task_of(call: Invoke) -> Task:
-    """The attempt as a worker sees it; `task_id` and `timeout` are left to whoever hands it out.
+    """The attempt as a worker sees it. Whoever hands the task out sets `task_id` and `timeout`.
 
     Raises:
         PayloadError: the input cannot be sent.
@@ -37,6 +37,6 @@ def task_of(call: Invoke) -> Task:
 
 
 def operation_of(task: Task) -> OperationKind:
-    """Which of its step's two operations a task is an attempt of."""
+    """The operation, of its step's two, that the task is an attempt of."""
     is_action = task.operation == OPERATION_NUMBERS[OperationKind.ACTION]
     return OperationKind.ACTION if is_action else OperationKind.COMPENSATION
