@@ -1,8 +1,9 @@
-"""What there is to do for a saga, kept up to date entry by entry, so that a decision looks at no more than it changes.
+"""The agenda of a saga: what there is to do for it. It is brought up to date with each entry, so a decision looks only at what
+it changes.
 
-An `Agenda` is worked out from a definition and a state, and says nothing that these two do not. It is kept with the state
-(`SagaState.memo`), taken by the decision that goes on from there, moved along with each entry, and left with the new state.
-Whoever goes on from a state whose agenda has been taken works it out anew.
+An `Agenda` is computed from a definition and a state, and holds no further facts. The state carries it (`SagaState.memo`). A
+decision takes the agenda from the state, updates it with each entry, and leaves it with the new state. A decision that finds it
+already taken computes it anew.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from saga_coordinator.saga.machine.undoing import Undoing
 
 
 class Due(NamedTuple):
-    """Something of an instance is due then. Ordered by time, then by where the instance stands."""
+    """An instant at which an instance has something to do. Ordered by time, then by the instance's position."""
 
     instant: float
     position: Position
@@ -29,7 +30,7 @@ class Due(NamedTuple):
 
 
 class Agenda:
-    """What is due when, for one saga in one of the two statuses in which it moves by itself."""
+    """The agenda of one saga that is RUNNING or COMPENSATING."""
 
     def __init__(self, definition: Definition, state: SagaState) -> None:
         self.definition = definition
@@ -37,13 +38,15 @@ class Agenda:
         self.begun = 0
         """How many operations are in flight or between two attempts."""
         self._waits: dict[tuple[str, str], dict[str, None]] = {}
-        """By event and correlation, the keys of the steps that wait, in the order in which they began to; "" has them all."""
+        """The keys of the waiting instances by event and correlation, the longest wait first. The correlation "" lists all
+        waits for the event.
+        """
         self._waits_of: dict[tuple[str, str], dict[str, dict[str, None]]] = {}
-        """The same, for each of the steps that they are instances of."""
+        """The keys of the waiting instances by event and correlation, and then by the step's name."""
         self.retries: list[tuple[Position, str]] = []
         """A heap of the operations whose next attempt is due; the first in the order written comes first."""
         self.polls: list[Due] = []
-        """A heap of the pending operations that are to be asked about."""
+        """A heap of the pending operations that are to be polled."""
         self._dues: list[Due] = []
         for key, step in state.steps.items():
             self._note(key, None, step)
@@ -51,7 +54,9 @@ class Agenda:
         self.undoing = Undoing(definition, state) if self.is_undoing else None
 
     def follow(self, state: SagaState, key: str, before: StepState) -> None:
-        """Moves along with an entry about that instance; `state` is what it led to, `before` what the instance was."""
+        """Updates the agenda with an entry about that instance. `state` is the saga's state after the entry, `before` the
+        instance's state before it.
+        """
         after = state.step(key)
         self._note(key, before, after)
         if self.ahead is not None:
@@ -66,20 +71,22 @@ class Agenda:
         return next(iter(self._waits.get((event, correlation), ())), None)
 
     def each_waiting_for(self, event: str, correlation: str) -> Iterator[str]:
-        """The keys of instances that wait for the event, one for each step."""
+        """Yields the keys of instances that wait for the event: one instance of each step."""
         if correlation:
             for keys in self._waits_of.get((event, correlation), {}).values():
                 yield from islice(keys, 1)
 
     def each_waiting(self) -> Iterator[str]:
-        """Keys of instances that wait for an event with a correlation: for each of these events, of each step one."""
+        """Yields keys of instances that wait for an event with a correlation: for each event, one instance of each step."""
         for event, correlation in self._waits_of:
             yield from self.each_waiting_for(event, correlation)
 
     def overdue(self, state: SagaState, now: float) -> str | None:
-        """The key of the instance whose wait, or whose report, is overdue first, until that is recorded; None when there is none.
+        """The key of the instance whose wait or report has been overdue longest; None when there is none. It stays first until
+        an entry ends the wait.
 
-        An attempt or a question that is due is kept until there is room for it. What is held is overdue at its step's deadline.
+        A due attempt or poll is never overdue: it waits until there is room. A held attempt is overdue once its step's deadline
+        has passed.
         """
         while self._dues and self._dues[0].instant <= now:
             instant, position, key = self._dues[0]
@@ -97,7 +104,7 @@ class Agenda:
         return None
 
     def next_due(self, state: SagaState) -> float | None:
-        """When the next thing is due, once everything that is due now has been taken."""
+        """The next instant at which anything is due. Everything that is due now has to be taken before."""
         while self._dues:
             instant, _, key = self._dues[0]
             if instant in instants(state.step(key), state.status):
@@ -116,7 +123,7 @@ class Agenda:
         return None
 
     def is_poll_due(self, state: SagaState, now: float) -> bool:
-        """Whether a pending operation is to be asked about now: `take_poll` says which."""
+        """Tells whether any pending operation is to be polled now. `take_poll` gives the first of them."""
         while self.polls:
             poll_at = state.step(self.polls[0].key).poll_at
             if poll_at is not None and poll_at <= now:
@@ -125,7 +132,7 @@ class Agenda:
         return False
 
     def take_poll(self) -> str:
-        """The key of the pending operation that is to be asked about first, once."""
+        """Removes and returns the key of the pending operation that is to be polled first."""
         return heapq.heappop(self.polls).key
 
     def _note(self, key: str, before: StepState | None, after: StepState) -> None:
@@ -155,10 +162,10 @@ NOTHING: Instants = (None,) * 6
 
 
 def instants(step: StepState, status: SagaStatus) -> Instants:
-    """When something of the step is due, each in its place: an attempt, the end of a wait, a question, a sign of life, P4, and
-    the step's deadline where its action is held.
+    """The instants at which the step has something to do, always in this order: its next attempt, the end of its wait, the next
+    poll, the latest heartbeat, the end of an attempt in flight (P4), and the step's deadline if its action is held.
 
-    When to look whether there is room for what is held is for whoever looks.
+    The shell decides when to look for room for a held attempt, so that instant is not among these.
     """
     is_undoing = status is SagaStatus.COMPENSATING
     settles_at = step.settles_at if is_undoing else None

@@ -1,7 +1,7 @@
-"""What can start: the way forward of a saga, kept up to date entry by entry.
+"""The way forward of a saga: which steps can start. It is brought up to date with each entry.
 
-A `Tally` counts what is still to come in one run of a block. A step that is over takes itself out of the counts of those after
-it, and where that leaves nothing to wait for, they are ready. A run that is over does the same in the loop that it belongs to.
+A `Tally` counts the steps that are still to come in one run of a block. When a step is over, every step after it has one step
+less to wait for; a step that waits for none is ready. When a run is over, its loop has one open run less.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from saga_coordinator.saga.machine.transitions import StepStatus
 
 
 def is_over(step: Step, state: StepState) -> bool:
-    """Whether the steps after this step may start."""
+    """Tells whether the steps after this step may start."""
     if state.status is StepStatus.SUCCEEDED or state.status is StepStatus.SKIPPED:
         return True
     return state.status is StepStatus.FAILED and step.on_failure is OnFailure.CONTINUE
 
 
 class Turn(IntEnum):
-    """What can be done with an instance of a step."""
+    """The kinds of work that an instance of a step can be ready for."""
 
     START = 1
     BEGIN_ITEM = 2
@@ -41,7 +41,7 @@ class Turn(IntEnum):
 
 
 class Ready(NamedTuple):
-    """Something that can be done, ordered by where it stands."""
+    """An instance that is ready, and for what kind of work. Ordered by the instance's position."""
 
     position: Position
     turn: Turn
@@ -50,7 +50,9 @@ class Ready(NamedTuple):
 
 @dataclass(slots=True)
 class Tally:
-    """One run of a block: how many of its steps are not over, and how many of those before it each of these waits for."""
+    """The counts of one run of a block: how many of its steps are not over, and for how many earlier steps each of them still
+    waits.
+    """
 
     place: Place
     loop: Loop | None
@@ -60,9 +62,10 @@ class Tally:
 
 @dataclass(slots=True)
 class Loop:
-    """A step that runs blocks: `runs` have begun or may begin, and `open_runs` of them, `limit` at most, are not over; 0 is all.
+    """A step that runs blocks. `runs` counts the runs that have begun or may begin. `open_runs` of them are not over: `limit`
+    at most, where 0 sets no limit.
 
-    `next_index` is that of the item that begins next.
+    `next_index` is the index of the item that begins next.
     """
 
     node: Node
@@ -79,7 +82,7 @@ class Loop:
 
 
 class Ahead:
-    """The way forward. `calls` need room for one more operation, `others` do not."""
+    """The way forward of one saga. `calls` are ready instances that need room for one more operation; `others` need none."""
 
     def __init__(self, definition: Definition, state: SagaState) -> None:
         self._definition = definition
@@ -92,11 +95,11 @@ class Ahead:
 
     @property
     def is_over(self) -> bool:
-        """Whether every step of the saga has had its turn."""
+        """Tells whether every step of the saga is over."""
         return self._root.to_come == 0
 
     def failed(self, state: SagaState) -> Node | None:
-        """The first instance, in the order written, whose failure is the saga's; None when there is none."""
+        """The first instance, in the order written, whose failure makes the saga fail; None when there is none."""
         while self._failed:
             key = self._failed[0][1]
             if state.step(key).status is StepStatus.FAILED:
@@ -117,7 +120,7 @@ class Ahead:
         self._queue_item(loop)
 
     def follow(self, state: SagaState, key: str, before: StepState, after: StepState) -> None:
-        """Moves along with an entry about that instance."""
+        """Updates the way forward with an entry about that instance."""
         if after.opened is not None and after.opened is not before.opened:
             self._open(state, key, before)
         if after.status is before.status:
@@ -242,12 +245,12 @@ class Ahead:
 
 
 def _begun_runs(node: Node, known: StepState, state: SagaState) -> int:
-    """How many items of the list have begun: they begin in their order."""
+    """The number of items that have begun. Items begin in the order of the list."""
     return next(
         (index for index in range(len(known.opened or ()), 0, -1) if is_touched(node, index - 1, state)), 0
     )
 
 
 def _missing(step: Step, over: set[str]) -> int:
-    """How many steps the step waits for."""
+    """The number of steps that the step waits for."""
     return sum(other not in over for other in step.after)

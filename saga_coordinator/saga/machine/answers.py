@@ -1,4 +1,4 @@
-"""What a saga answers to what is asked of it: one value of a closed union.
+"""The answers of a saga to requests: each is one value of a closed union.
 
 A verb whose answer says more than these gets a class of its own here.
 """
@@ -24,12 +24,14 @@ class WhyNot(StrEnum):
 
 @immutable
 class Applied:
-    """It was done, or is awaited: what was asked counts."""
+    """The request counts: what it asks for has been done, or will follow."""
 
 
 @immutable
 class NotApplied:
-    """It was accepted and moved nothing: it repeats what came before, or comes too late. `why` is said of reports."""
+    """The request was accepted and changed nothing: it repeats an earlier request, or came too late. `why` is set for
+    reports.
+    """
 
     why: WhyNot | None = None
 
@@ -43,7 +45,7 @@ class HeartbeatTaken:
 
 
 Accepted = Applied | NotApplied | HeartbeatTaken
-"""What is said to whoever may ask so. A repetition is accepted as well (P9)."""
+"""The answers to a request that the saga accepts. A repeated request is accepted as well (P9)."""
 
 Answer = Accepted | Refusal
 """A refusal says why the saga's state forbids what was asked."""
@@ -57,4 +59,4 @@ ANSWERS: Mapping[str, type[Answer]] = {
     "heartbeat_taken": HeartbeatTaken,
     "refusal": Refusal,
 }
-"""The names under which coordinators write answers to one another. A name that has been released stays."""
+"""The names of the answers in the mail between coordinators. A name never changes once it has been released."""

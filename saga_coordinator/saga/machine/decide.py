@@ -1,4 +1,4 @@
-"""What follows from an input: `decide(definition, state, given, now, jitter) -> Decision`.
+"""The decision on one input: `decide(definition, state, given, now, jitter) -> Decision`.
 
 A decision holds the entries to append, the effects to perform once those are committed (P6), and the state they lead to. Each
 (saga status, input) pair has one handler in `HANDLERS`; after it, `proceed` does whatever the new state allows: start the next
@@ -63,9 +63,9 @@ from saga_coordinator.saga.words.outcome import Cause, CauseCode, clip
 from saga_coordinator.saga.words.reasons import Reason
 
 EVENTS_MAX = 1000
-"""Events that one saga keeps for steps that do not wait yet."""
+"""The most events that one saga keeps for steps that do not wait yet."""
 _LOOK_AGAIN_SECONDS = 1.0
-"""Room that was found and could not be used is looked for again after so long."""
+"""Seconds until the shell looks for room again, when a decision could not use the room that was found."""
 
 
 def decide(
@@ -78,7 +78,7 @@ def decide(
     may_call: bool = True,
     here_max: int | None = None,
 ) -> Decision:
-    """What follows from `given`.
+    """Decides what `given` leads to.
 
     Args:
         definition: the version that the saga is pinned to.
@@ -179,7 +179,9 @@ def answer_by_status(status: SagaStatus, asked: Asked) -> Answer | None:
 
 
 def _on_timer(draft: Draft, given: TimerFired) -> None:
-    """Whatever is due is done: a retry, a compensation held back, a report given up, the deadline."""
+    """Whatever is due is done: a retry is made, a compensation that was held back starts, an overdue report is given up, or the
+    deadline turns the saga.
+    """
 
 
 def _on_room_found(draft: Draft, given: RoomFound) -> None:
@@ -207,9 +209,10 @@ def _on_event(draft: Draft, given: EventArrived) -> None:
 
 
 def _look_on(draft: Draft, given: EventArrived) -> None:
-    """Looks for the next event, if several steps wait for such events and looked up the same one.
+    """Looks up the next event if several steps wait for events of that name and looked up the same event.
 
-    Only one look-up is made: an event that is found belongs to this saga, and an event too many would be lost to all sagas.
+    It looks up one event at a time: a found event belongs to this saga, so an event that no step takes would be lost to every
+    other saga.
     """
     if draft.state.status in SETTLED:
         return
@@ -299,7 +302,7 @@ def _recall_completed(draft: Draft, given: RecallAsked) -> None:
 
 @_ByStatus
 def _refuse_recall(status: SagaStatus) -> Answer:
-    """Refused: a person gave it up, and what remains of it is theirs."""
+    """Refused: a person abandoned the saga, and deals with the effects that remain."""
     return Refusal(Reason.SAGA_ENDED, f"the saga is {status}: it lists the effects that remain")
 
 
@@ -326,7 +329,7 @@ def _on_ownership(draft: Draft, given: OwnershipGained) -> None:
 
 @_ByStatus
 def _on_nothing(status: SagaStatus) -> Answer:
-    """Nothing: the saga is already where the input would take it, or does not move by itself any more."""
+    """Nothing happens: the saga is already where the input would take it, or no longer moves by itself."""
     return NotApplied()
 
 

@@ -1,4 +1,4 @@
-"""A decision in the making: what it records, what it asks for, and how attempts begin and end in it."""
+"""A draft of a decision: it records entries, asks for effects, and begins and ends attempts."""
 
 from __future__ import annotations
 
@@ -52,27 +52,36 @@ _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 _POLL_SECONDS_MAX = 3600.0
 _POLLS_DOUBLED_MAX = 30
 _POLLS_STEADY = 9
-"""The first polls of a status method, so many, come at its interval. Later polls become rarer, because each is an entry."""
+"""The number of polls that follow each other at the status method's interval. Later polls become rarer, because each poll is an
+entry.
+"""
 _RETURN_SECONDS_MAX = 300.0
 _RETURNS_DOUBLED_MAX = 30
-"""A task that workers give back again and again is handed out more and more rarely, because each time is two entries."""
+"""The longest pause, in seconds, before a task that workers gave back is handed out again, and how often the pause doubles at
+most. The pauses grow, because each round is two entries.
+"""
 _HEARTBEAT_MARGIN = 0.5
 _HEARTBEAT_SHARE = 1 / 16
-"""A heartbeat is recorded when the last one that was recorded counts for less than the timeout from now on. It then counts for
-so much of the timeout longer, or for so much of the time that the attempt has been pending, whichever is more. The heartbeats in
-between need no entry, and the entries become as rare as the attempt is long."""
+"""A recorded heartbeat counts for the timeout and a while longer: the margin is a share of the timeout, the other share is of
+the time for which the attempt has been pending, and the longer of the two times is added. A further heartbeat is recorded only
+when the recorded one counts for less than one timeout from now on. So a long attempt writes few heartbeat entries.
+"""
 
 
 _TURNS = (SagaFailed, SagaRecalled)
 _WORK_PER_VALUE_MEASURED = 5
 _VALUES_MEASURED_HERE_MAX = 10_000
-"""Of one decision, where the loop decides: some five milliseconds. Measuring comes before what it costs is known."""
+"""The most items and fields that one decision measures on the event loop: about five milliseconds. It is a limit of its own,
+because measuring comes before its cost is known.
+"""
 _WORK_PER_STEP_TURNED = 10
 _WORK_PER_STEP_LISTED = 400
 
 
 class Draft:
-    """Each recorded entry moves the state at once, so what is decided next builds on it."""
+    """A decision that is being written. Each recorded entry changes the state at once, and the next step of the decision builds
+    on it.
+    """
 
     __slots__ = (
         "_agenda",
@@ -109,7 +118,7 @@ class Draft:
         self.may_call = may_call
         self.meter = Meter(here_max)
         self.is_cut = False
-        """Whether there is more to do than this decision may."""
+        """Tells whether there is more work than this decision may do."""
         self._agenda = _taken(definition, state)
         self._measure = Measure(definition.limits.payload_bytes)
         self._measure.walk_max = None if here_max is None else _VALUES_MEASURED_HERE_MAX
@@ -126,7 +135,7 @@ class Draft:
         self.answer = Refusal(reason, message)
 
     def record(self, entry: Entry) -> None:
-        """Adds an entry, and moves the state. Raises TooMuchHere."""
+        """Adds an entry and applies it to the state. Raises TooMuchHere."""
         before = self.state
         if type(entry) in _TURNS:
             self.meter.charge_aside(len(before.steps) * _WORK_PER_STEP_TURNED)
@@ -143,7 +152,7 @@ class Draft:
 
     @property
     def agenda(self) -> Agenda:
-        """What there is to do now. Raises TooMuchHere."""
+        """The agenda of the present state. Raises TooMuchHere."""
         if self._agenda is None:
             self.meter.charge_aside(len(self.state.steps) * _WORK_PER_STEP_LISTED)
             self._agenda = Agenda(self.definition, self.state)
@@ -155,12 +164,12 @@ class Draft:
             self.state.memo[:] = [self._agenda]
 
     def may_do_more(self) -> bool:
-        """Whether this decision may do more work. If not, it ends where it is."""
+        """Tells whether this decision may do more work. If not, the decision ends here."""
         self.is_cut = self.is_cut or self.meter.is_spent
         return not self.is_cut
 
     def undoing(self) -> Undoing:
-        """What can be undone of a saga that is parked. Raises TooMuchHere."""
+        """The way back of a parked saga. Raises TooMuchHere."""
         self.meter.charge_aside(len(self.state.steps) * _WORK_PER_STEP_LISTED)
         return Undoing(self.definition, self.state)
 
@@ -170,11 +179,12 @@ class Draft:
         return remaining_effects(self.definition, self.state)
 
     def scope(self, place: Place) -> dict[str, Any]:
-        """What an expression at that place can refer to now."""
+        """The variables that an expression at that place can refer to now."""
         return Metered(scope(self.definition, self.state, place), self.meter)
 
     def computed(self, payload: Any, what: str) -> Any:
-        """Passes the value of an expression or a template on, if it is no larger than payloads may be; `what` names the value.
+        """Returns the value of an expression or a template unchanged, if it is no larger than a payload may be. `what` names
+        the value in the error.
 
         Raises:
             ExpressionError: it is larger.
@@ -255,7 +265,9 @@ class Draft:
         return self.now + min(pause, max(_POLL_SECONDS_MAX, operation.poll_seconds))
 
     def heartbeat(self, key: str, details: str) -> None:
-        """Takes a heartbeat about the pending operation of that instance; records it only if none was recorded for a while."""
+        """Takes a heartbeat about the pending operation of that instance. Records it only if the last recorded heartbeat is
+        about to run out.
+        """
         state = self.state.step(key)
         timeout = self.definition.step(key).operation(state.operation).heartbeat_seconds
         if timeout is None:
@@ -308,7 +320,7 @@ class Draft:
         return self.computed(template.render(self._variables(node, kind)), "the input")
 
     def _variables(self, node: Node, kind: OperationKind) -> dict[str, Any]:
-        """What the input of that operation can refer to."""
+        """The variables that the input of that operation can refer to."""
         variables = self.scope(node.place)
         if kind is _COMPENSATION:
             failure = self.state.failure
@@ -328,10 +340,10 @@ class Draft:
         is_call_over: bool = True,
         settles_doubt: bool | None = None,
     ) -> None:
-        """Records the outcome of the present operation of the step's instance `name`, which is open.
+        """Records the outcome of the present operation of the instance `name`. The operation must be open.
 
-        `is_call_over` is false when a report was faster than the call: that call may be in flight until its timeout (P4).
-        `settles_doubt` as in `AttemptRefused`.
+        `is_call_over` is false when a report arrived before the call returned: the call may be in flight until its timeout
+        (P4). `settles_doubt` has the meaning that it has in `AttemptRefused`.
         """
         state = self.state.step(name)
         kind, number = state.operation, state.attempt
@@ -392,7 +404,9 @@ def _taken(definition: Definition, state: SagaState) -> Agenda | None:
 
 
 def _pause_after_return(seconds: float, returns: int) -> float:
-    """How long a task waits that a worker gave back, `seconds` the first time: twice as long each time in a row."""
+    """The seconds that a task waits after a worker gave it back: `seconds` at first, and twice as long each further time in a
+    row.
+    """
     return min(seconds * 2.0 ** min(returns, _RETURNS_DOUBLED_MAX), max(_RETURN_SECONDS_MAX, seconds))
 
 
@@ -409,13 +423,15 @@ def _is_before(instant: float, deadline_at: float | None) -> bool:
 
 
 def is_past_return(definition: Definition, state: SagaState) -> bool:
-    """Whether the pivot was attempted, so that there may be no way back."""
+    """Tells whether the pivot was attempted, so that there may be no way back."""
     pivot = definition.pivot
     return pivot is not None and state.step(pivot.name).attempts(_ACTION) > 0
 
 
 def is_undone(step: StepState, outcome: Outcome) -> bool:
-    """Whether a compensation that ended so leaves nothing: it succeeded, or there was nothing to undo and none was certain."""
+    """Tells whether a compensation with this outcome leaves no effect: it succeeded, or the participant found nothing to undo
+    and no effect was certain.
+    """
     match outcome:
         case Succeeded():
             return True

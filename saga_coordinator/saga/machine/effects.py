@@ -54,8 +54,8 @@ class LookForEvent:
 
 @immutable
 class LookForRoom:
-    """From `due_at` on, look whether a held attempt may be made; once it may, come back with RoomFound. This calls nobody, so it
-    needs no entry.
+    """From `due_at` on, look whether there is room for a held attempt. Come back with RoomFound once there is. No participant
+    is called, so this needs no entry.
 
     A decision asks for this once for each hold and each owner, and again if the room that was found could not be used. The shell
     decides how often it looks while the attempt is held.
@@ -78,14 +78,16 @@ class SetTimer:
 
 @immutable
 class Finish:
-    """Nothing more moves by itself."""
+    """The saga no longer moves by itself."""
 
     status: SagaStatus
 
 
 @immutable
 class GoOn:
-    """Asks for a TimerFired as soon as other sagas had their turn, because there is more to do than one decision may do."""
+    """Come back with TimerFired as soon as other sagas have had their turn, because there is more work than one decision may
+    do.
+    """
 
 
 Effect = Invoke | LookForEvent | LookForRoom | SetTimer | GoOn | Finish
@@ -93,9 +95,9 @@ Effect = Invoke | LookForEvent | LookForRoom | SetTimer | GoOn | Finish
 
 @immutable
 class Decision:
-    """`entries` are committed first, then `effects` performed.
+    """The result of `decide`. The shell commits `entries` first, and then performs `effects`.
 
-    `answer` is what whoever brought the input is told. `work` is what the decision took, in the units of `meter`.
+    `answer` goes to the caller who brought the input. `work` is the cost of the decision, in the units of `meter`.
     """
 
     entries: tuple[Entry, ...]

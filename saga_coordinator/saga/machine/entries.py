@@ -19,7 +19,9 @@ from saga_coordinator.saga.words.outcome import Cause
 
 @immutable
 class Parent:
-    """The step of another saga that runs this one. `depth` counts the sagas above: 1 for a child, 2 for its child."""
+    """The step of another saga that runs this saga as its child. `depth` counts the sagas above: 1 for a child, 2 for its
+    child.
+    """
 
     saga_id: str
     step: str
@@ -45,11 +47,12 @@ class SagaStarted:
 
 @immutable
 class SagaAdopted:
-    """A coordinator took the saga over from one whose lease had ended, or found again what was its own and it did not know of.
+    """A coordinator took the saga over from a coordinator whose lease had ended, or found that it owns a saga that it had lost
+    track of.
 
     Because it is an entry, it takes the sequence at which the previous owner, if it still lives, would append next (P8).
-    `workers` are the participants whose attempts are tasks, where any attempt was in flight: they may be at it whatever
-    became of the owner.
+    `workers` names the participants whose attempts are tasks, if any attempt was in flight. A worker may still be working at
+    its task, whatever became of the previous owner.
     """
 
     previous_owner: str
@@ -71,10 +74,10 @@ class AttemptStarted:
 
 @immutable
 class AttemptSucceeded:
-    """It took effect.
+    """The attempt succeeded: it took effect.
 
-    `settles_at` is set when a report came before the call had ended: until then it may still be in flight (P4). `event_id` names
-    the event that ended a wait: it counts for no other.
+    `settles_at` is set when a report came before the call had ended: until that instant the call may still be in flight (P4).
+    `event_id` names the event that ended a wait. That event ends no other wait.
     """
 
     step: str
@@ -87,9 +90,9 @@ class AttemptSucceeded:
 
 @immutable
 class AttemptRefused:
-    """The participant decided no: this attempt had no effect. `settles_at` as in `AttemptSucceeded`.
+    """The participant decided no: this attempt had no effect. `settles_at` has the meaning that it has in `AttemptSucceeded`.
 
-    `settles_doubt` is True where the one attempt that had left a doubt was PENDING, and is the one that was refused; else None.
+    `settles_doubt` is True if the refused attempt was PENDING and was the only attempt that had left a doubt; else None.
     """
 
     step: str
@@ -102,10 +105,10 @@ class AttemptRefused:
 
 @immutable
 class AttemptUnknown:
-    """It may have happened, and will be tried again at `retry_at`, after the drawn delay.
+    """The attempt may have taken effect; the operation is tried again at `retry_at`, after the drawn delay.
 
-    `settles_at` is set when the attempt was another coordinator's: until then it may still be in flight (P4). `was_sent` is False
-    where nothing was, so that it cannot have happened by this attempt; else None.
+    `settles_at` is set when another coordinator made the attempt: until that instant it may still be in flight (P4). `was_sent`
+    is False if nothing was sent, so that this attempt cannot have had an effect; else None.
     """
 
     step: str
@@ -120,9 +123,9 @@ class AttemptUnknown:
 
 @immutable
 class AttemptUnresolved:
-    """It may have happened, and will not be tried again: the budget is spent, or the saga has turned.
+    """The attempt may have taken effect, and the operation is not tried again: the budget is spent, or the saga has turned.
 
-    `was_sent` as in `AttemptUnknown`.
+    `was_sent` has the meaning that it has in `AttemptUnknown`.
     """
 
     step: str
@@ -135,9 +138,11 @@ class AttemptUnresolved:
 
 @immutable
 class AttemptPending:
-    """Accepted; unless an outcome is reported before `pending_until`, it is unknown. At `poll_at` it is asked about again.
+    """The participant accepted the operation and reports its outcome later; without a report before `pending_until` the outcome
+    is unknown. At `poll_at` the participant is asked again.
 
-    Unless there is a heartbeat before `heartbeat_until`, it is unknown too. Heartbeats and polls each append one more of these.
+    Without a heartbeat before `heartbeat_until` the outcome is unknown, too. Each recorded heartbeat and each poll appends
+    another AttemptPending.
     """
 
     step: str
@@ -151,10 +156,11 @@ class AttemptPending:
 
 @immutable
 class AttemptHeld:
-    """Not made after all, for want of room or because the participant rests; from `retry_at` on it is looked for room.
+    """The attempt was not made, because there was no room for it or the participant is given a rest; from `retry_at` on, the
+    coordinator looks for room.
 
-    Burns no attempt. Written once, however long it is held. `is_given_back`: the number is the next attempt's; None where it
-    counts, as in logs of version 0.1.0.
+    It does not count as an attempt. It is written once, however long the attempt is held. `is_given_back` is set if the next
+    attempt has this attempt's number again. It is None if the number is used up, as in logs of version 0.1.0.
     """
 
     step: str
@@ -168,7 +174,9 @@ class AttemptHeld:
 
 @immutable
 class NothingToUndo:
-    """The participant knows of no effect to compensate, and none was certain: done (docs/concepts.md)."""
+    """The participant knows of no effect to compensate, and no effect was certain: the compensation is done
+    (docs/concepts.md).
+    """
 
     step: str
     operation: OperationKind
@@ -190,9 +198,9 @@ class InputInvalid:
 class OutcomeLate:
     """An outcome that came after the operation was decided: kept for the story, moves nothing.
 
-    What is known still grows: a late success makes the effect certain and, before the compensation has started, gives that
-    compensation its output. `outcome` is SUCCEEDED or REFUSED; the other two would say nothing new. `settles_doubt` as in
-    `AttemptRefused`.
+    It still adds to what is known of the effect: a late success makes the effect certain. Before the compensation has started,
+    it also gives the compensation the action's output. `outcome` is SUCCEEDED or REFUSED; UNKNOWN or PENDING would add nothing.
+    `settles_doubt` has the meaning that it has in `AttemptRefused`.
     """
 
     step: str
@@ -206,7 +214,7 @@ class OutcomeLate:
 
 @immutable
 class StepSkipped:
-    """Its condition did not hold, or no branch's did."""
+    """The step was skipped: its condition did not hold, or no branch's condition held."""
 
     step: str
     operation: ClassVar[OperationKind] = OperationKind.ACTION
@@ -215,7 +223,7 @@ class StepSkipped:
 
 @immutable
 class StepFailed:
-    """It failed without an attempt: an expression, a limit, or a condition never reached."""
+    """The step failed without an attempt: because of an expression, a limit, or a condition that was never reached."""
 
     step: str
     cause: Cause
@@ -225,7 +233,9 @@ class StepFailed:
 
 @immutable
 class WaitStarted:
-    """It waits until `until`, for ever if None, or for an event or a person before; for an event only if `event` is set."""
+    """The step waits until `until`, or for ever if that is None, unless an event or a person ends the wait earlier. `event` is
+    set if it waits for an event.
+    """
 
     step: str
     until: float | None = None
@@ -238,7 +248,9 @@ class WaitStarted:
 
 @immutable
 class BlockOpened:
-    """A block of steps begins: for each of the `items`, or the `branch` of that index, or one more pass after the `previous`."""
+    """A block of steps begins: once for each of the `items`, or as the `branch` of that index, or as one more pass after the
+    `previous` pass.
+    """
 
     step: str
     items: tuple[Any, ...] | None = None
@@ -277,9 +289,7 @@ class SagaFailed:
 
 @immutable
 class SagaCompleted:
-    """Every step took effect. `output_problem` says why the output could not be computed. The saga has completed all the
-    same.
-    """
+    """Every step took effect. `output_problem` says why the output could not be computed; the saga has completed nevertheless."""
 
     output: Any = None
     output_problem: str | None = None
@@ -299,7 +309,7 @@ class SagaCompensated:
 
 @immutable
 class SagaParked:
-    """It needs a person. `remaining` names the steps whose effect stands or may stand."""
+    """The saga needs a person. `remaining` names the steps whose effect stands or may stand."""
 
     cause: Cause
     remaining: tuple[str, ...]
@@ -307,12 +317,14 @@ class SagaParked:
 
 @immutable
 class SagaUnparked:
-    """What it was parked for on its way forward is gone, by evidence that came late: it goes on by itself."""
+    """The saga, which was parked on its way forward, goes on by itself: late evidence removed the reason for parking it."""
 
 
 @immutable
 class UndoUnparked:
-    """What it was parked for on its way back is gone, by evidence that came late: the undo goes on by itself."""
+    """The saga, which was parked on its way back, goes on undoing by itself: late evidence removed the reason for parking
+    it.
+    """
 
 
 StepEntry = (
@@ -392,7 +404,7 @@ def entry_type(entry: Entry | type[Entry]) -> str:
 
 
 def is_about_step(entry: Entry) -> TypeGuard[StepEntry]:
-    """Whether the entry is about one step and not about the saga as a whole."""
+    """Tells whether the entry is about one step and not about the saga as a whole."""
     return type(entry) in _STEP_TYPES
 
 
@@ -463,7 +475,9 @@ def _encode_cause(cause: Cause) -> dict[str, str]:
 _ENCODERS: dict[type, Callable[[Any], Any]] = {Cause: _encode_cause, Parent: asdict, float: canonical_number}
 _TUPLES = {"remaining", "items", "workers"}
 _PAYLOADS = {"input", "output", "shown", "items", "previous", "payload", "labels", "headers"}
-"""Fields that hold what participants and callers said. The log gives them back with keys and numbers as the database has them."""
+"""The fields that hold what participants and callers said. The log returns them with the keys and numbers as the database
+stores them.
+"""
 
 _ATTEMPT_COLUMNS = ("step", "operation", "attempt")
 _STEP_TYPES = frozenset(kind for kind in ENTRY_TYPES if hasattr(kind, "attempt"))

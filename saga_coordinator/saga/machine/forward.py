@@ -54,7 +54,7 @@ _WORK_PER_OUTPUT = 100
 
 
 def go_forward(draft: Draft) -> None:
-    """Starts whatever is ready, until nothing more can be done without something else happening."""
+    """Starts every ready step, until the saga has to wait for an outcome, an event or a timer."""
     while draft.state.status is SagaStatus.RUNNING:
         ahead = _ahead(draft)
         if (failed := ahead.failed(draft.state)) is not None:
@@ -76,7 +76,9 @@ def _ahead(draft: Draft) -> Ahead:
 
 
 def _do_next(draft: Draft, ahead: Ahead) -> bool:
-    """Does the first thing, in the order written, that can be done now. False when there is none, or no work is left for it."""
+    """Moves the first instance, in the order written, that can move now. Returns False if there is none, or if this decision
+    may do no more work.
+    """
     queue = ahead.others or None
     if ahead.calls and (queue is None or ahead.calls[0] < queue[0]) and has_room(draft):
         queue = ahead.calls
@@ -99,7 +101,7 @@ def _do_next(draft: Draft, ahead: Ahead) -> bool:
 
 
 def is_overdue(draft: Draft) -> bool:
-    """Whether the saga's deadline has passed while there is a way back."""
+    """Tells whether the saga's deadline has passed while there is a way back."""
     deadline_at = draft.state.deadline_at
     return (
         deadline_at is not None
@@ -116,11 +118,11 @@ def _fail(draft: Draft, node: Node) -> None:
         draft.record(SagaFailed(cause))
     elif draft.state.in_flight == 0:
         draft.record(SagaParked(cause, draft.remaining_effects()))
-    # else nothing new starts; the end of what is in flight brings the next decision
+    # otherwise nothing new starts; the next decision comes when an attempt in flight ends
 
 
 def _is_for_a_person(draft: Draft, node: Node) -> bool:
-    """Whether the failure of an instance is neither the way forward nor the way back."""
+    """Tells whether the failure of an instance leaves neither a way forward nor a way back, so that a person has to decide."""
     # With the pivot done or in doubt, undoing the steps before it could be as wrong as going on.
     is_in_doubt = node.step.is_pivot and draft.state.step(node.key).effect > EffectKnown.NONE
     is_wanted = node.step.on_failure is OnFailure.PAUSE
@@ -128,7 +130,7 @@ def _is_for_a_person(draft: Draft, node: Node) -> bool:
 
 
 def is_blocked(draft: Draft) -> bool:
-    """Whether a saga that was parked on its way forward still cannot go on: the failure that it was parked for stands."""
+    """Tells whether the failure for which a saga was parked on its way forward still stands, so that the saga cannot go on."""
     assert draft.state.failure is not None, "a saga was parked without a cause"
     if not draft.state.failure.step:  # it was taken over too often, and something has been learned since
         return False
@@ -176,19 +178,21 @@ def _start(draft: Draft, node: Node) -> None:
 
 
 def has_room(draft: Draft) -> bool:
-    """Whether one more operation may begin beside those in flight or between two attempts."""
+    """Tells whether one more operation may begin beside those that are in flight or between two attempts."""
     limit = draft.definition.max_parallel
     return limit == 0 or limit > draft.agenda.begun
 
 
 def has_room_again(draft: Draft) -> bool:
-    """Whether an operation that has begun may make another attempt. An operation that was pending has lost its place."""
+    """Tells whether an operation that has begun may make another attempt. An operation that was pending needs a place again."""
     limit = draft.definition.max_parallel
     return limit == 0 or limit > draft.state.in_flight
 
 
 def next_retry(draft: Draft) -> tuple[Position, str] | None:
-    """The operation that is attempted again next; None where there is none or no room. Held ones: only where room was found."""
+    """The operation that is attempted again next; None if there is none, or no room. A held operation comes only when room was
+    found for it.
+    """
     if draft.room_found_for is None and not draft.agenda.retries:
         return None
     if not has_room_again(draft):
@@ -225,7 +229,7 @@ def _wait(draft: Draft, node: Node) -> None:
 
 
 def event_to_look_for(draft: Draft, key: str) -> LookForEvent | None:
-    """What an open step waits for, if that may have been published before; None when it waits for no such thing."""
+    """The event that an open step waits for, if it may have been published before; None if the step waits for no such event."""
     state, action = draft.state.step(key), draft.definition.step(key).action
     if state.wait is None or not state.is_open or not state.wait.correlation:
         return None
@@ -238,7 +242,7 @@ def _after(draft: Draft, seconds: float | None) -> float | None:
 
 
 def end_wait(draft: Draft, key: str) -> bool:
-    """Ends a wait whose event has come or whose time is up; tells whether it did."""
+    """Ends a wait whose event has come or whose time is up. Returns whether the wait has ended."""
     state = draft.state.step(key)
     assert state.wait is not None, f"step {key} does not wait"
     draft.meter.charge(len(draft.state.events) * _WORK_PER_EVENT)
@@ -260,7 +264,7 @@ def end_wait(draft: Draft, key: str) -> bool:
 
 
 def _is_awaited(wait: WaitStarted, event: EventReceived) -> bool:
-    """Whether the event ends the wait. One sent to this very saga may leave the correlation out."""
+    """Tells whether the event ends the wait. An event that was sent to this saga alone needs no correlation."""
     return wait.event == event.name and event.correlation in ("", wait.correlation)
 
 
@@ -268,9 +272,11 @@ def _is_awaited(wait: WaitStarted, event: EventReceived) -> bool:
 
 
 def _may_grow(draft: Draft, node: Node) -> bool:
-    """Whether a loop, or one more pass of it, may begin; if not, it fails, before anything of it has an effect.
+    """Tells whether a loop, or one more pass of it, may begin. If not, the step fails before the loop or the pass has any
+    effect.
 
-    Nothing else makes a log long, so nothing else is refused: a step that was reached may be what lets the saga end well.
+    Only loops make a log long, so only loops are refused: any other step that was reached may be the step that lets the saga
+    end well.
     """
     limit = draft.definition.limits.log_entries
     if draft.state.progress < limit:

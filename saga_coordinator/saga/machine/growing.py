@@ -1,4 +1,4 @@
-"""A mapping that grows and is never changed: a new one with one more entry costs little, however large it is."""
+"""An immutable mapping. Making a copy with one more entry is cheap, however large the mapping is."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ V = TypeVar("V")
 D = TypeVar("D")
 
 _RECENT_MAX = 32
-"""So many entries are copied for each new one; beyond that, as many as the square root of all."""
+"""The most entries that are copied for each new entry while the mapping is small. In a large mapping it is the square root of
+its length.
+"""
 
 
 def having(mapping: Mapping[str, V], key: str, value: V) -> Mapping[str, V]:
@@ -22,10 +24,11 @@ def having(mapping: Mapping[str, V], key: str, value: V) -> Mapping[str, V]:
 
 
 class Growing(Mapping[str, V]):
-    """Entries come in the order of their first appearance.
+    """An immutable mapping that iterates in the order in which its keys first appeared.
 
-    Two dictionaries that are never changed: a large one, which many versions share, and a small one of what is newer. The small
-    one alone is copied for a new version, and joined to the large one when it has become as long as its root.
+    It consists of two dictionaries that are never changed: a large one, which many versions share, and a small one with the
+    newer entries. A new version copies only the small dictionary. Once the small dictionary is as long as the square root of
+    the large one, the two are joined.
     """
 
     __slots__ = ("_recent", "_rest")

@@ -1,4 +1,4 @@
-"""The inputs of `decide`: everything that can happen to a saga, and everything that is asked of one."""
+"""The inputs of `decide`: everything that can happen to a saga, and everything that people and services can ask of it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class OutcomeReported:
 
 @immutable
 class HeartbeatReceived:
-    """A participant is still working at an operation that it had accepted. `attempt` as in `OutcomeReported`."""
+    """A participant is still working at an operation that it had accepted. `attempt` is 0 if the heartbeat names no attempt."""
 
     step: str
     operation: OperationKind
@@ -70,7 +70,7 @@ class RoomFound:
 
 @immutable
 class TimerFired:
-    """Something of this saga is due; the state says what."""
+    """Something in this saga is due. The state says what it is."""
 
 
 @immutable
@@ -110,7 +110,8 @@ class CancelAsked:
 
 @immutable
 class OwnershipGained:
-    """This coordinator drives the saga from now on. `previous_owner` is set if that coordinator did not let the saga go in time.
+    """This coordinator drives the saga from now on. `previous_owner` is set if the previous owner lost the saga without
+    releasing it.
 
     `workers` are the participants whose attempts are tasks. A worker may still be working at its task, whatever became of the
     coordinator that gave it the task. So nobody else gets the task before its time is over (P8).
@@ -121,7 +122,7 @@ class OwnershipGained:
 
 
 Asked = OutcomeReported | HeartbeatReceived | EventArrived | ApprovalDecided | CancelAsked | RecallAsked
-"""What a person or a service asks of a saga, through whichever coordinator."""
+"""The requests that a person or a service can make to a saga, through any coordinator."""
 
 Input = StartRequested | AttemptEnded | TimerFired | RoomFound | OwnershipGained | Asked
 
@@ -133,7 +134,7 @@ ASKED: Mapping[str, type[Asked]] = {
     "cancel": CancelAsked,
     "recall": RecallAsked,
 }
-"""The names under which coordinators ask one another. A name that has been released stays."""
+"""The names of the requests in the mail between coordinators. A name never changes once it has been released."""
 
 
 def canonical_input(given: Input) -> Input:
