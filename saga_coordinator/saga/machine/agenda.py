@@ -163,7 +163,8 @@ NOTHING: Instants = (None,) * 6
 
 def instants(step: StepState, status: SagaStatus) -> Instants:
     """The instants at which the step has something to do, always in this order: its next attempt, the end of its wait, the next
-    poll, the latest heartbeat, the end of an attempt in flight (P4), and the step's deadline if its action is held.
+    poll, the latest heartbeat, the end of an attempt that may still be in flight unseen (P4), and the step's deadline if its
+    action is held.
 
     The shell decides when to look for room for a held attempt, so that instant is not among these.
     """

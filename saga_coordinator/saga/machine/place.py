@@ -1,7 +1,8 @@
-"""Where steps run: a step in a loop has one instance for each item or pass, and each instance its own key and scope.
+"""The places where steps run. A step in a loop has one instance for each item or pass, and each instance has its own key and
+scope.
 
-The key is the step's name behind those of the loops around it with their indexes: `charge`, `pay[3].transfer`,
-`outer[0].inner[2].check`. A switch adds nothing, since only one of its branches ever runs.
+The key of an instance lists the loops around it with their indexes, and then the step's name: `charge`, `pay[3].transfer`,
+`outer[0].inner[2].check`. A switch adds nothing to the key, since only one of its branches ever runs.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def outermost(definition: Definition) -> Place:
 
 
 def nodes(definition: Definition, state: SagaState) -> Iterator[Node]:
-    """Every instance that there is so far, in the definition's order; a block's instances come with its opening."""
+    """Yields every instance that exists so far, in the definition's order. The instances of a block exist once the block is
+    opened.
+    """
     return nodes_at(outermost(definition), state)
 
 
@@ -74,7 +77,9 @@ def place_at(node: Node, state: StepState, index: int) -> Place:
 
 
 def is_touched(node: Node, index: int, state: SagaState) -> bool:
-    """Whether anything has happened in the run of that index: it begins with a step that comes after no other."""
+    """Tells whether anything has happened in the run of that index. A run begins with a step that comes after no other step, so
+    only those are looked at.
+    """
     if isinstance(node.step.action, Switch):
         return True
     prefix = f"{node.key}[{index}]."
@@ -82,7 +87,7 @@ def is_touched(node: Node, index: int, state: SagaState) -> bool:
 
 
 def scope(definition: Definition, state: SagaState, place: Place) -> dict[str, Any]:
-    """What expressions at that place can refer to; docs/definitions.md has the table."""
+    """The variables that expressions at that place can refer to; docs/definitions.md has the table."""
     return {
         "input": state.input,
         "steps": _Steps(definition, state, place.prefix),
@@ -92,7 +97,7 @@ def scope(definition: Definition, state: SagaState, place: Place) -> dict[str, A
 
 
 class _Steps(Mapping[str, Any]):
-    """`steps` in an expression: of a step in the same loop, the instance of the same item or pass."""
+    """The value of `steps` in an expression. A step in the same loop stands for its instance of the same item or pass."""
 
     __slots__ = ("_definition", "_loops", "_state")
 
@@ -139,7 +144,7 @@ Position = tuple[int, ...]
 
 
 def position_of(definition: Definition, key: str, *, newest_first: bool = False) -> Position:
-    """Where the instance stands in the order written, and among the items or passes of the loops around it."""
+    """The position of the instance in the order written, and among the items or passes of the loops around it."""
     found = definition.whereabouts[step_name(key)]
     if not found.holders:
         return found.positions

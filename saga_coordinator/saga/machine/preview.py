@@ -1,4 +1,4 @@
-"""What undoing a running saga would do: the calls, in stages of what runs at once, and the effects that would remain."""
+"""A preview of undoing a running saga: the calls, in stages that each run at once, and the effects that would remain."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ class Uncomputable:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """If the saga failed now.
+    """The compensation of the saga if it failed now.
 
-    `stages` are the compensations in order; those of one stage run at once, and each waits only for what it has to. `in_flight`
-    are the keys of actions that would be awaited first, assumed to end with an unknown outcome. `remaining` are the keys of the
-    steps whose effect would stand. `status` is where the saga would end up. `refusal` says why there is no way back, and then
-    nothing else is filled but `status` and `remaining`, which are what they are now.
+    `stages` holds the compensations in order. The compensations of one stage run at once, and each waits only for the steps
+    that it has to wait for. `in_flight` holds the keys of actions that would be awaited first; they are assumed to end with an
+    unknown outcome. `remaining` holds the keys of the steps whose effect would stand. `status` is the status in which the saga
+    would end. `refusal` says why there is no way back. Then only `status` and `remaining` are filled, with their present
+    values.
     """
 
     status: SagaStatus
@@ -46,10 +47,11 @@ class Preview:
 
 
 def preview_compensation(definition: Definition, state: SagaState, now: float) -> Preview:
-    """What the core would do if the saga failed at `now` (seconds since the epoch) and every compensation succeeded.
+    """Works out what the core would do if the saga failed at `now` (seconds since the epoch) and every compensation succeeded.
 
-    What is in flight of the actions is assumed to end unknown: it may have happened, so it would be compensated. A saga that is
-    compensating already shows what is left. The payloads are those of the moment: a late outcome can still add to them.
+    Actions in flight are assumed to end unknown: they may have taken effect, so they would be compensated. For a saga that is
+    compensating already, the preview shows the compensations that are left. The payloads are computed from what is known now; a
+    late outcome can still add to them.
     """
     if state.status in SETTLED:
         return _refused(
@@ -142,7 +144,7 @@ class _Foresight:
                 self._skip()
 
     def _skip(self) -> None:
-        """Over the time for which something is held back, because an attempt that nobody saw end may be in flight (P4)."""
+        """Skips the time for which a compensation is held back, because an attempt may still be in flight unseen (P4)."""
         while not self._ready and self._due_at is not None:
             self._now = max(self._now, self._due_at)
             self.hear(TimerFired())

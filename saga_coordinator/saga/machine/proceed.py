@@ -1,4 +1,4 @@
-"""What a saga's state allows next: end waits, go forward, turn, undo, end."""
+"""Does what a saga's state allows next: ends waits, goes forward, turns, undoes, ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MOVING = frozenset({SagaStatus.RUNNING, SagaStatus.COMPENSATING})
 
 
 def proceed(draft: Draft) -> None:
-    """Writes everything into the draft that can be done without anything else happening."""
+    """Writes everything into the draft that can be done before the next input."""
     if draft.state.status is SagaStatus.NEEDS_ATTENTION:
         _unpark(draft)
         if draft.state.status in _MOVING:
@@ -55,9 +55,10 @@ def proceed(draft: Draft) -> None:
 
 
 def next_due(draft: Draft) -> float | None:
-    """When something of the saga is due after now without anything else happening; None when nothing is.
+    """The next instant after now at which something in the saga is due; None when nothing is.
 
-    What was due earlier and has not been done by this decision is held back by something in flight, whose end brings the next.
+    If this decision has not done what was due earlier, an attempt in flight holds it back. The end of that attempt brings the
+    next decision.
     """
     due = [draft.agenda.next_due(draft.state)]
     deadline_at = draft.state.deadline_at
@@ -68,9 +69,11 @@ def next_due(draft: Draft) -> float | None:
 
 
 def _give_up_lost(draft: Draft, adoption: SagaAdopted) -> bool:
-    """Records attempts in flight at the previous owner: they are unknown, and perhaps not over until their time is (P4).
+    """Records the attempts that were in flight at the previous owner: their outcomes are unknown, and they may be in flight
+    until their timeouts (P4).
 
-    True when none is left. Nothing begins before that, so whatever is in flight until then is the previous owner's.
+    Returns True when no such attempt is left. Nothing begins before that, so the previous owner made every attempt that is in
+    flight until then.
     """
     for key in keys_in_flight(draft.state):
         if not draft.may_do_more():
@@ -85,7 +88,9 @@ def keys_in_flight(state: SagaState) -> list[str]:
 
 
 def record_lost(draft: Draft, key: str, workers: tuple[str, ...]) -> None:
-    """The attempt in flight was made by a coordinator that is gone; one of these `workers` may be at it all the same (P8)."""
+    """Records that a lost coordinator made the attempt in flight. If its participant is one of `workers`, a worker may still be
+    working at it (P8).
+    """
     state = draft.state.step(key)
     kind, number = state.operation, state.attempt
     cause = Cause(CauseCode.COORDINATOR_LOST, "the coordinator that made this attempt is gone")
@@ -101,7 +106,7 @@ def record_lost(draft: Draft, key: str, workers: tuple[str, ...]) -> None:
 
 
 def _pause_after_takeover(draft: Draft, step: StepState) -> float:
-    """How long the attempt of that step waits; no longer than there is time for it, after which it counts as failed."""
+    """The seconds until the step's next attempt: not beyond the step's deadline, after which the step counts as failed."""
     pause = pause_seconds(draft.state.takeovers)
     if step.operation is OperationKind.ACTION and step.deadline_at is not None:
         pause = min(pause, max(0.0, step.deadline_at - draft.now))
@@ -109,7 +114,7 @@ def _pause_after_takeover(draft: Draft, step: StepState) -> float:
 
 
 def _park_for_takeovers(draft: Draft) -> None:
-    """Once nothing is in flight any more, leaves the saga to a person: adopting it leads nowhere (P1)."""
+    """Parks the saga for a person, once nothing is in flight any more: further takeovers would lead nowhere (P1)."""
     state = draft.state
     steps = ", ".join(f"`{key}`" for key in islice(_between_attempts(state), _STEPS_NAMED_MAX))
     said = f"; what was in flight: {steps}" if steps else ""
@@ -123,10 +128,10 @@ def _between_attempts(state: SagaState) -> Iterator[str]:
 
 
 def _unpark(draft: Draft) -> None:
-    """Goes on where what the saga was parked for is gone. Where something else holds it up, it is parked for that.
+    """Lets a parked saga go on if the reason for parking it is gone. If something else holds it up, parks it for that reason.
 
-    What remains may also have become more: an action that had counted as never done is reported to have succeeded (P2). One that
-    was parked for its takeovers goes on once anything is learned of a step.
+    The remaining effects may also have become more: an action that had counted as never done was reported to have succeeded
+    (P2). A saga that was parked for its takeovers goes on once anything new is known of a step.
     """
     state = draft.state
     if state.takeovers >= TAKEOVERS_MAX:
@@ -160,14 +165,18 @@ def _end_waits(draft: Draft) -> None:
 
 
 def look_for_room(draft: Draft) -> None:
-    """Has it looked at once for everything that is held whether there is room: who did so before is gone, or was told of some."""
+    """Asks to look at once for room for every held attempt: the look that was asked for before went with the previous owner, or
+    has been answered already.
+    """
     for key, step in draft.state.steps.items():
         if step.is_held:
             draft.look_for_room(key, draft.now)
 
 
 def _poll(draft: Draft) -> None:
-    """Asks about operations that are pending. Last of all, because nobody is asked about what is undone from now on."""
+    """Polls pending operations. It comes last, so that no participant is polled about an operation that is undone from now
+    on.
+    """
     agenda = draft.agenda
     while agenda.is_poll_due(draft.state, draft.now) and draft.may_do_more():
         key = agenda.take_poll()

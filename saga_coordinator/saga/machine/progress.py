@@ -1,4 +1,6 @@
-"""Which entries say that a step has come further. Two rules ask: the limit of entries, and that of takeovers in vain."""
+"""The entries that count as progress of a step. Two limits use it: the limit of a log's entries, and the limit of takeovers
+without progress.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,10 @@ from saga_coordinator.saga.machine.entries import (
 
 
 def is_progress(entry: StepEntry) -> bool:
-    """Whether the step has come further: something was told, has begun for the first time, or has ended.
+    """Tells whether the step has come further: an outcome was told, or an operation has begun for the first time or has ended.
 
-    An attempt that is lost with its coordinator is no progress, nor is one that is made again or not made for want of room.
+    These are no progress: an attempt that is lost with its coordinator, a repeated attempt, and an attempt that was not made
+    because there was no room.
     """
     match entry:
         case AttemptStarted():
@@ -27,10 +30,10 @@ def is_progress(entry: StepEntry) -> bool:
 
 
 def counted(entry: StepEntry) -> int:
-    """What the entry adds to those that the limit of entries counts.
+    """The number that the entry adds to the count for the limit of entries: 1, 0 or -1.
 
-    Waiting is not counted: an attempt that was not made, or was lost with its coordinator and will be made again, takes its start
-    back.
+    Waiting is not counted. If an attempt was not made, or was lost with its coordinator and will be made again, the entry takes
+    the count of its start back.
     """
     match entry:
         case AttemptPending():

@@ -1,4 +1,4 @@
-"""What participants tell: the outcomes of attempts, from the call itself or in a report, and heartbeats.
+"""Handles what participants tell: heartbeats, and the outcomes of attempts, from the call itself or from a report.
 
 These are handlers of `decide`, so `docs/state_machine.md` shows their first sentences.
 """
@@ -28,7 +28,9 @@ def on_attempt_ended(draft: Draft, given: AttemptEnded) -> None:
 
 
 def on_outcome_reported(draft: Draft, given: OutcomeReported) -> None:
-    """The outcome of an open operation is recorded; of a decided one it is late, and of one never attempted it is refused."""
+    """The outcome of an open operation is recorded. If the operation was decided before, the outcome is late; if it was never
+    attempted, the report is refused.
+    """
     if not draft.definition.has_step(given.step):
         draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{given.step}`")
         return
@@ -60,9 +62,10 @@ def _why_not_applied(draft: Draft, before: StepState, given: OutcomeReported) ->
 
 
 def _contradicts(step: StepState, given: OutcomeReported) -> bool:
-    """Whether the action had succeeded with another output.
+    """Tells whether the action had succeeded with another output.
 
-    The output of a compensation is not kept, nor an output that was told first after the compensation had begun.
+    Outputs of compensations are not kept, so they contradict nothing. The same holds for an action's output that was first told
+    after the compensation had begun.
     """
     if given.operation is not OperationKind.ACTION or not isinstance(given.outcome, Succeeded):
         return False
@@ -79,7 +82,7 @@ def _why_unknown_is_nothing(step: StepState, given: OutcomeReported) -> WhyNot:
 
 
 def on_heartbeat(draft: Draft, given: HeartbeatReceived) -> None:
-    """The time of silence that makes a pending attempt UNKNOWN begins anew, unless nobody waits for the operation."""
+    """The heartbeat timeout of a pending attempt begins anew. Nothing happens if the operation was decided before."""
     if not draft.definition.has_step(given.step):
         draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{given.step}`")
         return
@@ -104,10 +107,10 @@ def on_heartbeat(draft: Draft, given: HeartbeatReceived) -> None:
 def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: Outcome) -> None:
     """Records an outcome that is not the answer to the present call.
 
-    All attempts of an operation carry one key. So a decisive outcome of any attempt decides the operation while it is open. After
-    that the outcome is late, unless it removes the reason for which the saga is parked or would be parked: a compensation that
-    had been given up has succeeded (P2), or the action whose failure holds up the saga has. An outcome that was told before is
-    answered, and not recorded again (P9).
+    All attempts of an operation carry one key. So a decisive outcome of any attempt decides the operation while it is open.
+    After that the outcome is late, unless it removes the reason for which the saga is or would be parked: a compensation that
+    had been given up has succeeded (P2), or an action has succeeded whose failure holds up the saga. An outcome that was told
+    before is accepted, and not recorded again (P9).
     """
     step = draft.state.step(name)
     is_failed = step.status is StepStatus.FAILED and step.operation is kind
@@ -138,7 +141,9 @@ def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: 
 
 
 def _is_only_doubt(step: StepState, kind: OperationKind, attempt: int) -> bool:
-    """Whether that attempt is the only doubt about the action: it was PENDING, and nobody waits for it any more."""
+    """Tells whether that attempt has left the only doubt about the action: it was PENDING, and the saga no longer waits for
+    it.
+    """
     if (
         kind is not OperationKind.ACTION
         or step.operation is not kind

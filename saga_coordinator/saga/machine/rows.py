@@ -1,4 +1,5 @@
-"""The columns that an entry is kept in: what is queried in plain columns, what it says as canonical bytes (decision 0036).
+"""The columns of a stored entry: plain columns for what is queried, and canonical bytes for what the entry says (decision
+0036).
 
 What an entry says has two parts. The *facts* are the coordinator's own words and small: causes, instants, names. The *payload* is
 what callers, participants and definitions said. It may be large, so it is read only where it is wanted. Both are canonical JSON:
@@ -25,7 +26,7 @@ PAYLOADS = ("input", "items", "output", "payload", "previous", "shown")
 """The fields of a body that are its payload, in the order of their bytes."""
 
 ITEM_COUNT = "item_count"
-"""Among the facts of an entry with `items`: how many they are, for whoever does not read the payload."""
+"""The fact that gives the number of an entry's `items` to readers who do not read the payload."""
 
 _PARTS: dict[type[Entry], tuple[tuple[str, ...], tuple[str, ...], bool]] = {
     kind: (
@@ -42,7 +43,7 @@ _NO_EVENT = (None, None, None)
 
 
 class EntryRow(NamedTuple):
-    """One entry in its columns. `payload` is None where there is none.
+    """One entry in its columns. `payload` is None if the entry has no payload.
 
     `event`, `correlation` and `event_id` say which event the entry waits for, or has received.
     """
@@ -59,7 +60,7 @@ class EntryRow(NamedTuple):
 
     @property
     def size_bytes(self) -> int:
-        """Of the two parts together."""
+        """The size of the two parts together."""
         return len(self.facts) + len(self.payload or b"")
 
 
@@ -90,9 +91,10 @@ def _event_of(entry: Entry) -> tuple[str | None, str | None, str | None]:
 
 
 def body_of(facts: bytes, payload: bytes | None) -> dict[str, Any]:
-    """The body that these bytes were made of, also where version 0.1.0 wrote all of it into one part.
+    """The body that these bytes were made of. It also reads the rows of version 0.1.0, which wrote the whole body into one
+    part.
 
-    Without their payload, as many nulls stand for the items of an entry.
+    If the payload was not read, `items` is a list of as many nulls.
     """
     body: dict[str, Any] = orjson.loads(facts)
     if payload is not None:

@@ -1,7 +1,7 @@
-"""A saga's state, and how each entry of its log moves it.
+"""A saga's state, and how each entry of its log changes it.
 
-`fold` is the only way to a state: it applies the entries of the log one by one (P7). What may follow what is data, in
-`transitions`. A pair that has no row there is a defect and raises `ImpossibleTransition`.
+`fold` is the only way to a state: it applies the entries of the log one by one (P7). The tables in `transitions` say which
+entry may follow in which status. A pair without a row is a defect and raises `ImpossibleTransition`.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ SUCCEEDED, REFUSED = "SUCCEEDED", "REFUSED"
 
 
 class EffectKnown(IntEnum):
-    """What is known of an action's effect, from all of its attempts together.
+    """The knowledge about an action's effect, from all of its attempts together.
 
-    It only grows, with one exception: the doubt of a PENDING attempt goes when that same attempt is reported REFUSED, also
-    later, if it is the only one.
+    It only grows, with one exception: if a PENDING attempt has left the only doubt, the doubt goes when that attempt is
+    reported REFUSED, even later.
     """
 
     NONE = 1
@@ -79,23 +79,24 @@ _STEP_TYPES: frozenset[type[Entry]] = frozenset(get_args(StepEntry))
 _NEEDING_LEAVE: frozenset[type[Entry]] = frozenset(
     {AttemptStarted, InputInvalid, StepSkipped, WaitStarted, BlockOpened, BlockClosed}
 )
-"""Entries by which something begins or goes on: the saga's status must allow it."""
+"""Entries that begin or continue a step. The saga's status must allow them."""
 _LEAVING_DOUBT = (AttemptUnknown, AttemptUnresolved, AttemptPending)
 _MAY_BE_UNSEEN = (AttemptSucceeded, AttemptRefused, AttemptUnknown, AttemptUnresolved)
-"""Entries whose `settles_at` says that the call itself may still be in flight."""
+"""Entries with a `settles_at`: until that instant, the call itself may still be in flight."""
 
 
 @immutable
 class StepState:
-    """`operation` is the present one, which `attempt` and `failures` count: the action until a compensation is started.
+    """The state of one instance of a step. `operation` is the present operation: the action, until a compensation starts.
+    `attempt` and `failures` count its attempts and failures.
 
-    Instants are seconds since the epoch. `retry_at`: the next attempt is due. `settles_at`: an attempt of the action whose end
-    nobody has seen cannot be in flight beyond this. `pending_until`: an outcome must be reported, or a wait ends, before.
-    `poll_at`: a pending operation is asked about again. `heartbeat_until`: its participant is to be heard of before.
-    `deadline_at`: no attempt of the action is made after this.
+    Instants are seconds since the epoch. At `retry_at` the next attempt is due. Until `settles_at` an attempt of the action may
+    be in flight although the coordinator no longer waits for its end. Before `pending_until` the outcome has to be reported; a
+    wait ends at that instant. At `poll_at` the participant is asked again about the pending operation. Before `heartbeat_until`
+    the participant has to send a heartbeat. After `deadline_at` no attempt of the action is made.
 
-    `opened` is set for a step that runs a block: the items, the index of the branch, or for each pass the output before it.
-    `wait` is what a waiting step waits for, if not for a participant's report.
+    `opened` is set for a step that runs a block: it holds the items, the index of the branch, or for each pass the output of
+    the pass before. `wait` says what a waiting step waits for, unless it waits for a participant's report.
     """
 
     status: StepStatus = StepStatus.PENDING
@@ -105,9 +106,9 @@ class StepState:
     failures: int = 0
     is_in_flight: bool = False
     is_held: bool = False
-    """Its last attempt was not made: from `retry_at` on it is looked whether there is room for it."""
+    """True if the last attempt was not made. From `retry_at` on, the coordinator looks for room for it."""
     returns: int = 0
-    """How many attempts in a row workers have given back unbegun."""
+    """The number of attempts in a row that workers gave back without beginning them."""
     output: Any = None
     cause: Cause | None = None
     retry_at: float | None = None
@@ -124,9 +125,11 @@ class StepState:
     action_attempts: int = 0
     effect_before_pending: EffectKnown = EffectKnown.NONE
     accepted_attempt: int = 0
-    """The PENDING attempt of the action that alone has left a doubt; 0 when there is another, or none."""
+    """The number of the PENDING attempt of the action, if it has left the only doubt. 0 if another attempt has left a doubt
+    too, or none has.
+    """
     told: frozenset[tuple[OperationKind, str]] = frozenset()
-    """Which decisive outcomes the participant has told, in time or late: SUCCEEDED and REFUSED, of which operation (P9)."""
+    """The decisive outcomes, SUCCEEDED and REFUSED, that the participant has told of each operation, in time or late (P9)."""
 
     @property
     def is_output_known(self) -> bool:
@@ -149,7 +152,7 @@ class StepState:
         return self.is_in_flight or self.retry_at is not None or self.status is StepStatus.WAITING
 
     def attempts(self, kind: OperationKind) -> int:
-        """How often that operation has been attempted."""
+        """The number of attempts of that operation."""
         if kind is _ACTION:
             return self.action_attempts
         return self.attempt if self.operation is _COMPENSATION else 0
@@ -174,34 +177,38 @@ class SagaState:
     failure: Cause | None = None
     remaining: tuple[str, ...] = ()
     parked_from: SagaStatus | None = None
-    """Set while it is parked: where it goes on once what it was parked for is gone."""
+    """The status in which a parked saga goes on once the reason for parking it is gone; None while it is not parked."""
     headers: Mapping[str, str] = field(default_factory=dict)
     parent: Parent | None = None
     output: Any = None
     output_problem: str | None = None
     events: tuple[EventReceived, ...] = ()
-    """Those that no wait has taken yet, in the order of their arrival."""
+    """The events that no wait has taken yet, in the order of their arrival."""
     event_ids: Mapping[str, None] = field(default_factory=dict)
-    """Of all that ever came."""
+    """The identities of all events that ever reached the saga."""
     in_flight: int = 0
-    """How many operations are in flight."""
+    """The number of operations in flight."""
     progress: int = 0
-    """How many entries tell of what steps did: not those of waiting, however long, nor of a change of owner."""
+    """The number of entries about what steps did. Entries about waiting or about a change of owner do not count."""
     adoption: SagaAdopted | None = None
-    """Set while attempts of an owner that is gone are still to be recorded as unknown: nothing begins before that."""
+    """Set while attempts of a lost owner still have to be recorded as unknown. Nothing begins before that."""
     takeovers: int = 0
-    """How often in a row a coordinator was lost with an attempt of the saga in flight, and nothing was learned in between."""
+    """The number of times in a row that a coordinator was lost with an attempt of the saga in flight, without any progress in
+    between.
+    """
     memo: list[Any] = field(default_factory=list, init=False, compare=False, repr=False)
-    """What was worked out from this state and goes on with the next one: see `Agenda`. Says nothing that the state does not."""
+    """The agenda that was computed from this state, for the next decision to take: see `Agenda`. It holds no facts that the
+    state does not.
+    """
 
     @property
     def has_turned(self) -> bool:
-        """Whether it goes back, or is parked on its way back."""
+        """Tells whether the saga goes back, or is parked on its way back."""
         return SagaStatus.COMPENSATING in (self.status, self.parked_from)
 
     @property
     def is_going_forward(self) -> bool:
-        """Whether it goes forward, or is parked on its way forward."""
+        """Tells whether the saga goes forward, or is parked on its way forward."""
         return SagaStatus.RUNNING in (self.status, self.parked_from)
 
     def step(self, name: str) -> StepState:
@@ -224,7 +231,7 @@ def fold(saga_id: str, entries: Iterable[Entry]) -> SagaState:
 
 
 def apply(saga_id: str, state: SagaState | None, entry: Entry) -> SagaState:
-    """The state after one more entry. `state` is None before the first.
+    """Returns the state after one more entry. `state` is None before the first entry.
 
     Raises:
         ImpossibleTransition: the tables have no such row.
@@ -401,7 +408,7 @@ def _late(step: StepState, entry: OutcomeLate) -> StepState:
 
 
 def _after_refusal(step: StepState, entry: AttemptRefused | NothingToUndo) -> EffectKnown:
-    """What is known of the action's effect when it was refused: its doubt goes where the refused attempt had left it."""
+    """The knowledge about the action's effect after a refusal. A doubt goes if the refused attempt had left it."""
     if step.status is StepStatus.WAITING:
         return step.effect_before_pending
     is_settled = isinstance(entry, AttemptRefused) and entry.settles_doubt
@@ -536,7 +543,7 @@ _MOVES: Mapping[type[StepEntry], Callable[[StepState, StepStatus, Any], StepStat
     BlockOpened: _inside,
     BlockClosed: _closed,
 }
-"""How an entry moves a step; `_moved` is for those of attempts, which are many."""
+"""The function that applies each kind of entry to a step. `_moved` applies the entries about attempts, which are many."""
 
 
 def _opened(step: StepState, entry: BlockOpened) -> tuple[Any, ...]:
@@ -555,9 +562,9 @@ def needs_compensation(step: Step, state: StepState) -> bool:
 
 
 def has_standing_effect(step: Step, state: StepState) -> bool:
-    """Whether an effect of the step stands or may stand: what a parked saga lists (P2).
+    """Tells whether an effect of the step stands or may stand. A parked saga lists these steps (P2).
 
-    What a wait or a block comes to is no effect; those of the steps in a block are their own.
+    Waits and blocks have no effects themselves. The effects of the steps in a block belong to those steps.
     """
     if not isinstance(step.action, Operation):
         return False

@@ -1,20 +1,21 @@
-"""Takeovers of one saga that lead nowhere: when its attempts are made again, and when it is a person's (P1).
+"""The rule for takeovers of one saga without progress: how long its attempts wait, and when a person has to decide (P1).
 
-Whatever ends a coordinator may be in the saga: an answer that it dies of, a call that outlasts every lease. A saga that
-coordinators are lost with, one after the other, waits ever longer in between, and then for a person.
+The saga itself may be the reason why coordinators are lost: an answer may crash them, or a call may outlast every lease. If one
+coordinator after the other is lost while it drives a saga, the saga waits ever longer in between, and is then parked for a
+person.
 """
 
 from __future__ import annotations
 
 TAKEOVERS_MAX = 7
-"""At so many takeovers in a row with nothing learned in between the saga is parked: after eleven minutes at the least."""
+"""The number of takeovers in a row without progress at which the saga is parked. That takes eleven minutes at the least."""
 
 _FIRST_PAUSE_SECONDS = 2.0
 _LONGER_EACH_TIME = 4.0
 
 
 def pause_seconds(takeovers: int) -> float:
-    """How long attempts that were lost wait before they are made again: not at all at first, then 2 s, 8 s, up to 512 s."""
+    """The seconds that lost attempts wait before they are made again: none at first, then 2, 8, and so on up to 512."""
     if not 1 < takeovers < TAKEOVERS_MAX:
         return 0.0
     return _FIRST_PAUSE_SECONDS * _LONGER_EACH_TIME ** (takeovers - 2)

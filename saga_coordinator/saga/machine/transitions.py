@@ -1,4 +1,4 @@
-"""The tables that say what may follow what, as data: `docs/state_machine.md` is drawn from them."""
+"""The tables of transitions: they say which entry may come in which status. `docs/state_machine.md` is drawn from them."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from saga_coordinator.saga.words.identity import OperationKind
 
 
 class SagaStatus(StrEnum):
-    """Where a saga stands. Only COMPLETED is success (P13)."""
+    """The status of a saga. Only COMPLETED is success (P13)."""
 
     RUNNING = "RUNNING"
     COMPENSATING = "COMPENSATING"
@@ -90,7 +90,7 @@ OPERATION_ALLOWED: Mapping[SagaStatus, frozenset[OperationKind]] = {
     SagaStatus.RUNNING: frozenset({_ACTION}),
     SagaStatus.COMPENSATING: frozenset({_COMPENSATION}),
 }
-"""Which operations may be started in which status. Attempts that are in flight at the turn may still end after it."""
+"""The operations that may be started in each status. Attempts that are in flight at the turn may still end after it."""
 
 STEP_TRANSITIONS: Mapping[tuple[StepStatus, OperationKind, type[StepEntry]], StepStatus] = {
     (StepStatus.PENDING, _ACTION, AttemptStarted): StepStatus.RUNNING,
@@ -148,6 +148,6 @@ STEP_TRANSITIONS: Mapping[tuple[StepStatus, OperationKind, type[StepEntry]], Ste
 }
 """Entries about one operation: (step status before, operation, entry) -> step status after.
 
-Beside these rows: only AttemptStarted, InputInvalid and OutcomeLate may be about another operation than the step's present one,
-and the first two need the saga's leave (`OPERATION_ALLOWED`).
+Only AttemptStarted, InputInvalid and OutcomeLate may be about an operation that is not the step's present operation. The first
+two are allowed only where `OPERATION_ALLOWED` has that operation for the saga's status.
 """

@@ -28,12 +28,14 @@ def go_back(draft: Draft) -> None:
 
 
 def can_go_back(draft: Draft) -> bool:
-    """Whether a parked saga has a compensation that may start or make another attempt, now or when what is in flight is over."""
+    """Tells whether a parked saga has a compensation that may start or make another attempt, now or once the attempts in flight
+    have ended.
+    """
     return not draft.undoing().is_over
 
 
 def _undo_next(draft: Draft, undoing: Undoing) -> bool:
-    """Makes the first attempt whose turn it is. False when there is none, or no work is left for it."""
+    """Makes the first attempt whose turn it is. Returns False if there is none, or if this decision may do no more work."""
     retry = next_retry(draft)
     ready = undoing.ready(draft.now) if retry is None and has_room(draft) else None
     if (retry is None and ready is None) or not draft.may_do_more():

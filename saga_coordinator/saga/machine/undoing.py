@@ -1,8 +1,8 @@
-"""What can be undone: the way back of a saga, kept up to date entry by entry.
+"""The way back of a saga: what can be undone. It is brought up to date with each entry.
 
-Every instance that was touched is a `Part`. A part that is unfinished, because it has to be undone or is in flight, blocks all
-parts that it depends on. A part that nothing blocks any more is offered: its compensation may start, or, if it runs blocks, the
-parts in these may be offered, in the loop's order.
+Every touched instance is a `Part`. A part is unfinished while it has to be undone or is in flight. An unfinished part blocks
+all parts that it depends on. A part that no other part blocks is offered: its compensation may start. If the part runs blocks,
+the parts in those blocks may be offered instead, in the loop's order.
 """
 
 from __future__ import annotations
@@ -41,12 +41,14 @@ def is_unfinished(step: Step, state: StepState) -> bool:
 
 
 def may_be_undone(step: Step, state: StepState) -> bool:
-    """Whether its compensation is wanted and has not begun."""
+    """Tells whether the step's compensation is needed and has not begun."""
     return not state.is_in_flight and state.operation is _ACTION and needs_compensation(step, state)
 
 
 def unseen_until(state: StepState) -> float:
-    """When the last attempt of the action that nobody saw end is over for certain; long ago once its outcome was told."""
+    """The instant from which no attempt of the action can be in flight unseen. It is `LONG_AGO` if no attempt can be, or if the
+    action's outcome was told.
+    """
     if state.settles_at is None or state.is_output_known or state.is_refused:
         return LONG_AGO
     return state.settles_at
@@ -54,7 +56,7 @@ def unseen_until(state: StepState) -> float:
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """A touched instance. `blockers`: how many unfinished parts in its run of the block depend on it."""
+    """A touched instance. `blockers` counts the unfinished parts that depend on it in its run of the block."""
 
     node: Node
     run: Run
@@ -62,7 +64,7 @@ class Part:
     blockers: int = 0
     is_unfinished: bool = False
     is_wanted: bool = False
-    """Whether its compensation has yet to begin."""
+    """True if the part's compensation is needed and has not begun."""
     is_open: bool = False
     is_offered: bool = False
     settles_at: float = LONG_AGO
@@ -71,9 +73,11 @@ class Part:
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One run of a block. `unfinished`, `open` and `offered` count its parts, the latter two also those in the blocks below.
+    """One run of a block. `unfinished`, `open` and `offered` count its parts. `open` and `offered` also count the parts in the
+    blocks below.
 
-    `unseen` are the steps an attempt of which may be in flight, here or below, although nobody waits for its end.
+    `unseen` names the steps with an attempt that may be in flight, here or below, although the coordinator no longer waits for
+    its end.
     """
 
     place: Place
@@ -94,10 +98,11 @@ class Run:
 
 @dataclass(slots=True, eq=False)
 class Loop:
-    """What a part that runs blocks has run.
+    """The runs of a part that runs blocks.
 
-    `waiting` are the indexes of the unfinished runs that may not be undone yet, of which the last is the next. `current`, in a
-    loop whose runs follow each other, is the run that has to end before. `busy` runs take a place, `limit` at most; 0 is all.
+    `waiting` lists the indexes of the unfinished runs that may not be undone yet; the last of them comes next. In a loop whose
+    runs follow each other, `current` is the run that has to be undone before the next one may begin. `busy` holds the runs that
+    take a place. `limit` is the number of places; 0 sets no limit.
     """
 
     part: Part
@@ -124,7 +129,7 @@ class Undoing:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is under way, and nothing can be undone now or later without something else happening."""
+        """Tells whether nothing is in flight and nothing can be undone, neither now nor by waiting."""
         return not self._root.is_busy
 
     def ready(self, now: float) -> Node | None:
@@ -144,7 +149,7 @@ class Undoing:
         return None
 
     def follow(self, state: SagaState, key: str, after: StepState) -> None:
-        """Moves along with an entry about that instance."""
+        """Updates the way back with an entry about that instance."""
         part = self._find(key)
         was_unfinished, was_open = part.is_unfinished, part.is_open
         self._read(part, after, state)
@@ -219,7 +224,9 @@ class Undoing:
     # What changes.
 
     def _see(self, part: Part, *, is_unseen: bool) -> None:
-        """Notes whether an attempt of the part, or of a part below it, may be in flight. If not, nothing is held back for it."""
+        """Notes whether an attempt of the part, or of a part below it, may be in flight unseen. If not, the parts that were
+        held back for it are ready.
+        """
         run: Run | None = part.run
         name = part.node.step.name
         while run is not None:
@@ -237,7 +244,9 @@ class Undoing:
             self._held.clear()
 
     def _count(self, run: Run | None, *, open_: int = 0, offered: int = 0) -> None:
-        """Changes the counts of the run and of the runs around it. If a place in a loop becomes free, the next run takes it."""
+        """Changes the counts of the run and of the runs around it. When a place in a loop becomes free, the next run takes
+        it.
+        """
         while run is not None:
             run.open += open_
             run.offered += offered
@@ -252,7 +261,9 @@ class Undoing:
             run = loop.part.run
 
     def _spread(self, part: Part) -> None:
-        """Blocks the parts that this part depends on when it becomes unfinished, and perhaps frees them when it is finished."""
+        """Blocks the parts that this part depends on when this part becomes unfinished. Unblocks them when it is finished; they
+        may have other blockers.
+        """
         run, change = part.run, 1 if part.is_unfinished else -1
         run.unfinished += change
         for name in run.place.block.undone_later[part.node.step.name]:
@@ -293,7 +304,9 @@ class Undoing:
         self._count(part.run, offered=1 if is_offered else -1)
 
     def _is_crowded_out(self, run: Run) -> bool:
-        """Whether the run, or a run around it, has left its place to others. Then it waits for the next place."""
+        """Tells whether the run, or a run around it, has lost its place in the loop to other runs. If so, makes that run wait
+        for the next place.
+        """
         inner: Run | None = run
         while inner is not None and (loop := inner.loop) is not None:
             if loop.limit and inner.index not in loop.busy and len(loop.busy) >= loop.limit:
@@ -329,7 +342,7 @@ class Undoing:
                 self._disable(run)
 
     def _admit(self, loop: Loop) -> None:
-        """Has the newest runs undone for which the loop has places.
+        """Enables as many of the newest waiting runs as the loop has places for.
 
         A run that version 0.1.0 began to undo out of turn takes a place too, so it ends first.
         """
@@ -344,7 +357,9 @@ class Undoing:
                 self._enable(run)
 
     def _reopen(self, loop: Loop, run: Run) -> None:
-        """Something was learnt of a finished run that makes it unfinished again; where runs follow each other, the older wait."""
+        """Takes up a finished run again that late evidence has made unfinished. Where runs follow each other, the older runs
+        wait for it.
+        """
         if not loop.is_enabled:
             return
         if not loop.part.node.step.is_in_turn:
@@ -359,10 +374,12 @@ class Undoing:
         elif not run.is_enabled:
             bisect.insort(loop.waiting, run.index)
 
-    # Attempts that nobody saw end.
+    # Attempts that may be in flight unseen.
 
     def _held_until(self, part: Part) -> float:
-        """Until when an attempt may be in flight that has to be over before the part is undone (P4)."""
+        """The instant before which the part may not be undone, because an attempt that has to end first may still be in flight
+        (P4).
+        """
         known = [part.settles_at]
         inner: Part | None = part
         while inner is not None:
