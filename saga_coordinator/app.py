@@ -22,12 +22,16 @@ from saga_coordinator.api import directory_service
 from saga_coordinator.api.definition_service import DefinitionService
 from saga_coordinator.api.directory_service import DirectoryService
 from saga_coordinator.api.listening import SocketRights
+from saga_coordinator.api.operator_service import OperatorService
 from saga_coordinator.api.peer_server import PeerServer
 from saga_coordinator.api.saga_service import SagaService
 from saga_coordinator.api.server import Served, Server
 from saga_coordinator.api.worker_service import WorkerService
 from saga_coordinator.catalog.catalog import Catalog
 from saga_coordinator.config import Settings, masked_url
+from saga_coordinator.control.definitions import DefinitionActs
+from saga_coordinator.control.participants import ParticipantActs
+from saga_coordinator.control.sagas import SagaActs
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ports import DefinitionStore, Stores
 from saga_coordinator.engine.settings import EngineSettings
@@ -42,6 +46,7 @@ from saga_coordinator.retrying import DATABASE_PAUSES, retried
 from saga_coordinator.saga.words.errors import SagaError, Unavailable
 from saga_coordinator.saga.words.limits import Limits
 from saga_coordinator.store import schema
+from saga_coordinator.store.acts import ActRows
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.events import EventRows
 from saga_coordinator.store.lists import AT_ONCE, Lists
@@ -264,7 +269,7 @@ class _Parts:
             CallersFiles(settings.tls_folder),
         )
         self._catalog = Catalog.of(database, self._participants, _limits(settings))
-        self._sagas = SagaRows(database)
+        self._sagas, self._act_rows = SagaRows(database), ActRows(database)
         self._coordinator = self._make_coordinator(database, settings)
         self.watch = DirectoryWatch(file, self.directory.use_file)
         self.server = Server(
@@ -305,9 +310,12 @@ class _Parts:
 
     def _make_served(self, settings: Settings) -> Served:
         return Served(
-            DefinitionService(self._catalog, self._lists),
+            DefinitionService(
+                self._catalog, DefinitionActs(self._catalog.versions, self._act_rows), self._lists
+            ),
             SagaService(
                 self._coordinator,
+                SagaActs(self._coordinator),
                 SagaViews(self._catalog.runnable, self._sagas),
                 self._sagas,
                 self._lists,
@@ -324,8 +332,12 @@ class _Parts:
                 payload_bytes_max=settings.payload_bytes_max,
             ),
             DirectoryService(
-                self.directory, ParticipantViews(self.directory, self._participants), self._lists
+                self.directory,
+                ParticipantActs(self.directory, self._act_rows),
+                ParticipantViews(self.directory, self._participants),
+                self._lists,
             ),
+            OperatorService(self._lists),
         )
 
     def _problems(self, service: str) -> Iterator[str]:

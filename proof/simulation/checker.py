@@ -22,6 +22,7 @@ from proof.violation import Violation
 from saga_coordinator.saga.machine.entries import Entry, SagaEntry
 from saga_coordinator.saga.machine.state import SagaState, apply
 from saga_coordinator.saga.machine.transitions import SAGA_TRANSITIONS, STEP_TRANSITIONS, SagaStatus
+from saga_coordinator.saga.words.act import ActResult
 from saga_coordinator.saga.words.errors import ImpossibleTransition
 
 
@@ -183,3 +184,12 @@ def _judge_cancels(batch: Batch, evidences: dict[str, Evidence], verdict: Verdic
         )
         if not cancel.is_done and not is_too_late:
             verdict.violations.append(Violation("P2", cancel.saga_id, "a cancel was refused without reason"))
+        # The first decision is recorded: its answer may have been lost, and a later one may be another.
+        recorded = batch.database.acts.get(cancel.act.act_id)
+        if recorded is None or (cancel.is_done and recorded.result is ActResult.REFUSED):
+            found = "nothing" if recorded is None else recorded.result
+            verdict.violations.append(
+                Violation(
+                    "P12", cancel.saga_id, f"a cancel is recorded as {found}, and done is {cancel.is_done}"
+                )
+            )

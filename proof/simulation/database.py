@@ -31,6 +31,7 @@ from saga_coordinator.saga.machine.entries import (
 )
 from saga_coordinator.saga.machine.rows import stored_entry
 from saga_coordinator.saga.machine.transitions import ENDS, SAGA_TRANSITIONS, SETTLED, SagaStatus
+from saga_coordinator.saga.words.act import ActRecord
 from saga_coordinator.saga.words.canonical import canonical_bytes
 from saga_coordinator.saga.words.errors import NotFound, Unavailable
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
@@ -138,6 +139,7 @@ class SimulatedDatabase:
         self.received: set[tuple[str, str]] = set()
         """Sagas and the events that they have received: an index of the log too."""
         self.children: dict[str, list[str]] = {}
+        self.acts: dict[str, ActRecord] = {}
         self.listeners: list[tuple[str, Callable[[], None], asyncio.Future[None], contextvars.Context]] = []
         self.on_commit: Callable[[str], None] = lambda coordinator_id: None
         """Is told of each commit by a journal, while its answer is still on the way."""
@@ -210,23 +212,13 @@ class SimulatedDatabase:
     def write(self, written: Sequence[WrittenAppend], coordinator_id: str) -> None:
         """`log_writer`'s statement."""
         appends = [each.append for each in written]
+        self._refuse_conflicts(appends)
         logs, sagas = self.logs, self.sagas
-        lengths: dict[str, int] = {}
-        keys: set[str] = set()
-        for append in appends:
-            if append.start is not None:
-                key = append.start.start_key
-                if key in self.start_keys or key in keys or append.saga_id in sagas:
-                    raise Conflict(f"start key {key}")
-                keys.add(key)
-            if append.entries:
-                length = lengths.get(append.saga_id) or len(logs.get(append.saga_id, ()))
-                if append.sequence <= length:
-                    raise Conflict(f"entry {append.sequence} of saga {append.saga_id}")
-                lengths[append.saga_id] = append.sequence + len(append.entries) - 1
         recorded = [self._rows(each, coordinator_id) for each in written]
         moves = [(append, self._moved(append, coordinator_id)) for append in appends]
         self.commits.commit()
+        for record in (record for append in appends for record in append.acts):
+            self.acts.setdefault(record.act.act_id, record)
         for append, row in moves:
             if append.start is not None:
                 self.start_keys[append.start.start_key] = (append.saga_id, append.start.request_digest)
@@ -244,6 +236,23 @@ class SimulatedDatabase:
                 log += rows
                 self._index(append)
         self.on_commit(coordinator_id)
+
+    def _refuse_conflicts(self, appends: Sequence[Append]) -> None:
+        """Raises Conflict where a start key or an entry is there already."""
+        logs, sagas = self.logs, self.sagas
+        lengths: dict[str, int] = {}
+        keys: set[str] = set()
+        for append in appends:
+            if append.start is not None:
+                key = append.start.start_key
+                if key in self.start_keys or key in keys or append.saga_id in sagas:
+                    raise Conflict(f"start key {key}")
+                keys.add(key)
+            if append.entries:
+                length = lengths.get(append.saga_id) or len(logs.get(append.saga_id, ()))
+                if append.sequence <= length:
+                    raise Conflict(f"entry {append.sequence} of saga {append.saga_id}")
+                lengths[append.saga_id] = append.sequence + len(append.entries) - 1
 
     def _index(self, append: Append) -> None:
         for entry in append.entries:

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from saga_coordinator.saga.words.act import Act
 from saga_coordinator.saga.words.outcome import Outcome
 
 CallKey = tuple[str, str, str]
@@ -110,6 +111,7 @@ class Cancel:
 
     saga_id: str
     asked_at: float
+    act: Act
     is_done: bool | None = None
     answered_at: float = 0.0
 

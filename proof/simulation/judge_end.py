@@ -5,8 +5,9 @@ from __future__ import annotations
 from proof.plan import Instance
 from proof.simulation.course import Course
 from proof.simulation.directory import GUARDED
-from proof.simulation.evidence import ACTION, COMPENSATION, FINAL, Evidence
+from proof.simulation.evidence import ACTION, COMPENSATION, FINAL, LATE_REFUSAL, Evidence
 from proof.simulation.history import Entry
+from saga_coordinator.saga.machine.entries import OutcomeLate
 from saga_coordinator.saga.machine.transitions import SagaStatus
 
 _FOREVER = float("inf")
@@ -51,8 +52,13 @@ def _is_guarded(each: Instance) -> bool:
 
 
 def _is_refused(evidence: Evidence, each: Instance) -> bool:
-    return bool(each.spec.get("compensate_on_refusal")) and bool(
-        evidence.records(each.key, ACTION, "attempt_refused")
+    """Whether a refusal of the step counts as an effect, and it was refused: at once, or in a report that came late."""
+    return bool(each.spec.get("compensate_on_refusal")) and (
+        bool(evidence.records(each.key, ACTION, "attempt_refused"))
+        or any(
+            isinstance(late.entry, OutcomeLate) and late.entry.outcome == LATE_REFUSAL
+            for late in evidence.records(each.key, ACTION, "outcome_late")
+        )
     )
 
 

@@ -19,6 +19,7 @@ from saga_coordinator.engine.asking import Answered
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.inputs import CancelAsked, HeartbeatReceived, OutcomeReported
+from saga_coordinator.saga.words.act import Act, Subject, SubjectKind, Verb
 from saga_coordinator.saga.words.errors import AlreadyExists, NotPossibleNow, Unavailable
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.reasons import Reason
@@ -79,7 +80,9 @@ class Clients:
 
     def _cancel(self, saga_id: str) -> None:
         self.asking -= 1
-        cancel = Cancel(saga_id, self._loop.now)
+        subject = Subject(SubjectKind.SAGA, saga_id)
+        act = Act(f"cancel {len(self._history.cancels)}", Verb.CANCEL_SAGA, subject, declared_by="operator")
+        cancel = Cancel(saga_id, self._loop.now, act)
         self._history.cancels.append(cancel)
         self._history.faults["cancel"] += 1
 
@@ -99,7 +102,7 @@ class Clients:
             return False
 
         async def ask(coordinator: Coordinator) -> str:
-            await coordinator.ask(saga_id, CancelAsked("changed my mind", "operator"))
+            await coordinator.ask(saga_id, CancelAsked("changed my mind", "operator", act))
             return "done"
 
         self.ask(ask, answered, patience=25.0)

@@ -48,3 +48,15 @@ def definition_spec(request: Message, definition: definition_pb2.Definition) -> 
             faults.extend(error.faults)
         raise InvalidDefinition(faults)
     return spec
+
+
+def who_and_why(
+    request: definition_service_pb2.DeprecateDefinitionRequest
+    | definition_service_pb2.SetDefaultVersionRequest
+    | definition_service_pb2.DeleteDefinitionRequest,
+) -> tuple[str, str]:
+    """Who asks for an act, and why, as the caller says."""
+    checks = FieldChecks()
+    said = checks.text("requested_by", request.requested_by), checks.text("reason", request.reason)
+    checks.done()
+    return said

@@ -9,6 +9,7 @@ from saga_coordinator.api.pages import ANY, NUMBER, fill_page, position_of
 from saga_coordinator.api.to_the_end import to_the_end
 from saga_coordinator.catalog.catalog import Catalog
 from saga_coordinator.catalog.live_check import Findings
+from saga_coordinator.control.definitions import DefinitionActs
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
 from saga_coordinator.saga.words.errors import InvalidDefinition, Resource
@@ -22,7 +23,8 @@ DESCRIPTOR = pb.DESCRIPTOR.services_by_name["DefinitionService"]
 class DefinitionService:
     """One method per RPC; the contract says what each does."""
 
-    def __init__(self, catalog: Catalog, lists: Lists) -> None:
+    def __init__(self, catalog: Catalog, acts: DefinitionActs, lists: Lists) -> None:
+        self._acts = acts
         self._turns = catalog.turns
         self._registration = catalog.registration
         self._versions = catalog.versions
@@ -113,8 +115,9 @@ class DefinitionService:
         self, request: pb.DeprecateDefinitionRequest, caller: Caller
     ) -> pb.DeprecateDefinitionResponse:
         name, version = readers.which_definition(request.name, request.version, is_version_required=True)
-        deprecated = await self._versions.deprecate(
-            caller.namespace, name, version, deprecated=request.deprecated
+        declared_by, reason = readers.who_and_why(request)
+        deprecated = await self._acts.deprecate(
+            caller, name, version, deprecated=request.deprecated, declared_by=declared_by, reason=reason
         )
         return pb.DeprecateDefinitionResponse(registered=await self._message(deprecated))
 
@@ -122,12 +125,14 @@ class DefinitionService:
         self, request: pb.SetDefaultVersionRequest, caller: Caller
     ) -> pb.SetDefaultVersionResponse:
         name, version = readers.which_definition(request.name, request.version)
-        used = await self._versions.set_default(caller.namespace, name, version)
+        declared_by, reason = readers.who_and_why(request)
+        used = await self._acts.set_default(caller, name, version, declared_by=declared_by, reason=reason)
         return pb.SetDefaultVersionResponse(registered=await self._message(used))
 
     async def DeleteDefinition(  # noqa: N802
         self, request: pb.DeleteDefinitionRequest, caller: Caller
     ) -> pb.DeleteDefinitionResponse:
         name, version = readers.which_definition(request.name, request.version, is_version_required=True)
-        await to_the_end(self._versions.delete(caller.namespace, name, version))
+        declared_by, reason = readers.who_and_why(request)
+        await to_the_end(self._acts.delete(caller, name, version, declared_by=declared_by, reason=reason))
         return pb.DeleteDefinitionResponse()

@@ -43,6 +43,14 @@ def put_participant(request: pb.PutParticipantRequest) -> tuple[str, dict[str, A
     return given.name, spec, given.descriptor_set or None
 
 
+def who_and_why(request: pb.PutParticipantRequest | pb.DeleteParticipantRequest) -> tuple[str, str]:
+    """Who asks for an act, and why, as the caller says."""
+    checks = FieldChecks()
+    said = checks.text("requested_by", request.requested_by), checks.text("reason", request.reason)
+    checks.done()
+    return said
+
+
 def name_of(name: str, path: str) -> str:
     """The name of a participant."""
     checks = FieldChecks()

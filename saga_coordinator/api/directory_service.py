@@ -9,6 +9,7 @@ from saga_coordinator.api import directory_readers as readers
 from saga_coordinator.api.caller import Caller
 from saga_coordinator.api.pages import fill_page, page_token, position_of
 from saga_coordinator.api.to_the_end import to_the_end
+from saga_coordinator.control.participants import ParticipantActs
 from saga_coordinator.participants.live_directory import LiveDirectory
 from saga_coordinator.pb.saga.v1 import directory_service_pb2 as pb
 from saga_coordinator.saga.words.errors import NotFound, Resource
@@ -27,8 +28,11 @@ STATUSES_AT_ONCE = 50
 class DirectoryService:
     """One method per RPC; the contract says what each does."""
 
-    def __init__(self, directory: LiveDirectory, views: ParticipantViews, lists: Lists) -> None:
+    def __init__(
+        self, directory: LiveDirectory, acts: ParticipantActs, views: ParticipantViews, lists: Lists
+    ) -> None:
         self._directory = directory
+        self._acts = acts
         self._views = views
         self._lists = lists
 
@@ -44,7 +48,10 @@ class DirectoryService:
     ) -> pb.PutParticipantResponse:
         name, spec, described = readers.put_participant(request)
         participant = await self._directory.check(name, spec, described)
-        created = await to_the_end(self._directory.put(participant, spec, described))
+        declared_by, reason = readers.who_and_why(request)
+        created = await to_the_end(
+            self._acts.put(caller, participant, spec, described, declared_by=declared_by, reason=reason)
+        )
         return pb.PutParticipantResponse(created=created)
 
     async def GetParticipant(  # noqa: N802
@@ -86,14 +93,18 @@ class DirectoryService:
     async def DeleteParticipant(  # noqa: N802
         self, request: pb.DeleteParticipantRequest, caller: Caller
     ) -> pb.DeleteParticipantResponse:
-        await to_the_end(self._directory.delete(readers.name_of(request.name, "name")))
+        name = readers.name_of(request.name, "name")
+        declared_by, reason = readers.who_and_why(request)
+        await to_the_end(self._acts.delete(caller, name, declared_by=declared_by, reason=reason))
         return pb.DeleteParticipantResponse()
 
     async def SetBreaker(  # noqa: N802
         self, request: pb.SetBreakerRequest, caller: Caller
     ) -> pb.SetBreakerResponse:
         name, control, requested_by, reason = readers.set_breaker(request)
-        setting = await to_the_end(self._directory.set_breaker(name, control, requested_by, reason))
+        setting = await to_the_end(
+            self._acts.set_breaker(caller, name, control, declared_by=requested_by, reason=reason)
+        )
         return pb.SetBreakerResponse(setting=setting_message(setting))
 
     async def ListGroups(  # noqa: N802

@@ -12,6 +12,7 @@ from saga_coordinator.api.caller import Caller
 from saga_coordinator.api.pages import EVENT, event_at, fill_page, position_of, position_of_event
 from saga_coordinator.api.to_the_end import to_the_end
 from saga_coordinator.api.waits import Waits
+from saga_coordinator.control.sagas import SagaActs
 from saga_coordinator.engine.asking import Answered
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.runs import Run
@@ -54,6 +55,7 @@ class SagaService:
     def __init__(
         self,
         coordinator: Coordinator,
+        acts: SagaActs,
         views: SagaViews,
         sagas: SagaRows,
         lists: Lists,
@@ -62,6 +64,7 @@ class SagaService:
         forward_headers: frozenset[str] = frozenset(),
     ) -> None:
         self._coordinator = coordinator
+        self._acts = acts
         self._sagas = sagas
         self._views = views
         self._lists = lists
@@ -161,7 +164,7 @@ class SagaService:
 
     async def CancelSaga(self, request: pb.CancelSagaRequest, caller: Caller) -> pb.CancelSagaResponse:  # noqa: N802
         saga_id, asked = saga_readers.cancel_saga(request)
-        answered = await self._ask(saga_id, asked)
+        answered = await to_the_end(self._acts.ask(caller, saga_id, asked))
         response = pb.CancelSagaResponse()
         await self._write_saga(response.saga, caller.namespace, saga_id, answered.run)
         return response
@@ -224,7 +227,7 @@ class SagaService:
         self, request: pb.DecideApprovalRequest, caller: Caller
     ) -> pb.DecideApprovalResponse:
         saga_id, asked = saga_readers.decide_approval(request)
-        answered = await self._ask(saga_id, asked)
+        answered = await to_the_end(self._acts.ask(caller, saga_id, asked))
         return pb.DecideApprovalResponse(applied=answered.is_applied)
 
     async def PreviewCompensation(  # noqa: N802

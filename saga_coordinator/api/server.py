@@ -10,7 +10,13 @@ import grpc
 from google.protobuf.descriptor import ServiceDescriptor
 
 from saga_coordinator import telemetry
-from saga_coordinator.api import definition_service, directory_service, saga_service, worker_service
+from saga_coordinator.api import (
+    definition_service,
+    directory_service,
+    operator_service,
+    saga_service,
+    worker_service,
+)
 from saga_coordinator.api import health as health_service
 from saga_coordinator.api.answering import CallsInFlight, RpcService, handler_of
 from saga_coordinator.api.health import HealthService
@@ -41,6 +47,7 @@ class Served:
     sagas: saga_service.SagaService
     workers: worker_service.WorkerService
     directory: directory_service.DirectoryService
+    operators: operator_service.OperatorService
 
     @property
     def described(self) -> tuple[tuple[ServiceDescriptor, RpcService], ...]:
@@ -50,6 +57,7 @@ class Served:
             (saga_service.DESCRIPTOR, self.sagas),
             (worker_service.DESCRIPTOR, self.workers),
             (directory_service.DESCRIPTOR, self.directory),
+            (operator_service.DESCRIPTOR, self.operators),
         )
 
 

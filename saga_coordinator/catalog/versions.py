@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from asyncio import sleep
+from dataclasses import replace
+from secrets import randbits
+from time import time
 
 from saga_coordinator.catalog.refusals import not_found, nothing_to_start
 from saga_coordinator.catalog.runnable import NEWEST_KEPT_SECONDS, RunnableDefinitions
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
+from saga_coordinator.saga.words.act import Act, Verb
 from saga_coordinator.saga.words.errors import NotPossibleNow
+from saga_coordinator.saga.words.identity import uuid7
 from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.definitions import DefinitionRows
@@ -32,23 +37,22 @@ class Versions:
             raise not_found(name, version)
         return registered
 
-    async def deprecate(
-        self, namespace: Namespace, name: str, version: int, *, deprecated: bool
-    ) -> RegisteredDefinition:
-        """Lets no more sagas start with the version, or lets them again.
+    async def deprecate(self, act: Act, name: str, version: int, *, deprecated: bool) -> RegisteredDefinition:
+        """Lets no more sagas start with the version, or lets them again; `act` is recorded with what it does.
 
         Raises:
             NotFound: there is no such version.
             NotPossibleNow: it is the default.
             Unavailable: the database is away.
         """
-        is_done = await self._rows.deprecate(namespace, name, version, deprecated=deprecated)
+        namespace = act.namespace
+        is_done = await self._rows.deprecate(act, name, version, deprecated=deprecated)
         self._runnable.forget(namespace, name)
         if not is_done:
             raise await self._is_default(namespace, name, version, "deprecated")
         return await self.look_up(namespace, name, version)
 
-    async def set_default(self, namespace: Namespace, name: str, version: int) -> RegisteredDefinition:
+    async def set_default(self, act: Act, name: str, version: int) -> RegisteredDefinition:
         """Has starts that name no version use this one, or the newest again for 0; returns the version that they use now.
 
         Raises:
@@ -56,7 +60,8 @@ class Versions:
             NotPossibleNow: the version is deprecated, or, for 0, all are.
             Unavailable: the database is away.
         """
-        is_done = await self._rows.set_default(namespace, name, version)
+        namespace = act.namespace
+        is_done = await self._rows.set_default(act, name, version)
         self._runnable.forget(namespace, name)
         if not is_done:
             await self.look_up(namespace, name, version)  # which says so if there is none
@@ -72,8 +77,8 @@ class Versions:
             raise await nothing_to_start(self._rows, namespace, name, version)
         return used
 
-    async def delete(self, namespace: Namespace, name: str, version: int) -> None:
-        """Removes a version that no saga refers to.
+    async def delete(self, act: Act, name: str, version: int) -> None:
+        """Removes a version that no saga refers to. Where one began to meanwhile, taking it back is an act of the coordinator.
 
         The row stays, marked: its number must not come to mean something else, and a coordinator that stood still while this
         was decided may yet commit a start, which then goes on as any other. All coordinators that move have noticed before the
@@ -84,11 +89,12 @@ class Versions:
             NotPossibleNow: a saga refers to it, or it is the default.
             Unavailable: the database is away; the version may be deleted all the same. Repeating finishes it.
         """
+        namespace = act.namespace
         registered = await self._rows.version(namespace, name, version)
         if registered is None:
             raise not_found(name, version)
         await self._refuse_if_used(namespace, registered)
-        is_done = await self._rows.delete(namespace, name, version)
+        is_done = await self._rows.delete(act, name, version)
         self._runnable.forget(namespace, name)
         if not is_done:
             raise await self._is_default(namespace, name, version, "deleted")
@@ -96,7 +102,7 @@ class Versions:
         try:
             await self._refuse_if_used(namespace, registered)
         except NotPossibleNow:
-            await self._rows.restore(namespace, name, version)
+            await self._rows.restore(_taken_back(act), name, version)
             raise
 
     async def _is_default(self, namespace: Namespace, name: str, version: int, what: str) -> NotPossibleNow:
@@ -121,3 +127,14 @@ class Versions:
                 version=str(registered.version),
                 saga_id=saga_id,
             )
+
+
+def _taken_back(act: Act) -> Act:
+    """The act that takes a deletion back."""
+    return replace(
+        act,
+        act_id=uuid7(time(), randbits),
+        verb=Verb.RESTORE_DEFINITION,
+        declared_by="saga-coordinator",
+        reason="a saga began to refer to the version",
+    )

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from saga_coordinator.engine.deciding import decided
 from saga_coordinator.engine.lease import Lease
+from saga_coordinator.engine.recording import act_records
 from saga_coordinator.engine.runs import Run
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.effects import (
@@ -28,6 +29,7 @@ from saga_coordinator.saga.machine.entries import Entry
 from saga_coordinator.saga.machine.inputs import Input, StartRequested
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
+from saga_coordinator.saga.words.act import ActRecord
 from saga_coordinator.saga.words.immutable import immutable
 from saga_coordinator.saga.words.meter import DECISION_MAX
 from saga_coordinator.saga.words.namespace import Namespace
@@ -164,17 +166,22 @@ class Advance:
             before.failure,
         )
         is_moved = wake_at is not None or not is_told
-        if entries or is_moved:
+        acts = act_records(inputs, decisions, before.status)
+        if entries or is_moved or acts:
             settled_as = before.status if before.status in SETTLED else None
             move = _move(state, wake_at, settled_as) if is_moved else None
             recorded_at = await self._journal.append(
-                Append(run.saga_id, run.namespace, before.sequence + 1, entries, move=move)
+                Append(run.saga_id, run.namespace, before.sequence + 1, entries, move=move, acts=acts)
             )
             run.become(state)
             run.committed(recorded_at)
         else:
             run.become(state)
         return Advanced(tuple(decisions), (*invocations, *last), wake_at is not None)
+
+    async def record(self, saga_id: str, act: ActRecord) -> None:
+        """Makes the record of an act durable that left no entry: the saga's status alone decided it."""
+        await self._journal.append(Append(saga_id, act.act.namespace, 1, (), acts=(act,)))
 
     async def put_to_rest(self, run: Run) -> None:
         """Brings the row of a settled saga in line with its log, if the saga's last owner could not."""

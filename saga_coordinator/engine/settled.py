@@ -6,6 +6,7 @@ from saga_coordinator.engine.advance import Advance
 from saga_coordinator.engine.drive import Parents
 from saga_coordinator.engine.ports import DefinitionStore, SagaStore
 from saga_coordinator.engine.reading import fold_log
+from saga_coordinator.engine.recording import act_record
 from saga_coordinator.engine.runs import Run
 from saga_coordinator.engine.wakeup import Wakeup
 from saga_coordinator.saga.machine.answers import Answer
@@ -45,6 +46,8 @@ class SettledSagas:
         """
         answer = answer_by_status(status, asked)
         if answer is not None:
+            if (record := act_record(asked, answer, status, status)) is not None:
+                await self._advance.record(saga_id, record)
             return answer, None
         # The whole log is read. What a report tells may be new, repeated, contradicted or the evidence that a parked saga waited
         # for, and which of these it is depends on everything that the saga has been told.

@@ -28,6 +28,7 @@ from saga_coordinator.participants.directory.addresses import (
 from saga_coordinator.participants.directory.descriptors import DescriptorSet, NotDescribed
 from saga_coordinator.participants.directory.files import CallersFiles
 from saga_coordinator.retrying import Pauses, retried
+from saga_coordinator.saga.words.act import Act
 from saga_coordinator.saga.words.errors import Fault, InvalidRequest, NotFound, NotPossibleNow, Unavailable
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 from saga_coordinator.saga.words.reasons import Reason
@@ -96,14 +97,10 @@ class Register(Protocol):
     async def read(
         self, namespace: Namespace, known: Collection[str] = ()
     ) -> Sequence[StoredParticipant]: ...
-    async def put(
-        self, namespace: Namespace, name: str, spec: dict[str, Any], descriptor_set: bytes | None
-    ) -> Put: ...
-    async def delete(self, namespace: Namespace, name: str) -> bool: ...
+    async def put(self, act: Act, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> Put: ...
+    async def delete(self, act: Act, name: str) -> bool: ...
     async def breakers(self, namespace: Namespace) -> Sequence[BreakerSetting]: ...
-    async def set_breaker(
-        self, namespace: Namespace, participant: str, control: str, requested_by: str, reason: str
-    ) -> BreakerSetting: ...
+    async def set_breaker(self, act: Act, participant: str, control: str) -> BreakerSetting: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,8 +231,10 @@ class LiveDirectory(Service):
         """The last decision of an operator about the participant's breaker."""
         return self._settings.get(name)
 
-    async def put(self, participant: Participant, spec: dict[str, Any], descriptor_set: bytes | None) -> bool:
-        """Adds or replaces a participant, as `check` has read it; returns True if there was none of its name.
+    async def put(
+        self, act: Act, participant: Participant, spec: dict[str, Any], descriptor_set: bytes | None
+    ) -> bool:
+        """Adds a participant, as `check` has read it, or replaces it; returns whether there was none. Records the act.
 
         Raises:
             NotPossibleNow: a participant of the file has the name.
@@ -251,21 +250,21 @@ class LiveDirectory(Service):
                 participant=name,
             )
         async with self._one_at_a_time:
-            put = await self._register.put(DEFAULT_NAMESPACE, name, spec, descriptor_set)
+            put = await self._register.put(act, name, spec, descriptor_set)
             self._put[name] = _PutParticipant(put.revision, Entry(participant, spec, put.updated_at))
             self._use_one(name)
         _log.info("participant_put", participant=name, created=put.created)
         return put.created
 
-    async def delete(self, name: str) -> None:
-        """Deletes a participant that was put by the API.
+    async def delete(self, act: Act, name: str) -> None:
+        """Forgets a participant that was put, and records the act.
 
         Raises:
             NotFound: no participant of that name was put.
             Unavailable: the database is away.
         """
         async with self._one_at_a_time:
-            is_gone = await self._register.delete(DEFAULT_NAMESPACE, name)
+            is_gone = await self._register.delete(act, name)
             if self._put.pop(name, None) is not None:
                 self._use_one(name)
         if not is_gone:
@@ -277,17 +276,15 @@ class LiveDirectory(Service):
             )
         _log.info("participant_deleted", participant=name)
 
-    async def set_breaker(self, name: str, control: Forced, requested_by: str, reason: str) -> BreakerSetting:
-        """Forces a breaker at every coordinator, or makes it automatic again. Raises Unavailable."""
-        setting = await self._register.set_breaker(
-            DEFAULT_NAMESPACE, name, control.value, requested_by, reason
-        )
+    async def set_breaker(self, act: Act, name: str, control: Forced) -> BreakerSetting:
+        """Forces a breaker everywhere, or leaves it to itself again, and records the act. Raises Unavailable."""
+        setting = await self._register.set_breaker(act, name, control.value)
         _log.warning(
             "breaker_set",
             participant=name,
             control=control.value,
-            requested_by=requested_by,
-            reason=reason,
+            requested_by=act.declared_by,
+            reason=act.reason,
         )
         await self._refresh()
         return setting

@@ -27,7 +27,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import IntegrityError
 
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
+from saga_coordinator.saga.words.act import Act, ActRecord, ActResult
 from saga_coordinator.saga.words.namespace import Namespace
+from saga_coordinator.store.acts import record_act
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.tables import definitions as table
 from saga_coordinator.store.tables import sagas
@@ -96,30 +98,38 @@ class DefinitionRows:
         """The default, else the newest version that is neither deprecated nor deleted."""
         return await self._maybe(_FOR_START.where(IS_LIVE), namespace, name)
 
-    async def deprecate(self, namespace: Namespace, name: str, version: int, *, deprecated: bool) -> bool:
-        """Marks a version that is not deleted; False where there is none, or where it is the default and is to be deprecated."""
-        statement = _one(namespace, name, version).where(IS_LIVE).values(deprecated=deprecated)
+    async def deprecate(self, act: Act, name: str, version: int, *, deprecated: bool) -> bool:
+        """Marks a version that is not deleted, and records the act.
+
+        Returns False where there is no such version, or where it is the default and is to be deprecated.
+        """
+        statement = _one(act.namespace, name, version).where(IS_LIVE).values(deprecated=deprecated)
         if deprecated:
             statement = statement.where(~_IS_DEFAULT_NOW).values(default_since=None)
-        return await self._is_done(statement)
+        return await self._is_done(statement, act)
 
-    async def set_default(self, namespace: Namespace, name: str, version: int) -> bool:
-        """Makes a version the default, and for 0 none; False where there is no such version that sagas can start with."""
+    async def set_default(self, act: Act, name: str, version: int) -> bool:
+        """Makes a version the default, and for 0 none, and records the act.
+
+        Returns False where there is no such version that sagas can start with.
+        """
         statement = _SET_DEFAULT if version else _UNSET_DEFAULT
-        parameters = {"namespace": namespace, "name": name, **({"version": version} if version else {})}
+        parameters = {"namespace": act.namespace, "name": name, **({"version": version} if version else {})}
         async with self._database.connection() as connection:
-            chosen = (await connection.execute(statement, parameters)).scalar()
-        return not version or bool(chosen)
+            is_done = bool((await connection.execute(statement, parameters)).scalar())
+            if is_done or not version:
+                await record_act(connection, ActRecord(act, ActResult.DONE if is_done else ActResult.NOTHING))
+        return is_done or not version
 
-    async def delete(self, namespace: Namespace, name: str, version: int) -> bool:
-        """Marks a version as deleted, if it is not yet; False where there is none, or where it is the default."""
+    async def delete(self, act: Act, name: str, version: int) -> bool:
+        """Marks a version as deleted, if it is not yet, and records the act; False where there is none, or it is the default."""
         deleted_at = func.coalesce(table.c.deleted_at, func.now())
-        statement = _one(namespace, name, version).where(~_IS_DEFAULT_NOW)
-        return await self._is_done(statement.values(deleted_at=deleted_at, default_since=None))
+        statement = _one(act.namespace, name, version).where(~_IS_DEFAULT_NOW)
+        return await self._is_done(statement.values(deleted_at=deleted_at, default_since=None), act)
 
-    async def restore(self, namespace: Namespace, name: str, version: int) -> None:
-        """Takes a deletion back."""
-        await self._is_done(_one(namespace, name, version).values(deleted_at=None))
+    async def restore(self, act: Act, name: str, version: int) -> None:
+        """Takes a deletion back, and records that as an act."""
+        await self._is_done(_one(act.namespace, name, version).values(deleted_at=None), act)
 
     async def saga_of(self, namespace: Namespace, registered: RegisteredDefinition) -> str | None:
         """A saga that refers to the version. Identities sort by the time of the start, so none is older than the version."""
@@ -168,9 +178,13 @@ class DefinitionRows:
         row = await self._row(query, namespace, name)
         return None if row is None else _registered(row)
 
-    async def _is_done(self, statement: Update) -> bool:
+    async def _is_done(self, statement: Update, act: Act) -> bool:
+        """Whether a row was changed; if so, the act is recorded in the same transaction."""
         async with self._database.connection() as connection:
-            return (await connection.execute(statement)).rowcount > 0
+            is_done = (await connection.execute(statement)).rowcount > 0
+            if is_done:
+                await record_act(connection, ActRecord(act, ActResult.DONE))
+        return is_done
 
 
 def _registered(row: Row[Any]) -> RegisteredDefinition:

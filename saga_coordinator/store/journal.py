@@ -27,6 +27,7 @@ from saga_coordinator.retrying import Pauses, kept_going
 from saga_coordinator.saga.machine.entries import Entry, StoredEntry, encode
 from saga_coordinator.saga.machine.rows import EntryRow, entry_row
 from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.act import ActRecord
 from saga_coordinator.saga.words.canonical import canonical_bytes
 from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.words.immutable import immutable
@@ -92,7 +93,10 @@ class Move:
 
 @immutable
 class Append:
-    """Entries of one saga, the first at `sequence`. `start` for a new saga; `move` where its row changes with them."""
+    """Entries of one saga, the first at `sequence`. `start` for a new saga; `move` where its row changes with them.
+
+    `acts` are the records of the acts that were decided with the entries, also of those that were refused and left no entry.
+    """
 
     saga_id: str
     namespace: Namespace
@@ -100,6 +104,7 @@ class Append:
     entries: Sequence[Entry]
     start: Start | None = None
     move: Move | None = None
+    acts: Sequence[ActRecord] = ()
 
 
 @immutable

@@ -12,14 +12,16 @@ from sqlalchemy import Row, Select, Text, case, cast, func, select, tuple_
 
 from saga_coordinator.lifecycle import Service
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
+from saga_coordinator.saga.words.act import SubjectKind
 from saga_coordinator.saga.words.namespace import Namespace
+from saga_coordinator.store.acts import ListedAct, listed_act
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import IS_DEFAULT, IS_LIVE
 from saga_coordinator.store.groups import GROUPS, GroupStanding, standings
 from saga_coordinator.store.pages import PAGE_BYTES_MAX, Page, bounded, page_of, shown, text_bytes
 from saga_coordinator.store.sagas import INPUT_BYTES, OF_SAGA, SagaFilter, SagaRecord, record_of
 from saga_coordinator.store.stored_form import EVENT_BYTES, EVENT_CONTENT
-from saga_coordinator.store.tables import declared_steps, definitions, events, sagas
+from saga_coordinator.store.tables import declared_steps, definitions, events, operator_acts, sagas
 from saga_coordinator.turns import Turns
 
 AT_ONCE = 2
@@ -217,6 +219,34 @@ class Lists(Service):
         return await self._answer(
             bounded(keys, table, [text_bytes(table.c.spec)], columns, limit), _declared_step, make
         )
+
+    async def acts(
+        self,
+        namespace: Namespace,
+        kind: SubjectKind | None,
+        subject: str,
+        before_act_id: str | None,
+        limit: int,
+        make: Callable[[Page[ListedAct]], _T],
+    ) -> _T:
+        """The newest first: those whose identity sorts before `before_act_id`, or from the newest on.
+
+        `kind` None and an empty `subject` stand for any.
+        """
+        table = operator_acts
+        keys = (
+            select(table.c.namespace, table.c.act_id)
+            .where(table.c.namespace == namespace)
+            .order_by(table.c.act_id.desc())
+        )
+        if kind is not None:
+            keys = keys.where(table.c.subject_kind == kind.value)
+        if subject:
+            keys = keys.where(table.c.subject == subject)
+        if before_act_id is not None:
+            keys = keys.where(table.c.act_id < before_act_id)
+        measures = [func.octet_length(table.c[name]) for name in ("subject", "declared_by", "reason", "why")]
+        return await self._answer(bounded(keys, table, measures, list(table.c), limit), listed_act, make)
 
     async def _answer(
         self, query: Select[Any], item: Callable[[Row[Any]], _Item], make: Callable[[Page[_Item]], _T]

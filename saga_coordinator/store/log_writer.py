@@ -20,6 +20,7 @@ from saga_coordinator.saga.machine.rows import EntryRow, stored_entry
 from saga_coordinator.saga.machine.transitions import ENDS
 from saga_coordinator.saga.words.canonical import canonical_bytes
 from saga_coordinator.saga.words.namespace import Namespace
+from saga_coordinator.store.acts import RECORD_ACTS, act_rows
 from saga_coordinator.store.database import Database, is_outage, is_useless_after, unavailable
 from saga_coordinator.store.journal import Append, Conflict, Move, WrittenAppend
 from saga_coordinator.store.stored_form import FACTS, WHOLE_PAYLOAD
@@ -168,7 +169,7 @@ WHERE pg_backend_pid() = $1
 """
 _APPEND_NAME = b"saga_append"
 # What is not a key stands within CASE: an index on it might be read from end to end as well.
-_APPEND = b"""
+_APPEND = f"""
 WITH claimed AS (
     INSERT INTO saga.start_keys (namespace, start_key, saga_id, request_digest)
     SELECT s.namespace, s.start_key, s.saga_id, decode(s.request_digest, 'hex')
@@ -212,10 +213,10 @@ WITH claimed AS (
     SELECT e.*, $1::uuid
     FROM unnest($6::uuid[], $7::int4[], $8::int4[], $9::text[], $10::text[], $11::text[], $12::text[],
         $13::bytea[], $14::bytea[], $15::text[], $16::text[], $17::text[]) AS e
-)
+), recorded AS ({RECORD_ACTS.format(records="$18")})
 SELECT extract(epoch FROM now())
-"""
-_FORMATS = [*12 * [Format.TEXT], *5 * [Format.BINARY]]
+""".encode()  # noqa: S608  # nothing in it comes from outside
+_FORMATS = [*12 * [Format.TEXT], *5 * [Format.BINARY], Format.TEXT]
 """What an entry says is sent as it is kept, and is not escaped on the way."""
 _TAKEN = """
 SELECT e.index FROM unnest($1::int4[], $2::text[]::uuid[], $3::int4[]) AS e (index, saga_id, sequence)
@@ -277,6 +278,7 @@ def _parameters(appends: Sequence[WrittenAppend], coordinator_id: str, claim_gro
         _array(_BYTEA, facts),
         _array(_BYTEA, payloads),
         *(_array(_TEXT, [_bytes(text) for text in texts] if any(texts) else ()) for texts in about_events),
+        orjson.dumps(act_rows(act for each in appends for act in each.append.acts)),
     )
 
 

@@ -14,8 +14,10 @@ from typing import Any
 import orjson
 from sqlalchemy import text
 
+from saga_coordinator.saga.words.act import Act, ActRecord, ActResult
 from saga_coordinator.saga.words.errors import QuotaReached
 from saga_coordinator.saga.words.namespace import Namespace
+from saga_coordinator.store.acts import record_act
 from saga_coordinator.store.database import Database
 
 PARTICIPANTS_MAX = 5_000
@@ -58,13 +60,16 @@ _READ_BREAKERS = text(
     "SELECT participant, control, requested_by, reason, set_at FROM saga.breakers WHERE namespace = :namespace"
 )
 _SET_BREAKER = text("""
+WITH standing AS (
+    SELECT control FROM saga.breakers WHERE namespace = :namespace AND participant = :participant
+)
 INSERT INTO saga.breakers (namespace, participant, control, requested_by, reason)
 SELECT :namespace, :participant, :control, :requested_by, :reason
 WHERE EXISTS (SELECT FROM saga.breakers WHERE namespace = :namespace AND participant = :participant)
     OR (SELECT count(*) FROM saga.breakers) < :count_max
 ON CONFLICT (namespace, participant) DO UPDATE SET control = excluded.control, requested_by = excluded.requested_by,
     reason = excluded.reason, set_at = excluded.set_at
-RETURNING set_at
+RETURNING set_at, (SELECT control FROM standing) AS before
 """)
 
 
@@ -114,12 +119,10 @@ class ParticipantRows:
                 for row in rows
             ]
 
-    async def put(
-        self, namespace: Namespace, name: str, spec: dict[str, Any], descriptor_set: bytes | None
-    ) -> Put:
-        """Adds a participant or replaces it. Raises QuotaReached."""
+    async def put(self, act: Act, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> Put:
+        """Adds a participant or replaces it, and records the act. Raises QuotaReached."""
         given = {
-            "namespace": namespace,
+            "namespace": act.namespace,
             "name": name,
             "spec": orjson.dumps(spec).decode(),
             "descriptor_set": descriptor_set,
@@ -128,6 +131,10 @@ class ParticipantRows:
         }
         async with self._database.connection() as connection:
             row = (await connection.execute(_PUT, given)).one()
+            if row.revision is not None:
+                await record_act(
+                    connection, ActRecord(act, ActResult.DONE, before="" if row.created else "put")
+                )
         if row.revision is not None:
             return Put(row.revision, row.updated_at, row.created)
         others = int(row[0])
@@ -141,11 +148,14 @@ class ParticipantRows:
             "all; leave out what is not called, or have participants describe themselves by server reflection"
         )
 
-    async def delete(self, namespace: Namespace, name: str) -> bool:
-        """Whether there was one."""
+    async def delete(self, act: Act, name: str) -> bool:
+        """Deletes a participant, and records the act; returns whether there was one."""
         async with self._database.connection() as connection:
-            deleted = await connection.execute(_DELETE, {"namespace": namespace, "name": name})
-            return deleted.scalar_one_or_none() is not None
+            deleted = await connection.execute(_DELETE, {"namespace": act.namespace, "name": name})
+            is_gone = deleted.scalar_one_or_none() is not None
+            if is_gone:
+                await record_act(connection, ActRecord(act, ActResult.DONE, before="put"))
+        return is_gone
 
     async def breakers(self, namespace: Namespace) -> list[BreakerSetting]:
         """What was decided about each participant last."""
@@ -156,22 +166,23 @@ class ParticipantRows:
                 for row in rows
             ]
 
-    async def set_breaker(
-        self, namespace: Namespace, participant: str, control: str, requested_by: str, reason: str
-    ) -> BreakerSetting:
-        """Keeps a decision instead of the one before. Raises QuotaReached."""
+    async def set_breaker(self, act: Act, participant: str, control: str) -> BreakerSetting:
+        """Keeps a decision instead of the one before, and records the act. Raises QuotaReached."""
         given = {
-            "namespace": namespace,
+            "namespace": act.namespace,
             "participant": participant,
             "control": control,
-            "requested_by": requested_by,
-            "reason": reason,
+            "requested_by": act.declared_by,
+            "reason": act.reason,
             "count_max": PARTICIPANTS_MAX,
         }
         async with self._database.connection() as connection:
-            set_at = (await connection.execute(_SET_BREAKER, given)).scalar_one_or_none()
-        if set_at is None:
+            row = (await connection.execute(_SET_BREAKER, given)).one_or_none()
+            if row is not None:
+                record = ActRecord(act, ActResult.DONE, before=row.before or "", after=control)
+                await record_act(connection, record)
+        if row is None:
             raise QuotaReached(
                 f"the breakers of {PARTICIPANTS_MAX} participants were set, which is the limit"
             )
-        return BreakerSetting(participant, control, requested_by, reason, set_at)
+        return BreakerSetting(participant, control, act.declared_by, act.reason, row.set_at)

@@ -14,7 +14,7 @@ from saga_coordinator.saga.words.errors import SagaError
 from saga_coordinator.store.tables import SCHEMA
 
 _CHANGED = ("coordinators", "requests", "workers", "events", "participants", "breakers", "declared_steps")
-_INSERTED = ("definitions", "start_keys", "sagas", "log", *_CHANGED)
+_INSERTED = ("definitions", "start_keys", "sagas", "log", "operator_acts", *_CHANGED)
 NEEDED = (
     ("SELECT", (*_INSERTED, "schema_version")),
     ("INSERT", _INSERTED),

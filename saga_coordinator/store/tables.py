@@ -294,3 +294,35 @@ Index(
     log.c.correlation,
     postgresql_where=text("type = 'wait_started' AND correlation IS NOT NULL"),
 )
+
+operator_acts = Table(
+    "operator_acts",
+    metadata,
+    _namespace(primary_key=True),
+    Column("act_id", _identity, primary_key=True),
+    *(
+        Column(name, Text, nullable=False)
+        for name in (
+            "verb",
+            "subject_kind",
+            "subject",
+            "detail",
+            "principal",
+            "declared_by",
+            "reason",
+            "result",
+            "why",
+            "state_before",
+            "state_after",
+        )
+    ),
+    Column("recorded_at", _instant, nullable=False, server_default=func.now()),
+    CheckConstraint("result IN ('done', 'nothing', 'refused')", name="result_known"),
+)
+Index(
+    "operator_acts_by_subject",
+    operator_acts.c.namespace,
+    operator_acts.c.subject_kind,
+    operator_acts.c.subject,
+    operator_acts.c.act_id,
+)

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from saga_coordinator.pb.saga.v1 import directory_service_pb2, saga_pb2, saga_service_pb2
+from saga_coordinator.pb.saga.v1 import (
+    directory_service_pb2,
+    operator_service_pb2,
+    saga_pb2,
+    saga_service_pb2,
+)
 from saga_coordinator.saga.machine.answers import WhyNot
 from saga_coordinator.saga.machine.state import EffectKnown
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
+from saga_coordinator.saga.words.act import ActResult, SubjectKind, Verb
 from saga_coordinator.saga.words.identity import OperationKind
 
 SAGA_STATUS_NUMBERS: Mapping[SagaStatus, saga_pb2.SagaStatus.ValueType] = {
@@ -53,3 +59,18 @@ LOAD_BALANCING_NUMBERS: Mapping[str, directory_service_pb2.LoadBalancing.ValueTy
 }
 """By the word that a directory file has."""
 LOAD_BALANCINGS: Mapping[int, str] = {number: word for word, number in LOAD_BALANCING_NUMBERS.items()}
+
+ACT_VERB_NUMBERS: Mapping[Verb, operator_service_pb2.ActVerb.ValueType] = {
+    verb: operator_service_pb2.ActVerb.Value(f"ACT_VERB_{verb.name}") for verb in Verb
+}
+
+ACT_SUBJECT_KIND_NUMBERS: Mapping[SubjectKind, operator_service_pb2.ActSubjectKind.ValueType] = {
+    kind: operator_service_pb2.ActSubjectKind.Value(f"ACT_SUBJECT_KIND_{kind.name}") for kind in SubjectKind
+}
+ACT_SUBJECT_KINDS: Mapping[int, SubjectKind] = {
+    number: kind for kind, number in ACT_SUBJECT_KIND_NUMBERS.items()
+}
+
+ACT_RESULT_NUMBERS: Mapping[ActResult, operator_service_pb2.ActResult.ValueType] = {
+    result: operator_service_pb2.ActResult.Value(f"ACT_RESULT_{result.name}") for result in ActResult
+}

@@ -15,6 +15,8 @@ from proof.simulation.history import Cancel
 from proof.simulation.run import Summary, run, seed_of
 from proof.simulation.story import story
 from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.act import ActRecord, ActResult
+from tests.acts import an_act
 
 pytestmark = pytest.mark.proof
 
@@ -113,7 +115,9 @@ def test_what_was_found_is_kept_with_the_command_that_shows_it_again(tmp_path: P
 def lie_about_one(batch: Batch) -> str:
     """Takes down that a saga which completed was cancelled; returns its identity."""
     saga_id = next(row.saga_id for row in batch.database.sagas.values() if row.status is SagaStatus.COMPLETED)
-    batch.history.cancels.append(Cancel(saga_id, asked_at=1.0, is_done=True, answered_at=2.0))
+    act = an_act()
+    batch.database.acts[act.act_id] = ActRecord(act, ActResult.DONE)
+    batch.history.cancels.append(Cancel(saga_id, 1.0, act, is_done=True, answered_at=2.0))
     return saga_id
 
 

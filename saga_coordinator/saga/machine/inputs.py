@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from saga_coordinator.saga.machine.entries import Parent
+from saga_coordinator.saga.words.act import Act
 from saga_coordinator.saga.words.canonical import canonical
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.immutable import immutable
@@ -85,12 +86,13 @@ class EventArrived:
 
 @immutable
 class ApprovalDecided:
-    """A person says yes or no to a step that waits for approval."""
+    """A person says yes or no to a step that waits for approval. `act` is recorded with what is decided."""
 
     step: str
     is_approved: bool
     decided_by: str
     comment: str = ""
+    act: Act | None = None
 
 
 @immutable
@@ -102,10 +104,11 @@ class RecallAsked:
 
 @immutable
 class CancelAsked:
-    """A person or a service wants the saga undone."""
+    """A person or a service wants the saga undone. `act` as in `ApprovalDecided`."""
 
     reason: str
     requested_by: str = ""
+    act: Act | None = None
 
 
 @immutable

@@ -1,5 +1,6 @@
 """Names that stay the same across attempts, restarts and coordinators."""
 
+from collections.abc import Callable
 from enum import StrEnum
 
 
@@ -17,3 +18,10 @@ def idempotency_key(saga_id: str, step: str, operation: OperationKind) -> str:
     that crashed. The attempt number travels beside it.
     """
     return f"{saga_id}/{step}/{operation}"
+
+
+def uuid7(now: float, random_bits: Callable[[int], int]) -> str:
+    """A UUIDv7 (RFC 9562): identities sort by the time when they were made, in milliseconds. `now` is in seconds since 1970."""
+    bits = int(now * 1000) << 80 | 0x7 << 76 | random_bits(12) << 64 | 0b10 << 62 | random_bits(62)
+    digits = f"{bits:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

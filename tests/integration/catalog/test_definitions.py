@@ -19,6 +19,7 @@ from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.lists import Lists
+from tests.acts import an_act
 from tests.integration.catalogs import catalog_of
 from tests.integration.eventually import eventually
 from tests.integration.proxy import Proxy
@@ -244,21 +245,21 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_no_saga_starts_with_a_deprecated_version(three: Catalog) -> None:
     assert (await three.runnable.for_start(DEFAULT_NAMESPACE, "order", 2)).version == 2
-    assert (await three.versions.deprecate(DEFAULT_NAMESPACE, "order", 2, deprecated=True)).deprecated
+    assert (await three.versions.deprecate(an_act(), "order", 2, deprecated=True)).deprecated
     with pytest.raises(
         NotPossibleNow, match=r"version 2 of definition `order` is deprecated.*; use version 3$"
     ):
         await three.runnable.for_start(DEFAULT_NAMESPACE, "order", 2)
     assert (await three.runnable.get(DEFAULT_NAMESPACE, "order", 2)).version == 2, "sagas that run go on"
-    assert not (await three.versions.deprecate(DEFAULT_NAMESPACE, "order", 2, deprecated=False)).deprecated
+    assert not (await three.versions.deprecate(an_act(), "order", 2, deprecated=False)).deprecated
     assert (await three.runnable.for_start(DEFAULT_NAMESPACE, "order", 2)).version == 2
 
 
 async def test_a_start_without_version_passes_deprecated_ones_over(three: Catalog) -> None:
-    await three.versions.deprecate(DEFAULT_NAMESPACE, "order", 3, deprecated=True)
+    await three.versions.deprecate(an_act(), "order", 3, deprecated=True)
     assert (await three.runnable.for_start(DEFAULT_NAMESPACE, "order")).version == 2
     for version in (1, 2):
-        await three.versions.deprecate(DEFAULT_NAMESPACE, "order", version, deprecated=True)
+        await three.versions.deprecate(an_act(), "order", version, deprecated=True)
     with pytest.raises(NotPossibleNow, match="every version of definition `order` is deprecated"):
         await three.runnable.for_start(DEFAULT_NAMESPACE, "order")
     assert (await three.runnable.get(DEFAULT_NAMESPACE, "order")).version == 3
@@ -268,7 +269,7 @@ async def test_a_start_without_version_passes_deprecated_ones_over(three: Catalo
 
 async def test_the_default_version_is_used_until_it_is_the_newest_again(three: Catalog, lists: Lists) -> None:
     for default in (2, 1):
-        assert (await three.versions.set_default(DEFAULT_NAMESPACE, "order", default)).version == default
+        assert (await three.versions.set_default(an_act(), "order", default)).version == default
         assert (await three.runnable.for_start(DEFAULT_NAMESPACE, "order")).version == default
     assert [
         (each.version, each.is_default)
@@ -278,32 +279,32 @@ async def test_the_default_version_is_used_until_it_is_the_newest_again(three: C
         (2, False),
         (1, True),
     ]
-    assert (await three.versions.set_default(DEFAULT_NAMESPACE, "order", 0)).version == 3
+    assert (await three.versions.set_default(an_act(), "order", 0)).version == 3
     assert (await three.runnable.for_start(DEFAULT_NAMESPACE, "order")).version == 3
     assert not (await three.versions.look_up(DEFAULT_NAMESPACE, "order", 1)).is_default
 
 
 async def test_a_new_version_does_not_take_over_from_the_default(three: Catalog) -> None:
-    await three.versions.set_default(DEFAULT_NAMESPACE, "order", 2)
+    await three.versions.set_default(an_act(), "order", 2)
     await three.registration.register(DEFAULT_NAMESPACE, spec(timeout="4s"))
     assert (await three.runnable.for_start(DEFAULT_NAMESPACE, "order")).version == 2
     assert (await three.versions.look_up(DEFAULT_NAMESPACE, "order")).version == 4
 
 
 async def test_the_default_is_neither_deprecated_nor_deleted(three: Catalog) -> None:
-    await three.versions.set_default(DEFAULT_NAMESPACE, "order", 2)
+    await three.versions.set_default(an_act(), "order", 2)
     with pytest.raises(NotPossibleNow, match="is the default, and cannot be deprecated"):
-        await three.versions.deprecate(DEFAULT_NAMESPACE, "order", 2, deprecated=True)
+        await three.versions.deprecate(an_act(), "order", 2, deprecated=True)
     with pytest.raises(NotPossibleNow, match="is the default, and cannot be deleted"):
-        await three.versions.delete(DEFAULT_NAMESPACE, "order", 2)
-    await three.versions.deprecate(DEFAULT_NAMESPACE, "order", 1, deprecated=True)
+        await three.versions.delete(an_act(), "order", 2)
+    await three.versions.deprecate(an_act(), "order", 1, deprecated=True)
     with pytest.raises(NotPossibleNow, match="version 1 of definition `order` is deprecated"):
-        await three.versions.set_default(DEFAULT_NAMESPACE, "order", 1)
+        await three.versions.set_default(an_act(), "order", 1)
     assert (await three.runnable.for_start(DEFAULT_NAMESPACE, "order")).version == 2
 
 
 async def test_the_database_refuses_a_default_that_cannot_be_started(three: Catalog, query: Query) -> None:
-    await three.versions.set_default(DEFAULT_NAMESPACE, "order", 2)
+    await three.versions.set_default(an_act(), "order", 2)
     for column in ("deprecated = true", "deleted_at = now()"):
         with pytest.raises(psycopg.errors.CheckViolation, match="definitions_default_can_be_started"):
             await query(f"UPDATE saga.definitions SET {column} WHERE version = 2")
@@ -313,7 +314,7 @@ async def test_many_who_choose_a_default_leave_one(database: Database, three: Ca
     coordinators = [catalog_of(database) for _ in range(6)]
     await asyncio.gather(
         *(
-            each.versions.set_default(DEFAULT_NAMESPACE, "order", 1 + index % 3)
+            each.versions.set_default(an_act(), "order", 1 + index % 3)
             for index, each in enumerate(coordinators)
         )
     )
@@ -331,7 +332,7 @@ async def test_what_was_decided_elsewhere_is_noticed_in_time(
     assert [
         (await three.runnable.for_start(DEFAULT_NAMESPACE, "order", version)).version for version in (0, 3)
     ] == [3, 3]
-    await elsewhere.versions.deprecate(DEFAULT_NAMESPACE, "order", 3, deprecated=True)
+    await elsewhere.versions.deprecate(an_act(), "order", 3, deprecated=True)
     assert [
         (await three.runnable.for_start(DEFAULT_NAMESPACE, "order", version)).version for version in (0, 3)
     ] == [3, 3]
@@ -345,7 +346,7 @@ async def test_what_was_decided_elsewhere_is_noticed_in_time(
 async def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(
     three: Catalog, lists: Lists
 ) -> None:
-    await three.versions.delete(DEFAULT_NAMESPACE, "order", 3)
+    await three.versions.delete(an_act(), "order", 3)
     for ask in (three.runnable.for_start, three.versions.look_up):
         with pytest.raises(NotFound, match="there is no version 3"):
             await ask(DEFAULT_NAMESPACE, "order", 3)
@@ -362,7 +363,7 @@ async def test_a_deleted_version_is_gone_and_its_number_is_not_used_again(
 @pytest.mark.usefixtures("at_once")
 async def test_a_definition_whose_versions_are_all_deleted_is_gone(three: Catalog, lists: Lists) -> None:
     for version in (1, 2, 3):
-        await three.versions.delete(DEFAULT_NAMESPACE, "order", version)
+        await three.versions.delete(an_act(), "order", version)
     for ask in (three.runnable.for_start, three.versions.look_up, three.runnable.get):
         with pytest.raises(NotFound, match="there is no definition `order`"):
             await ask(DEFAULT_NAMESPACE, "order")
@@ -372,19 +373,19 @@ async def test_a_definition_whose_versions_are_all_deleted_is_gone(three: Catalo
 
 @pytest.mark.usefixtures("at_once")
 async def test_deleting_again_is_no_error(three: Catalog) -> None:
-    await three.versions.delete(DEFAULT_NAMESPACE, "order", 2)
-    await three.versions.delete(DEFAULT_NAMESPACE, "order", 2)
+    await three.versions.delete(an_act(), "order", 2)
+    await three.versions.delete(an_act(), "order", 2)
     with pytest.raises(NotFound):
-        await three.versions.delete(DEFAULT_NAMESPACE, "order", 9)
+        await three.versions.delete(an_act(), "order", 9)
 
 
 @pytest.mark.usefixtures("at_once")
 async def test_a_version_that_a_saga_refers_to_is_not_deleted(three: Catalog, query: Query) -> None:
     await query(SAGA, LATER, 2)
     with pytest.raises(NotPossibleNow, match=f"cannot be deleted: saga {LATER} refers to it"):
-        await three.versions.delete(DEFAULT_NAMESPACE, "order", 2)
+        await three.versions.delete(an_act(), "order", 2)
     assert (await three.runnable.for_start(DEFAULT_NAMESPACE, "order", 2)).version == 2
-    await three.versions.delete(DEFAULT_NAMESPACE, "order", 3)
+    await three.versions.delete(an_act(), "order", 3)
 
 
 async def test_a_start_that_was_under_way_takes_the_deletion_back(
@@ -400,7 +401,7 @@ async def test_a_start_that_was_under_way_takes_the_deletion_back(
 
     monkeypatch.setattr(versions, "sleep", meanwhile)
     with pytest.raises(NotPossibleNow, match=f"saga {LATER} refers to it"):
-        await three.versions.delete(DEFAULT_NAMESPACE, "order", 2)
+        await three.versions.delete(an_act(), "order", 2)
     assert (await three.runnable.for_start(DEFAULT_NAMESPACE, "order", 2)).version == 2
 
 
@@ -408,7 +409,7 @@ async def test_a_start_that_was_under_way_takes_the_deletion_back(
 async def test_a_saga_that_was_slower_than_a_deletion_finds_its_definition(
     database: Database, three: Catalog
 ) -> None:
-    await three.versions.delete(DEFAULT_NAMESPACE, "order", 2)
+    await three.versions.delete(an_act(), "order", 2)
     found = (await catalog_of(database).runnable.get(DEFAULT_NAMESPACE, "order", 2)).definition
     assert found.step("charge").operation(OperationKind.ACTION).timeout_seconds == 2
 
@@ -417,10 +418,10 @@ async def test_a_saga_that_was_slower_than_a_deletion_finds_its_definition(
     "ask",
     [
         lambda definitions, name, version: definitions.versions.deprecate(
-            DEFAULT_NAMESPACE, name, version, deprecated=True
+            an_act(), name, version, deprecated=True
         ),
-        lambda definitions, name, version: definitions.versions.set_default(DEFAULT_NAMESPACE, name, version),
-        lambda definitions, name, version: definitions.versions.delete(DEFAULT_NAMESPACE, name, version),
+        lambda definitions, name, version: definitions.versions.set_default(an_act(), name, version),
+        lambda definitions, name, version: definitions.versions.delete(an_act(), name, version),
     ],
     ids=["deprecate", "set_default", "delete"],
 )
@@ -431,7 +432,7 @@ async def test_deciding_about_what_does_not_exist(
         with pytest.raises(NotFound, match=f"there is no version {version} of definition `{name}`"):
             await ask(three, name, version)
     with pytest.raises(NotFound, match="there is no definition `other`"):
-        await three.versions.set_default(DEFAULT_NAMESPACE, "other", 0)
+        await three.versions.set_default(an_act(), "other", 0)
 
 
 # Definitions that run others.
@@ -466,7 +467,7 @@ async def test_children_must_be_there(definitions: Catalog, query: Query) -> Non
 
 async def test_children_that_no_saga_can_start_are_not_there(definitions: Catalog) -> None:
     await definitions.registration.register(DEFAULT_NAMESPACE, spec("payment"))
-    await definitions.versions.deprecate(DEFAULT_NAMESPACE, "payment", 1, deprecated=True)
+    await definitions.versions.deprecate(an_act(), "payment", 1, deprecated=True)
     (fault,) = await faults_of(definitions, "payment")
     assert fault.startswith(
         "steps[0].saga.definition: every version of `payment` is deprecated, so no saga starts"
@@ -476,8 +477,8 @@ async def test_children_that_no_saga_can_start_are_not_there(definitions: Catalo
     )
     await definitions.registration.register(DEFAULT_NAMESPACE, spec("payment", "6s"))
     await definitions.registration.register(DEFAULT_NAMESPACE, running("payment"))
-    await definitions.versions.deprecate(DEFAULT_NAMESPACE, "payment", 1, deprecated=False)
-    await definitions.versions.delete(DEFAULT_NAMESPACE, "payment", 1)
+    await definitions.versions.deprecate(an_act(), "payment", 1, deprecated=False)
+    await definitions.versions.delete(an_act(), "payment", 1)
     assert await faults_of(definitions, "payment", version=1) == [
         "steps[0].saga.version: `payment` has no version 1; it has: 2"
     ]
@@ -486,7 +487,7 @@ async def test_children_that_no_saga_can_start_are_not_there(definitions: Catalo
 async def test_content_that_is_registered_stays_so_without_its_children(definitions: Catalog) -> None:
     await definitions.registration.register(DEFAULT_NAMESPACE, spec("payment"))
     registered = await definitions.registration.register(DEFAULT_NAMESPACE, running("payment"))
-    await definitions.versions.delete(DEFAULT_NAMESPACE, "payment", 1)
+    await definitions.versions.delete(an_act(), "payment", 1)
     assert (
         await definitions.registration.register(DEFAULT_NAMESPACE, running("payment"))
     ).version == registered.version

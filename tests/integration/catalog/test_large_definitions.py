@@ -13,11 +13,13 @@ from saga_coordinator.api.caller import Caller
 from saga_coordinator.api.definition_service import DefinitionService
 from saga_coordinator.catalog import preparing, runnable
 from saga_coordinator.catalog.catalog import Catalog
+from saga_coordinator.control.definitions import DefinitionActs
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
 from saga_coordinator.saga.definition.declared import Declared
 from saga_coordinator.saga.words.errors import InvalidDefinition
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
+from saga_coordinator.store.acts import ActRows
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.lists import Lists
 
@@ -69,7 +71,7 @@ def catalog(database: Database) -> Catalog:
 
 @pytest.fixture
 def service(catalog: Catalog, database: Database) -> DefinitionService:
-    return DefinitionService(catalog, Lists(database))
+    return DefinitionService(catalog, DefinitionActs(catalog.versions, ActRows(database)), Lists(database))
 
 
 def request(text: str) -> pb.RegisterDefinitionRequest:

@@ -12,6 +12,7 @@ from sqlalchemy import event
 
 from saga_coordinator.api.caller import Caller
 from saga_coordinator.api.saga_service import SagaService
+from saga_coordinator.control.sagas import SagaActs
 from saga_coordinator.engine import advance
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
@@ -65,6 +66,7 @@ def service(engine: Engine) -> SagaService:
     lists = Lists(engine.database)
     return SagaService(
         engine.coordinator,
+        SagaActs(engine.coordinator),
         SagaViews(engine.catalog.runnable, engine.sagas),
         engine.sagas,
         lists,

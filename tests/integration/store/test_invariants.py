@@ -34,6 +34,20 @@ ENTRY = {
 DEFINITION = {"namespace": "default", "name": "order", "version": 1, "digest": "", "spec": "{}"}
 EVENT = {"event_id": "e1", "name": "paid", "correlation": "order 1"}
 BREAKER = {"participant": "shop", "control": "OPEN", "requested_by": "ann", "reason": "it is being mended"}
+ACT = {
+    "act_id": saga_id(1),
+    "verb": "cancel_saga",
+    "subject_kind": "saga",
+    "subject": saga_id(1),
+    "detail": "",
+    "principal": "anonymous",
+    "declared_by": "ann",
+    "reason": "ordered twice",
+    "result": "done",
+    "why": "",
+    "state_before": "RUNNING",
+    "state_after": "COMPENSATING",
+}
 AT_REST = {"owner": None}
 ENDED = {**AT_REST, "ended_at": "now"}
 LATER: dict[str, Any] = {
@@ -86,6 +100,7 @@ def insert(connection: psycopg.Connection, table: str, row: dict[str, Any]) -> N
         ("events", EVENT | {"taken_by": saga_id(1)}, "events_taken_some_time"),
         ("events", EVENT | {"payload": "{}", "content": b"{}"}, "events_payload_has_one_form"),
         ("breakers", BREAKER | {"control": "AJAR"}, "breakers_control_known"),
+        ("operator_acts", ACT | {"result": "undone"}, "operator_acts_result_known"),
         ("sagas", SAGA | AT_REST | {"status": "DONE"}, "sagas_status_known"),
         ("sagas", SAGA | AT_REST | {"status": "running"}, "sagas_status_known"),
         ("sagas", SAGA | {"owner": None}, "sagas_moving_is_driven"),

@@ -13,12 +13,14 @@ from psycopg import errors
 
 from saga_coordinator.saga.machine.entries import AttemptStarted, SagaFailed, SagaParked, UndoUnparked
 from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.act import ActRecord, ActResult, SubjectKind
 from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import APPENDS_PER_FLUSH_MAX, Append, Journal, Start
 from saga_coordinator.store.records import StartKeyTaken
+from tests.acts import an_act
 from tests.integration.proxy import Proxy
 from tests.integration.store.appends import (
     ACTION,
@@ -242,6 +244,23 @@ async def test_p8_only_the_loser_of_a_shared_flush_is_told(
     assert sum(map(is_done, results)) == 18
     ended = await query("SELECT saga_id::text FROM saga.sagas WHERE status = 'COMPLETED'")
     assert {saga for (saga,) in ended} == set(sagas) - taken
+
+
+async def test_p12_an_act_is_recorded_with_the_entries_that_it_caused_or_not_at_all(
+    journal: Journal, query: Query
+) -> None:
+    saga, act = saga_id(), an_act(kind=SubjectKind.SAGA)
+    await journal.append(a_start(saga))
+    await journal.append(an_attempt(saga, 2))
+    too_late = replace(an_attempt(saga, 2), acts=(ActRecord(act, ActResult.REFUSED),))
+    with pytest.raises(OwnershipLost):
+        await journal.append(too_late)
+    assert await query("SELECT result FROM saga.operator_acts") == []
+    in_time = replace(an_attempt(saga, 3), acts=(ActRecord(act, ActResult.DONE),))
+    await journal.append(in_time)
+    repeated = Append(saga, DEFAULT_NAMESPACE, 1, (), acts=(ActRecord(act, ActResult.NOTHING),))
+    await journal.append(repeated)
+    assert await query("SELECT act_id::text, result FROM saga.operator_acts") == [(act.act_id, "done")]
 
 
 async def test_p8_two_writers_at_once_never_both_win(

@@ -25,6 +25,7 @@ from saga_coordinator.store.participants import ParticipantRows
 from saga_coordinator.store.records import Event, Letter, StartKeyTaken
 from saga_coordinator.store.sagas import SagaFilter, SagaRows
 from saga_coordinator.store.workers import WorkerRows
+from tests.acts import an_act
 from tests.integration.store.appends import HERE, THERE, a_move, saga_id
 from tests.integration.store.conftest import Query, items_of
 
@@ -89,9 +90,9 @@ async def test_definitions_of_one_name_have_nothing_to_do_with_each_other(
         for version in (1, 2):
             spec = f'{{"name": "order", "description": "{namespace}", "use": "shop.pay"}}'
             assert await rows.add(namespace, "order", version, f"{namespace} {version}", spec) is not None
-    assert await rows.deprecate(RED, "order", 2, deprecated=True)
-    assert await rows.set_default(BLUE, "order", 1)
-    assert await rows.delete(RED, "order", 1)
+    assert await rows.deprecate(an_act(namespace=RED), "order", 2, deprecated=True)
+    assert await rows.set_default(an_act(namespace=BLUE), "order", 1)
+    assert await rows.delete(an_act(namespace=RED), "order", 1)
     for namespace, last, startable, live in ((RED, 2, None, {2: False}), (BLUE, 2, 1, {1: True, 2: True})):
         found = await rows.last(namespace, "order")
         assert found.number == last
@@ -145,8 +146,10 @@ async def test_what_participants_say_is_said_in_a_namespace(database: Database, 
     for coordinator in (HERE, THERE):
         await OwnershipRows(database, coordinator, address=coordinator, version="").renew(60.0)
     for namespace in BOTH:
-        assert (await participants.put(namespace, "shop", {"target": namespace}, None)).created
-        await participants.set_breaker(namespace, "shop", "OPEN", "ann", str(namespace))
+        assert (
+            await participants.put(an_act(namespace=namespace), "shop", {"target": namespace}, None)
+        ).created
+        await participants.set_breaker(an_act(namespace=namespace, reason=namespace), "shop", "OPEN")
         await declared.replace(
             namespace, "shop", Declared(namespace, {"pay": {"name": "pay", "of": namespace}})
         )
@@ -164,8 +167,8 @@ async def test_what_participants_say_is_said_in_a_namespace(database: Database, 
         assert [each.participant for each in await here.elsewhere(namespace)] == [f"{namespace} shop"]
     await there.publish(RED, {})
     await declared.replace(RED, "shop", Declared())
-    assert await participants.delete(RED, "shop")
-    assert not await participants.delete(RED, "shop")
+    assert await participants.delete(an_act(namespace=RED), "shop")
+    assert not await participants.delete(an_act(namespace=RED), "shop")
     assert [await participants.read(RED), await here.elsewhere(RED)] == [[], []]
     assert (await declared.of(BLUE, "shop")).version == BLUE
     assert len(await participants.read(BLUE)) == len(await here.elsewhere(BLUE)) == 1

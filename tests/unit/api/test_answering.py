@@ -22,6 +22,7 @@ from saga_coordinator.api.directory_service import DirectoryService
 from saga_coordinator.api.forward_service import ForwardService
 from saga_coordinator.api.health import HealthService
 from saga_coordinator.api.listening import SocketRights
+from saga_coordinator.api.operator_service import OperatorService
 from saga_coordinator.api.peer_server import PeerServer
 from saga_coordinator.api.reflection import described_services
 from saga_coordinator.api.saga_service import SagaService
@@ -31,6 +32,7 @@ from saga_coordinator.pb.saga.internal.v1 import forward_service_pb2
 from saga_coordinator.pb.saga.v1 import (
     definition_service_pb2,
     directory_service_pb2,
+    operator_service_pb2,
     saga_service_pb2,
     worker_service_pb2,
 )
@@ -49,6 +51,7 @@ SERVICES: list[ServiceDescriptor] = [
         for file in (
             definition_service_pb2,
             directory_service_pb2,
+            operator_service_pb2,
             saga_service_pb2,
             worker_service_pb2,
             forward_service_pb2,
@@ -78,8 +81,8 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, str
     monkeypatch.setattr(kind, "add_registered_method_handlers", refuse)
     nobody: Any = Mock()  # calls come no farther than to the services
     services = Served(
-        DefinitionService(nobody, nobody),
-        SagaService(nobody, nobody, nobody, nobody, payload_bytes_max=LIMIT),
+        DefinitionService(nobody, nobody, nobody),
+        SagaService(nobody, nobody, nobody, nobody, nobody, payload_bytes_max=LIMIT),
         WorkerService(
             nobody,
             nobody,
@@ -89,7 +92,8 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, str
             coordinator_id="this one",
             payload_bytes_max=LIMIT,
         ),
-        DirectoryService(nobody, nobody, nobody),
+        DirectoryService(nobody, nobody, nobody, nobody),
+        OperatorService(nobody),
     )
     server = Server(services, problems=lambda _: (), payload_bytes_max=LIMIT, shares_port=False)
     peers = PeerServer(nobody, "this one")
@@ -142,7 +146,15 @@ async def test_every_method_of_every_service_is_answered_in_the_one_way(served: 
 
 @pytest.mark.parametrize(
     "service",
-    [DefinitionService, DirectoryService, SagaService, WorkerService, ForwardService, HealthService],
+    [
+        DefinitionService,
+        DirectoryService,
+        OperatorService,
+        SagaService,
+        WorkerService,
+        ForwardService,
+        HealthService,
+    ],
 )
 def test_methods_take_the_request_and_the_caller(service: type) -> None:
     methods = [method for name, method in vars(service).items() if name[0].isupper()]

@@ -14,8 +14,10 @@ from saga_coordinator.participants import live_directory as module
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.participants.live_directory import LiveDirectory
+from saga_coordinator.saga.words.act import Act
 from saga_coordinator.saga.words.errors import NotFound
-from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
+from saga_coordinator.saga.words.namespace import Namespace
+from tests.acts import an_act
 
 AT = datetime(2026, 1, 31, tzinfo=UTC)
 
@@ -44,22 +46,18 @@ class Register:
             for row in self.rows.values()
         ]
 
-    async def put(
-        self, namespace: Namespace, name: str, spec: dict[str, Any], descriptor_set: bytes | None
-    ) -> Row:
+    async def put(self, act: Act, name: str, spec: dict[str, Any], descriptor_set: bytes | None) -> Row:
         created = name not in self.rows
         self.rows[name] = Row(name, f"{name} {len(self.rows)} {spec}", spec, descriptor_set, created=created)
         return self.rows[name]
 
-    async def delete(self, namespace: Namespace, name: str) -> bool:
+    async def delete(self, act: Act, name: str) -> bool:
         return self.rows.pop(name, None) is not None
 
     async def breakers(self, namespace: Namespace) -> list[Any]:
         return []
 
-    async def set_breaker(
-        self, namespace: Namespace, participant: str, control: str, requested_by: str, reason: str
-    ) -> Any:
+    async def set_breaker(self, act: Act, participant: str, control: str) -> Any:
         raise NotImplementedError
 
 
@@ -80,7 +78,7 @@ def directory(participants: Attempts, register: Register) -> LiveDirectory:
 
 async def put(directory: LiveDirectory, name: str, target: str) -> bool:
     spec = {"target": target}
-    return await directory.put(await directory.check(name, spec, None), spec, None)
+    return await directory.put(an_act(), await directory.check(name, spec, None), spec, None)
 
 
 async def test_a_put_reads_and_takes_apart_nothing_but_itself(
@@ -111,11 +109,11 @@ async def test_what_was_put_is_in_use_at_once_and_what_was_deleted_is_not(
     assert directory.get("shop").participant.target == "127.0.0.1:2"
     gate = participants.gates.of("shop")
     assert gate is not None
-    await directory.delete("shop")
+    await directory.delete(an_act(), "shop")
     assert (directory.names, participants.names) == ([], frozenset())
     assert participants.gates.of("shop") is None
     with pytest.raises(NotFound):
-        await directory.delete("shop")
+        await directory.delete(an_act(), "shop")
 
 
 async def test_a_look_at_the_database_finds_what_was_put_here_as_it_is(
@@ -133,7 +131,7 @@ async def test_a_look_at_the_database_finds_what_was_put_here_as_it_is(
 async def test_who_looks_now_knows_what_was_put_elsewhere_and_shares_the_look(
     directory: LiveDirectory, participants: Attempts, register: Register
 ) -> None:
-    await register.put(DEFAULT_NAMESPACE, "shop", {"target": "127.0.0.1:1"}, None)
+    await register.put(an_act(), "shop", {"target": "127.0.0.1:1"}, None)
     await asyncio.gather(*(directory.look_now() for _ in range(20)))
     assert participants.names == {"shop"}
     assert register.rows_read == 1
@@ -154,7 +152,7 @@ async def test_a_look_that_began_before_is_not_relied_on(
     monkeypatch.setattr(register, "read", read_slowly)
     before = asyncio.create_task(directory.look_now())
     await has_read.wait()
-    await register.put(DEFAULT_NAMESPACE, "shop", {"target": "127.0.0.1:1"}, None)
+    await register.put(an_act(), "shop", {"target": "127.0.0.1:1"}, None)
     after = asyncio.create_task(directory.look_now())
     may_answer.set()
     await asyncio.gather(before, after)
