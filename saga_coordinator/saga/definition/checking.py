@@ -1,4 +1,6 @@
-"""Finds references of a definition that could never be followed: every expression against what is in scope where it stands."""
+"""Finds references of a definition that could never be followed. It checks every expression against the names that are in scope
+at its place.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,7 @@ _IN_COMPENSATION = frozenset({"output", "failure"})
 
 @dataclass(frozen=True, slots=True)
 class _Site:
-    """Where an expression stands, and what it can read there."""
+    """The place of an expression, and the names that it can read there."""
 
     path: str
     expression: Expression
@@ -45,7 +47,7 @@ class _Site:
 
 
 def check_scopes(definition: Definition, faults: list[Fault]) -> None:
-    """Adds a fault for each reference to something that is not in scope, or not sure to have ended."""
+    """Adds a fault for each reference to a name that is not in scope, or to a step that is not sure to have ended."""
     names = {
         step.name: "which runs in a block; read the output of the step whose block that is"
         for step in all_steps(definition.block)
@@ -72,7 +74,9 @@ def check_scopes(definition: Definition, faults: list[Fault]) -> None:
 def _block_sites(
     block: Block, path: str, roots: frozenset[str], around: Mapping[str, str | None]
 ) -> Iterator[_Site]:
-    """Every expression of a block. `around` says of each step of the definition why the block cannot read it; None if it can."""
+    """Yields every expression of a block. `around` says for each step of the definition why the block cannot read it, or None
+    if it can.
+    """
     names = [step.name for step in block.steps]
     is_ordered = len(names) == 1 or any(
         step.after for step in block.steps

@@ -1,7 +1,7 @@
 """Steps that participants declare, and definitions that use them: `use: inventory.reserve`.
 
-A declaration is the canonical JSON form of `saga.v1.DeclaredStep`. A definition is expanded once, when it is registered; from
-then on it says everything itself.
+A declaration is the canonical JSON form of `saga.v1.DeclaredStep`. A definition is expanded once, when it is registered. The
+expanded definition needs the declarations no more.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from saga_coordinator.saga.words.work import DEFINITION_WORK_MAX, TooMuchWork, b
 _SCHEMAS = ("input_schema", "output_schema")
 _FLAGS = ("read_only", "irreversible")
 _USE_PRICE = 100
-"""Units of work for filling in one step, its schema apart."""
+"""The units of work for filling in one step, without its schema."""
 
 Declarations = Mapping[str, Mapping[str, Any]]
 """Declared steps by the names that definitions use: `inventory.reserve`."""
@@ -28,19 +28,19 @@ Declarations = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Declared:
-    """What a participant offers: the canonical JSON forms by the steps' names, and its program's version."""
+    """The steps that a participant offers: their canonical JSON forms by name, and the version of the participant's program."""
 
     version: str = ""
     steps: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def qualified(participant: str, name: str) -> str:
-    """What a definition's `use` says for a declared step."""
+    """The name by which a definition's `use` refers to a declared step."""
     return f"{participant}.{name}"
 
 
 def declaration_faults(participant: str, steps: Iterable[Mapping[str, Any]]) -> list[Fault]:
-    """What is wrong with the declarations, with their paths from `steps`."""
+    """The faults of the declarations, with paths that begin at `steps`."""
     faults: list[Fault] = []
     try:
         with budget(DEFINITION_WORK_MAX):
@@ -67,7 +67,7 @@ def _check_declarations(participant: str, steps: Iterable[Mapping[str, Any]], fa
 
 
 def _as_definition_faults(participant: str, declared: Mapping[str, Any], path: str) -> list[Fault]:
-    """A definition of just that step tells what is wrong with it."""
+    """Finds the faults of a declared step by parsing a definition that has only this step."""
     faults: list[Fault] = []
     step = {field: value for field, value in declared.items() if field not in ("description", *_SCHEMAS)}
     for kind in ("action", "compensation"):
@@ -151,7 +151,9 @@ def _copied(value: Any) -> Any:
 
 
 def steps_within(holder: Any, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each step of a definition or a block with its path, and those in its blocks; `holder` need not be valid."""
+    """Yields each step of a definition or a block with its path, and then the steps in the step's own blocks. `holder` need not
+    be valid.
+    """
     steps = holder.get("steps") if isinstance(holder, Mapping) else None
     for index, step in enumerate(steps if isinstance(steps, list) else ()):
         if not isinstance(step, dict):
@@ -189,7 +191,9 @@ def _operation(
     participant: str,
     faults: list[Fault],
 ) -> dict[str, Any]:
-    """What the step says of the operation, over what was declared; whom it calls is declared only."""
+    """The operation: its declaration, with the fields that the step gives in place of the declared ones. Only the declaration
+    says which participant and method are called.
+    """
     given = step.get(kind) or {}
     if not isinstance(given, dict):
         faults.append(Fault(f"{path}.{kind}", "must be an object"))
@@ -206,7 +210,7 @@ def _operation(
 
 
 def _input_faults(action: Mapping[str, Any], path: str, use: str, schema: Any) -> list[Fault]:
-    """What can be said of an input before its references are known."""
+    """The faults of an input that can be found before the values of its references are known."""
     if schema is None or "input" not in action:
         return []
     given = action["input"]
@@ -234,8 +238,8 @@ def _has_reference(payload: Any) -> bool:
 
 
 def breaking_changes(before: Declarations, after: Declarations) -> dict[str, str]:
-    """For each step that was declared before, what a definition that uses it would miss. Steps that lose nothing are left
-    out.
+    """The breaking changes of each step that was declared before: what a definition that uses the step would miss. Steps that
+    lose nothing are left out.
     """
     found: dict[str, str] = {}
     for use, old in before.items():

@@ -1,9 +1,9 @@
-"""What changed between two definitions, and whether those who start its sagas can go on as they are.
+"""Compares two definitions: what changed, and whether the callers who start its sagas can go on unchanged.
 
-Compares the canonical JSON forms, so that fields which this module knows nothing of show up by themselves, as notes. Breaking
-are: an input schema that may refuse what the old one took; output, or fields of it, that are gone; a step that is gone; an
-operation that calls another participant or method; a compensation that is gone. Everything else is a note: other steps, inputs,
-timeouts, retries, order.
+It compares the canonical JSON forms, so that a change in a field that this module does not know shows up by itself, as a note.
+These changes are breaking: an input schema may refuse an input that the old schema took; the output or a field of it is gone; a
+step is gone; an operation calls another participant or method; a compensation is gone. Every other change is a note: new steps,
+inputs, timeouts, retries, order.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from saga_coordinator.saga.schema.structure import join
 from saga_coordinator.saga.words.change import Change, shown
 
 _CALLED = frozenset({"definition", "method", "participant"})
-"""What an operation, or a step that runs another saga, calls."""
+"""The fields that say what an operation, or a step that runs another saga, calls."""
 
 
 def compare_definitions(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """The changes, in the order of the fields, from one valid definition's canonical JSON form (snake case) to another's."""
+    """The changes from one valid definition to another, both in canonical JSON form (snake case), in the order of the
+    fields.
+    """
     changes = compare_schemas(before.get("input_schema"), after.get("input_schema"), "input")
     changes += _output(before.get("output"), after.get("output"), "output")
     rest = ("input_schema", "output")
@@ -75,7 +77,7 @@ def _field(name: str, before: Any, after: Any, path: str, *, is_payload: bool) -
         is_missed = (name == "compensation" or name in _CALLED) and not is_payload
         yield Change(path, f"is gone (was {_summary(before)})", is_breaking=is_missed)
     elif before is None:
-        # A method that was not given was the step's name.
+        # If no method was given, the method was the step's name.
         is_other = name in _CALLED and not is_payload
         yield Change(path, f"is new: {_summary(after)}", is_breaking=is_other)
     elif name in _CALLED and not is_payload:
@@ -87,7 +89,7 @@ def _field(name: str, before: Any, after: Any, path: str, *, is_payload: bool) -
 
 
 def _summary(value: Any) -> str:
-    """What is called, for an operation; else the value."""
+    """The called participant and method if the value is an operation; else the value itself."""
     if isinstance(value, Mapping) and "participant" in value:
         method = f" {value['method']}" if value.get("method") else ""
         return f"{value['participant']}{method}"
@@ -99,7 +101,7 @@ def _is_objects(values: list[Any]) -> bool:
 
 
 def _is_named(values: Any) -> bool:
-    """A list of things that go by their names, such as steps."""
+    """Tells whether the value is a list of things with names, such as steps."""
     return isinstance(values, list) and _is_objects(values) and all("name" in value for value in values)
 
 
@@ -124,7 +126,7 @@ def _calls(step: Mapping[str, Any]) -> str:
 
 
 def _listed(before: list[Any], after: list[Any], path: str) -> Iterator[Change]:
-    """Things without names, such as the cases of a switch: compared by their place."""
+    """Compares lists of things without names, such as the cases of a switch, by the things' places."""
     for index, (one, other) in enumerate(zip(before, after, strict=False)):
         yield from _compare(one, other, join(path, index), is_payload=False)
     for index in range(len(before), len(after)):

@@ -13,7 +13,7 @@ from saga_coordinator.saga.words.limits import LABEL_VALUE_CHARACTERS_MAX
 
 
 def labels_of(definition: Definition, saga_id: str, given: Any, labels: Mapping[str, str]) -> dict[str, str]:
-    """The definition's labels over the saga's input `given`, and the starter's, which have precedence.
+    """The labels of a saga with the input `given`: the definition's labels, and the starter's, which have precedence.
 
     Raises:
         InvalidRequest: with a fault for each label that cannot be computed from this input, or is too long.

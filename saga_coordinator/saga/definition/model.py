@@ -1,4 +1,4 @@
-"""A definition, parsed: what was valid when it was registered cannot be invalid when it runs.
+"""The model of a parsed definition. A definition that was valid when it was registered cannot be invalid when it runs.
 
 `parse_definition` takes the canonical JSON form of `saga.v1.Definition` (field names in snake or lower camel case) and either
 returns a `Definition` or raises `InvalidDefinition` with every fault at once.
@@ -29,7 +29,7 @@ CHILD_PARTICIPANT = "@saga"
 
 
 class OnFailure(StrEnum):
-    """What a failed step means for its saga: it is undone, it waits for a person, or it goes on without the step."""
+    """The consequence of a failed step for its saga: the saga is undone, waits for a person, or goes on without the step."""
 
     COMPENSATE = "compensate"
     PAUSE = "pause"
@@ -38,7 +38,7 @@ class OnFailure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StatusMethod:
-    """The method that tells the outcome of a pending operation. `input` is None if the operation's own input is sent."""
+    """The method that tells the outcome of a pending operation. If `input` is None, the operation's own input is sent."""
 
     method: str
     input: Template | None = None
@@ -46,11 +46,12 @@ class StatusMethod:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One call to a participant. `input` is None where the default applies (`Operation.input` in the contract).
+    """A call to a participant. If `input` is None, the default applies (`Operation.input` in the contract).
 
-    `outcomes` says what gRPC statuses mean here, by name, where that differs from the table in `saga/words/outcome.py`.
-    `poll_seconds` is set where a pending operation is asked about again, first after so long: by `status`, or by the same call
-    where that is None. `heartbeat_seconds`: a participant that is silent for so long while its outcome is pending is given up.
+    `outcomes` gives the meaning of gRPC statuses, by name, where it differs from the table in `saga/words/outcome.py`.
+    `poll_seconds` is the time after which a pending operation is polled first, if it is polled: with the method `status`, or
+    with the same call if `status` is None. `heartbeat_seconds` is the longest silence of the participant while its outcome is
+    pending; after that the attempt counts as UNKNOWN.
     """
 
     participant: str
@@ -66,7 +67,7 @@ class Operation:
 
     @property
     def is_child(self) -> bool:
-        """Whether it runs, or undoes, another saga; `method` is then NAME or NAME@VERSION."""
+        """Tells whether the operation runs or undoes another saga. Then `method` is NAME or NAME@VERSION."""
         return self.participant == CHILD_PARTICIPANT
 
 
@@ -80,10 +81,10 @@ class Delay:
 
 @dataclass(frozen=True, slots=True)
 class AwaitEvent:
-    """Waits for an event of that name. With a correlation only events that carry the same one count.
+    """Waits for an event of that name. With a correlation, only events that carry the same correlation count.
 
-    When `timeout_seconds` have passed, the step is refused or, if it `goes_on`, succeeds with null. Of published events those
-    count that came since the saga's start, or at most `look_back_seconds` before it.
+    When `timeout_seconds` have passed, the step is refused. If it `goes_on`, it succeeds with null instead. A published event
+    counts if it came after the saga's start, or at most `look_back_seconds` before the start.
     """
 
     event: str
@@ -95,7 +96,9 @@ class AwaitEvent:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """Waits for a person's yes or no. No approvers: anybody may. `shows` is what they see; the timeout as in `AwaitEvent`."""
+    """Waits for a person's yes or no. Without approvers, anybody may decide. `shows` is what they see. The timeout works as in
+    `AwaitEvent`.
+    """
 
     approvers: tuple[str, ...]
     shows: Template | None
@@ -105,14 +108,16 @@ class Approval:
 
 @dataclass(frozen=True)
 class Block:
-    """Steps that belong together, in the order written. `output` is None where the last step's output is the block's."""
+    """Steps that belong together, in the order written. If `output` is None, the last step's output is the block's output."""
 
     steps: tuple[Step, ...]
     output: Template | None = None
 
     @cached_property
     def dependents(self) -> Mapping[str, frozenset[str]]:
-        """For each step, the names of all steps that come after it, directly or through others. They are undone before it."""
+        """Maps each step to the names of all steps that come after it, directly or through others. They are undone before
+        it.
+        """
         return {
             step.name: frozenset(
                 other.name for other in self.steps if step.name in self.dependencies[other.name]
@@ -122,12 +127,12 @@ class Block:
 
     @cached_property
     def dependencies(self) -> Mapping[str, frozenset[str]]:
-        """For each step, the names of all steps that end before it starts."""
+        """Maps each step to the names of all steps that end before it starts."""
         return dependencies({step.name: step.after for step in self.steps})
 
     @cached_property
     def undone_later(self) -> Mapping[str, tuple[str, ...]]:
-        """For each step, the names of the steps that are undone after it."""
+        """Maps each step to the names of the steps that are undone after it."""
         return {
             step.name: tuple(
                 other for other, waited_for in self.dependents.items() if step.name in waited_for
@@ -137,25 +142,25 @@ class Block:
 
     @cached_property
     def positions(self) -> Mapping[str, int]:
-        """For each step, how many are written before it."""
+        """Maps each step to the number of steps that are written before it."""
         return {step.name: position for position, step in enumerate(self.steps)}
 
     @cached_property
     def followers(self) -> Mapping[str, tuple[Step, ...]]:
-        """For each step, the steps that name it in their `after`."""
+        """Maps each step to the steps that name it in their `after`."""
         return {
             step.name: tuple(other for other in self.steps if step.name in other.after) for step in self.steps
         }
 
     @cached_property
     def begins_with_calls(self) -> bool:
-        """Whether every step with which it can begin is a call."""
+        """Tells whether every step with which the block can begin is a call."""
         return all(isinstance(step.action, Operation) for step in self.steps if not step.after)
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One branch of a switch. The branch without a condition comes last, and runs if no other does."""
+    """A branch of a switch. The branch without a condition comes last, and runs if no other branch does."""
 
     when: Expression | None
     block: Block
@@ -163,7 +168,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """Runs the first branch whose condition holds; when none does, the step is skipped."""
+    """Runs the first branch whose condition holds. If no condition holds, the step is skipped."""
 
     cases: tuple[Case, ...]
 
@@ -174,9 +179,10 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class ForEach:
-    """Runs the block once for each item, `max_parallel` at a time; 0 is all at once. The output is the list of the blocks'.
+    """Runs the block once for each item, `max_parallel` at a time; 0 runs all at once. The output is the list of the blocks'
+    outputs.
 
-    In the block's expressions the item goes by `name`.
+    In the block's expressions, the item has the name `name`.
     """
 
     items: Expression
@@ -191,7 +197,9 @@ class ForEach:
 
 @dataclass(frozen=True, slots=True)
 class Repeat:
-    """Runs the block again and again until the condition holds after a pass; not reached in `max_passes` is a failure."""
+    """Runs the block again and again until the condition holds after a pass. The step fails if the condition does not hold
+    after `max_passes`.
+    """
 
     until: Expression
     block: Block
@@ -210,10 +218,11 @@ _BLOCKS = (Switch, ForEach, Repeat)  # to ask for a union's members takes three 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A named node. `after` holds the direct dependencies, also where the file left them to the written order.
+    """A step of a definition. `after` holds its direct dependencies, even if the file left them to the written order.
 
-    `deadline_seconds` bounds all attempts of the action together, from the first. `is_undo_optional`: when its compensation has
-    failed, those of the steps before it go on all the same; what remains is listed at the end.
+    `deadline_seconds` bounds all attempts of the action together, from the first attempt. `is_undo_optional`: if the step's
+    compensation has failed, the compensations of the steps before it start nevertheless. The effect that remains is listed at
+    the end.
     """
 
     name: str
@@ -230,14 +239,14 @@ class Step:
     is_undo_optional: bool = False
 
     def operation(self, kind: OperationKind) -> Operation:
-        """The call that is the action, or the compensation, which must exist."""
+        """The step's action or compensation. The action must be a call, and the compensation must exist."""
         operation = self.action if kind is OperationKind.ACTION else self.compensation
         assert isinstance(operation, Operation), f"step {self.name} calls nobody as its {kind}"
         return operation
 
     @property
     def is_in_turn(self) -> bool:
-        """Whether it is a loop whose runs follow each other, so that each may be built on the one before."""
+        """Tells whether the step is a loop whose runs follow each other, so that each run may depend on the run before."""
         match self.action:
             case ForEach(max_parallel=limit):
                 return limit == 1
@@ -246,12 +255,14 @@ class Step:
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """The blocks of further steps that it may run; none for a call or a wait."""
+        """The blocks of further steps that the step may run; none for a call or a wait."""
         return self.action.blocks if isinstance(self.action, _BLOCKS) else ()
 
 
 class Whereabouts(NamedTuple):
-    """Where a step lies: its block, the steps in whose blocks that lies, the outermost first, and their positions and its own."""
+    """The place of a step in its definition: its block; the steps around that block, the outermost first; and the positions of
+    those steps and of the step itself.
+    """
 
     block: Block
     holders: tuple[Step, ...]
@@ -277,11 +288,11 @@ class Definition:
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """The steps that lie in no block of another."""
+        """The steps that lie in no block of another step."""
         return self.block.steps
 
     def step(self, key: str) -> Step:
-        """The step of that name, or of which that is an instance. Raises KeyError."""
+        """The step that has this name, or an instance with this key. Raises KeyError."""
         return self._by_name[step_name(key)]
 
     def has_step(self, key: str) -> bool:
@@ -289,7 +300,7 @@ class Definition:
 
     @cached_property
     def is_flat(self) -> bool:
-        """Whether no step runs a block, so that every step has one instance, whose key is its name."""
+        """Tells whether no step runs a block. Then every step has one instance, whose key is the step's name."""
         return len(self._by_name) == len(self.steps)
 
     @cached_property
@@ -310,28 +321,28 @@ class Definition:
 
     @cached_property
     def loops_around(self) -> Mapping[str, int]:
-        """For each step, how many loops it lies in: so many indexes its instances' keys have."""
+        """Maps each step to the number of loops that it lies in. The keys of its instances have as many indexes."""
         return dict(_loops_around(self.block, 0))
 
     @cached_property
     def whereabouts(self) -> Mapping[str, Whereabouts]:
-        """For each step, where it lies."""
+        """Maps each step to its place."""
         return dict(_whereabouts(self.block, (), ()))
 
     def is_after_pivot(self, key: str) -> bool:
-        """Whether the step runs only once the saga can no longer go back."""
+        """Tells whether the step only runs when the saga can no longer go back."""
         if self.pivot is None:
             return False
         return self.pivot.name in self.block.dependencies[self._outermost[step_name(key)]]
 
     @cached_property
     def _outermost(self) -> Mapping[str, str]:
-        """For each step, the step of the saga in whose blocks it lies, or itself."""
+        """Maps each step to the outermost step in whose blocks it lies, or to itself."""
         return {inner.name: step.name for step in self.steps for inner in (step, *_inner_steps(step))}
 
 
 def all_steps(block: Block) -> Iterator[Step]:
-    """Every step of the block and of the blocks in it, in the order written."""
+    """Yields every step of the block and of the blocks in it, in the order written."""
     for step in block.steps:
         yield step
         for inner in step.blocks:
@@ -345,7 +356,7 @@ def _inner_steps(step: Step) -> Iterator[Step]:
 
 @dataclass(frozen=True)
 class RunnableDefinition:
-    """One version of a definition, as the sagas that pin it follow it."""
+    """A version of a definition, as the sagas that pin it follow it."""
 
     version: int
     definition: Definition

@@ -1,4 +1,4 @@
-"""What a definition names outside of itself: the definitions that its steps run as children, and participants."""
+"""Finds what a definition names outside of itself: the definitions that its steps run as children, and participants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from saga_coordinator.saga.definition.declared import steps_within
 
 
 class ChildNamed(NamedTuple):
-    """A step at `path` runs `version` of a definition; 0: whichever its sagas start with then."""
+    """The step at `path` runs `version` of a definition as its child. 0 is the version that its sagas start with at that
+    time.
+    """
 
     path: str
     definition: str
@@ -17,14 +19,14 @@ class ChildNamed(NamedTuple):
 
 
 class ParticipantNamed(NamedTuple):
-    """An operation at `path` calls it."""
+    """The operation at `path` calls the participant."""
 
     path: str
     participant: str
 
 
 def children_named(spec: Mapping[str, Any]) -> Iterator[ChildNamed]:
-    """In the canonical JSON form of a valid definition, in the order of the steps."""
+    """Yields the children that a valid definition names, from its canonical JSON form, in the order of the steps."""
     for path, step in steps_within(spec, ""):
         child = step.get("saga")
         if child:
@@ -32,7 +34,7 @@ def children_named(spec: Mapping[str, Any]) -> Iterator[ChildNamed]:
 
 
 def participants_named(spec: Mapping[str, Any]) -> Iterator[ParticipantNamed]:
-    """As `children_named`."""
+    """Yields the participants that a valid definition names, from its canonical JSON form, in the order of the steps."""
     for path, step in steps_within(spec, ""):
         for kind in ("action", "compensation"):
             if name := (step.get(kind) or {}).get("participant"):

@@ -1,4 +1,4 @@
-"""From the canonical JSON form of a definition to a `Definition`, or to the list of all its faults."""
+"""Parses the canonical JSON form of a definition into a `Definition`, or finds all its faults."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from saga_coordinator.saga.words.work import TooMuchWork, budget
 PASSES_MAX = 1000
 PARALLEL_MAX = 10_000
 FAULTS_MAX = 100
-"""Nobody mends more at once, and an answer has to fit into what gRPC carries."""
+"""The most faults that are listed. Nobody mends more at once, and an answer has to fit into a gRPC message."""
 
 _CEL_WORDS = """
     true false null in as break const continue else for function if import let loop package namespace return var void while
@@ -86,7 +86,7 @@ def parse_definition(source: Any, limits: Limits = DEFAULT_LIMITS) -> Definition
 
 
 def check_size(source: Any, limits: Limits) -> None:
-    """Raises InvalidDefinition when there is too much to be looked at any further."""
+    """Raises InvalidDefinition if the definition is too large to be parsed."""
     if (size := _size(source)) > limits.definition_bytes:
         raise InvalidDefinition(
             [Fault("", f"is {size} bytes as JSON; {limits.definition_bytes} is the limit")]
@@ -94,7 +94,7 @@ def check_size(source: Any, limits: Limits) -> None:
 
 
 def _size(source: Any) -> int:
-    """Of the definition as JSON, in bytes; 0 where it has no JSON form, which is found to be a fault elsewhere."""
+    """The size of the definition as JSON, in bytes. It is 0 if there is no JSON form; another check finds that fault."""
     try:
         return len(orjson.dumps(source))
     except orjson.JSONEncodeError:
@@ -102,7 +102,9 @@ def _size(source: Any) -> int:
 
 
 def _presentable(faults: list[Fault]) -> list[Fault]:
-    """Each fault once, fit to be stored and sent whatever the definition contained, and not without number."""
+    """The faults, each listed once: at most `FAULTS_MAX` of them, and then a fault with the number of the others. Their texts
+    can be stored and sent, whatever the definition contained.
+    """
     once = list(dict.fromkeys(faults))
     shown = [Fault(clip(fault.path), clip(fault.description)) for fault in once[:FAULTS_MAX]]
     if len(once) > FAULTS_MAX:
@@ -112,7 +114,7 @@ def _presentable(faults: list[Fault]) -> list[Fault]:
 
 @dataclass(slots=True)
 class _Surroundings:
-    """What the steps of a block get from around it: the definition's defaults and limits.
+    """The surroundings of a block: the definition's defaults and limits, which the block's steps need.
 
     `is_late` tells whether the steps run after the pivot. It is None if that cannot be told, because the order is faulty. `names`
     collects the names of all steps of the definition.
@@ -152,7 +154,7 @@ def _definition(source: JsonObject, limits: Limits) -> Definition | None:
 
 
 def _steps(source: JsonObject, surroundings: _Surroundings) -> tuple[Step, ...]:
-    """The `steps` of a definition or a block; none when there is nothing to be said of them."""
+    """The `steps` of a definition or a block. Empty if they are so faulty that nothing can be checked in them."""
     raw_steps = source.each("steps")
     if not 1 <= len(raw_steps) <= surroundings.limits.steps:
         source.fault("steps", f"has {len(raw_steps)} steps; there must be 1 to {surroundings.limits.steps}")
@@ -184,14 +186,14 @@ def _steps(source: JsonObject, surroundings: _Surroundings) -> tuple[Step, ...]:
 
 
 def _is_late(name: str, pivots: list[str], closed: Mapping[str, frozenset[str]] | None) -> bool | None:
-    """Whether the step comes after the pivot; None when nobody can tell, because the order is faulty."""
+    """Tells whether the step comes after the pivot. None if that is not known, because the order is faulty."""
     if not pivots:
         return False
     return None if closed is None else any(pivot in closed[name] for pivot in pivots)
 
 
 def _order(steps: list[JsonObject], names: list[str], taken: set[str]) -> dict[str, tuple[str, ...]] | None:
-    """Each step's direct dependencies; None when they are faulty. Adds the names to those `taken`."""
+    """Each step's direct dependencies; None if they are faulty. Adds the steps' names to `taken`."""
     faults_before = len(steps[0].faults)
     after: dict[str, tuple[str, ...]] = {}
     for step, name in zip(steps, names, strict=True):
@@ -231,7 +233,7 @@ def _after(step: JsonObject, name: str, names: list[str]) -> tuple[str, ...]:
 
 
 def _cycle(after: Mapping[str, tuple[str, ...]]) -> list[str] | None:
-    """The names along one cycle, its first repeated at the end; None when there is none."""
+    """The names along a cycle, with the first name repeated at the end; None if there is no cycle."""
     remaining = dict(after)
     while free := [
         name for name, others in remaining.items() if not any(other in remaining for other in others)
@@ -320,13 +322,13 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], surroundings: _
 
 
 def _is_expanded(source: JsonObject) -> bool:
-    """Whether a step with `use` already has the call that was declared."""
+    """Tells whether a step with `use` already has the call that was declared."""
     action = source.raw("action")
     return isinstance(action, Mapping) and bool(action.get("participant"))
 
 
 def _check_fit(source: JsonObject, kind: str, *, is_call: bool) -> None:
-    """Finds fields that mean nothing for a step that does this kind of thing."""
+    """Finds fields that mean nothing for this kind of step."""
     if source.text("on_failure") and kind in ("action", "switch", "for_each", "repeat"):
         source.fault(
             "on_failure", f"belongs {'in the action' if kind == 'action' else 'in the steps of the block'}"

@@ -34,9 +34,13 @@ DEFAULT_PENDING_TIMEOUT_SECONDS = 86400.0
 DEFAULT_STATUS_INTERVAL_SECONDS = 30.0
 DEFAULT_ACTION_ATTEMPTS = 5
 DEFAULT_STUBBORN_ATTEMPTS = 10
-"""For compensations and for steps that are never undone: there is no other way left than through."""
+"""The default number of attempts for compensations and for steps that are never undone: for them there is no other way than
+forward.
+"""
 CHILD_POLL_SECONDS = 2.0
-"""A child that ends tells its parent at once; should that be lost, it is found out after this time, doubled each time."""
+"""The time after which a parent first asks for the outcome of its child; the time doubles with each further poll. A child that
+ends tells its parent at once, so this only matters if that message is lost.
+"""
 
 _FULL_METHOD = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*/[A-Za-z_][A-Za-z0-9_]*")
 _STATUS_NAMES = frozenset(
@@ -67,7 +71,7 @@ _UNSAID = RetryPolicy(0)
 
 @dataclass(frozen=True, slots=True)
 class Defaults:
-    """What operations have that do not say otherwise."""
+    """The policies of operations that do not give their own."""
 
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     retry: RetryPolicy = _UNSAID
@@ -104,14 +108,14 @@ def read_defaults(source: JsonObject | None) -> Defaults:
 
 
 def read_recovery(source: JsonObject, *, default: bool) -> bool:
-    """Whether `recovery` says forward."""
+    """Tells whether `recovery` is forward."""
     return (
         _word(source, "recovery", "forward" if default else "backward", ("backward", "forward")) == "forward"
     )
 
 
 def read_on_failure(source: JsonObject) -> OnFailure | None:
-    """The `on_failure` of an action or a step; None when it is not said."""
+    """The `on_failure` of an action or a step; None if it is not given."""
     word = _word(source, "on_failure", "", tuple(OnFailure))
     return OnFailure(word) if word else None
 
@@ -125,7 +129,7 @@ def _word(source: JsonObject, name: str, default: str, words: tuple[str, ...]) -
 
 
 def read_operation(source: JsonObject, step: str, defaults: Defaults, retry: RetryPolicy) -> Operation:
-    """An action or a compensation; `retry` is its policy where it says nothing."""
+    """Reads an action or a compensation. `retry` is its policy if it gives none."""
     participant = source.name("participant", NAME, "the participant that performs it")
     method = source.text("method", step) or step
     _check_method(source, method)
@@ -147,7 +151,7 @@ def read_operation(source: JsonObject, step: str, defaults: Defaults, retry: Ret
 
 
 def _status_method(source: JsonObject, operation_method: str) -> tuple[StatusMethod, float | None]:
-    """What to ask a participant about its pending operation, and how often."""
+    """The method by which a participant is polled about a pending operation, and the seconds between two polls."""
     method = source.text("method")
     if not method:
         source.fault("method", "is required: the method that tells what became of the operation")
@@ -163,7 +167,7 @@ def _status_method(source: JsonObject, operation_method: str) -> tuple[StatusMet
 
 
 def _at_least_a_second(source: JsonObject, name: str, default: float | None) -> float | None:
-    """A duration that an entry may be written for each time it passes."""
+    """Reads a duration of at least a second, because each time it passes an entry may be written."""
     seconds = source.seconds(name, default, DEADLINE_SECONDS_MAX)
     if seconds is not None and seconds < 1:
         source.fault(name, f"is {seconds:g} s; it must be 1 s or more")
@@ -200,7 +204,7 @@ def read_child(source: JsonObject, defaults: Defaults) -> tuple[Operation, Opera
             poll_seconds=CHILD_POLL_SECONDS,
         )
 
-    # Neither calls a service: what fails here is this coordinator's own database, which comes back.
+    # Neither operation calls a service. If it fails, the coordinator's own database has failed, which comes back.
     return operation(template), operation(None)
 
 
@@ -259,7 +263,7 @@ def read_text(source: JsonObject, name: str) -> Template | None:
 
 
 def read_condition(source: JsonObject, name: str) -> Expression | None:
-    """A field that is an expression by nature; None when it is not given or faulty."""
+    """Reads a field that is always an expression; None if it is not given or faulty."""
     text = source.text(name)
     return compile_condition(text, source.at(name), source.faults) if text else None
 
@@ -295,7 +299,7 @@ def _outcomes(source: JsonObject | None) -> dict[str, OutcomeKind]:
 
 
 def _retry(source: JsonObject, policy: RetryPolicy) -> RetryPolicy:
-    """The policy that the object describes, by default that given."""
+    """Reads a retry policy. A field that the object does not give is taken from the given policy."""
     max_attempts = source.whole("max_attempts", policy.max_attempts, 1, ATTEMPTS_MAX)
     initial = source.seconds("initial_backoff", policy.initial_backoff_seconds, TIMEOUT_SECONDS_MAX)
     multiplier = source.number("multiplier", policy.multiplier, 1, 100)

@@ -1,6 +1,6 @@
-"""The timeouts and retries that a participant has of its own: for operations that do not say otherwise.
+"""The timeouts and retries of a participant, for operations that do not give their own.
 
-They are written into a definition when it is registered, so what the directory says later changes no saga.
+They are written into a definition when it is registered. So a later change in the directory changes no saga.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ _RETRIES = {"action": "retry", "compensation": "compensation_retry"}
 
 
 def check_defaults(source: Any, place: str, faults: list[Fault]) -> None:
-    """Adds what is wrong with a participant's `defaults` in their JSON form."""
+    """Adds the faults of a participant's `defaults`, which are in JSON form."""
     if isinstance(source, Mapping) and "recovery" in source:
         faults.append(Fault(f"{place}.recovery", "is given by definitions; leave it out"))
     read_defaults(JsonObject(source, place, faults))
 
 
 def with_defaults(spec: Mapping[str, Any], of: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The definition, in its canonical JSON form, with what neither it nor its operations say taken `of` their participants."""
+    """The definition, in its canonical JSON form, with timeouts and retries that neither the definition nor its operations give
+    taken from `of`, the defaults by participant.
+    """
     filled = copy.deepcopy(dict(spec))
     own = filled.get("defaults") or {}
     for _, step in steps_within(filled, ""):

@@ -1,4 +1,4 @@
-"""Which names an expression may read where it stands, checked before it is ever evaluated."""
+"""Checks which names an expression may read at its place, before the expression is ever evaluated."""
 
 from __future__ import annotations
 
@@ -10,21 +10,23 @@ from saga_coordinator.saga.expressions.reference import Reference
 from saga_coordinator.saga.words.nearest import did_you_mean
 
 ROOTS = ("input", "steps", "saga", "output", "failure", "item", "index", "number", "previous", "event")
-"""Every name that expressions read somewhere."""
+"""All names that expressions can read at some place."""
 
 
 @dataclass(frozen=True, slots=True)
 class InScope:
-    """What may be read at one place of a definition."""
+    """The names that expressions may read at one place of a definition."""
 
     roots: frozenset[str]
-    """Of `ROOTS`, and the names that loops give their items."""
+    """The readable names: some of `ROOTS`, and the names that loops give their items."""
     steps: Mapping[str, str | None]
-    """All steps by name: None for one that is sure to have ended, else why it may not be read, said of it (`which ...`)."""
+    """All steps by name. The value is None if the step is sure to have ended; else it says why the step may not be read (`which
+    ...`).
+    """
 
 
 def check_expression(expression: Expression, in_scope: InScope) -> str | None:
-    """What is wrong with the first reference that could never be followed, naming it and the mending; None when all is well."""
+    """The fault of the first reference that could never be followed, and how to mend it; None if there is no such reference."""
     for reference in expression.references:
         if problem := _problem(reference, in_scope):
             return problem

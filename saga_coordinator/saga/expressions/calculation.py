@@ -1,4 +1,6 @@
-"""Expressions that calculate: CEL (https://cel.dev), evaluated by Google's C++ library within bounds that hold for any input."""
+"""Expressions that calculate. They are CEL (https://cel.dev), and Google's C++ library evaluates them within bounds that hold
+for any input.
+"""
 
 from __future__ import annotations
 
@@ -23,14 +25,14 @@ NODES_READ_MAX = 10_000
 NESTING_READ_MAX = 64
 RESULT_BYTES_MAX = 1 << 20
 NODES_WRITTEN_MAX = 600
-"""Parts of one expression, macros expanded: compiling so many takes some ten milliseconds."""
+"""The most parts of one expression, after its macros are expanded. Compiling so many takes about ten milliseconds."""
 COMPILED_MAX = 256
 SHOWN_CHARACTERS_MAX = 300
 
 _WORK_PER_UNIT_READ = 35
 _SMALL = Extent(64, 64)
 _FAILED = (RuntimeError, TypeError, ValueError, OverflowError)
-"""What the library raises, besides returning errors as values."""
+"""The exceptions that the library raises. It also returns errors as values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +44,11 @@ class Calculation:
     tree: Node
     program: cel.Expression
     work_if_small: int
-    """The most that it may be on values of ordinary size."""
+    """The most work that evaluating the expression may be on values of ordinary size."""
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """Every path that is read, each once."""
+        """The paths that the expression reads, each once."""
         return tuple(dict.fromkeys(binding.reference for binding in self.bindings))
 
     def evaluate(self, scope: Scope) -> Any:
@@ -243,7 +245,7 @@ def _same(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    """As JSON and protobuf write it: `12.5`, `true`, `2026-01-31T00:00:00Z`, `3.5s`."""
+    """The text of a value as JSON and protobuf write it: `12.5`, `true`, `2026-01-31T00:00:00Z`, `3.5s`."""
     match value:
         case bool():
             return "true" if value else "false"
@@ -297,7 +299,7 @@ _ENVIRONMENT = _environment()
 
 @functools.lru_cache(COMPILED_MAX)
 def compile_calculation(source: str) -> Calculation:
-    """Compiles a CEL expression, about 0.2 ms for a short one; those compiled lately are remembered.
+    """Compiles a CEL expression. That takes about 0.2 ms for a short expression. Recently compiled expressions are remembered.
 
     Raises:
         ExpressionError: it is not CEL, or uses what is not available here; says what and, if known, at which character.
@@ -320,7 +322,7 @@ def compile_calculation(source: str) -> Calculation:
 
 
 def failure_of_constants(tree: Node) -> str | None:
-    """Why a tree without variables cannot be evaluated; None when it can. Takes about 0.1 ms for a short one."""
+    """The reason why a tree without variables cannot be evaluated; None if it can. Takes about 0.1 ms for a short tree."""
     try:
         value = _ENVIRONMENT.deserialize(write(tree)).eval(data={})
         result = value.plain_value()

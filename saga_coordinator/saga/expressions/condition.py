@@ -1,4 +1,4 @@
-"""Expressions that are a field by themselves, such as a step's `when`, and that must have a result of one type."""
+"""Expressions that fill a whole field, such as a step's `when`. Their results must have the field's type."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from saga_coordinator.saga.expressions.reference import Scope, describe
 from saga_coordinator.saga.words.errors import ExpressionError, Fault
 
 Evaluate = Callable[[Expression, Scope], Any]
-"""How an expression is evaluated where a result of one type is wanted. Raises ExpressionError."""
+"""A function that evaluates an expression to a result of one type. Raises ExpressionError."""
 
 _RFC_3339 = re.compile(r"(\d{4}-\d\d-\d\d)[Tt ](\d\d:\d\d:\d\d)(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _YEAR_1_SECONDS, _YEAR_10000_SECONDS = -62_135_596_800, 253_402_300_800
@@ -37,12 +37,12 @@ def _unwrapped(text: str) -> str:
 
 
 def evaluate_any(expression: Expression, scope: Scope) -> Any:
-    """Whatever it results in. Raises ExpressionError as `evaluate` does."""
+    """The expression's result, of any type. Raises ExpressionError as `evaluate` does."""
     return expression.evaluate(scope)
 
 
 def evaluate_condition(expression: Expression, scope: Scope) -> bool:
-    """The boolean that it results in. Raises ExpressionError as `evaluate` does, or when the result is no boolean."""
+    """The expression's result, a boolean. Raises ExpressionError as `evaluate` does, or if the result is no boolean."""
     result = expression.evaluate(scope)
     if not isinstance(result, bool):
         raise _wrong(expression, "true or false", result)
@@ -50,7 +50,7 @@ def evaluate_condition(expression: Expression, scope: Scope) -> bool:
 
 
 def evaluate_list(expression: Expression, scope: Scope) -> list[Any]:
-    """The list that it results in. Raises ExpressionError as `evaluate` does, or when the result is no list."""
+    """The expression's result, a list. Raises ExpressionError as `evaluate` does, or if the result is no list."""
     result = expression.evaluate(scope)
     if not isinstance(result, list):
         raise _wrong(expression, "a list", result)

@@ -25,16 +25,17 @@ from saga_coordinator.saga.words.work import spend
 
 _PART_PRICE = 150
 _WORK_PER_UNIT = 33
-"""What an expression's work is counted in is so much finer than what checking is counted in."""
+"""The number of units of an expression's work in one unit of the work of checking."""
 
 _NOTHING: frozenset[str] = frozenset()
 
 
 def constant_problem(expression: Expression, evaluate: Evaluate) -> str | None:
-    """What fails in the expression whatever is read, or is another number than is written; None when nothing is.
+    """The problem of the first constant part that always fails, or whose number is not the number written; None if there is no
+    such part.
 
-    `evaluate` is how the expression is evaluated where it stands. A part counts also where its result may not be needed: nobody
-    writes it in order that it fails.
+    `evaluate` is the function that evaluates the expression at its place. A part counts even if its result may not be needed,
+    because nobody writes a part that is meant to fail.
     """
     if not isinstance(expression, Calculation):
         return None

@@ -1,8 +1,8 @@
-"""How much work a CEL expression is at most, before it is evaluated.
+"""Estimates the most work that evaluating a CEL expression can be.
 
 One event loop serves every saga, so no definition may hold it for long. Work is counted in units of about 30 nanoseconds,
-measured with cel-expr-python 0.1.3 on one core of a small machine: of what `WORK_MAX` admits, nothing was found to take more than
-four milliseconds. The estimate follows the tree once; comprehensions are not nested, so it is quick itself.
+measured with cel-expr-python 0.1.3 on one core of a small machine: of what `WORK_MAX` admits, nothing was found to take more
+than four milliseconds. The estimate walks the tree once. Comprehensions are not nested, so the estimate itself is quick.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ _LAZY = frozenset({"_&&_", "_||_", "!_", "@not_strictly_false"})
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How large a value is at most: `units` (each node one, and one per 16 characters) and how many `items` it has itself."""
+    """The largest size of a value: `units` (one for each node, and one for every 16 characters), and `items`, the number of its
+    own items.
+    """
 
     units: int
     items: int = 1
@@ -115,7 +117,9 @@ _WEIGHT = {"unicode": 1000, "escape": 5, "class": 5, "any": 10, "other": 1}
 
 
 def pattern_weight(pattern: object) -> int:
-    """About how many instructions a regular expression compiles to; counted repetitions multiply, also nested ones."""
+    """The approximate number of instructions that a regular expression compiles to. Counted repetitions multiply it, nested
+    ones too.
+    """
     groups: list[int] = [0]
     last = 0
     for part in _PATTERN_PART.finditer(str(pattern)):

@@ -43,14 +43,14 @@ class Selection:
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """The one path that is read."""
+        """The path that the expression reads."""
         return (Reference(self.root, self.selectors),)
 
     def evaluate(self, scope: Scope) -> Any:
-        """The value referred to.
+        """The value that the path leads to.
 
-        Whatever is selected from an `output` that is null is null too: what an action of unknown outcome returned is never known,
-        and its compensation is needed all the same. The participant finds the action by its key.
+        A selection from an `output` that is null is null, too. If the outcome of an action is unknown, its output is never
+        known, but its compensation is needed nevertheless. The participant finds the action by its key.
 
         Raises:
             ExpressionError: a field or an item on the way does not exist; says which, and what was there instead.
@@ -131,7 +131,7 @@ _TOKEN = re.compile(
 def compile_template(source: Any, path: str, faults: list[Fault]) -> Template:
     """Compiles a JSON value; adds a fault with its path for each expression that does not parse.
 
-    What it renders is canonical if what it refers to is.
+    The rendered payload is canonical if the values that it refers to are.
     """
     try:
         source = canonical(source)
@@ -146,7 +146,7 @@ _Render = Callable[[Scope], Any]
 
 
 def _compile(source: Any, path: str, faults: list[Fault], found: list[Expression]) -> _Render | None:
-    """How to render `source`; None if it stays as it is."""
+    """The function that renders `source`; None if `source` has no expression."""
     spend(1)
     if isinstance(source, str):
         return _compile_text(source, path, faults, found)

@@ -11,7 +11,7 @@ from saga_coordinator.saga.words.errors import ExpressionError
 from saga_coordinator.saga.words.meter import Meter
 
 Scope = Mapping[str, Any]
-"""What expressions read: JSON values by the names of the roots."""
+"""The values that expressions read: JSON values by the names of the roots."""
 
 
 class Metered(dict[str, Any]):
@@ -25,7 +25,7 @@ class Metered(dict[str, Any]):
 
 
 def charge(scope: Scope, units: int) -> None:
-    """Counts work where it is counted. Raises TooMuchHere."""
+    """Counts work if the scope is metered. Raises TooMuchHere."""
     if isinstance(scope, Metered):
         scope.meter.charge(units)
 
@@ -68,20 +68,20 @@ class Reference:
 
 
 def has(value: Any, selector: str | int) -> bool:
-    """Whether an object has the field, or a list the item."""
+    """Tells whether an object has the field, or a list the item."""
     if isinstance(selector, str):
         return isinstance(value, Mapping) and selector in value
     return isinstance(value, list) and selector < len(value)
 
 
 def dead_end(reached: Reference, value: Any, selector: str | int) -> str:
-    """Says that the selector leads nowhere from the value that was reached."""
+    """The message that the selector leads nowhere from the value that was reached."""
     wanted = f"item {selector}" if isinstance(selector, int) else f"field {selector!r}"
     return f"no {wanted} in `{reached}`, which is {describe(value)}"
 
 
 def describe(value: Any) -> str:
-    """What a JSON value is, in words: `a list of 3`."""
+    """A JSON value in words: `a list of 3`."""
     match value:
         case None:
             return "null"

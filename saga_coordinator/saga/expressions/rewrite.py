@@ -1,9 +1,9 @@
-"""From the tree of a CEL expression to the one that is evaluated, and the list of what it reads.
+"""Rewrites the tree of a CEL expression into the tree that is evaluated, and lists what the expression reads.
 
 Three things are changed on the way. What the expression reads (`input.lines[0].sku`, `size(input.lines)`, `has(input.note)`)
-becomes a variable each, so that only this is handed to the library and not the whole input. Numbers become doubles, so that
-`input.total * 2` is as good as `input.total * 2.0`: JSON has one kind of number. And the few functions that would surprise with
-them are replaced.
+becomes one variable each, so that the library gets only these values and not the whole input. Numbers become doubles, so that
+`input.total * 2` is as good as `input.total * 2.0`: JSON has one kind of number. And the few functions that would give
+surprising results for doubles are replaced.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ from saga_coordinator.saga.words.errors import ExpressionError
 from saga_coordinator.saga.words.nearest import did_you_mean
 
 EXACT_MAX = 2**53 - 1
-"""Up to here every whole number has a double of its own; larger ones stay integers, which compare but do not calculate."""
+"""Up to this size every whole number has a double of its own. Larger numbers stay integers, which can be compared but not
+calculated with.
+"""
 
 TYPES = frozenset({"bool", "bytes", "double", "list", "map", "null_type", "string"})
 _OPERATORS = frozenset(
@@ -46,7 +48,7 @@ _REPLACED = {"_%_": "@remainder", "_/_": "@quotient", "string": "@text"}
 
 
 class BindingKind(StrEnum):
-    """What a variable holds of the value referred to."""
+    """The kinds of what a variable can hold of the value that the expression refers to."""
 
     VALUE = "value"
     PRESENCE = "presence"

@@ -47,5 +47,5 @@ def counted(entry: StepEntry) -> int:
 
 
 def _is_lost(entry: StepEntry) -> bool:
-    """Whether an attempt was lost with its coordinator, so that nobody knows its outcome."""
+    """Tells whether an attempt was lost with its coordinator, so that nobody knows its outcome."""
     return isinstance(entry, AttemptUnknown | AttemptUnresolved) and entry.settles_at is not None

@@ -28,7 +28,7 @@ def on_attempt_ended(draft: Draft, given: AttemptEnded) -> None:
 
 
 def on_outcome_reported(draft: Draft, given: OutcomeReported) -> None:
-    """The outcome of an open operation is recorded. If the operation was decided before, the outcome is late; if it was never
+    """The outcome of an open operation is recorded; if the operation was decided before, the outcome is late; if it was never
     attempted, the report is refused.
     """
     if not draft.definition.has_step(given.step):
@@ -82,7 +82,7 @@ def _why_unknown_is_nothing(step: StepState, given: OutcomeReported) -> WhyNot:
 
 
 def on_heartbeat(draft: Draft, given: HeartbeatReceived) -> None:
-    """The heartbeat timeout of a pending attempt begins anew. Nothing happens if the operation was decided before."""
+    """The heartbeat timeout of a pending attempt begins anew, unless the saga no longer waits for the operation."""
     if not draft.definition.has_step(given.step):
         draft.refuse(Reason.NO_SUCH_STEP, f"the saga has no step `{given.step}`")
         return

@@ -133,22 +133,22 @@ class StepState:
 
     @property
     def is_output_known(self) -> bool:
-        """Whether `output` is what the action returned, and not just unknown."""
+        """Tells whether `output` is what the action returned, and not just unknown."""
         return (_ACTION, SUCCEEDED) in self.told
 
     @property
     def is_refused(self) -> bool:
-        """Whether the action was refused, by whichever attempt."""
+        """Tells whether the action was refused, by whichever attempt."""
         return (_ACTION, REFUSED) in self.told
 
     @property
     def is_waiting_for_report(self) -> bool:
-        """Whether a participant has accepted the present operation and will report its outcome later."""
+        """Tells whether a participant has accepted the present operation and will report its outcome later."""
         return self.status is StepStatus.WAITING and self.wait is None
 
     @property
     def is_open(self) -> bool:
-        """Whether the present operation is undecided: in flight, between attempts or awaiting a report."""
+        """Tells whether the present operation is undecided: in flight, between attempts or awaiting a report."""
         return self.is_in_flight or self.retry_at is not None or self.status is StepStatus.WAITING
 
     def attempts(self, kind: OperationKind) -> int:
@@ -555,7 +555,7 @@ def _opened(step: StepState, entry: BlockOpened) -> tuple[Any, ...]:
 
 
 def needs_compensation(step: Step, state: StepState) -> bool:
-    """Whether the step's action has, or may have, an effect that its compensation has not undone yet."""
+    """Tells whether the step's action has, or may have, an effect that its compensation has not undone yet."""
     if step.compensation is None or state.status is StepStatus.COMPENSATED:
         return False
     return state.effect > EffectKnown.NONE or (step.compensate_on_refusal and state.is_refused)

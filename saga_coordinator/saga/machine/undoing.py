@@ -31,7 +31,7 @@ LONG_AGO = float("-inf")
 
 
 def is_unfinished(step: Step, state: StepState) -> bool:
-    """Whether the steps that this step depends on have to wait for it (P3, P4)."""
+    """Tells whether the steps that this step depends on have to wait for it (P3, P4)."""
     if state.is_in_flight:
         return True
     if not needs_compensation(step, state):
@@ -92,7 +92,7 @@ class Run:
 
     @property
     def is_busy(self) -> bool:
-        """Whether the run takes one of the loop's places, because something in it is in flight or can be undone."""
+        """Tells whether the run takes one of the loop's places, because something in it is in flight or can be undone."""
         return self.open > 0 or self.offered > 0
 
 

@@ -66,6 +66,6 @@ FORMATS: Mapping[str, tuple[Callable[[str], bool], str]] = {
 
 
 def fits(text: str, name: str) -> bool:
-    """Whether `text` has the format `name`, which is one of `FORMATS`."""
+    """Tells whether `text` has the format `name`, which is one of `FORMATS`."""
     check, _ = FORMATS[name]
     return len(text) <= _LONGEST and check(text)

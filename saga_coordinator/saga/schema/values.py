@@ -41,7 +41,9 @@ def canonical(value: Any) -> bytes:
 
 
 def are_equal(value: Any, other: Any) -> bool:
-    """Whether their canonical forms are the same, found out without making any: most differ at once. Raises TooMuchWork."""
+    """Tells whether their canonical forms are the same, found out without making any: most differ at once. Raises
+    TooMuchWork.
+    """
     spend(1)
     if isinstance(value, bool) or isinstance(other, bool):
         return value is other
@@ -66,7 +68,9 @@ def are_equal(value: Any, other: Any) -> bool:
 
 
 def is_multiple(value: float, step: float) -> bool:
-    """Whether `value` is a whole number of times `step`, in the decimal digits that people write: 19.99 is one of 0.01."""
+    """Tells whether `value` is a whole number of times `step`, in the decimal digits that people write: 19.99 is one of
+    0.01.
+    """
     if isinstance(value, int) and isinstance(step, int):
         return bool(step) and value % step == 0
     spend(2)

@@ -1,1 +1,3 @@
-"""What everything speaks of: identity, outcomes, errors, values and their sizes, and limits. It knows no other room."""
+"""The words that every room uses: identity, outcomes, errors, values and their sizes, and limits. This room imports no other
+room.
+"""

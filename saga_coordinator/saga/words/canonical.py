@@ -1,11 +1,13 @@
-"""The one form of a payload: what is decided on, kept, compared and sent, whoever made it and however often it was stored.
+"""The canonical form of a payload. Decisions, storage, comparisons and calls all use it, whoever made the payload and however
+often it was stored.
 
 A payload gets this form once, where it comes in: from a request, an answer, an event, an expression, or a row. Postgres keeps
-`jsonb`, which has its own order of keys and writes every number in full, so what it gives back is brought into this form again:
-`canonical(read(jsonb(canonical(payload))))` and `canonical(payload)` are the same, byte for byte when they are written down.
+`jsonb`, which has its own order of keys and writes every number in full. So a payload that was read from Postgres is brought
+into this form again: `canonical(read(jsonb(canonical(payload))))` and `canonical(payload)` are the same, byte for byte when
+they are written down.
 
-- The keys of an object are in the order of their code points, which is that of their bytes in UTF-8.
-- A number without a fraction is an int from -2**63 to 2**64 - 1. A double beyond 2**53 becomes the int that its shortest decimal
+- The keys of an object are in the order of their code points, which is the order of their bytes in UTF-8. - A number without a
+fraction is an int from -2**63 to 2**64 - 1. A double beyond 2**53 becomes the int that its shortest decimal
   form stands for, as JavaScript writes it: 1.2345678901234568e18 is 1234567890123456800. Both lead to the same double.
 - Every other number is a float; -0.0 is 0. Whole numbers beyond 64 bits are the nearest double.
 """
@@ -21,16 +23,16 @@ import orjson
 
 WHOLE_MIN = -(2**63)
 WHOLE_MAX = 2**64 - 1
-"""Whole numbers that are kept exactly: what orjson writes, and what jsonb gives back as it is."""
+"""The range of whole numbers that are kept exactly: orjson writes them, and jsonb returns them unchanged."""
 
 _SMALL = 2**53
-"""Whole numbers below this size are doubles of their own."""
+"""Below this size, each whole number has a double of its own."""
 
 _AS_THEY_ARE = frozenset({str, bool, type(None)})
 
 
 class NotCanonical(ValueError):
-    """A value that has no canonical form: one that JSON does not know, or a number that no double can hold."""
+    """A value has no canonical form: JSON does not know its type, or it is a number that no double can hold."""
 
 
 def canonical(value: Any) -> Any:
@@ -43,7 +45,7 @@ def canonical(value: Any) -> Any:
 
 
 def has_form(value: Any) -> bool:
-    """Whether it is a payload in its canonical form: 0.1 us for each value in it."""
+    """Tells whether the value is a payload in its canonical form. Takes 0.1 us for each value in it."""
     kind = type(value)
     if kind is dict:
         return _is_in_order(value)
@@ -96,7 +98,7 @@ def _rebuilt(value: Any) -> Any:
 
 
 def canonical_number(value: float) -> int | float:
-    """The double in its canonical form. Raises NotCanonical for one that is not finite."""
+    """The canonical form of the double. Raises NotCanonical if the double is not finite."""
     if not value.is_integer():
         if not isfinite(value):
             raise NotCanonical("must be a finite number")
@@ -119,19 +121,20 @@ def canonical_bytes(value: Any) -> bytes:
 
 
 def digest_bytes(value: Any) -> bytes:
-    """What a digest is taken of: keys in order, and large whole numbers as doubles, as the first version of all wrote them.
+    """The bytes that a digest is taken of: keys in order, and large whole numbers as doubles, as the first version of the
+    program wrote them.
 
-    So a request and its repetition have one digest, whichever versions they came to. Whole numbers that no double stands for stay
-    as they are.
+    So a request and its repetition have the same digest, whichever version of the program each of them reached. Whole numbers
+    that no double can represent stay as they are.
     """
     form = _with_doubles(value) if _has_large_whole(value) else value
     return orjson.dumps(form, option=orjson.OPT_SORT_KEYS)
 
 
 def _has_large_whole(value: Any) -> bool:
-    """Whether a whole number of 2**53 or more is in it, or one below its negative.
+    """Tells whether the value contains a whole number of 2**53 or more, or below -2**53.
 
-    The values are looked at one by one. To search what is written of them would hold the interpreter for as long as it takes.
+    The values are looked at one by one. A search through their text would hold the interpreter for as long as it takes.
     """
     kind = type(value)
     if kind in _AS_THEY_ARE or kind is float:

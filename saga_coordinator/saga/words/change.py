@@ -1,4 +1,4 @@
-"""One difference between two definitions, in words."""
+"""A difference between two definitions, in words."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ _SHOWN_CHARACTERS_MAX = 120
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`path` says where (`steps.charge.action.timeout`); breaking is what callers or running businesses may have to react to."""
+    """`path` says where (`steps.charge.action.timeout`); A breaking change is one that callers or running businesses may have
+    to react to.
+    """
 
     path: str
     description: str

@@ -14,8 +14,8 @@
     ├── ImpossibleTransition    an entry that the transition table does not allow: a defect, never a user's mistake
     └── ExpressionError         an expression could not be evaluated on the data it met
 
-The gRPC status of each is a table in `api/status.py`. Each has a `reason` by which programs tell errors of one class apart: a
-class either has one for all, or asks whoever raises it.
+A table in `api/status.py` gives the gRPC status of each class. Each error has a `reason`, by which programs tell errors of one
+class apart. Either the class has one reason for all its errors, or the code that raises the error names the reason.
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ from saga_coordinator.saga.words.reasons import Reason
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with a request: `path` says where (`steps[2].action.input`), `description` what and how to mend it."""
+    """A fault in a request. `path` says where the fault is (`steps[2].action.input`), `description` what is wrong and how to
+    mend it.
+    """
 
     path: str
     description: str
     line: int = 0
-    """In a text that the request gave, from 1; 0 when that is not known, or none was given."""
+    """The line of the fault in the text that the request gave, counted from 1; 0 if it is not known, or if the request gave no
+    text.
+    """
 
     @property
     def told(self) -> str:
@@ -44,25 +48,25 @@ class Fault:
         return f"{self.path}: {self.told}" if self.path else self.told
 
     def inside(self, field: str) -> Fault:
-        """The same fault as seen from the message whose `field` has it."""
+        """This fault, with a path that begins at the message whose `field` holds the faulty part."""
         joint = "." if self.path and not self.path.startswith("[") else ""
         return replace(self, path=f"{field}{joint}{self.path}")
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What a request is about: `type` is the name of its message, `name` its key."""
+    """The resource that a request is about: `type` is the name of its message, `name` its key."""
 
     type: str
     name: str
 
 
 class SagaError(Exception):
-    """Whatever this program refuses or fails to do, on purpose."""
+    """An error that this program raises on purpose, because it refuses a request or cannot serve it."""
 
     reason: Reason = Reason.INTERNAL
     about: dict[str, str]
-    """Identities that a program may want to go on with: `saga_id`, `step`, `definition`, `participant`, ..."""
+    """Identities that the calling program may need next: `saga_id`, `step`, `definition`, `participant`, ..."""
 
     def __init__(self, message: str, **about: str) -> None:
         self.about = about
@@ -70,7 +74,7 @@ class SagaError(Exception):
 
 
 class _WithReason(SagaError):
-    """A class whose errors have different reasons, so that whoever raises one must name its reason."""
+    """A class whose errors have different reasons. The code that raises an error names its reason."""
 
     def __init__(self, reason: Reason, message: str, **about: str) -> None:
         self.reason = reason
@@ -88,7 +92,7 @@ class InvalidRequest(SagaError):
 
     @classmethod
     def at(cls, path: str, description: str) -> InvalidRequest:
-        """A request with a single fault."""
+        """An error for a request with a single fault."""
         return cls([Fault(path, description)])
 
 
@@ -98,16 +102,16 @@ class InvalidDefinition(InvalidRequest):
     reason = Reason.INVALID_DEFINITION
 
     def inside(self, field: str) -> InvalidDefinition:
-        """The same faults as seen from the request whose `field` has the definition."""
+        """This error, with paths that begin at the request whose `field` holds the definition."""
         return InvalidDefinition([fault.inside(field) for fault in self.faults])
 
 
 class NotFound(_WithReason):
-    """What the request names does not exist."""
+    """The thing that the request names does not exist."""
 
 
 class AlreadyExists(_WithReason):
-    """What should be new is there already, and differs (P9): `resource` is what has the key."""
+    """The thing that should be new exists already, and differs (P9). `resource` is the existing thing with that key."""
 
     def __init__(self, reason: Reason, message: str, resource: Resource, **about: str) -> None:
         self.resource = resource
@@ -119,24 +123,24 @@ class NotPossibleNow(_WithReason):
 
 
 class NotAllowed(NotPossibleNow):
-    """Whoever asks may not decide this."""
+    """The caller may not decide this."""
 
 
 class Unavailable(_WithReason):
-    """Cannot be served now; repeating later is safe and may succeed."""
+    """The request cannot be served now; repeating it later is safe and may succeed."""
 
     retry_after_seconds = 1.0
 
 
 class Overloaded(Unavailable):
-    """More is waiting than may wait; repeat later."""
+    """More requests are waiting than may wait; repeat the request later."""
 
     def __init__(self, message: str) -> None:
         super().__init__(Reason.OVERLOADED, message)
 
 
 class QuotaReached(SagaError):
-    """As many, or as large, as there may be; the message says of what, and the limit."""
+    """A quota of a number or of a size is used up. The message says of what, and gives the limit."""
 
     reason = Reason.QUOTA_REACHED
 
@@ -158,7 +162,7 @@ class Refusal:
         return self.message
 
     def error(self, **about: str) -> NotPossibleNow:
-        """What tells the caller so."""
+        """The error that tells the caller of the refusal."""
         kind = NotAllowed if self.reason is Reason.NOT_AN_APPROVER else NotPossibleNow
         return kind(self.reason, self.message, **about)
 

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 
 class OperationKind(StrEnum):
-    """Which of a step's two operations."""
+    """The kind of an operation: a step's action or its compensation."""
 
     ACTION = "action"
     COMPENSATION = "compensation"
@@ -14,8 +14,8 @@ class OperationKind(StrEnum):
 def idempotency_key(saga_id: str, step: str, operation: OperationKind) -> str:
     """The key that every attempt of one operation carries (P5): `SAGA_ID/STEP/action` or `SAGA_ID/STEP/compensation`.
 
-    Derived from nothing that changes between attempts, so a coordinator that takes a saga over sends the same key as the one
-    that crashed. The attempt number travels beside it.
+    The key depends on nothing that changes between attempts. So a coordinator that takes a saga over sends the same key as the
+    coordinator that crashed. The attempt number travels beside the key.
     """
     return f"{saga_id}/{step}/{operation}"
 

@@ -1,4 +1,4 @@
-"""Immutable by the checker's word, for what is made so often that the interpreter's own word is too dear."""
+"""Dataclasses that mypy holds to be immutable. They are made so often that a check by the interpreter would be too slow."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ _Made = TypeVar("_Made")
 def immutable(made: type[_Made]) -> type[_Made]:
     """A dataclass with slots that mypy holds to be frozen.
 
-    `frozen=True` would make each instance several times as slow to make, and these are made with every entry of every saga.
+    With `frozen=True`, making an instance would take several times as long, and such instances are made with every entry of
+    every saga.
     """
     return dataclass(slots=True, unsafe_hash=True)(made)

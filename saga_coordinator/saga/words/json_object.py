@@ -1,4 +1,4 @@
-"""Reading a JSON object field by field, noting every fault on the way instead of stopping at the first."""
+"""Reads a JSON object field by field, and notes every fault on the way instead of stopping at the first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _CAMEL_HUMP = re.compile(r"(?<=[a-z0-9])([A-Z])")
 
 
 class JsonObject:
-    """A JSON object being read field by field; what was not read by `finish` is an unknown field."""
+    """A JSON object that is being read field by field. Fields that were not read before `finish` are unknown fields."""
 
     def __init__(self, source: Any, path: str, faults: list[Fault], *, is_map: bool = False) -> None:
         self.path = path
@@ -37,7 +37,7 @@ class JsonObject:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the fields that are given."""
+        """The names of the fields that are given."""
         return tuple(self._fields)
 
     def at(self, name: str) -> str:
@@ -132,7 +132,7 @@ class JsonObject:
         return None if value is None else JsonObject(value, self.at(name), self.faults)
 
     def map(self, name: str) -> JsonObject | None:
-        """An object whose keys are no field names, so that they are taken as they are."""
+        """An object whose keys are data and not field names, so that their spelling is not changed."""
         value = self.raw(name)
         return None if value is None else JsonObject(value, self.at(name), self.faults, is_map=True)
 
@@ -144,7 +144,7 @@ class JsonObject:
 
 
 def text_problem(text: str) -> str | None:
-    """What keeps the text from being stored, or None."""
+    """The reason why the text cannot be stored, or None."""
     if "\0" in text:
         return "must not contain NUL characters"
     if not text.isascii() and _SURROGATE.search(text):
@@ -153,7 +153,7 @@ def text_problem(text: str) -> str | None:
 
 
 def is_finite(number: float) -> bool:
-    """Whether the number is one that a double can hold."""
+    """Tells whether a double can hold the number."""
     try:
         return math.isfinite(number)
     except OverflowError:

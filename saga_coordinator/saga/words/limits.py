@@ -1,4 +1,4 @@
-"""What a definition and its sagas may amount to. The defaults suit business processes; each is a setting of the server."""
+"""The limits of a definition and its sagas. The defaults suit business processes; each limit is a setting of the server."""
 
 from __future__ import annotations
 
@@ -8,29 +8,31 @@ from saga_coordinator.saga.words.work import DEFINITION_WORK_MAX
 
 DEFINITION_BYTES_MAX = 1024 * 1024
 EXPRESSION_CHARACTERS_MAX = 4096
-"""What one expression may cost is bounded up to this length, and no further: see `calculation.py`."""
+"""The longest expression, in characters. The bounds on an expression's cost hold up to this length: see `calculation.py`."""
 
 LABELS_MAX = 32
-"""Of one saga."""
+"""The most labels of one saga."""
 LABEL_NAME_CHARACTERS_MAX = 63
 LABEL_VALUE_CHARACTERS_MAX = 255
 
 EVENT_KEPT_SECONDS = 7 * 86400.0
-"""How long a published event is kept at most, and unless its publisher asks for less."""
+"""The longest time, in seconds, for which a published event is kept. It is also the default."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The first four hold when a definition is registered, the others while its sagas run.
+    """The limits of one server. The first four hold when a definition is registered, the others while its sagas run.
 
     Attributes:
-        steps: of one definition, those in blocks included.
+        steps: the most steps of one definition, steps in blocks included.
         block_nesting: how deep blocks may lie in blocks.
         expression_characters: length of one expression; at most `EXPRESSION_CHARACTERS_MAX`.
-        payload_bytes: of one value that an expression or a template comes to, as the message that carries it: see `size.py`.
-        has_sound_constants: whether what expressions compute of constants alone has to succeed.
-        items: of one `for_each`.
-        log_entries: of what the steps of one saga did, waiting not counted; with so many, no loop begins and no pass of one.
+        payload_bytes: the size of one value that an expression or a template results in, as the message that carries it: see
+            `size.py`.
+        has_sound_constants: whether the parts of expressions that are computed from constants alone have to succeed.
+        items: the most items of one `for_each`.
+        log_entries: the most entries about what the steps of one saga did, waiting not counted. Once a saga has so many, no
+            loop and no further pass begins.
     """
 
     steps: int = 200
@@ -43,16 +45,16 @@ class Limits:
 
     @property
     def work(self) -> int:
-        """Units of work for checking a definition; more where it may have more steps than usual."""
+        """The units of work for checking a definition: more if it may have more steps than usual."""
         return DEFINITION_WORK_MAX * max(1, self.steps // 200)
 
     @property
     def definition_bytes(self) -> int:
-        """Of a definition as JSON; more where it may have more steps than usual."""
+        """The size of a definition as JSON: more if it may have more steps than usual."""
         return DEFINITION_BYTES_MAX * max(1, self.steps // 200)
 
     def for_registered(self) -> Limits:
-        """Those for a definition that was registered before, perhaps under others: it stays valid."""
+        """The limits for a definition that was registered before, perhaps under other limits: the definition stays valid."""
         return replace(
             self,
             steps=10**9,

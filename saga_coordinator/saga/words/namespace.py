@@ -1,4 +1,6 @@
-"""Namespaces: each holds its own definitions, sagas, events, participants and keys, and sees nothing of another."""
+"""Namespaces. Each holds its own definitions, sagas, events, participants and keys, and sees nothing of the other
+namespaces.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ Namespace = NewType("Namespace", str)
 """The name of a namespace. A type of its own, so that no other name is taken for it."""
 
 DEFAULT_NAMESPACE = Namespace("default")
-"""The namespace of whoever names none, and of everything that was kept before there were namespaces."""
+"""The namespace of callers who name none, and of everything that was stored before there were namespaces."""
 
 _NAMESPACE = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 

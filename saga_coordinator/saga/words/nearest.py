@@ -1,4 +1,4 @@
-"""`did you mean` for the core's own messages: the search for the name is paid for from the decision's budget of work."""
+"""Writes `did you mean` into the core's messages. The budget of work pays for the search for the name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from saga_coordinator.saga.words.work import spend
 
 _NAME_PRICE = 20
 _PAIRS_PER_UNIT = 13
-"""Units of work for comparing with one name, and pairs of characters that are compared for one more unit."""
+"""The units of work for comparing with one name, and the number of pairs of characters that are compared for one more unit."""
 
 
 def did_you_mean(written: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What an attempt told us, and what a gRPC status means (docs/concepts.md)."""
+"""The outcomes of an attempt, and the meaning of each gRPC status (docs/concepts.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from saga_coordinator.saga.words.immutable import immutable
 
 TEXT_BYTES_MAX = 4096
-"""Longest text of a participant or a caller that is kept; longer text is cut with a mark."""
+"""The longest text of a participant or a caller that is kept. Longer text is cut, and the cut is marked."""
 
 
 class CauseCode(StrEnum):
@@ -44,7 +44,7 @@ class CauseCode(StrEnum):
 
 @immutable
 class Cause:
-    """Why something did not succeed. `step` and `requested_by` are empty where they mean nothing."""
+    """The cause of a failure. `step` and `requested_by` are empty where they mean nothing."""
 
     code: str
     message: str
@@ -59,16 +59,17 @@ class Cause:
 
 @immutable
 class Succeeded:
-    """It took effect; effect CERTAIN."""
+    """The attempt took effect. The effect is CERTAIN."""
 
     output: Any = None
 
 
 @immutable
 class Refused:
-    """The participant decided no; this attempt had no effect. `is_explicit`: it said so in words that no status can mean.
+    """The participant decided no; this attempt had no effect. `is_explicit`: the participant said so itself, not only by a gRPC
+    status.
 
-    `retry_after_seconds` counts where a definition takes the status for UNKNOWN.
+    `retry_after_seconds` counts if a definition takes the status for UNKNOWN.
     """
 
     cause: Cause
@@ -78,9 +79,10 @@ class Refused:
 
 @immutable
 class Unknown:
-    """It may have happened; effect POSSIBLE, unless it never `was_sent`.
+    """The attempt may have taken effect. The effect is POSSIBLE, unless the attempt never `was_sent`.
 
-    `retry_after_seconds`: the participant asked to be left alone for so long. `is_explicit` as in `Refused`.
+    `retry_after_seconds`: the participant asked for no further attempt within this time. `is_explicit` has the meaning that it
+    has in `Refused`.
     """
 
     cause: Cause
@@ -91,14 +93,15 @@ class Unknown:
 
 @immutable
 class Pending:
-    """Accepted; the outcome will be reported later. Effect POSSIBLE."""
+    """The participant accepted the operation and will report its outcome later. The effect is POSSIBLE."""
 
 
 @immutable
 class Held:
-    """Not attempted, for want of room or because the participant is given a rest: look again after the delay. Burns nothing.
+    """The attempt was not made, because there was no room for it or the participant is given a rest. The coordinator looks
+    again after the delay. It does not count as an attempt.
 
-    `was_given`: a worker may have had it and given it back unbegun, so that the attempt's number is taken.
+    `was_given`: a worker may have had the task and given it back unbegun, so the attempt's number is used up.
     """
 
     cause: Cause
@@ -110,7 +113,7 @@ Outcome = Succeeded | Refused | Unknown | Pending | Held
 
 
 class OutcomeKind(StrEnum):
-    """What a definition may say that a gRPC status means."""
+    """The outcomes that a definition may give to a gRPC status."""
 
     SUCCEEDED = "succeeded"
     REFUSED = "refused"
@@ -120,11 +123,13 @@ class OutcomeKind(StrEnum):
 REFUSING_STATUSES = frozenset(
     {"FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS", "OUT_OF_RANGE"}
 )
-"""gRPC statuses by which a participant says no. Every other one but OK leaves open whether it happened."""
+"""The gRPC statuses by which a participant says no. Every other status except OK leaves open whether the attempt took
+effect.
+"""
 
 
 _DECISIVE_REFUSALS = frozenset({"FAILED_PRECONDITION", "OK"})
-"""Of a status method; OK is what a refusal by trailer has."""
+"""The statuses by which a status method decides the operation. A refusal by trailer comes with OK."""
 
 
 def outcome_of_failure(status: str, message: str, retry_after_seconds: float = 0.0) -> Refused | Unknown:
@@ -136,7 +141,9 @@ def outcome_of_failure(status: str, message: str, retry_after_seconds: float = 0
 
 
 def is_decisive_status(outcome: Outcome) -> bool:
-    """Whether the answer of a status method decides the operation; others may be about the question itself."""
+    """Tells whether the status with which a status method failed decides the operation. Other statuses may be about the poll
+    itself.
+    """
     return isinstance(outcome, Succeeded) or (
         isinstance(outcome, Refused) and outcome.cause.code in _DECISIVE_REFUSALS
     )

@@ -1,4 +1,4 @@
-"""When an attempt is made again: capped exponential backoff with full jitter."""
+"""The policy for making an attempt again: capped exponential backoff with full jitter."""
 
 from dataclasses import dataclass
 

@@ -1,10 +1,11 @@
-"""How large a payload is, as the `google.protobuf.Value` that carries it: what every limit of a payload is stated in.
+"""Measures a payload by the size of the `google.protobuf.Value` that carries it. Every limit of a payload is stated in this
+size.
 
 A payload is sent as protobuf and kept as JSON, and the two differ. `0,` of JSON takes 11 bytes of protobuf, so a limit of JSON
-says nothing about what a participant's gRPC server takes, which is 4 MiB by default. The other way round, a control character
-takes one byte of protobuf and six of JSON, so it counts as six. Nothing else is more than two and a half times as long as JSON.
+says nothing about what a participant's gRPC server takes, which is 4 MiB by default. Conversely, a control character takes one
+byte of protobuf and six of JSON, so it counts as six. Nothing else is more than two and a half times as long in JSON.
 
-The work of measuring is bounded by what is allowed: it ends at the first byte or value too many.
+The limit also bounds the work of measuring, which ends at the first byte or value too many.
 """
 
 from __future__ import annotations
@@ -12,20 +13,25 @@ from __future__ import annotations
 from typing import Any
 
 VALUES_MAX = 100_000
-"""Values in one payload: it, and each item and field in it at whatever depth. What converting a payload costs grows with these,
-not with its bytes. A list of numbers meets the default limit of bytes first."""
+"""The most values in one payload. The payload itself and each item and field in it count, at whatever depth. The cost of
+converting a payload grows with its values, not with its bytes. A list of numbers reaches the default limit of bytes first.
+"""
 
 _NUMBER_BYTES = 9
 _WORD_BYTES = 2
 _TAG_BYTES = 1
 _REMEMBERED_VALUES_MIN = 64
-"""Smaller lists and objects are measured again sooner than they are looked up."""
+"""The size from which lists and objects are remembered. Measuring a smaller one again is faster than looking it up."""
 
 CONTROL_BYTES = 6
-"""What a control character counts for: `\\u0001`. JSON has shorter forms for five of them, which count as they are."""
+"""The bytes that a control character counts for: `\\u0001`. JSON has shorter forms for five control characters, which count as
+they are.
+"""
 _CONTROLS = bytes(range(32)).translate(None, b"\b\t\n\f\r")
 _SHORT_CHARACTERS_MAX = 256
-"""Whether a short text has any is looked at before it is encoded to count them, which is as fast for a longer one."""
+"""A text up to this length is first searched for control characters, and encoded to count them only if it has any. For a longer
+text, encoding at once is as fast.
+"""
 
 
 class TooLarge(Exception):
@@ -33,14 +39,14 @@ class TooLarge(Exception):
 
 
 class TooFar(Exception):
-    """To measure it takes longer than there is time here; nothing is known of it."""
+    """Measuring the payload takes more work than `walk_max` allows. Its size is not known."""
 
 
 class Measure:
     """Measures payloads against one limit, and remembers the large lists and objects that it has seen.
 
-    A decision may put one large value into the inputs of a thousand calls; it is walked through once. Payloads are never changed,
-    and those that are remembered are kept, so that their identity stays theirs.
+    A decision may put one large value into the inputs of a thousand calls; the value is walked through once. Payloads are never
+    changed. A remembered payload is kept alive, so that no other object gets its identity.
     """
 
     __slots__ = ("_bytes_max", "_seen", "_values", "_values_max", "walk_max", "walked")
@@ -50,9 +56,9 @@ class Measure:
         self._values_max = values_max
         self._values = 0
         self.walked = 0
-        """How many items and fields have been looked at so far: the work."""
+        """The number of items and fields that have been looked at so far."""
         self.walk_max: int | None = None
-        """How many may be looked at here; None for as many as there are."""
+        """The most items and fields that may be looked at in this thread; None sets no limit."""
         self._seen: dict[int, tuple[Any, int, int]] = {}
 
     def check(self, payload: Any) -> int:
@@ -144,7 +150,7 @@ def text_bytes(text: str) -> int:
 
 
 def _delimited(size: int) -> int:
-    """What a field of so many bytes takes, with its tag and its length."""
+    """The bytes that a field of this size takes with its tag and its length."""
     if size < 0x80:
         return _TAG_BYTES + 1 + size
     return _TAG_BYTES + (size.bit_length() + 6) // 7 + size

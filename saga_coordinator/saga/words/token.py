@@ -1,7 +1,7 @@
-"""The token that comes with each call: one text that names the attempt, for who reports later what became of it.
+"""The token that comes with each call: a text that names the attempt, for the participant to report its outcome with.
 
-It names and does not permit: who may report is decided where RPCs are authorised, and saga, step and operation would do as well.
-So it carries a checksum, against texts that were cut or mixed up on the way, and no secret.
+The token permits nothing: RPCs are authorised elsewhere, and a report may name saga, step and operation instead. So the token
+carries no secret. It carries a checksum, against texts that were cut or mixed up on the way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _CHECKSUM_BYTES = 6
 
 @dataclass(frozen=True, slots=True)
 class AttemptNamed:
-    """What a token names; `step` is the key of the step's instance."""
+    """The attempt that a token names. `step` is the key of the step's instance."""
 
     saga_id: str
     step: str
@@ -32,10 +32,10 @@ def token_of(saga_id: str, step: str, operation: OperationKind, attempt: int) ->
 
 
 def parse_token(token: str) -> AttemptNamed:
-    """What `token_of` named.
+    """The attempt that `token_of` named.
 
     Raises:
-        ValueError: it made no such token.
+        ValueError: `token_of` made no such token.
     """
     raw = token.encode("ascii")
     found = urlsafe_b64decode(raw + b"=" * (-len(raw) % 4))

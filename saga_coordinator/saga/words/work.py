@@ -1,7 +1,8 @@
-"""One measure for the work of checking: a definition, a schema, an input.
+"""Budgets for the work of checking a definition, a schema or an input.
 
-A unit is about a microsecond of one core of a small machine. Work is counted before it is done, by what it will be: the same
-request is refused at the same place on every machine, however busy that is. Nothing here looks at a clock.
+A unit of work is about a microsecond of one core of a small machine. Work is counted before it is done, from its size and not
+from the time it takes. So the same request is refused at the same place on every machine, however busy the machine is. Nothing
+here looks at a clock.
 
     with budget(INPUT_WORK_MAX):
         ...  # whatever spends in here shares the budget
@@ -14,11 +15,13 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 INPUT_WORK_MAX = 500_000
-"""For checking one input by its definition's schema."""
+"""The units of work for checking one input by its definition's schema."""
 INLINE_WORK_MAX = 4_000
-"""What may be done where all sagas wait for it: a few milliseconds, which most inputs need a small part of."""
+"""The units of work that may be done on the event loop, where all sagas wait for it: a few milliseconds. Most inputs need a
+small part of that.
+"""
 DEFINITION_WORK_MAX = 2_000_000
-"""For checking one definition, or all that a participant declares."""
+"""The units of work for checking one definition, or everything that one participant declares."""
 
 
 class TooMuchWork(Exception):
@@ -30,7 +33,7 @@ class TooMuchWork(Exception):
 
 
 class Budget:
-    """What is left of some work's budget."""
+    """The units of work that are left of a budget."""
 
     __slots__ = ("_units_max", "left")
 
@@ -39,7 +42,7 @@ class Budget:
         self.left = units_max
 
     def part(self, units_max: int) -> Budget:
-        """A new budget that has no more than is left of this one."""
+        """A new budget. It has at most what is left of this budget."""
         if units_max <= self.left:
             return Budget(units_max)
         part = Budget(self._units_max)
@@ -47,7 +50,7 @@ class Budget:
         return part
 
     def spend(self, units: int) -> None:
-        """Raises TooMuchWork when there is not so much left."""
+        """Takes work from the budget. Raises TooMuchWork if less than that is left."""
         self.left -= units
         if self.left < 0:
             raise TooMuchWork(self._units_max)
@@ -58,7 +61,7 @@ _present: ContextVar[Budget | None] = ContextVar("budget of the work that is bei
 
 @contextmanager
 def budget(units_max: int) -> Iterator[Budget]:
-    """Pays for everything that is spent inside from one budget, and from the budget around it, if there is one."""
+    """Takes everything that is spent inside from one budget, and from the budget around it, if there is one."""
     around = _present.get()
     given = Budget(units_max) if around is None else around.part(units_max)
     before = given.left
@@ -72,7 +75,7 @@ def budget(units_max: int) -> Iterator[Budget]:
 
 
 def spend(units: int) -> None:
-    """Pays for work from the present budget, if there is one. Raises TooMuchWork."""
+    """Takes work from the present budget, if there is one. Raises TooMuchWork."""
     present = _present.get()
     if present is not None:
         present.spend(units)
