@@ -41,7 +41,7 @@ _REFUSED = re.compile(
 _CONNECTION_PARAMETERS = {
     "application_name": "saga-coordinator",
     "connect_timeout": str(CONNECT_TIMEOUT_SECONDS),
-    # A peer that vanished without a word is noticed in seconds; the lease fences sooner, by the local clock.
+    # A peer that vanishes without a word is noticed in seconds. The lease fences sooner, by the local clock.
     "keepalives_idle": "5",
     "keepalives_interval": "2",
     "keepalives_count": "3",
@@ -54,9 +54,9 @@ _HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^:\[\]]*))(?::(\d*))?")
 
 
 def driver_url(dsn: str) -> str:
-    """The SQLAlchemy URL of a libpq URL, which may name several hosts; parameters given there win over the defaults.
+    """The SQLAlchemy URL for a libpq URL, which may name several hosts. Parameters in the URL win over the defaults.
 
-    Of several hosts, the first that can be written to is used, unless `target_session_attrs` says otherwise.
+    The first of several hosts that accepts writes is used, unless `target_session_attrs` says otherwise.
 
     Raises:
         InvalidRequest: it is not a `postgresql://` URL, or has a parameter that libpq does not know.
@@ -89,7 +89,7 @@ def driver_url(dsn: str) -> str:
 
 
 def _taken_apart(dsn: str) -> tuple[str, list[str], list[str]]:
-    """A URL without its hosts, and these with their ports, where it names several; else the URL as it is."""
+    """Splits a URL with several hosts into the rest of the URL, the hosts and their ports; returns any other URL as it is."""
     found = _SEVERAL_HOSTS.fullmatch(dsn)
     if found is None:
         return dsn, [], []
@@ -106,13 +106,13 @@ def _taken_apart(dsn: str) -> tuple[str, list[str], list[str]]:
 
 
 def short_lived_engine(dsn: str) -> Engine:
-    """For a few statements at start or migration. Raises InvalidRequest."""
+    """An engine for a few statements at the start or in a migration. Raises InvalidRequest."""
     # A pooler in transaction mode may give each statement another connection, so nothing is prepared.
     return create_engine(driver_url(dsn), connect_args={"prepare_threshold": None})
 
 
 def unavailable(error: BaseException) -> Unavailable:
-    """What the driver said, in one line."""
+    """The error for the driver's error, with its words in one line."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
     said = " ".join(str(cause).split()) or type(cause).__name__
     if isinstance(cause, _POOLED_STATEMENT_LOST):
@@ -126,7 +126,7 @@ def unavailable(error: BaseException) -> Unavailable:
 
 
 def is_outage(error: BaseException | None) -> bool:
-    """Whether an error says that the database is away or overloaded, rather than that a statement is wrong."""
+    """Tells whether an error means that the database is away or overloaded, rather than that a statement is wrong."""
     if isinstance(error, PoolTimeout | OSError | TimeoutError):
         return True
     if isinstance(error, DBAPIError):
@@ -141,12 +141,12 @@ def is_outage(error: BaseException | None) -> bool:
 
 
 def has_ended_the_session(error: BaseException | None) -> bool:
-    """Whether Postgres gave up the session or itself, whatever for: what was on its way may have been committed or not."""
+    """Tells whether Postgres ended the session, or itself. Statements on their way may have been committed or not."""
     return isinstance(error, psycopg.Error) and error.diag.severity_nonlocalized in {"FATAL", "PANIC"}
 
 
 def is_useless_after(error: BaseException | None) -> bool:
-    """Whether a connection that is alive will go on failing like this, and a new one may not.
+    """Tells whether a connection that is alive will go on failing in this way, while a new connection may work.
 
     A primary that was made a standby may keep its connections.
     """
@@ -155,7 +155,7 @@ def is_useless_after(error: BaseException | None) -> bool:
 
 @contextmanager
 def translated(engine: Engine) -> Iterator[Connection]:
-    """A connection of a short-lived engine. Raises Unavailable when there is none to be had."""
+    """A connection of a short-lived engine. Raises Unavailable if no connection can be made."""
     try:
         with engine.connect() as connection:
             yield connection
@@ -168,7 +168,7 @@ def translated(engine: Engine) -> Iterator[Connection]:
 
 
 class Database(Service):
-    """The pool. The journal and the listener for requests keep a connection of it each.
+    """The pool of connections. The journal and the listener for requests keep one connection each.
 
     `prepared_statements` has to be false behind a pooler in transaction mode that does not know them.
     """
@@ -181,7 +181,7 @@ class Database(Service):
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=5,
-            # Where idle sessions are ended (idle_session_timeout, a firewall), whatever lay in the pool is dead at once.
+            # If something ends idle sessions (idle_session_timeout, a firewall), all idle connections in the pool die at once.
             pool_pre_ping=True,
             isolation_level="AUTOCOMMIT",
             connect_args={} if prepared_statements else {"prepare_threshold": None},
@@ -190,7 +190,7 @@ class Database(Service):
         _Hosts(self._engine.sync_engine)
 
     def beside(self, *, pool_size: int) -> Database:
-        """The same database over connections of their own, for another event loop. Nothing is prepared there."""
+        """The same database over other connections, for another event loop. They prepare no statements."""
         return Database(self._dsn, pool_size=pool_size, prepared_statements=False)
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
@@ -219,7 +219,7 @@ class Database(Service):
 
     @asynccontextmanager
     async def driver_connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
-        """The driver's own connection, for who keeps it and may change it; closed in the end."""
+        """A connection of the driver, for a user that keeps it and may change it. It is closed in the end."""
         async with self._engine.connect() as connection:
             driver = (await connection.get_raw_connection()).driver_connection
             assert isinstance(driver, psycopg.AsyncConnection)
@@ -231,9 +231,9 @@ class Database(Service):
 
 
 class _Hosts:
-    """Which of several hosts is asked first: the one that took the last connection, and after a failure the next.
+    """Chooses which of several hosts is asked first: the one that took the last connection, or the next after a failure.
 
-    Without it every connection would wait for the first host's timeout; one that is given up sooner would never be made.
+    Otherwise every connection would first wait for a dead host's timeout, and callers with less time would never connect.
     """
 
     def __init__(self, engine: Engine) -> None:

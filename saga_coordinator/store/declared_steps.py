@@ -32,23 +32,23 @@ SET version = excluded.version, spec = excluded.spec, declared_at = excluded.dec
 
 
 class DeclaredStepRows:
-    """Every method raises Unavailable when the database is away."""
+    """Reads and writes declared steps. Every method raises Unavailable when the database is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def of(self, namespace: Namespace, participant: str) -> Declared:
-        """What a participant has declared last; nothing if it never did."""
+        """The steps that a participant declared last; empty if it never declared any."""
         rows = await self._rows(namespace, [participant])
         return Declared(rows[0].version if rows else "", {row.name: row.spec for row in rows})
 
     async def of_all(self, namespace: Namespace, participants: Collection[str]) -> Declarations:
-        """What these participants have declared, by the names that definitions use."""
+        """The steps that these participants have declared, by the names that definitions use."""
         rows = await self._rows(namespace, participants)
         return {qualified(row.participant, row.name): row.spec for row in rows}
 
     async def replace(self, namespace: Namespace, participant: str, declared: Declared) -> None:
-        """Has the participant offer these steps and no others."""
+        """Replaces all declared steps of the participant by these."""
         given = {
             "namespace": namespace,
             "participant": participant,

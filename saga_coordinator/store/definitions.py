@@ -1,4 +1,4 @@
-"""The rows of definitions, one for each version. What is decided about a version is one conditional statement."""
+"""The rows of definitions, one for each version. Each decision about a version is one conditional statement."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _CLOCKS_APART = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class LastVersion:
-    """`newest` is the newest version that is not deleted, if there is one; `number` is the last that was ever given."""
+    """The end of a definition's versions: `newest` is the newest that is not deleted, if any; `number` the last ever given."""
 
     newest: RegisteredDefinition | None
     number: int
@@ -61,7 +61,7 @@ class DefinitionRows:
         self._database = database
 
     async def last(self, namespace: Namespace, name: str) -> LastVersion:
-        """What a registration continues; number 0 where the definition was never registered."""
+        """The last version, which a registration continues; its number is 0 if the definition was never registered."""
         row = await self._row(_LAST, namespace, name)
         if row is None:
             return LastVersion(None, 0)
@@ -70,7 +70,7 @@ class DefinitionRows:
     async def add(
         self, namespace: Namespace, name: str, version: int, digest: str, written: str
     ) -> RegisteredDefinition | None:
-        """Stores the JSON text of a version; None where somebody has just stored a version of that number."""
+        """Stores the JSON text of a version; None if somebody has just stored a version of that number."""
         values = {
             "namespace": namespace,
             "name": name,
@@ -86,22 +86,22 @@ class DefinitionRows:
                 return None
 
     async def version(self, namespace: Namespace, name: str, version: int) -> RegisteredDefinition | None:
-        """A version, deleted or not."""
+        """The version of that number, deleted or not."""
         return await self._maybe(_SEEN.where(table.c.version == version), namespace, name)
 
     async def live(self, namespace: Namespace, name: str, version: int = 0) -> RegisteredDefinition | None:
-        """A version that is not deleted; for 0 the newest."""
+        """The version of that number, unless it is deleted; for 0 the newest version that is not deleted."""
         wanted = _SEEN.where(table.c.version == version) if version else _NEWEST
         return await self._maybe(wanted.where(IS_LIVE), namespace, name)
 
     async def startable(self, namespace: Namespace, name: str) -> RegisteredDefinition | None:
-        """The default, else the newest version that is neither deprecated nor deleted."""
+        """The default version, or else the newest that is neither deprecated nor deleted."""
         return await self._maybe(_FOR_START.where(IS_LIVE), namespace, name)
 
     async def deprecate(self, act: Act, name: str, version: int, *, deprecated: bool) -> bool:
-        """Marks a version that is not deleted, and records the act.
+        """Deprecates a version that is not deleted, or takes that back, and records the act.
 
-        Returns False where there is no such version, or where it is the default and is to be deprecated.
+        Returns False if there is no such version, or if the default would be deprecated.
         """
         statement = _one(act.namespace, name, version).where(IS_LIVE).values(deprecated=deprecated)
         if deprecated:
@@ -109,9 +109,9 @@ class DefinitionRows:
         return await self._is_done(statement, act)
 
     async def set_default(self, act: Act, name: str, version: int) -> bool:
-        """Makes a version the default, and for 0 none, and records the act.
+        """Makes a version the default, or for 0 takes the default away, and records the act.
 
-        Returns False where there is no such version that sagas can start with.
+        Returns False if sagas can start with no such version.
         """
         statement = _SET_DEFAULT if version else _UNSET_DEFAULT
         parameters = {"namespace": act.namespace, "name": name, **({"version": version} if version else {})}
@@ -122,17 +122,17 @@ class DefinitionRows:
         return is_done or not version
 
     async def delete(self, act: Act, name: str, version: int) -> bool:
-        """Marks a version as deleted, if it is not yet, and records the act; False where there is none, or it is the default."""
+        """Marks a version as deleted, if it is not yet, and records the act. False if it does not exist, or is the default."""
         deleted_at = func.coalesce(table.c.deleted_at, func.now())
         statement = _one(act.namespace, name, version).where(~_IS_DEFAULT_NOW)
         return await self._is_done(statement.values(deleted_at=deleted_at, default_since=None), act)
 
     async def restore(self, act: Act, name: str, version: int) -> None:
-        """Takes a deletion back, and records that as an act."""
+        """Undoes a deletion, and records that as an act."""
         await self._is_done(_one(act.namespace, name, version).values(deleted_at=None), act)
 
     async def saga_of(self, namespace: Namespace, registered: RegisteredDefinition) -> str | None:
-        """A saga that refers to the version. Identities sort by the time of the start, so none is older than the version."""
+        """A saga that refers to the version. Identities sort by the time of the start, so only sagas since then are searched."""
         oldest = (registered.registered_at - _CLOCKS_APART).timestamp()
         milliseconds = f"{max(0, int(oldest * 1000)):012x}"
         parameters = {
@@ -146,7 +146,7 @@ class DefinitionRows:
         return None if saga_id is None else str(saga_id)
 
     async def versions_of(self, namespace: Namespace, names: Collection[str]) -> dict[str, dict[int, bool]]:
-        """For each definition the numbers of the versions that are not deleted, and whether sagas can start with them."""
+        """The numbers of each definition's versions that are not deleted, and whether sagas can start with each."""
         found: dict[str, dict[int, bool]] = {}
         async with self._database.connection() as connection:
             for row in await connection.execute(_VERSIONS, {"namespace": namespace, "names": sorted(names)}):
@@ -154,13 +154,13 @@ class DefinitionRows:
         return found
 
     async def names_near(self, namespace: Namespace, name: str) -> list[str]:
-        """Names of about the same length, those that begin alike first."""
+        """Names of about the same length; those that begin alike come first."""
         async with self._database.connection() as connection:
             near = await connection.execute(_NEAR, {"namespace": namespace, "name": name})
             return [row.name for row in near]
 
     async def using(self, namespace: Namespace, participant: str, uses: Collection[str]) -> list[Using]:
-        """Versions that sagas can start with and that may use some of these steps of a participant: PARTICIPANT.STEP each."""
+        """Versions that sagas can start with and that may use any of these steps. Each step is written PARTICIPANT.STEP."""
         given = {"namespace": namespace, "prefix": f"{participant}.", "uses": list(uses)}
         async with self._database.connection() as connection:
             rows = (await connection.execute(_USING, given)).all()
@@ -179,7 +179,7 @@ class DefinitionRows:
         return None if row is None else _registered(row)
 
     async def _is_done(self, statement: Update, act: Act) -> bool:
-        """Whether a row was changed; if so, the act is recorded in the same transaction."""
+        """Runs a statement; returns whether it changed a row. If so, the act is recorded in the same transaction."""
         async with self._database.connection() as connection:
             is_done = (await connection.execute(statement)).rowcount > 0
             if is_done:
@@ -221,7 +221,7 @@ _FOR_START = (
     .order_by(table.c.default_since.desc().nulls_last(), table.c.version.desc())
     .limit(1)
 )
-# The newest that is not deleted, or of none the last number that was ever given.
+# The newest version that is not deleted, and the last number that was ever given.
 _LAST = (
     select(
         table,

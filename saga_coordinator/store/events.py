@@ -1,10 +1,10 @@
-"""Events that were published, kept until a saga waits for one, and who waits for which.
+"""Published events, kept until a saga waits for them, and the sagas that wait.
 
 A publisher writes the event and then looks for waits; a saga writes its wait and then looks for events. Whichever of the two
-comes second sees the other, so none is missed; a saga that is told of an event twice counts it once.
+comes second sees the other, so no event is missed; a saga that is told of an event twice counts it once.
 
-`taken_by` is the saga that looked for an event and got it; without it, `taken_at` is when all who waited had been told. A saga
-that ended before it was told of what it had got leaves it to the next, unless others who waited have got it, too.
+`taken_by` is the saga that looked for an event and got it. If that is empty, `taken_at` is when all waiting sagas had been told.
+A saga that ended before it was told of its event leaves the event to the next saga, unless other waiting sagas have got it, too.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ _IS_OLD_WAIT = """
 _IS_RECEIPT = """
     {0}.type = 'event_received' AND coalesce({0}.event_id, {0}.body ->> 'event_id') = events.event_id
 """
-# Who began to wait later looks for the event itself, and it may have been given to another by then. Who has ended since it was
-# published may have got it, and then it is nobody else's.
+# A saga that began to wait later looks for the event itself, and may find it given to another saga. A saga that has ended
+# since the publication may have got the event, and then no other saga gets it.
 _WAITING = text(f"""
 WITH waits AS (
     SELECT log.saga_id, published_at FROM saga.events JOIN saga.log ON {_IS_WAIT.format("log")}
@@ -104,7 +104,7 @@ _FORGET = text("DELETE FROM saga.events WHERE published_at < now() - make_interv
 
 
 class EventRows:
-    """Every method raises Unavailable when the database is away."""
+    """Reads and writes published events. Every method raises Unavailable when the database is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -112,7 +112,7 @@ class EventRows:
     async def keep(self, namespace: Namespace, event: Event) -> KeptEvent:
         """Makes a published event durable; a repetition changes nothing.
 
-        Who published it may have gone before telling them, and another saga, which waited only then, may have taken it since.
+        The publisher may have gone before it told them, and a saga that began to wait later may have taken the event since.
 
         Raises:
             AlreadyExists: the identity belongs to a different event.
@@ -147,13 +147,13 @@ class EventRows:
         return KeptEvent(False, row.is_told, row.kept_until, row.remembered_until)
 
     async def waiting(self, namespace: Namespace, event_id: str) -> list[str]:
-        """The sagas that waited, or had waited, for the event when it was published; each knows itself whether it still does."""
+        """The sagas that waited, or had waited, for the event when it was published. Each saga knows whether it still waits."""
         async with self._database.connection() as connection:
             asked = {"namespace": namespace, "event_id": event_id}
             return list(await connection.scalars(_WAITING, asked))
 
     async def matched(self, namespace: Namespace, event_id: str) -> None:
-        """Sagas that waited have got the event, so none that waits later will."""
+        """Notes that the waiting sagas have got the event, so that no later saga gets it."""
         async with self._database.connection() as connection:
             await connection.execute(_MATCHED, {"namespace": namespace, "event_id": event_id})
 
@@ -164,10 +164,10 @@ class EventRows:
         correlation: str,
         look_back_seconds: float = 0.0,
     ) -> Event | None:
-        """The earliest such event of the saga's namespace that no saga has got, given to this one.
+        """Gives the saga the earliest such event of its namespace that no other saga has got.
 
-        One that was given to this saga and has not counted there yet is given again.
-        One that came since the saga's start, or `look_back_seconds` before it, and was kept when the saga began to wait.
+        An event that was given to this saga and has not counted there yet is given again. The event has to have come since the
+        saga's start, or `look_back_seconds` before it, and to have been kept when the saga began to wait.
         """
         wanted = {
             "settled": _SETTLED,
@@ -190,7 +190,7 @@ class EventRows:
 
 
 def _content_of(payload: Any) -> bytes | None:
-    """What is kept of a payload: its canonical bytes, and nothing where there is none."""
+    """The bytes that are kept of a payload: its canonical form; None if the event has no payload."""
     return None if payload is None else canonical_bytes(payload)
 
 
@@ -199,5 +199,5 @@ def _payload_of(content: bytes | None) -> Any:
 
 
 def _say_the_same(one: bytes | None, other: bytes | None) -> bool:
-    """Whether two contents are one payload: version 0.1.0 kept it as Postgres writes JSON."""
+    """Tells whether two contents are the same payload. Version 0.1.0 kept payloads as Postgres writes JSON."""
     return canonical_bytes(_payload_of(one)) == canonical_bytes(_payload_of(other))

@@ -1,4 +1,4 @@
-"""Claim groups as operators see them: who lives of each, and what waits for it."""
+"""Claim groups as operators see them: the living coordinators of each, and the sagas that wait for one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WAITING_COUNTED_MAX = 1000
 
 @dataclass(frozen=True, slots=True)
 class LivingCoordinator:
-    """A coordinator whose lease has not ended. `address`: where the others reach it."""
+    """A coordinator whose lease has not ended. The other coordinators reach it at `address`."""
 
     coordinator_id: str
     address: str
@@ -25,10 +25,11 @@ class LivingCoordinator:
 
 @dataclass(frozen=True, slots=True)
 class GroupStanding:
-    """How one claim group stands.
+    """The state of one claim group.
 
-    `coordinators` live, the first of which are `listed`. So many `waiting` sagas are due, or have lost their coordinator, and
-    nobody has taken them up yet (of each up to `WAITING_COUNTED_MAX` are counted): since `waiting_since`, None where none waits.
+    `coordinators` counts the living ones, and `listed` has the first of them. `waiting` counts the sagas that are due, or have
+    lost their coordinator, and that no coordinator has taken up yet; up to `WAITING_COUNTED_MAX` of each kind are counted. The
+    first has waited since `waiting_since`; None if no saga waits.
     """
 
     name: str
@@ -87,7 +88,7 @@ GROUPS = text("""
 
 
 def standings(rows: Sequence[Row[Any]]) -> list[GroupStanding]:
-    """What rows of `GROUPS` say."""
+    """The claim groups in rows of `GROUPS`."""
     return [
         GroupStanding(
             row.claim_group,

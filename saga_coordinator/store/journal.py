@@ -63,9 +63,9 @@ _log = structlog.get_logger(__name__)
 
 @immutable
 class Start:
-    """A new saga's row and its start key. Instants are seconds since the epoch by the database's clock.
+    """The row and the start key of a new saga. Instants are seconds since the epoch by the database's clock.
 
-    The row does not have the saga's input: that is in its first entry.
+    The row does not have the saga's input, which is in the log's first entry.
     """
 
     start_key: str
@@ -78,9 +78,9 @@ class Start:
 
 @immutable
 class Move:
-    """What the saga's row becomes, where these entries change it. `wake_at` is set when the saga is let go to sleep.
+    """The change of a saga's row that comes with its entries. `wake_at` is set when the saga is let go to sleep.
 
-    Only its owner moves a saga. A settled one has none: then `settled_as` is the status that the row has to have.
+    Only its owner moves a saga. A settled saga has no owner: then `settled_as` is the status that the row has to have.
     """
 
     status: SagaStatus
@@ -93,7 +93,7 @@ class Move:
 
 @immutable
 class Append:
-    """Entries of one saga, the first at `sequence`. `start` for a new saga; `move` where its row changes with them.
+    """Entries of one saga, the first at `sequence`. `start` is set for a new saga, `move` if its row changes with them.
 
     `acts` are the records of the acts that were decided with the entries, also of those that were refused and left no entry.
     """
@@ -120,12 +120,12 @@ class WrittenAppend:
 
 
 def written(append: Append) -> WrittenAppend:
-    """The append with its entries in their stored form, each of which is made once."""
+    """The append with its entries in their stored form, which is made once for each."""
     return WrittenAppend(append, tuple(map(entry_row, append.entries)))
 
 
 async def _written_in_turns(append: Append) -> WrittenAppend:
-    """As `written`, after each large entry of which others have their turn."""
+    """Does what `written` does, and lets other tasks have their turn after each large entry."""
     rows: list[EntryRow] = []
     for entry in append.entries:
         rows.append(entry_row(entry))
@@ -135,14 +135,14 @@ async def _written_in_turns(append: Append) -> WrittenAppend:
 
 
 class Conflict(Exception):
-    """A write met rows that are there already; nothing of it was written."""
+    """A write met rows that exist already, so nothing of it was written."""
 
 
 class LogSession(Protocol):
-    """One connection's worth of writing. Every method raises Unavailable when the database is away or the session broken."""
+    """Writes over one connection. Every method raises Unavailable when the database is away or the session broken."""
 
     async def write(self, appends: Sequence[WrittenAppend]) -> float | None:
-        """Commits all of them or none; returns their `recorded_at`, where it is known.
+        """Commits all of the appends or none; returns their `recorded_at`, if it is known.
 
         Raises Conflict, or the driver's error for data that cannot be stored.
         """
@@ -151,7 +151,7 @@ class LogSession(Protocol):
         """The saga that has the start key, and the digest of the request that started it."""
 
     async def taken(self, appends: Sequence[Append]) -> list[int]:
-        """Which of them, by index, meet a start key or a first entry that is there already."""
+        """The indices of the appends that meet a start key or a first entry that exists already."""
 
     async def written(self, saga_id: str, sequence: int, count: int) -> list[tuple[str, StoredEntry]]:
         """Up to `count` entries from `sequence` on, each with the coordinator that wrote it."""
@@ -184,14 +184,14 @@ class _Waiting:
 
 
 def _said(stored: StoredEntry) -> tuple[str, str | None, str | None, int, bytes]:
-    """What an entry says, the same before it was stored and after."""
+    """The content of an entry, the same before and after it is stored."""
     return stored.type, stored.step, stored.operation, stored.attempt, canonical_bytes(stored.body)
 
 
 class Journal(Service):
     """Appends entries; see the module's text. One per process, whose identity `coordinator_id` marks what it writes.
 
-    `on_recovered` is called when the database answers again after an outage. `thread_time` counts the seconds that the event
+    It calls `on_recovered` when the database answers again after an outage. `thread_time` counts the seconds that the event
     loop's thread has worked.
     """
 
@@ -221,7 +221,7 @@ class Journal(Service):
 
     @property
     def problems(self) -> Iterator[str]:
-        """What keeps appends from being committed."""
+        """The problems that keep appends from being committed."""
         if not self.is_available:
             yield "the database has failed more than once in a row"
         yield from self._background.problems
@@ -230,7 +230,7 @@ class Journal(Service):
         self._flusher = self._background.keep("the journal", self._run, turn_seconds_max=FLUSH_SECONDS_MAX)
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Flushes what waits, if the database is there to take it, and ends in any case."""
+        """Flushes the waiting appends if the database is there, and ends in any case."""
         self._is_closing = True
         self._wakeup.set()
         if self._flusher is not None and self._flusher.task is not None:
@@ -246,11 +246,11 @@ class Journal(Service):
             )
 
     async def append(self, append: Append) -> float | None:
-        """Returns once the entries are committed: their `recorded_at`, where it is known. Raises as `submit`."""
+        """Waits until the entries are committed; returns their `recorded_at`, if it is known. Raises as `submit`."""
         return await self.submit(append)
 
     def submit(self, append: Append) -> asyncio.Future[float | None]:
-        """Has the entries committed, also if nobody waits for that.
+        """Begins to commit the entries, which goes on also if nobody waits for it.
 
         Raises, here or from the future:
             OwnershipLost: another coordinator has written to the saga (P8).
@@ -280,7 +280,7 @@ class Journal(Service):
         )
 
     def _session_failed(self, kept: Kept, error: BaseException) -> float:
-        """Whatever has happened, what waits is tried again; returns how many seconds to wait with that."""
+        """Notes that the session failed; returns after how many seconds to try the waiting appends again."""
         if not isinstance(error, Unavailable):
             _log.error("journal_failed", exc_info=error)
         kept.turned()
@@ -308,7 +308,7 @@ class Journal(Service):
             kept.begins()
 
     async def _next_batch(self) -> list[_Waiting]:
-        """What the next flush takes: the first of those that wait, up to `FLUSH_BYTES_MAX`, each in its stored form."""
+        """The appends of the next flush: the first that wait, up to `FLUSH_BYTES_MAX`, each in its stored form."""
         batch: list[_Waiting] = []
         size_bytes = written_at_once = 0
         for waiting in self._waiting[:APPENDS_PER_FLUSH_MAX]:
@@ -346,7 +346,7 @@ class Journal(Service):
                 return
 
     def _begin_outage(self, error: BaseException) -> None:
-        """Refuses what nobody has been promised anything about; the rest stays and is tried again."""
+        """Refuses starts, which nobody has been promised; the other appends stay and are tried again."""
         if self._failures == _FAILURES_OF_OUTAGE:
             _log.warning("journal_unavailable", error=str(error), appends_waiting=len(self._waiting))
         waiting, self._waiting = self._waiting, []
@@ -364,9 +364,9 @@ class Journal(Service):
             self._on_recovered()
 
     async def _flush(self, session: LogSession, batch: Sequence[_Waiting]) -> None:
-        """Commits the batch in one transaction; when that meets entries that are there already, without those.
+        """Commits the batch in one transaction; if some of its entries exist already, commits it again without those.
 
-        Append by append would cost a commit each, and hold up every saga of this process just when there is most to take over.
+        Single appends would cost a commit each, and hold up every saga of this process just when there is most to take over.
         """
         outcome = await self._write(session, batch)
         if not isinstance(outcome, Exception):
@@ -397,7 +397,7 @@ class Journal(Service):
             waiting.end(error, recorded_at)
 
     async def _write(self, session: LogSession, batch: Sequence[_Waiting]) -> Exception | float | None:
-        """When the batch was written, or why it cannot be as it is. Raises Unavailable, and then nobody knows."""
+        """Writes the batch; returns when it was written, or why it cannot be. If it raises Unavailable, nobody knows."""
         try:
             return await session.write([waiting.written or written(waiting.append) for waiting in batch])
         except Unavailable:
@@ -408,7 +408,7 @@ class Journal(Service):
             return error
 
     async def _loss(self, session: LogSession, waiting: _Waiting) -> Exception | None:
-        """Why an append met existing rows; None when they are its own, committed before the answer got lost."""
+        """The reason why an append met existing rows; None if the rows are its own, committed before the answer got lost."""
         append = waiting.append
         if append.start is not None:
             holder = await session.start_key_holder(append.namespace, append.start.start_key)
@@ -416,8 +416,8 @@ class Journal(Service):
                 is_own = holder[0] == append.saga_id
                 return None if is_own else StartKeyTaken(append.start.start_key, *holder)
         elif waiting.is_in_doubt:
-            # What they say is compared too: this coordinator may have let the saga go and taken it up again meanwhile, and
-            # then both its earlier and its later view of the saga append here, of which one only can have won.
+            # The entries' content is compared, too: this coordinator may have let the saga go and taken it up again meanwhile.
+            # Then its earlier and its later view of the saga both append here, and only one of them can have won.
             there = await session.written(append.saga_id, append.sequence, len(append.entries))
             said = [(self._coordinator_id, _said(encode(entry))) for entry in append.entries]
             if said == [(writer, _said(stored)) for writer, stored in there]:

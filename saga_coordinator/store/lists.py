@@ -62,7 +62,7 @@ class DeclaredStep:
 
 @dataclass(frozen=True, slots=True)
 class EventFilter:
-    """Which published events are asked for; an empty text stands for any."""
+    """The filter of a list of published events; an empty text stands for any."""
 
     is_untaken: bool = False
     name: str = ""
@@ -85,13 +85,13 @@ class PublishedEvent:
 
 
 class Lists(Service):
-    """Each method has `make` turn the page into an answer, in a thread, and returns that.
+    """Reads lists. Each method calls `make` in a thread, which turns the page into an answer, and returns the answer.
 
     Raises Unavailable when the database is away, and Overloaded when too many lists are asked for.
     """
 
     def __init__(self, database: Database) -> None:
-        """`database` is for lists alone, with `AT_ONCE` connections."""
+        """Takes a `database` for lists alone, with `AT_ONCE` connections."""
         self._database = database
         self._turns = Turns("lists", at_once=AT_ONCE, waiting_max=WAITING_MAX, seconds_max=SECONDS_MAX)
 
@@ -107,7 +107,7 @@ class Lists(Service):
         limit: int,
         make: Callable[[Page[SagaRecord]], _T],
     ) -> _T:
-        """Newest first: those that sort before `before_saga_id`, or from the newest on."""
+        """Sagas, newest first: those that sort before `before_saga_id`, or all from the newest on."""
         keys = select(sagas.c.saga_id).where(sagas.c.namespace == namespace).order_by(sagas.c.saga_id.desc())
         if wanted.statuses:
             keys = keys.where(sagas.c.status.in_(wanted.statuses))
@@ -147,7 +147,7 @@ class Lists(Service):
         limit: int,
         make: Callable[[Page[RegisteredDefinition]], _T],
     ) -> _T:
-        """Versions of one definition, the newest first, below `before_version` where that is given. None is no error."""
+        """Versions of one definition, newest first, below `before_version` if that is given. An empty list is no error."""
         keys = (
             select(definitions.c.namespace, definitions.c.name, definitions.c.version)
             .where(definitions.c.namespace == namespace, definitions.c.name == name, IS_LIVE)
@@ -178,7 +178,7 @@ class Lists(Service):
         limit: int,
         make: Callable[[Page[PublishedEvent]], _T],
     ) -> _T:
-        """The newest first: those published before `before`, an instant and an event's identity, or from the newest on."""
+        """Events, newest first: those published before `before` (an instant and an event's identity), or from the newest on."""
         table = events
         keys = (
             select(table.c.namespace, table.c.published_at, table.c.event_id)
@@ -204,7 +204,7 @@ class Lists(Service):
         limit: int,
         make: Callable[[Page[DeclaredStep]], _T],
     ) -> _T:
-        """What a participant has declared last, by name; nothing if it never did."""
+        """The steps that a participant declared last, by name; none if it never declared any."""
         table = declared_steps
         keys = (
             select(table.c.namespace, table.c.participant, table.c.name)

@@ -39,7 +39,7 @@ class PostgresLog:
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[PostgresLogSession]:
-        """Raises Unavailable when there is no connection to be had."""
+        """Opens a session. Raises Unavailable if no connection can be made."""
         try:
             async with self._database.driver_connection() as connection:
                 prepares = self._database.prepared_statements
@@ -55,20 +55,20 @@ class PostgresLog:
 
 
 async def plan_by_keys(connection: psycopg.AsyncConnection, backend_pid: int) -> None:
-    """Has the connection's statements planned once, by their keys, if `backend_pid` is what it is connected with.
+    """Makes Postgres plan the connection's statements once, by their keys, if the connection's backend is `backend_pid`.
 
-    Otherwise the plan that is kept may be one for tables as small as they were when it was made, which reads them from end to
-    end, until they are next analyzed. Behind a pooler, where the number is another, nothing is set: it would stay with whoever
-    is given that backend next.
+    Otherwise Postgres may keep a plan that it made while the tables were small. Such a plan reads the tables from end to end
+    until they are next analyzed. Behind a pooler the number differs, and nothing is set: the setting would stay with whoever is
+    given that backend next.
     """
     await psycopg.AsyncRawCursor(connection).execute(_SETTINGS, (backend_pid,))
 
 
 def the_only_result(results: Sequence[PGresult], expected: ExecStatus) -> PGresult:
-    """What one statement gave, once everything that Postgres said of it is known to be good.
+    """The result of one statement, once every result that Postgres sent for it is known to be good.
 
-    Postgres says what a statement gave before it commits, so a COMMIT that fails is a second result behind a good one: a deferred
-    constraint, a serialization failure, a disk that is full when the log of the database is to be flushed.
+    Postgres sends a statement's result before it commits. So a COMMIT that fails is a second result behind a good one: because of
+    a deferred constraint, a serialization failure, or a disk that is full when the database flushes its log.
 
     Raises:
         psycopg.Error: of the first result that is an error; InterfaceError, an outage, for an answer that makes no sense, since
@@ -128,7 +128,7 @@ class PostgresLogSession:
         await self._execute("SELECT 1", ())
 
     async def _append(self, parameters: Sequence[bytes]) -> bytes | None:
-        """Past the cursor, whose part in flushes of one append is 8 % of an unloaded saga's latency."""
+        """Sends the statement without a cursor, which would cost 8 % of an unloaded saga's latency in flushes of one append."""
         libpq = self._connection.pgconn
         if self._prepares and not self._is_prepared:
             libpq.send_prepare(_APPEND_NAME, _APPEND)
@@ -141,7 +141,7 @@ class PostgresLogSession:
         return (await self._answer(ExecStatus.TUPLES_OK)).get_value(0, 0)
 
     async def _answer(self, expected: ExecStatus) -> PGresult:
-        """To what was sent last. Raises psycopg.Error."""
+        """Reads the answer to the last statement. Raises psycopg.Error."""
         results = await self._connection.wait(execute(self._connection.pgconn))
         return the_only_result(results, expected)
 
@@ -168,7 +168,7 @@ FROM (VALUES
 WHERE pg_backend_pid() = $1
 """
 _APPEND_NAME = b"saga_append"
-# What is not a key stands within CASE: an index on it might be read from end to end as well.
+# A condition on a column that is no key stands within CASE, because an index on it might be read from end to end as well.
 _APPEND = f"""
 WITH claimed AS (
     INSERT INTO saga.start_keys (namespace, start_key, saga_id, request_digest)

@@ -1,4 +1,4 @@
-"""Letters about sagas that another coordinator drives: they are left here for the saga's owner, who answers here.
+"""Letters about sagas that another coordinator drives. A letter is left here for the saga's owner, which answers here.
 
 A letter is durable, so it also reaches the next owner when the present one dies. Doing what it asks twice is harmless: the core
 answers repetitions and moves nothing (P9).
@@ -33,14 +33,14 @@ _NOTIFY = text(
 
 
 class MailRows:
-    """Every method raises Unavailable when the database is away. `claim_group` is that of the coordinator that looks."""
+    """Reads and writes letters for a coordinator of `claim_group`. Every method raises Unavailable when the database is away."""
 
     def __init__(self, database: Database, claim_group: str = DEFAULT_GROUP) -> None:
         self._database = database
         self._claim_group = claim_group
 
     async def put(self, letter: Letter) -> None:
-        """Leaves a letter, and lets the saga's owner know, or its claim group where it has none now."""
+        """Leaves a letter and lets the saga's owner know, or the saga's claim group if it has no owner now."""
         async with self._database.connection() as connection:
             left = {
                 "saga_id": letter.saga_id,
@@ -51,7 +51,7 @@ class MailRows:
             await connection.execute(_NOTIFY, {"channel": CHANNEL, "saga_id": letter.saga_id})
 
     async def unanswered(self, owner: str, limit: int) -> list[Letter]:
-        """The oldest open letters about sagas that `owner` drives, or that sleep and are its claim group's."""
+        """The oldest open letters about sagas that `owner` drives, or that sleep and belong to its claim group."""
         query = (
             select(table.c.saga_id, table.c.request_id, table.c.input)
             .join(sagas, sagas.c.saga_id == table.c.saga_id)
@@ -103,7 +103,7 @@ def _is(letter: Letter) -> ColumnElement[bool]:
 
 
 class Listener:
-    """Hears that letters were left, so that they need not wait for the next look. Without it they only wait longer."""
+    """Hears when letters are left, so that they need not wait for the next look. Without the listener they only wait longer."""
 
     def __init__(self, database: Database, claim_group: str = DEFAULT_GROUP) -> None:
         self._database = database

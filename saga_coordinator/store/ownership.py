@@ -38,7 +38,7 @@ _RENEW = text("""
     ON CONFLICT (coordinator_id) DO UPDATE SET lease_until = excluded.lease_until
     RETURNING extract(epoch FROM clock_timestamp())::float8
 """)
-# A claim is only for those who have a lease: anything else would be an orphan at once.
+# Only a coordinator with a lease may claim: otherwise the claimed saga would be an orphan at once.
 _HAS_LEASE = """
     EXISTS (SELECT FROM saga.coordinators WHERE coordinator_id = :coordinator_id AND lease_until >= clock_timestamp())
 """
@@ -104,7 +104,7 @@ _DRIVER = text("""
         ) AS is_group_alive
     FROM saga.sagas LEFT JOIN saga.coordinators ON coordinator_id = owner WHERE saga_id = :saga_id
 """)
-# Groups are found by skipping from one to the next in the index; of long-gone coordinators nothing else is left.
+# Groups are found by skipping from one to the next in the index: sleeping sagas are all that long-gone coordinators leave.
 _GROUPS = text("""
     WITH RECURSIVE sleeping AS (
         SELECT min(claim_group) AS claim_group FROM saga.sagas WHERE owner IS NULL AND wake_at IS NOT NULL
@@ -172,7 +172,7 @@ _BURY_UNKNOWN = text("""
     FROM saga.sagas WHERE owner IS NOT NULL
     ON CONFLICT DO NOTHING
 """)
-# A coordinator of 0.1.0 knows no groups and may have claimed what is another one's: that goes back when it has gone.
+# A coordinator of 0.1.0 knows no groups and may have claimed another group's saga, which goes back when it has gone.
 _GIVE_BACK = text("""
     UPDATE saga.sagas SET owner = NULL, wake_at = now() FROM saga.coordinators
     WHERE owner = coordinator_id AND lease_until < clock_timestamp() AND sagas.claim_group <> coordinators.claim_group
@@ -202,7 +202,7 @@ class OwnershipRows:
         self._claim_group = claim_group
 
     async def renew(self, lease_seconds: float) -> float:
-        """Makes the lease last `lease_seconds` from now; returns the database's time, in seconds since the epoch (P10)."""
+        """Extends the lease to `lease_seconds` from now; returns the database's time, in seconds since the epoch (P10)."""
         wanted = {
             **self._row,
             "claim_group": self._claim_group,
@@ -213,9 +213,9 @@ class OwnershipRows:
 
     @asynccontextmanager
     async def renewing(self) -> AsyncIterator[OwnershipRows]:
-        """The same over a connection of its own, for another event loop than that of the rest.
+        """A way to renew the lease over a connection of its own, for another event loop than the rest uses.
 
-        It has one connection; while calls hang, up to `RENEWAL_CONNECTIONS_MAX`, so that the next one need not wait for them.
+        It has one connection, and up to `RENEWAL_CONNECTIONS_MAX` while calls hang, so that the next call need not wait for them.
         """
         database = self._database.beside(pool_size=RENEWAL_CONNECTIONS_MAX)
         apart = copy.copy(self)
@@ -230,8 +230,8 @@ class OwnershipRows:
     ) -> list[Claim]:
         """Takes over up to `limit` sagas that nobody drives: those of dead coordinators first, then what is due.
 
-        Their logs have at most `entries_max` entries together, unless one alone has more. Those of the definitions `passed_over`
-        are left for later. Without a lease of its own a coordinator gets nothing.
+        Their logs have at most `entries_max` entries together, unless one log alone has more. Sagas of the definitions
+        `passed_over` are left for later. A coordinator without a lease of its own gets no saga.
         """
         wanted = {**self._claimant, "entries_max": entries_max, "passed_over": list(passed_over)}
         claims = _claims(await self._execute(_CLAIM_ORPHANED, **wanted, limit=limit))
@@ -241,7 +241,7 @@ class OwnershipRows:
         return claims
 
     async def claim_one(self, saga_id: str) -> Claim | None:
-        """Takes over one saga that nobody drives, due or not; None when it has an owner, is settled or another group's."""
+        """Takes over one saga that nobody drives, due or not; None if it has an owner, is settled or belongs to another group."""
         result = await self._execute(_CLAIM_ONE, **self._claimant, saga_id=saga_id, settled=_SETTLED)
         return next(iter(_claims(result)), None)
 
@@ -261,15 +261,15 @@ class OwnershipRows:
         )
 
     async def wake(self, saga_ids: list[str]) -> None:
-        """Has those that sleep looked at by whoever has room."""
+        """Makes those of the sagas due that sleep, for any coordinator with room."""
         await self._execute(_WAKE, saga_ids=saga_ids)
 
     async def wake_within(self, seconds: float, limit: int) -> None:
-        """Has those looked at now that would wake up within `seconds`, the earliest first, up to `limit`."""
+        """Makes up to `limit` sagas due now that would wake up within `seconds`, the earliest first."""
         await self._execute(_WAKE_WITHIN, seconds=seconds, limit=limit)
 
     async def retire(self) -> int:
-        """Lets every saga go at once and ends the lease; returns how many these were."""
+        """Lets every saga go at once and ends the lease; returns how many sagas these were."""
         result = await self._execute(_RETIRE, coordinator_id=self._coordinator_id)
         return int(result.scalar_one())
 
@@ -279,7 +279,7 @@ class OwnershipRows:
         return int((await self._execute(_BACKLOG, **wanted)).scalar_one())
 
     async def driver_of(self, saga_id: str) -> Driver | None:
-        """Who drives a saga, or will; None when there is no such saga."""
+        """The coordinator that drives a saga, or the claim group that will; None if there is no such saga."""
         row = (await self._execute(_DRIVER, saga_id=saga_id)).one_or_none()
         if row is None:
             return None
@@ -293,8 +293,8 @@ class OwnershipRows:
         ]
 
     async def tidy(self) -> None:
-        """Forgets coordinators that ended long ago and own nothing; those that own something though they were forgotten are
-        known to be dead from now on, so that it can be claimed (P1)."""
+        """Forgets coordinators that ended long ago and own no saga. If a forgotten coordinator still owns sagas, it gets a row
+        again that says it is dead, so that its sagas can be claimed (P1)."""
         await self._execute(_BURY_UNKNOWN)
         await self._execute(_GIVE_BACK)
         await self._execute(_FORGET_DEAD)

@@ -1,7 +1,7 @@
-"""Pages that are bounded in bytes before anything is read: Postgres walks the rows of a page in its order, and stops.
+"""Pages that are bounded in bytes before they are read: Postgres walks the rows in the page's order and stops in time.
 
-A limit that counts rows alone lets a page of a thousand sagas be a gigabyte. The size of a payload is not known before it was
-unpacked, so no window over the whole page will do: it would unpack every row. The walk unpacks the rows that fit, and one more.
+If a limit counted rows alone, a page of a thousand sagas could be a gigabyte. A payload's size is not known before it is
+unpacked, so a window over the whole page would unpack every row. The walk unpacks only the rows that fit, and one more.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[_T]):
-    """What a page has, in its order, and whether the list goes on behind it."""
+    """The items of a page, in order, and whether the list goes on behind it."""
 
     items: list[_T]
     has_more: bool
 
 
 def page_of(rows: Sequence[Row[Any]], items: list[_T]) -> Page[_T]:
-    """The page that `items` were made of; `rows` are those of a `bounded` query."""
+    """The page of `items`, which were made of `rows` of a `bounded` query."""
     return Page(items, bool(rows) and len(rows) < rows[0].found)
 
 
@@ -56,7 +56,7 @@ def bounded(
     limit: int,
     bytes_max: int = PAGE_BYTES_MAX,
 ) -> Select[Any]:
-    """`columns` of at most `limit` rows of `table`, and fewer where their `sizes` are more than `bytes_max` together.
+    """Selects `columns` of at most `limit` rows of `table`: fewer if their `sizes` exceed `bytes_max` together.
 
     Args:
         keys: selects the columns of a unique key, without a limit, in the order of the page.
@@ -93,6 +93,6 @@ def text_bytes(value: ColumnElement[Any]) -> ColumnElement[int]:
 
 
 def shown(payload: ColumnElement[Any], bytes_max: int = PAGE_BYTES_MAX) -> ColumnElement[Any]:
-    """The payload as text, to be parsed by whoever has the time; null where it alone is larger than a page."""
+    """The payload as text, to be parsed later; null if the payload alone is larger than a page."""
     text = cast(payload, Text)
     return case((func.octet_length(text) <= bytes_max, text))

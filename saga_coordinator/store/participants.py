@@ -1,7 +1,7 @@
-"""The directory's part in the database: participants that were put by the API, and what operators decided about breakers.
+"""The directory's rows: participants that were put by the API, and what operators decided about breakers.
 
-Each coordinator reads them every half second: the revisions of all, and the content only of those that it has not yet. A change
-is one row's matter, and nothing here is on the way of a saga.
+Each coordinator reads them every half second: the revisions of all rows, and the content of those that it does not have yet. A
+change touches one row, and no saga waits for these statements.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ FROM saga.participants AS put
 WHERE put.namespace = :namespace
 ORDER BY name
 """)
-# One statement; who puts at the same moment may exceed the limits by what they put. What is replaced by no more is never refused.
+# One statement. Callers that put at the same moment may exceed the limits by what they put. A replacement that is no larger is
+# never refused.
 _PUT = text("""
 WITH others AS (
     SELECT count(*) AS count, coalesce(sum(octet_length(descriptor_set)), 0) AS bytes
@@ -75,7 +76,7 @@ RETURNING set_at, (SELECT control FROM standing) AS before
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """What became of a participant that was put; `created` tells whether there was none of its name."""
+    """A participant as it was put; `created` tells whether there was none of its name before."""
 
     revision: str
     updated_at: datetime
@@ -84,7 +85,9 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class StoredParticipant:
-    """`spec` is what a directory file would say of it; None, like `descriptor_set`, where that revision was known."""
+    """A participant in the database. `spec` is what a directory file would say of it.
+
+    If the reader knew the revision, `spec` and `descriptor_set` are None."""
 
     name: str
     revision: str
@@ -95,7 +98,7 @@ class StoredParticipant:
 
 @dataclass(frozen=True, slots=True)
 class BreakerSetting:
-    """What an operator has decided; `control` is AUTOMATIC, OPEN or CLOSED."""
+    """An operator's decision about a breaker; `control` is AUTOMATIC, OPEN or CLOSED."""
 
     participant: str
     control: str
@@ -105,13 +108,13 @@ class BreakerSetting:
 
 
 class ParticipantRows:
-    """Every method raises Unavailable when the database is away."""
+    """Reads and writes the directory's rows. Every method raises Unavailable when the database is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def read(self, namespace: Namespace, known: Collection[str] = ()) -> list[StoredParticipant]:
-        """All of a namespace, by name; without the content of those whose revision is `known`."""
+        """All participants of a namespace, by name, without the content of those whose revision is `known`."""
         async with self._database.connection() as connection:
             rows = await connection.execute(_READ, {"namespace": namespace, "known": list(known)})
             return [
@@ -158,7 +161,7 @@ class ParticipantRows:
         return is_gone
 
     async def breakers(self, namespace: Namespace) -> list[BreakerSetting]:
-        """What was decided about each participant last."""
+        """The last decision about each participant's breaker."""
         async with self._database.connection() as connection:
             rows = await connection.execute(_READ_BREAKERS, {"namespace": namespace})
             return [

@@ -1,4 +1,4 @@
-"""What a role may have to be granted: said in one line, at the start, instead of by the first statement that fails."""
+"""Checks the role's privileges at the start, and says in one line what to grant, before a statement fails."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ SELECT quote_ident(current_user), quote_ident(current_database()), (
 
 
 class NotPermitted(SagaError):
-    """The database's role may not do what it has to; the message says what to grant to it."""
+    """The database's role lacks a privilege that it needs; the message says what to grant to it."""
 
 
 def check_privileges(connection: Connection) -> None:
-    """Makes sure that what is there of the schema can be served from. Raises NotPermitted."""
+    """Makes sure that the role may use the parts of the schema that exist. Raises NotPermitted."""
     pairs = [(privilege, name) for privilege, names in NEEDED for name in names]
     given = {"privileges": [pair[0] for pair in pairs], "names": [pair[1] for pair in pairs]}
     missing = connection.execute(_MISSING, {**given, "schema": SCHEMA}).all()
@@ -63,7 +63,7 @@ def check_privileges(connection: Connection) -> None:
 
 @contextmanager
 def permitted_to_migrate(connection: Connection) -> Iterator[None]:
-    """Raises NotPermitted for what Postgres does not allow inside."""
+    """Raises NotPermitted if Postgres refuses a statement inside the block for lack of a privilege."""
     try:
         yield
     except DBAPIError as error:

@@ -1,4 +1,4 @@
-"""What is read of sagas: for answers, for lists, and to take one over."""
+"""Reads sagas: for answers, for lists, and for taking a saga over."""
 
 from __future__ import annotations
 
@@ -81,9 +81,9 @@ class LogEntry:
 
 @dataclass(frozen=True, slots=True)
 class ShownEntry:
-    """An entry for an answer, what it says still as bytes: parsing many of them takes time, which whoever shows them has.
+    """An entry for an answer, with its content still as bytes: parsing many entries takes time, which their reader has.
 
-    A large one comes without its payload; then `payload_bytes` is the size of the payload, which else is 0.
+    A large entry comes without its payload; then `payload_bytes` is the size of the payload. Otherwise it is 0.
     """
 
     sequence: int
@@ -99,11 +99,11 @@ class ShownEntry:
 
     @property
     def size_bytes(self) -> int:
-        """Of what is here."""
+        """The size of the content that this entry came with."""
         return len(self.facts) + len(self.payload or b"")
 
     def logged(self) -> LogEntry:
-        """The entry itself. Items that were left out are as many nulls."""
+        """The decoded entry. Each item that was left out is a null."""
         stored = stored_entry(self.type, self.step, self.operation, self.attempt, self.facts, self.payload)
         return LogEntry(self.sequence, stored, self.recorded_at, self.recorded_by, self.payload_bytes > 0)
 
@@ -113,7 +113,7 @@ class ShownEntry:
 
 @dataclass(frozen=True, slots=True)
 class SagaFilter:
-    """Empty fields match everything; a saga must have every label."""
+    """The filter of a list of sagas. Empty fields match everything; a saga must have every label."""
 
     statuses: tuple[SagaStatus, ...] = ()
     definition: str = ""
@@ -129,7 +129,7 @@ LENGTH = (
 
 
 def _of_first_entry(expression: str) -> ColumnElement[Any]:
-    """What an expression gives of the first entry of each saga's log, which has the saga's input."""
+    """The value of an expression over the first entry of each saga's log, which has the saga's input."""
     return (
         select(literal_column(expression))
         .select_from(log)
@@ -219,7 +219,7 @@ _STATUS = select(sagas.c.status, sagas.c.namespace).where(sagas.c.saga_id == bin
 
 
 class SagaRows:
-    """Reads; every method raises Unavailable when the database is away."""
+    """Reads sagas and their logs. Every method raises Unavailable when the database is away."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -260,7 +260,7 @@ class SagaRows:
     async def with_payloads(
         self, saga_id: str, entries: Sequence[ShownEntry], bytes_max: int
     ) -> list[ShownEntry]:
-        """The same entries, the large ones that come first with their payloads: no more than `bytes_max` bytes of them."""
+        """The same entries, with the payloads of the first large ones: no more than `bytes_max` bytes of payloads."""
         wanted: list[int] = []
         for entry in entries:
             if entry.payload_bytes and entry.payload_bytes <= bytes_max:
@@ -280,8 +280,8 @@ class SagaRows:
     async def page(self, saga_ids: Sequence[str], after: int = 0) -> LogPage:
         """The first saga's entries behind sequence `after`, then those of the next ones, up to `PAGE_ENTRIES` and `PAGE_BYTES`.
 
-        Postgres stops there: nothing is read that is not returned, however long the logs and large their entries are. At least
-        one entry is returned where there is one. One that cannot be decoded is nobody else's trouble.
+        Postgres stops at the limit, so everything that is read is returned, however long the logs and large their entries are. At
+        least one entry is returned if there is one. An entry that cannot be decoded does not disturb the other sagas.
         """
         wanted = {"saga_ids": list(saga_ids), "after": after, "entries": PAGE_ENTRIES, "bytes": PAGE_BYTES}
         async with self._database.connection() as connection:
@@ -298,11 +298,11 @@ class SagaRows:
         return None if row is None else (row.saga_id, bytes(row.request_digest))
 
     async def status(self, saga_id: str) -> SagaStatus:
-        """Only the status, cheaply. Raises NotFound."""
+        """The saga's status alone, which is cheap to read. Raises NotFound."""
         return (await self.place(saga_id))[1]
 
     async def place(self, saga_id: str) -> tuple[Namespace, SagaStatus]:
-        """Only the namespace and the status, cheaply. Raises NotFound."""
+        """The saga's namespace and status alone, which are cheap to read. Raises NotFound."""
         async with self._database.connection() as connection:
             row = (await connection.execute(_STATUS, {"saga_id": saga_id})).one_or_none()
         if row is None:

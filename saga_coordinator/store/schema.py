@@ -1,4 +1,4 @@
-"""Brings a database's schema up to date, and refuses to serve on one that is too old, or made for later programs only.
+"""Brings a database's schema up to date, and refuses to serve on a schema that is too old or made for later programs only.
 
 Migrations only add (docs/postgres.md), so this program also runs on the schemas of later versions. A later migration that takes
 something away says which program it takes at least, in the comment of the version's table: `oldest program: 0002`.
@@ -27,11 +27,11 @@ _LOCK_KEY = 0x5A6A_C00D  # so that two `migrate`s at once run one after the othe
 
 
 class SchemaMismatch(SagaError):
-    """The database's schema is too old for this program, or this program too old for it."""
+    """The database's schema is too old for this program, or this program is too old for the schema."""
 
 
 class SchemaInUse(SagaError):
-    """A migration has to wait, because coordinators are alive that could not go on after it."""
+    """A migration has to wait, because living coordinators could not go on after it."""
 
     def __init__(self, revision: str, coordinators: Sequence[str]) -> None:
         super().__init__(
@@ -101,7 +101,7 @@ def _revision(connection: Connection) -> str:
 
 
 def _is_newer(connection: Connection, revision: str) -> bool:
-    """Whether a later program made the schema. Raises SchemaMismatch when only later programs can use it."""
+    """Tells whether a later program made the schema. Raises SchemaMismatch when only later programs can use it."""
     if not revision or revision in _REVISIONS:
         return False
     comment = text("SELECT obj_description(CAST(:name AS regclass), 'pg_class')")

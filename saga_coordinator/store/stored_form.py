@@ -1,6 +1,6 @@
-"""The stored form of entries and payloads, read back: rows of 0.1.0 have JSON of Postgres's, later ones have bytes.
+"""Expressions that read stored entries and payloads: rows of 0.1.0 have Postgres's JSON, later rows have canonical bytes.
 
-Everything that reads a log gives these expressions the name of its table, so nobody else knows that there are two forms.
+Every reader of a log gives these expressions the name of its table, so no other code knows that there are two forms.
 """
 
 from sqlalchemy import Text, cast, func

@@ -37,14 +37,14 @@ _identity = UUID(as_uuid=False)
 
 
 def _namespace(*, primary_key: bool = False) -> Column[str]:
-    """The namespace of a table's rows; those that were there before namespaces are in the default one."""
+    """The column of the namespace of a table's rows. Rows from before namespaces are in the default namespace."""
     return Column(
         "namespace", Text, primary_key=primary_key, nullable=False, server_default=DEFAULT_NAMESPACE
     )
 
 
 def _key_id() -> Column[str]:
-    """The key that a row's bytes are encrypted with; null where they are canonical JSON, as all are so far."""
+    """The column of the key that a row's bytes are encrypted with; null for canonical JSON, as in all rows so far."""
     return Column("key_id", _identity)
 
 
@@ -58,7 +58,7 @@ definitions = Table(
     Column("spec", JSONB, nullable=False),
     Column("registered_at", _instant, nullable=False, server_default=func.now()),
     Column("deprecated", Boolean, nullable=False, server_default=false()),
-    # The latest one of a name is its default, so that choosing another is one row's matter.
+    # The latest default of a name counts, so that choosing another changes only one row.
     Column("default_since", _instant),
     # A deleted version stays as a row: its number must never mean something else, and a saga may have been faster.
     Column("deleted_at", _instant),
@@ -94,7 +94,7 @@ sagas = Table(
     Column("deadline_at", _instant),
     Column("started_at", _instant, nullable=False, server_default=func.now()),
     Column("ended_at", _instant),
-    # Whose coordinators drive it, because they know where its participants live.
+    # The group whose coordinators drive the saga, because they know where its participants live.
     Column("claim_group", Text, nullable=False, server_default=DEFAULT_GROUP),
     _namespace(),
     # The failure as canonical bytes. `failure` and `input` are in rows of 0.1.0 only: a saga's input is in its first entry.
@@ -224,7 +224,7 @@ participants = Table(
     Column("name", Text, primary_key=True),
     Column("spec", JSONB, nullable=False),
     Column("descriptor_set", LargeBinary),
-    # Anew with every change, so that one deleted and put again is noticed too.
+    # New with every change, so that a participant that was deleted and put again is noticed, too.
     Column("revision", _identity, nullable=False, server_default=func.gen_random_uuid()),
     Column("updated_at", _instant, nullable=False, server_default=func.now()),
 )

@@ -1,7 +1,7 @@
-"""Which participants have workers connected to which coordinator, so that every coordinator's sagas reach them.
+"""The rows that say which participants have workers at which coordinator, so that every coordinator's sagas reach them.
 
-A row says that there is at least one worker, not how many: ten thousand that connect at once are one write. What a coordinator
-that is gone has left counts for nothing once its lease is over.
+A row says that there is at least one worker, not how many: ten thousand workers that connect at once are one write. Rows of a
+coordinator that is gone count for nothing once its lease is over.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _FORGET_DEAD = text("""
 
 @dataclass(frozen=True, slots=True)
 class WorkersElsewhere:
-    """There are workers of `participant` at another coordinator. `methods` empty: they perform all of them."""
+    """The workers of `participant` at another coordinator. Empty `methods` mean that they perform all methods."""
 
     participant: str
     methods: frozenset[str]
@@ -62,9 +62,9 @@ class WorkerRows:
         self._claim_group = claim_group
 
     async def publish(self, namespace: Namespace, served: Mapping[str, frozenset[str]]) -> None:
-        """Says what is performed here for a namespace, instead of what was said before.
+        """Publishes what is performed here for a namespace, in place of what was published before.
 
-        `served` has the methods of each participant; no methods stand for all.
+        `served` has the methods of each participant; no methods mean all.
         """
         given = {
             "participants": list(served),
@@ -76,7 +76,7 @@ class WorkerRows:
             await connection.execute(_FORGET_DEAD)
 
     async def elsewhere(self, namespace: Namespace) -> list[WorkersElsewhere]:
-        """What is performed for a namespace at the other coordinators of the claim group that live."""
+        """The workers for a namespace at the other living coordinators of the claim group."""
         wanted = {
             "coordinator_id": self._coordinator_id,
             "claim_group": self._claim_group,

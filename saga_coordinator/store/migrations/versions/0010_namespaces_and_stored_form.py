@@ -1,4 +1,4 @@
-"""The namespace of every row, and entries and payloads as canonical bytes. No coordinator of before can go on (decision 0036)."""
+"""The namespace of every row; entries and payloads as canonical bytes. No earlier coordinator can go on (decision 0036)."""
 
 from alembic import op
 from sqlalchemy import text
