@@ -63,12 +63,14 @@ from saga_coordinator.views.saga_views import SagaViews
 
 _CHECK_SECONDS = 30.0
 _COLLECT_AFTER = 10_000
-"""New objects; of Python's 700 a handful of sagas is made, which then outlive a collection that could free nothing."""
+"""The number of new objects after which Python collects garbage. Its default, 700, is reached by a handful of sagas, and a
+collection then frees nothing.
+"""
 
 log = telemetry.logger()
 
 Announce = Callable[[tuple[str, ...]], None]
-"""Is told the addresses once they are served."""
+"""A function that is told the addresses once they are served."""
 
 
 def run(
@@ -96,7 +98,7 @@ def run(
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """uvloop where it is installed: it is not made for every platform."""
+    """Makes uvloop's event loop if uvloop is installed, which it is not on every platform."""
     try:
         import uvloop  # noqa: PLC0415
     except ImportError:
@@ -105,9 +107,9 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 
 SWITCH_SECONDS = 0.001
-"""How long a thread that converts a large payload keeps the interpreter while the event loop wants it.
+"""The seconds for which a thread that converts a large payload keeps the interpreter while the event loop wants it.
 
-Python's own 5 ms are felt, because one call is several turns of the loop.
+Python's default of 5 ms would be felt, because one call takes several turns of the loop.
 """
 
 
@@ -139,14 +141,16 @@ async def _serve(app: App, announce: Announce | None, *, ends_with_terminal: boo
 
 
 def _spare_the_collector() -> None:
-    """What there is by now stays to the end: to look it over again and again cost a coordinator under load 6 % of its time."""
+    """Keeps the garbage collector away from the objects that exist by now, because they live to the end. Looking through them
+    again and again cost a coordinator under load 6 % of its time.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER, 20, 50)
 
 
 async def _stop_after(cause: BaseException | None, app: App) -> None:
-    """What ended it is what has to be heard of, also when that keeps it from stopping in order."""
+    """Stops the program. If stopping fails too, `cause`, the error that ended the program, is the error that is raised."""
     try:
         await app.stop()
     except Exception as error:
@@ -165,14 +169,16 @@ def _stop(stopping: asyncio.Event, number: signal.Signals) -> None:
 
 
 def _hang_up(stopping: asyncio.Event) -> None:
-    """The terminal is gone, which the kernel and the shell may both say: unlike a second Ctrl-C, that is no impatience."""
+    """Stops because the terminal is gone. The kernel and the shell may both send SIGHUP, so a second SIGHUP, unlike a second
+    Ctrl-C, does not mean impatience.
+    """
     if not stopping.is_set():
         stopping.set()
         log.info("stopping", signal="SIGHUP")
 
 
 class App:
-    """Everything that one process runs. Not started twice."""
+    """The program: everything that one process runs. It is not started twice."""
 
     def __init__(self, settings: Settings, *, shares_port: bool = False) -> None:
         self._settings = settings
@@ -221,7 +227,9 @@ class App:
         await started.stop(self._settings.grace_seconds)
 
     def reload_participants(self) -> None:
-        """Reads the participants file again, soon; a faulty one is logged, and the one before stays in use."""
+        """Reads the participants file again, soon. If the file is faulty, the faults are logged and the former content stays in
+        use.
+        """
         if self._parts is not None:
             self._parts.watch.reload()
 
@@ -233,7 +241,7 @@ class _Schema(Service):
         self._settings = settings
 
     async def start(self) -> None:
-        """Waits for the database, and looks. Raises SchemaMismatch and Unavailable."""
+        """Waits for the database, and checks its schema. Raises SchemaMismatch and Unavailable."""
         checks = Turns("checks of the schema", at_once=1, waiting_max=1, seconds_max=_CHECK_SECONDS)
         await retried(
             partial(checks.in_thread, schema.check, self._settings.database_url),
@@ -244,7 +252,7 @@ class _Schema(Service):
         )
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Has nothing to let go of."""
+        """Does nothing: there is nothing to let go of."""
 
 
 class _Parts:
@@ -341,7 +349,9 @@ class _Parts:
         )
 
     def _problems(self, service: str) -> Iterator[str]:
-        """What keeps the requests of a service from being answered now. Files that cannot be read are the directory's alone."""
+        """The problems that keep a service's requests from being answered now. Unreadable files are a problem of the directory
+        alone.
+        """
         for part in (self._coordinator, self._catalog, self.directory, self._workers):
             yield from part.problems
         if service == directory_service.DESCRIPTOR.full_name:
@@ -358,7 +368,8 @@ def postgres_stores(
     version: str,
     claim_group: str = DEFAULT_GROUP,
 ) -> Stores:
-    """Where a coordinator keeps its sagas in Postgres. `address` and `version` tell operators which coordinator this is.
+    """The stores in which a coordinator keeps its sagas in Postgres. `address` and `version` tell operators which coordinator
+    this is.
 
     The coordinator starts sagas for `claim_group` and claims no others.
     """

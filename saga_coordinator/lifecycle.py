@@ -1,8 +1,10 @@
-"""The two contracts of what lives long: a `Service` starts and stops, and what it has running is its `Background`.
+"""The two contracts of long-lived parts: a `Service` starts and stops, and a `Background` holds the tasks that it runs.
 
-Whoever starts a list of services stops the list reversed, whatever has failed meanwhile: a service may be stopped at any time.
+The code that starts a list of services stops them in the reverse order, even if some of them have failed. A service may be
+stopped at any time.
 
-A `Background` gives a name to everything that runs beside whoever asked for it. Somebody hears when it fails, and it ends.
+A `Background` gives a name to every task that runs beside its caller. It makes sure that a failure is heard, and that the task
+ends.
 
 - A loop that runs all the time is *kept*. If it fails, the failure is logged with the loop's name, and the loop begins again
   after pauses that grow. Until it has gone round once more, it is among the `problems` that health tells.
@@ -28,13 +30,15 @@ import structlog
 from saga_coordinator.retrying import Pauses, kept_going, retried_until
 
 RESTART_SECONDS = (0.1, 5.0)
-"""The first and the longest pause before a loop that failed is begun again."""
+"""The first and the longest pause, in seconds, before a failed loop begins again."""
 
 SETTLED_SECONDS = 5.0
-"""A loop that has run for so long since it failed is taken to be well, also when a round of it takes longer."""
+"""Seconds. A loop that has run for so long since it failed counts as well, even if a round of it takes longer."""
 
 MOMENT_SECONDS = 1.0
-"""How long a task may take to end that was told to. One that waits for a database that does not answer even that is left."""
+"""The seconds that a cancelled task may take to end. After that it is left behind, for example if it waits for a database that
+does not answer.
+"""
 
 _at_work: set[int] = set()
 
@@ -48,13 +52,13 @@ class Service(ABC):
     """A part of the program that lives as long as its owner. It is not started twice."""
 
     async def start(self) -> None:  # noqa: B027  # many have nothing to begin
-        """Begins. Raises where the part cannot run; it can be stopped then, too."""
+        """Starts the part. Raises if the part cannot run; it can be stopped then, too."""
 
     @abstractmethod
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Ends, and returns when the part has let go of everything. What is under way has `grace_seconds` to end by itself.
+        """Stops the part, and returns when it has let go of everything. Work in progress has `grace_seconds` to end by itself.
 
-        It may be called before the start, after a start that failed, and again: it then finds nothing to do.
+        It may be called before the start, after a failed start, and repeatedly. It does nothing then.
         """
 
 
@@ -65,17 +69,19 @@ class Services(Service):
         self._services = list(services)
 
     def add(self, service: _Part) -> _Part:
-        """Adds the next one, which may need those before it; returns it."""
+        """Adds the next service, which may need the services before it. Returns the service."""
         self._services.append(service)
         return service
 
     async def start(self) -> None:
-        """Starts them one after the other. When one fails, those after it are not started."""
+        """Starts the services one after the other. If a service fails to start, the services after it are not started."""
         for service in self._services:
             await service.start()
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Stops all, also when some fail to; the first failure is raised in the end. They share the grace."""
+        """Stops all services, even if some fail to stop. The first failure is raised in the end. The services share the
+        grace.
+        """
         clock = asyncio.get_running_loop().time
         ends_at = clock() + grace_seconds
         failures: list[Exception] = []
@@ -89,7 +95,7 @@ class Services(Service):
 
 
 class Together(Service):
-    """Services that start one after the other and stop at the same time, because each needs the others to end well."""
+    """Services that start one after the other and stop at the same time, because each needs the others in order to end well."""
 
     def __init__(self, *services: Service) -> None:
         self._services = services
@@ -110,7 +116,7 @@ class Together(Service):
 
 
 class Kept:
-    """A loop that runs for as long as its owner does.
+    """A loop that runs as long as its owner.
 
     The loop says `turned` after each round that went well, `rests` before it waits for something that may never come, and
     `begins` once that has come. A round of more than `turn_seconds_max` is a problem; None: it may take any time.
@@ -127,22 +133,22 @@ class Kept:
         self.task: asyncio.Task[None] | None = None
 
     def turned(self) -> None:
-        """A round is over, and the next one begins."""
+        """Notes that a round is over and the next round begins."""
         self._since = self._clock()
         self._failures = 0
         self._last = None
 
     def begins(self) -> None:
-        """The rest is over."""
+        """Notes that the rest is over."""
         self._since = self._clock()
 
     def rests(self) -> None:
-        """There is nothing to do, for any time."""
+        """Notes that there is nothing to do, for an unknown time."""
         self._since = None
 
     @property
     def problem(self) -> str | None:
-        """What keeps it from doing its work; None where nothing is known to."""
+        """The problem that keeps the loop from doing its work; None if no problem is known."""
         if self.task is not None and self.task.done():
             return f"{self.name} has ended"
         if self._last is not None and self._clock() < self._begun_at + SETTLED_SECONDS:
@@ -153,7 +159,7 @@ class Kept:
         return None
 
     async def run(self, work: Callable[[Kept], Awaitable[None]]) -> None:
-        """Begins `work` again whenever it fails; returns when it does, or is cancelled."""
+        """Begins `work` again whenever it fails. Returns when `work` returns or is cancelled."""
         await kept_going(lambda: work(self), is_failure=_is_failure, pause=self._failed)
 
     def _failed(self, error: BaseException) -> float:
@@ -168,7 +174,7 @@ class Kept:
 
 
 class Background:
-    """What one part of the program has running. Used from one event loop."""
+    """The loops and tasks that one part of the program runs. Used from one event loop."""
 
     def __init__(self) -> None:
         self._kept: list[Kept] = []
@@ -188,14 +194,14 @@ class Background:
         return kept
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Runs what nobody waits for. When it fails, that is logged."""
+        """Runs work that no caller waits for. A failure is logged."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._spawned_ended)
         return task
 
     def begin(self, name: str, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
-        """Runs what somebody awaits, and who hears there how it ends."""
+        """Runs work that the caller awaits. The caller gets its result or its failure."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -203,15 +209,15 @@ class Background:
 
     @property
     def problems(self) -> Iterator[str]:
-        """What is wrong with the loops that are kept."""
+        """The problems of the loops that are kept."""
         return (problem for kept in self._kept if (problem := kept.problem) is not None)
 
     def __len__(self) -> int:
-        """How much of what was spawned or begun has not ended."""
+        """The number of spawned or begun tasks that have not ended."""
         return len(self._tasks)
 
     async def finish(self, seconds: float | None = None) -> None:
-        """Returns when everything that was spawned or begun has ended, by itself, or after `seconds`."""
+        """Returns when all spawned and begun tasks have ended by themselves, or after `seconds`."""
         if seconds is not None:
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=seconds)
@@ -220,7 +226,9 @@ class Background:
             await asyncio.wait(self._tasks)
 
     async def stop(self, patience_seconds: float | None = MOMENT_SECONDS) -> None:
-        """Cancels everything. What has not ended after `patience_seconds` is left behind; None: it is waited for."""
+        """Cancels every loop and task. A task that has not ended after `patience_seconds` is left behind. With None, it waits
+        for all.
+        """
         tasks = [kept.task for kept in self._kept if kept.task is not None] + list(self._tasks)
         self._kept.clear()
         for task in tasks:
@@ -252,20 +260,20 @@ class LoopThread(Service):
         self._has_ended = False
 
     async def start(self) -> None:
-        """Begins the thread."""
+        """Starts the thread."""
         self._caller = asyncio.get_running_loop()
         daemon(self._name, self._run)
 
     @property
     def problems(self) -> Iterator[str]:
-        """What keeps it from turning."""
+        """The problem that keeps the loop from turning, if there is one."""
         if self._has_ended:
             yield f"{self._name}'s thread has ended"
         elif self._kept is not None and (problem := self._kept.problem) is not None:
             yield problem
 
     async def stop(self, grace_seconds: float = MOMENT_SECONDS) -> None:
-        """Ends it. A thread that has not ended after `grace_seconds` is left behind."""
+        """Ends the loop. A thread that has not ended after `grace_seconds` is left behind."""
         self._is_stopping.set()
         if self._caller is None:
             return
@@ -288,7 +296,7 @@ class LoopThread(Service):
                 self._caller.call_soon_threadsafe(self._ended.set)
 
     def _turn(self) -> None:
-        """Runs the loop, which begins anew by itself whenever it fails; what is heard of here is worse."""
+        """Runs the loop. After a failure the loop begins anew by itself, so an error that arrives here is worse."""
         asyncio.run(self._main())
         if not self._is_stopping.is_set():
             raise RuntimeError(f"{self._name} has returned")
@@ -307,7 +315,7 @@ class LoopThread(Service):
 
 
 def daemon(name: str, work: Callable[[], None]) -> threading.Thread:
-    """Runs `work` in a thread that nothing waits for, not even the end of the program. When it fails, that is logged."""
+    """Runs `work` in a thread that nothing waits for, not even the end of the program. A failure is logged."""
 
     def run() -> None:
         try:
@@ -322,7 +330,7 @@ def daemon(name: str, work: Callable[[], None]) -> threading.Thread:
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """Marks what a daemon does while it must not be met by the interpreter's own end."""
+    """Marks the work of a daemon during which the interpreter must not end by itself: see `leave`."""
     this = threading.get_ident()
     _at_work.add(this)
     try:
@@ -336,7 +344,7 @@ def leave(last: Callable[[], None]) -> None:
 
     `last` is called before that end, for what is still to be written.
 
-    Python's own end would take their state away under them, and wait for those that others have made.
+    Python's own end would destroy the state that the daemons use, and would wait for threads that libraries have made.
     """
     if _at_work:
         _log.warning("left_at_work", threads=len(_at_work))
@@ -348,14 +356,16 @@ def leave(last: Callable[[], None]) -> None:
 
 
 def _is_failure(error: BaseException) -> bool:
-    """Whether a loop is to be begun again after it. That somebody cancelled what the loop awaited is no reason for it to end."""
+    """Tells whether a loop begins again after the error. If something that the loop awaited was cancelled, the loop does not
+    end.
+    """
     if isinstance(error, asyncio.CancelledError):
         return not _is_cancelled()
     return isinstance(error, Exception)
 
 
 def _is_cancelled() -> bool:
-    """Whether it is the running task itself that was told to end."""
+    """Tells whether the running task itself was cancelled."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 

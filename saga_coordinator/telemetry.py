@@ -1,4 +1,5 @@
-"""Writes the log: one stable snake_case event a line, with its ids bound. What libraries log goes the same way.
+"""Writes the log: each line is one stable snake_case event, with its ids bound. The logs of libraries are written in the same
+way.
 
 log = telemetry.logger()
 log.info("saga_parked", saga_id=saga_id, remaining=remaining)
@@ -28,19 +29,21 @@ from structlog.typing import FilteringBoundLogger, Processor
 from saga_coordinator.lifecycle import Service, daemon
 
 LINES_WAITING_MAX = 10_000
-"""Lines that nobody has read yet, before those that follow are lost."""
+"""The most lines that wait for a reader. Further lines are lost."""
 LINES_A_MINUTE_MAX = 5
-"""Of each kind of line that strangers can cause."""
+"""The most lines in a minute of each kind that strangers can cause."""
 _KINDS_MAX = 1000
 _LIBRARIES_LEVEL = logging.WARNING
-"""What grpc, sqlalchemy and asyncio say below this is of use only to their own developers."""
+"""The lowest level at which lines of grpc, sqlalchemy and asyncio are logged. Lines below it are of use only to their
+developers.
+"""
 
 
 class _Lines:
-    """Lines on their way to standard error, written by a thread of its own.
+    """A queue of lines on their way to standard error. Its own thread writes them.
 
-    Who reads a terminal or a pipe may stop reading, and then a write waits for ever: that must not stop what is being told of. Up
-    to `LINES_WAITING_MAX` lines wait for the reader; what comes beyond that is lost.
+    The reader of a terminal or a pipe may stop reading, and then a write waits for ever. That must not stop the coordinator. Up
+    to `LINES_WAITING_MAX` lines wait for the reader; further lines are lost.
     """
 
     def __init__(self) -> None:
@@ -59,7 +62,7 @@ class _Lines:
                 daemon("logging", self._write)
 
     def flush(self, seconds: float) -> None:
-        """Returns when all that waits has been written, or after so long."""
+        """Returns when all waiting lines have been written, or after so many seconds."""
         with self._changed:
             self._changed.wait_for(lambda: not self._waiting and not self._is_writing, seconds)
 
@@ -81,7 +84,9 @@ _lines = _Lines()
 
 
 def flush(seconds: float = 1.0) -> None:
-    """Has what was logged written, for who ends the process or looks at what was said. Waits no longer than `seconds`."""
+    """Waits until everything that was logged is written, at most `seconds`. It is for code that ends the process or reads the
+    log.
+    """
     _lines.flush(seconds)
 
 
@@ -89,7 +94,9 @@ atexit.register(flush)
 
 
 class _Lossy(Generic[AnyStr]):
-    """Standard error, as long as there is one. When a terminal is closed, a pipe breaks or a disk is full, lines are lost."""
+    """A stream that writes to standard error while that works. When a terminal is closed, a pipe breaks or a disk is full,
+    lines are lost.
+    """
 
     def __init__(self, stream: IO[AnyStr] | None) -> None:
         self._stream: IO[AnyStr] | None = stream
@@ -114,7 +121,7 @@ class Logs(Service):
         configure(log_format=self._log_format, log_level=self._log_level)
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Has what was logged written."""
+        """Waits until everything that was logged is written."""
         flush()
 
 
@@ -151,7 +158,7 @@ def configure(*, log_format: str = "auto", log_level: str = "info") -> None:
 
 
 def logger() -> FilteringBoundLogger:
-    """A logger that looks its configuration up at its first line, so modules may make theirs when imported."""
+    """A logger that looks up its configuration at its first line, so modules may make their loggers when they are imported."""
     return cast("FilteringBoundLogger", structlog.get_logger())
 
 
@@ -176,8 +183,8 @@ def _json() -> list[Processor]:
 
 
 class Throttle:
-    """Lets a few lines of each kind through in a minute, and counts what it leaves out: what strangers do may be logged, and no
-    stranger may fill a disk with it.
+    """Lets a few lines of each kind through in a minute, and counts the lines that it leaves out. So the acts of strangers can
+    be logged, and no stranger can fill a disk with them.
     """
 
     def __init__(
@@ -189,7 +196,9 @@ class Throttle:
         self._lock = threading.Lock()
 
     def admits(self, kind: str) -> int | None:
-        """For the first line of a minute, how many of its kind were left out in the one before; else 0. None: leave it out."""
+        """Decides on a line: None leaves it out. For the first line of a minute it returns the number of lines of that kind
+        that were left out in the minute before; for other lines 0.
+        """
         with self._lock:
             now = self._clock()
             since, count = self._kinds.get(kind, (-math.inf, 0))
@@ -203,7 +212,7 @@ class Throttle:
 
 
 class _Rarely(logging.Filter):
-    """Throttles what libraries log, by the place in their code."""
+    """Throttles the lines of libraries, by the place in their code."""
 
     def __init__(self) -> None:
         super().__init__()

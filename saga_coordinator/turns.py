@@ -1,4 +1,5 @@
-"""Limits one kind of long work: how much of it runs at once, how much waits, how long it may take, in threads of its own.
+"""Limits one kind of long work, which runs in its own threads: how much of it runs at once, how much waits, and how long it may
+take.
 
 Every kind of work that takes memory, a processor or a disk for a noticeable time has its own `Turns`. So a flood of one kind
 waits for itself and for nothing else, and holds no more memory than its turns have. A thread cannot be stopped. Work that hangs,
@@ -23,7 +24,7 @@ from saga_coordinator.saga.words.errors import Overloaded, Unavailable
 from saga_coordinator.saga.words.reasons import Reason
 
 _IDLE_SECONDS = 5.0
-"""A thread that has had nothing to do for so long ends."""
+"""Seconds. A thread that has had nothing to do for so long ends."""
 
 _Given = TypeVar("_Given")
 _T = TypeVar("_T")
@@ -32,11 +33,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Turns:
-    """Turns at one kind of work. Used from one event loop."""
+    """The turns of one kind of work. Used from one event loop."""
 
     def __init__(self, what: str, *, at_once: int, waiting_max: int, seconds_max: float) -> None:
-        """`what` names the work in the plural, for who is refused and for the threads. Nobody waits longer than `seconds_max` for
-        a turn, nor for the end of work that has begun.
+        """`what` names the work in the plural, in messages and in the names of the threads. Nobody waits longer than
+        `seconds_max` for a turn, nor for the end of work that has begun.
         """
         self._what = what
         self._at_once = at_once
@@ -49,7 +50,7 @@ class Turns:
 
     @property
     def problems(self) -> Iterator[str]:
-        """What keeps all of this kind from being done: threads that do not come back."""
+        """The problem that keeps all work of this kind from being done: every thread hangs."""
         if self._is_stuck:
             yield f"{self._at_once} {self._what} have been at work for more than {self._seconds_max:g} s, and no more may be"
 
@@ -59,7 +60,7 @@ class Turns:
         Work that has begun goes on when the caller hangs up, and keeps its turn.
 
         Raises:
-            Overloaded: as many wait as may, or all that are at work hang.
+            Overloaded: as many callers wait as may, or all turns hang.
             Unavailable: it took longer than its kind may.
         """
         await self._take()
@@ -79,7 +80,7 @@ class Turns:
         return working.result()
 
     async def in_thread(self, work: Callable[..., _T], *arguments: Any) -> _T:
-        """Work that needs nothing fetched. Raises as `run`."""
+        """Runs work that needs nothing fetched. Raises as `run` does."""
 
         async def nothing() -> None:
             return None
@@ -118,7 +119,7 @@ class Turns:
 
 
 def _done(work: Callable[[], _T]) -> Callable[[asyncio.Future[_T]], None]:
-    """Works; returns what tells of the end, if anybody still waits for it."""
+    """Does the work. Returns a function that tells its end to the future, if anybody still waits for it."""
     try:
         result = work()
     except Exception as error:  # noqa: BLE001  # whatever it is, it is the caller's
@@ -139,7 +140,9 @@ def _tell_failure(error: Exception, working: asyncio.Future[Any]) -> None:
 
 
 class Threads:
-    """At most so many, begun when there is work for them; the end of the program waits for none."""
+    """A pool of at most `most` threads, which are started when there is work for them. The end of the program does not wait for
+    them.
+    """
 
     def __init__(self, name: str, most: int) -> None:
         self._name = name
@@ -150,7 +153,9 @@ class Threads:
         self._changed = threading.Condition()
 
     def begin(self, work: Callable[[], _T]) -> asyncio.Future[_T]:
-        """Has the work done as soon as a thread is free; what is cancelled before is not begun, and what has begun goes on."""
+        """Does the work as soon as a thread is free. Work that is cancelled before that does not begin; work that has begun
+        goes on.
+        """
         loop = asyncio.get_running_loop()
         working: asyncio.Future[_T] = loop.create_future()
 

@@ -69,7 +69,7 @@ _Point = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class _Arrow:
-    """A way through points, from the right side of one step to the left side of one that comes after it."""
+    """A way through points, from the right side of a step to the left side of a later step."""
 
     points: tuple[_Point, ...]
 
@@ -185,7 +185,7 @@ def _columns(block: Block, part: Sequence[Sequence[Step]]) -> list[list[_Slot]]:
 
 
 def _row(definition: Definition, block: Block, part: Sequence[Sequence[Step]]) -> _Picture:
-    """Some layers of a block, side by side, and the arrows between their steps."""
+    """The picture of some layers of a block, side by side, with the arrows between their steps."""
     columns = [
         [(slot, _picture(definition, slot) if isinstance(slot, Step) else _Picture()) for slot in column]
         for column in _columns(block, part)
@@ -244,7 +244,7 @@ def _has_way_back(definition: Definition, step: Step) -> bool:
 
 
 def _picture(definition: Definition, step: Step) -> _Picture:
-    """One step, with the blocks that it runs."""
+    """The picture of a step, with the blocks that it runs."""
     if not step.blocks:
         labels = (step_label(step), f"undo {step.name}" if step.compensation else "")
         small = (_called(step.action), _called(step.compensation))
@@ -323,7 +323,7 @@ def _undo_lane(definition: Definition, row: _Picture, y: float) -> Iterator[str]
 
 
 def _undo_class(definition: Definition, step: Step) -> str:
-    """How the way back shows the step; empty where it shows nothing."""
+    """The class of the step's box on the way back; empty if the way back does not show the step."""
     if step.compensation is not None:
         return "undo"
     is_late = step.is_pivot or definition.is_after_pivot(step.name)

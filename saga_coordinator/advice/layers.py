@@ -26,7 +26,7 @@ def _middle(rows: list[float]) -> float:
 
 
 def direct(block: Block, step: Step) -> tuple[str, ...]:
-    """Those that the step waits for and that none of the others it waits for waits for already."""
+    """The direct dependencies that the drawing needs: those that no other dependency of the step waits for."""
     return tuple(
         other
         for other in step.after

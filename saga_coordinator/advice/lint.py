@@ -1,4 +1,4 @@
-"""Smells: what is allowed in a definition, and yet is seldom what its author wants."""
+"""Finds smells: parts of a definition that are allowed, and yet are seldom what the author wants."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import OutcomeKind
 
 ATTEMPTS_FEW = 3
-"""With fewer, a restart of the participant is enough to use them up."""
+"""The fewest attempts without a smell. A restart of the participant is enough to use up fewer attempts."""
 
 _REPEATED = frozenset(
     {"add", "append", "credit", "debit", "decrement", "deduct", "enqueue", "increment", "push", "send"}
@@ -55,7 +55,7 @@ _WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])")
 
 
 class Smell(NamedTuple):
-    """Something to think about. `path` is where it was written; `mend` says what to do about it."""
+    """A smell. `path` is the place where it was written; `mend` says what to do about it."""
 
     rule: str
     path: str
@@ -78,7 +78,7 @@ class _Subject:
 
     @property
     def is_late(self) -> bool:
-        """Whether there is no way back once the step runs."""
+        """Tells whether there is no way back once the step runs."""
         return self.step.is_pivot or self.definition.is_after_pivot(self.step.name)
 
     def calls(self) -> Iterator[tuple[Operation, OperationKind, Written]]:
@@ -92,7 +92,9 @@ class _Subject:
 
 
 def lint(definition: Definition, source: Any) -> list[Smell]:
-    """Every smell of a valid definition, in the order of its steps; `source` is the JSON form it was parsed from."""
+    """All smells of a valid definition, in the order of its steps. `source` is the JSON form that the definition was parsed
+    from.
+    """
     written = written_steps(source)
     has_timeout = Written("", source).field("defaults").field("timeout").is_given
     return [
@@ -206,7 +208,7 @@ def _is_aware_of_null(expression: Expression) -> bool:
 
 def _repeated_by_retries(subject: _Subject) -> Iterator[Smell]:
     for operation, kind, written in subject.calls():
-        # A compensation that goes by the action's name is not described by it.
+        # If the compensation has the same method as the action, the method's name does not describe it.
         is_named = operation is subject.step.action or operation.method != _method(subject.step.action)
         verb = _verb(operation.method) if is_named else ""
         if verb in _REPEATED and operation.retry.max_attempts > 1:
@@ -327,7 +329,7 @@ def _own_expressions(step: Step) -> Iterator[Expression]:
 
 
 def _is_guarded(step: Step, expression: Expression, other: Step) -> bool:
-    """Whether the expression first asks if the other step ran, as far as that can be seen."""
+    """Tells whether the expression first asks if the other step ran, as far as its syntax shows."""
     asked = f"steps.{other.name}."
     if _is_aware_of_null(expression) or f"{asked}status" in expression.source:
         return True
@@ -361,7 +363,7 @@ def _irreversible_too_early(subject: _Subject) -> Iterator[Smell]:
 
 
 def _can_turn(definition: Definition, step: Step) -> bool:
-    """Whether a failure of the step, or of a step in its blocks, makes the saga compensate."""
+    """Tells whether a failure of the step, or of a step in its blocks, makes the saga compensate."""
     if definition.is_after_pivot(step.name):
         return False
     inner = [each for block in step.blocks for each in all_steps(block)]
@@ -435,4 +437,4 @@ RULES: Mapping[str, _Rule] = {
     "gives-up-early": _gives_up_early,
     "doubt-taken-for-no": _doubt_taken_for_no,
 }
-"""Every rule by its name."""
+"""All rules by name."""

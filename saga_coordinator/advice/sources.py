@@ -1,4 +1,6 @@
-"""Finds again, in the JSON form of a definition, what its author wrote of each step: parsing fills in the defaults."""
+"""Finds what the author of a definition wrote for each step, in the definition's JSON form. The parsed definition does not
+tell, because parsing fills in the defaults.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written at a path, such as `steps[2].action`."""
+    """The content that was written at a path, such as `steps[2].action`."""
 
     path: str
     content: Any
@@ -23,7 +25,7 @@ class Written:
         return Written(f"{self.path}.{name}".lstrip("."), None)
 
     def items(self) -> Iterator[Written]:
-        """Of a list, what is in it."""
+        """The items, if the content is a list."""
         for index, item in enumerate(self.content if isinstance(self.content, list) else ()):
             yield Written(f"{self.path}[{index}]", item)
 
@@ -33,7 +35,7 @@ class Written:
 
 
 def written_steps(source: Any) -> dict[str, Written]:
-    """What was written for each step, by its name, including the steps in blocks."""
+    """The content that was written for each step, by the step's name, including the steps in blocks."""
     return {step.content["name"]: step for step in _steps(Written("", source))}
 
 

@@ -24,7 +24,7 @@ WIDTH = 110
 _FORWARD, _BACK = " ─▶ ", " ◀─ "
 
 Lines = list[str]
-"""A rectangle of text: lines of one width."""
+"""A rectangle of text: its lines all have the same width."""
 
 
 @immutable
@@ -121,7 +121,9 @@ def _drawn_layer(definition: Definition, layer: _Layer, *, is_back: bool) -> Lin
 
 
 def _bracket(corners: str, number: int, count: int, row: int) -> str:
-    """The part of a bracket beside one row of a cell; `corners` are its first, a middle and its last one."""
+    """The part of a bracket beside one row of a cell. `corners` are the bracket's first character, a middle character and its
+    last character.
+    """
     if row:
         return "│" if number < count - 1 else " "
     return {0: corners[0], count - 1: corners[2]}.get(number, corners[1])
@@ -171,7 +173,7 @@ def step_label(step: Step) -> str:
 
 
 def undo_label(definition: Definition, step: Step) -> str:
-    """What undoes the step, in a few characters; empty if there is nothing to undo or no way back."""
+    """The compensation of the step, in a few characters; empty if there is nothing to undo or no way back."""
     if step.compensation is not None:
         return f"undo {step.name}"
     if step.is_irreversible and not (step.is_pivot or definition.is_after_pivot(step.name)):
@@ -180,7 +182,7 @@ def undo_label(definition: Definition, step: Step) -> str:
 
 
 def block_label(step: Step) -> str:
-    """What the block is, in words."""
+    """The kind of the block, in words."""
     match step.action:
         case ForEach(items, _, limit, name):
             at_once = f", {limit} at once" if limit else ""
@@ -206,7 +208,7 @@ def block_parts(step: Step) -> list[tuple[str, Block]]:
 
 
 def _notes(block: Block) -> Iterator[str]:
-    """What the drawing leaves open: steps that do not wait for the whole layer before them."""
+    """Notes on what the drawing does not show: the steps that do not wait for the whole layer before them."""
     before: Sequence[Step] = ()
     for layer in layers(block):
         for step in layer:

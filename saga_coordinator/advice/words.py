@@ -1,4 +1,4 @@
-"""A definition's policies in words: how long each step may take, what its failures mean, and what undoes it."""
+"""Describes a definition's policies in words: how long each step may take, what its failures mean, and what undoes it."""
 
 from __future__ import annotations
 
@@ -130,7 +130,9 @@ def _pauses(retry: RetryPolicy) -> str:
 
 
 def longest_seconds(operation: Operation) -> float:
-    """How long all attempts can take together, when each is unknown only at its timeout and every pause is the longest."""
+    """The longest time, in seconds, that all attempts can take together: each attempt runs into its timeout, and every pause is
+    the longest possible.
+    """
     retry = operation.retry
     pauses = sum(retry.backoff_seconds(n, 1.0) for n in range(1, retry.max_attempts))
     return retry.max_attempts * operation.timeout_seconds + pauses

@@ -1,7 +1,7 @@
 """The program `saga-coordinator`: its commands, and how each of them ends.
 
-`program` holds the commands, `serving` those that run a coordinator or a database, `definitions` and `health` those that ask a
-running one, `options` the flags that several share.
+`program` holds the group of commands. `serving` has the commands that run a coordinator or a database, `definitions` and
+`health` the commands that ask a running coordinator. `options` has the flags that several commands share.
 """
 
 import contextlib
@@ -19,7 +19,8 @@ def main() -> None:
     if sys.argv[1:2] == ["health"] and _is_serving():
         sys.exit(0)
     if sys.argv[1:2] == ["serve"]:
-        # It asks for the participants file to be read again, which the start does: it must not end what has not begun.
+        # SIGHUP asks to read the participants file again. The start reads it anyway, so the signal must not end a program that
+        # is still starting.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     with ended_quietly_by_ctrl_c():
@@ -45,7 +46,8 @@ def _is_serving() -> bool:
 def ended_quietly_by_ctrl_c() -> Iterator[None]:
     """Lets Ctrl-C end the process at once and without a traceback, as a shell expects, during imports that take a while.
 
-    As an exception, it would come up in the middle of a module, which may turn it into another exception.
+    If Ctrl-C raised an exception, the exception would come up in the middle of a module, which might turn it into another
+    exception.
     """
     before = signal.getsignal(signal.SIGINT)
     if before is not signal.default_int_handler:  # ignored, or somebody else's
@@ -59,8 +61,8 @@ def ended_quietly_by_ctrl_c() -> Iterator[None]:
 
 
 def _open_standard_streams() -> None:
-    """Opens standard streams that were closed. Else the next file or socket would get the number of a stream, and everything
-    that is written to that stream.
+    """Opens standard streams that were closed. Otherwise the next file or socket would get the number of a closed stream, and
+    receive everything that is written to that stream.
     """
     for number in range(3):
         try:

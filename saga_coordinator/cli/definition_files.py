@@ -1,4 +1,4 @@
-"""Definitions as people write them, read for the commands; and how a coordinator's refusal of them is told."""
+"""Reads definitions from files for the commands, and words a coordinator's refusal of them."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ TIMEOUT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Valid:
-    """A definition that was read from a file, and has no faults as far as that can be known here."""
+    """A definition that was read from a file, and has no faults that can be found without a coordinator."""
 
     document: Document
     message: definition_pb2.Definition
 
     @property
     def needs_coordinator(self) -> bool:
-        """Whether only a coordinator knows it whole, by the steps that participants have declared."""
+        """Tells whether only a coordinator can check the definition, because it uses steps that participants have declared."""
         return bool(used_steps(self.document.content))
 
 
 def read_definitions(files: Sequence[Path], *, may_use: bool = False) -> list[Valid]:
-    """Every definition of every file. Raises Failure with all faults of all of them.
+    """Reads every definition of every file. Raises Failure with all faults of all definitions.
 
     With `may_use`, definitions that use declared steps are left for a coordinator to check. Without it, they are faults.
     """
@@ -67,7 +67,9 @@ def read_definitions(files: Sequence[Path], *, may_use: bool = False) -> list[Va
 
 
 def children_first(read: Sequence[Valid]) -> list[Valid]:
-    """The definitions in their order, but each after those that it runs as children; rings of them stay as they are."""
+    """The definitions in their order, but each after the definitions that it runs as children. Rings of definitions keep their
+    order.
+    """
     ordered: dict[int, Valid] = {}
     begun: set[int] = set()
 
@@ -89,7 +91,7 @@ def children_first(read: Sequence[Valid]) -> list[Valid]:
 def refusal(
     error: grpc.RpcError, address: str, document: Document | None = None, *, exit_code: int = 1
 ) -> Failure:
-    """What to tell of a call that failed, about the definition in `document` if there is one."""
+    """The lines that tell of a failed call, which was about the definition in `document` if that is given."""
     status = rpc_status.from_call(error)  # type: ignore[arg-type]  # the stubs do not know that it is a grpc.Call, too
     if error.code() is grpc.StatusCode.UNAVAILABLE and status is None:
         return Failure(
@@ -105,7 +107,7 @@ def refusal(
 
 
 def _violation(violation: error_details_pb2.BadRequest.FieldViolation, document: Document | None) -> str:
-    """A fault, with its place in the file where it is one of the definition that is in the file."""
+    """The text of a fault. If it is a fault of the definition in the file, the text begins with the place in the file."""
     if document is None:
         return f"{violation.field}: {violation.description}"
     path = violation.field.removeprefix("definition").removeprefix(".")

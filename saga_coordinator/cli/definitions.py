@@ -21,7 +21,7 @@ from saga_coordinator.pb.saga.v1 import definition_service_pb2
 from saga_coordinator.pb.saga.v1.definition_service_pb2_grpc import DefinitionServiceStub
 
 LIVE_TIMEOUT_SECONDS = 30.0
-"""Participants may take their time to answer."""
+"""The seconds to wait for the coordinator, which asks participants. They may take their time to answer."""
 
 _files = click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 

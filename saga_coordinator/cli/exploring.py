@@ -34,14 +34,14 @@ _file = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A valid definition, and where it was written."""
+    """A valid definition, and the file that it was read from."""
 
     document: Document
     definition: Definition
 
 
 def _read(file: Path) -> list[_Read]:
-    """Every definition of the file. Raises Failure with all faults of all of them."""
+    """Reads every definition of the file. Raises Failure with all faults of all definitions."""
     return [
         _Read(valid.document, parse_definition(valid.document.content)) for valid in read_definitions([file])
     ]
@@ -141,7 +141,7 @@ def simulate(
 
 
 def _answers(read: _Read, given: Any, outputs: dict[str, Any]) -> tuple[Answers, list[str]]:
-    """What the rehearsals' participants answer, and what to say of it."""
+    """The answers of the rehearsals' participants, and notes on them for the user."""
     definition = read.definition
     schema = read.document.content.get("input_schema", read.document.content.get("inputSchema"))
     sketch = None if schema is None or given is not None else sketch_of(schema)

@@ -27,7 +27,7 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}  # noqa: S104  # replaced
 
 
 class Failure(Exception):
-    """Ends the command with `exit_code`; each of `lines` is one error."""
+    """An error that ends the command with `exit_code`. Each of `lines` is one error message."""
 
     def __init__(self, *lines: str, exit_code: int = 1) -> None:
         self.lines = lines
@@ -36,7 +36,7 @@ class Failure(Exception):
 
 
 def setting_flags(*, without: Sequence[str] = (), only: Sequence[str] = ()) -> Callable[[_Command], _Command]:
-    """A flag for each setting, and `--config`. The command gets them as keyword arguments, for `settings_of`."""
+    """Adds a flag for each setting, and `--config`. The command gets the flags as keyword arguments, for `settings_of`."""
 
     def decorate(command: _Command) -> _Command:
         config = click.option(
@@ -69,7 +69,8 @@ def _flag(option: Option) -> Callable[[_Command], _Command]:
 def settings_of(
     flags: Mapping[str, Any], *, defaults: Mapping[str, str] = MappingProxyType({}), **more: str
 ) -> Settings:
-    """The settings from a command's flags; `more` are what the command itself decides, `defaults` its own defaults.
+    """The settings from a command's flags. `more` holds the settings that the command itself decides, `defaults` the command's
+    own defaults.
 
     Raises:
         SettingsFaulty: with every fault.
@@ -88,7 +89,7 @@ def tell_unknown_variables(settings: Settings) -> None:
 
 
 def address_flag(command: _Command) -> _Command:
-    """`--address` of a running coordinator; the command gets it fit to be dialled."""
+    """Adds `--address`, the address of a running coordinator. The command gets the address in the form that gRPC dials."""
 
     def parse(_: click.Context, __: click.Parameter, written: str) -> str:
         try:

@@ -1,8 +1,8 @@
-"""The usual answer to `saga-coordinator health`, at the price of a bare Python: containers ask every few seconds.
+"""A quick probe for `saga-coordinator health`. It costs no more than starting Python, because containers ask every few seconds.
 
-Importing gRPC alone costs several times what this costs. So one `grpc.health.v1.Health/Check` is written by hand, in HTTP/2's
-plainest form (RFC 9113; header fields as literals without an index, RFC 7541 section 6.2.2), and only the answer SERVING is
-understood. Whatever else happens, the full command asks again and says what is wrong. Only the standard library is imported.
+Importing gRPC alone costs several times as much. So this module writes one `grpc.health.v1.Health/Check` by hand, in HTTP/2's
+plainest form (RFC 9113; header fields as literals without an index, RFC 7541 section 6.2.2), and understands only the answer
+SERVING. In every other case the full command asks again and says what is wrong. Only the standard library is imported.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _SERVING = b"\x00\x00\x00\x00\x02\x08\x01"
 _DEFAULT_ADDRESS = "127.0.0.1:7242"
 _TIMEOUT_SECONDS = 3.0
 _LENGTH_MAX = 126
-"""What one byte of HPACK can say of a string's length, and more than an address or a service's name needs."""
+"""The longest string whose length fits into one byte of HPACK. Addresses and names of services are shorter."""
 
 
 def is_serving(arguments: list[str], addresses: str | None) -> bool:
-    """Whether the coordinator that `health` asks by these arguments answers SERVING; False when in any doubt.
+    """Tells whether the coordinator that `health` would ask with these arguments answers SERVING. Returns False in any doubt.
 
     Args:
         arguments: what follows `health` on the command line.
@@ -42,7 +42,7 @@ def is_serving(arguments: list[str], addresses: str | None) -> bool:
 
 
 def _asked(arguments: list[str], addresses: str | None) -> tuple[str, str] | None:
-    """The address and the service, where the arguments are of the simplest form."""
+    """The address and the service, if the arguments have the simplest form."""
     given = {"--address": (addresses or _DEFAULT_ADDRESS).partition(",")[0].strip(), "--service": ""}
     if len(arguments) % 2:
         return None
@@ -96,7 +96,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def _answer(connection: socket.socket) -> bytes:
-    """What came as data until the stream ended."""
+    """The data that came before the stream ended."""
     reader = connection.makefile("rb")
     data = b""
     while header := reader.read(9):

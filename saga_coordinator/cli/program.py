@@ -1,4 +1,4 @@
-"""The commands, and how each ends: quietly, or with one line for each error."""
+"""The group of commands. Each command ends quietly, or with one line for each error."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
 UNREAD = 141
-"""The exit code when nobody reads on, as in `| head -1`: 128 + SIGPIPE."""
+"""The exit code when the output's reader is gone, as in `| head -1`: 128 + SIGPIPE."""
 
 _OUTPUT_LOST = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
@@ -35,16 +35,16 @@ MODULES: Mapping[str, str] = {
     "serve": "serving",
     "version": "program",
 }
-"""Where each command is. Containers ask for the health every few seconds; that must not cost the import of everything."""
+"""The module of each command. Only the needed module is imported, because containers ask for the health every few seconds."""
 
 
 class _Unread(Exception):
-    """Standard output is a pipe that nobody reads any more."""
+    """The reader of the pipe on standard output is gone."""
 
 
 @contextlib.contextmanager
 def _told_of_closed_pipe() -> Iterator[None]:
-    """click would end the program with 1, as if something had failed."""
+    """Tells of a closed pipe by `_Unread`. click itself would end the program with 1, as if something had failed."""
     try:
         yield
     except BrokenPipeError:
@@ -122,7 +122,7 @@ def _run() -> int:
 
 
 def _of_file(error: OSError) -> str:
-    """What to say of a file or of the output; any other error of the system is a defect, and is raised again."""
+    """The message about a file or the output. Any other error of the system is a defect, and is raised again."""
     if error.errno is not None and error.filename is not None:
         return f"{os.fsdecode(error.filename)}: {os.strerror(error.errno)}"
     if error.errno in _OUTPUT_LOST:
@@ -131,7 +131,7 @@ def _of_file(error: OSError) -> str:
 
 
 def _wrong_usage(error: click.UsageError) -> int:
-    """As click shows it, but with an error line like all others."""
+    """The usage as click shows it, and then an error line like all others."""
     hint = ""
     if error.ctx is not None:
         hint = f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n\n"
@@ -151,7 +151,9 @@ def _say(text: str) -> None:
 
 
 def _let_go(stream: TextIO | None) -> None:
-    """What could not be written is not tried again as Python ends, which would cost a traceback and the exit code."""
+    """Discards what could not be written. Otherwise Python would try to write it again as it ends, print a traceback and change
+    the exit code.
+    """
     if stream is None:  # the program was started without it
         return
     try:

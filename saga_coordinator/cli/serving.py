@@ -29,7 +29,9 @@ from saga_coordinator.store.embedded.watch import Watch
 ALIVE_POLL_SECONDS = 0.5
 
 DEV_DEFAULTS = {"log_sagas": "true"}
-"""Who tries it out wants to see something happen, and starts few."""
+"""The settings of `dev` where the user gives none: a user who tries the program out wants to see something happen, and starts
+few sagas.
+"""
 
 _postgres_bin = click.option(
     "--postgres-bin",
@@ -64,7 +66,7 @@ def serve(one_of_many: bool, **flags: Any) -> None:
     elif settings.processes > 1:
         sys.exit(supervisor.supervise(settings, sys.argv[1:]))
     with ended_quietly_by_ctrl_c():
-        # Half a second, which help, a faulty flag and a supervisor need not take.
+        # These imports take half a second, which help, a faulty flag and a supervisor do not need.
         from saga_coordinator import app  # noqa: PLC0415
 
     app.run(settings, shares_port=one_of_many)
@@ -91,7 +93,7 @@ def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **
         from saga_coordinator.store import schema  # noqa: PLC0415
 
     ends_with_terminal = _ends_with_terminal()
-    # What is wrong with the settings is said before a database is made, which takes seconds.
+    # Faults of the settings are told before a database is made, which takes seconds.
     checked = settings_of(flags, database_url="postgresql://checked-before-it-is-started/")
     tell_unknown_variables(checked)
     check_addresses(checked.addresses)
@@ -118,7 +120,7 @@ def _say_of_database(sentence: str) -> None:
 
 
 def _make_folder(data_dir: Path) -> None:
-    """It holds a password and a database, which no repository wants."""
+    """Makes the folder, and hides it from git: it holds a password and a database."""
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         ignore = data_dir / ".gitignore"
@@ -206,7 +208,7 @@ def postgres(data_dir: Path, postgres_bin: Path | None, postgres_port: int | Non
     ):
         click.echo(f"postgres: {server.dsn}")
         while not has_ended():
-            # Seen without being reaped: that is the business of whoever started it.
+            # The end of the process is seen without reaping it: only the process that started it may do that.
             if os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
                 raise Failure(f"PostgreSQL has ended by itself; see {server.log_path}")
         with contextlib.suppress(OSError):  # whoever closed it may read nothing any more either
@@ -214,7 +216,9 @@ def postgres(data_dir: Path, postgres_bin: Path | None, postgres_port: int | Non
 
 
 def _is_input_null() -> bool:
-    """Whether standard input is the null device: whoever starts the program so does not hold the other end of it."""
+    """Tells whether standard input is the null device. Then the program that started this one does not hold the input's other
+    end.
+    """
     try:
         return os.path.samestat(os.fstat(sys.stdin.fileno()), Path(os.devnull).stat())
     except (OSError, ValueError):
@@ -233,13 +237,15 @@ def _is_input_closed() -> bool:
 
 
 def _ends_with_terminal() -> bool:
-    """Unless it was started by nohup."""
+    """Tells whether the process ends with its terminal. It does not if nohup started it."""
     return signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
 
 
 @contextlib.contextmanager
 def _stopped_by_signals() -> Iterator[None]:
-    """SIGTERM, and SIGHUP when the terminal is closed, end the block as an exception does, so that what it started is stopped."""
+    """Makes SIGTERM, and SIGHUP when the terminal is closed, end the block as an exception does, so that everything that the
+    block started is stopped.
+    """
 
     def stop(_: int, __: FrameType | None) -> Never:
         raise click.exceptions.Exit(0)
@@ -270,7 +276,7 @@ def demo(arguments: tuple[str, ...]) -> None:
             "`pip install 'saga-coordinator[demo]'`"
         )
     path = os.pathsep.join([str(_examples()), *filter(None, [os.environ.get("PYTHONPATH")])])
-    # Until the demo has its own answer to Ctrl-C, which its imports delay, that ends it without a traceback.
+    # The demo handles Ctrl-C itself once its imports are done. Until then, Ctrl-C ends the process without a traceback.
     code = (
         "import runpy, signal; signal.signal(signal.SIGINT, signal.SIG_DFL); "
         "runpy.run_module('order_fulfilment.demo', run_name='__main__', alter_sys=True)"
@@ -280,7 +286,9 @@ def demo(arguments: tuple[str, ...]) -> None:
 
 
 def _examples() -> Path:
-    """The folder that holds the package `order_fulfilment`: in a source tree beside this package, in a wheel inside it."""
+    """The folder that holds the package `order_fulfilment`. In a source tree it is beside this package, in a wheel inside
+    it.
+    """
     package = Path(saga_coordinator.__file__).resolve().parent
     for folder in (package.parent / "examples", package / "examples"):
         if (folder / "order_fulfilment").is_dir():

@@ -1,4 +1,4 @@
-"""Several coordinators on one machine, sharing the port: one process starts them, restarts those that crash, and stops them."""
+"""Supervises several coordinators that share a port on one machine: starts them, restarts those that crash, and stops them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ONE_OF_MANY = "--one-of-many"
 """The hidden flag by which a coordinator knows that it shares its port, and that it ends with its supervisor."""
 
 HASTY_SECONDS = 30.0
-"""A coordinator that gives up by itself sooner than this could not start, and would not the next time."""
+"""Seconds. A coordinator that ends by itself sooner than this could not start, and would not start the next time."""
 
 RESTART_SECONDS = 1.0
 
@@ -30,7 +30,7 @@ log = telemetry.logger()
 def supervise(settings: Settings, arguments: Sequence[str]) -> int:
     """Runs `settings.processes` coordinators with `arguments` until told to stop; returns the exit code.
 
-    SIGTERM and SIGINT are passed on as SIGTERM, a second one too, and SIGHUP as it is.
+    SIGTERM and SIGINT are passed on as SIGTERM, a second signal too. SIGHUP is passed on unchanged.
 
     Raises:
         Failure: an address cannot be shared, or is taken.
@@ -48,7 +48,7 @@ def supervise(settings: Settings, arguments: Sequence[str]) -> int:
 
 
 def end_with_supervisor() -> None:
-    """In a coordinator that is one of many: stops gracefully when the supervisor is gone, however it went."""
+    """Stops this coordinator gracefully when its supervisor is gone, however the supervisor ended."""
 
     def watch() -> None:
         try:
@@ -91,7 +91,8 @@ class _Supervisor:
         return exit_code
 
     def _start(self) -> None:
-        # The pipe's other end is this process, so that a coordinator notices its end. Ctrl-C reaches all through it alone.
+        # This process holds the pipe's other end, so a coordinator notices when this process ends. Ctrl-C reaches the
+        # coordinators only through this process.
         child = subprocess.Popen(self._command, stdin=subprocess.PIPE, process_group=0)
         self._children[child.pid] = (child, time.monotonic())
         log.info("coordinator_spawned", process_id=child.pid)
@@ -114,7 +115,8 @@ def _check_addresses(addresses: Sequence[str]) -> None:
             )
         host, _, port = address.rpartition(":")
         family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
-        # Sharing is by SO_REUSEPORT, which would also let a second supervisor in; without it, the port shows as taken.
+        # The coordinators share the port by SO_REUSEPORT, which would also let a second supervisor in. Binding without it shows
+        # that the port is taken.
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:

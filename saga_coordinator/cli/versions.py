@@ -23,7 +23,7 @@ from saga_coordinator.saga.words.change import Change
 TROUBLE = 2
 """The exit code of `diff` when it could not compare, as the system's own `diff` has it."""
 DELETE_TIMEOUT_SECONDS = 30.0
-"""The coordinator waits until all the others know."""
+"""Seconds. The coordinator waits until all other coordinators know of the deletion."""
 
 _format = click.option(
     "--format",
@@ -36,7 +36,7 @@ _format = click.option(
 
 
 class _Version(click.ParamType[tuple[str, int]]):
-    """NAME@VERSION, or NAME for version 0 where that may be."""
+    """Reads NAME@VERSION, or NAME for version 0 if that is allowed."""
 
     name = "version"
 
@@ -60,7 +60,7 @@ _maybe_version = click.argument("which", metavar="NAME[@VERSION]", type=_Version
 
 @contextmanager
 def _service(address: str, *, exit_code: int = 1) -> Iterator[DefinitionServiceStub]:
-    """The service at `address`; what it refuses ends the command."""
+    """The service at `address`. A request that it refuses ends the command."""
     with grpc.insecure_channel(address) as channel:
         try:
             yield DefinitionServiceStub(channel)
@@ -189,7 +189,9 @@ def _told(old_title: str, new_title: str, changes: Sequence[Change]) -> Iterator
 
 
 def _side(written: str, address: str) -> tuple[str, dict[str, Any]]:
-    """What to call it, and its canonical JSON form. What looks like a file is one."""
+    """The name of one side of the comparison, and its canonical JSON form. A text that looks like the name of a file is read as
+    a file.
+    """
     path = Path(written)
     if written != "-" and path.suffix.lower() not in (".yaml", ".yml", ".json") and not path.is_file():
         which = _as_version(written)

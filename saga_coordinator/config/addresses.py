@@ -1,4 +1,4 @@
-"""Where a coordinator listens: addresses, and who may connect to the unix sockets among them."""
+"""Reads the addresses at which a coordinator listens, and the settings for who may connect to its unix sockets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PORT_MAX = 65535
 
 
 def addresses_of(written: Any) -> tuple[str, ...]:
-    """Where to listen. Raises ValueError."""
+    """The addresses at which to listen. Raises ValueError."""
     items = written.split(",") if isinstance(written, str) else written
     if not isinstance(items, list | tuple) or not items:
         raise ValueError("must be a list of addresses: HOST:PORT or unix:PATH")
@@ -25,7 +25,7 @@ def addresses_of(written: Any) -> tuple[str, ...]:
 
 
 def peer_address_of(written: Any) -> str:
-    """Where other coordinators reach this one. Raises ValueError."""
+    """The address at which other coordinators reach this coordinator. Raises ValueError."""
     address = address_of(written)
     if address.startswith("unix:"):
         raise ValueError("must be HOST:PORT, as in 127.0.0.1:0 or 0.0.0.0:7243")

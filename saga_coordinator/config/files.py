@@ -1,7 +1,8 @@
-"""YAML and JSON, read so that a file means what it seems to mean, and that a fault can be found in it.
+"""Reads YAML and JSON strictly: a file means what it seems to mean, and each value's line is known, so that a message can name
+it.
 
 YAML is read by the core schema of YAML 1.2 (https://yaml.org/spec/1.2.2/#103-core-schema), in which `no` and `12:30:00` and
-`2026-01-31` are strings, not a boolean, a number and a date. Of a key that is given twice, neither wins: the file is refused.
+`2026-01-31` are strings, not a boolean, a number and a date. If a key is given twice, the file is refused.
 """
 
 from __future__ import annotations
@@ -21,56 +22,61 @@ import yaml
 from saga_coordinator.exact import NotKept, check_whole, number_of, shown
 
 FILE_BYTES_MAX = 4 * 1024 * 1024
-"""More than any definition, directory or input may be."""
+"""The largest file, in bytes: larger than any definition, directory or input may be."""
 
 TEXT_BYTES_MAX = 256 * 1024
-"""Of a text from somebody else, which is read beside other work: what YAML makes of a larger one is felt by all."""
+"""The largest text from somebody else, in bytes. It is read beside other work, and parsing a larger YAML text would slow down
+everybody.
+"""
 
 TEXT_VALUES_MAX = 30_000
-"""Values and keys in such a text. YAML has an object for each, and to free them all at once, where the text is refused, holds the
-interpreter for half a microsecond each."""
+"""The most values and keys in such a text. YAML makes an object for each. If the text is refused, freeing all objects at once
+holds the interpreter for half a microsecond each.
+"""
 
 NESTING_MAX = 200
-"""Levels of lists and objects in a file."""
+"""The most levels of lists and objects in a file."""
 
 VALUES_MAX = 200_000
-"""Aliases make a small file mean a huge one; beyond this many values and keys it is refused."""
+"""The most values and keys in a file. Aliases can make a small file stand for a huge one, so a file with more is refused."""
 
 _TAG = "tag:yaml.org,2002:"
 _LOOKED_AT_MAX = 1000
-"""Characters on either side of a fault that are looked at for a way to mend it."""
+"""The number of characters on either side of a fault that are searched for a way to mend it."""
 
 
 class FileFaulty(Exception):
-    """A file cannot be read as what it should be. The message begins with its name and, where known, the line."""
+    """A file cannot be read as what it should be. The message begins with the file's name and, if it is known, the line."""
 
 
 class _TooManyValues(FileFaulty):
-    """It has more values than may be; in whatever notation, that does not change."""
+    """The text has more values than allowed. Reading it in the other notation would not help."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One JSON-like value from a file. `lines` says where the value at a path such as `steps[2].action` is, from 1."""
+    """A JSON-like value from a file. `lines` gives the line, counted from 1, of the value at a path such as
+    `steps[2].action`.
+    """
 
     content: Any
     source: str
     lines: Mapping[str, int] = field(default_factory=dict)
 
     def line_of(self, path: str) -> int | None:
-        """The line of the value at `path`, or of the nearest one around it; None when lines are not known."""
+        """The line of the value at `path`, or of the nearest value around it; None if lines are not known."""
         while path and path not in self.lines:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
         return self.lines.get(path)
 
     def locate(self, path: str) -> str:
-        """`FILE:LINE` of the value at `path`, or of the nearest one around it; `FILE` alone when lines are not known."""
+        """`FILE:LINE` of the value at `path`, or of the nearest value around it; `FILE` alone if lines are not known."""
         line = self.line_of(path)
         return self.source if line is None else f"{self.source}:{line}"
 
 
 def read_documents(path: Path) -> list[Document]:
-    """The documents of a YAML file, or the one of a `.json` file; `-` is YAML from standard input.
+    """Reads the documents of a YAML file, or the only document of a `.json` file; `-` is YAML from standard input.
 
     Raises:
         FileFaulty: it cannot be read, is not YAML or JSON, is ambiguous, or has a number that would change on its way.
@@ -91,7 +97,9 @@ def read_documents(path: Path) -> list[Document]:
 
 
 def read_text(text: str, source: str) -> Document:
-    """The one document in a text of YAML or JSON. Raises FileFaulty as `read_documents`, and where there are several."""
+    """Reads the only document in a text of YAML or JSON. Raises FileFaulty as `read_documents` does, and if there are several
+    documents.
+    """
     if (size := len(text.encode())) > TEXT_BYTES_MAX:
         raise FileFaulty(f"{source}: has {size} bytes; {TEXT_BYTES_MAX} is the limit")
     try:
@@ -110,7 +118,7 @@ def read_text(text: str, source: str) -> Document:
 
 
 def _read_json_alone(text: str, source: str) -> Iterator[Document]:
-    """JSON that is no YAML, as its escapes of characters beyond U+FFFF are; its lines are not known."""
+    """Reads JSON that is no YAML, because it has escapes of characters beyond U+FFFF. The lines of its values are not known."""
     if text.lstrip().startswith("{"):
         with contextlib.suppress(FileFaulty, RecursionError):
             yield Document(read_json(text, source), source)
@@ -133,13 +141,13 @@ def _text(path: Path, source: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Refused:
-    """Stands where a number is that JSON does not know or that would change, until its path is known."""
+    """Takes the place of a number that JSON does not know or that would change, until the number's path is known."""
 
     why: str
 
 
 def read_json(text: str, source: str) -> Any:
-    """The JSON value that is written in `text`. Raises FileFaulty as `read_documents`."""
+    """Reads the JSON value in `text`. Raises FileFaulty as `read_documents` does."""
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content = dict(pairs)
@@ -174,7 +182,7 @@ def read_json(text: str, source: str) -> Any:
 
 
 def _path_to(wanted: _Refused, content: Any) -> str:
-    """Where it is, with a colon: `steps[0].action.input.id: `; empty for the whole."""
+    """The path of the refused number, with a colon: `steps[0].action.input.id: `; empty if the number is the whole document."""
     found: list[tuple[str, Any]] = [("", content)]
     while found:
         path, value = found.pop()
@@ -199,7 +207,7 @@ class _CoreLoader(yaml.CSafeLoader if yaml.__with_libyaml__ else yaml.SafeLoader
         self._values = 0
 
     def resolve(self, kind: Any, value: Any, implicit: Any) -> Any:
-        """The tag of a node. It is asked for once for each, when that is made."""
+        """The tag of a node. The loader asks for it once for each node, when it makes the node."""
         self._values += 1
         if self._values > self._values_max:
             raise _TooManyValues(f"{self._source}: has more than {self._values_max} values and keys")
@@ -239,7 +247,9 @@ def _read_yaml(text: str, source: str, values_max: int) -> Iterator[Document]:
 
 
 def _take_apart(node: yaml.Node | None) -> None:
-    """Frees nodes one by one: to free a large document at once holds the interpreter, and with it whoever else is at work."""
+    """Frees nodes one by one. Freeing a large document at once would hold the interpreter, and with it everybody else at
+    work.
+    """
     nodes = [] if node is None else [node]
     while nodes:
         opened = nodes.pop()
@@ -250,7 +260,9 @@ def _take_apart(node: yaml.Node | None) -> None:
 
 
 def _way_out(text: str, mark: yaml.Mark | None) -> str:
-    """What mends the commonest fault: in `{...}` of YAML's own, an expression's braces are taken for more of these."""
+    """The advice that mends the commonest fault: inside YAML's own `{...}`, the braces of an expression are taken for
+    YAML's.
+    """
     if mark is None:
         return ""
     begin = text.rfind("\n", 0, mark.index) + 1

@@ -1,4 +1,6 @@
-"""The settings: read once, from flags, else the environment, else a file, else the defaults, and checked all together."""
+"""The settings. Each is read once: from its flag, else from the environment, else from a file, else from the defaults. All are
+checked together.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ _OF_KUBERNETES = re.compile(r"_SERVICE_(HOST|PORT(_\w+)?)$|_PORT(_\d+_(TCP|UDP|S
 
 
 class SettingsFaulty(Exception):
-    """Settings with faults; each says where the value came from, what is wrong with it and what would do."""
+    """Settings with faults. Each fault says where the value came from, what is wrong with it and which values are allowed."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
@@ -46,7 +48,7 @@ class SettingsFaulty(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What `saga-coordinator serve` runs with. Each field is described in `OPTIONS`."""
+    """The settings of `saga-coordinator serve`. `OPTIONS` describes each field."""
 
     database_url: str = field(repr=False)
     addresses: tuple[str, ...]
@@ -78,11 +80,11 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One setting: how it is written and what it means.
+    """The description of one setting: how it is written and what it means.
 
-    `parse` turns what was written, which is text or a value of the file's own type, into the field's value. It raises ValueError
-    with what would do. `default` is what a user would write; it is None if there is no default. `singular` names the flag of a
-    list, which a user repeats for each item.
+    `parse` turns what was written, which is text or a value of the file's own type, into the field's value. It raises
+    ValueError with the values that are allowed. `default` is what a user would write; it is None if there is no default.
+    `singular` names the flag of a list, which a user repeats for each item.
     """
 
     name: str
@@ -97,7 +99,7 @@ class Option:
 
     @property
     def bounds(self) -> str:
-        """The values that it may have, as in `1 to 64`; empty if `help` already says it."""
+        """The values that the setting may have, such as `1 to 64`; empty if `help` already gives them."""
         return self.parse.bounds if isinstance(self.parse, Whole | Seconds | Choice | Truth) else ""
 
     @property
@@ -318,8 +320,8 @@ def load_settings(
     *,
     defaults: Mapping[str, str] = MappingProxyType({}),
 ) -> Settings:
-    """The settings: of each, the first given by `flags` (by name), `environment` (`SAGA_*`), `file`, `defaults`, or its own
-    default.
+    """Loads the settings. The value of each setting comes from the first of these that gives one: `flags` (by name),
+    `environment` (`SAGA_*`), `file`, `defaults`, and the setting's own default.
 
     Paths in a file are relative to that file; all others to the working directory. An empty variable counts as not given.
 
@@ -367,7 +369,7 @@ def _missing(option: Option, environment: Mapping[str, str]) -> str:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
-    """The variables that look like settings and are none, each with the setting's variable that was probably meant.
+    """The variables that look like settings and are none, each with the variable that was probably meant.
 
     Variables that Kubernetes sets in every pod for a Service named `saga...` do not count.
     """
@@ -380,7 +382,7 @@ def unknown_variables(environment: Mapping[str, str]) -> dict[str, str | None]:
 
 
 def _read_file(file: Path, faults: list[str]) -> Mapping[str, Any] | None:
-    """What the file says by name of the setting; None if it cannot be read, which is then the last of `faults`."""
+    """The values in the file, by the setting's name. None if the file cannot be read; the last of `faults` then says why."""
     try:
         content = _toml(file) if file.suffix == ".toml" else _yaml(file)
     except FileFaulty as error:
@@ -415,7 +417,7 @@ def _shown(written: Any) -> str:
 
 
 def masked_url(url: str) -> str:
-    """A database URL fit for logs and screens: passwords are hidden, wherever in it they stand."""
+    """The database URL in a form fit for logs and screens: every password in it is hidden, wherever it stands."""
     url = re.sub(r"(?<=://)([^/?#]*)@", _masked_user, url)
     return re.sub(r"(?i)((?:^|[?&])(?:ssl)?password=)[^&#]*", r"\1***", url)
 

@@ -1,4 +1,4 @@
-"""What a setting may be: each reader takes what was written, and raises ValueError that says what would do."""
+"""Readers of settings. Each takes what was written, and raises ValueError with the values that are allowed."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Seconds:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Reads one of `names`, in upper or lower case."""
+    """Reads a name from `names`, in upper or lower case."""
 
     names: tuple[str, ...]
 
@@ -116,7 +116,7 @@ def database_url_of(written: Any) -> str:
         raise ValueError(problem)
     authority, *rest = re.split(r"(?=[/?#])", written.partition("://")[2], maxsplit=1)
     if authority.count("@") > 1 or ("@" not in authority and "@" in "".join(rest)):
-        # Where the password ends is anybody's guess, and each would show another part of it as the host.
+        # The end of the password is ambiguous. A wrong guess would show a part of the password as the host.
         raise ValueError(
             "has an @ or / too many: percent-encode them in the user and the password (@ is %40, / is %2F, # is %23, ? is %3F)"
         )

@@ -1,7 +1,7 @@
-"""Plausible values for what a definition reads and nobody has given: the saga's input and what its steps return.
+"""Makes up plausible values that a definition reads and the user has not given: the saga's input, and the outputs of its steps.
 
-Which fields there must be follows from the expressions that read them. Of what type they are is tried out: values are assigned
-until every expression can be evaluated, conditions hold and lists are lists, so that as much as possible of the saga runs.
+The expressions tell which fields there must be. The types of the fields are found by trial: values are assigned until every
+expression can be evaluated, conditions hold and lists are lists, so that as much as possible of the saga runs.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from saga_coordinator.saga.expressions.syntax import Constant, Select, walk
 from saga_coordinator.saga.words.errors import ExpressionError
 
 TRIES_MAX = 1500
-"""Assignments tried for one expression."""
+"""The most assignments that are tried for one expression."""
 ITEMS = 2
 """Items of a made-up list."""
 
@@ -44,7 +44,7 @@ _FLAGGED = ("is_", "has_", "can_", "should_")
 
 
 class _Nothing(Enum):
-    """Values that are none. Members of an enumeration stay themselves in a copy."""
+    """Marks for the absence of a value. They are members of an enumeration, so a copy of a mark is the mark itself."""
 
     UNSET = "unset"
     ABSENT = "absent"
@@ -52,11 +52,11 @@ class _Nothing(Enum):
 
 UNSET: Any = _Nothing.UNSET
 ABSENT: Any = _Nothing.ABSENT
-"""What `Shape.forced` is for a field that is left out."""
+"""The value of `Shape.forced` for a field that is left out."""
 
 
 class Wanted(Enum):
-    """What an expression must result in."""
+    """The kinds of result that an expression must have."""
 
     ANY = "any"
     TRUE = "true"
@@ -66,7 +66,7 @@ class Wanted(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """An expression and where it stands: the loops around it, and the step whose compensation it is in, if any."""
+    """An expression and its place: the loops around it, and the step whose compensation has it, if any."""
 
     expression: Expression
     wanted: Wanted
@@ -76,17 +76,19 @@ class Site:
 
 @dataclass(eq=False)
 class Shape:
-    """What is known of a value: given by somebody, or made up from the fields and items that are read of it."""
+    """The shape of a value. The value was given by the user, or is made up from the fields and items that expressions read of
+    it.
+    """
 
     name: str
     given: Any = UNSET
     is_final: bool = False
-    """Given by the user: nothing is added to it, so that what it lacks shows."""
+    """True if the user gave the value. Nothing is added to it, so that a missing field shows."""
     fields: dict[str, Shape] = field(default_factory=dict)
     items: Shape | None = None
     guess: Any = UNSET
     forced: Any = UNSET
-    """What it is in one variant, whatever is read of it."""
+    """The value in one variant of the answers, whatever expressions read of it."""
 
     def at(self, selectors: Sequence[str | int]) -> Shape:
         """The shape of what is selected, made if need be."""
@@ -112,7 +114,7 @@ class Shape:
 
     @property
     def is_free(self) -> bool:
-        """Whether any value may be made up for it."""
+        """Tells whether any value may be made up for this shape."""
         return self.given is UNSET and not self.is_final and not self.fields and self.items is None
 
     def value(self) -> Any:
@@ -137,7 +139,7 @@ class Shape:
 
 
 def _nth(value: Any, number: int) -> Any:
-    """Of several items, texts and the texts of objects get a number, so that they can be told apart."""
+    """The value with a number in its texts, so that the items of a list can be told apart."""
     match value:
         case str() if not value.startswith("20"):
             return f"{value}-{number}"
@@ -167,7 +169,7 @@ class Answers:
     unsolved: list[str] = field(default_factory=list)
 
     def output(self, key: str) -> Any:
-        """What the action, or the event, of an instance returns."""
+        """The output of the action, or of the event, of an instance."""
         return self.outputs[step_name(key)].value()
 
 
@@ -247,7 +249,7 @@ class Solver:
         return None
 
     def _output(self, name: str) -> Shape | None:
-        """What the step of that name returns; None where the core computes it from a template."""
+        """The output of the step of that name; None if the core computes the output from a template."""
         step = self._answers.definition.step(name)
         match step.action:
             case Switch(cases):
@@ -263,7 +265,7 @@ class Solver:
         return self._output(block.steps[-1].name) if block.output is None else None
 
     def _list_of(self, loop: Step, site: Site) -> Shape | None:
-        """The shape of the list that the loop goes over, if it is read from one place."""
+        """The shape of the list that the loop goes over, if the loop reads it from one place."""
         assert isinstance(loop.action, ForEach)
         around = Site(loop.action.items, Wanted.LIST, site.loops[: site.loops.index(loop)])
         for reference in loop.action.items.references:
@@ -272,7 +274,7 @@ class Solver:
         return None
 
     def _fit(self, site: Site) -> None:
-        """Assigns what is free so that the expression has the result that is wanted, if there is such an assignment."""
+        """Assigns values to the free shapes so that the expression has the wanted result, if there is such an assignment."""
         shapes = [self.resolve(reference, site) for reference in site.expression.references]
         free = [shape for shape in dict.fromkeys(shapes) if shape is not None and shape.is_free]
         free += [leaf for shape in shapes if shape is not None and shape.items for leaf in _leaves(shape)]
@@ -307,7 +309,7 @@ class Solver:
         return wanted is not Wanted.TRUE or result is True
 
     def scope(self, site: Site) -> dict[str, Any]:
-        """What the expression reads there."""
+        """The values that the expression reads at its place."""
         answers = self._answers
         scope: dict[str, Any] = {
             "input": answers.input.value(),
@@ -375,7 +377,7 @@ def candidates_of(expression: Expression) -> list[Any]:
     return unique
 
 
-# Where expressions stand.
+# The places of expressions.
 
 
 def _sites(definition: Definition) -> Iterator[Site]:

@@ -1,4 +1,4 @@
-"""Answers on which conditions go other ways than on those that were made first, and answers that lack what may be lacking."""
+"""Makes answers on which conditions go other ways than on the first answers, and answers that lack what may be lacking."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ _COMPARISONS = ("_==_", "_!=_")
 
 
 def answers_for(answers: Answers, way: Way) -> Answers | None:
-    """Answers on which the condition goes that way, as like the given ones as can be; None where none are found.
+    """Answers on which the condition goes that way, as similar to the given answers as possible; None if no such answers are
+    found.
 
-    Values change within their type, so that what else reads them still can. Null and absence are tried only where the condition
-    itself asks about them.
+    Values change within their type, so that other expressions can still read them. Null and absence are tried only if the
+    condition itself asks about them.
     """
     wanted = wanted_of(answers.definition, way)
     other = _copied(answers)
@@ -52,7 +53,9 @@ def answers_for(answers: Answers, way: Way) -> Answers | None:
 
 
 def lacking(answers: Answers) -> Iterator[tuple[str, Answers]]:
-    """What is asked about by `has()`, left out, and what is compared with null, null: each by itself, with words for it."""
+    """Yields answers that lack one thing each, with words for it: a value that some expression asks about by `has()` is left
+    out, or a value that some expression compares with null is null.
+    """
     told: set[str] = set()
     for number, site in enumerate(Solver(answers).sites):
         for reference, value in _doubted(site.expression):
@@ -80,7 +83,7 @@ def _site(solver: Solver, expression: Expression) -> Site:
 
 
 def _shapes(solver: Solver, sites: Iterable[Site]) -> list[Shape]:
-    """Those that the expressions read and that may be made up."""
+    """The shapes that the expressions read and that may be made up."""
     found = [solver.resolve(reference, site) for site in sites for reference in site.expression.references]
     return [shape for shape in dict.fromkeys(found) if shape is not None and not shape.is_final]
 
@@ -89,7 +92,7 @@ _Trial = Sequence[tuple[Shape, Any]]
 
 
 def _trials(shapes: Sequence[Shape], sites: Sequence[Site], solver: Solver) -> Iterator[_Trial]:
-    """What may be changed: one value, then what can be null or absent, then all values at once."""
+    """The changes to try: one value, then the values that can be null or absent, then all values at once."""
     written = [value for site in sites for value in candidates_of(site.expression)]
     others = [[(shape, value) for value in _like(shape.value(), written)] for shape in shapes]
     yield from ([each] for choices in others for each in choices)
@@ -116,7 +119,9 @@ def _like(value: Any, written: Sequence[Any]) -> list[Any]:
 
 
 def _doubted(expression: Expression) -> Iterator[tuple[Reference, Any]]:
-    """What the expression asks about by `has()`, with ABSENT, and what it compares with null, with null."""
+    """The values that the expression asks about by `has()`, each with ABSENT, and the values that it compares with null, each
+    with null.
+    """
     if not isinstance(expression, Calculation):
         return
     names = {binding.name: binding.reference for binding in expression.bindings}
@@ -133,7 +138,7 @@ def _doubted(expression: Expression) -> Iterator[tuple[Reference, Any]]:
 
 
 def _is_allowed(before: Answers, now: Answers) -> bool:
-    """Whether the input fits its schema, if the first one does."""
+    """Tells whether the input fits its schema. If the first input does not fit either, every input is allowed."""
     schema = before.definition.input_schema
     return schema is None or not schema.faults(now.input.value()) or bool(schema.faults(before.input.value()))
 

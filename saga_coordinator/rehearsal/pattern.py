@@ -11,7 +11,9 @@ _COUNT = re.compile(r"\{(\d{1,4})(?:,\d{0,4})?\}")
 
 
 def text_matching(pattern: str) -> str | None:
-    """A text that matches, as short as the counts allow; None for what uses more than is known here."""
+    """A text that matches the pattern, as short as the counts allow; None if the pattern uses a feature that is not known
+    here.
+    """
     reader = _Reader(pattern)
     try:
         text = reader.alternatives()
@@ -76,7 +78,7 @@ class _Reader:
         return _CLASSES.get(character, character)
 
     def _class(self) -> str:
-        """The first character of the class; of one that excludes characters, some other."""
+        """The first character of the class. If the class excludes characters, some character that it does not exclude."""
         is_negated = self._pattern[self._at] == "^"
         self._at += is_negated
         start = self._at

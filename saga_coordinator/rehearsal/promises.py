@@ -1,7 +1,8 @@
-"""Judges a rehearsed saga by the calls that were made: were the promises of docs/concepts.md kept?
+"""Judges by the calls that were made whether a rehearsed saga kept the promises of docs/concepts.md.
 
-It looks at the calls, at what they and reports told, and at the definition, never at how the core decides; so a defect of the
-core shows. P2: all or compensated, and what remains is listed. P3: reverse order. P4: never both at once. P5: one key.
+It looks at the calls, at the outcomes that calls and reports told, and at the definition. It never looks at how the core
+decides, so a defect of the core shows. P2: all or compensated, and what remains is listed. P3: reverse order. P4: never both at
+once. P5: one key.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ class Breach(NamedTuple):
 
 
 def breaches(rehearsal: Rehearsal) -> list[Breach]:
-    """Every breach in what the rehearsal has shown so far; those of the end only once the saga is settled."""
+    """Every breach in what the rehearsal has shown so far. Breaches at the saga's end are judged only once the saga is
+    settled.
+    """
     judge = _Judge(rehearsal)
     found = [*judge.orders(), *judge.keys()]
     if rehearsal.state.status in SETTLED:
@@ -48,7 +51,7 @@ class _Instance:
     undos_told: list[tuple[float, Outcome | None]] = field(default_factory=list)
 
     def may_have_happened(self, at: float) -> bool:
-        """Whether the action took effect, or may have, as far as anybody could know at that instant."""
+        """Tells whether the action took effect, or may have, as far as anybody could know at that instant."""
         is_in_doubt = is_pending = False
         for when, outcome in self.told:
             if when > at:
@@ -78,7 +81,7 @@ class _Instance:
         return any(when <= at and isinstance(outcome, Succeeded | Refused) for when, outcome in self.told)
 
     def undone_at(self) -> float | None:
-        """When it was known to be undone, or to need no undoing; None if never."""
+        """The instant at which the action was known to be undone, or to need no undoing; None if it never was."""
         for when, outcome in self.undos_told:
             match outcome:
                 case Succeeded():
@@ -131,7 +134,7 @@ class _Judge:
     # While it runs.
 
     def orders(self) -> Iterator[Breach]:
-        """P2, of single steps; P3; P4."""
+        """The breaches of P2 by single steps, of P3 and of P4."""
         undone = [instance for instance in self._instances.values() if instance.undos]
         for instance in undone:
             started_at = instance.undos[0].started_at
@@ -198,7 +201,7 @@ class _Judge:
                     yield Breach("P2", f"`{key}` is listed as remaining, but no effect of it stands")
 
     def _unsure(self) -> set[str]:
-        """Instances that may be undone, or listed, though none of their effects is known to stand."""
+        """Instances that may be undone or listed, although no effect of theirs is known to stand."""
         return {
             key
             for key, instance in self._instances.items()
@@ -218,7 +221,9 @@ class _Judge:
 
 
 class _Turn(NamedTuple):
-    """One level of where an instance lies: the step there, the step's block, and which turn of it if it is a loop."""
+    """A level of an instance's place: the step there, the step's block, and the index of the item or pass if the step is a
+    loop.
+    """
 
     step: Step
     block: Block
@@ -226,14 +231,14 @@ class _Turn(NamedTuple):
 
 
 class _Ways:
-    """Where the instances of a definition's steps lie, and so which of them wait for which."""
+    """The places of the instances of a definition's steps, which tell which instance waits for which."""
 
     def __init__(self, definition: Definition) -> None:
         self._chains = dict(_chains(definition.block, ()))
         self._known: dict[str, list[_Turn]] = {}
 
     def depends(self, later: str, earlier: str) -> bool:
-        """Whether the instance of the key `later` only runs once that of the key `earlier` is over."""
+        """Tells whether the instance of the key `later` only runs once that of the key `earlier` is over."""
         for one, other in zip(self._way(later), self._way(earlier), strict=False):
             if one.step is not other.step:
                 return other.step.name in one.block.dependencies[one.step.name]
@@ -260,7 +265,7 @@ _Chain = tuple[tuple[Step, Block], ...]
 
 
 def _chains(block: Block, above: _Chain) -> Iterator[tuple[str, _Chain]]:
-    """Of every step by name, the steps from the outermost down to it, each with its block."""
+    """Maps the name of every step to the steps from the outermost down to it, each with its block."""
     for step in block.steps:
         chain = (*above, (step, block))
         yield step.name, chain

@@ -1,7 +1,7 @@
-"""A saga run on simulated time: the real core, without store, network or waiting.
+"""Runs a saga on simulated time: with the real core, and without store, network or waiting.
 
-`Rehearsal` does what the engine does with a decision, in memory: a call is made by asking the `Surroundings` what becomes of it,
-and time is skipped to whatever is due next. So what it shows is what `decide` does.
+`Rehearsal` does in memory what the engine does with a decision. To make a call, it asks the `Surroundings` for the reply. To
+wait, it skips to the instant at which something is due. So it shows what `decide` does.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Unknown, reclassified
 
 STARTS_AT = 1_767_225_600.0
-"""2026-01-01T00:00:00Z, in seconds since the epoch: when rehearsals begin if nobody says otherwise."""
+"""The instant at which rehearsals begin by default: 2026-01-01T00:00:00Z, in seconds since the epoch."""
 DECISIONS_MAX = 100_000
 CALL_SECONDS = 0.01
-"""How long a call takes that has no reason to take longer."""
+"""The seconds that a call takes if there is no reason for it to take longer."""
 _JITTER = 0.5
 _POLLS_IN_VAIN_MAX = 20
 
@@ -47,7 +47,7 @@ class EndlessRehearsal(SagaError):
 
 
 class Soon(NamedTuple):
-    """Something that will happen to the saga `after_seconds`."""
+    """An input that will reach the saga after `after_seconds`."""
 
     after_seconds: float
     given: Input
@@ -55,7 +55,7 @@ class Soon(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What becomes of a call. `outcome` None: the coordinator that made it goes down and never hears.
+    """The reply to a call. If `outcome` is None, the coordinator that made the call goes down and never hears the outcome.
 
     `later` counts from when the call was made.
     """
@@ -103,20 +103,20 @@ class Report(NamedTuple):
 
 
 class Surroundings(Protocol):
-    """Everything that a saga meets."""
+    """The surroundings of a saga: participants, people and publishers."""
 
     def answer(self, invoke: Invoke, now: float) -> Reply:
-        """What becomes of a call that is made now."""
+        """The reply to a call that is made now."""
         ...
 
     def await_outside(self, wait: WaitStarted, now: float) -> Sequence[Soon]:
-        """What happens, as far as can be said now, while the saga waits for time, an event or a person."""
+        """The inputs from outside that are known now, while the saga waits for time, an event or a person."""
         ...
 
 
 @dataclass
 class Rehearsal:
-    """One saga, from its start. `calls`, `reports` and `log` grow in the order of what happened.
+    """The rehearsal of one saga, from its start. `calls`, `reports` and `log` grow in the order of what happened.
 
     Raises EndlessRehearsal from whatever moves it, when it has taken more than `DECISIONS_MAX` decisions.
     """
@@ -144,7 +144,7 @@ class Rehearsal:
 
     @property
     def is_settled(self) -> bool:
-        """Whether the saga moves no more by itself."""
+        """Tells whether the saga no longer moves by itself."""
         return self.state.status in SETTLED
 
     def start(
@@ -169,11 +169,11 @@ class Rehearsal:
 
     @property
     def is_anything_scheduled(self) -> bool:
-        """Whether the end of a call, or something from outside, is sure to come."""
+        """Tells whether the end of a call, or something from outside, is sure to come."""
         return bool(self._agenda)
 
     def hear(self, given: Input) -> Decision:
-        """Lets something happen now."""
+        """Gives the saga an input now."""
         return self._decide(given)
 
     def publish(self, event: EventArrived, keep_seconds: float = EVENT_KEPT_SECONDS) -> Decision | None:
@@ -192,7 +192,9 @@ class Rehearsal:
         )
 
     def next_at(self) -> float | None:
-        """When the next thing happens by itself; None when nothing does, or only the same question is asked again for ever."""
+        """The instant at which the next thing happens by itself. None if nothing does, or if only the same poll is repeated for
+        ever.
+        """
         if self._asks_for_ever():
             return None
         instants = [self._agenda[0][0]] if self._agenda else []
@@ -226,7 +228,9 @@ class Rehearsal:
         return self._decide(TimerFired())
 
     def run(self, until: float | None = None) -> None:
-        """Lets everything happen that does by itself, up to the instant `until` if given, which it then is."""
+        """Lets everything happen that happens by itself. If `until` is given, it stops at that instant, and the time is then
+        `until`.
+        """
         while (at := self.next_at()) is not None and (until is None or at <= until):
             self.move()
         if until is not None:
@@ -322,12 +326,12 @@ class Rehearsal:
 
 
 def heard(definition: Definition, call: Call) -> Outcome | None:
-    """The outcome of a call by the definition's table; None if nobody heard it."""
+    """The outcome of a call by the definition's table of statuses; None if the coordinator did not hear the outcome."""
     step = definition.step(call.step)
     operation = step.operation(call.invoke.operation)
     return call.told and reclassified(call.told, operation.outcomes)
 
 
 def is_stuck(rehearsal: Rehearsal) -> bool:
-    """Whether the saga is not over and nothing will ever happen to it unless somebody does something."""
+    """Tells whether the saga is not over and will never move unless something happens from outside."""
     return not rehearsal.is_settled and rehearsal.next_at() is None

@@ -1,4 +1,4 @@
-"""What a simulation found, for people and for programs."""
+"""Reports what a simulation found, for people and for programs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CALLS_SHOWN = 12
 
 
 def report_lines(simulation: Simulation, *, in_pairs: bool) -> Iterator[str]:
-    """The report for a terminal: every single failure in a table, of pairs only what is worth reading."""
+    """The report for a terminal: every single failure in a table, and the pairs of failures that are worth reading."""
     stories = simulation.stories
     singles = [story for story in stories if _is_single(story)]
     yield from _table(singles)
@@ -48,7 +48,7 @@ def report_lines(simulation: Simulation, *, in_pairs: bool) -> Iterator[str]:
 
 
 def _is_single(story: Story) -> bool:
-    """Whether only one thing goes wrong. A failure that only makes the saga compensate a step does not count."""
+    """Tells whether only one thing goes wrong. A failure that only makes the saga compensate a step does not count."""
     return len(story.scenario.faults) < 2 or story.scenario.is_cause_added
 
 
@@ -90,7 +90,7 @@ def _needing_people(stories: Sequence[Story]) -> Iterator[str]:
     yield ""
     yield "People are needed when:"
     for story in parked:
-        # Of pairs, only those in which no single failure of them is enough by itself.
+        # A pair is shown only if neither of its failures alone is enough.
         if _is_single(story) or not _is_foretold(story, parked):
             yield f"  {story.scenario}"
             yield f"      {_why_people(story)}"
@@ -105,7 +105,7 @@ def _why_people(story: Story) -> str:
 
 
 def _is_foretold(story: Story, parked: Sequence[Story]) -> bool:
-    """Whether part of what goes wrong there was enough in another story."""
+    """Tells whether some of this story's faults were enough for the same end in another story."""
     mine = set(story.scenario.faults)
     return any(_is_single(other) and set(_decisive(other)) <= mine for other in parked if other is not story)
 
@@ -181,7 +181,7 @@ def _call_json(call: Call) -> dict[str, Any]:
 
 
 def outcome_name(outcome: Outcome | None) -> str:
-    """As docs/concepts.md has it; UNHEARD if the coordinator went down before it came."""
+    """The outcome's name as in docs/concepts.md; UNHEARD if the coordinator went down before the outcome came."""
     match outcome:
         case Succeeded():
             return "SUCCEEDED"

@@ -1,4 +1,4 @@
-"""Every failure that the steps of a definition can meet, one by one or in pairs, each rehearsed from start to end."""
+"""Rehearses every failure that the steps of a definition can meet, one by one or in pairs, each from start to end."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ _ANYBODY = "someone"
 
 
 class FaultKind(StrEnum):
-    """What goes wrong with a step: with its action, with its compensation, or with what it waits for."""
+    """The kinds of faults: of a step's action, of its compensation, or of what the step waits for."""
 
     REFUSED = "refused"
     UNKNOWN = "never answers"
@@ -88,7 +88,7 @@ _ONLY_ONCE = frozenset({FaultKind.UNKNOWN_ONCE, FaultKind.CRASH, FaultKind.CANCE
 
 
 class Mishap(NamedTuple):
-    """What goes wrong, and with which instance of a step."""
+    """A fault of one instance of a step."""
 
     key: str
     kind: FaultKind
@@ -103,9 +103,9 @@ class Mishap(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Faults that happen to one saga; `variant` says what was assumed of conditions so that they can.
+    """The faults that happen to one saga. `variant` says what was assumed of conditions so that the faults can happen.
 
-    `is_cause_added`: the last fault is the one to be seen, that before it only makes the saga go back.
+    `is_cause_added`: the last fault is the fault that the scenario shows; the fault before it only makes the saga go back.
     """
 
     faults: tuple[Mishap, ...]
@@ -119,7 +119,7 @@ class Scenario:
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """How a scenario went. `end` is a saga status or WAITING; `problems` are expressions that failed.
+    """The story of a rehearsed scenario. `end` is a saga status or WAITING; `problems` are expressions that failed.
 
     `is_played` tells whether every fault of the scenario happened: the first one may keep the second from happening.
     """
@@ -134,7 +134,7 @@ class Story:
     seconds: float
     is_played: bool
     ways: frozenset[Way] = frozenset()
-    """The ways that conditions went."""
+    """The ways that the conditions went."""
 
     @property
     def is_broken(self) -> bool:
@@ -147,8 +147,8 @@ class Story:
 
 @dataclass
 class Simulation:
-    """All stories. `unreached` are the steps that no scenario came to, `untried` the ways that the conditions of the others did
-    not go in any; `scenarios_left` were not rehearsed, beyond the limit.
+    """All stories. `unreached` are the steps that no scenario came to. `untried` are the ways that the conditions of the other
+    steps went in no scenario. `scenarios_left` is the number of scenarios beyond the limit, which were not rehearsed.
     """
 
     stories: list[Story] = field(default_factory=list)
@@ -233,7 +233,7 @@ def _reached(definition: Definition, answers: Answers) -> frozenset[str]:
 
 
 class _Stage:
-    """One variant of the definition, and the scenarios that are worth rehearsing with it."""
+    """A variant of the definition, and the scenarios that are worth rehearsing with it."""
 
     def __init__(self, variant: Variant, answers: Answers, aim: Way | None = None) -> None:
         self._variant = variant

@@ -1,4 +1,4 @@
-"""A value that fits a JSON Schema, as far as that can be told without search: what a saga's input may look like."""
+"""Makes a value that fits a JSON Schema, as far as possible without a search: an example of a saga's input."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _sketch(schema: Any, whole: Any, depth: int, name: str) -> Any:
 
 
 def _object(schema: Mapping[str, Any], whole: Any, depth: int) -> dict[str, Any]:
-    """All properties, down to the depth at which only those remain that must be there."""
+    """An object with all properties. Below a certain depth it has only the required properties."""
     required = schema.get("required", ())
     properties = schema.get("properties", {})
     wanted = properties if depth < NESTING_MAX // 2 else [name for name in properties if name in required]

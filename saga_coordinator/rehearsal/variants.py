@@ -1,4 +1,6 @@
-"""The same definition with conditions assumed to hold, so that steps are rehearsed that a given input does not lead to."""
+"""Variants of a definition in which conditions are assumed to hold, so that steps are rehearsed that the given input does not
+lead to.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ from saga_coordinator.saga.definition.model import (
 from saga_coordinator.saga.expressions.expression import parse_expression
 
 Reach = Callable[[Definition], frozenset[str]]
-"""Which instances of steps a saga of that definition comes to when nothing goes wrong, by their keys."""
+"""A function that gives the keys of the instances that a saga of the definition comes to if nothing goes wrong."""
 
 _TRUE, _FALSE = parse_expression("true"), parse_expression("false")
 
@@ -28,7 +30,7 @@ _TRUE, _FALSE = parse_expression("true"), parse_expression("false")
 class Variant:
     """A definition in which conditions are assumed to hold, as `name` says; empty for the definition as it is.
 
-    `new_steps` are those that no variant before it comes to.
+    `new_steps` are the steps that no earlier variant comes to.
     """
 
     definition: Definition
@@ -39,7 +41,9 @@ class Variant:
 def variants(
     definition: Definition, reach: Reach, *, is_forcing: bool
 ) -> tuple[list[Variant], tuple[str, ...]]:
-    """The definition as it is, then with `is_forcing` variants that come to the other steps; and the steps that none comes to."""
+    """The variants, and the steps that no variant comes to. The first variant is the definition as it is; with `is_forcing`,
+    variants follow that come to the other steps.
+    """
     reached = {step_name(key) for key in reach(definition)}
     found = [Variant(definition, "", frozenset(reached))]
     missing = [step.name for step in all_steps(definition.block) if step.name not in reached]
@@ -84,7 +88,7 @@ def _forced_step(step: Step, wanted: str) -> Step:
 
 
 def _hurried(step: Step) -> Step:
-    """A loop that would never end on made-up values ends after its first pass."""
+    """Makes a loop that would never end on made-up values end after its first pass."""
     if isinstance(step.action, Repeat):
         return replace(step, action=replace(step.action, until=_TRUE))
     return step

@@ -1,4 +1,6 @@
-"""The ways that the conditions of a definition can go: which there are, which a rehearsal went, and how to have one gone."""
+"""The ways that the conditions of a definition can go: lists them, finds those that a rehearsal went, and makes a condition go
+one way.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +34,13 @@ from saga_coordinator.saga.machine.entries import (
 from saga_coordinator.saga.words.outcome import Cause, CauseCode
 
 PASSES_MAX = 3
-"""As often is a loop run whose `until` is never to hold."""
+"""The number of passes of a loop whose `until` is assumed never to hold."""
 
 _CONSTANT = {True: parse_expression("true"), False: parse_expression("false")}
 
 
 class WayKind(StrEnum):
-    """What a condition of a step comes to."""
+    """The kinds of ways that a step's condition can go."""
 
     RUN = "`when` is true"
     SKIPPED = "`when` is false"
@@ -49,7 +51,7 @@ class WayKind(StrEnum):
 
 
 class Way(NamedTuple):
-    """One way that a condition of a step can go. `case` counts from 0 and is only there for a CASE."""
+    """A way that a condition of a step can go. `case` counts from 0 and is only set for a CASE."""
 
     step: str
     kind: WayKind
@@ -67,7 +69,7 @@ class Way(NamedTuple):
 
 
 def ways(definition: Definition) -> Iterator[Way]:
-    """Every way that a condition can go, in the order of the steps."""
+    """All ways that conditions can go, in the order of the steps."""
     for step in all_steps(definition.block):
         if step.when is not None:
             yield Way(step.name, WayKind.RUN)
@@ -85,7 +87,7 @@ def ways(definition: Definition) -> Iterator[Way]:
 
 
 def wanted_of(definition: Definition, way: Way) -> list[tuple[Expression, bool]]:
-    """What conditions have to come to for that way, in the order in which they are looked at."""
+    """The results that conditions must have for that way, in the order in which the conditions are evaluated."""
     step = definition.step(way.step)
     match way.kind, step.action:
         case WayKind.CASE | WayKind.NO_CASE, Switch(cases):
@@ -133,7 +135,7 @@ def _skipped(step: Step, aim: Way | None) -> Iterator[Way]:
             found.append(Way(step.name, WayKind.NO_CASE))
         case _:
             pass
-    # Of a switch with a condition of its own, the log does not tell which of the two it was.
+    # If a switch has a condition of its own, the log does not tell which of the two skipped it.
     yield from found if len(found) == 1 else [way for way in found if way == aim]
 
 

@@ -1,4 +1,4 @@
-"""How a call can end other than well: raised by a fake, or given as `faults` to a run.
+"""The ways in which a call can fail. A fake raises them, or a test gives them to a run as `faults`.
 
 Failing
 ├── Refused        the participant decided no; nothing happened
@@ -22,19 +22,20 @@ _NEVER: Any = object()
 
 
 class Failing(Exception):
-    """How one attempt ends. `happened` means that it still took effect, so the fake is called first."""
+    """The failure of an attempt. `happened` means that the attempt took effect nevertheless, so the fake is called first."""
 
     happened = False
 
     def reply(self, invoke: Invoke) -> Reply:
-        """What becomes of that call."""
+        """The reply to the call."""
         raise NotImplementedError
 
 
 class Refused(Failing):
-    """The participant says no: the step fails, and its compensation is not called.
+    """A refusal: the participant says no, the step fails, and its compensation is not called.
 
-    `status` is the gRPC status, one of those by which a participant refuses unless the definition's `outcomes` say otherwise.
+    `status` is the gRPC status. It has to be a status by which a participant refuses, unless the definition's `outcomes` say
+    otherwise.
     """
 
     def __init__(self, message: str = "refused", *, status: str = "FAILED_PRECONDITION") -> None:
@@ -46,7 +47,7 @@ class Refused(Failing):
 
 
 class Unavailable(Failing):
-    """An error that says nothing about whether it happened: the attempt is repeated with the same key."""
+    """An error that leaves open whether the attempt took effect. The attempt is repeated with the same key."""
 
     def __init__(
         self, message: str = "unavailable", *, status: str = "UNAVAILABLE", happened: bool = False
@@ -62,7 +63,7 @@ class Unavailable(Failing):
 
 
 class NoAnswer(Failing):
-    """Nothing comes until the attempt's time is up."""
+    """No answer comes until the attempt's timeout."""
 
     def __init__(self, *, happened: bool = False) -> None:
         super().__init__("no answer")
@@ -73,7 +74,9 @@ class NoAnswer(Failing):
 
 
 class Pending(Failing):
-    """Accepted. `report` is what is reported `after_seconds`: an output, or a `Refused`; without it nothing ever is."""
+    """The participant accepts the operation, and reports its outcome after `after_seconds`. `report` is an output or a
+    `Refused`; without it no report ever comes.
+    """
 
     def __init__(self, report: Any = _NEVER, *, after_seconds: float = 60.0) -> None:
         super().__init__("pending")
@@ -91,7 +94,7 @@ class Pending(Failing):
 
 
 def reported_outcome(report: Any) -> outcomes.Outcome:
-    """What a participant reports: the output of a success, a `Refused`, or an `Unavailable`."""
+    """The outcome that a participant reports: the output of a success, a `Refused`, or an `Unavailable`."""
     match report:
         case Refused() | Unavailable():
             cause = Cause(report.status, str(report))

@@ -19,10 +19,10 @@ class NoFake(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One attempt, as a participant sees it.
+    """An attempt as a participant sees it.
 
-    `step` is the key of the step's instance (`pay[1].transfer`). `key` is the idempotency key, the same for every attempt.
-    `at` counts seconds from the saga's start. `failure` is, in a compensation, why the saga failed: code, message and step.
+    `step` is the key of the step's instance (`pay[1].transfer`). `key` is the idempotency key, the same for every attempt. `at`
+    counts seconds from the saga's start. In a compensation, `failure` says why the saga failed: code, message and step.
     """
 
     step: str
@@ -65,14 +65,15 @@ class Call:
 
 
 Fake = Callable[[Call], Any]
-"""Gets the call and returns the output, or raises what is in `faults`."""
+"""A fake: it gets the call and returns the output, or raises one of the classes in `faults`."""
 _F = TypeVar("_F", bound=Fake)
 
 
 class Participants:
-    """Fakes by `PARTICIPANT.METHOD`; of a full gRPC method the part after the slash is enough.
+    """Fakes by `PARTICIPANT.METHOD`. For a full gRPC method, the part after the slash is enough.
 
-    Those given as a mapping perform actions and compensations alike; `otherwise`, if given, performs all that have no fake.
+    Fakes that are given as a mapping perform actions and compensations alike. `otherwise`, if given, performs all operations
+    that have no fake.
     """
 
     def __init__(self, fakes: Mapping[str, Fake] | None = None, *, otherwise: Fake | None = None) -> None:
@@ -82,11 +83,11 @@ class Participants:
         self._otherwise = otherwise
 
     def action(self, name: str) -> Callable[[_F], _F]:
-        """Registers the function below as what performs that action."""
+        """Registers the function below as the fake for that action."""
         return self._registering(OperationKind.ACTION, name)
 
     def compensation(self, name: str) -> Callable[[_F], _F]:
-        """Registers the function below as what performs that compensation."""
+        """Registers the function below as the fake for that compensation."""
         return self._registering(OperationKind.COMPENSATION, name)
 
     def saga(self, definition: str) -> Callable[[_F], _F]:
@@ -104,7 +105,7 @@ class Participants:
         return register
 
     def perform(self, call: Call) -> Any:
-        """The output. Raises NoFake, and whatever the fake does."""
+        """The output of the call. Raises NoFake, and whatever the fake raises."""
         kind = OperationKind(call.operation)
         for name in _names(call):
             for key in ((kind, name), (None, name)):

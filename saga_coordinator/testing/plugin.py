@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SagaFixture:
-    """`participants`, empty at the start of each test, and sagas that meet them.
+    """The fixture's value: `participants`, which are empty at the start of each test, and the methods that run sagas with them.
 
     Files that are named by a relative path are looked for beside the test, then in the working directory.
     """
@@ -28,13 +28,13 @@ class SagaFixture:
     def __call__(
         self, definition: str | Path | Mapping[str, Any], saga_input: Any = None, **more: Any
     ) -> Run:
-        """As `saga_coordinator.testing.rehearse`, with these participants."""
+        """Does what `saga_coordinator.testing.rehearse` does, with these participants."""
         from saga_coordinator.testing.runs import rehearse  # noqa: PLC0415
 
         return rehearse(self._found(definition), saga_input, self.participants, **more)
 
     def begin(self, definition: str | Path | Mapping[str, Any], saga_input: Any = None, **more: Any) -> Run:
-        """As `saga_coordinator.testing.begin`, with these participants."""
+        """Does what `saga_coordinator.testing.begin` does, with these participants."""
         from saga_coordinator.testing.runs import begin  # noqa: PLC0415
 
         return begin(self._found(definition), saga_input, self.participants, **more)

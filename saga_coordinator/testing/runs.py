@@ -1,4 +1,4 @@
-"""One saga under test: run to its end, or driven step by step."""
+"""Runs one saga under test, to its end or step by step."""
 
 from __future__ import annotations
 
@@ -40,26 +40,27 @@ from saga_coordinator.testing.faults import Failing, reported_outcome
 from saga_coordinator.testing.participants import Call, Fake, Participants, as_json
 
 WAIT_SECONDS = 1.0
-"""How long events and decisions that a run was given take to come."""
+"""The seconds until the events and decisions come that a run was given."""
 
 Faults = Mapping[str, Failing | Sequence[Failing | None]]
-"""By what a call is named, `charge` or `undo charge`, for all instances or one: how its attempts end.
+"""The failures of attempts, by the call's name: `charge` or `undo charge`, for all instances or for one.
 
-One failure stands for every attempt; of several, each for one, after which all is well. None is an attempt that goes well.
+A single failure applies to every attempt. Each of several failures applies to one attempt; the attempts after them go well.
+None is an attempt that goes well.
 """
 
 
 class PromiseBroken(AssertionError):
-    """The coordinator itself broke one of its promises: a defect of it, not of the definition."""
+    """The coordinator itself broke a promise. That is a defect of the coordinator, not of the definition."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """What a person decides on an approval."""
+    """A person's decision on an approval."""
 
     is_approved: bool = True
     by: str = ""
-    """Empty: the first of those who may."""
+    """The person's name. Empty for the first approver."""
     comment: str = ""
 
 
@@ -117,7 +118,9 @@ def begin(
     labels: Mapping[str, str] | None = None,
     deadline_seconds: float | None = None,
 ) -> Run:
-    """Starts a saga as `rehearse` does, and lets no time pass: the first calls are under way. Drive it with the run's methods."""
+    """Starts a saga as `rehearse` does, but lets no time pass: the first calls are in flight. Drive the saga with the run's
+    methods.
+    """
     parsed = definition if isinstance(definition, Definition) else _parse(definition)
     given = as_json(saga_input, "the input")
     if parsed.input_schema is not None and (problems := parsed.input_schema.faults(given)):
@@ -139,7 +142,7 @@ def _parse(definition: str | Path | Mapping[str, Any]) -> Definition:
 
 
 class Run:
-    """A saga under test. What it shows is so at this moment; what drives it returns the run itself."""
+    """A saga under test. Its properties show the present moment. The methods that drive the saga return the run itself."""
 
     def __init__(self, rehearsal: Rehearsal, stage: _Stage) -> None:
         self._rehearsal = rehearsal
@@ -149,7 +152,7 @@ class Run:
 
     @property
     def status(self) -> SagaStatus:
-        """Compares with text, too: `run.status == "COMPENSATED"`."""
+        """The saga's status. It can be compared with text: `run.status == "COMPENSATED"`."""
         return self._rehearsal.state.status
 
     @property
@@ -197,7 +200,7 @@ class Run:
         return self._rehearsal.log
 
     def step(self, key: str) -> StepState:
-        """What is known of the step, or of one instance: `status`, `output`, `cause`, `effect`."""
+        """The state of the step, or of one instance: `status`, `output`, `cause`, `effect`."""
         return self._rehearsal.state.step(key)
 
     def _awaits_outside(self, key: str, step: StepState) -> bool:
@@ -207,14 +210,14 @@ class Run:
     # What makes time pass.
 
     def finish(self) -> Run:
-        """Skips all the time there is: until the saga is over, or waits for what only the test can bring."""
+        """Skips time until the saga is over, or waits for something that only the test can bring."""
         self._rehearsal.run()
         return self._judged()
 
     def advance(
         self, seconds: float = 0.0, *, minutes: float = 0.0, hours: float = 0.0, days: float = 0.0
     ) -> Run:
-        """Lets that much time pass, and happen whatever falls due in it."""
+        """Lets that much time pass. Everything that is due in it happens."""
         total = seconds + 60 * minutes + 3600 * hours + 86_400 * days
         self._rehearsal.run(until=self._rehearsal.now + total)
         return self._judged()
@@ -250,7 +253,7 @@ class Run:
     # What happens from outside.
 
     def signal(self, event: str, payload: Any = None, *, event_id: str | None = None) -> Run:
-        """An event for this very saga, as by `SignalSaga`. The same `event_id` counts once."""
+        """Sends an event to this saga alone, as `SignalSaga` does. The same `event_id` counts once."""
         return self._tell(self._stage.event(event, payload, "", event_id))
 
     def publish(
@@ -262,7 +265,7 @@ class Run:
         event_id: str | None = None,
         keep_seconds: float = EVENT_KEPT_SECONDS,
     ) -> Run:
-        """An event for all sagas that await that correlation, now or in that time, as by `PublishEvent`."""
+        """Publishes an event for all sagas that await that correlation, now or within that time, as `PublishEvent` does."""
         self._rehearsal.publish(self._stage.event(event, payload, correlation, event_id), keep_seconds)
         return self
 
@@ -271,11 +274,13 @@ class Run:
         return self._tell(self._stage.decision(step, Decided(True, by, comment)))
 
     def reject(self, step: str, *, by: str = "", comment: str = "") -> Run:
-        """A person says no."""
+        """Rejects the step, by default in the name of its first approver."""
         return self._tell(self._stage.decision(step, Decided(False, by, comment)))
 
     def report(self, step: str, report: Any = None, *, of_compensation: bool = False) -> Run:
-        """A participant reports how an operation ended that it had accepted: its output, or a `Refused`."""
+        """Reports, as a participant does, the outcome of an operation that the participant had accepted: its output, or a
+        `Refused`.
+        """
         kind = OperationKind.COMPENSATION if of_compensation else OperationKind.ACTION
         return self._tell(OutcomeReported(step, kind, reported_outcome(report)))
 
@@ -298,7 +303,7 @@ class Run:
 
 
 class _Stage:
-    """Everything a run meets: fakes, faults, events and decisions."""
+    """The surroundings of a run: fakes, faults, events and decisions."""
 
     def __init__(
         self,
@@ -369,7 +374,7 @@ class _Stage:
 def _check_names(
     definition: Definition, what: str, names: Sequence[str] | Mapping[str, Any], kind: type
 ) -> None:
-    """Raises ValueError for a name that is no step of that kind: nothing would ever come of it."""
+    """Raises ValueError if a name is no step of that kind, because it would never have any effect."""
     fitting = [name for name in definition.loops_around if isinstance(definition.step(name).action, kind)]
     for name in names:
         if step_name(name) not in fitting:

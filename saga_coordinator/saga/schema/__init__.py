@@ -1,1 +1,1 @@
-"""JSON Schemas of inputs: which keywords count, what checking one costs, and what differs between two."""
+"""JSON Schemas of inputs: the keywords that count, the cost of checking an input, and the differences between two schemas."""

@@ -1,6 +1,7 @@
-"""What a new input schema asks of callers that the old one did not: whatever the old one took, does the new one take it too?
+"""Compares a new input schema with the old schema: does the new schema accept every input that the old schema accepted?
 
-Decided keyword by keyword, on the safe side: a change that nobody can judge, such as of a pattern, counts as breaking.
+The comparison goes keyword by keyword and errs on the safe side: a change that cannot be judged, such as a changed pattern,
+counts as breaking.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ _TYPES = frozenset({"array", "boolean", "null", "number", "object", "string"})
 
 
 def compare_schemas(before: Any, after: Any, path: str) -> list[Change]:
-    """What changed between two valid input schemas; None is no schema, which takes everything."""
+    """The changes between two valid input schemas. None stands for no schema, which accepts every input."""
     if before is None and after is None:
         return []
     if before is None:
@@ -53,7 +54,7 @@ def compare_schemas(before: Any, after: Any, path: str) -> list[Change]:
 
 
 class _Comparison:
-    """Follows the references of two schemas, around rings of them but once."""
+    """Compares two schemas and follows their references, each ring of references only once."""
 
     def __init__(self, before: Any, after: Any) -> None:
         self._before = References(subschemas(before))
@@ -216,7 +217,7 @@ def _enum(old: Any, new: Any, path: str) -> Iterator[Change]:
 
 def _limit(keyword: str, old: Any, new: Any, path: str) -> Change:
     if new is None:
-        # Without it, one item has to fit.
+        # Without this keyword, one item has to fit.
         is_narrower = keyword == "minContains" and old == 0
         return Change(path, f"{keyword} is gone (was {shown(old)})", is_breaking=is_narrower)
     if old is None:
@@ -239,7 +240,7 @@ def _compare_with_bool(before: Any, after: Any, path: str) -> Iterator[Change]:
 
 
 def _schema(schema: Any) -> Any:
-    """`true`, said at length, so that it can be compared keyword by keyword."""
+    """The schema as an object: `true` becomes the empty schema, so that it can be compared keyword by keyword."""
     return {} if schema is None or schema is True else schema
 
 

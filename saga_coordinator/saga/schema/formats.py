@@ -1,4 +1,6 @@
-"""The formats of strings that an input schema can ask for; any other is a remark and checks nothing, as JSON Schema has it."""
+"""The formats of strings that an input schema can ask for. As in JSON Schema, any other format is a remark and checks
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,7 @@ FORMATS: Mapping[str, tuple[Callable[[str], bool], str]] = {
     "uri": (lambda text: _URI.fullmatch(text) is not None, "a URI"),
     "uuid": (lambda text: _UUID.fullmatch(text) is not None, "a UUID"),
 }
-"""What is checked, and what it is called. Strings longer than any of them sensibly is fit none."""
+"""The check of each format, and the format's name in messages. A string that is too long for every format fits none."""
 
 
 def fits(text: str, name: str) -> bool:

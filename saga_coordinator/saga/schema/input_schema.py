@@ -1,4 +1,5 @@
-"""The schema of a saga's input: compiled when its definition is registered, asked whenever a saga starts.
+"""The schema of a saga's input. It is compiled when its definition is registered, and checks the input of every saga that
+starts.
 
 JSON Schema 2020-12 (https://json-schema.org/draft/2020-12), with these limits, all of them checked at registration: at most
 `SCHEMA_BYTES_MAX` bytes as JSON, `$ref` only inside the schema, patterns as RE2 has them. The formats that are checked are
@@ -31,9 +32,9 @@ SCHEMA_BYTES_MAX = 64 * 1024
 _FAULTS_MAX = 100
 _SCHEMA_PRICE = 100
 _BYTES_PER_UNIT = 2
-"""Of a schema, which is checked when it is registered."""
+"""The units of work for checking a schema when it is registered."""
 NESTING_MAX = 32
-"""Levels of lists and objects: as many as any payload may have, and an input schema travels as one."""
+"""The most levels of lists and objects: as many as a payload may have, because an input schema is sent as a payload."""
 
 
 class InputSchema:
@@ -57,7 +58,7 @@ class InputSchema:
             ]
 
     def faults_soon(self, value: Any, path: str = "input") -> list[Fault] | None:
-        """The same, where that takes no more than may be done while others wait; else None."""
+        """The faults of the value, if finding them takes no more work than may be done on the event loop; else None."""
         try:
             with budget(INLINE_WORK_MAX):
                 return self._faults(value, path)
@@ -87,7 +88,7 @@ def compile_schema(source: Any, path: str, faults: list[Fault]) -> InputSchema |
     if found:
         faults += found
         return None
-    # Most definitions have no schema, and the library takes 70 ms to import, which every command would pay.
+    # Most definitions have no schema, and importing the library takes 70 ms, which every command would pay.
     from saga_coordinator.saga.schema import keywords  # noqa: PLC0415
 
     plain = {key: value for key, value in source.items() if key not in ("$id", "$schema")}
@@ -96,7 +97,7 @@ def compile_schema(source: Any, path: str, faults: list[Fault]) -> InputSchema |
 
 
 def _source_faults(source: Any, path: str) -> list[Fault]:
-    """Each check of the schema relies on the checks before it."""
+    """The faults of the schema's source. Each check relies on the checks before it."""
     return (
         _plain_faults(source, path)
         or list(islice(shape_faults(source, path), _FAULTS_MAX))
@@ -105,7 +106,7 @@ def _source_faults(source: Any, path: str) -> list[Fault]:
 
 
 def _plain_faults(source: Any, path: str) -> list[Fault]:
-    """What makes the schema no plain JSON of bearable size, which everything after relies on."""
+    """The reasons why the schema is no plain JSON of bearable size. Every later check relies on this check."""
     if not isinstance(source, Mapping):
         return [Fault(path, "must be an object: a JSON Schema")]
     if fault := _json_fault(source, path):
@@ -163,7 +164,9 @@ def _pattern_faults(schema: Any, path: str) -> list[Fault]:
 
 
 def _prepared(schema: Any, parts: int) -> Any:
-    """The same schema, saying `{"not": {}}` for `false`, and of how many `parts` the whole is where that decides the work."""
+    """The same schema with `{"not": {}}` in place of `false`. Where the number of all `parts` decides the work, it is written
+    in.
+    """
     if schema is False:
         return {"not": {}}
     if not isinstance(schema, dict):

@@ -1,6 +1,6 @@
-"""JSON Schema 2020-12 as `jsonschema` checks it, made safe to run on what strangers send while the event loop waits.
+"""JSON Schema 2020-12 as `jsonschema` checks it, made safe for inputs from strangers while the event loop waits.
 
-What differs from that library's own keywords, and why:
+These are the differences from the library's own keywords, with their reasons:
 
 - Every keyword pays for the work it is about to do, at its own price (`prices`) and out of one budget for an input: a
   schema of a kilobyte can otherwise ask for a billion comparisons, by references that double, by patterns that are each tried on
@@ -31,7 +31,9 @@ from saga_coordinator.saga.words.work import spend
 
 _ALTERNATIVE_ERRORS_MAX = 20
 _GUESSES_MAX = 5
-"""How many unknown fields of one object are told what was probably meant; each is compared with all that are known."""
+"""The most unknown fields of one object for which a message says what was probably meant. Each of them is compared with all
+known fields.
+"""
 _SHOWN_CHARACTERS_MAX = 80
 
 Validator = Any
@@ -41,11 +43,13 @@ Keyword = Callable[[Validator, Any, Any, Any], Errors | None]
 
 
 ERRORS_MAX = 100
-"""Nobody mends more at once; one more is looked for, so that it can be said that there are more."""
+"""The most errors that are listed. Nobody mends more at once. One more error is looked for, so that the answer can say that
+there are more.
+"""
 
 
 def errors_of(validator: Validator, value: Any) -> list[ValidationError]:
-    """What is wrong with the value, up to one more than `ERRORS_MAX`. Raises TooMuchWork."""
+    """The errors of the value, at most one more than `ERRORS_MAX`. Raises TooMuchWork."""
     return list(islice(validator.iter_errors(value), 1 + ERRORS_MAX))
 
 
@@ -161,7 +165,7 @@ _ASSERTIONS: Mapping[str, tuple[str, Callable[[Any, Any], bool], Callable[[Any],
         lambda asked: "must not have the same item twice",
     ),
 }
-"""What each keyword is about, whether a value holds it, and what to say to one that does not."""
+"""For each keyword: the values that it is about, the check of a value, and the message for a value that fails."""
 
 
 def _assertion(name: str) -> Keyword:
@@ -280,7 +284,7 @@ def _one_of(validator: Validator, asked: Any, value: Any, schema: Any) -> Errors
 
 
 def _fits_none(failed: Sequence[Sequence[ValidationError]]) -> ValidationError:
-    """Shows the alternative that came nearest: fewest errors, and those deepest inside."""
+    """Shows the errors of the alternative that came nearest: the one with the fewest errors, and the deepest inside."""
     nearest = min(failed, key=lambda errors: (len(errors), -max(len(error.path) for error in errors)))[0]
     where = path_of(nearest.path)
     said = f"{where} {nearest.message}" if where else nearest.message
@@ -325,7 +329,7 @@ _OWN: Mapping[str, Keyword] = {
 }
 
 NOTHING: Mapping[str, Any] = {"not": {}}
-"""What `false` means. The library shows the whole value where a schema is `false` itself."""
+"""The schema that stands for `false`. If a schema were `false` itself, the library would show the whole value."""
 
 InputValidator: Any = extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,

@@ -1,7 +1,8 @@
-"""What each keyword of JSON Schema costs, in units of work, given what it asks, the value and the schema it stands in.
+"""The price of each keyword of JSON Schema, in units of work. It depends on the keyword's value, on the checked value and on
+the schema around the keyword.
 
-Measured for each by checking values that are many times its work; what is done inside, by other keywords, they pay for
-themselves. A keyword that tries each of one thing on each of another costs their product.
+The price of each keyword was measured by checking large values. Keywords inside a keyword pay for themselves. If a keyword
+tries each of several things on each of several others, it costs the product of their numbers.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from saga_coordinator.saga.schema.values import weight_of
 Price = Callable[[Any, Any, Any], int]
 
 BASE_PRICE = 3
-"""Of being looked at, which costs more than most comparisons do."""
+"""The price of looking at a keyword, which is more than most comparisons cost."""
 ERROR_PRICE = 15
-"""Of each fault that is found, shown or not."""
+"""The price of each fault that is found, whether it is shown or not."""
 _DESCENT = 4
-"""Of handing one value to one schema inside, which may be empty and so pay for nothing itself."""
+"""The price of handing a value to an inner schema. An empty inner schema would pay for nothing itself."""
 _REFERENCE = 25
-"""Of looking a `$ref` up, and handing the value on."""
+"""The price of looking up a `$ref` and handing the value on."""
 _PER_CHARACTER = 8
 _CHARACTERS_AND_INSTRUCTIONS = 1024
-"""Of a text and a pattern, whose product is the work where the pattern has too many states to be run as one machine."""
+"""The price of matching a text with a pattern. If the pattern has too many states to be run as one machine, the work is the
+product of both lengths.
+"""
 
 PARTS = "\0parts"
 """The field of a compiled schema with `unevaluated...` that tells how many schemas there are in the whole."""
@@ -105,7 +108,9 @@ def _format(asked: Any, value: Any, schema: Any) -> int:
 
 
 def _unevaluated(asked: Any, value: Any, schema: Any) -> int:
-    """The library goes through the whole schema for each of them, and looks each up in a list of those that are known."""
+    """The price of `unevaluated...`: for each field or item, the library goes through the whole schema, and searches a list of
+    the fields or items that are known.
+    """
     if not isinstance(value, list | dict):
         return BASE_PRICE
     count = len(value)

@@ -1,6 +1,7 @@
-"""What a JSON Schema is built of: its subschemas, where its references lead, and whether checking anything by it ever ends.
+"""The structure of a JSON Schema: its subschemas, the targets of its references, and whether every check by it ends.
 
-JSON Schema 2020-12, without what would reach beyond the schema itself: other documents, identities of parts, dynamic references.
+It is JSON Schema 2020-12 without everything that reaches beyond the schema itself: other documents, identities of parts,
+dynamic references.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def join(path: str, segment: str | int) -> str:
 
 
 def subschemas(schema: Any, path: str = "") -> dict[str, Subschema]:
-    """The schema and all inside it, by JSON pointer (RFC 6901); the schema itself is at the empty one."""
+    """The schema and all schemas inside it, by JSON pointer (RFC 6901). The schema itself has the empty pointer."""
     found: dict[str, Subschema] = {}
     waiting: list[tuple[str, str, Any]] = [("", path, schema)]
     while waiting:
@@ -92,7 +93,7 @@ def _children(node: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str | int, .
 
 
 class References:
-    """Where the references inside a schema lead."""
+    """The targets of the references inside a schema."""
 
     def __init__(self, known: Mapping[str, Subschema]) -> None:
         self._known = known
@@ -112,7 +113,9 @@ class References:
         return target if target in self._known else None
 
     def resolve(self, schema: Any) -> Any:
-        """What a schema that is nothing but a `$ref` stands for; any other schema is itself. Ends on a ring of references."""
+        """The schema that this schema stands for: if it is only a `$ref`, the target; else the schema itself. Ends even on a
+        ring of references.
+        """
         passed: set[str] = set()
         while isinstance(schema, Mapping) and set(schema) == {"$ref"}:
             pointer = self.pointer(schema["$ref"])
@@ -124,7 +127,9 @@ class References:
 
 
 def structure_faults(schema: Any, path: str) -> list[Fault]:
-    """What keeps the schema, at `path` of its definition, from standing alone and from being checked in finite time."""
+    """The faults that keep the schema, which stands at `path` of its definition, from standing alone or from being checked in
+    finite time.
+    """
     known = subschemas(schema, path)
     references = References(known)
     faults: list[Fault] = []
@@ -192,7 +197,7 @@ def _in_place(
 
 
 def _ring(follows: Mapping[str, list[str]]) -> list[str] | None:
-    """The nodes along one cycle, the first repeated at the end; None when there is none."""
+    """The nodes along a cycle, with the first node repeated at the end; None if there is no cycle."""
     ended: set[str] = set()
     for start in follows:
         trail: list[str] = []

@@ -1,4 +1,6 @@
-"""Comparisons of JSON values as JSON Schema means them, each of which pays for what it looks at, and its patterns."""
+"""Comparisons of JSON values and matching of patterns, as JSON Schema defines them. Each comparison pays for what it looks
+at.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def is_number(value: Any) -> bool:
 
 
 def canonical(value: Any) -> bytes:
-    """Equal for what JSON Schema takes as equal: 1 and 1.0 are, 1 and true are not. Raises TooMuchWork."""
+    """A form of the value that is the same for values that JSON Schema takes as equal: 1 and 1.0 are equal, 1 and true are not.
+    Raises TooMuchWork.
+    """
     spend(1)
     if isinstance(value, float) and value.is_integer():
         value = int(value) if abs(value) < 2**63 else value
@@ -41,7 +45,7 @@ def canonical(value: Any) -> bytes:
 
 
 def are_equal(value: Any, other: Any) -> bool:
-    """Tells whether their canonical forms are the same, found out without making any: most differ at once. Raises
+    """Tells whether two values have the same canonical form. It makes no such form, because most values differ at once. Raises
     TooMuchWork.
     """
     spend(1)
@@ -68,9 +72,7 @@ def are_equal(value: Any, other: Any) -> bool:
 
 
 def is_multiple(value: float, step: float) -> bool:
-    """Tells whether `value` is a whole number of times `step`, in the decimal digits that people write: 19.99 is one of
-    0.01.
-    """
+    """Tells whether `value` is a multiple of `step`, in the decimal digits that people write: 19.99 is a multiple of 0.01."""
     if isinstance(value, int) and isinstance(step, int):
         return bool(step) and value % step == 0
     spend(2)
