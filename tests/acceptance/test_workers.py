@@ -465,6 +465,34 @@ async def test_a_worker_that_is_silent_on_an_overdue_task_gets_no_more_until_it_
     assert (await silent.next_task()).saga_id == again.saga_id
 
 
+async def test_a_worker_that_connects_wakes_the_task_that_waited_for_it(
+    customer: Customer, dial: Dial, database_dsn: str
+) -> None:
+    """The saga sleeps, owned by nobody, and would look by itself only much later. No attempt was spent on waiting."""
+    await customer.register("order", "take", timeout="2s", retry={"maxAttempts": 1})
+    saga = await customer.run("order", wait=False)
+    put_off = (
+        "UPDATE saga.sagas SET wake_at = now() + interval '29 seconds' "
+        "WHERE saga_id = %s AND owner IS NULL AND wake_at > now() RETURNING wake_at"
+    )
+    async with await psycopg.AsyncConnection.connect(database_dsn, autocommit=True) as connection:
+
+        async def asleep() -> Any:
+            return await (await connection.execute(put_off, [saga.saga_id])).fetchone()
+
+        (due_at,) = await eventually(asleep, "the saga to sleep")
+        worker = await dial()
+        task = await worker.next_task()
+        assert (task.saga_id, task.attempt) == (saga.saga_id, 1)
+        await worker.tell(task, succeeded=DONE)
+        assert (await customer.settled(saga.saga_id)).status == saga_pb2.SAGA_STATUS_COMPLETED
+        ended = "SELECT ended_at < %s FROM saga.sagas WHERE saga_id = %s"
+        assert await (await connection.execute(ended, [due_at, saga.saga_id])).fetchone() == (True,)
+    log = await customer.log(saga.saga_id)
+    assert log.count("attempt_held step_0 1") == 1
+    assert not any("unknown" in entry for entry in log)
+
+
 async def test_workers_get_only_the_methods_that_they_perform(customer: Customer, dial: Dial) -> None:
     await customer.register("order", "take", "wrap")
     taking, wrapping = await dial(methods=["take"]), await dial(methods=["wrap"])
