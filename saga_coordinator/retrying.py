@@ -1,11 +1,11 @@
-"""The house's policy for trying again what the program itself needs: a database, a listener, a file, a loop that failed.
+"""The policy for retrying what the program itself needs: a database, a listener, a file, a loop that failed.
 
-- Pauses double from the first to the longest. Each is drawn from its upper half, so that those who lost the same thing at the
-  same moment do not all come back at once.
-- An outage is told once, when it begins, and not again with every try.
+- Pauses double from the first to the longest. Each pause is drawn from the upper half of its range, so that
+  coordinators that lost the same thing at the same moment do not all come back at once.
+- An outage is logged once, when it begins, and not again with every try.
 
-Tenacity does the work. It sleeps by `asyncio.sleep`, so that simulated time goes by. An attempt of a participant is never made
-again by this module: when and why it is, stands in the saga's log.
+Tenacity does the work. It sleeps by `asyncio.sleep`, so that simulated time passes. This module never repeats the attempts of
+an operation: the core decides on those, and the saga's log says when and why.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ from tenacity import (
 _T = TypeVar("_T")
 
 Tell = Callable[[BaseException], None]
-"""Is told why something is tried again."""
+"""A function that is told why something is tried again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pauses:
-    """How long to wait after failures in a row: about `first_seconds` after the first, and at most `longest_seconds`."""
+    """The pauses after failures in a row: about `first_seconds` after the first failure, and at most `longest_seconds`."""
 
     first_seconds: float
     longest_seconds: float
 
     def after(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row."""
+        """The seconds to wait after so many failures in a row."""
         state = RetryCallState(_NOTHING, None, (), {})
         state.attempt_number = failures
         return self(state)
 
     def __call__(self, state: RetryCallState) -> float:
-        """The same, as tenacity asks for it."""
+        """The seconds to wait, in the form in which tenacity asks for them."""
         whole = wait_exponential(multiplier=self.first_seconds, max=self.longest_seconds)(state)
         return whole * random.uniform(0.5, 1.0)  # noqa: S311  # guards nothing
 
@@ -57,7 +57,7 @@ class Pauses:
 _NOTHING = Retrying()
 
 DATABASE_PAUSES = Pauses(0.5, 1.0)
-"""Between looks for a database that is not there when a program starts."""
+"""The pauses between attempts to reach a database that is not there when a program starts."""
 
 
 async def retried(
@@ -70,7 +70,7 @@ async def retried(
 ) -> _T:
     """Does `work` until it does not raise `on`; returns what it returned. `tell` hears of the first failure.
 
-    Raises whatever else `work` raises, and `on` where it fails still after `seconds_max`.
+    Raises whatever else `work` raises, and `on` if `work` still fails after `seconds_max`.
     """
 
     async def attempt() -> _T:
@@ -93,7 +93,7 @@ def retried_in_thread(
     tell: Tell,
     seconds_max: float | None = None,
 ) -> _T:
-    """The same for a thread that may block."""
+    """Does what `retried` does, in a thread that may block."""
     return Retrying(
         wait=pauses,
         retry=retry_if_exception_type(on),
@@ -131,9 +131,9 @@ async def kept_going(
     is_failure: Callable[[BaseException], bool],
     pause: Callable[[BaseException], float],
 ) -> None:
-    """Begins `work` again whenever it fails, for as long as that takes; returns when it does.
+    """Begins `work` again whenever it fails, however long that goes on. Returns when `work` returns.
 
-    `pause` hears of each failure and says for how many seconds to wait. Raises whatever is no failure.
+    `pause` hears of each failure and says for how many seconds to wait. Raises every exception that is no failure.
     """
 
     async def attempt() -> None:

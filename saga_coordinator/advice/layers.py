@@ -15,7 +15,8 @@ def layers(block: Block) -> list[list[Step]]:
         found[depth[step.name]].append(step)
     row: dict[str, float] = {}
     for layer in found:
-        # Each beside the middle of those that it waits for; a stable sort keeps the written order otherwise.
+        # Each step is placed beside the middle of the steps that it waits for. Otherwise the stable sort keeps the written
+        # order.
         layer.sort(key=lambda step: _middle([row[other] for other in direct(block, step)]))
         row.update({step.name: index - len(layer) / 2 for index, step in enumerate(layer)})
     return found

@@ -108,7 +108,7 @@ class _Judge:
             instance = self._instance(call.step)
             told = heard(self._definition, call)
             if call.is_action:
-                # A poll only asks, and cannot bring about what the first call did not.
+                # A poll only asks. It cannot cause an effect that the first call did not have.
                 if not call.invoke.is_poll:
                     instance.actions.append(call)
                 instance.told.append((call.ended_at, told))

@@ -138,7 +138,7 @@ class Rehearsal:
 
     @property
     def state(self) -> SagaState:
-        """Where the saga stands; it must have been started."""
+        """The saga's present state. The saga must have been started."""
         assert self._state is not None, "the rehearsal has not been started"
         return self._state
 
@@ -164,7 +164,9 @@ class Rehearsal:
     def resumed(
         cls, definition: Definition, surroundings: Surroundings, state: SagaState, now: float
     ) -> Rehearsal:
-        """Goes on from a state that was reached elsewhere; what is in flight there never ends by itself."""
+        """A rehearsal that goes on from a state that was reached elsewhere. The attempts that are in flight there never end by
+        themselves.
+        """
         return cls(definition, surroundings, state.saga_id, now, _state=state)
 
     @property
@@ -177,7 +179,9 @@ class Rehearsal:
         return self._decide(given)
 
     def publish(self, event: EventArrived, keep_seconds: float = EVENT_KEPT_SECONDS) -> Decision | None:
-        """Publishes an event to whomever it concerns: to this saga if it waits for its correlation, or comes to in that time."""
+        """Publishes an event. It reaches this saga if the saga waits for the event's correlation, or begins to within
+        `keep_seconds`.
+        """
         self._published.append((event, self.now + keep_seconds))
         if self._is_awaited(event.name, event.correlation):
             return self._decide(event)

@@ -247,7 +247,7 @@ class _Stage:
         self._started_at = {call.step: call.started_at for call in self._calls}
 
     def singles(self) -> Iterator[Scenario]:
-        """Nothing goes wrong, then each fault of a step that no earlier variant came to."""
+        """The scenario without a fault, and then a scenario for each fault of a step that no earlier variant came to."""
         yield Scenario((), self._variant.name)
         for fault in self._faults():
             if self._is_new(fault):
@@ -255,7 +255,9 @@ class _Stage:
                 yield Scenario(with_cause, self._variant.name, is_cause_added=len(with_cause) > 1)
 
     def outline(self) -> Iterator[Scenario]:
-        """Nothing goes wrong; then all is undone, since the saga is cancelled during the last call that lets it."""
+        """The scenario without a fault, and then a scenario in which everything is undone: the saga is cancelled during the
+        last call at which it can be.
+        """
         yield Scenario((), self._variant.name)
         for call in reversed(self._calls):
             step = self._definition.step(call.step)
@@ -264,7 +266,9 @@ class _Stage:
                 return
 
     def pairs(self) -> Iterator[Scenario]:
-        """Each pair of faults of different operations, at least one of them of a step that no earlier variant reached."""
+        """A scenario for each pair of faults of different operations. At least one of the faults is of a step that no earlier
+        variant reached.
+        """
         told = {self._with_cause(fault) for fault in self._faults()}
         for one, other in itertools.combinations(self._faults(), 2):
             is_same = (one.key, one.operation) == (other.key, other.operation)
@@ -339,7 +343,7 @@ class _Stage:
         cast = _Cast(self._definition, self._answers, faults)
         rehearsal = Rehearsal(self._definition, cast)
         late = [fault for fault in faults if fault.kind is FaultKind.DEADLINE]
-        # A deadline of the starter's that passes in the middle of the step's first attempt.
+        # The starter's deadline passes in the middle of the step's first attempt.
         seconds = min(
             (self._started_at[fault.key] - STARTS_AT + CALL_SECONDS / 2 for fault in late), default=None
         )
@@ -416,7 +420,7 @@ class _Cast:
                 return ()
 
     def report_late(self, rehearsal: Rehearsal) -> None:
-        """Reports the success of operations that were given up, as soon as they were."""
+        """Reports the success of operations that were given up, as soon as they are given up."""
         for key in tuple(self._unreported):
             step = rehearsal.state.step(key)
             is_given_up = not (step.is_open and step.operation is OperationKind.ACTION)

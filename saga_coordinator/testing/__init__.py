@@ -15,11 +15,12 @@
         assert run.status == "COMPENSATED"
         assert run.names == ["reserve", "charge", "undo reserve"]
 
-What decides is the coordinator's own core; only time is simulated. docs/testing.md has a complete example. With pytest, the
-fixture `saga` is there without being imported.
+The coordinator's own core decides; only time is simulated. docs/testing.md has a complete example. With pytest, the fixture
+`saga` is available without an import.
 """
 
-# Loaded when first asked for: pytest imports this room in every project that has the coordinator installed.
+# The names are loaded when they are first asked for, because pytest imports this room in every project that has the coordinator
+# installed.
 
 from __future__ import annotations
 

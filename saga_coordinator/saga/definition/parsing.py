@@ -447,7 +447,7 @@ def _repeat(source: JsonObject, surroundings: _Surroundings) -> Repeat:
 def _required(source: JsonObject, name: str, what: str) -> Expression:
     if source.raw(name) in (None, ""):
         source.fault(name, f"is required: an expression for {what}")
-    # With a fault of its own; what stands for it must not get others.
+    # The action has a fault already, so its stand-in must not add other faults.
     return read_condition(source, name) or parse_expression("input")
 
 

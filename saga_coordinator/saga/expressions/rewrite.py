@@ -43,7 +43,9 @@ _DATE_PARTS = ("FullYear", "Month", "Date", "DayOfMonth", "DayOfWeek", "DayOfYea
 _CLOCK_PARTS = ("Hours", "Minutes", "Seconds", "Milliseconds")
 TIME_METHODS = frozenset(f"get{part}" for part in (*_DATE_PARTS, *_CLOCK_PARTS))
 _INTEGRAL = {**dict.fromkeys((*TIME_METHODS, "size"), "double"), "int": "@exact"}
-"""What results in a whole number of the library's, and what makes a double of it; those of `int` may be too large for one."""
+"""The functions that return an integer of the library, and the function that makes a double of it. The integers of `int` may be
+too large for a double.
+"""
 _REPLACED = {"_%_": "@remainder", "_/_": "@quotient", "string": "@text"}
 
 

@@ -79,7 +79,7 @@ class Comprehension:
 
     @property
     def body(self) -> tuple[Node, Node]:
-        """What is evaluated for each item."""
+        """The nodes that are evaluated for each item."""
         return self.condition, self.step
 
 

@@ -36,7 +36,7 @@ class Agenda:
         self.definition = definition
         self.is_undoing = state.status is not SagaStatus.RUNNING
         self.begun = 0
-        """How many operations are in flight or between two attempts."""
+        """The number of operations that are in flight or between two attempts."""
         self._waits: dict[tuple[str, str], dict[str, None]] = {}
         """The keys of the waiting instances by event and correlation, the longest wait first. The correlation "" lists all
         waits for the event.

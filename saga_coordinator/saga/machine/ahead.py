@@ -108,7 +108,7 @@ class Ahead:
         return None
 
     def node(self, key: str) -> Node:
-        """The instance of that key, whose block is being run."""
+        """The instance with that key. Its block must be running."""
         tally, step = self._find(key)
         return Node(key, step, tally.place)
 

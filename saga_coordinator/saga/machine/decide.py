@@ -156,7 +156,8 @@ def _effects(draft: Draft) -> tuple[Effect, ...]:
     return effects if due_at is None else (*effects, SetTimer(due_at))
 
 
-# Handlers: what one input means in one status, before `proceed`. docs/state_machine.md shows their first sentences.
+# The handlers. Each decides what an input means in a status, before `proceed`. docs/state_machine.md shows their first
+# sentences.
 
 _Handler = Callable[[Draft, Any], None]
 
@@ -318,7 +319,7 @@ def _on_ownership(draft: Draft, given: OwnershipGained) -> None:
             SagaAdopted(given.previous_owner, workers if workers and draft.state.in_flight else None)
         )
     for key in draft.agenda.each_waiting():
-        # The previous owner may have gone before it looked whether the event had come already.
+        # The previous owner may have been lost before it looked whether the event had come already.
         if (wanted := event_to_look_for(draft, key)) is not None:
             draft.lookups.append(wanted)
     look_for_room(draft)

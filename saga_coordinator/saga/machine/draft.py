@@ -304,7 +304,7 @@ class Draft:
             participant=operation.participant,
             method=operation.method,
             input=self._render(node, kind),
-            # Never less, however near a deadline is: what is in flight is awaited, not cut off.
+            # The timeout is never cut to a near deadline: an attempt in flight is awaited, not cut off.
             timeout_seconds=operation.timeout_seconds,
             failure=saga.failure if kind is _COMPENSATION else None,
             headers=saga.headers,
@@ -359,7 +359,7 @@ class Draft:
             case Refused(cause):
                 self.record(AttemptRefused(name, kind, number, cause, settles_at, settles_doubt))
             case Pending() if may_go_on:
-                # The step's deadline bounds its action; what undoes it may well be accepted after that.
+                # The step's deadline bounds its action only. The compensation may be accepted after it.
                 deadline_at = state.deadline_at if kind is _ACTION else None
                 pending_until = _earliest(_after(self.now, operation.pending_timeout_seconds), deadline_at)
                 poll_at = self._next_poll(operation, 0)

@@ -423,7 +423,7 @@ def place_of(entry: Entry) -> tuple[str, str | None, str | None, int]:
 
 
 def encode_fields(entry: Entry, names: Sequence[str]) -> dict[str, Any]:
-    """Those of the fields that are not None, as they are stored."""
+    """The stored form of the fields `names` that are not None."""
     body: dict[str, Any] = {}
     for name in names:
         value = getattr(entry, name)

@@ -123,7 +123,7 @@ class _Steps(Mapping[str, Any]):
 
 
 def node_of(definition: Definition, state: SagaState, key: str) -> Node:
-    """The instance of that key, which must exist."""
+    """The instance with that key. It must exist."""
     step, place = definition.step(key), outermost(definition)
     if definition.is_flat:
         return Node(key, step, place)

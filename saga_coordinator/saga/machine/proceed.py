@@ -83,7 +83,7 @@ def _give_up_lost(draft: Draft, adoption: SagaAdopted) -> bool:
 
 
 def keys_in_flight(state: SagaState) -> list[str]:
-    """The keys of the instances whose present operation is in flight."""
+    """Yields the keys of the instances whose present operation is in flight."""
     return [key for key, step in state.steps.items() if step.is_in_flight]
 
 

@@ -75,7 +75,8 @@ def entry_row(entry: Entry) -> EntryRow:
             facts = {**(facts or {}), ITEM_COUNT: len(said["items"])}
     written = orjson.dumps(facts, option=orjson.OPT_SORT_KEYS) if facts else _NOTHING
     about_event = _event_of(entry) if is_about_event else _NO_EVENT
-    # Made past the class's own constructor, which would take as long as all the rest, for every entry of every saga.
+    # This bypasses the class's own constructor, which would take as long as everything else here, for every entry of every
+    # saga.
     return tuple.__new__(EntryRow, (*place_of(entry), written, payload, *about_event))
 
 

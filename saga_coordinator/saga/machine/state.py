@@ -355,7 +355,7 @@ def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
     if name in remaining and is_cleared:  # reported to a parked saga: undone after all, or refused in the end
         remaining = tuple(other for other in remaining if other != name)
     in_flight = state.in_flight + after.is_in_flight - before.is_in_flight
-    # In full: `replace` takes three times as long, and this is the hottest place of the core.
+    # All fields are written out: `replace` takes three times as long, and this is the hottest place of the core.
     return SagaState(
         saga_id=state.saga_id,
         status=state.status,
@@ -402,7 +402,7 @@ def _late(step: StepState, entry: OutcomeLate) -> StepState:
         return replace(step, told=told, effect=EffectKnown.NONE, accepted_attempt=0, cause=entry.cause)
     if entry.operation is _COMPENSATION or entry.outcome != SUCCEEDED:
         return replace(step, told=told)
-    # Every attempt of one compensation carries the same input, so the output comes too late once it was attempted.
+    # Every attempt of a compensation carries the same input, so the output comes too late once the compensation was attempted.
     output = entry.output if step.operation is _ACTION else step.output
     return replace(step, told=told, effect=EffectKnown.CERTAIN, output=output)
 

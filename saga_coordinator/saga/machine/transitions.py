@@ -136,7 +136,8 @@ STEP_TRANSITIONS: Mapping[tuple[StepStatus, OperationKind, type[StepEntry]], Ste
     (StepStatus.WAITING, _COMPENSATION, AttemptRefused): StepStatus.FAILED,
     (StepStatus.WAITING, _COMPENSATION, AttemptUnknown): StepStatus.COMPENSATING,
     (StepStatus.WAITING, _COMPENSATION, AttemptUnresolved): StepStatus.FAILED,
-    # Outcomes that come after the operation was decided. The first only before the turn, for a failure that holds up the saga.
+    # Outcomes that come after the operation was decided. The first comes only before the turn, for a failure that holds up the
+    # saga.
     (StepStatus.FAILED, _ACTION, AttemptSucceeded): StepStatus.SUCCEEDED,
     (StepStatus.SUCCEEDED, _ACTION, OutcomeLate): StepStatus.SUCCEEDED,
     (StepStatus.FAILED, _ACTION, OutcomeLate): StepStatus.FAILED,

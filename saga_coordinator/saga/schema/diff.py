@@ -128,7 +128,7 @@ class _Comparison:
 
     def _keyword(self, keyword: str, old: Any, new: Any, path: str) -> Iterator[Change]:
         if not _differ(old, new):
-            # The words are the same, but what they refer to may not be.
+            # The texts are the same, but the schemas that they refer to may differ.
             yield from self._inside(keyword, old, new, path)
             return
         if keyword == "additionalProperties":

@@ -92,7 +92,7 @@ def compile_schema(source: Any, path: str, faults: list[Fault]) -> InputSchema |
     from saga_coordinator.saga.schema import keywords  # noqa: PLC0415
 
     plain = {key: value for key, value in source.items() if key not in ("$id", "$schema")}
-    # By these two the library would choose another dialect or base than the one that was checked above.
+    # By these two keywords the library would choose another dialect or another base than were checked above.
     return InputSchema(keywords.InputValidator(_prepared(plain, len(subschemas(plain)))))
 
 

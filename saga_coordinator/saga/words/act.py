@@ -1,6 +1,6 @@
-"""Acts: what a person, or a service in a person's place, changes in the course of things, and the record of each (P12).
+"""Acts of a person, or of a service in a person's place, that change the course of things, and the record of each act (P12).
 
-An act is recorded whether it was done or refused, in the transaction of what it did, and the record is never changed.
+An act is recorded whether it was done or refused, in the same transaction as its change. The record is never changed.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ ANONYMOUS = "anonymous"
 
 
 class Verb(StrEnum):
-    """What an act does. A value that has been released stays, since it stands in records."""
+    """The kind of an act. A value never changes once it has been released, since records hold it."""
 
     CANCEL_SAGA = "cancel_saga"
     APPROVE_STEP = "approve_step"
@@ -40,17 +40,17 @@ class SubjectKind(StrEnum):
 
 
 class ActResult(StrEnum):
-    """What became of an act."""
+    """The result of an act."""
 
     DONE = "done"
     NOTHING = "nothing"
-    """It was accepted and changed nothing, such as a second cancellation."""
+    """The act was accepted and changed nothing, such as a second cancellation."""
     REFUSED = "refused"
 
 
 @immutable
 class Subject:
-    """What an act is about. `detail` is a saga's step, or a definition's version."""
+    """The thing that an act is about. `detail` is a saga's step, or a definition's version."""
 
     kind: SubjectKind
     name: str
@@ -59,10 +59,10 @@ class Subject:
 
 @immutable
 class Act:
-    """What was asked, and by whom.
+    """An act that was asked for, and the caller who asked.
 
-    `principal` is who the caller is known to be; `declared_by` and `reason` are what the caller said. `act_id` is a UUID: an act
-    that reaches a coordinator twice is recorded once.
+    `principal` is the identity that the caller has shown; `declared_by` and `reason` are what the caller said. `act_id` is a
+    UUID: an act that reaches a coordinator twice is recorded once.
     """
 
     act_id: str
@@ -76,7 +76,7 @@ class Act:
 
 @immutable
 class ActRecord:
-    """An act and what became of it. `why` is the reason of a refusal; `before` and `after` are states in words, where known."""
+    """An act and its result. `why` is the reason of a refusal; `before` and `after` are states in words, where known."""
 
     act: Act
     result: ActResult

@@ -52,7 +52,7 @@ class Cause:
     requested_by: str = ""
 
     def __post_init__(self) -> None:
-        # Inputs are computed from it, and a payload holds no members of an enum.
+        # Inputs are computed from the code, and a payload holds no members of an enum.
         if type(self.code) is not str:
             object.__setattr__(self, "code", str(self.code))
 
