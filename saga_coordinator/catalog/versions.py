@@ -63,7 +63,7 @@ class Versions:
         namespace = act.namespace
         is_done = await self._rows.set_default(act, name, version)
         self._runnable.forget(namespace, name)
-        if not is_done:
+        if not is_done and version:
             await self.look_up(namespace, name, version)  # which says so if there is none
             raise NotPossibleNow(
                 Reason.DEFINITION_DEPRECATED,

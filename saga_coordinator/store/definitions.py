@@ -111,15 +111,21 @@ class DefinitionRows:
     async def set_default(self, act: Act, name: str, version: int) -> bool:
         """Makes a version the default, or for 0 takes the default away, and records the act.
 
-        Returns False if sagas can start with no such version.
+        Returns False if sagas can start with no such version, or for 0 with no version at all.
         """
         statement = _SET_DEFAULT if version else _UNSET_DEFAULT
         parameters = {"namespace": act.namespace, "name": name, **({"version": version} if version else {})}
         async with self._database.connection() as connection:
+            result = ActResult.DONE
             is_done = bool((await connection.execute(statement, parameters)).scalar())
-            if is_done or not version:
-                await record_act(connection, ActRecord(act, ActResult.DONE if is_done else ActResult.NOTHING))
-        return is_done or not version
+            if not is_done and not version:
+                result = ActResult.NOTHING
+                is_done = (
+                    await connection.execute(_FOR_START.where(IS_LIVE), parameters)
+                ).first() is not None
+            if is_done:
+                await record_act(connection, ActRecord(act, result))
+        return is_done
 
     async def delete(self, act: Act, name: str, version: int) -> bool:
         """Marks a version as deleted, if it is not yet, and records the act. False if it does not exist, or is the default."""

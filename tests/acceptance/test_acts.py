@@ -118,6 +118,24 @@ def test_what_is_decided_about_versions(
     assert "is the default" in acts[1].why
 
 
+def test_the_newest_as_the_default_where_there_is_none(
+    client: Client, records: Callable[[str], list[operators.Act]]
+) -> None:
+    name = f"versions_{uuid.uuid4().hex[:8]}"
+    stub = DefinitionServiceStub(client.channel)
+    newest = definitions.SetDefaultVersionRequest(name=name, version=0, **WHO)
+    asked = Refused(lambda: stub.SetDefaultVersion(newest, timeout=SECONDS))
+    assert (asked.code, records(name)) == ("NOT_FOUND", [])  # nothing of that name exists, so there is no act
+    client.register(name, "first")
+    deprecated = definitions.DeprecateDefinitionRequest(name=name, version=1, deprecated=True, **WHO)
+    stub.DeprecateDefinition(deprecated, timeout=SECONDS)
+    asked = Refused(lambda: stub.SetDefaultVersion(newest, timeout=SECONDS))
+    assert asked.code == "FAILED_PRECONDITION"
+    acts = records(name)
+    assert told(acts) == [("DEPRECATE_DEFINITION", DONE), ("SET_DEFAULT_VERSION", REFUSED)]
+    assert "every version" in acts[1].why
+
+
 def test_what_is_decided_about_participants(
     client: Client, records: Callable[[str], list[operators.Act]]
 ) -> None:
