@@ -447,7 +447,7 @@ def _repeat(source: JsonObject, surroundings: _Surroundings) -> Repeat:
 def _required(source: JsonObject, name: str, what: str) -> Expression:
     if source.raw(name) in (None, ""):
         source.fault(name, f"is required: an expression for {what}")
-    # The action has a fault already, so its stand-in must not add other faults.
+    # A faulty or missing expression has its fault already, so the stand-in must not add another fault.
     return read_condition(source, name) or parse_expression("input")
 
 

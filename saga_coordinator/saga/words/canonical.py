@@ -6,8 +6,8 @@ A payload gets this form once, where it comes in: from a request, an answer, an 
 into this form again: `canonical(read(jsonb(canonical(payload))))` and `canonical(payload)` are the same, byte for byte when
 they are written down.
 
-- The keys of an object are in the order of their code points, which is the order of their bytes in UTF-8. - A number without a
-fraction is an int from -2**63 to 2**64 - 1. A double beyond 2**53 becomes the int that its shortest decimal
+- The keys of an object are in the order of their code points, which is the order of their bytes in UTF-8.
+- A number without a fraction is an int from -2**63 to 2**64 - 1. A double beyond 2**53 becomes the int that its shortest decimal
   form stands for, as JavaScript writes it: 1.2345678901234568e18 is 1234567890123456800. Both lead to the same double.
 - Every other number is a float; -0.0 is 0. Whole numbers beyond 64 bits are the nearest double.
 """
