@@ -1,7 +1,7 @@
-"""The one way into the services: every RPC goes through `answering`, whether unary or a stream, public or between coordinators.
+"""The one way into the services: every RPC goes through `answering`, be it unary or a stream, public or between coordinators.
 
 `handler_of` puts it around each method of a service when a server is built. A method takes the request and the caller, and knows
-nothing of gRPC. One that takes a stream gets a `Conversation` for its request.
+nothing of gRPC. A method that takes a stream gets a `Conversation` for its request.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ log = telemetry.logger()
 
 
 class RpcService(Protocol):
-    """Has a method for each RPC, named like it, that takes the request and the caller.
+    """A service of the contract. For each RPC it has a method of the same name, which takes the request and the caller.
 
-    The method is a coroutine that returns the answer, or an asynchronous generator of answers. One that takes a stream is a
-    coroutine that reads serialized requests from a `Conversation`, and writes serialized answers into it.
+    The method is a coroutine that returns the answer, or an asynchronous generator of answers. If the RPC takes a stream, the
+    method is a coroutine that reads serialized requests from a `Conversation` and writes serialized answers into it.
     """
 
     def resource(self, request: Any) -> Resource | None:
-        """What a request is about, for errors that say it does not exist."""
+        """The resource that a request is about, for errors that say it does not exist."""
 
 
 class CallsInFlight:
@@ -59,7 +59,7 @@ class CallsInFlight:
             self._last_ended.set()
 
     async def wait(self) -> None:
-        """Returns once none is left."""
+        """Waits until no call is left."""
         while self.count:
             self._last_ended.clear()
             await self._last_ended.wait()
@@ -67,7 +67,7 @@ class CallsInFlight:
 
 @dataclass(frozen=True, slots=True)
 class Rpc:
-    """One method of a service, as it is answered. `name` is as in `saga.v1.SagaService/StartSaga`."""
+    """One method of a service. `name` looks like `saga.v1.SagaService/StartSaga`."""
 
     name: str
     service: RpcService
@@ -78,7 +78,7 @@ class Rpc:
 
 
 class answering:  # noqa: N801  # reads as what goes on inside
-    """Gives what the method is called with: the request that is serialized in `raw`, or else a conversation, and the caller.
+    """Yields what the method is called with: the request that is serialized in `raw`, or else a conversation, and the caller.
 
     What is raised inside becomes the status that the caller gets; defects are logged. gRPC cancels what goes on inside at the
     caller's deadline, also when it hears nothing more of the caller. Meanwhile the call counts as one in flight.
@@ -111,13 +111,13 @@ class answering:  # noqa: N801  # reads as what goes on inside
         return error is not None and isinstance(error, Exception)
 
     async def _end(self, error: BaseException | None) -> None:
-        """Tells the caller of an error; cancellations and the like go on as they are."""
+        """Tells the caller of an error. Cancellations and the like are passed on."""
         rpc = self._rpc
         try:
             if not isinstance(error, Exception):
                 return
             if rpc.is_stream and isinstance(error, grpc.aio.InternalError):
-                # What gRPC raises where a stream is written to or read from whose other end is gone: no defect of ours.
+                # gRPC raises this when the other end of a stream is gone, which is no defect of ours.
                 log.debug("caller_gone", method=rpc.name, reason=repr(error))
                 return
             resource = None if self._request is None else rpc.service.resource(self._request)
@@ -127,7 +127,7 @@ class answering:  # noqa: N801  # reads as what goes on inside
 
 
 def caller_of(context: Context) -> Caller:
-    """Who makes the call that `context` is of. Raises InvalidRequest."""
+    """The caller in the call's `context`. Raises InvalidRequest."""
     metadata = context.invocation_metadata() or ()
     return Caller(ANONYMOUS, _namespace(metadata), _deadline(context.time_remaining()), metadata)
 
@@ -158,10 +158,10 @@ def handler_of(
     calls: CallsInFlight,
     payload_bytes_max: int | None = None,
 ) -> grpc.GenericRpcHandler:
-    """What the server calls for the RPCs of one service. No `payload_bytes_max`: requests have been through another's limits.
+    """The handler of one service's RPCs. `payload_bytes_max` is None if another server has limited the requests already.
 
-    The generated `add_..._to_server` would parse requests outside of our reach: a request that is no message, or that is nested
-    deeper than parsers go, would be answered with UNKNOWN.
+    The generated `add_..._to_server` would parse requests outside of our reach. It would answer UNKNOWN to a request that is no
+    message, or that is nested deeper than parsers go.
     """
     methods = {
         method.name: _handler(
@@ -217,7 +217,7 @@ def _duplex_handler(rpc: Rpc) -> grpc.RpcMethodHandler[bytes, bytes]:
 
 
 class _GrpcConversation:
-    """The two ways of one gRPC stream."""
+    """The conversation over one gRPC stream."""
 
     __slots__ = ("_context",)
 

@@ -1,4 +1,4 @@
-"""Who calls: what every handler is given beside its request."""
+"""The caller, which every handler is given beside its request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Metadata = Iterable[tuple[str, str | bytes]]
 
 @immutable
 class Caller:
-    """Who calls, about which namespace, and until when they wait.
+    """The caller of an RPC, the namespace that the call is about, and until when the caller waits.
 
     `principal` is who the coordinator knows the caller to be; whoever a request names in `requested_by` is what the caller only
     declares. `deadline` is by the event loop's clock; None: the caller waits for any time. `metadata` came with the call.
@@ -30,7 +30,7 @@ class Caller:
 
     @property
     def seconds_left(self) -> float | None:
-        """How long the caller still waits, 0 or less when the deadline has passed; None: for any time."""
+        """The seconds that the caller still waits: 0 or less if the deadline has passed, None for any time."""
         return None if self.deadline is None else self.deadline - asyncio.get_running_loop().time()
 
 

@@ -1,4 +1,4 @@
-"""Definitions as callers send them and ask for them, checked whole: InvalidRequest has every fault of a request."""
+"""Reads requests about definitions and checks them whole: InvalidRequest has every fault of a request."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from saga_coordinator.wire.field_checks import FieldChecks
 
 
 def which_definition(name: str, version: int, *, is_version_required: bool = False) -> tuple[str, int]:
-    """The definition's name, and the version; 0 where none is named."""
+    """The definition's name, and the version; 0 if no version is named."""
     checks = FieldChecks()
     asked = (checks.name("name", name, is_required=True), checks.version(version))
     if is_version_required and not version:
@@ -24,7 +24,7 @@ def which_definition(name: str, version: int, *, is_version_required: bool = Fal
 
 
 def definition_list(request: definition_service_pb2.ListDefinitionsRequest) -> tuple[str, int]:
-    """The definition whose versions are asked for, empty for all definitions; and how many to list."""
+    """The definition whose versions to list, or empty to list all definitions; and how many to list."""
     checks = FieldChecks()
     asked = (checks.name("name", request.name), checks.page_size(request.page_size))
     checks.done()
@@ -35,7 +35,7 @@ def definition_spec(request: Message, definition: definition_pb2.Definition) -> 
     """The canonical JSON form of the definition in `request`, with the contract's field names.
 
     Raises:
-        InvalidDefinition: when it has no such form; with the faults that parsing finds besides.
+        InvalidDefinition: it has no such form. The error also has the faults that parsing finds.
     """
     if not request.HasField("definition"):
         raise InvalidRequest.at("definition", "is required, or text")

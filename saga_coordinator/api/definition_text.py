@@ -24,14 +24,14 @@ _PLACE = re.compile(rf"{_SOURCE}(?::(?P<line>\d+))?: ")
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The canonical JSON form of what was given; `document` is the text that it was read from, if it was."""
+    """A definition in its canonical JSON form; `document` is the text that it was read from, if any."""
 
     spec: dict[str, Any]
     document: Document | None = None
 
 
 def given_by(request: pb.RegisterDefinitionRequest | pb.ValidateDefinitionRequest) -> Given:
-    """What `request` gives.
+    """The definition that `request` gives.
 
     Raises:
         InvalidDefinition: with every fault, and its line in the text.
@@ -52,7 +52,7 @@ def given_by(request: pb.RegisterDefinitionRequest | pb.ValidateDefinitionReques
 
 
 def located(faults: Iterable[Fault], document: Document | None) -> list[Fault]:
-    """The same faults, with their lines in the document."""
+    """The same faults with their lines in the document."""
     if document is None:
         return list(faults)
     return [
@@ -61,7 +61,7 @@ def located(faults: Iterable[Fault], document: Document | None) -> list[Fault]:
 
 
 def field_of(request: pb.RegisterDefinitionRequest) -> str:
-    """The field that has the definition."""
+    """The name of the field that has the definition."""
     return "text" if request.text else "definition"
 
 

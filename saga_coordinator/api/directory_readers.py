@@ -1,4 +1,4 @@
-"""What callers of `saga.v1.DirectoryService` send, checked whole: every fault is told at once, with its path."""
+"""Reads requests of `saga.v1.DirectoryService` and checks them whole: every fault is told at once, with its path."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def put_participant(request: pb.PutParticipantRequest) -> tuple[str, dict[str, A
     if given.worker:
         spec["worker"] = True
     if given.load_balancing:
-        # What a later contract may add is no name here, and told to be none.
+        # A field that a later contract adds has no name here, and is told to be unknown.
         spec["load_balancing"] = LOAD_BALANCINGS.get(given.load_balancing, str(given.load_balancing))
     if given.HasField("limits"):
         spec["limits"] = _as_in_file(given.limits, "limits", checks.found)
@@ -60,7 +60,7 @@ def name_of(name: str, path: str) -> str:
 
 
 def page_size(request: pb.ListParticipantsRequest | pb.ListGroupsRequest) -> int:
-    """How many a page has."""
+    """How many participants or groups a page has."""
     checks = FieldChecks()
     size = checks.page_size(request.page_size)
     checks.done()
@@ -68,7 +68,7 @@ def page_size(request: pb.ListParticipantsRequest | pb.ListGroupsRequest) -> int
 
 
 def set_breaker(request: pb.SetBreakerRequest) -> tuple[str, Forced, str, str]:
-    """The participant's name, what becomes of its breaker, who asks, and why."""
+    """The participant's name, what to do with its breaker, who asks for that, and why."""
     checks = FieldChecks()
     _check_name(checks, "participant", request.participant)
     control = BREAKER_CONTROLS.get(request.control)
@@ -83,7 +83,7 @@ def set_breaker(request: pb.SetBreakerRequest) -> tuple[str, Forced, str, str]:
 
 
 def _as_in_file(given: Message, field: str, faults: list[Fault]) -> Any:
-    """As a directory file has it: durations are texts there."""
+    """The message as a directory file writes it, with durations as texts."""
     try:
         return json_format.MessageToDict(given, preserving_proto_field_name=True)
     except (ValueError, OverflowError, json_format.Error):
@@ -92,7 +92,7 @@ def _as_in_file(given: Message, field: str, faults: list[Fault]) -> Any:
 
 
 def _duration_faults(message: Message, path: str) -> Iterator[Fault]:
-    """Of the durations in it that have no JSON form."""
+    """The faults of durations in the message that have no JSON form."""
     for field, value in message.ListFields():
         place = f"{path}.{field.name}"
         if isinstance(value, duration_pb2.Duration):
@@ -103,7 +103,7 @@ def _duration_faults(message: Message, path: str) -> Iterator[Fault]:
 
 
 def _text_faults(value: Any, path: str) -> Iterator[Fault]:
-    """Every text of the message that cannot be stored, whichever field it is."""
+    """The faults of all texts in the message that cannot be stored."""
     match value:
         case str():
             if problem := text_problem(value):

@@ -1,4 +1,4 @@
-"""Events as callers send them and ask for them, checked whole: InvalidRequest has every fault of a request."""
+"""Reads requests about events and checks them whole: InvalidRequest has every fault of a request."""
 
 from __future__ import annotations
 

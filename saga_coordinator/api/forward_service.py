@@ -1,4 +1,4 @@
-"""What coordinators of one database do for each other: they hand tasks on to the workers that are connected to another one."""
+"""Serves the other coordinators of the same database: hands their tasks to the workers that are connected here."""
 
 from __future__ import annotations
 

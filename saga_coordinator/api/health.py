@@ -1,4 +1,4 @@
-"""`grpc.health.v1.Health`, answered as our own services are: garbage is refused in words, and nothing is logged of it.
+"""`grpc.health.v1.Health`, answered like our own services: garbage is refused in words, and is not logged.
 
 grpcio-health-checking's servicer parses outside of our reach, raises for `List`, and keeps a lock for each name that is watched.
 """
@@ -29,7 +29,7 @@ _NAME_CHARACTERS_MAX = 200
 
 
 class HealthService:
-    """The empty name says that the process lives, a service's that it would be served now."""
+    """Answers health checks: the empty name tells that the process lives, a service's name whether it would be served now."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, _Status] = {"": SERVING}
@@ -40,12 +40,12 @@ class HealthService:
         return None
 
     async def set(self, service: str, *, is_serving: bool) -> None:
-        """Says so from now on, unless it `ends`."""
+        """Sets the status of a service, unless `end` was called."""
         if not self._is_ending:
             await self._set({service: SERVING if is_serving else NOT_SERVING})
 
     async def end(self) -> None:
-        """Says of all that they are not served any more."""
+        """Says NOT_SERVING for every name from now on."""
         self._is_ending = True
         await self._set(dict.fromkeys(self._statuses, NOT_SERVING))
 

@@ -1,4 +1,4 @@
-"""Where a server listens: ports and unix sockets, who may connect to these, and why an address cannot be had."""
+"""Makes a server listen on ports and unix sockets, sets who may connect, and tells why an address cannot be used."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class CannotListen(SagaError):
 
 @dataclass(frozen=True, slots=True)
 class SocketRights:
-    """Who may connect to a unix socket: its mode, as for chmod, and its group; None: this process's own."""
+    """The rights to connect to a unix socket: its mode, as for chmod, and its group; None means this process's group."""
 
     mode: int = 0o600
     group: int | None = None
 
 
 def listen(server: grpc.aio.Server, address: str, rights: SocketRights | None = None) -> str:
-    """Has `server` take `address`; returns it with the port that port 0 has become. Raises CannotListen."""
+    """Makes `server` listen on `address`; returns the address, with the actual port for port 0. Raises CannotListen."""
     rights = rights or SocketRights()
     if address.startswith("unix:"):
         _make_way(Path(address.removeprefix("unix:")), address)
@@ -46,7 +46,7 @@ def listen(server: grpc.aio.Server, address: str, rights: SocketRights | None = 
 
 @contextlib.contextmanager
 def _created_with(mode: int) -> Iterator[None]:
-    """A socket that gRPC makes meanwhile never lets in more than `mode` does, not even for a moment."""
+    """Limits the mode of a socket that gRPC creates meanwhile to `mode`, from its first moment."""
     before = os.umask(0o777 & ~mode)
     try:
         yield
@@ -69,7 +69,7 @@ def _give_to(rights: SocketRights, address: str) -> None:
 
 
 def _make_way(path: Path, address: str) -> None:
-    """gRPC removes any socket that it finds at the path, also one that another process is listening on."""
+    """Makes sure that nothing in use is at the path: gRPC removes any socket there, even one that another process listens on."""
     with contextlib.suppress(FileNotFoundError):
         if not stat.S_ISSOCK(path.stat().st_mode):
             raise CannotListen(f"cannot listen on {address}: a file of that name exists and is not a socket")
@@ -82,7 +82,7 @@ def _make_way(path: Path, address: str) -> None:
 
 
 def _why_not(address: str) -> str | None:
-    """The system's reason, which gRPC only writes to its own log; None when it has nothing against it."""
+    """The system's reason against the address, which gRPC only writes to its own log; None if there is no reason."""
     try:
         if address.startswith("unix:"):
             with socket.socket(socket.AF_UNIX) as probe:
@@ -106,10 +106,10 @@ def _why_not(address: str) -> str | None:
 
 
 def check_addresses(addresses: Sequence[str]) -> None:
-    """Looks whether `addresses` could be listened on now, without doing so.
+    """Checks that `addresses` could be listened on now, without doing so.
 
     Raises:
-        CannotListen: on one of them.
+        CannotListen: one of the addresses cannot be listened on.
     """
     for address in addresses:
         if address.startswith("unix:"):

@@ -37,9 +37,9 @@ def fill_page(
     to_message: Callable[[_Item], _M],
     position: Callable[[_Item], str],
 ) -> str:
-    """Puts as much `into` an answer as it may have; returns the token for what follows, empty when nothing does.
+    """Puts as many items `into` an answer as it may have; returns the token for the rest, empty if there is no rest.
 
-    `page` was bounded by its size as JSON, and a message may be several times larger: a number of two digits takes eleven bytes.
+    `page` was bounded by its size as JSON. A message may be several times larger: a number of two digits takes eleven bytes.
     """
     room = RESPONSE_BYTES_MAX
     for count, item in enumerate(page.items):
@@ -52,12 +52,12 @@ def fill_page(
 
 
 def position_of_event(published_at: datetime, event_id: str) -> str:
-    """Where an event is in a list by the time of publication."""
+    """The position of an event in a list by the time of publication."""
     return f"{(published_at - _EPOCH) // timedelta(microseconds=1)} {event_id}"
 
 
 def event_at(position: str) -> tuple[datetime, str]:
-    """What `position_of_event` was given."""
+    """The instant and the identity that `position_of_event` was given."""
     microseconds, _, event_id = position.partition(" ")
     return _EPOCH + timedelta(microseconds=int(microseconds)), event_id
 
@@ -69,7 +69,7 @@ def page_token(request: Message, position: str) -> str:
 
 
 def position_of(request: Message, token: str, pattern: re.Pattern[str] = ANY) -> str | None:
-    """The position in `token`, which fits `pattern`; None for the empty one.
+    """The position in `token`, which fits `pattern`; None for an empty token.
 
     Raises:
         InvalidRequest: the token was changed, or given for another list or filter.
@@ -90,8 +90,8 @@ def position_of(request: Message, token: str, pattern: re.Pattern[str] = ANY) ->
 
 
 def _digest(request: Message, position: str) -> bytes:
-    """Of the request but for the page's size and token, and of the position. It guards against mistakes, not malice: a token
-    opens nothing that the list itself would not show."""
+    """The digest of the position and of the request without its page size and token. It guards against mistakes, not malice: a
+    token opens nothing that the list itself would not show."""
     bare = type(request)()
     bare.CopyFrom(request)
     bare.ClearField("page_size")

@@ -1,6 +1,6 @@
 """The server for the other coordinators of the same database, at an address of its own.
 
-The public address will not do: coordinators on one machine share it, and who is reached there is chance.
+The public address cannot be used: coordinators on one machine share it, and it is chance which of them a call reaches.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class PeerServer(Service):
         )
 
     def listen(self, address: str) -> str:
-        """Takes `address`; returns the one by which others reach it.
+        """Listens on `address`; returns the address by which other coordinators reach this one.
 
         Raises:
-            CannotListen: it is taken, or is none of this machine's.
+            CannotListen: the address is taken, or does not belong to this machine.
         """
         host, _, port = listen(self._server, address).rpartition(":")
         return f"{socket.gethostname() if host in _WILDCARDS else host}:{port}"
@@ -49,5 +49,5 @@ class PeerServer(Service):
         await self._server.start()
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Ends what is under way."""
+        """Ends the calls that are under way."""
         await self._server.stop(None)

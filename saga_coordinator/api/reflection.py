@@ -32,7 +32,7 @@ def described_services() -> tuple[ServiceDescriptor, ServiceDescriptor]:
 
 
 class ReflectionService:
-    """Describes `services` and reflection itself, in both versions: the messages of the one are bytes of the other's."""
+    """Describes `services` and reflection itself, in both versions, whose messages have the same bytes."""
 
     def __init__(self, services: Iterable[str]) -> None:
         described_services()
@@ -101,7 +101,7 @@ class PublicPool:
 
 
 def _describe_v1() -> None:
-    """Puts version 1's descriptors where the servicer looks them up, so that clients may ask about it, too."""
+    """Puts version 1's descriptors where the servicer looks them up, so that clients can ask about version 1, too."""
     described = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(described)
     described.name = "grpc/reflection/v1/reflection.proto"

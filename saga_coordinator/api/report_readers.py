@@ -1,4 +1,4 @@
-"""What is told of attempts, checked whole: InvalidRequest has every fault of a request."""
+"""Reads reports about attempts and checks them whole: InvalidRequest has every fault of a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from saga_coordinator.wire.outcomes import told_outcome
 def report_outcome(
     request: saga_service_pb2.ReportOutcomeRequest, payload_bytes_max: int
 ) -> tuple[str, OutcomeReported]:
-    """The saga's id, and what became of which operation of it."""
+    """The saga's id, and the outcome of one of its operations."""
     checks = FieldChecks()
     named = _attempt(checks, request)
     outcome = told_outcome(
@@ -32,7 +32,7 @@ def report_outcome(
 
 
 def heartbeat(request: saga_service_pb2.HeartbeatRequest) -> tuple[str, HeartbeatReceived]:
-    """The saga's id, and who is still at which operation of it."""
+    """The saga's id, and the operation that is still being worked on."""
     checks = FieldChecks()
     named = _attempt(checks, request)
     details = checks.text("details", request.details)
@@ -44,7 +44,7 @@ def heartbeat(request: saga_service_pb2.HeartbeatRequest) -> tuple[str, Heartbea
 def _attempt(
     checks: FieldChecks, request: saga_service_pb2.ReportOutcomeRequest | saga_service_pb2.HeartbeatRequest
 ) -> AttemptNamed | None:
-    """Whose operation is meant, by the token or by three fields, which leave the attempt open."""
+    """The operation that is meant, named by the token or by three fields. The fields do not say which attempt."""
     if request.token:
         for path in ("saga_id", "step", "operation"):
             if getattr(request, path):
@@ -62,7 +62,7 @@ def _attempt(
 
 
 def named_by(token: str) -> AttemptNamed | None:
-    """The attempt that a token names; None when it is none of ours."""
+    """The attempt that a token names; None if the coordinator made no such token."""
     try:
         return parse_token(token)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What callers ask of sagas, checked whole: each function returns what its request asks for.
+"""Reads requests about sagas and checks them whole: each function returns what its request asks for.
 
 Each raises InvalidRequest with every fault that the request has. A fault's path is the name of the field in the contract; its
 description says what would be right.
@@ -36,7 +36,7 @@ def start_saga(
     forwarded: Collection[str] = (),
     namespace: Namespace = DEFAULT_NAMESPACE,
 ) -> StartSaga:
-    """What is asked for; `forwarded` names the metadata that is sent on beside `HEADERS_SENT_ON`."""
+    """The start that is asked for. `forwarded` names the metadata that is sent on beside `HEADERS_SENT_ON`."""
     checks = FieldChecks()
     asked = StartSaga(
         definition=checks.name("definition", request.definition, is_required=True),
@@ -57,9 +57,9 @@ def start_saga(
 def _headers_sent_on(
     checks: FieldChecks, metadata: Metadata, forwarded: Collection[str]
 ) -> dict[str, str] | None:
-    """The trace context of the caller; what is not fit to be sent on is left out, as the W3C asks of those who pass it on.
+    """The caller's trace context, without entries that are not fit to be sent on, as the W3C asks of those who pass it on.
 
-    What is `forwarded` may decide what a participant does, so it is not left out but refused.
+    Metadata that is `forwarded` may decide what a participant does, so an unfit entry is refused and not left out.
     """
     found = {
         name: value
@@ -75,7 +75,7 @@ def _headers_sent_on(
 
 
 def which_saga(request: saga_service_pb2.GetSagaRequest) -> tuple[str, str]:
-    """The saga's id, or its start key; the other is empty."""
+    """The saga's id, or else its start key; the other one is empty."""
     checks = FieldChecks()
     asked = ("", "")
     if bool(request.saga_id) == bool(request.start_key):
@@ -91,7 +91,7 @@ def which_saga(request: saga_service_pb2.GetSagaRequest) -> tuple[str, str]:
 
 
 def wait_saga(request: saga_service_pb2.WaitSagaRequest) -> tuple[str, float | None]:
-    """The saga's id, and the seconds to wait at most, where the request says so."""
+    """The saga's id, and the most seconds to wait, if the request says so."""
     checks = FieldChecks()
     found = checks.saga_id(request.saga_id)
     seconds = (
@@ -112,7 +112,7 @@ def watch_saga(request: saga_service_pb2.WatchSagaRequest) -> tuple[str, int]:
 
 
 def cancel_saga(request: saga_service_pb2.CancelSagaRequest) -> tuple[str, CancelAsked]:
-    """The saga's id, and why and for whom it is cancelled."""
+    """The saga's id, the reason for the cancellation, and who asks for it."""
     checks = FieldChecks()
     found = checks.saga_id(request.saga_id)
     reason = checks.text("reason", request.reason, is_required=True)
@@ -122,7 +122,7 @@ def cancel_saga(request: saga_service_pb2.CancelSagaRequest) -> tuple[str, Cance
 
 
 def decide_approval(request: saga_service_pb2.DecideApprovalRequest) -> tuple[str, ApprovalDecided]:
-    """The saga's id, and what who decides about which step."""
+    """The saga's id, and the decision: about which step, by whom, and which."""
     checks = FieldChecks()
     found = checks.saga_id(request.saga_id)
     step = checks.line("step", request.step, STEP_KEY_CHARACTERS_MAX, is_required=True)

@@ -76,7 +76,7 @@ class SagaService:
         return _resource(request)
 
     def stop_waiting(self) -> None:
-        """Callers who wait are told now how far their sagas have come; they would hold the stop up."""
+        """Tells waiting callers now how far their sagas have come, because they would hold the stop up."""
         self._waits.stop()
 
     async def StartSaga(self, request: pb.StartSagaRequest, caller: Caller) -> pb.StartSagaResponse:  # noqa: N802  # the RPC's name
@@ -95,7 +95,7 @@ class SagaService:
                 response = pb.StartSagaResponse(created=True)
                 await self._write_saga(response.saga, caller.namespace, saga_id, settled.run)
                 return response
-        # What it takes to go on with is known; the whole saga would cost two reads, which most callers have no use for.
+        # Callers get what they need to go on. The whole saga would cost two reads, for which most callers have no use.
         elif created and (version := asked.version or self._coordinator.version_of(saga_id)):
             saga = started_message(saga_id, asked.definition, version, asked.start_key)
             return pb.StartSagaResponse(saga=saga, created=True)
@@ -243,13 +243,13 @@ class SagaService:
         return await to_the_end(self._coordinator.ask(saga_id, asked))
 
     async def _wait(self, saga_id: str, seconds: float) -> Settled | None:
-        """Returns when the saga is settled, the time is over, or the server stops."""
+        """Waits until the saga is settled, the time is over, or the server stops."""
         return await self._waits.until(self._coordinator.wait(saga_id, seconds))
 
     async def _write_saga(
         self, into: saga_pb2.Saga, namespace: Namespace, saga_id: str, run: Run | None = None
     ) -> None:
-        """Writes the saga with its steps into an answer. Where it is as `run` says, as much as possible comes from memory."""
+        """Writes the saga with its steps into an answer. If `run` is given, as much as possible comes from its memory."""
         if run is not None:
             size = size_of([run.state.input, *(step.output for step in run.state.steps.values())])
             if await convert(size, run_message, run, self._coordinator.coordinator_id, into) is not None:
@@ -260,7 +260,7 @@ class SagaService:
 
 
 def _resource(request: Message) -> Resource | None:
-    """A definition for a start, or else the saga that the request names by its identity, a token or a start key."""
+    """The definition of a start, or else the saga that the request names by its identity, a token or a start key."""
     if isinstance(request, pb.StartSagaRequest):
         return Resource("saga.v1.Definition", request.definition)
     given = {field.name: value for field, value in request.ListFields()}
@@ -272,7 +272,7 @@ def _resource(request: Message) -> Resource | None:
 
 
 def _patience_seconds(until_deadline: float | None) -> float:
-    """How long a caller may be kept waiting: a little is left for the answer to be made and to travel."""
+    """The seconds for which a caller may be kept waiting. A little time is left for the answer to be made and to travel."""
     if until_deadline is None:
         return WAIT_SECONDS_DEFAULT
     return max(0.0, until_deadline - min(0.5, max(0.05, until_deadline / 10)))
@@ -281,5 +281,5 @@ def _patience_seconds(until_deadline: float | None) -> float:
 async def _checked(
     check: Callable[Concatenate[_M, _P], _T], request: _M, *args: _P.args, **more: _P.kwargs
 ) -> _T:
-    """What a request asks for. Raises InvalidRequest, and Overloaded when too many large ones wait."""
+    """Reads what a request asks for. Raises InvalidRequest, and Overloaded if too many large requests wait."""
     return await convert_request(request.ByteSize(), check, request, *args, **more)

@@ -1,4 +1,4 @@
-"""The public gRPC server: what it serves, how it says whether it can, and how it stops."""
+"""The public gRPC server: its services, its readiness and its stop."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Served:
 
     @property
     def described(self) -> tuple[tuple[ServiceDescriptor, RpcService], ...]:
-        """Each with its part of the contract."""
+        """Each service, with its part of the contract."""
         return (
             (definition_service.DESCRIPTOR, self.definitions),
             (saga_service.DESCRIPTOR, self.sagas),
@@ -62,12 +62,12 @@ class Served:
 
 
 class Server(Service):
-    """Serves the RPCs. Health: the empty name says that the process lives, a service's that it would be served now."""
+    """Serves the RPCs. In its health, the empty name tells that the process lives, a service's name that it is served now."""
 
     def __init__(
         self, served: Served, *, problems: Problems, payload_bytes_max: int, shares_port: bool
     ) -> None:
-        """`problems`: what keeps the requests of a service from being answered now."""
+        """Takes in `problems` a function that tells what keeps a service's requests from being answered now."""
         self._server = grpc.aio.server(options=_options(payload_bytes_max, shares_port))
         self._problems = problems
         self._health = HealthService()
@@ -87,10 +87,10 @@ class Server(Service):
         self._serve_beside()
 
     def listen(self, addresses: Sequence[str], rights: SocketRights) -> tuple[str, ...]:
-        """Takes all `addresses`, the unix sockets among them with `rights`; returns them with the ports that port 0 has become.
+        """Listens on all `addresses`, with `rights` for unix sockets; returns them with the actual ports for port 0.
 
         Raises:
-            CannotListen: on one of them.
+            CannotListen: one of the addresses cannot be listened on.
         """
         return tuple(listen(self._server, address, rights) for address in addresses)
 
@@ -101,7 +101,7 @@ class Server(Service):
         self._background.keep("readiness", self._watch_readiness)
 
     def _serve_beside(self) -> None:
-        """Health and reflection, whose streams go on until the server stops: nobody waits for their ends."""
+        """Adds health and reflection. Their streams go on until the server stops, so the stop does not wait for them."""
         endless = CallsInFlight()
         reflection = ReflectionService([*self._services, health_service.DESCRIPTOR.full_name])
         self._server.add_generic_rpc_handlers(
@@ -112,7 +112,7 @@ class Server(Service):
         )
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Says NOT_SERVING, takes no more calls, answers those that wait, and gives the others `grace_seconds` to end."""
+        """Says NOT_SERVING, takes no more calls, answers the waiting calls, and gives the others `grace_seconds` to end."""
         await self._background.stop()
         await self._health.end()
         self._sagas.stop_waiting()
@@ -122,7 +122,7 @@ class Server(Service):
         answering = self._stopping.begin("last answers", self._calls.wait())
         await asyncio.wait([stopping, answering], timeout=grace_seconds, return_when=asyncio.FIRST_COMPLETED)
         answering.cancel()
-        # What is left are streams that watch the health, which would go on as long as they may, and answers being sent.
+        # Only answers being sent are left, and streams that watch the health, which would go on as long as they may.
         await asyncio.wait([stopping], timeout=min(grace_seconds, SENDING_SECONDS))
         await self._server.stop(None)
         await stopping
@@ -148,7 +148,7 @@ class Server(Service):
 
 
 def _asked(problems: Problems, service: str) -> list[str]:
-    """What is wrong now; that it cannot be told is wrong as well."""
+    """The problems of a service now. If they cannot be told, that is a problem, too."""
     try:
         return list(problems(service))
     except Exception as error:  # a defect, which must not leave an old answer standing
@@ -157,7 +157,7 @@ def _asked(problems: Problems, service: str) -> list[str]:
 
 
 def _options(payload_bytes_max: int, shares_port: bool) -> list[tuple[str, int]]:
-    # More than a payload may have, so that one that is too large is refused in words, and a worker's stream does not end of it.
+    # More than a payload may have, so that a payload that is too large is refused in words and ends no worker's stream.
     message_bytes_max = min(4 * payload_bytes_max + 4 * 1024 * 1024, 2**31 - 1)
     return [
         ("grpc.max_receive_message_length", message_bytes_max),

@@ -1,4 +1,4 @@
-"""Errors on the wire: a table from our error tree to gRPC statuses, with the details that a program can act upon."""
+"""Errors on the wire: a table from our error tree to gRPC statuses, with details that a program can act upon."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _throttle = telemetry.Throttle()
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Defects are told to the log, and to the caller only their error id."""
+    """The status of an error class. A defect is told to the log, and the caller gets only its error id."""
 
     code: grpc.StatusCode
     is_defect: bool = False
@@ -50,7 +50,7 @@ TABLE: Mapping[type[errors.SagaError], Row] = {
     errors.QuotaReached: Row(grpc.StatusCode.RESOURCE_EXHAUSTED),
     # The saga is another coordinator's now; the same request, repeated, is carried out there.
     errors.OwnershipLost: Row(grpc.StatusCode.UNAVAILABLE),
-    # These two are dealt with inside; one that comes out is a defect, as is any error that is not ours.
+    # These two are dealt with inside. If one comes out, that is a defect, like any error that is not ours.
     errors.ImpossibleTransition: Row(grpc.StatusCode.INTERNAL, is_defect=True),
     errors.ExpressionError: Row(grpc.StatusCode.INTERNAL, is_defect=True),
 }
@@ -115,7 +115,7 @@ def _details(error: BaseException, resource: errors.Resource | None) -> Iterable
 
 
 def _bad_request(faults: Iterable[errors.Fault]) -> error_details_pb2.BadRequest:
-    """As many faults as the trailers have room for; the last violation says how many were left out."""
+    """The detail with as many faults as the trailers have room for. The last violation says how many were left out."""
     bad = error_details_pb2.BadRequest()
     room = FAULTS_BYTES_MAX
     left_out = 0
@@ -149,7 +149,7 @@ def _status(code: grpc.StatusCode, message: str, details: Iterable[Message]) -> 
 
 
 def cut(text: str, bytes_max: int) -> str:
-    """`text` as valid UTF-8, cut with a mark where it is longer than `bytes_max` bytes."""
+    """`text` as valid UTF-8, cut with a mark if it is longer than `bytes_max` bytes."""
     encoded = text.encode("utf-8", "replace")
     if len(encoded) <= bytes_max:
         return encoded.decode()

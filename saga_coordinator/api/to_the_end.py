@@ -1,4 +1,4 @@
-"""Work that goes on to its end also when the caller hangs up meanwhile."""
+"""Carries work to its end, also when the caller hangs up meanwhile."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _unfinished = Background()
 async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
     """Awaits `work`, which goes on to its end also when the caller hangs up or their deadline passes.
 
-    What a caller asked for and the coordinator began must not stop half-way: a start would be durable and yet not driven.
+    Work that the coordinator has begun for a caller must not stop half-way: a start would be durable and yet not driven.
     """
     task = _unfinished.begin("work that goes on to its end", work)
     try:
@@ -31,7 +31,7 @@ async def to_the_end(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 def _ended_unheard(task: asyncio.Future[Any]) -> None:
-    """Nobody is there any more to be told how it ended; a defect is logged all the same."""
+    """Ends work whose caller is gone. Nobody is told how it ended, but a defect is logged."""
     error = None if task.cancelled() else task.exception()
     if error is not None and not isinstance(error, SagaError):
         log.error("unheard_call_failed", exc_info=error)

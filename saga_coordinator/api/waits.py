@@ -18,7 +18,7 @@ class Waits:
 
     @property
     def is_stopping(self) -> bool:
-        """Whether waits have been told to end."""
+        """Tells whether waits have been told to end."""
         return self._stopping.is_set()
 
     def stop(self) -> None:
@@ -28,7 +28,7 @@ class Waits:
             self._waiting.pop().cancel()
 
     async def until(self, work: Coroutine[Any, Any, _T]) -> _T | None:
-        """What `work` returns; None when the server stops first."""
+        """Waits for `work` and returns its result; None if the server stops first."""
         if self._stopping.is_set():
             work.close()
             return None

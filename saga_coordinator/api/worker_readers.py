@@ -1,4 +1,4 @@
-"""What workers say and what participants declare, checked whole: InvalidRequest has every fault of a request."""
+"""Reads what workers say and participants declare, checked whole: InvalidRequest has every fault of a request."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _OUTCOMES = worker_service_pb2.WorkRequest.DESCRIPTOR.fields_by_name["outcomes"]
 
 @dataclass(frozen=True, slots=True)
 class Oversized:
-    """An outcome whose output is too large: of which task, and why it is not taken."""
+    """An outcome that is not taken because its output is too large: the task, and the reason."""
 
     task_id: int
     error: PayloadError
 
 
 def greeting(request: worker_service_pb2.WorkRequest, message_bytes_max: int) -> Greeting:
-    """What a worker says of itself in its first message; `message_bytes_max` is what it receives where it does not say."""
+    """The greeting in a worker's first message. `message_bytes_max` is the largest message it receives unless it says so."""
     if not request.HasField("hello"):
         raise InvalidRequest.at("hello", "is required in the first message")
     checks = FieldChecks()
@@ -61,7 +61,7 @@ def greeting(request: worker_service_pb2.WorkRequest, message_bytes_max: int) ->
 
 
 def work(raw: bytes, payload_bytes_max: int) -> tuple[worker_service_pb2.WorkRequest, list[Oversized]]:
-    """What a worker says, but for the outcomes whose output is too large: no time is spent on those."""
+    """A worker's message without the outcomes whose output is too large, on which no time is spent."""
     if len(raw) <= payload_bytes_max:
         return parsed(worker_service_pb2.WorkRequest, raw), []
     kept: list[bytes] = []
@@ -86,7 +86,7 @@ def credits_of(request: worker_service_pb2.WorkRequest) -> int:
 
 
 def declared_steps(request: worker_service_pb2.RegisterStepsRequest) -> tuple[str, Declared]:
-    """The participant, and what it offers."""
+    """The participant, and the steps that it offers."""
     checks = FieldChecks()
     participant = checks.name("participant", request.participant, is_required=True)
     version = checks.name("version", request.version)

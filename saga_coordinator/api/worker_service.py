@@ -65,7 +65,7 @@ class WorkerService:
         return None
 
     def hand_out_no_more(self) -> None:
-        """Hands out nothing more; the streams end with the outcomes of what their workers have."""
+        """Hands out nothing more. Each stream ends with the outcomes of the tasks that its worker has."""
         self._workers.hand_out_no_more()
 
     async def Work(self, conversation: Conversation, caller: Caller) -> None:  # noqa: N802  # the RPC's name
@@ -167,7 +167,7 @@ class WorkerService:
         stream.settled()
 
     async def _outcome(self, greeting: Greeting, stream: Stream, told: pb.TaskOutcome) -> Outcome:
-        """What the worker says of a task; one that cannot be taken is told back to it, and the attempt is made again."""
+        """The outcome that the worker tells. If it cannot be taken, the worker is told so and the attempt is made again."""
         try:
             return await convert(told.ByteSize(), outcome_of, told, self._payload_bytes_max)
         except OutcomeNotTaken as error:
@@ -181,7 +181,7 @@ class WorkerService:
             _tell("outcome_not_taken", greeting, **about, reason=reason)
 
     def _report(self, task: pb.Task, outcome: Outcome) -> None:
-        """Nobody waits for this attempt any more, but what it tells for certain may still be of use to the saga."""
+        """Reports a late outcome to the saga. Nobody waits for the attempt any more, but a certain outcome may be of use."""
         if isinstance(outcome, Succeeded | Refused):
             self._background.spawn("late outcome", self._report_late(task, outcome))
 
@@ -197,7 +197,7 @@ class WorkerService:
 
 
 class _Transport:
-    """One stream's way out, and its end from our side."""
+    """The transport of one stream: it writes to the worker, and ends the stream from our side."""
 
     __slots__ = ("_background", "_conversation", "_reader", "is_cut", "stream", "verdict")
 
@@ -210,7 +210,7 @@ class _Transport:
         self.verdict: SagaError | None = None
 
     def begin(self) -> None:
-        """Writes what there is to be said, soon."""
+        """Writes soon whatever the stream has to say."""
         self._background.spawn("words to a worker", self._write())
 
     async def _write(self) -> None:
@@ -232,7 +232,7 @@ class _Transport:
             self._reader.cancel()
 
     def uncancel(self) -> None:
-        """The cancellation was our own, and is dealt with."""
+        """Takes back the cancellation of the reader, which was our own and is dealt with."""
         assert self._reader is not None
         self._reader.uncancel()
 

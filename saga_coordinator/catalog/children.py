@@ -1,4 +1,4 @@
-"""Whether the definitions that a definition runs as children are there to be started."""
+"""Checks that the definitions that a definition runs as children exist and can be started."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from saga_coordinator.store.definitions import DefinitionRows
 async def child_faults(
     rows: DefinitionRows, namespace: Namespace, children: Sequence[ChildNamed], along: Collection[str]
 ) -> list[Fault]:
-    """What keeps the children from being started. `along` are definitions that are registered with this one, and itself.
+    """The faults that keep the children from being started. `along` are this definition and those registered with it.
 
     Raises Unavailable when the database is away.
     """

@@ -24,28 +24,28 @@ USERS_SHOWN_MAX = 10
 
 
 class DeclaredSteps:
-    """Every method raises Unavailable when the database is away."""
+    """Keeps the steps that participants declare. Every method raises Unavailable when the database is away."""
 
     def __init__(self, rows: DeclaredStepRows, definitions: DefinitionRows, turns: Turns) -> None:
-        """What takes long is done in `turns`."""
+        """Takes `turns`, in which long work is done."""
         self._rows = rows
         self._definitions = definitions
         self._turns = turns
 
     async def used(self, namespace: Namespace, uses: Collection[str]) -> Declarations:
-        """What the participants have declared whose steps are in `uses`: PARTICIPANT.STEP each."""
+        """The declared steps of the participants that occur in `uses`. Each use is written PARTICIPANT.STEP."""
         participants = {use.rpartition(".")[0] for use in uses}
         return await self._rows.of_all(namespace, participants) if participants else {}
 
     async def replace(
         self, namespace: Namespace, participant: str, declared: Declared, *, force: bool
     ) -> bool:
-        """Has the participant offer these steps and no others; returns False when it did so before.
+        """Replaces the steps that the participant offers; returns False if it offered exactly these before.
 
-        A definition that is registered at the same moment may use a step that goes just then, as with `force`.
+        A definition that is registered at the same moment may use a step that is being removed, as with `force`.
 
         Raises:
-            NotPossibleNow: definitions that sagas can start with use what would be gone; the message lists them.
+            NotPossibleNow: definitions that sagas can start with use steps that would be gone; the message lists them.
         """
         before = await self._rows.of(namespace, participant)
         if before == declared:
@@ -79,7 +79,7 @@ class DeclaredSteps:
 
 
 def _breaks(using: Sequence[Using], broken: Mapping[str, str]) -> list[str]:
-    """What would break in each version, in words."""
+    """A sentence for each version on what would break in it."""
     return [
         f"{each.name} version {each.version} uses {use}, which {broken[use]}"
         for each in using

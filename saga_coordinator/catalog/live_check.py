@@ -44,9 +44,9 @@ class Findings:
 async def check_live(
     outline: Outline, participants: Attempts, schemas: Mapping[str, Any], turns: Turns
 ) -> Findings:
-    """What keeps the calls of a valid definition from being made where the directory says, and what it reads from their replies.
+    """Finds what keeps a valid definition from calling the participants in the directory, and from reading their replies.
 
-    `schemas` are those of the outputs of steps that were declared, by the step's name. What takes long is done in `turns`.
+    `schemas` are the output schemas of declared steps, by the step's name. Long work is done in `turns`.
 
     Raises Overloaded when no turn comes.
     """
@@ -145,7 +145,7 @@ class _Inquiry:
             services.close()
 
     async def _serves_contract(self) -> tuple[bool | None, NotDescribed | None]:
-        """Whether it does; None where that cannot be found out; and what was said instead."""
+        """Tells whether the participant serves the contract, or None if that cannot be found out; and what it said instead."""
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 listed = await self._participants.services_listed(self._name) or []
@@ -160,7 +160,7 @@ class _Inquiry:
         return True, None
 
     def _warn_unknown_methods(self, why: str) -> None:
-        """Warns once of all the methods that nobody can be asked about, at the first call that names one."""
+        """Warns once, at the first such call, of all methods that cannot be asked about."""
         named = [
             call for call in self._calls if not call.is_plain or self._name in self._participants.worker_names
         ]

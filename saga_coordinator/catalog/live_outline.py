@@ -1,4 +1,4 @@
-"""What a definition calls and what its expressions read, each with where it stands: the questions of a live check."""
+"""The calls of a definition and the reads of its expressions, each with its place: the questions of a live check."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TEMPLATES = frozenset({"correlation", "labels"})
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A method that the definition has called, and where that stands. `input` has UNRESOLVED for what is not known yet."""
+    """A call of a method, and its place in the definition. `input` has UNRESOLVED for values that are not known yet."""
 
     path: str
     participant: str
@@ -34,7 +34,7 @@ class Call:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the method is gRPC's own, named in full."""
+        """Tells whether the method is a plain gRPC method, named in full."""
         return "/" in self.method
 
     def fault(self, name: str, description: str) -> Fault:
@@ -51,7 +51,7 @@ class Reading:
     items: Mapping[str, Reference]
 
     def output_read(self, reference: Reference) -> tuple[str, tuple[str | int, ...]] | None:
-        """The step whose output is read, and the way into it; None where the reference reads something else."""
+        """The step whose output is read, and the path into the output; None if the reference reads something else."""
         listed = self.items.get(reference.root)
         if listed is not None:
             return self.output_read(Reference(listed.root, (*listed.selectors, 0, *reference.selectors)))
@@ -66,7 +66,8 @@ class Reading:
 
 @dataclass(slots=True)
 class Outline:
-    """`actions` are the calls whose reply is a step's output, and `declared` what steps use, both by the step's name."""
+    """The outline of a definition. `actions` are the calls whose reply is a step's output; `declared` are the declared steps
+    that steps use. Both are keyed by the step's name."""
 
     calls: list[Call] = field(default_factory=list)
     readings: list[Reading] = field(default_factory=list)
@@ -76,7 +77,7 @@ class Outline:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """`step`: the one that it is about."""
+    """A place in a definition; `step` is the step that it belongs to."""
 
     path: str = ""
     step: str = ""
@@ -95,7 +96,7 @@ def outline_of(spec: Mapping[str, Any]) -> Outline:
 
 
 def _read(source: Mapping[str, Any], descriptor: Descriptor, place: _Place, outline: Outline) -> None:
-    """Everything in `source`, in the contract's order; payloads are looked into for expressions alone."""
+    """Reads everything in `source`, in the contract's order. In payloads only expressions are looked for."""
     if descriptor.full_name == _STEP:
         place = replace(place, step=source.get("name", ""))
         if source.get("use"):
@@ -130,7 +131,7 @@ def _read_field(value: Any, described: FieldDescriptor, place: _Place, outline: 
 
 
 def _inside(source: Mapping[str, Any], place: _Place) -> Mapping[str, Reference]:
-    """The lists of the loops around what is in `source`, which may be a loop."""
+    """The lists of the loops around the content of `source`, which may be a loop itself."""
     items = source.get("items")
     expression = compile_condition(items, "", []) if isinstance(items, str) else None
     if not isinstance(expression, Selection):
@@ -172,7 +173,7 @@ def _reading(path: str, expression: Expression, place: _Place) -> Reading:
 
 
 def _literal(source: Any) -> Any:
-    """A payload as it will be sent, as far as that is known by now."""
+    """The payload as it will be sent, as far as it is known by now."""
     if isinstance(source, dict):
         return {key: _literal(item) for key, item in source.items()}
     if isinstance(source, list):

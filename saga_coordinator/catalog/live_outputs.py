@@ -1,4 +1,4 @@
-"""Whether what expressions read of steps' outputs is there, by the descriptors of replies or the schemas that were declared."""
+"""Checks what expressions read of steps' outputs against the descriptors of replies and the declared schemas."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ Way = Sequence[str | int]
 
 
 class _NotThere(Exception):
-    """The way leads nowhere; the message says why."""
+    """A path that leads nowhere; the message says why."""
 
 
 def output_faults(
     outline: Outline, replies: Mapping[str, Descriptor], schemas: Mapping[str, Any]
 ) -> tuple[list[Fault], list[Fault]]:
-    """Faults, and what may be one, in what is read of the outputs of the steps whose reply or schema is known, by their names."""
+    """Finds faults, and possible faults, in reads of steps' outputs. Replies and schemas are given by the step's name."""
     faults: list[Fault] = []
     doubts: list[Fault] = []
     for reading in outline.readings:
@@ -78,7 +78,7 @@ def _used_as_number(reading: Reading, reference: Reference) -> Fault:
 
 
 def _is_long(descriptor: Descriptor, way: Way) -> bool:
-    """Whether a number of 64 bits is at the end of the way into the message. Raises _NotThere."""
+    """Tells whether the path into the message ends at a 64-bit number. Raises _NotThere."""
     if not way:
         return descriptor.full_name.rpartition(".")[2] in _NUMBERS_AS_TEXT and _is_special(descriptor)
     if _is_special(descriptor):
@@ -122,7 +122,7 @@ def _is_special(descriptor: Descriptor) -> bool:
 
 
 def _doubt(schema: Any, way: Way) -> str | None:
-    """What speaks against the way without ruling it out. Raises _NotThere for what the schema rules out."""
+    """The reason to doubt the path though the schema allows it. Raises _NotThere if the schema rules it out."""
     for selector in way:
         if not isinstance(schema, Mapping):
             return None
@@ -148,7 +148,7 @@ def _doubt(schema: Any, way: Way) -> str | None:
 
 
 def _calculated_with(reading: Reading, long: set[Reference]) -> Iterator[Reference]:
-    """Those of the references that the expression uses as a number."""
+    """The references that the expression uses as a number."""
     if not long or not isinstance(reading.expression, Calculation):
         return
     names = {

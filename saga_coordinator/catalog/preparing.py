@@ -1,4 +1,4 @@
-"""A definition as a caller gave it becomes the definition that is stored: checked in size, expanded once, and parsed."""
+"""Turns the definition that a caller gave into the definition that is stored: checks its size, expands it once, and parses it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from saga_coordinator.saga.words.limits import Limits
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A valid definition that says everything itself.
+    """A valid definition that needs nothing else to be understood.
 
     Attributes:
         spec: its canonical JSON form.
         written: the same as JSON text.
-        declarations: what participants had declared of what it uses, by the names that it uses.
+        declarations: the declared steps that it uses, as participants had declared them, by the names that it uses.
         children: the definitions that its steps run.
     """
 
@@ -37,7 +37,7 @@ class Prepared:
 
 
 def steps_to_read(spec: dict[str, Any], limits: Limits) -> frozenset[str]:
-    """The declared steps that the definition uses. Raises InvalidDefinition for one that is too large to be looked at."""
+    """The declared steps that the definition uses. Raises InvalidDefinition if it is too large to be looked at."""
     check_size(spec, limits)
     return used_steps(spec)
 
@@ -48,7 +48,7 @@ def prepare(
     defaults: Mapping[str, Mapping[str, Any]],
     limits: Limits,
 ) -> Prepared:
-    """Fills in what participants have declared, and what `defaults` has as their usual timeouts and retries; then parses.
+    """Fills in the declared steps, and the participants' usual timeouts and retries from `defaults`; then parses.
 
     Raises:
         InvalidDefinition: with every fault.

@@ -1,4 +1,4 @@
-"""Why a definition is not there, or why no saga starts with it."""
+"""The errors that say why a definition is missing, or why no saga starts with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from saga_coordinator.store.definitions import DefinitionRows
 
 
 def not_found(name: str, version: int) -> NotFound:
-    """There is no such definition, or no such version of it; version 0 stands for any."""
+    """The error that there is no such definition, or no such version of it. Version 0 stands for any."""
     asked = f"version {version} of definition" if version else "definition"
     return NotFound(
         Reason.NO_SUCH_DEFINITION,
@@ -21,7 +21,7 @@ def not_found(name: str, version: int) -> NotFound:
 async def nothing_to_start(
     rows: DefinitionRows, namespace: Namespace, name: str, version: int
 ) -> NotFound | NotPossibleNow:
-    """There is no such version; for 0, there is none that a saga could start with."""
+    """The error that there is no such version, or for 0 none that a saga could start with."""
     if not version and await rows.live(namespace, name) is not None:
         return NotPossibleNow(
             Reason.DEFINITION_DEPRECATED,
@@ -33,7 +33,7 @@ async def nothing_to_start(
 
 
 async def deprecated(rows: DefinitionRows, namespace: Namespace, name: str, version: int) -> NotPossibleNow:
-    """The version is deprecated; the message names the version to use."""
+    """The error that the version is deprecated; the message names the version to use."""
     startable = await rows.startable(namespace, name)
     instead = "register a new one" if startable is None else f"use version {startable.version}"
     return NotPossibleNow(

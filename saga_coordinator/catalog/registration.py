@@ -27,7 +27,7 @@ _TRIES_MAX = 10
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """What a registration came to. `is_new` is False where the newest version has this content; `warnings` are no faults."""
+    """The result of a registration. `is_new` is False if the newest version has this content; `warnings` are no faults."""
 
     version: RegisteredDefinition
     is_new: bool
@@ -35,7 +35,7 @@ class Registered:
 
 
 class Registration:
-    """Takes definitions from callers. Everything that takes long is done in `turns`."""
+    """Takes definitions from callers. Long work is done in `turns`."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Registration:
         """Stores a definition, given in its canonical JSON form.
 
         Raises:
-            InvalidDefinition: with every fault, or with those of the definitions that it runs and that no saga can start with.
+            InvalidDefinition: with every fault of it, or with the definitions that it runs and that no saga can start with.
             Unavailable: the database is away.
             Overloaded: too many are being checked.
         """
@@ -82,9 +82,9 @@ class Registration:
     async def validate(
         self, namespace: Namespace, spec: dict[str, Any], along: Collection[str], *, live: bool
     ) -> Findings:
-        """What speaks against registering a definition, together with those named in `along`; nothing is stored.
+        """Finds what speaks against registering a definition together with those in `along`; stores nothing.
 
-        `live`: its participants are asked whether they serve what it calls.
+        With `live`, its participants are asked whether they serve what it calls.
 
         Raises:
             InvalidDefinition: with every fault of its content.
@@ -112,7 +112,7 @@ class Registration:
         return await child_faults(self._rows, namespace, prepared.children, {prepared.name, *along})
 
     async def _unknown_participants(self, spec: dict[str, Any]) -> list[Fault]:
-        """Those that a start is refused for until the directory knows them."""
+        """The faults of participants that the directory does not know; until it knows them, starts are refused."""
 
         def unknown() -> list[Fault]:
             known = self._participants.names

@@ -46,7 +46,7 @@ class RunnableDefinitions(Service):
 
     @property
     def problems(self) -> Iterator[str]:
-        """What keeps definitions from being parsed."""
+        """The problems that keep definitions from being parsed."""
         return self._turns.problems
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
@@ -54,10 +54,10 @@ class RunnableDefinitions(Service):
         await self._background.stop()
 
     async def get(self, namespace: Namespace, name: str, version: int = 0) -> RunnableDefinition:
-        """The content of a version, deleted or not; for 0, of what a start would get, or the newest if all are deprecated.
+        """The content of a version, deleted or not; for 0 of the version that a start gets, or the newest if all are deprecated.
 
         Raises:
-            NotFound: there is none, or for 0 none that is not deleted.
+            NotFound: there is no such version, or for 0 none that is not deleted.
             Unavailable: the database is away.
         """
         if not version:
@@ -77,7 +77,7 @@ class RunnableDefinitions(Service):
         return await self._parse(namespace, registered)
 
     async def for_start(self, namespace: Namespace, name: str, version: int = 0) -> RunnableDefinition:
-        """The version that a saga may start with now: for 0 the default, else the newest that is not deprecated.
+        """The version that a saga may start with now. For 0 that is the default, or else the newest that is not deprecated.
 
         Raises:
             NotFound: there is no such version, or it was deleted.
@@ -85,7 +85,7 @@ class RunnableDefinitions(Service):
             Unavailable: the database is away.
         """
         known_since, known = self._started.get((namespace, name, version), (0.0, None))
-        # Both are read before the question: the answer is at least as old.
+        # Both are read before the question, so the answer never counts as younger than it is.
         now, decisions = time.monotonic(), self._decisions
         if known is not None and now < known_since + NEWEST_KEPT_SECONDS:
             return known

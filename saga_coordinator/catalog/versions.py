@@ -1,4 +1,4 @@
-"""What people decide about the versions of a definition: which of them sagas may start with, and which are gone."""
+"""Carries out what people decide about a definition's versions: which of them sagas may start with, and which are gone."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Versions:
         return await self.look_up(namespace, name, version)
 
     async def set_default(self, act: Act, name: str, version: int) -> RegisteredDefinition:
-        """Has starts that name no version use this one, or the newest again for 0; returns the version that they use now.
+        """Makes starts that name no version use this one, or for 0 the newest again; returns the version that they use now.
 
         Raises:
             NotFound: there is no such definition or version.
@@ -106,7 +106,7 @@ class Versions:
             raise
 
     async def _is_default(self, namespace: Namespace, name: str, version: int, what: str) -> NotPossibleNow:
-        """Why nothing was done. Raises NotFound where there is no such version."""
+        """The error that the version is the default, so nothing was done. Raises NotFound if there is no such version."""
         await self.look_up(namespace, name, version)
         return NotPossibleNow(
             Reason.DEFINITION_IS_DEFAULT,

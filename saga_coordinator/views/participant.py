@@ -68,7 +68,7 @@ def group_message(group: GroupStanding) -> pb.ClaimGroup:
 
 
 def _participant_message(entry: Entry) -> pb.Participant:
-    """With the limits that are in force. Of TLS from a file only the server's name is known here."""
+    """The message of a participant, with the limits in force. If its TLS is from a file, only the server's name is known here."""
     participant = entry.participant
     message = pb.Participant(
         name=participant.name,
@@ -111,7 +111,7 @@ def _policy_message(limits: BreakerLimits) -> pb.BreakerPolicy:
 
 
 def setting_message(setting: BreakerSetting) -> pb.BreakerSetting:
-    """What a person has said about a breaker."""
+    """The message of an operator's decision about a breaker."""
     return pb.BreakerSetting(
         control=BREAKER_CONTROL_NUMBERS[setting.control],
         requested_by=setting.requested_by,
@@ -143,6 +143,6 @@ def _name(outcome: Outcome) -> str:
 
 
 def _instant(monotonic: float) -> timestamp_pb2.Timestamp:
-    """By this host's clock, which is good enough for people to look at."""
+    """The instant of a monotonic time, by this host's clock, which is good enough for people to look at."""
     ago = asyncio.get_running_loop().time() - monotonic
     return timestamp_of(datetime.now(UTC) - timedelta(seconds=ago))

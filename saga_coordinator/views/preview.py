@@ -1,4 +1,4 @@
-"""What a compensation would do."""
+"""Previews of what a compensation would do."""
 
 from __future__ import annotations
 

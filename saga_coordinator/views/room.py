@@ -1,4 +1,4 @@
-"""How much an answer holds, and how payloads that may be larger are written into it."""
+"""The room in an answer, and the writing of payloads that may be larger than it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RESPONSE_BYTES_MAX = PAGE_BYTES_MAX
 
 
 def fits(payloads: Iterable[Any]) -> bool:
-    """Whether one answer can hold the payloads. Time to write them is only spent then."""
+    """Tells whether one answer can hold the payloads. No time is spent on writing those that do not fit."""
     measure = Measure(RESPONSE_BYTES_MAX, RESPONSE_BYTES_MAX)
     room = RESPONSE_BYTES_MAX
     try:

@@ -1,4 +1,4 @@
-"""One saga. What its steps have come to is computed from its log, which is the truth (P7)."""
+"""Messages of one saga. The state of its steps is computed from its log, which is the truth (P7)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _CAUSE_CHARACTERS_MIN = 200
 def saga_message(record: SagaRecord, into: saga_pb2.Saga | None = None) -> saga_pb2.Saga:
     """A saga without its steps, written `into` an empty message if that is given.
 
-    A message that is written inside the answer which it is for need not be copied there, which takes long for a large one.
+    A message that is written inside its answer need not be copied there, which takes long if the message is large.
     """
     message = saga_pb2.Saga() if into is None else into
     summary = saga_pb2.Saga(
@@ -73,7 +73,7 @@ def started_message(saga_id: str, definition: str, version: int, start_key: str)
 
 
 def run_message(run: Run, driven_by: str, into: saga_pb2.Saga | None = None) -> saga_pb2.Saga | None:
-    """A saga as it is in this coordinator's memory; None where its times are not known there.
+    """A saga as it is in this coordinator's memory; None if its times are not known there.
 
     `driven_by` is the coordinator's identity: the saga's owner until it is let go. `into` as in `saga_message`.
     """
@@ -106,9 +106,9 @@ def run_message(run: Run, driven_by: str, into: saga_pb2.Saga | None = None) -> 
 def add_progress(
     message: saga_pb2.Saga, definition: Definition, state: SagaState, *, is_whole: bool = True
 ) -> None:
-    """What only the log tells: each instance of a step, in the definition's order, the output, and whose child it is.
+    """Adds what only the log tells: each instance of a step, in the definition's order, the output, and the parent.
 
-    `is_whole` is false where the state was read without its payloads, since those are more than an answer may be.
+    `is_whole` is false if the state was read without its payloads, because they are larger than an answer may be.
     """
     steps = [(node.key, state.step(node.key)) for node in nodes(definition, state)]
     has_output = state.status is SagaStatus.COMPLETED and definition.block.output is not None
@@ -146,7 +146,7 @@ def leave_payloads_out(saga: saga_pb2.Saga, bytes_max: int) -> None:
 
 
 def _cut_steps(saga: saga_pb2.Saga) -> None:
-    """Cuts what thousands of failed steps say; where that is not enough, the last steps are left out."""
+    """Cuts the error messages of thousands of failed steps. If that is not enough, the last steps are left out."""
     for step in saga.steps:
         if len(step.cause.message) > _CAUSE_CHARACTERS_MIN:
             step.cause.message = step.cause.message[:_CAUSE_CHARACTERS_MIN] + "[cut]"
@@ -183,7 +183,7 @@ def _step_message(name: str, state: StepState, *, is_shown: bool) -> saga_pb2.St
 
 
 def report_result(answer: Accepted) -> saga_service_pb2.ReportResult.ValueType:
-    """What a report came to; unspecified where the saga's owner is of a version that does not say."""
+    """The result of a report; unspecified if the saga's owner runs a version that does not tell it."""
     if not isinstance(answer, NotApplied):
         return saga_service_pb2.REPORT_RESULT_APPLIED
     return REPORT_RESULT_NUMBERS[answer.why] if answer.why else saga_service_pb2.REPORT_RESULT_UNSPECIFIED

@@ -46,8 +46,8 @@ class SagaViews:
     ) -> saga_pb2.Saga:
         """The saga with its steps, as it was when its log had as many entries as the record says, or some more.
 
-        It is written `into` an empty message, if that is given. Where the saga is `known` in memory as the record has it, its log
-        is not read.
+        It is written `into` an empty message, if that is given. If the saga is `known` in memory as the record has it, its log is
+        not read.
         """
         if known is not None and known[1].status is record.status and known[1].sequence >= record.sequence:
             definition, state = known
@@ -59,7 +59,7 @@ class SagaViews:
         return await convert(size, _saga, record, registered.definition, log, into)
 
     async def saga_and_log(self, record: SagaRecord, after: int) -> pb.GetSagaResponse:
-        """The same, and as much of its log behind the sequence `after` as fits; one entry at least."""
+        """The saga with its steps, and as much of its log behind the sequence `after` as fits, but at least one entry."""
         response = pb.GetSagaResponse()
         await self.saga(record, into=response.saga)
         log = await self._shown_of(record, after, LOG_ENTRIES_MAX)
@@ -67,12 +67,12 @@ class SagaViews:
         return response
 
     async def news(self, record: SagaRecord, after: int) -> pb.WatchSagaResponse:
-        """The saga without its steps, and what is behind the sequence `after`, as far as it fits; one entry at least."""
+        """The saga without its steps, and as much of its log behind the sequence `after` as fits, but at least one entry."""
         log = await self._shown_of(record, after, LOG_ENTRIES_AT_ONCE)
         return await convert(record.input_bytes + _size(log), _news, record, log)
 
     async def _shown_of(self, record: SagaRecord, after: int, limit: int) -> list[ShownEntry]:
-        """Entries to be shown: as many as could be in one answer, and as far as the record knows them."""
+        """The entries to show: as many as one answer could hold, and only those that the record counts."""
         limit = min(limit, record.sequence - after)
         if limit <= 0:
             return []
@@ -88,7 +88,7 @@ class SagaViews:
         return await self._sagas.with_payloads(record.saga_id, log, RESPONSE_BYTES_MAX)
 
     async def _log(self, record: SagaRecord) -> list[ShownEntry]:
-        """The whole log, as far as the record knows it; of its payloads no more than an answer shows."""
+        """The whole log, as far as the record counts it, with no more of its payloads than an answer shows."""
         log: list[ShownEntry] = []
         while len(log) < record.sequence:
             limit = min(LOG_ENTRIES_MAX, record.sequence - len(log))
@@ -126,7 +126,7 @@ def _saga(
 
 
 def _entries(saga: saga_pb2.Saga, log: Sequence[ShownEntry]) -> list[saga_pb2.Entry]:
-    """As many as fit into an answer beside the saga. For the first one the saga's own payloads make way."""
+    """The entries that fit into an answer beside the saga. If the first does not fit, the saga's payloads make way."""
     entries: list[saga_pb2.Entry] = []
     room = RESPONSE_BYTES_MAX - saga.ByteSize()
     for shown in log:

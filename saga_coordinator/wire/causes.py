@@ -1,4 +1,4 @@
-"""Causes: between `saga.v1.Cause` and the value that logs and decisions have."""
+"""Converts causes between `saga.v1.Cause` and the value in logs and decisions."""
 
 from __future__ import annotations
 

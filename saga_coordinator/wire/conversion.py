@@ -1,8 +1,8 @@
-"""Where payloads are converted: small ones at once, large ones in a thread beside the event loop.
+"""Converts payloads: small payloads at once, large payloads in a thread beside the event loop.
 
-What converting costs grows with the payload, about a microsecond for each value in it. In a thread, the interpreter passes from
-one to the other every few milliseconds, so that the loop goes on. One thread is enough: the interpreter lets one at a time work,
-and a second one would only make the loop wait for two.
+The cost of a conversion grows with the payload, about a microsecond for each value in it. The interpreter switches between the
+thread and the loop every few milliseconds, so that the loop goes on. One thread is enough: the interpreter runs one thread at a
+time, and a second one would only make the loop wait for two.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _waiting = 0
 
 
 async def convert(size: int, work: Callable[_P, _T], *args: _P.args, **more: _P.kwargs) -> _T:
-    """What `work` returns or raises; `size` is how many bytes it has to do with. Cancelled, what has begun goes on."""
+    """Does `work` and returns or raises what it does. `size` is how many bytes it handles. If cancelled, begun work goes on."""
     if size <= AT_ONCE_BYTES_MAX:
         return work(*args, **more)
     return await _thread.begin(partial(work, *args, **more))
 
 
 async def convert_request(size: int, work: Callable[_P, _T], *args: _P.args, **more: _P.kwargs) -> _T:
-    """The same for a caller, who can come again. Raises Overloaded when too many wait."""
+    """Does `work` for a caller, who can come again. Raises Overloaded if too many wait."""
     global _waiting  # noqa: PLW0603  # as the thread, it is one for the process
     if size <= AT_ONCE_BYTES_MAX:
         return work(*args, **more)
@@ -62,5 +62,5 @@ def size_of(payload: Any) -> int:
 
 
 def is_large(payload: Any) -> bool:
-    """Whether anything that looks at the whole of the payload should be done beside the event loop."""
+    """Tells whether work on the whole payload should be done beside the event loop."""
     return size_of(payload) > AT_ONCE_BYTES_MAX

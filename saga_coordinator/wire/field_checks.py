@@ -70,7 +70,7 @@ class FieldChecks:
         return value
 
     def event_name(self, path: str, value: str) -> str:
-        """What a step may await."""
+        """The name of an event that a step may await."""
         found = len(self.found)
         self.line(path, value, EVENT_NAME_CHARACTERS_MAX, is_required=True)
         if len(self.found) == found and not EVENT_NAME.fullmatch(value):
@@ -81,7 +81,7 @@ class FieldChecks:
         return value
 
     def text(self, path: str, value: str, *, is_required: bool = False) -> str:
-        """A text for people, of several lines perhaps."""
+        """A text for people, perhaps of several lines."""
         if is_required and not value.strip():
             self.add(path, "is required")
         elif "\0" in value:

@@ -1,7 +1,7 @@
-"""The JSON form of a definition, by the names that people write.
+"""The JSON form of a definition, with the names that people write.
 
-The fields are named as in the contract, `for_each` rather than `forEach`. Where the contract gives a JSON name of its own, that
-name counts: `as` and `use` read well in YAML, and are keywords in languages that code is generated for.
+The fields are named as in the contract, `for_each` rather than `forEach`. If the contract gives a JSON name of its own, that
+name counts: `as` and `use` read well in YAML, but are keywords in languages that code is generated for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from google.protobuf.message import Message
 
 
 def json_form(message: Message) -> dict[str, Any]:
-    """Raises what `json_format.MessageToDict` raises: ValueError and `json_format.Error`."""
+    """The JSON form of a message. Raises ValueError and `json_format.Error`, as `json_format.MessageToDict` does."""
     spec: dict[str, Any] = json_format.MessageToDict(message, preserving_proto_field_name=True)
     descriptor: Any = message.DESCRIPTOR  # the stubs tell two classes apart that are one
     return _renamed(spec, descriptor)
@@ -28,7 +28,7 @@ def _renamed(spec: dict[str, Any], descriptor: Descriptor) -> dict[str, Any]:
 
 
 def _inner(value: Any, field: FieldDescriptor) -> Any:
-    """Messages of the contract itself, renamed; payloads and maps are left as they are."""
+    """Renames the fields of the contract's own messages inside; leaves payloads and maps as they are."""
     message, owner = field.message_type, field.containing_type
     is_ours = message is not None and owner is not None and message.file.package == owner.file.package
     if message is None or not is_ours or message.GetOptions().map_entry:

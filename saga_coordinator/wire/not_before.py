@@ -1,4 +1,4 @@
-"""How long a participant asks to be left alone: the three ways of gRPC to say so, whatever the participant's shape."""
+"""Reads how long a participant asks to be left alone, in gRPC's three ways to say so, whatever the participant's shape."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SECONDS_MAX = 3600.0
 
 
 def pause_asked(trailers: Iterable[tuple[str, str | bytes]] | None) -> float:
-    """Seconds until the next attempt; the longest, where several ways are used, and 0 where none is."""
+    """The seconds until the next attempt: the longest if several ways are used, 0 if none is."""
     return max((_pause(key, value) for key, value in trailers or ()), default=0.0)
 
 
@@ -39,7 +39,7 @@ def _pause(key: str, value: str | bytes) -> float:
 
 
 def _bounded(number: str | bytes, unit_seconds: float) -> float:
-    """What is no number asks for nothing."""
+    """The seconds, bounded; 0 for anything that is no number."""
     try:
         seconds = float(number) * unit_seconds
     except ValueError:
@@ -61,5 +61,5 @@ def _retry_delay(detail: AnyMessage) -> float:
 
 
 def duration_asked(duration: Duration) -> float:
-    """The seconds of a message's own field, bounded like a trailer's."""
+    """The seconds of the duration in a message's own field, bounded like a trailer's."""
     return _bounded(str(seconds_of(duration)), 1.0)

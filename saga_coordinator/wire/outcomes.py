@@ -1,4 +1,4 @@
-"""Outcomes: between `saga.v1.TaskOutcome` or `saga.v1.ReportOutcomeRequest` and the value that decisions take."""
+"""Converts outcomes between `saga.v1.TaskOutcome` or `saga.v1.ReportOutcomeRequest` and the value that decisions take."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ReadCause = Callable[[str, saga_pb2.Cause, str], Cause]
 
 
 class OutcomeNotTaken(SagaError):
-    """An outcome that says nothing, or what cannot be kept. It leaves open what happened: `as_outcome`."""
+    """An outcome that says nothing, or that cannot be kept. `as_outcome` says that it leaves open what happened."""
 
     @property
     def as_outcome(self) -> Unknown:
@@ -46,14 +46,14 @@ class OutcomeNotTaken(SagaError):
 
 
 def invalid_reply(message: str) -> Unknown:
-    """The participant said OK, in a way that cannot be taken down."""
+    """The outcome when the participant answered OK with a reply that cannot be kept."""
     return Unknown(Cause(CauseCode.REPLY_INVALID, clip(message)))
 
 
 def told_outcome(
     message: TaskOutcome | ReportOutcomeRequest, read_payload: ReadPayload, read_cause: ReadCause
 ) -> Succeeded | Refused | Unknown | None:
-    """What a participant tells of an attempt that has ended; None where the message tells nothing of the kind."""
+    """The outcome that a participant tells of an attempt that has ended; None if the message tells none."""
     match message.WhichOneof("outcome"):
         case "success":
             return Succeeded(read_payload("success.output", message.success.output))
@@ -70,7 +70,7 @@ def told_outcome(
 
 
 def outcome_of(message: TaskOutcome, payload_bytes_max: int) -> Outcome:
-    """What a worker says became of a task. Raises OutcomeNotTaken."""
+    """The outcome that a worker tells of a task. Raises OutcomeNotTaken."""
 
     def read_payload(path: str, value: struct_pb2.Value) -> Any:
         try:
@@ -95,7 +95,7 @@ def outcome_of(message: TaskOutcome, payload_bytes_max: int) -> Outcome:
 
 
 def outcome_message(outcome: Outcome) -> TaskOutcome:
-    """The message that `outcome_of` reads as `outcome`. Raises PayloadError, though never for what that has read."""
+    """The message that `outcome_of` reads as `outcome`. Raises PayloadError, but never for an outcome that was read."""
     message = TaskOutcome()
     match outcome:
         case Succeeded(output):

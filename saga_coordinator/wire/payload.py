@@ -1,4 +1,4 @@
-"""Payloads: between `google.protobuf.Value` and the JSON-like values that the rest of the program handles.
+"""Converts payloads between `google.protobuf.Value` and the JSON-like values that the rest of the program handles.
 
 A payload is None, a bool, an int, a float, a str, or a list or dict (with str keys) of payloads. `Value` knows only doubles, so:
 
@@ -82,7 +82,7 @@ def payload_of(value: struct_pb2.Value, bytes_max: int) -> Any:
 
 
 def too_large(size: int, bytes_max: int, path: str = "") -> PayloadError:
-    """Why a payload of `size` bytes is not taken."""
+    """The error that a payload of `size` bytes is too large."""
     return PayloadError(path, f"is {size} bytes as protobuf; {bytes_max} is the limit")
 
 
@@ -234,13 +234,13 @@ def check_size(payload: Any, bytes_max: int) -> None:
 
 
 def message_bytes_max(payload_bytes_max: int) -> int:
-    """The largest message that is sent where payloads are limited so. By default what every gRPC server takes; who sets a higher
-    limit of payloads has to have participants and workers take as much."""
+    """The size of the largest message that is sent if payloads are limited to `payload_bytes_max`. By default every gRPC server
+    takes it. With a higher limit of payloads, participants and workers have to take as much."""
     return max(MESSAGE_BYTES_MAX, payload_bytes_max + _MESSAGE_ROOM_BYTES)
 
 
 def check_message(message: bytes, bytes_max: int) -> bytes:
-    """The serialized message. Raises PayloadError when it is too large to be taken by whom it is for."""
+    """The serialized message. Raises PayloadError if it is too large for its receiver."""
     if len(message) > bytes_max:
         raise PayloadError(
             "", f"it makes a message of {len(message)} bytes; {bytes_max} is the most that is sent"

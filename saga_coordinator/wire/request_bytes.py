@@ -1,4 +1,4 @@
-"""Serialized requests: measured before they are parsed, and refused in words where they cannot be."""
+"""Measures serialized requests before it parses them, and refuses those that cannot be parsed in words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Instants and durations: between protobuf's messages and the numbers of seconds that the rest of the program counts in."""
+"""Converts instants and durations between protobuf's messages and the seconds that the rest of the program counts in."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def duration_of(seconds: float) -> Duration:
 
 
 def write_duration(message: Duration, seconds: float) -> None:
-    """Writes so many seconds, which are 0 or more, into a message in place; what is below a nanosecond is cut off."""
+    """Writes 0 or more seconds into a message in place; parts of a nanosecond are cut off."""
     message.seconds, message.nanos = divmod(int(seconds * 1e9), _NANOS)
 
 
@@ -46,7 +46,7 @@ def seconds_of(duration: Duration) -> float:
 
 
 def duration_problem(value: Duration) -> str | None:
-    """What keeps a duration from being one that has a JSON form, or None."""
+    """The reason why a duration has no JSON form; None if it has one."""
     if value.seconds * value.nanos < 0:
         return "is no duration: its seconds and nanos must have the same sign"
     if abs(value.nanos) > NANOS_MAX:

@@ -1,4 +1,4 @@
-"""Looks into serialized messages without parsing them, and puts one into another: no time is spent on a payload that is in them.
+"""Looks into serialized messages and nests them without parsing, so that no time is spent on the payloads in them.
 
 See https://protobuf.dev/programming-guides/encoding/. What does not look like a message is left to the parser, which says why.
 """
@@ -18,7 +18,7 @@ _VALUE = "google.protobuf.Value"
 
 
 def fields(raw: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int, int]]:
-    """Each field's number, where it begins, and where its content does and ends. Stops at what is none.
+    """The number of each field, where the field begins, and where its content begins and ends. Stops at bytes that are no field.
 
     Raises InvalidRequest when there are more than `FIELDS_MAX`.
     """
@@ -82,7 +82,7 @@ def largest_payload(
 
 
 def number_of(raw: bytes, field_number: int, start: int, end: int) -> int:
-    """The last value of a field that is a varint; 0 where there is none."""
+    """The last value of a varint field; 0 if the field is absent."""
     found = 0
     for number, _, content, after in fields(raw, start, end):
         if number == field_number:
@@ -91,7 +91,7 @@ def number_of(raw: bytes, field_number: int, start: int, end: int) -> int:
 
 
 def embedded(field_number: int, message: bytes) -> bytes:
-    """The serialized message that has this one in that field and nothing else. To build it would copy every value."""
+    """The serialized message that has this message in that field and nothing else. Building it would copy every value."""
     return b"".join((_varint_of(field_number << 3 | 2), _varint_of(len(message)), message))
 
 

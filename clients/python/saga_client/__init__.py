@@ -1,11 +1,11 @@
 """The contract `saga.v1` as typed Python stubs, generated from the coordinator's `proto/saga/v1/`.
 
-Nothing is added to what was generated: no wrapper, no retry, no hidden connection; but for `saga_client.worker`, a participant
+The stubs are as generated: no wrapper, no retry, no hidden connection. The one addition is `saga_client.worker`, a participant
 that dials the coordinator and takes its tasks from a stream. In `saga_client.v1`:
 
     participant_service_pb2_grpc   ParticipantServiceServicer: implement it to take part in sagas
     participant_service_pb2        ExecuteRequest, ExecuteResponse, CompensateRequest, CompensateResponse
-    worker_service_pb2_grpc        WorkerServiceStub: what saga_client.worker speaks, for a worker of your own
+    worker_service_pb2_grpc        WorkerServiceStub: write a worker of your own, as saga_client.worker does
     saga_service_pb2_grpc          SagaServiceStub: start sagas, look at them, wait for them, cancel them
     saga_service_pb2               StartSagaRequest, GetSagaRequest, WaitSagaRequest, ...
     saga_pb2                       Saga, SagaStatus, StepState, Entry, Cause

@@ -14,10 +14,10 @@
 
     asyncio.run(worker.run())
 
-What a handler returns is the operation's output: None, a bool, a number, a string, or a list or dict of them. `Refused` says no;
-`Pending` says that `SagaService.ReportOutcome` will follow; any other exception, and a handler that takes longer than the
-task's timeout, leaves it unknown what happened, and the task comes again with the same `idempotency_key`. A handler must be
-idempotent by that key, undo what never happened without a change, and refuse an action that comes after its compensation.
+A handler returns the operation's output: None, a bool, a number, a string, or a list or dict of them. It raises `Refused` to say
+no, and `Pending` if `SagaService.ReportOutcome` will follow. After any other exception, or if the handler takes longer than the
+task's timeout, the outcome is unknown, and the task comes again with the same `idempotency_key`. A handler must be idempotent
+by that key, undo what never happened without a change, and refuse an action that comes after its compensation.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ log = logging.getLogger("saga_client.worker")
 
 
 class Refused(Exception):
-    """The participant decides no: the task did not and will not take effect. `code` is the name of a gRPC status."""
+    """Raised to say no: the task did not and will not take effect. `code` is the name of a gRPC status."""
 
     def __init__(self, message: str, code: str = "FAILED_PRECONDITION") -> None:
         self.code = code
@@ -65,7 +65,7 @@ class Refused(Exception):
 
 
 class Retry(Exception):
-    """The outcome is not known, or not now: another attempt with the same key follows, at least `after_seconds` later."""
+    """Raised if the outcome is unknown, or not now. An attempt with the same key follows, at least `after_seconds` later."""
 
     def __init__(self, message: str, after_seconds: float = 0.0, code: str = "UNAVAILABLE") -> None:
         self.code = code
@@ -74,23 +74,23 @@ class Retry(Exception):
 
 
 class Pending(Exception):
-    """Accepted; the outcome follows by `SagaService.ReportOutcome`, with the task's `token`."""
+    """Raised if the task is accepted and `SagaService.ReportOutcome` will tell its outcome, with the task's `token`."""
 
 
 class Task:
-    """One attempt of one operation. `message` is as it came; its input is read when it is first asked for."""
+    """One attempt of one operation. `message` is the task as it came; the input is read when it is first asked for."""
 
     def __init__(self, message: pb.Task) -> None:
         self.message = message
 
     @cached_property
     def input(self) -> Any:
-        """What the definition gives to the operation, as JSON-like values; whole numbers are ints."""
+        """The input that the definition gives to the operation, as JSON-like values; whole numbers are ints."""
         return _from_value(self.message.input)
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every attempt of this operation."""
+        """The key of the operation, the same for every attempt."""
         return self.message.idempotency_key
 
     @property
@@ -100,17 +100,17 @@ class Task:
 
     @property
     def token(self) -> str:
-        """Names this attempt in `SagaService.ReportOutcome` and `SagaService.Heartbeat`, for those who raise `Pending`."""
+        """The name of this attempt for `SagaService.ReportOutcome` and `SagaService.Heartbeat`, once `Pending` was raised."""
         return self.message.token
 
     @property
     def is_compensation(self) -> bool:
-        """Whether the step's action is to be undone."""
+        """Tells whether the task is to undo the step's action."""
         return self.message.operation == saga_pb2.OPERATION_KIND_COMPENSATION
 
     @property
     def timeout_seconds(self) -> float:
-        """How long there was for it when it came."""
+        """The seconds that were left for the task when it came."""
         return self.message.timeout.seconds + self.message.timeout.nanos / 1e9
 
 
@@ -121,7 +121,8 @@ Handler = Callable[[Task], Any]
 class Worker:
     """Serves one participant over one stream at a time, and dials again when that ends.
 
-    `address` is the coordinator's, as in `127.0.0.1:7242` or `unix:/run/saga.sock`; `credits` is how many tasks it takes at once.
+    `address` is the coordinator's, such as `127.0.0.1:7242` or `unix:/run/saga.sock`. `credits` is how many tasks the worker
+    takes at once.
     """
 
     def __init__(
@@ -192,7 +193,7 @@ class Worker:
             self._threads.shutdown(wait=False)
 
     async def stop(self) -> None:
-        """Takes no more tasks; `run` returns once those that it has are done."""
+        """Takes no more tasks; `run` returns once the tasks at hand are done."""
         self._stopping.set()
         if self._session is not None:
             self._session.say_goodbye()
@@ -219,7 +220,7 @@ class Worker:
             finishing.add_done_callback(self._finishing.discard)
 
     async def _finish(self, session: _Session) -> None:
-        """What is under way when its stream ends goes on; what comes of it is reported to whoever drives the saga."""
+        """Lets tasks go on whose stream has ended, and reports their outcomes to whichever coordinator drives the saga."""
         outcomes = await session.finish()
         if not outcomes:
             return
@@ -241,7 +242,7 @@ class Worker:
         return grpc.aio.secure_channel(self._address, self._credentials, _OPTIONS)
 
     async def _handle(self, message: pb.Task) -> pb.TaskOutcome:
-        """Performs one task; whatever its handler raises is an outcome."""
+        """Performs one task, and turns whatever its handler raises into an outcome."""
         outcome = pb.TaskOutcome(task_id=message.task_id)
         try:
             handler = self._handlers.get(message.method)
@@ -296,7 +297,7 @@ class _Session:
         self.is_welcome = False
 
     async def run(self, channel: grpc.aio.Channel) -> None:
-        """Returns when the coordinator has ended the stream. Raises AioRpcError when something else has."""
+        """Runs until the coordinator ends the stream. Raises AioRpcError if something else ends it."""
         call = worker_service_pb2_grpc.WorkerServiceStub(channel).Work(self._requests())
         try:
             async for response in call:
@@ -313,12 +314,12 @@ class _Session:
         self._has_something.set()
 
     def cancel(self) -> None:
-        """Gives up what is under way."""
+        """Gives up the tasks that are under way."""
         for task in self._running:
             task.cancel()
 
     async def finish(self) -> list[tuple[pb.Task, pb.TaskOutcome]]:
-        """Waits for what is under way; returns the outcomes that may not have been heard."""
+        """Waits for the tasks under way; returns the outcomes that the coordinator may not have heard."""
         await asyncio.gather(*self._running, return_exceptions=True)
         return self._last_sent + self._outcomes
 
@@ -364,7 +365,7 @@ class _Session:
         self._tell(message, outcome)
 
     async def _requests(self) -> AsyncIterator[pb.WorkRequest]:
-        """Everything that is known at the time goes in one message."""
+        """The messages to the coordinator; each has all outcomes that are known at the time."""
         yield pb.WorkRequest(hello=self._hello)
         await (
             self._has_something.wait()
@@ -387,7 +388,7 @@ class _Session:
                 return
 
     def _outcomes_of_one_message(self) -> list[tuple[pb.Task, pb.TaskOutcome]]:
-        """One at least, and no more than a coordinator takes at once."""
+        """The outcomes of the next message: at least one, and no more than a coordinator takes at once."""
         size = count = 0
         for _, outcome in self._outcomes:
             size += outcome.ByteSize()
@@ -415,19 +416,19 @@ _UNWANTED = frozenset(
 """The statuses by which a coordinator says that this worker is not one of its participants."""
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
-    # Tasks hold whatever the coordinator's own limit lets through.
+    # A task may be as large as the coordinator's own limit allows.
     ("grpc.max_receive_message_length", _MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", -1),
     # Each worker has a connection of its own, so that several in one program reach several coordinators.
     ("grpc.use_local_subchannel_pool", 1),
-    # A coordinator that vanished without a word is noticed within a minute.
+    # A coordinator that vanishes without a word is noticed within a minute.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
 )
 
 
 def _report_of(message: pb.Task, outcome: pb.TaskOutcome) -> saga_service_pb2.ReportOutcomeRequest | None:
-    """None for what there is no use in reporting: the coordinator takes it for unknown already."""
+    """The request that reports an outcome; None for an unknown outcome, which the coordinator assumes already."""
     request = saga_service_pb2.ReportOutcomeRequest(
         saga_id=message.saga_id, step=message.step, operation=message.operation
     )
@@ -487,7 +488,7 @@ def _to_value(value: struct_pb2.Value, output: Any) -> None:
 
 
 def _is_kept(number: int) -> bool:
-    """Whether the digits of a whole number come back from a double: `Value` knows no other numbers."""
+    """Tells whether a double keeps all digits of a whole number, because `Value` knows no other numbers."""
     if abs(number) <= 2**53:
         return True
     return abs(number) < 10**300 and Decimal(repr(float(number))) == number
