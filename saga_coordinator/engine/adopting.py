@@ -104,6 +104,7 @@ class Adopting:
             _log.exception("saga_stuck", saga_id=claim.saga_id)
             self._runs.stick(claim.saga_id)
             return None
+        self._room.left_to_others.adopted(registered.definition, asyncio.get_running_loop().time())
         origin = Origin(claim.start_key, claim.started_at)
         return self._drive.adopt(
             Run(claim.saga_id, claim.namespace, registered.definition, state, origin), claim.previous_owner

@@ -144,11 +144,16 @@ class Claiming(Service):
             return False
         # All of a batch may be of one definition, which then has as many sagas in memory as are left free.
         limit = min((free + 1) // 2, CLAIMS_AT_ONCE)
-        crowded = self._room.crowded()
+        now = asyncio.get_running_loop().time()
+        left_to_others = self._room.left_to_others
+        passed_over = {*self._room.crowded(), *left_to_others.names(now)}
         self._room.keep_for_claims(limit)
         try:
-            claims = await self._ownership.claim(limit, crowded)
+            claims = await self._ownership.claim(limit, passed_over)
             await self._adopting.adopt(claims)
         finally:
             self._room.keep_for_claims(0)
-        return len(claims) == limit or sum(claim.entries for claim in claims) >= ENTRIES_AT_ONCE
+        has_more = len(claims) == limit or sum(claim.entries for claim in claims) >= ENTRIES_AT_ONCE
+        if not has_more:
+            left_to_others.claimed_all(now)
+        return has_more

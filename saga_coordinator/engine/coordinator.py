@@ -22,6 +22,7 @@ from saga_coordinator.engine.housekeeping.stranded_groups import StrandedGroups
 from saga_coordinator.engine.housekeeping.waking import Waking
 from saga_coordinator.engine.lease import Lease, boot_seconds
 from saga_coordinator.engine.lease_keeper import LeaseKeeper
+from saga_coordinator.engine.left_to_others import LeftToOthers
 from saga_coordinator.engine.log_lines import LogLines
 from saga_coordinator.engine.mail import Mailbox
 from saga_coordinator.engine.performers import PerformersByKind
@@ -107,11 +108,17 @@ class Coordinator(Service):
             self._lease,
             LogLines(is_chatty=settings.log_sagas),
         )
-        room = Room(self._runs, sagas_max=settings.sagas_in_memory_max, backlog_max=settings.backlog_max)
+        directory = directory or _NamesOf(participants)
+        room = Room(
+            self._runs,
+            LeftToOthers(directory),
+            sagas_max=settings.sagas_in_memory_max,
+            backlog_max=settings.backlog_max,
+        )
         self._admission = Admission(
             stores.sagas,
             stores.definitions,
-            directory or _NamesOf(participants),
+            directory,
             self._advance,
             self._drive,
             room,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 
+from saga_coordinator.engine.left_to_others import LeftToOthers
 from saga_coordinator.engine.runs import Runs
 from saga_coordinator.saga.words.errors import Overloaded
 
@@ -16,9 +17,10 @@ from saga_coordinator.saga.words.errors import Overloaded
 class Room:
     """The room of one coordinator. Sagas in memory, starts on their way and claims that are awaited take it."""
 
-    def __init__(self, runs: Runs, *, sagas_max: int, backlog_max: int) -> None:
+    def __init__(self, runs: Runs, left_to_others: LeftToOthers, *, sagas_max: int, backlog_max: int) -> None:
         self._runs = runs
         self._sagas_max = sagas_max
+        self.left_to_others = left_to_others
         self.backlog_max = backlog_max
         self._backlog = 0
         self._starting: dict[str, str] = {}

@@ -32,14 +32,14 @@ class Service:
         add_ParticipantServiceServicer_to_server(self.shop, self.server)
         port = self.server.add_insecure_port("127.0.0.1:0")
         self.server.start()
-        self._file = folder / f"{group}.yaml"
-        self._file.write_text(f'participants: {{shop: {{target: "127.0.0.1:{port}"}}}}')
+        self.file = folder / f"{group}.yaml"
+        self.file.write_text(f'participants: {{shop: {{target: "127.0.0.1:{port}"}}}}')
         self._start = start
         self.sidecar = self.scale_up()
 
     def scale_up(self) -> Serving:
         """Starts a sidecar."""
-        flags = ("--group", self.group, "--participants", self._file, "--lease-seconds", "1")
+        flags = ("--group", self.group, "--participants", self.file, "--lease-seconds", "1")
         self.sidecar = self._start(*flags)
         return self.sidecar
 
@@ -171,3 +171,30 @@ def test_what_is_asked_of_a_saga_of_another_group_reaches_that_group_also_while_
     for each in (saga_id, asleep):
         assert groups_of(database_dsn, each) == (own.group, {own.group})
     assert other.sagas_called() == set()
+
+
+@pytest.mark.parametrize("is_known_by_another", [True, False])
+def test_p1_a_saga_whose_participant_is_missing_here_goes_on_wherever_it_becomes_known(
+    serving: StartServing, tmp_path: Path, connect: Connect, *, is_known_by_another: bool
+) -> None:
+    """In the same claim group. To be at a coordinator that does not know the participant costs no attempt."""
+    own = Service("orders", tmp_path, serving)
+    file = tmp_path / "lacking.yaml"
+    file.write_text('participants: {other: {target: "127.0.0.1:1"}}')
+    lacking = serving("--group", own.group, "--participants", file, "--lease-seconds", "1")
+    client = connect(lacking.address)
+    client.register("two", "take", "hang")
+    saga_id = start(connect(own.sidecar.address), "two", "changes hands")
+    assert [own.next_call(), own.next_call()] == [(saga_id, "step_0"), (saga_id, "step_1")]
+
+    own.scale_down()
+    assert lacking.wait_for("participant_not_known")["participant"] == "shop"
+    own.shop.may_answer.set()
+    if is_known_by_another:
+        own.scale_up()
+    else:
+        file.write_text(own.file.read_text())
+    assert settled(client, saga_id) == saga_pb2.SAGA_STATUS_COMPLETED
+    saga = client.sagas.GetSaga(pb.GetSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS).saga
+    assert [step.attempt for step in saga.steps] == [1, 2], "the second is for the one that was lost"
+    own.server.stop(None).wait()
