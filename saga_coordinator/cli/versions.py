@@ -230,8 +230,7 @@ def deprecate(which: tuple[str, int], undo: bool, address: str) -> None:
 @click.option("--newest", is_flag=True, help="Use the newest again, whichever that is.")
 @address_flag
 def default(which: tuple[str, int], newest: bool, address: str) -> None:
-    """Make NAME@VERSION the version for starts that name none. With --newest, that is the newest version that is not "
-    "deprecated."""
+    """Make NAME@VERSION the version for starts that name none. With --newest, that is the newest version not deprecated."""
     name, version = which
     if newest == bool(version):
         raise click.UsageError("name a version, NAME@VERSION, or give NAME and --newest")
