@@ -35,8 +35,16 @@ class Failure(Exception):
         super().__init__("; ".join(lines))
 
 
-def setting_flags(*, without: Sequence[str] = (), only: Sequence[str] = ()) -> Callable[[_Command], _Command]:
-    """Adds a flag for each setting, and `--config`. The command gets the flags as keyword arguments, for `settings_of`."""
+def setting_flags(
+    *,
+    without: Sequence[str] = (),
+    only: Sequence[str] = (),
+    defaults: Mapping[str, str] = MappingProxyType({}),
+) -> Callable[[_Command], _Command]:
+    """Adds a flag for each setting, and `--config`. The command gets the flags as keyword arguments, for `settings_of`.
+
+    `defaults` are the command's own, which its help shows.
+    """
 
     def decorate(command: _Command) -> _Command:
         config = click.option(
@@ -48,21 +56,21 @@ def setting_flags(*, without: Sequence[str] = (), only: Sequence[str] = ()) -> C
         )
         for option in reversed(OPTIONS):
             if option.name not in without and (not only or option.name in only):
-                command = _flag(option)(command)
+                command = _flag(option, defaults.get(option.name, option.default))(command)
         return config(command)
 
     return decorate
 
 
-def _flag(option: Option) -> Callable[[_Command], _Command]:
+def _flag(option: Option, default: str | None) -> Callable[[_Command], _Command]:
     bounds = f"; {option.bounds}" if option.bounds and "|" not in option.metavar else ""
-    default = "" if option.default is None else f"; default: {option.default}"
+    otherwise = f"; default: {default}" if default else ""
     return click.option(
         option.flag,
         option.name,
         multiple=option.is_repeatable,
         metavar=option.metavar,
-        help=f"{option.help} [env: {option.variable}{bounds}{default}]",
+        help=f"{option.help} [env: {option.variable}{bounds}{otherwise}]",
     )
 
 

@@ -83,7 +83,7 @@ def serve(one_of_many: bool, **flags: Any) -> None:
 )
 @_postgres_bin
 @_postgres_port
-@setting_flags(without=("database_url", "database_wait_seconds", "processes"))
+@setting_flags(without=("database_url", "database_wait_seconds", "processes"), defaults=DEV_DEFAULTS)
 def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **flags: Any) -> None:
     """Run a coordinator for trying things out, with a PostgreSQL of its own that needs no server."""
     with ended_quietly_by_ctrl_c():  # as in `serve`
