@@ -38,6 +38,8 @@ _REFUSED = re.compile(
     r"(?:role|user|database) \".{1,80}\" does not exist|permission denied for database|is not permitted to log in"
 )
 """What Postgres says of a connection that it will not take tomorrow either. The driver has no class for these words."""
+_IS_IT_RUNNING = re.compile(r" Is the server running [^?]{1,80}\?")
+"""What the driver asks after each address where nobody listens, without a full stop before it."""
 _CONNECTION_PARAMETERS = {
     "application_name": "saga-coordinator",
     "connect_timeout": str(CONNECT_TIMEOUT_SECONDS),
@@ -121,6 +123,11 @@ def unavailable(error: BaseException) -> Unavailable:
         return Unavailable(
             Reason.DATABASE_UNAVAILABLE,
             f"the database refuses the connection; mend the database URL or the role: {said}",
+        )
+    if _IS_IT_RUNNING.search(said):
+        return Unavailable(
+            Reason.DATABASE_UNAVAILABLE,
+            f"the database cannot be reached; start it, or mend the database URL: {_IS_IT_RUNNING.sub('', said)}",
         )
     return Unavailable(Reason.DATABASE_UNAVAILABLE, f"the database cannot serve this now: {said}")
 
