@@ -261,7 +261,8 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], surroundings: _
         source.fault(
             "use",
             f"only a coordinator knows `{use[:200]}`, because the participant has declared it; let a coordinator check "
-            "this definition",
+            "this definition (saga-coordinator definition validate --live FILE), or register it and give this command what "
+            "`saga-coordinator definition get NAME` prints",
         )
         return Step(name, after, Delay(0.0, None), is_read_only=True)
     raw_compensation = source.object("compensation")
