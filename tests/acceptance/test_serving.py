@@ -96,7 +96,9 @@ def test_a_database_that_cannot_be_used(database_dsn: str, change: tuple[str, st
 
 
 def test_no_database() -> None:
-    assert "Connection refused" in fails_with("serve", "--database-url", "postgresql://u:p@127.0.0.1:1/x")
+    line = fails_with("serve", "--database-url", "postgresql://u:p@127.0.0.1:1/x")
+    assert "cannot be reached; start it, or mend the database URL: " in line
+    assert line.endswith("Connection refused")
 
 
 def test_a_database_that_comes_late(start_program: StartProgram, database_dsn: str) -> None:
