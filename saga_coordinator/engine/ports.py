@@ -174,7 +174,10 @@ class MailStore(Protocol):
         """Leaves a letter, and lets the saga's owner know."""
 
     async def unanswered(self, owner: str, limit: int) -> list[Letter]:
-        """The oldest open letters about sagas that `owner` drives, or that sleep and belong to its claim group."""
+        """The oldest open letters about sagas that `owner` drives, or that sleep and belong to its claim group.
+
+        They are at most `limit`, and fewer where they are large.
+        """
 
     async def answer(self, letter: Letter, answer: dict[str, Any]) -> None:
         """Answers a letter, if it is still there."""

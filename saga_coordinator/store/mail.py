@@ -21,6 +21,9 @@ from saga_coordinator.wire.conversion import convert, size_of
 
 CHANNEL = "saga_requests"
 
+LETTERS_BYTES_MAX = 4 * 1024 * 1024
+"""Of the bodies of the letters that are read at once. The oldest letter is read whatever its size."""
+
 # In the namespace of the saga that it is about.
 _PUT = text("""
     INSERT INTO saga.requests (saga_id, request_id, input, namespace)
@@ -51,9 +54,12 @@ class MailRows:
             await connection.execute(_NOTIFY, {"channel": CHANNEL, "saga_id": letter.saga_id})
 
     async def unanswered(self, owner: str, limit: int) -> list[Letter]:
-        """The oldest open letters about sagas that `owner` drives, or that sleep and belong to its claim group."""
-        query = (
-            select(table.c.saga_id, table.c.request_id, table.c.input)
+        """The oldest open letters about sagas that `owner` drives, or that sleep and belong to its claim group.
+
+        They are at most `limit` letters, and fewer where their bodies are more than `LETTERS_BYTES_MAX` together.
+        """
+        oldest = (
+            select(table.c.saga_id, table.c.request_id, table.c.input, table.c.requested_at)
             .join(sagas, sagas.c.saga_id == table.c.saga_id)
             .where(
                 table.c.answer.is_(None),
@@ -66,6 +72,18 @@ class MailRows:
             )
             .order_by(table.c.requested_at)
             .limit(limit)
+            .subquery("oldest")
+        )
+        # Postgres knows the size of a stored value without reading the value.
+        order = (oldest.c.requested_at, oldest.c.saga_id, oldest.c.request_id)
+        place = func.row_number().over(order_by=order).label("place")
+        size = func.octet_length(oldest.c.input)
+        up_to_it = func.sum(size).over(order_by=order).label("up_to_it")
+        walk = select(oldest, place, up_to_it).subquery("walk")
+        query = (
+            select(walk.c.saga_id, walk.c.request_id, walk.c.input)
+            .where((walk.c.place == 1) | (walk.c.up_to_it <= LETTERS_BYTES_MAX))
+            .order_by(walk.c.place)
         )
         async with self._database.connection() as connection:
             rows = (await connection.execute(query)).all()

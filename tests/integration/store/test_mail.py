@@ -11,7 +11,7 @@ import pytest
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Journal
-from saga_coordinator.store.mail import CHANNEL, Listener, MailRows
+from saga_coordinator.store.mail import CHANNEL, LETTERS_BYTES_MAX, Listener, MailRows
 from saga_coordinator.store.records import Letter
 from tests.integration.eventually import eventually
 from tests.integration.proxy import Proxy
@@ -55,6 +55,29 @@ async def test_the_oldest_come_first(mail: MailRows, journal: Journal) -> None:
     for number, saga in ((3, 2), (1, 1), (2, 1)):
         await mail.put(a_letter(number, saga))
     assert await mail.unanswered(HERE, 2) == [a_letter(3, 2), a_letter(1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "read"),
+    [
+        ([LETTERS_BYTES_MAX // 2, LETTERS_BYTES_MAX // 4, LETTERS_BYTES_MAX // 2, 1], 2),
+        ([LETTERS_BYTES_MAX + 1, 1], 1),
+        ([1, LETTERS_BYTES_MAX + 1, 1], 1),
+    ],
+)
+async def test_large_letters_are_read_a_few_at_a_time(
+    mail: MailRows, journal: Journal, sizes: list[int], read: int
+) -> None:
+    await journal.append(a_start(saga_id(1)))
+    letters = [
+        Letter(saga_id(1), saga_id(100 + number), {"kind": "x" * size}) for number, size in enumerate(sizes)
+    ]
+    for letter in letters:
+        await mail.put(letter)
+    assert await mail.unanswered(HERE, 10) == letters[:read]
+    for letter in letters[:read]:
+        await mail.answer(letter, {})
+    assert (await mail.unanswered(HERE, 10))[0] == letters[read]
 
 
 async def test_an_answer_to_a_request_that_was_taken_back_goes_nowhere(
