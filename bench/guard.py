@@ -37,8 +37,8 @@ from bench.record import Shape
 from bench.system import Site, System
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.decide import decide
-from saga_coordinator.saga.machine.entries import StoredEntry, decode, encode
 from saga_coordinator.saga.machine.inputs import AttemptEnded, StartRequested
+from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode, encode
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Refused, Succeeded
 from saga_coordinator.store import schema

@@ -18,7 +18,8 @@ from saga_coordinator.saga.machine import agenda
 from saga_coordinator.saga.machine.decide import HANDLERS
 from saga_coordinator.saga.machine.entries import Entry, StepEntry, is_about_step
 from saga_coordinator.saga.machine.inputs import Input
-from saga_coordinator.saga.machine.state import SagaState, StepState, apply
+from saga_coordinator.saga.machine.state import SagaState, apply
+from saga_coordinator.saga.machine.step_state import StepState
 from saga_coordinator.saga.machine.transitions import SagaStatus
 
 Patches = Iterator[AbstractContextManager[Any]]

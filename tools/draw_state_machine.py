@@ -17,8 +17,9 @@ import grpc
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.decide import HANDLERS, decide
 from saga_coordinator.saga.machine.effects import Invoke
-from saga_coordinator.saga.machine.entries import ENTRY_TYPES, Entry, OutcomeLate, StepEntry, entry_type
+from saga_coordinator.saga.machine.entries import ENTRY_TYPES, Entry, OutcomeLate, StepEntry
 from saga_coordinator.saga.machine.inputs import AttemptEnded, Input, StartRequested
+from saga_coordinator.saga.machine.stored_entry import entry_type
 from saga_coordinator.saga.machine.transitions import (
     ENDS,
     OPERATION_ALLOWED,

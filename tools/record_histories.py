@@ -16,7 +16,7 @@ from typing import Any
 from proof.core.story import Story
 from proof.core.transcript import told
 from saga_coordinator import __version__
-from saga_coordinator.saga.machine.entries import encode
+from saga_coordinator.saga.machine.stored_entry import encode
 
 ROOT = Path(__file__).resolve().parent.parent
 TRANSCRIPTS = ROOT / "tests" / "unit" / "saga" / "transcripts"

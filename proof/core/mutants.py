@@ -29,7 +29,8 @@ from saga_coordinator.saga.machine.forward import is_blocked
 from saga_coordinator.saga.machine.inputs import OwnershipGained, RoomFound, TimerFired
 from saga_coordinator.saga.machine.place import Node, remaining_effects
 from saga_coordinator.saga.machine.progress import is_progress
-from saga_coordinator.saga.machine.state import EffectKnown, SagaState, StepState, needs_compensation
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.step_state import EffectKnown, StepState, needs_compensation
 from saga_coordinator.saga.machine.takeover import pause_seconds
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.machine.undo import can_go_back

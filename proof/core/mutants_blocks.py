@@ -27,7 +27,8 @@ from saga_coordinator.saga.machine.entries import (
 from saga_coordinator.saga.machine.forward import end_wait, has_room, has_room_again
 from saga_coordinator.saga.machine.inputs import ApprovalDecided, EventArrived, OwnershipGained, RecallAsked
 from saga_coordinator.saga.machine.place import Node, Place, place_at
-from saga_coordinator.saga.machine.state import SagaState, StepState, apply, needs_compensation
+from saga_coordinator.saga.machine.state import SagaState, apply
+from saga_coordinator.saga.machine.step_state import StepState, needs_compensation
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.machine.undoing import Undoing, is_unfinished
 from saga_coordinator.saga.words.identity import idempotency_key

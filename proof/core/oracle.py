@@ -44,6 +44,8 @@ from saga_coordinator.saga.machine.inputs import (
     RoomFound,
 )
 from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.step_state import EffectKnown
+from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode, encode
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus, StepStatus
 from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.identity import OperationKind
@@ -227,7 +229,7 @@ class Oracle(Witness):
     def check_log(self, state: SagaState) -> None:
         """The whole log, as it is in memory and as it comes back from the store."""
         once = states.fold("saga", self.log)
-        again = states.fold("saga", [log.decode(_stored(log.encode(entry))) for entry in self.log])
+        again = states.fold("saga", [decode(_stored(encode(entry))) for entry in self.log])
         check(once == state, "P7: the state is the fold of the log")
         check(again == state, "P7: the stored log gives the same state")
         check(state.sequence == len(self.log), "the sequence counts the entries")
@@ -462,13 +464,9 @@ class Oracle(Witness):
                 f"the known effect of {name} has shrunk",
             )
             if heard.may_have_happened and after.adoption is None:
-                check(
-                    step.effect > states.EffectKnown.NONE, f"{name} may have happened, and that was forgotten"
-                )
+                check(step.effect > EffectKnown.NONE, f"{name} may have happened, and that was forgotten")
             if heard.succeeded:
-                check(
-                    step.effect is states.EffectKnown.CERTAIN, f"{name} has happened, and that was forgotten"
-                )
+                check(step.effect is EffectKnown.CERTAIN, f"{name} has happened, and that was forgotten")
 
     def _check_moves(self, decision: Decision) -> None:
         if decision.state.status in SETTLED or GoOn() in decision.effects:
@@ -729,7 +727,7 @@ class Oracle(Witness):
                 )
 
 
-def _stored(entry: log.StoredEntry) -> log.StoredEntry:
+def _stored(entry: StoredEntry) -> StoredEntry:
     return replace(entry, body=json.loads(json.dumps(entry.body)))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.decide import decide
 from saga_coordinator.saga.machine.effects import Decision, Invoke, SetTimer
-from saga_coordinator.saga.machine.entries import Entry, entry_type
+from saga_coordinator.saga.machine.entries import Entry
 from saga_coordinator.saga.machine.inputs import (
     AttemptEnded,
     CancelAsked,
@@ -17,7 +17,9 @@ from saga_coordinator.saga.machine.inputs import (
     StartRequested,
     TimerFired,
 )
-from saga_coordinator.saga.machine.state import SagaState, StepState
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.step_state import StepState
+from saga_coordinator.saga.machine.stored_entry import entry_type
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown

@@ -36,7 +36,7 @@ from saga_coordinator.saga.machine.effects import (
     LookForRoom,
     SetTimer,
 )
-from saga_coordinator.saga.machine.entries import Entry, StepEntry, encode, entry_type
+from saga_coordinator.saga.machine.entries import Entry, StepEntry
 from saga_coordinator.saga.machine.inputs import (
     ApprovalDecided,
     CancelAsked,
@@ -45,6 +45,7 @@ from saga_coordinator.saga.machine.inputs import (
     RoomFound,
 )
 from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.stored_entry import encode, entry_type
 from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import (

@@ -20,16 +20,9 @@ import orjson
 from proof.simulation.commits import CommitFailed, CommitRefused, FailingCommits
 from proof.simulation.loop import SimulatedLoop, node_of_context
 from saga_coordinator.saga.definition.model import Definition, RunnableDefinition
-from saga_coordinator.saga.machine.entries import (
-    Entry,
-    EventReceived,
-    SagaStarted,
-    StoredEntry,
-    WaitStarted,
-    decode,
-    entry_type,
-)
+from saga_coordinator.saga.machine.entries import Entry, EventReceived, SagaStarted, WaitStarted
 from saga_coordinator.saga.machine.rows import stored_entry
+from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode, entry_type
 from saga_coordinator.saga.machine.transitions import ENDS, SAGA_TRANSITIONS, SETTLED, SagaStatus
 from saga_coordinator.saga.words.act import ActRecord
 from saga_coordinator.saga.words.canonical import canonical_bytes

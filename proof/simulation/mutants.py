@@ -29,7 +29,7 @@ from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine import decide, entries, state
 from saga_coordinator.saga.machine.inputs import AttemptEnded, CancelAsked, OutcomeReported
 from saga_coordinator.saga.machine.proceed import next_due
-from saga_coordinator.saga.machine.state import EffectKnown, StepState
+from saga_coordinator.saga.machine.step_state import EffectKnown, StepState
 from saga_coordinator.saga.machine.transitions import StepStatus
 from saga_coordinator.saga.words.canonical import canonical
 from saga_coordinator.saga.words.errors import Refusal

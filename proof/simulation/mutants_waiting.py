@@ -19,9 +19,7 @@ from saga_coordinator.engine.awaited import Awaited
 from saga_coordinator.engine.children import Children
 from saga_coordinator.engine.performing import Performing
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.machine.entries import (
-    WaitStarted,
-)
+from saga_coordinator.saga.machine.entries import WaitStarted
 from saga_coordinator.saga.machine.inputs import ApprovalDecided
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import SagaError, Unavailable

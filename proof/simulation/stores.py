@@ -13,7 +13,7 @@ from proof.simulation.database import SimulatedDatabase
 from proof.simulation.loop import node_of_context
 from saga_coordinator.engine.ports import Listener
 from saga_coordinator.saga.definition.model import RunnableDefinition
-from saga_coordinator.saga.machine.entries import StoredEntry
+from saga_coordinator.saga.machine.stored_entry import StoredEntry
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import AlreadyExists, NotFound, Resource
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from proof.torture.evidence import Evidence
 from proof.violation import Violation
-from saga_coordinator.saga.machine.entries import StoredEntry, decode
 from saga_coordinator.saga.machine.state import fold
+from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode
 from saga_coordinator.saga.words.errors import SagaError
 
 

@@ -13,9 +13,10 @@ from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ports import DefinitionStore, SagaStore
 from saga_coordinator.engine.runs import Runs
 from saga_coordinator.saga.definition.model import Definition
-from saga_coordinator.saga.machine.entries import Entry, decode
+from saga_coordinator.saga.machine.entries import Entry
 from saga_coordinator.saga.machine.preview import Preview, preview_compensation
 from saga_coordinator.saga.machine.state import SagaState, apply
+from saga_coordinator.saga.machine.stored_entry import decode
 from saga_coordinator.saga.words.errors import NotFound
 from saga_coordinator.saga.words.immutable import immutable
 from saga_coordinator.saga.words.namespace import Namespace

@@ -34,7 +34,7 @@ from saga_coordinator.saga.machine.inputs import (
     OutcomeReported,
     OwnershipGained,
 )
-from saga_coordinator.saga.machine.state import EffectKnown
+from saga_coordinator.saga.machine.step_state import EffectKnown
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import ExpressionError
 from saga_coordinator.saga.words.identity import OperationKind

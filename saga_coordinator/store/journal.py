@@ -24,8 +24,9 @@ import structlog
 
 from saga_coordinator.lifecycle import Background, Kept, Service
 from saga_coordinator.retrying import Pauses, kept_going
-from saga_coordinator.saga.machine.entries import Entry, StoredEntry, encode
+from saga_coordinator.saga.machine.entries import Entry
 from saga_coordinator.saga.machine.rows import EntryRow, entry_row
+from saga_coordinator.saga.machine.stored_entry import StoredEntry, encode
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.act import ActRecord
 from saga_coordinator.saga.words.canonical import canonical_bytes

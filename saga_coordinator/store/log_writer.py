@@ -15,8 +15,8 @@ from psycopg.generators import execute
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
 
-from saga_coordinator.saga.machine.entries import StoredEntry
 from saga_coordinator.saga.machine.rows import EntryRow, stored_entry
+from saga_coordinator.saga.machine.stored_entry import StoredEntry
 from saga_coordinator.saga.machine.transitions import ENDS
 from saga_coordinator.saga.words.canonical import canonical_bytes
 from saga_coordinator.saga.words.namespace import Namespace

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from saga_coordinator.saga.machine.entries import StoredEntry
+from saga_coordinator.saga.machine.stored_entry import StoredEntry
 from saga_coordinator.saga.words.errors import AlreadyExists, Resource
 from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason

@@ -21,8 +21,8 @@ from sqlalchemy import (
     text,
 )
 
-from saga_coordinator.saga.machine.entries import StoredEntry
 from saga_coordinator.saga.machine.rows import stored_entry
+from saga_coordinator.saga.machine.stored_entry import StoredEntry
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound
 from saga_coordinator.saga.words.namespace import Namespace

@@ -29,7 +29,7 @@ from saga_coordinator.saga.machine.inputs import (
     OutcomeReported,
     OwnershipGained,
 )
-from saga_coordinator.saga.machine.state import StepState
+from saga_coordinator.saga.machine.step_state import StepState
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words import outcome as outcomes
 from saga_coordinator.saga.words.errors import InvalidRequest, Refusal

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
-from saga_coordinator.saga.machine.entries import decode
 from saga_coordinator.saga.machine.rows import PAYLOADS
 from saga_coordinator.saga.machine.state import SagaState, fold
+from saga_coordinator.saga.machine.stored_entry import decode
 from saga_coordinator.store.sagas import LogEntry
 from saga_coordinator.wire.enumerations import OPERATION_NUMBERS
 from saga_coordinator.wire.payload import NESTING_MAX, to_value

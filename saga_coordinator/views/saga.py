@@ -7,7 +7,8 @@ from saga_coordinator.pb.saga.v1 import saga_pb2, saga_service_pb2
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.answers import Accepted, NotApplied
 from saga_coordinator.saga.machine.place import nodes
-from saga_coordinator.saga.machine.state import SagaState, StepState
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.step_state import StepState
 from saga_coordinator.saga.machine.transitions import ENDS, SagaStatus
 from saga_coordinator.store.sagas import SagaRecord
 from saga_coordinator.views.room import RESPONSE_BYTES_MAX, fits, show

@@ -11,7 +11,7 @@ from saga_coordinator.pb.saga.v1 import (
     saga_service_pb2,
 )
 from saga_coordinator.saga.machine.answers import WhyNot
-from saga_coordinator.saga.machine.state import EffectKnown
+from saga_coordinator.saga.machine.step_state import EffectKnown
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.act import ActResult, SubjectKind, Verb
 from saga_coordinator.saga.words.identity import OperationKind

@@ -12,7 +12,8 @@ from saga_client.v1.definition_pb2 import Definition
 
 from saga_coordinator.saga.definition.model import Definition as CheckedDefinition
 from saga_coordinator.saga.definition.parsing import parse_definition
-from saga_coordinator.saga.machine.entries import ENTRY_TYPES, entry_type
+from saga_coordinator.saga.machine.entries import ENTRY_TYPES
+from saga_coordinator.saga.machine.stored_entry import entry_type
 from tests.examples.conftest import PARTICIPANTS as SERVICES
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "order_fulfilment"

@@ -28,14 +28,7 @@ from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.answers import APPLIED, Accepted, NotApplied
 from saga_coordinator.saga.machine.decide import decide
 from saga_coordinator.saga.machine.effects import Decision, Invoke, SetTimer
-from saga_coordinator.saga.machine.entries import (
-    AttemptPending,
-    AttemptStarted,
-    Entry,
-    OutcomeLate,
-    StoredEntry,
-    encode,
-)
+from saga_coordinator.saga.machine.entries import AttemptPending, AttemptStarted, Entry, OutcomeLate
 from saga_coordinator.saga.machine.inputs import (
     AttemptEnded,
     EventArrived,
@@ -44,6 +37,7 @@ from saga_coordinator.saga.machine.inputs import (
     StartRequested,
     TimerFired,
 )
+from saga_coordinator.saga.machine.stored_entry import StoredEntry, encode
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotPossibleNow, OwnershipLost, Unavailable
 from saga_coordinator.saga.words.identity import OperationKind

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from saga_coordinator.saga.definition.model import Definition, step_name
 from saga_coordinator.saga.machine.ahead import Ahead
 from saga_coordinator.saga.machine.place import Position, position_of
-from saga_coordinator.saga.machine.state import SagaState, StepState
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.step_state import StepState
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.machine.undoing import Undoing
 

@@ -21,7 +21,8 @@ from saga_coordinator.saga.machine.place import (
     place_at,
     position_of,
 )
-from saga_coordinator.saga.machine.state import UNTOUCHED, SagaState, StepState
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.step_state import UNTOUCHED, StepState
 from saga_coordinator.saga.machine.transitions import StepStatus
 
 

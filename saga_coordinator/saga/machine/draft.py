@@ -27,7 +27,8 @@ from saga_coordinator.saga.machine.entries import (
     is_about_step,
 )
 from saga_coordinator.saga.machine.place import Node, Place, node_of, remaining_effects, scope
-from saga_coordinator.saga.machine.state import EffectKnown, SagaState, StepState, apply
+from saga_coordinator.saga.machine.state import SagaState, apply
+from saga_coordinator.saga.machine.step_state import EffectKnown, StepState
 from saga_coordinator.saga.machine.transitions import OPERATION_ALLOWED
 from saga_coordinator.saga.machine.undoing import Undoing
 from saga_coordinator.saga.words.errors import ExpressionError, Refusal

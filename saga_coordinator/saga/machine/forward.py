@@ -42,7 +42,7 @@ from saga_coordinator.saga.machine.place import (
     places_in,
     position_of,
 )
-from saga_coordinator.saga.machine.state import EffectKnown
+from saga_coordinator.saga.machine.step_state import EffectKnown
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.errors import ExpressionError
 from saga_coordinator.saga.words.identity import OperationKind

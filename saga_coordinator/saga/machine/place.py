@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from saga_coordinator.saga.definition.model import Block, Definition, ForEach, Repeat, Step, Switch, step_name
-from saga_coordinator.saga.machine.state import SagaState, StepState, has_standing_effect
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.step_state import StepState, has_standing_effect
 from saga_coordinator.saga.machine.transitions import StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
 

@@ -17,7 +17,8 @@ from saga_coordinator.saga.machine.entries import (
 )
 from saga_coordinator.saga.machine.forward import end_wait, go_forward, is_blocked
 from saga_coordinator.saga.machine.place import node_of
-from saga_coordinator.saga.machine.state import SagaState, StepState
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.step_state import StepState
 from saga_coordinator.saga.machine.takeover import TAKEOVERS_MAX, pause_seconds
 from saga_coordinator.saga.machine.transitions import OPERATION_ALLOWED, SagaStatus
 from saga_coordinator.saga.machine.undo import can_go_back, go_back

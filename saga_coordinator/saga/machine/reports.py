@@ -11,7 +11,7 @@ from saga_coordinator.saga.machine.answers import APPLIED, NotApplied, WhyNot
 from saga_coordinator.saga.machine.draft import Draft, is_undone
 from saga_coordinator.saga.machine.entries import OutcomeLate
 from saga_coordinator.saga.machine.inputs import AttemptEnded, HeartbeatReceived, OutcomeReported
-from saga_coordinator.saga.machine.state import REFUSED, SUCCEEDED, EffectKnown, StepState
+from saga_coordinator.saga.machine.step_state import REFUSED, SUCCEEDED, EffectKnown, StepState
 from saga_coordinator.saga.machine.transitions import StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Outcome, Refused, Succeeded, Unknown, clip

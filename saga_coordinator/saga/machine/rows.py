@@ -12,15 +12,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from saga_coordinator.saga.machine.entries import (
-    BODY_FIELDS,
-    Entry,
-    EventReceived,
-    StoredEntry,
-    WaitStarted,
-    encode_fields,
-    place_of,
-)
+from saga_coordinator.saga.machine.entries import Entry, EventReceived, WaitStarted
+from saga_coordinator.saga.machine.stored_entry import BODY_FIELDS, StoredEntry, encode_fields, place_of
 
 PAYLOADS = ("input", "items", "output", "payload", "previous", "shown")
 """The fields of a body that are its payload, in the order of their bytes."""

@@ -22,7 +22,8 @@ from saga_coordinator.saga.machine.place import (
     place_at,
     position_of,
 )
-from saga_coordinator.saga.machine.state import SagaState, StepState, needs_compensation
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.step_state import StepState, needs_compensation
 from saga_coordinator.saga.machine.transitions import StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
 

@@ -18,7 +18,8 @@ from saga_coordinator.app import postgres_stores
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.settings import EngineSettings
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.machine.entries import Entry, decode
+from saga_coordinator.saga.machine.entries import Entry
+from saga_coordinator.saga.machine.stored_entry import decode
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE

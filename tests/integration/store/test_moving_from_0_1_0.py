@@ -14,7 +14,8 @@ from alembic.config import Config
 from psycopg import errors
 from sqlalchemy import create_engine
 
-from saga_coordinator.saga.machine.entries import AttemptStarted, StoredEntry, decode
+from saga_coordinator.saga.machine.entries import AttemptStarted
+from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode
 from saga_coordinator.saga.words.errors import AlreadyExists
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saga_coordinator.saga.machine.entries import AttemptSucceeded, StoredEntry, decode
+from saga_coordinator.saga.machine.entries import AttemptSucceeded
+from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode
 from saga_coordinator.saga.words.canonical import canonical
 from saga_coordinator.saga.words.errors import AlreadyExists, OwnershipLost
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE

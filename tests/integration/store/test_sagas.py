@@ -8,14 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from saga_coordinator.saga.machine.entries import (
-    AttemptStarted,
-    AttemptSucceeded,
-    SagaAdopted,
-    SagaStarted,
-    StoredEntry,
-    decode,
-)
+from saga_coordinator.saga.machine.entries import AttemptStarted, AttemptSucceeded, SagaAdopted, SagaStarted
+from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE

@@ -13,7 +13,8 @@ from saga_coordinator.api.status import FAULTS_BYTES_MAX, MESSAGE_BYTES_MAX, TAB
 from saga_coordinator.participants.calls.contract import metadata_of
 from saga_coordinator.participants.calls.plain_method import OUTCOME_TRAILER
 from saga_coordinator.saga.machine.effects import Invoke
-from saga_coordinator.saga.machine.entries import ENTRY_TYPES, entry_type
+from saga_coordinator.saga.machine.entries import ENTRY_TYPES
+from saga_coordinator.saga.machine.stored_entry import entry_type
 from saga_coordinator.saga.words import errors
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import CauseCode

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.machine.entries import AttemptSucceeded, BlockOpened, StoredEntry, decode
+from saga_coordinator.saga.machine.entries import AttemptSucceeded, BlockOpened
 from saga_coordinator.saga.machine.inputs import (
     AttemptEnded,
     EventArrived,
@@ -20,6 +20,7 @@ from saga_coordinator.saga.machine.inputs import (
     StartRequested,
     canonical_input,
 )
+from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode
 from saga_coordinator.saga.words.canonical import (
     WHOLE_MAX,
     WHOLE_MIN,

@@ -7,9 +7,10 @@ import pytest
 from proof.core.definitions import definition, step
 from proof.core.story import ACTION, COMPENSATION, MAYBE, NO, NOT_FOUND, PENDING, Story, ok
 from saga_coordinator.saga.machine.answers import APPLIED, NotApplied
-from saga_coordinator.saga.machine.entries import decode, encode
 from saga_coordinator.saga.machine.inputs import OutcomeReported
-from saga_coordinator.saga.machine.state import EffectKnown, fold
+from saga_coordinator.saga.machine.state import fold
+from saga_coordinator.saga.machine.step_state import EffectKnown
+from saga_coordinator.saga.machine.stored_entry import decode, encode
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Unknown

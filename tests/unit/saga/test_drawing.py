@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from saga_coordinator.saga.machine.entries import ENTRY_TYPES, entry_type
+from saga_coordinator.saga.machine.entries import ENTRY_TYPES
+from saga_coordinator.saga.machine.stored_entry import entry_type
 from tools import draw_state_machine
 
 

@@ -10,15 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saga_coordinator.saga.machine.entries import (
-    ENTRY_TYPES,
-    AttemptRefused,
-    Entry,
-    StoredEntry,
-    decode,
-    encode,
-    entry_type,
-)
+from saga_coordinator.saga.machine.entries import ENTRY_TYPES, AttemptRefused, Entry
+from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode, encode, entry_type
 from saga_coordinator.saga.words.canonical import canonical
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause

@@ -3,9 +3,9 @@
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.decide import decide
 from saga_coordinator.saga.machine.effects import Decision, Invoke
-from saga_coordinator.saga.machine.entries import decode, encode
 from saga_coordinator.saga.machine.inputs import AttemptEnded, OwnershipGained, StartRequested
 from saga_coordinator.saga.machine.state import fold
+from saga_coordinator.saga.machine.stored_entry import decode, encode
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Refused, Succeeded
 

@@ -17,15 +17,7 @@ from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.ahead import is_over
 from saga_coordinator.saga.machine.decide import decide
 from saga_coordinator.saga.machine.effects import Invoke, LookForRoom, SetTimer
-from saga_coordinator.saga.machine.entries import (
-    ENTRY_TYPES,
-    Entry,
-    SagaUnparked,
-    StoredEntry,
-    UndoUnparked,
-    decode,
-    entry_type,
-)
+from saga_coordinator.saga.machine.entries import ENTRY_TYPES, Entry, SagaUnparked, UndoUnparked
 from saga_coordinator.saga.machine.inputs import (
     ApprovalDecided,
     AttemptEnded,
@@ -36,6 +28,7 @@ from saga_coordinator.saga.machine.inputs import (
     TimerFired,
 )
 from saga_coordinator.saga.machine.state import SagaState, fold
+from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode, entry_type
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus, StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Refused, Succeeded

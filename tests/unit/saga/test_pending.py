@@ -11,9 +11,11 @@ from proof.core.story import ACTION, COMPENSATION, MAYBE, NO, PENDING, Story, ok
 from saga_coordinator.saga.definition.model import Definition, Operation
 from saga_coordinator.saga.machine.answers import APPLIED, HeartbeatTaken, NotApplied, WhyNot
 from saga_coordinator.saga.machine.effects import Decision, Invoke, SetTimer
-from saga_coordinator.saga.machine.entries import AttemptPending, decode, encode
+from saga_coordinator.saga.machine.entries import AttemptPending
 from saga_coordinator.saga.machine.inputs import HeartbeatReceived, OutcomeReported
-from saga_coordinator.saga.machine.state import EffectKnown, fold
+from saga_coordinator.saga.machine.state import fold
+from saga_coordinator.saga.machine.step_state import EffectKnown
+from saga_coordinator.saga.machine.stored_entry import decode, encode
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.errors import InvalidDefinition, Refusal
 from saga_coordinator.saga.words.identity import OperationKind

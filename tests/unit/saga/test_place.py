@@ -11,7 +11,7 @@ from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.decide import decide
 from saga_coordinator.saga.machine.effects import Decision, Invoke
 from saga_coordinator.saga.machine.inputs import AttemptEnded, OutcomeReported, StartRequested, TimerFired
-from saga_coordinator.saga.machine.state import EffectKnown
+from saga_coordinator.saga.machine.step_state import EffectKnown
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Refused, Succeeded, Unknown
 

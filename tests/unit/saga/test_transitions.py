@@ -44,7 +44,8 @@ from saga_coordinator.saga.machine.entries import (
     WaitStarted,
 )
 from saga_coordinator.saga.machine.inputs import Input, StartRequested
-from saga_coordinator.saga.machine.state import SagaState, StepState, apply, fold
+from saga_coordinator.saga.machine.state import SagaState, apply, fold
+from saga_coordinator.saga.machine.step_state import StepState
 from saga_coordinator.saga.machine.transitions import (
     OPERATION_ALLOWED,
     SAGA_TRANSITIONS,

@@ -21,9 +21,9 @@ from saga_coordinator.saga.machine.entries import (
     Entry,
     SagaFailed,
     SagaStarted,
-    encode,
 )
-from saga_coordinator.saga.machine.state import EffectKnown
+from saga_coordinator.saga.machine.step_state import EffectKnown
+from saga_coordinator.saga.machine.stored_entry import encode
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
