@@ -174,6 +174,11 @@ class Oracle(Witness):
         ended: Call | None = None
         if isinstance(happened, AttemptEnded):  # it stays None for a poll
             ended = self.open.pop((happened.step, happened.operation, happened.attempt), None)
+        elif isinstance(happened.outcome, Refused) and before is not None and before.adoption is not None:
+            known = before.step(happened.step)
+            if known.is_in_flight and known.operation is happened.operation:
+                # The takeover has not come to this attempt yet, so its refusal is heard before it was ever in doubt.
+                self.heard[happened.step, happened.operation].doubts.discard(known.attempt)
         self._hear_outcome(happened, ended)
         if ended is None and isinstance(happened.outcome, Succeeded | Refused):
             self.heard[happened.step, happened.operation].is_awaited = False

@@ -171,8 +171,21 @@ def _entry(entry: Entry) -> str:
         else entry_type(entry)
     )
     return " ".join(
-        [head, *(f"{name}={_value(value)}" for name, value in stored.body.items() if name != "labels")]
+        [
+            head,
+            *(
+                f"{name}={_value(_as_given(entry, name, value))}"
+                for name, value in stored.body.items()
+                if name != "labels"
+            ),
+        ]
     )
+
+
+def _as_given(entry: Entry, name: str, stored: Any) -> Any:
+    """An instant or a duration, which is stored as a whole number where it is one; any other value as it is stored."""
+    given = getattr(entry, name, None)
+    return given if isinstance(given, float) else stored
 
 
 def _value(value: Any) -> str:

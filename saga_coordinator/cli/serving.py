@@ -20,9 +20,9 @@ import saga_coordinator
 from saga_coordinator import lifecycle, telemetry
 from saga_coordinator.cli import ended_quietly_by_ctrl_c, supervisor
 from saga_coordinator.cli.options import Failure, setting_flags, settings_of, tell_unknown_variables
-from saga_coordinator.config.addresses import PORT_MAX
 from saga_coordinator.retrying import DATABASE_PAUSES, retried_in_thread
 from saga_coordinator.saga.words.errors import Unavailable
+from saga_coordinator.sockets import PORT_MAX
 from saga_coordinator.store.embedded import EmbeddedPostgres
 from saga_coordinator.store.embedded.watch import Watch
 

@@ -6,10 +6,7 @@ import grp
 import re
 from typing import Any
 
-UNIX_PATH_BYTES_MAX = 107
-"""The longest path of a unix socket that Linux takes (`sun_path`, with its NUL)."""
-
-PORT_MAX = 65535
+from saga_coordinator.sockets import PORT_MAX, UNIX_PATH_BYTES_MAX
 
 
 def addresses_of(written: Any) -> tuple[str, ...]:

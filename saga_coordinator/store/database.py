@@ -16,10 +16,10 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
-from saga_coordinator.config.addresses import PORT_MAX
 from saga_coordinator.lifecycle import Service
 from saga_coordinator.saga.words.errors import InvalidRequest, Unavailable
 from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.sockets import PORT_MAX
 
 CONNECT_TIMEOUT_SECONDS = 5
 CONNECT_TIMEOUT_SECONDS_EACH = 2

@@ -48,6 +48,7 @@ def test_reflection_lists_the_services(coordinator: Serving, reflection: str) ->
         "grpc.reflection.v1alpha.ServerReflection",
         "saga.v1.DefinitionService",
         "saga.v1.DirectoryService",
+        "saga.v1.OperatorService",
         "saga.v1.SagaService",
         "saga.v1.WorkerService",
     ]

@@ -189,7 +189,7 @@ async def dial(coordinator: Serving) -> AsyncIterator[Dial]:
         (
             {"participant": "bank"},
             grpc.StatusCode.FAILED_PRECONDITION,
-            "have the participants file say `worker: true`",
+            "write `worker: true` instead of the target in the participants file",
         ),
         ({"credits": 0}, grpc.StatusCode.INVALID_ARGUMENT, "hello.credits: is 0; it must be 1 to 10000"),
         ({"worker_id": ""}, grpc.StatusCode.INVALID_ARGUMENT, "hello.worker_id: is required"),

@@ -15,8 +15,8 @@ ROOT = Path(saga_coordinator.__file__).parent
 @pytest.mark.parametrize(
     ("written", "home"),
     [
-        ((107, 108), "config/addresses.py"),
-        ((65535,), "config/addresses.py"),
+        ((107, 108), "sockets.py"),
+        ((65535,), "sockets.py"),
         (("[a-z][a-z0-9_]{0,59}",), "saga/words/names.py"),
     ],
     ids=["the path of a socket", "a port", "the name of a step"],

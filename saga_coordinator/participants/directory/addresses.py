@@ -30,7 +30,6 @@ from typing import Any, Self
 from urllib.parse import quote
 
 from saga_coordinator.config import FileFaulty, read_documents
-from saga_coordinator.config.addresses import PORT_MAX, UNIX_PATH_BYTES_MAX
 from saga_coordinator.participants.directory.descriptors import DescriptorSet, NotDescribed
 from saga_coordinator.participants.directory.fields import read_fields
 from saga_coordinator.participants.directory.files import DESCRIPTOR_SET_BYTES_MAX, Files, OwnFiles
@@ -39,6 +38,7 @@ from saga_coordinator.participants.directory.tls import Tls, read_tls
 from saga_coordinator.saga.definition.participant_defaults import check_defaults
 from saga_coordinator.saga.words.errors import Fault, InvalidRequest
 from saga_coordinator.saga.words.names import NAME
+from saga_coordinator.sockets import PORT_MAX, UNIX_PATH_BYTES_MAX
 
 _HOST_AND_PORT = re.compile(
     r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?):(?P<port>\d{1,5})"

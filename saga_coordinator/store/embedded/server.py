@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from saga_coordinator.config.addresses import UNIX_PATH_BYTES_MAX
+from saga_coordinator.sockets import UNIX_PATH_BYTES_MAX
 from saga_coordinator.store.embedded.binaries import EmbeddedPostgresError, find_binaries, major_version
 from saga_coordinator.store.embedded.run_as import RunAs, give_away, run_as_whom
 

@@ -22,7 +22,7 @@ ALTER TABLE saga.definitions ADD COLUMN retired_at timestamptz;
 ALTER TABLE saga.coordinators ADD COLUMN capacity integer NOT NULL DEFAULT 1;
 ALTER TABLE saga.requests ADD COLUMN requested_by text;
 ALTER TABLE saga.start_keys ADD COLUMN expires_at timestamptz;
-CREATE TABLE saga.operator_acts (saga_id uuid, act_id uuid, body jsonb NOT NULL, PRIMARY KEY (saga_id, act_id));
+CREATE TABLE saga.something_later (saga_id uuid, act_id uuid, body jsonb NOT NULL, PRIMARY KEY (saga_id, act_id));
 CREATE INDEX sagas_by_tenant ON saga.sagas (tenant, saga_id) WHERE tenant IS NOT NULL;
 ALTER TABLE saga.sagas DROP CONSTRAINT sagas_status_known;
 ALTER TABLE saga.sagas ADD CONSTRAINT sagas_status_known CHECK (status IN
