@@ -194,7 +194,7 @@ def test_p1_a_saga_whose_participant_is_missing_here_goes_on_wherever_it_becomes
         own.scale_up()
     else:
         file.write_text(own.file.read_text())
-    assert settled(client, saga_id) == saga_pb2.SAGA_STATUS_COMPLETED
+    eventually(lambda: settled(client, saga_id) == saga_pb2.SAGA_STATUS_COMPLETED, "the saga's end")
     saga = client.sagas.GetSaga(pb.GetSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS).saga
     assert [step.attempt for step in saga.steps] == [1, 2], "the second is for the one that was lost"
     own.server.stop(None).wait()
