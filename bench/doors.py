@@ -309,8 +309,10 @@ class Doors:
         )
         stream = work(iter(said.get, None), timeout=SECONDS)
         next(stream)
+
         with futures.ThreadPoolExecutor(1) as pool:
             starting = pool.submit(self._start, "tasks", self.value, wait=True)
+            starting.add_done_callback(lambda _: said.put(None))  # also where the start is refused
             for response in stream:
                 if response.tasks:
                     outcome = worker_service_pb2.TaskOutcome(task_id=response.tasks[0].task_id)
@@ -318,8 +320,6 @@ class Doors:
                     said.put(worker_service_pb2.WorkRequest(outcomes=[outcome]))
                     break
             starting.result()
-        said.put(worker_service_pb2.WorkRequest(goodbye=True))
-        said.put(None)
         time.sleep(0.2)
 
     def door_child(self) -> None:

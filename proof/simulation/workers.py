@@ -13,7 +13,7 @@ from proof.simulation.streams import Connection, Network
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Hello, TaskOutcome, WorkRequest, WorkResponse
 from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.words.outcome import Outcome, Refused, Succeeded
-from saga_coordinator.wire.outcomes import outcome_message
+from saga_coordinator.wire.outcomes import write_outcome
 from saga_coordinator.wire.times import seconds_of
 
 _HEARTBEAT_SECONDS = 10.0
@@ -162,7 +162,9 @@ class WorkerProgram:
             return
         self._end(job)
         if job.connection is self.connection:
-            message = TaskOutcome() if outcome is None else outcome_message(outcome)
+            message = TaskOutcome()
+            if outcome is not None:
+                write_outcome(message, outcome)
             if outcome is None:
                 message.returned.SetInParent()
             message.task_id = job.task_id

@@ -52,15 +52,14 @@ class DefinitionService:
         except InvalidDefinition as error:
             faults = located(error.faults, given.document if given else None)
             raise InvalidDefinition(faults).inside(field_of(request)) from None
-        response = pb.RegisterDefinitionResponse(
-            registered=await self._message(registered.version), created=registered.is_new
-        )
+        response = pb.RegisterDefinitionResponse(created=registered.is_new)
+        await self._show(registered.version, response.registered)
         for warning in located(registered.warnings, given.document):
             response.warnings.add(path=warning.path, description=warning.description, line=warning.line)
         return response
 
-    async def _message(self, registered: RegisteredDefinition) -> pb.RegisteredDefinition:
-        return await self._turns.in_thread(registered_message, registered)
+    async def _show(self, registered: RegisteredDefinition, into: pb.RegisteredDefinition) -> None:
+        await self._turns.in_thread(registered_message, registered, into)
 
     async def ValidateDefinition(  # noqa: N802
         self, request: pb.ValidateDefinitionRequest, caller: Caller
@@ -85,9 +84,9 @@ class DefinitionService:
         self, request: pb.GetDefinitionRequest, caller: Caller
     ) -> pb.GetDefinitionResponse:
         name, version = readers.which_definition(request.name, request.version)
-        return pb.GetDefinitionResponse(
-            registered=await self._message(await self._versions.look_up(caller.namespace, name, version))
-        )
+        response = pb.GetDefinitionResponse()
+        await self._show(await self._versions.look_up(caller.namespace, name, version), response.registered)
+        return response
 
     async def ListDefinitions(  # noqa: N802
         self, request: pb.ListDefinitionsRequest, caller: Caller
@@ -119,7 +118,9 @@ class DefinitionService:
         deprecated = await self._acts.deprecate(
             caller, name, version, deprecated=request.deprecated, declared_by=declared_by, reason=reason
         )
-        return pb.DeprecateDefinitionResponse(registered=await self._message(deprecated))
+        response = pb.DeprecateDefinitionResponse()
+        await self._show(deprecated, response.registered)
+        return response
 
     async def SetDefaultVersion(  # noqa: N802
         self, request: pb.SetDefaultVersionRequest, caller: Caller
@@ -127,7 +128,9 @@ class DefinitionService:
         name, version = readers.which_definition(request.name, request.version)
         declared_by, reason = readers.who_and_why(request)
         used = await self._acts.set_default(caller, name, version, declared_by=declared_by, reason=reason)
-        return pb.SetDefaultVersionResponse(registered=await self._message(used))
+        response = pb.SetDefaultVersionResponse()
+        await self._show(used, response.registered)
+        return response
 
     async def DeleteDefinition(  # noqa: N802
         self, request: pb.DeleteDefinitionRequest, caller: Caller

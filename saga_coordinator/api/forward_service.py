@@ -6,10 +6,10 @@ from saga_coordinator.api.caller import Caller
 from saga_coordinator.participants.workers.pool import Workers
 from saga_coordinator.pb.saga.internal.v1 import forward_service_pb2 as pb
 from saga_coordinator.saga.words.errors import NotPossibleNow, Resource
-from saga_coordinator.saga.words.outcome import Succeeded
+from saga_coordinator.saga.words.outcome import Outcome, Succeeded
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.wire.conversion import convert, size_of
-from saga_coordinator.wire.outcomes import outcome_message
+from saga_coordinator.wire.outcomes import write_outcome
 from saga_coordinator.wire.times import seconds_of
 
 DESCRIPTOR = pb.DESCRIPTOR.services_by_name["ForwardService"]
@@ -35,4 +35,10 @@ class ForwardService:
         timeout_seconds = seconds_of(task.timeout)
         outcome = await self._workers.invoke_here(request.participant, task, timeout_seconds)
         size = size_of(outcome.output) if isinstance(outcome, Succeeded) else 0
-        return pb.ForwardResponse(outcome=await convert(size, outcome_message, outcome))
+        return await convert(size, _response, outcome)
+
+
+def _response(outcome: Outcome) -> pb.ForwardResponse:
+    response = pb.ForwardResponse()
+    write_outcome(response.outcome, outcome)
+    return response

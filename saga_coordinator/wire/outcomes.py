@@ -94,9 +94,11 @@ def outcome_of(message: TaskOutcome, payload_bytes_max: int) -> Outcome:
             )
 
 
-def outcome_message(outcome: Outcome) -> TaskOutcome:
-    """The message that `outcome_of` reads as `outcome`. Raises PayloadError, but never for an outcome that was read."""
-    message = TaskOutcome()
+def write_outcome(message: TaskOutcome, outcome: Outcome) -> None:
+    """Writes into an empty message what `outcome_of` reads as `outcome`: a message put into another is copied, which takes long.
+
+    Raises PayloadError, but never for an outcome that was read.
+    """
     match outcome:
         case Succeeded(output):
             # Coordinators of an earlier version do not know `success`; a null is written out here.
@@ -111,7 +113,6 @@ def outcome_message(outcome: Outcome) -> TaskOutcome:
             message.pending.SetInParent()
         case Held():
             message.returned.SetInParent()
-    return message
 
 
 def _fill_pause(message: TaskOutcome, seconds: float) -> None:

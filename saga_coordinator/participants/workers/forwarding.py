@@ -25,6 +25,7 @@ from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Unknown, c
 from saga_coordinator.wire.conversion import convert
 from saga_coordinator.wire.outcomes import OutcomeNotTaken, invalid_reply, outcome_of
 from saga_coordinator.wire.times import write_duration
+from saga_coordinator.wire.unparsed import embedded
 
 FORWARD = "/saga.internal.v1.ForwardService/Forward"
 
@@ -36,6 +37,7 @@ HELD_SECONDS = 1.0
 
 CONNECT_SECONDS = 1.0
 _OVERDUE_SECONDS = 2.0
+_TASK = ForwardRequest.DESCRIPTOR.fields_by_name["task"].number
 
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.enable_retries", 0),
@@ -152,13 +154,11 @@ class Peers(Service):
         timeout_seconds = ends_at - loop.time()
         if timeout_seconds <= 0:
             return None
-        request = ForwardRequest(coordinator_id=coordinator_id, participant=participant, task=task)
-        write_duration(request.task.timeout, timeout_seconds)
+        write_duration(task.timeout, timeout_seconds)
+        request = _request(coordinator_id, participant, task)
         try:
             async with asyncio.timeout(timeout_seconds + 2 * _OVERDUE_SECONDS):
-                reply = await peer.forward(
-                    request.SerializeToString(), timeout=timeout_seconds + _OVERDUE_SECONDS
-                )
+                reply = await peer.forward(request, timeout=timeout_seconds + _OVERDUE_SECONDS)
         except grpc.aio.AioRpcError as error:
             if error.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED):
                 self._leave_alone(peer, f"it is not {coordinator_id}: {error.details()}")
@@ -233,6 +233,12 @@ class Peers(Service):
     def _close_soon(self, peer: _Peer) -> None:
         """Closes a channel once its calls have ended, or after as long as an attempt may take."""
         self._closing.spawn("closing of a channel", _close(peer.channel))
+
+
+def _request(coordinator_id: str, participant: str, task: Task) -> bytes:
+    """The serialized ForwardRequest. The task is not put into a message first, which would copy its input: that takes long."""
+    whom = ForwardRequest(coordinator_id=coordinator_id, participant=participant)
+    return whom.SerializeToString() + embedded(_TASK, task.SerializeToString())
 
 
 async def _close(channel: grpc.aio.Channel) -> None:

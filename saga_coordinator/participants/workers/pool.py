@@ -18,7 +18,7 @@ import structlog
 from saga_coordinator.lifecycle import Background, Kept, Service
 from saga_coordinator.participants.calls.room_news import RoomNews
 from saga_coordinator.participants.workers.stream import Assignment, Greeting, Pool, Stream, outcome_of_lost
-from saga_coordinator.participants.workers.tasks import task_of
+from saga_coordinator.participants.workers.tasks import task_of, written
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.retrying import Pauses, retried
 from saga_coordinator.saga.machine.effects import Invoke
@@ -161,7 +161,8 @@ class Workers(Service):
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + call.timeout_seconds
         try:
-            task = await convert(size_of(call.input), task_of, call)
+            size = size_of(call.input)
+            task = await convert(size, task_of, call)
         except PayloadError as error:  # nothing was sent, and nothing will be different next time
             return Refused(Cause(CauseCode.INPUT_INVALID, clip(f"the input cannot be sent: {error}")))
         pool = self._pool(call.participant)
@@ -172,7 +173,7 @@ class Workers(Service):
                 return outcome
             if ends_at - loop.time() < call.timeout_seconds / 2:  # to find out took too long
                 return self._without_room(pool, task.method)
-        return await self._hand_out(pool, task, ends_at - loop.time())
+        return await self._hand_out(pool, task, size, ends_at)
 
     async def look_for_room(self, participant: str, method: str) -> Held | None:
         """The reason why a task would not be handed out now, with when to look again; None if it would be."""
@@ -200,10 +201,11 @@ class Workers(Service):
 
     async def invoke_here(self, participant: str, task: Task, timeout_seconds: float) -> Outcome:
         """Makes an attempt of a saga that another coordinator drives; held when no worker here has room in time."""
+        ends_at = asyncio.get_running_loop().time() + timeout_seconds
         pool = self._pool(participant)
         if not pool.serves(task.method):
             return _held(f"no worker of `{participant}` is connected any more", 0.0)
-        return await self._hand_out(pool, task, timeout_seconds, is_forwarded=True)
+        return await self._hand_out(pool, task, task.ByteSize(), ends_at, is_forwarded=True)
 
     def _pool(self, participant: str) -> Pool:
         pool = self._pools.get(participant)
@@ -219,13 +221,15 @@ class Workers(Service):
             self.room_news.tell(participant)
 
     async def _hand_out(
-        self, pool: Pool, task: Task, timeout_seconds: float, *, is_forwarded: bool = False
+        self, pool: Pool, task: Task, size: int, ends_at: float, *, is_forwarded: bool = False
     ) -> Outcome:
+        """`size` tells where the task is written: it is about that of its input, in bytes."""
+        sent = await convert(size, written, task)
         if self._is_stopping:
             return _held("the coordinator is stopping", 0.0)
         loop = asyncio.get_running_loop()
-        ends_at = loop.time() + timeout_seconds
-        assignment = Assignment(task, loop.create_future(), ends_at, is_forwarded=is_forwarded)
+        timeout_seconds = ends_at - loop.time()
+        assignment = Assignment(task, sent, loop.create_future(), ends_at, is_forwarded=is_forwarded)
         assignment.timer = loop.call_later(
             timeout_seconds / 2, self._half_over, pool, assignment, timeout_seconds
         )
@@ -355,6 +359,7 @@ def _over(assignment: Assignment, timeout_seconds: float) -> None:
         return
     assignment.settle(outcome_of_failure("DEADLINE_EXCEEDED", f"no outcome within {timeout_seconds:g} s"))
     assignment.task.ClearField("input")
+    assignment.written = b""
     if assignment.stream is not None:
         assignment.stream.is_overdue(assignment.given_at)
         assignment.stream.settled()

@@ -53,7 +53,8 @@ class Assignment:
 
     The task is queued until it `is_given` to a worker, or is on its way to one. `outcome` is done when nobody waits any more.
     `lost_by` is the worker whose stream broke: it may still do the task, so no other worker gets the task before `ends_at`. A
-    task that `is_forwarded` came from another coordinator, which decides where else the task may go.
+    task that `is_forwarded` came from another coordinator, which decides where else the task may go. `written` is the serialized
+    task, without what is known only when it is given: `task_id` and `timeout`.
     """
 
     __slots__ = (
@@ -67,12 +68,20 @@ class Assignment:
         "stream",
         "task",
         "timer",
+        "written",
     )
 
     def __init__(
-        self, task: Task, outcome: asyncio.Future[Outcome], ends_at: float, *, is_forwarded: bool = False
+        self,
+        task: Task,
+        written: bytes,
+        outcome: asyncio.Future[Outcome],
+        ends_at: float,
+        *,
+        is_forwarded: bool = False,
     ) -> None:
         self.task = task
+        self.written = written
         self.outcome = outcome
         self.ends_at = ends_at
         self.number = 0
@@ -386,16 +395,16 @@ class Stream:
 
     def _give(self, assignment: Assignment, now: float) -> bytes:
         """The task as it is sent; empty if it is larger than the worker's messages may be, which would end its stream."""
-        task = assignment.task
-        task.task_id = self.last_task_id + 1
-        write_duration(task.timeout, max(1e-9, assignment.ends_at - now))
-        message = embedded(_TASKS, task.SerializeToString(deterministic=True))
+        rest = Task(task_id=self.last_task_id + 1)
+        write_duration(rest.timeout, max(1e-9, assignment.ends_at - now))
+        message = embedded(_TASKS, assignment.written + rest.SerializeToString())
         if len(message) > self._bytes_max:
             assignment.is_given = (
                 True  # nobody else gets it either: it would be the same with the next worker
             )
             assignment.settle(_refused_for_size(len(message), self.worker_id, self._bytes_max))
             return b""
+        assignment.written = b""
         self.last_task_id += 1
         self.given[self.last_task_id] = assignment
         assignment.is_given = True

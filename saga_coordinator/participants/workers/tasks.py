@@ -36,6 +36,15 @@ def task_of(call: Invoke) -> Task:
     return task
 
 
+def written(task: Task) -> bytes:
+    """The task as it is sent, without `task_id` and `timeout`, which follow when it is handed out.
+
+    Keys are in order, because protobuf orders its maps differently in each process (P5). That takes long for many keys.
+    """
+    task.ClearField("timeout")
+    return task.SerializeToString(deterministic=True)
+
+
 def operation_of(task: Task) -> OperationKind:
     """The operation, of its step's two, that the task is an attempt of."""
     is_action = task.operation == OPERATION_NUMBERS[OperationKind.ACTION]

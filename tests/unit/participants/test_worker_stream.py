@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from saga_coordinator.participants.workers.stream import BATCH_BYTES_MAX, Assignment, Greeting, Pool, Stream
+from saga_coordinator.participants.workers.tasks import written
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task, WorkResponse
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, Held, Outcome, Refused, Succeeded, Unknown
 
@@ -49,7 +50,7 @@ class Desk:
     def put(self, method: str = "charge", size: int = 0, ends_at: float = 10.0) -> Assignment:
         task = Task(idempotency_key=f"key {len(self.assignments)}", method=method, step="x" * size)
         outcome: asyncio.Future[Outcome] = self.loop.create_future()
-        self.assignments.append(Assignment(task, outcome, ends_at))
+        self.assignments.append(Assignment(task, written(task), outcome, ends_at))
         self.pool.put(self.assignments[-1])
         return self.assignments[-1]
 

@@ -7,9 +7,10 @@ from google.protobuf.message import Message
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
 
+from saga_coordinator.pb.saga.v1.worker_service_pb2 import TaskOutcome
 from saga_coordinator.saga.words.outcome import Cause, OutcomeKind, Refused, Unknown, reclassified
 from saga_coordinator.wire.not_before import SECONDS_MAX, duration_asked, pause_asked
-from saga_coordinator.wire.outcomes import outcome_message, outcome_of
+from saga_coordinator.wire.outcomes import outcome_of, write_outcome
 
 BUSY = Cause("RESOURCE_EXHAUSTED", "busy")
 
@@ -66,7 +67,9 @@ def test_a_details_message_that_lies_about_its_type_asks_for_nothing() -> None:
     "outcome", [Unknown(BUSY, 2.5), Refused(BUSY, retry_after_seconds=2.5), Unknown(BUSY)]
 )
 def test_a_task_forwarded_by_another_coordinator_keeps_it(outcome: Unknown | Refused) -> None:
-    assert outcome_of(outcome_message(outcome), payload_bytes_max=1000) == outcome
+    message = TaskOutcome()
+    write_outcome(message, outcome)
+    assert outcome_of(message, payload_bytes_max=1000) == outcome
 
 
 def test_a_refusal_that_the_definition_takes_for_unknown_keeps_it() -> None:
