@@ -395,6 +395,7 @@ class Stream:
 
     def _give(self, assignment: Assignment, now: float) -> bytes:
         """The task as it is sent; empty if it is larger than the worker's messages may be, which would end its stream."""
+        assignment.task.task_id = self.last_task_id + 1
         rest = Task(task_id=self.last_task_id + 1)
         write_duration(rest.timeout, max(1e-9, assignment.ends_at - now))
         message = embedded(_TASKS, assignment.written + rest.SerializeToString())
