@@ -106,7 +106,7 @@ class Trap:
 def set_trap(point: str, passage: int, disarmed_by: str) -> None:
     """Lays a trap into the journal, the log's session and the calls of this process."""
     from saga_coordinator.participants.attempts import Attempts  # noqa: PLC0415  # only after the clock is shifted
-    from saga_coordinator.store.journal import Journal  # noqa: PLC0415
+    from saga_coordinator.store.journal import Journal, WrittenAppend  # noqa: PLC0415
     from saga_coordinator.store.log_writer import PostgresLogSession  # noqa: PLC0415
 
     if point not in POINTS:
@@ -130,11 +130,11 @@ def set_trap(point: str, passage: int, disarmed_by: str) -> None:
         committed.add_done_callback(after)  # the first, so that nobody has heard of it yet
         return committed
 
-    async def writing(self: PostgresLogSession, appends: Sequence[Any]) -> None:
-        if trap.passes("during", commits(appends)):
+    async def writing(self: PostgresLogSession, appends: Sequence[WrittenAppend]) -> float | None:
+        if trap.passes("during", commits([each.append for each in appends])):
             # The statement is on its way when this is due; whether it commits is between Postgres and chance.
             asyncio.get_running_loop().call_later(0.0005 * (os.getpid() % 5), trap.spring)
-        await write(self, appends)
+        return await write(self, appends)
 
     async def invoking(self: Attempts, call: Any, *rest: Any) -> Any:
         what = {f"call of {call.operation}"}
