@@ -184,12 +184,10 @@ def _judge_cancels(batch: Batch, evidences: dict[str, Evidence], verdict: Verdic
         )
         if not cancel.is_done and not is_too_late:
             verdict.violations.append(Violation("P2", cancel.saga_id, "a cancel was refused without reason"))
-        # The first decision is recorded: its answer may have been lost, and a later one may be another.
-        recorded = batch.database.acts.get(cancel.act.act_id)
-        if recorded is None or (cancel.is_done and recorded.result is ActResult.REFUSED):
-            found = "nothing" if recorded is None else recorded.result
-            verdict.violations.append(
-                Violation(
-                    "P12", cancel.saga_id, f"a cancel is recorded as {found}, and done is {cancel.is_done}"
-                )
-            )
+        # The answers to the earlier times may have been lost.
+        known = batch.database.acts
+        results = [known[act.act_id].result for act in cancel.acts if act.act_id in known]
+        is_told = any(result is not ActResult.REFUSED for result in results) if cancel.is_done else results
+        if not is_told:
+            what = f"a cancel is recorded as {results}, and done is {cancel.is_done}"
+            verdict.violations.append(Violation("P12", cancel.saga_id, what))

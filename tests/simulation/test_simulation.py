@@ -117,7 +117,7 @@ def lie_about_one(batch: Batch) -> str:
     saga_id = next(row.saga_id for row in batch.database.sagas.values() if row.status is SagaStatus.COMPLETED)
     act = an_act()
     batch.database.acts[act.act_id] = ActRecord(act, ActResult.DONE)
-    batch.history.cancels.append(Cancel(saga_id, 1.0, act, is_done=True, answered_at=2.0))
+    batch.history.cancels.append(Cancel(saga_id, 1.0, [act], is_done=True, answered_at=2.0))
     return saga_id
 
 
