@@ -26,12 +26,11 @@ from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.performing import Performing
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.machine import decide, state, stored_entry
+from saga_coordinator.saga.machine import decide, state
 from saga_coordinator.saga.machine.inputs import AttemptEnded, CancelAsked, OutcomeReported
 from saga_coordinator.saga.machine.proceed import next_due
 from saga_coordinator.saga.machine.step_state import EffectKnown, StepState
 from saga_coordinator.saga.machine.transitions import StepStatus
-from saga_coordinator.saga.words.canonical import canonical
 from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.store.journal import Journal
 
@@ -222,11 +221,6 @@ def never_wakes_sleepers() -> Patches:
 
 
 # What is written, and read again.
-
-
-@MUTANTS.broken("P5")
-def takes_payloads_as_postgres_has_them() -> Patches:
-    yield instead_of(canonical, lambda payload: payload, within=stored_entry)
 
 
 @MUTANTS.broken("P1", "P6", "P7")
