@@ -184,10 +184,7 @@ def _judge_cancels(batch: Batch, evidences: dict[str, Evidence], verdict: Verdic
         )
         if not cancel.is_done and not is_too_late:
             verdict.violations.append(Violation("P2", cancel.saga_id, "a cancel was refused without reason"))
-        # The answers to the earlier times may have been lost.
-        known = batch.database.acts
-        results = [known[act.act_id].result for act in cancel.acts if act.act_id in known]
-        is_told = any(result is not ActResult.REFUSED for result in results) if cancel.is_done else results
-        if not is_told:
-            what = f"a cancel is recorded as {results}, and done is {cancel.is_done}"
+        results = batch.database.acts.get(cancel.act.act_id, set())
+        if not (results - {ActResult.REFUSED} if cancel.is_done else results):
+            what = f"a cancel is recorded as {sorted(results)}, and done is {cancel.is_done}"
             verdict.violations.append(Violation("P12", cancel.saga_id, what))

@@ -24,7 +24,7 @@ from saga_coordinator.saga.machine.entries import Entry, EventReceived, SagaStar
 from saga_coordinator.saga.machine.rows import stored_entry
 from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode, entry_type
 from saga_coordinator.saga.machine.transitions import ENDS, SAGA_TRANSITIONS, SETTLED, SagaStatus
-from saga_coordinator.saga.words.act import ActRecord
+from saga_coordinator.saga.words.act import ActResult
 from saga_coordinator.saga.words.canonical import canonical_bytes
 from saga_coordinator.saga.words.errors import NotFound, Unavailable
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
@@ -132,7 +132,7 @@ class SimulatedDatabase:
         self.received: set[tuple[str, str]] = set()
         """Sagas and the events that they have received: an index of the log too."""
         self.children: dict[str, list[str]] = {}
-        self.acts: dict[str, ActRecord] = {}
+        self.acts: dict[str, set[ActResult]] = {}
         self.listeners: list[tuple[str, Callable[[], None], asyncio.Future[None], contextvars.Context]] = []
         self.on_commit: Callable[[str], None] = lambda coordinator_id: None
         """Is told of each commit by a journal, while its answer is still on the way."""
@@ -211,7 +211,7 @@ class SimulatedDatabase:
         moves = [(append, self._moved(append, coordinator_id)) for append in appends]
         self.commits.commit()
         for record in (record for append in appends for record in append.acts):
-            self.acts.setdefault(record.act.act_id, record)
+            self.acts.setdefault(record.act.act_id, set()).add(record.result)
         for append, row in moves:
             if append.start is not None:
                 self.start_keys[append.start.start_key] = (append.saga_id, append.start.request_digest)

@@ -107,11 +107,11 @@ class Start:
 
 @dataclass(slots=True)
 class Cancel:
-    """An operator's wish, with an act for each time. `is_done` is None while nobody answered, False when it was refused."""
+    """An operator's act, however often it is asked for. `is_done` is None while nobody answered, False when it was refused."""
 
     saga_id: str
     asked_at: float
-    acts: list[Act]
+    act: Act
     is_done: bool | None = None
     answered_at: float = 0.0
 

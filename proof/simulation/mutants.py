@@ -26,11 +26,12 @@ from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.performing import Performing
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.machine import decide, state
+from saga_coordinator.saga.machine import decide, inputs, state
 from saga_coordinator.saga.machine.inputs import AttemptEnded, CancelAsked, OutcomeReported
 from saga_coordinator.saga.machine.proceed import next_due
 from saga_coordinator.saga.machine.step_state import EffectKnown, StepState
 from saga_coordinator.saga.machine.transitions import StepStatus
+from saga_coordinator.saga.words.canonical import canonical
 from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.store.journal import Journal
 
@@ -232,6 +233,11 @@ def takes_a_failed_commit_for_success() -> Patches:
             await write(self, appends)
 
     yield instead_of(LogSession.write, hopeful)
+
+
+@MUTANTS.broken("defect")
+def lets_payloads_in_as_they_come() -> Patches:
+    yield instead_of(canonical, lambda payload: payload, within=inputs)
 
 
 # What clients are told.

@@ -80,8 +80,9 @@ class Clients:
 
     def _cancel(self, saga_id: str) -> None:
         self.asking -= 1
-        cancel = Cancel(saga_id, self._loop.now, [])
-        number = len(self._history.cancels)
+        subject = Subject(SubjectKind.SAGA, saga_id)
+        act = Act(f"cancel {len(self._history.cancels)}", Verb.CANCEL_SAGA, subject, declared_by="operator")
+        cancel = Cancel(saga_id, self._loop.now, act)
         self._history.cancels.append(cancel)
         self._history.faults["cancel"] += 1
 
@@ -101,11 +102,6 @@ class Clients:
             return False
 
         async def ask(coordinator: Coordinator) -> str:
-            subject = Subject(SubjectKind.SAGA, saga_id)
-            act = Act(
-                f"cancel {number}.{len(cancel.acts)}", Verb.CANCEL_SAGA, subject, declared_by="operator"
-            )
-            cancel.acts.append(act)
             await coordinator.ask(saga_id, CancelAsked("changed my mind", "operator", act))
             return "done"
 

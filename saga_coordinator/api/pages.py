@@ -12,9 +12,11 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
+from saga_coordinator.saga.words.act import ActRecord
 from saga_coordinator.saga.words.errors import InvalidRequest
 from saga_coordinator.store.pages import Page
 from saga_coordinator.views.room import RESPONSE_BYTES_MAX
+from saga_coordinator.wire.field_checks import SAGA_ID
 
 ANY = re.compile(r"[^\0]+")
 NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
@@ -22,6 +24,9 @@ NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 
 EVENT = re.compile(r"[0-9]{1,17} [^\0]+", re.ASCII)
 """Microseconds since 1970, and the identity."""
+
+ACT = re.compile(rf"{SAGA_ID.pattern} [a-z]+", re.ASCII)
+"""The identity, a UUID as a saga's is, and the result."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGEST_BYTES = 8
@@ -60,6 +65,17 @@ def event_at(position: str) -> tuple[datetime, str]:
     """The instant and the identity that `position_of_event` was given."""
     microseconds, _, event_id = position.partition(" ")
     return _EPOCH + timedelta(microseconds=int(microseconds)), event_id
+
+
+def position_of_act(record: ActRecord) -> str:
+    """Where the record of an act is in a list by identity."""
+    return f"{record.act.act_id} {record.result}"
+
+
+def act_at(position: str) -> tuple[str, str]:
+    """What `position_of_act` was given: the act's identity and its result."""
+    act_id, _, result = position.partition(" ")
+    return act_id, result
 
 
 def page_token(request: Message, position: str) -> str:

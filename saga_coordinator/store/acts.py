@@ -14,17 +14,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from saga_coordinator.saga.words.act import Act, ActRecord, ActResult, Subject, SubjectKind, Verb
 from saga_coordinator.store.database import Database
 
-RECORD_ACTS = """
+RECORD_ACTS = f"""
 INSERT INTO saga.operator_acts (namespace, act_id, verb, subject_kind, subject, detail, principal, declared_by, reason,
     result, why, state_before, state_after)
 SELECT namespace, act_id, verb, subject_kind, subject, detail, principal, declared_by, reason,
     result, why, state_before, state_after
-FROM jsonb_to_recordset(CAST({records} AS jsonb)) AS r (
+FROM jsonb_to_recordset(CAST({{records}} AS jsonb)) AS r (
     namespace text, act_id uuid, verb text, subject_kind text, subject text, detail text, principal text,
     declared_by text, reason text, result text, why text, state_before text, state_after text)
+WHERE NOT EXISTS (
+    SELECT FROM saga.operator_acts AS done
+    WHERE done.namespace = r.namespace AND done.act_id = r.act_id AND done.result = '{ActResult.DONE}'
+)
 ON CONFLICT DO NOTHING
+"""  # noqa: S608  # nothing in it comes from outside
+"""Adds the records of the JSON array `{records}`.
+
+An act may be decided twice, because the first answer was lost. A second decision adds a record if it says something else, so
+that an act which was refused first and done later is not told as refused. Nothing is added to an act that was done.
 """
-"""Adds the records of the JSON array `{records}`; an act that was recorded before keeps its first record."""
 
 _RECORD = text(RECORD_ACTS.format(records=":records"))
 

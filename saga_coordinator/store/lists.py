@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 import orjson
-from sqlalchemy import Row, Select, Text, case, cast, func, select, tuple_
+from sqlalchemy import Row, Select, Text, case, cast, func, literal, select, tuple_
 
 from saga_coordinator.lifecycle import Service
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
@@ -225,26 +225,27 @@ class Lists(Service):
         namespace: Namespace,
         kind: SubjectKind | None,
         subject: str,
-        before_act_id: str | None,
+        before: tuple[str, str] | None,
         limit: int,
         make: Callable[[Page[ListedAct]], _T],
     ) -> _T:
-        """The newest first: those whose identity sorts before `before_act_id`, or from the newest on.
+        """Lists the newest first: those that sort before `before`, an act's identity and result, or from the newest on.
 
         `kind` None and an empty `subject` stand for any.
         """
         table = operator_acts
         keys = (
-            select(table.c.namespace, table.c.act_id)
+            select(table.c.namespace, table.c.act_id, table.c.result)
             .where(table.c.namespace == namespace)
-            .order_by(table.c.act_id.desc())
+            .order_by(table.c.act_id.desc(), table.c.result.desc())
         )
         if kind is not None:
             keys = keys.where(table.c.subject_kind == kind.value)
         if subject:
             keys = keys.where(table.c.subject == subject)
-        if before_act_id is not None:
-            keys = keys.where(table.c.act_id < before_act_id)
+        if before is not None:
+            act_id = literal(before[0], table.c.act_id.type)
+            keys = keys.where(tuple_(table.c.act_id, table.c.result) < tuple_(act_id, before[1]))
         measures = [func.octet_length(table.c[name]) for name in ("subject", "declared_by", "reason", "why")]
         return await self._answer(bounded(keys, table, measures, list(table.c), limit), listed_act, make)
 

@@ -18,6 +18,7 @@ from psycopg.pq.abc import PGresult
 from saga_coordinator.saga.machine.rows import EntryRow, stored_entry
 from saga_coordinator.saga.machine.stored_entry import StoredEntry
 from saga_coordinator.saga.machine.transitions import ENDS
+from saga_coordinator.saga.words.act import ActRecord
 from saga_coordinator.saga.words.canonical import canonical_bytes
 from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.acts import RECORD_ACTS, act_rows
@@ -245,8 +246,10 @@ def _parameters(appends: Sequence[WrittenAppend], coordinator_id: str, claim_gro
     namespaces: list[str] = []
     sequences: list[int] = []
     rows: list[EntryRow] = []
+    acts: list[ActRecord] = []
     for each in appends:
         append = each.append
+        acts += append.acts
         if append.start is not None:
             starts.append(_started(append))
         else:
@@ -278,7 +281,7 @@ def _parameters(appends: Sequence[WrittenAppend], coordinator_id: str, claim_gro
         _array(_BYTEA, facts),
         _array(_BYTEA, payloads),
         *(_array(_TEXT, [_bytes(text) for text in texts] if any(texts) else ()) for texts in about_events),
-        orjson.dumps(act_rows(act for each in appends for act in each.append.acts)),
+        orjson.dumps(act_rows(acts)),
     )
 
 

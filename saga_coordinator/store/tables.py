@@ -300,6 +300,8 @@ operator_acts = Table(
     metadata,
     _namespace(primary_key=True),
     Column("act_id", _identity, primary_key=True),
+    # An act that was refused may be done when it is asked again.
+    Column("result", Text, primary_key=True),
     *(
         Column(name, Text, nullable=False)
         for name in (
@@ -310,7 +312,6 @@ operator_acts = Table(
             "principal",
             "declared_by",
             "reason",
-            "result",
             "why",
             "state_before",
             "state_after",

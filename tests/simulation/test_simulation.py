@@ -15,7 +15,7 @@ from proof.simulation.history import Cancel
 from proof.simulation.run import Summary, run, seed_of
 from proof.simulation.story import story
 from saga_coordinator.saga.machine.transitions import SagaStatus
-from saga_coordinator.saga.words.act import ActRecord, ActResult
+from saga_coordinator.saga.words.act import ActResult
 from tests.acts import an_act
 
 pytestmark = pytest.mark.proof
@@ -116,8 +116,8 @@ def lie_about_one(batch: Batch) -> str:
     """Takes down that a saga which completed was cancelled; returns its identity."""
     saga_id = next(row.saga_id for row in batch.database.sagas.values() if row.status is SagaStatus.COMPLETED)
     act = an_act()
-    batch.database.acts[act.act_id] = ActRecord(act, ActResult.DONE)
-    batch.history.cancels.append(Cancel(saga_id, 1.0, [act], is_done=True, answered_at=2.0))
+    batch.database.acts[act.act_id] = {ActResult.DONE}
+    batch.history.cancels.append(Cancel(saga_id, 1.0, act, is_done=True, answered_at=2.0))
     return saga_id
 
 

@@ -250,17 +250,28 @@ async def test_p12_an_act_is_recorded_with_the_entries_that_it_caused_or_not_at_
     journal: Journal, query: Query
 ) -> None:
     saga, act = saga_id(), an_act(kind=SubjectKind.SAGA)
+
+    async def results() -> list[str]:
+        rows = await query(
+            "SELECT result FROM saga.operator_acts WHERE act_id = %s ORDER BY result", act.act_id
+        )
+        return [result for (result,) in rows]
+
     await journal.append(a_start(saga))
     await journal.append(an_attempt(saga, 2))
     too_late = replace(an_attempt(saga, 2), acts=(ActRecord(act, ActResult.REFUSED),))
     with pytest.raises(OwnershipLost):
         await journal.append(too_late)
-    assert await query("SELECT result FROM saga.operator_acts") == []
-    in_time = replace(an_attempt(saga, 3), acts=(ActRecord(act, ActResult.DONE),))
-    await journal.append(in_time)
-    repeated = Append(saga, DEFAULT_NAMESPACE, 1, (), acts=(ActRecord(act, ActResult.NOTHING),))
-    await journal.append(repeated)
-    assert await query("SELECT act_id::text, result FROM saga.operator_acts") == [(act.act_id, "done")]
+    assert await results() == []
+    nothing = Append(saga, DEFAULT_NAMESPACE, 1, (), acts=(ActRecord(act, ActResult.NOTHING),))
+    refused = replace(nothing, acts=(ActRecord(act, ActResult.REFUSED),))
+    done = replace(an_attempt(saga, 3), acts=(ActRecord(act, ActResult.DONE),))
+    await journal.append(refused)
+    await journal.append(refused)
+    assert await results() == ["refused"]
+    await journal.append(done)
+    await journal.append(nothing)
+    assert await results() == ["done", "refused"]
 
 
 async def test_p8_two_writers_at_once_never_both_win(

@@ -30,7 +30,7 @@ class OperatorServiceStub(object):
     """For the people who run sagas.
 
     Every act of a person is recorded: what was asked, by whom, and what became of it, also where it was refused. A record is never
-    changed.
+    changed. An act that was decided twice, because the first answer was lost, has a record for each different result.
     """
 
     def __init__(self, channel):
@@ -50,7 +50,7 @@ class OperatorServiceServicer(object):
     """For the people who run sagas.
 
     Every act of a person is recorded: what was asked, by whom, and what became of it, also where it was refused. A record is never
-    changed.
+    changed. An act that was decided twice, because the first answer was lost, has a record for each different result.
     """
 
     def ListActs(self, request, context):
@@ -80,7 +80,7 @@ class OperatorService(object):
     """For the people who run sagas.
 
     Every act of a person is recorded: what was asked, by whom, and what became of it, also where it was refused. A record is never
-    changed.
+    changed. An act that was decided twice, because the first answer was lost, has a record for each different result.
     """
 
     @staticmethod

@@ -31,7 +31,7 @@ class OperatorServiceStub:
     """For the people who run sagas.
 
     Every act of a person is recorded: what was asked, by whom, and what became of it, also where it was refused. A record is never
-    changed.
+    changed. An act that was decided twice, because the first answer was lost, has a record for each different result.
     """
 
     @_typing.overload
@@ -46,7 +46,7 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     """For the people who run sagas.
 
     Every act of a person is recorded: what was asked, by whom, and what became of it, also where it was refused. A record is never
-    changed.
+    changed. An act that was decided twice, because the first answer was lost, has a record for each different result.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -57,7 +57,7 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """For the people who run sagas.
 
     Every act of a person is recorded: what was asked, by whom, and what became of it, also where it was refused. A record is never
-    changed.
+    changed. An act that was decided twice, because the first answer was lost, has a record for each different result.
     """
 
     @_abc_1.abstractmethod

@@ -22,7 +22,7 @@ _STATEMENTS = (
         state_before text NOT NULL,
         state_after text NOT NULL,
         recorded_at timestamptz NOT NULL DEFAULT now(),
-        CONSTRAINT operator_acts_pkey PRIMARY KEY (namespace, act_id),
+        CONSTRAINT operator_acts_pkey PRIMARY KEY (namespace, act_id, result),
         CONSTRAINT operator_acts_result_known CHECK (result IN ('done', 'nothing', 'refused'))
     )
     """,
