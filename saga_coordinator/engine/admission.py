@@ -11,7 +11,7 @@ from saga_coordinator.engine.drive import Drive
 from saga_coordinator.engine.grace import give_time
 from saga_coordinator.engine.input_checks import InputChecks
 from saga_coordinator.engine.lease import Lease
-from saga_coordinator.engine.ports import DefinitionStore, Directory, SagaStore
+from saga_coordinator.engine.ports import Directory, Stores
 from saga_coordinator.engine.room import Room
 from saga_coordinator.engine.start import StartSaga, new_saga_id
 from saga_coordinator.saga.definition.labelling import labels_of
@@ -29,8 +29,7 @@ class Admission:
 
     def __init__(
         self,
-        sagas: SagaStore,
-        definitions: DefinitionStore,
+        stores: Stores,
         directory: Directory,
         advance: Advance,
         drive: Drive,
@@ -38,8 +37,8 @@ class Admission:
         lease: Lease,
         dice: random.Random,
     ) -> None:
-        self._sagas = sagas
-        self._definitions = definitions
+        self._sagas = stores.sagas
+        self._definitions = stores.definitions
         self._directory = directory
         self._advance = advance
         self._drive = drive

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 import structlog
 
 from saga_coordinator.engine.drive import Drive
-from saga_coordinator.engine.ports import DefinitionStore, SagaStore
+from saga_coordinator.engine.ports import Stores
 from saga_coordinator.engine.reading import Folded, fold_logs
 from saga_coordinator.engine.room import Room
 from saga_coordinator.engine.runs import Origin, Run, Runs
@@ -33,15 +33,14 @@ class Adopting:
 
     def __init__(
         self,
-        sagas: SagaStore,
-        definitions: DefinitionStore,
+        stores: Stores,
         drive: Drive,
         runs: Runs,
         room: Room,
         wakeup: Wakeup,
     ) -> None:
-        self._sagas = sagas
-        self._definitions = definitions
+        self._sagas = stores.sagas
+        self._definitions = stores.definitions
         self._drive = drive
         self._runs = runs
         self._room = room

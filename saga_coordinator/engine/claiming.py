@@ -9,7 +9,7 @@ import structlog
 
 from saga_coordinator.engine.adopting import Adopting
 from saga_coordinator.engine.lease import Lease
-from saga_coordinator.engine.ports import OwnershipStore
+from saga_coordinator.engine.ports import Stores
 from saga_coordinator.engine.room import Room
 from saga_coordinator.engine.runs import Runs
 from saga_coordinator.engine.wakeup import Wakeup
@@ -34,7 +34,7 @@ class Claiming(Service):
 
     def __init__(
         self,
-        ownership: OwnershipStore,
+        stores: Stores,
         adopting: Adopting,
         runs: Runs,
         room: Room,
@@ -42,16 +42,15 @@ class Claiming(Service):
         lease: Lease,
         *,
         poll_seconds: float,
-        coordinator_id: str,
     ) -> None:
-        self._ownership = ownership
+        self._ownership = stores.ownership
         self._adopting = adopting
         self._runs = runs
         self._room = room
         self._wakeup = wakeup
         self._lease = lease
         self._poll_seconds = poll_seconds
-        self._coordinator_id = coordinator_id
+        self._coordinator_id = stores.coordinator_id
         self._background = Background()
         self._reconcile_at = 0.0
 

@@ -87,76 +87,46 @@ class Coordinator(Service):
         """
         self.coordinator_id = stores.coordinator_id
         self._ownership = stores.ownership
-        self._runs = Runs()
-        self._wakeup = Wakeup()
-        self._lease = Lease(settings.lease_seconds, clock=clock)
+        self._runs = runs = Runs()
+        self._wakeup = wakeup = Wakeup()
+        self._lease = lease = Lease(settings.lease_seconds, clock=clock)
         self._journal = Journal(
-            stores.log,
-            stores.coordinator_id,
-            on_recovered=self._wakeup.reconcile_soon,
-            thread_time=thread_time,
+            stores.log, stores.coordinator_id, on_recovered=wakeup.reconcile_soon, thread_time=thread_time
         )
-        self._advance = Advance(self._journal, self._lease, dice=dice)
-        self._children = Children(self)
+        self._advance = advance = Advance(self._journal, lease, dice=dice)
+        self._children = children = Children(self)
         self._awaited = Awaited(stores.events, self.ask)
-        self._drive = Drive(
-            self._advance,
-            PerformersByKind(participants, self._children, self._awaited, self._lease),
-            self._children,
-            self._runs,
-            self._wakeup,
-            self._lease,
-            LogLines(is_chatty=settings.log_sagas),
-        )
+        performers = PerformersByKind(participants, children, self._awaited, lease)
+        log_lines = LogLines(is_chatty=settings.log_sagas)
+        self._drive = drive = Drive(advance, performers, children, runs, wakeup, lease, log_lines)
+
         directory = directory or _NamesOf(participants)
         room = Room(
-            self._runs,
+            runs,
             LeftToOthers(directory),
             sagas_max=settings.sagas_in_memory_max,
             backlog_max=settings.backlog_max,
         )
-        self._admission = Admission(
-            stores.sagas,
-            stores.definitions,
-            directory,
-            self._advance,
-            self._drive,
-            room,
-            self._lease,
-            dice,
-        )
-        adopting = Adopting(stores.sagas, stores.definitions, self._drive, self._runs, room, self._wakeup)
-        self._claiming = Claiming(
-            stores.ownership,
-            adopting,
-            self._runs,
-            room,
-            self._wakeup,
-            self._lease,
-            poll_seconds=settings.poll_seconds,
-            coordinator_id=stores.coordinator_id,
-        )
-        self._mailbox = Mailbox(
-            stores, self._drive, self._runs, self._claiming, self._lease, poll_seconds=settings.poll_seconds
+        self._admission = Admission(stores, directory, advance, drive, room, lease, dice)
+        poll_seconds = settings.poll_seconds
+        adopting = Adopting(stores, drive, runs, room, wakeup)
+        self._claiming = claiming = Claiming(
+            stores, adopting, runs, room, wakeup, lease, poll_seconds=poll_seconds
         )
         self._keeper = LeaseKeeper(
-            self._lease,
-            stores.ownership.renewing,
-            on_regained=self._claiming.reconcile,
-            in_thread=lease_in_thread,
+            lease, stores.ownership.renewing, on_regained=claiming.reconcile, in_thread=lease_in_thread
         )
-        settled = SettledSagas(stores.sagas, stores.definitions, self._advance, self._children, self._wakeup)
-        self._asking = Asking(
-            stores, self._drive, self._runs, settled, self._claiming, self._mailbox, self._lease
-        )
-        waking = Waking(stores.ownership, self._wakeup)
-        self._room_watch = RoomWatch(participants, self._drive, waking)
-        self._housekeeping = Housekeeping(
-            [*forgetting(stores), StrandedGroups(stores.ownership).chore, waking.chore], self._lease
-        )
-        self._waiting = Waiting(self._runs, stores.sagas)
-        self._reading = Reading(self._runs, stores.sagas, stores.definitions, self._lease)
-        self._looking = Services(self._mailbox, self._claiming, self._room_watch, self._housekeeping)
+        self._mailbox = Mailbox(stores, drive, runs, claiming, lease, poll_seconds=poll_seconds)
+        settled = SettledSagas(stores, advance, children, wakeup)
+        self._asking = Asking(stores, drive, runs, settled, claiming, self._mailbox, lease)
+        self._waiting = Waiting(runs, stores.sagas)
+        self._reading = Reading(runs, stores.sagas, stores.definitions, lease)
+
+        waking = Waking(stores.ownership, wakeup)
+        self._room_watch = RoomWatch(participants, drive, waking)
+        chores = [*forgetting(stores), StrandedGroups(stores.ownership).chore, waking.chore]
+        self._housekeeping = Housekeeping(chores, lease)
+        self._looking = Services(self._mailbox, claiming, self._room_watch, self._housekeeping)
         """What finds work for this coordinator."""
         self._retiring = Background()
         self._has_begun = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from saga_coordinator.engine.advance import Advance
 from saga_coordinator.engine.drive import Parents
-from saga_coordinator.engine.ports import DefinitionStore, SagaStore
+from saga_coordinator.engine.ports import Stores
 from saga_coordinator.engine.reading import fold_log
 from saga_coordinator.engine.recording import act_record
 from saga_coordinator.engine.runs import Run
@@ -21,14 +21,13 @@ class SettledSagas:
 
     def __init__(
         self,
-        sagas: SagaStore,
-        definitions: DefinitionStore,
+        stores: Stores,
         advance: Advance,
         parents: Parents,
         wakeup: Wakeup,
     ) -> None:
-        self._sagas = sagas
-        self._definitions = definitions
+        self._sagas = stores.sagas
+        self._definitions = stores.definitions
         self._advance = advance
         self._parents = parents
         self._wakeup = wakeup
