@@ -17,8 +17,9 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import Message
 
 from saga_coordinator import telemetry
-from saga_coordinator.api.caller import ANONYMOUS, Caller, Metadata
+from saga_coordinator.api.caller import Caller, Metadata
 from saga_coordinator.api.status import status_of
+from saga_coordinator.saga.words.act import ANONYMOUS
 from saga_coordinator.saga.words.errors import InvalidRequest, Resource
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace, parse_namespace
 from saga_coordinator.wire.conversion import convert_request

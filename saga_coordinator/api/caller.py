@@ -6,11 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from typing import Protocol
 
+from saga_coordinator.saga.words.act import ANONYMOUS
 from saga_coordinator.saga.words.immutable import immutable
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
-
-ANONYMOUS = "anonymous"
-"""The principal of every caller, for as long as nobody has to say who they are."""
 
 Metadata = Iterable[tuple[str, str | bytes]]
 

@@ -8,19 +8,35 @@ from google.protobuf.message import Message
 
 from saga_coordinator.pb.saga.v1 import definition_pb2, definition_service_pb2
 from saga_coordinator.saga.definition.parsing import parse_definition
+from saga_coordinator.saga.words.act import Declaration
 from saga_coordinator.saga.words.errors import Fault, InvalidDefinition, InvalidRequest
 from saga_coordinator.wire.canonical_form import canonical_form
 from saga_coordinator.wire.field_checks import FieldChecks
 
 
-def which_definition(name: str, version: int, *, is_version_required: bool = False) -> tuple[str, int]:
+def which_definition(request: definition_service_pb2.GetDefinitionRequest) -> tuple[str, int]:
     """The definition's name, and the version; 0 if no version is named."""
     checks = FieldChecks()
-    asked = (checks.name("name", name, is_required=True), checks.version(version))
-    if is_version_required and not version:
-        checks.add("version", "is required")
+    asked = (checks.name("name", request.name, is_required=True), checks.version(request.version))
     checks.done()
     return asked
+
+
+def act_on_version(
+    request: definition_service_pb2.DeprecateDefinitionRequest
+    | definition_service_pb2.SetDefaultVersionRequest
+    | definition_service_pb2.DeleteDefinitionRequest,
+    *,
+    is_version_required: bool,
+) -> tuple[str, int, Declaration]:
+    """The definition's name, the version or 0, and what the caller says of the act."""
+    checks = FieldChecks()
+    name, version = checks.name("name", request.name, is_required=True), checks.version(request.version)
+    if is_version_required and not request.version:
+        checks.add("version", "is required")
+    declaration = checks.declaration(request)
+    checks.done()
+    return name, version, declaration
 
 
 def definition_list(request: definition_service_pb2.ListDefinitionsRequest) -> tuple[str, int]:
@@ -48,15 +64,3 @@ def definition_spec(request: Message, definition: definition_pb2.Definition) -> 
             faults.extend(error.faults)
         raise InvalidDefinition(faults)
     return spec
-
-
-def who_and_why(
-    request: definition_service_pb2.DeprecateDefinitionRequest
-    | definition_service_pb2.SetDefaultVersionRequest
-    | definition_service_pb2.DeleteDefinitionRequest,
-) -> tuple[str, str]:
-    """Who asks for an act, and why, as the caller says."""
-    checks = FieldChecks()
-    said = checks.text("requested_by", request.requested_by), checks.text("reason", request.reason)
-    checks.done()
-    return said

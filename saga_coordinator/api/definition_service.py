@@ -83,7 +83,7 @@ class DefinitionService:
     async def GetDefinition(  # noqa: N802
         self, request: pb.GetDefinitionRequest, caller: Caller
     ) -> pb.GetDefinitionResponse:
-        name, version = readers.which_definition(request.name, request.version)
+        name, version = readers.which_definition(request)
         response = pb.GetDefinitionResponse()
         await self._show(await self._versions.look_up(caller.namespace, name, version), response.registered)
         return response
@@ -113,10 +113,9 @@ class DefinitionService:
     async def DeprecateDefinition(  # noqa: N802
         self, request: pb.DeprecateDefinitionRequest, caller: Caller
     ) -> pb.DeprecateDefinitionResponse:
-        name, version = readers.which_definition(request.name, request.version, is_version_required=True)
-        declared_by, reason = readers.who_and_why(request)
+        name, version, declaration = readers.act_on_version(request, is_version_required=True)
         deprecated = await self._acts.deprecate(
-            caller, name, version, deprecated=request.deprecated, declared_by=declared_by, reason=reason
+            caller, declaration, name, version, deprecated=request.deprecated
         )
         response = pb.DeprecateDefinitionResponse()
         await self._show(deprecated, response.registered)
@@ -125,9 +124,8 @@ class DefinitionService:
     async def SetDefaultVersion(  # noqa: N802
         self, request: pb.SetDefaultVersionRequest, caller: Caller
     ) -> pb.SetDefaultVersionResponse:
-        name, version = readers.which_definition(request.name, request.version)
-        declared_by, reason = readers.who_and_why(request)
-        used = await self._acts.set_default(caller, name, version, declared_by=declared_by, reason=reason)
+        name, version, declaration = readers.act_on_version(request, is_version_required=False)
+        used = await self._acts.set_default(caller, declaration, name, version)
         response = pb.SetDefaultVersionResponse()
         await self._show(used, response.registered)
         return response
@@ -135,7 +133,6 @@ class DefinitionService:
     async def DeleteDefinition(  # noqa: N802
         self, request: pb.DeleteDefinitionRequest, caller: Caller
     ) -> pb.DeleteDefinitionResponse:
-        name, version = readers.which_definition(request.name, request.version, is_version_required=True)
-        declared_by, reason = readers.who_and_why(request)
-        await to_the_end(self._acts.delete(caller, name, version, declared_by=declared_by, reason=reason))
+        name, version, declaration = readers.act_on_version(request, is_version_required=True)
+        await to_the_end(self._acts.delete(caller, declaration, name, version))
         return pb.DeleteDefinitionResponse()

@@ -11,6 +11,7 @@ from google.protobuf.message import Message
 from saga_coordinator.participants.calls.breaker import Forced
 from saga_coordinator.participants.directory.addresses import name_problem
 from saga_coordinator.pb.saga.v1 import directory_service_pb2 as pb
+from saga_coordinator.saga.words.act import Declaration
 from saga_coordinator.saga.words.errors import Fault, InvalidRequest
 from saga_coordinator.saga.words.json_object import text_problem
 from saga_coordinator.wire.enumerations import BREAKER_CONTROLS, LOAD_BALANCINGS
@@ -18,8 +19,12 @@ from saga_coordinator.wire.field_checks import FieldChecks
 from saga_coordinator.wire.times import duration_problem
 
 
-def put_participant(request: pb.PutParticipantRequest) -> tuple[str, dict[str, Any], bytes | None]:
-    """The participant's name, what a directory file would say of it, and its descriptor set; the directory checks them."""
+def put_participant(
+    request: pb.PutParticipantRequest,
+) -> tuple[str, dict[str, Any], bytes | None, Declaration]:
+    """The participant's name, what a directory file would say of it, and its descriptor set, all of which the directory checks;
+    and what the caller says of the act.
+    """
     if not request.HasField("participant"):
         raise InvalidRequest.at("participant", "is required")
     given = request.participant
@@ -39,24 +44,26 @@ def put_participant(request: pb.PutParticipantRequest) -> tuple[str, dict[str, A
     if given.HasField("defaults"):
         spec["defaults"] = _as_in_file(given.defaults, "defaults", checks.found)
     checks.found += _text_faults(spec, "participant")
+    declaration = checks.declaration(request)
     checks.done()
-    return given.name, spec, given.descriptor_set or None
+    return given.name, spec, given.descriptor_set or None, declaration
 
 
-def who_and_why(request: pb.PutParticipantRequest | pb.DeleteParticipantRequest) -> tuple[str, str]:
-    """Who asks for an act, and why, as the caller says."""
-    checks = FieldChecks()
-    said = checks.text("requested_by", request.requested_by), checks.text("reason", request.reason)
-    checks.done()
-    return said
-
-
-def name_of(name: str, path: str) -> str:
+def which_participant(request: pb.GetParticipantRequest) -> str:
     """The name of a participant."""
     checks = FieldChecks()
-    _check_name(checks, path, name)
+    _check_name(checks, "name", request.name)
     checks.done()
-    return name
+    return request.name
+
+
+def delete_participant(request: pb.DeleteParticipantRequest) -> tuple[str, Declaration]:
+    """The name of the participant, and what the caller says of the act."""
+    checks = FieldChecks()
+    _check_name(checks, "name", request.name)
+    declaration = checks.declaration(request)
+    checks.done()
+    return request.name, declaration
 
 
 def page_size(request: pb.ListParticipantsRequest | pb.ListGroupsRequest) -> int:
@@ -67,19 +74,18 @@ def page_size(request: pb.ListParticipantsRequest | pb.ListGroupsRequest) -> int
     return size
 
 
-def set_breaker(request: pb.SetBreakerRequest) -> tuple[str, Forced, str, str]:
-    """The participant's name, what to do with its breaker, who asks for that, and why."""
+def set_breaker(request: pb.SetBreakerRequest) -> tuple[str, Forced, Declaration]:
+    """The participant's name, what to do with its breaker, and what the caller says of the act."""
     checks = FieldChecks()
     _check_name(checks, "participant", request.participant)
     control = BREAKER_CONTROLS.get(request.control)
     if control is None:
         names = ", ".join(pb.BreakerControl.Name(number) for number in pb.BreakerControl.values() if number)
         checks.add("control", f"must be one of {names}")
-    requested_by = checks.text("requested_by", request.requested_by)
-    reason = checks.text("reason", request.reason, is_required=True)
+    declaration = checks.declaration(request, is_reason_required=True)
     checks.done()
     assert control is not None
-    return request.participant, Forced(control), requested_by, reason
+    return request.participant, Forced(control), declaration
 
 
 def _as_in_file(given: Message, field: str, faults: list[Fault]) -> Any:

@@ -46,18 +46,15 @@ class DirectoryService:
     async def PutParticipant(  # noqa: N802  # the RPC's name
         self, request: pb.PutParticipantRequest, caller: Caller
     ) -> pb.PutParticipantResponse:
-        name, spec, described = readers.put_participant(request)
+        name, spec, described, declaration = readers.put_participant(request)
         participant = await self._directory.check(name, spec, described)
-        declared_by, reason = readers.who_and_why(request)
-        created = await to_the_end(
-            self._acts.put(caller, participant, spec, described, declared_by=declared_by, reason=reason)
-        )
+        created = await to_the_end(self._acts.put(caller, declaration, participant, spec, described))
         return pb.PutParticipantResponse(created=created)
 
     async def GetParticipant(  # noqa: N802
         self, request: pb.GetParticipantRequest, caller: Caller
     ) -> pb.GetParticipantResponse:
-        return pb.GetParticipantResponse(status=self._views.status(readers.name_of(request.name, "name")))
+        return pb.GetParticipantResponse(status=self._views.status(readers.which_participant(request)))
 
     async def ListParticipants(  # noqa: N802
         self, request: pb.ListParticipantsRequest, caller: Caller
@@ -93,18 +90,15 @@ class DirectoryService:
     async def DeleteParticipant(  # noqa: N802
         self, request: pb.DeleteParticipantRequest, caller: Caller
     ) -> pb.DeleteParticipantResponse:
-        name = readers.name_of(request.name, "name")
-        declared_by, reason = readers.who_and_why(request)
-        await to_the_end(self._acts.delete(caller, name, declared_by=declared_by, reason=reason))
+        name, declaration = readers.delete_participant(request)
+        await to_the_end(self._acts.delete(caller, declaration, name))
         return pb.DeleteParticipantResponse()
 
     async def SetBreaker(  # noqa: N802
         self, request: pb.SetBreakerRequest, caller: Caller
     ) -> pb.SetBreakerResponse:
-        name, control, requested_by, reason = readers.set_breaker(request)
-        setting = await to_the_end(
-            self._acts.set_breaker(caller, name, control, declared_by=requested_by, reason=reason)
-        )
+        name, control, declaration = readers.set_breaker(request)
+        setting = await to_the_end(self._acts.set_breaker(caller, declaration, name, control))
         return pb.SetBreakerResponse(setting=setting_message(setting))
 
     async def ListGroups(  # noqa: N802

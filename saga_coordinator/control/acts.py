@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-from saga_coordinator.saga.words.act import Act, ActRecord, ActResult, Subject, Verb
+from saga_coordinator.saga.words.act import Act, ActRecord, ActResult, Declaration, Subject, Verb
 from saga_coordinator.saga.words.errors import NotPossibleNow, QuotaReached
 from saga_coordinator.saga.words.identity import uuid7
 from saga_coordinator.saga.words.namespace import Namespace
@@ -28,10 +28,18 @@ class ActRecorder(Protocol):
         """Makes a record durable. Raises Unavailable when the database is away."""
 
 
-def new_act(actor: Actor, verb: Verb, subject: Subject, declared_by: str, reason: str) -> Act:
+def new_act(actor: Actor, declaration: Declaration, verb: Verb, subject: Subject) -> Act:
     """An act of this moment. Its identity sorts by the local clock, in milliseconds."""
     act_id = uuid7(time.time(), secrets.randbits)
-    return Act(act_id, verb, subject, actor.namespace, actor.principal, declared_by, reason)
+    return Act(
+        act_id,
+        verb,
+        subject,
+        actor.namespace,
+        actor.principal,
+        declaration.declared_by,
+        declaration.reason,
+    )
 
 
 @asynccontextmanager

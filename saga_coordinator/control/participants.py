@@ -8,7 +8,7 @@ from saga_coordinator.control.acts import Actor, ActRecorder, new_act, refusals_
 from saga_coordinator.participants.calls.breaker import Forced
 from saga_coordinator.participants.directory.addresses import Participant
 from saga_coordinator.participants.live_directory import BreakerSetting, LiveDirectory
-from saga_coordinator.saga.words.act import Act, Subject, SubjectKind, Verb
+from saga_coordinator.saga.words.act import Declaration, Subject, SubjectKind, Verb
 
 
 class ParticipantActs:
@@ -21,29 +21,27 @@ class ParticipantActs:
     async def put(
         self,
         actor: Actor,
+        declaration: Declaration,
         participant: Participant,
         spec: dict[str, Any],
         descriptor_set: bytes | None,
-        *,
-        declared_by: str,
-        reason: str,
     ) -> bool:
-        act = _act(actor, Verb.PUT_PARTICIPANT, participant.name, declared_by, reason)
+        act = new_act(actor, declaration, Verb.PUT_PARTICIPANT, _subject(participant.name))
         async with refusals_recorded(self._recorder, act):
             return await self._directory.put(act, participant, spec, descriptor_set)
 
-    async def delete(self, actor: Actor, name: str, *, declared_by: str, reason: str) -> None:
-        act = _act(actor, Verb.DELETE_PARTICIPANT, name, declared_by, reason)
+    async def delete(self, actor: Actor, declaration: Declaration, name: str) -> None:
+        act = new_act(actor, declaration, Verb.DELETE_PARTICIPANT, _subject(name))
         async with refusals_recorded(self._recorder, act):
             await self._directory.delete(act, name)
 
     async def set_breaker(
-        self, actor: Actor, name: str, control: Forced, *, declared_by: str, reason: str
+        self, actor: Actor, declaration: Declaration, name: str, control: Forced
     ) -> BreakerSetting:
-        act = _act(actor, Verb.SET_BREAKER, name, declared_by, reason)
+        act = new_act(actor, declaration, Verb.SET_BREAKER, _subject(name))
         async with refusals_recorded(self._recorder, act):
             return await self._directory.set_breaker(act, name, control)
 
 
-def _act(actor: Actor, verb: Verb, name: str, declared_by: str, reason: str) -> Act:
-    return new_act(actor, verb, Subject(SubjectKind.PARTICIPANT, name), declared_by, reason)
+def _subject(name: str) -> Subject:
+    return Subject(SubjectKind.PARTICIPANT, name)

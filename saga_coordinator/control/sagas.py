@@ -8,7 +8,7 @@ from typing import Protocol
 from saga_coordinator.control.acts import Actor, new_act
 from saga_coordinator.engine.asking import Answered
 from saga_coordinator.saga.machine.inputs import ApprovalDecided, Asked, CancelAsked
-from saga_coordinator.saga.words.act import Act, Subject, SubjectKind, Verb
+from saga_coordinator.saga.words.act import Act, Declaration, Subject, SubjectKind, Verb
 
 
 class Front(Protocol):
@@ -30,8 +30,9 @@ class SagaActs:
 def _act(actor: Actor, saga_id: str, asked: CancelAsked | ApprovalDecided) -> Act:
     match asked:
         case CancelAsked(reason, requested_by):
-            subject = Subject(SubjectKind.SAGA, saga_id)
-            return new_act(actor, Verb.CANCEL_SAGA, subject, requested_by, reason)
+            said, subject = Declaration(requested_by, reason), Subject(SubjectKind.SAGA, saga_id)
+            return new_act(actor, said, Verb.CANCEL_SAGA, subject)
         case ApprovalDecided(step, is_approved, decided_by, comment):
             verb = Verb.APPROVE_STEP if is_approved else Verb.REJECT_STEP
-            return new_act(actor, verb, Subject(SubjectKind.SAGA, saga_id, step), decided_by, comment)
+            said, subject = Declaration(decided_by, comment), Subject(SubjectKind.SAGA, saga_id, step)
+            return new_act(actor, said, verb, subject)

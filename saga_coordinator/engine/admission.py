@@ -13,11 +13,12 @@ from saga_coordinator.engine.input_checks import InputChecks
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ports import Directory, Stores
 from saga_coordinator.engine.room import Room
-from saga_coordinator.engine.start import StartSaga, new_saga_id
+from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.definition.labelling import labels_of
 from saga_coordinator.saga.definition.model import Definition, RunnableDefinition
 from saga_coordinator.saga.machine.inputs import StartRequested
 from saga_coordinator.saga.words.errors import InvalidRequest, NotPossibleNow, Overloaded, Unavailable
+from saga_coordinator.saga.words.identity import uuid7
 from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.records import StartKeyTaken
@@ -117,7 +118,7 @@ class Admission:
     async def _start(
         self, registered: RunnableDefinition, request: StartSaga, digest: bytes
     ) -> tuple[str, bool]:
-        saga_id = new_saga_id(self._lease.now(), self._dice)
+        saga_id = uuid7(self._lease.now(), self._dice.getrandbits)
         definition = registered.definition
         labels = request.labels or {}
         if request.recalled_for is None:

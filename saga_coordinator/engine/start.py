@@ -1,9 +1,8 @@
-"""The request to start a saga, and the identity that the saga gets."""
+"""The request to start a saga."""
 
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -54,10 +53,3 @@ class StartSaga:
             return hashlib.sha256(self.start_key.encode()).digest()
         said = (self.definition, self.version, self.input, dict(self.labels or {}), self.deadline_seconds)
         return hashlib.sha256(digest_bytes(said)).digest()
-
-
-def new_saga_id(now: float, dice: random.Random) -> str:
-    """Makes a UUIDv7 (RFC 9562). Identities sort by the time of the start, in milliseconds."""
-    bits = int(now * 1000) << 80 | 0x7 << 76 | dice.getrandbits(12) << 64 | 0b10 << 62 | dice.getrandbits(62)
-    digits = f"{bits:032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

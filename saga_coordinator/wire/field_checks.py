@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf import duration_pb2, struct_pb2
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.saga.definition.parsing_actions import DEADLINE_SECONDS_MAX
+from saga_coordinator.saga.words.act import Declaration
 from saga_coordinator.saga.words.errors import Fault, InvalidRequest
 from saga_coordinator.saga.words.limits import (
     LABEL_NAME_CHARACTERS_MAX,
@@ -38,6 +39,15 @@ PAGE_SIZE_MAX = 1000
 SAGA_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+class Declaring(Protocol):
+    """A request that says who asks, and why."""
+
+    @property
+    def requested_by(self) -> str: ...
+    @property
+    def reason(self) -> str: ...
 
 
 class FieldChecks:
@@ -89,6 +99,11 @@ class FieldChecks:
         elif (size := len(value.encode())) > TEXT_BYTES_MAX:
             self.add(path, f"has {size} bytes; {TEXT_BYTES_MAX} is the limit")
         return value
+
+    def declaration(self, request: Declaring, *, is_reason_required: bool = False) -> Declaration:
+        """Who asks for an act, and why, as its request says."""
+        requested_by = self.text("requested_by", request.requested_by)
+        return Declaration(requested_by, self.text("reason", request.reason, is_required=is_reason_required))
 
     def saga_id(self, value: str) -> str:
         saga_id = value.lower()

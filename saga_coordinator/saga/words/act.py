@@ -58,6 +58,14 @@ class Subject:
 
 
 @immutable
+class Declaration:
+    """What the caller of an act says: who asks for it, and why."""
+
+    declared_by: str = ""
+    reason: str = ""
+
+
+@immutable
 class Act:
     """An act that was asked for, and the caller who asked.
 
