@@ -143,14 +143,17 @@ class _Case:
 
     def _of_calls(self) -> Iterator[tuple[str, str]]:
         """Each call bears its operation's key (P5), and an entry that justifies it was there before (P6)."""
-        intents = {
-            (entry.step, entry.operation, entry.attempt): entry.recorded_at
-            for entry in self.log
-            if entry.type == "attempt_started"
-        }
-        held = {
-            (entry.step, entry.operation, entry.attempt) for entry in self.log if entry.type == "attempt_held"
-        }
+        intents: dict[tuple[str | None, str | None, int], float] = {}
+        held = set()
+        for entry in self.log:
+            attempt = entry.step, entry.operation, entry.attempt
+            if entry.type == "attempt_held":
+                held.add(attempt)
+            elif (
+                entry.type == "attempt_started"
+            ):  # a held attempt's number may have been given back and is taken anew
+                held.discard(attempt)
+                intents[attempt] = entry.recorded_at
         for call in self.calls:
             what = f"attempt {call.attempt} of {call.operation} {call.step}"
             key = f"{self.row.saga_id}/{call.step}/{call.operation}"

@@ -68,6 +68,13 @@ class Books:
         else:
             self.write(saga_id, "attempt_refused", step, operation, cause=cause)
 
+    def hold(self, saga_id: str, step: str, operation: str) -> None:
+        """An attempt that found no room: nobody was called, and the next attempt has its number."""
+        self.write(saga_id, "attempt_started", step, operation)
+        cause = {"code": "CIRCUIT_OPEN", "message": "stock is given a rest"}
+        pause = {"retry_delay_seconds": 0.1, "retry_at": self.now + 0.1}
+        self.write(saga_id, "attempt_held", step, operation, cause=cause, is_given_back=True, **pause)
+
     def settle(
         self, saga_id: str, status: str, failure: str | None = None, remaining: tuple[str, ...] = ()
     ) -> None:
@@ -90,6 +97,7 @@ def honest() -> Books:
     cause = {"code": "FAILED_PRECONDITION", "message": "no", "step": "book"}
     books.start(DONE)
     for step in STEPS:
+        books.hold(DONE, step, "action")
         books.call(DONE, step, "action", "OK")
     books.write(DONE, "saga_completed")
     books.settle(DONE, "COMPLETED")
