@@ -25,9 +25,7 @@ from saga_coordinator.saga.machine.entries import (
     WaitStarted,
 )
 from saga_coordinator.saga.machine.step_state import REFUSED, SUCCEEDED, EffectKnown, StepState
-from saga_coordinator.saga.machine.transitions import (
-    StepStatus,
-)
+from saga_coordinator.saga.machine.transitions import StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
 
 _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
@@ -61,20 +59,48 @@ def _after_refusal(step: StepState, entry: AttemptRefused | NothingToUndo) -> Ef
     return EffectKnown.NONE if is_settled else step.effect
 
 
+def _doubt_left(
+    step: StepState, entry: AttemptUnknown | AttemptUnresolved | AttemptPending
+) -> tuple[EffectKnown, int]:
+    """The step's `effect` and `accepted_attempt` after an attempt of the action that left a doubt."""
+    is_first = isinstance(entry, AttemptPending) and step.effect is EffectKnown.NONE
+    is_only_doubt = is_first or entry.attempt == step.accepted_attempt
+    return max(step.effect, EffectKnown.POSSIBLE), entry.attempt if is_only_doubt else 0
+
+
+def _started(step: StepState, status: StepStatus, entry: AttemptStarted) -> StepState:
+    operation, attempt = entry.operation, entry.attempt
+    is_again = operation is step.operation
+    return StepState(
+        status=status,
+        effect=step.effect,
+        operation=operation,
+        attempt=attempt,
+        failures=step.failures if is_again else 0,
+        is_in_flight=True,
+        returns=step.returns,
+        output=step.output,
+        cause=step.cause,
+        settles_at=step.settles_at,
+        deadline_at=entry.deadline_at or step.deadline_at,
+        opened=step.opened,
+        wait=step.wait,
+        action_attempts=attempt if operation is _ACTION else step.action_attempts,
+        effect_before_pending=step.effect_before_pending,
+        accepted_attempt=step.accepted_attempt,
+        told=step.told,
+    )
+
+
 def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
     operation, attempt = entry.operation, entry.attempt
     is_action = operation is _ACTION
-    effect, effect_before_pending, output, told = (
-        step.effect,
-        step.effect_before_pending,
-        step.output,
-        step.told,
-    )
+    effect, accepted_attempt = step.effect, step.accepted_attempt
+    output, told = step.output, step.told
     failures = step.failures if operation is step.operation else 0
     cause, retry_at, settles_at, pending_until = step.cause, None, step.settles_at, None
-    poll_at, polls, deadline_at = None, 0, step.deadline_at
+    poll_at, polls, effect_before_pending = None, 0, step.effect_before_pending
     heartbeat_until = heartbeat_from = None
-    accepted_attempt = step.accepted_attempt
     match entry:
         case AttemptSucceeded():
             told |= {(operation, SUCCEEDED)}
@@ -98,17 +124,13 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
             heartbeat_from = step.heartbeat_from if is_again else heartbeat_until
             polls = step.polls + (is_again and heartbeat_until == step.heartbeat_until)
             effect_before_pending = effect_before_pending if is_again else effect
-        case AttemptStarted():
-            deadline_at = entry.deadline_at or deadline_at
         case InputInvalid():
             cause = entry.cause
             attempt -= 1  # it was never made
         case _:  # the others do not come here
             pass
     if is_action and isinstance(entry, _LEAVING_DOUBT) and getattr(entry, "was_sent", None) is not False:
-        is_first = isinstance(entry, AttemptPending) and effect is EffectKnown.NONE
-        accepted_attempt = attempt if is_first or attempt == accepted_attempt else 0
-        effect = max(effect, EffectKnown.POSSIBLE)
+        effect, accepted_attempt = _doubt_left(step, entry)
     if is_action and isinstance(entry, _MAY_BE_UNSEEN) and entry.settles_at is not None:
         settles_at = max(settles_at or entry.settles_at, entry.settles_at)
     return StepState(
@@ -117,7 +139,6 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
         operation=operation,
         attempt=attempt,
         failures=failures,
-        is_in_flight=isinstance(entry, AttemptStarted),
         output=output,
         cause=cause,
         retry_at=retry_at,
@@ -127,14 +148,13 @@ def _moved(step: StepState, status: StepStatus, entry: StepEntry) -> StepState:
         polls=polls,
         heartbeat_until=heartbeat_until,
         heartbeat_from=heartbeat_from,
-        deadline_at=deadline_at,
+        deadline_at=step.deadline_at,
         opened=step.opened,
         wait=step.wait,
         action_attempts=attempt if is_action else step.action_attempts,
         effect_before_pending=effect_before_pending,
         accepted_attempt=accepted_attempt,
         told=told,
-        returns=step.returns if isinstance(entry, AttemptStarted) else 0,
     )
 
 
@@ -182,6 +202,7 @@ def _closed(step: StepState, status: StepStatus, entry: BlockClosed) -> StepStat
 
 _MOVES: Mapping[type[StepEntry], Callable[[StepState, StepStatus, Any], StepState]] = {
     OutcomeLate: lambda step, status, entry: _late(step, entry),
+    AttemptStarted: _started,
     AttemptHeld: _held,
     StepSkipped: _skipped,
     StepFailed: _failed,
@@ -189,7 +210,7 @@ _MOVES: Mapping[type[StepEntry], Callable[[StepState, StepStatus, Any], StepStat
     BlockOpened: _inside,
     BlockClosed: _closed,
 }
-"""The function that applies each kind of entry to a step. `_moved` applies the entries about attempts, which are many."""
+"""The function that applies each kind of entry to a step. `_moved` applies the entries about what became of attempts."""
 
 
 def _opened(step: StepState, entry: BlockOpened) -> tuple[Any, ...]:
