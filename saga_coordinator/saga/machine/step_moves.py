@@ -78,7 +78,7 @@ def _started(step: StepState, status: StepStatus, entry: AttemptStarted) -> Step
         attempt=attempt,
         failures=step.failures if is_again else 0,
         is_in_flight=True,
-        returns=step.returns,
+        returns=step.returns if is_again else 0,
         output=step.output,
         cause=step.cause,
         settles_at=step.settles_at,

@@ -6,7 +6,7 @@ from saga_coordinator.saga.machine.inputs import RoomFound
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Held, Unknown
 
-ACTION = OperationKind.ACTION
+ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 GIVEN_BACK = Held(Cause("UNAVAILABLE", "given back"), 0.1, was_given=True)
 
 
@@ -41,6 +41,18 @@ def test_the_count_begins_anew_when_anything_else_became_of_an_attempt() -> None
     story.ends("reserve", Unknown(Cause("UNAVAILABLE", "not now")))
     story.timer_fires()
     assert pause_after(story) == 0.1
+
+
+def test_what_was_given_back_of_an_action_does_not_put_its_compensation_off() -> None:
+    story = Story(definition(step("reserve")))
+    story.ends("reserve", Unknown(Cause("UNAVAILABLE", "not now")))
+    story.timer_fires()
+    assert [pause_after(story) for _ in range(3)] == [0.1, 0.2, 0.4]
+    story.cancelled()
+    story.ends("reserve", GIVEN_BACK)
+    assert story.calls == ["reserve compensation 1"]
+    story.ends("reserve", GIVEN_BACK, COMPENSATION)
+    assert story.state.step("reserve").retry_at == story.now + 0.1
 
 
 def test_what_only_had_no_room_is_looked_for_as_before() -> None:
