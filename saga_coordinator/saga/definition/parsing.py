@@ -269,12 +269,9 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], surroundings: _
     given = [kind for kind in _ACTIONS if source.raw(kind) is not None]
     if len(given) > 1:
         source.fault(given[1], f"cannot stand beside `{given[0]}`; a step does one thing")
-    action, undo, said = _action(
-        source, name, given[0] if given else "", surroundings, is_stubborn=is_stubborn
-    )
-    is_call = given[:1] == ["action"]
-    _check_fit(source, given[0] if given else "action", is_call=isinstance(action, Operation))
-    compensation, is_undo_optional = None, False
+    kind = given[0] if given else ""
+    action, undo, said = _action(source, name, kind, surroundings, is_stubborn=is_stubborn)
+    _check_fit(source, kind or "action", is_call=isinstance(action, Operation))
     excuses = [
         excuse
         for excuse, holds in (
@@ -282,26 +279,16 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], surroundings: _
             ("is read_only", is_read_only),
             ("is irreversible", is_irreversible),
             ("comes after the pivot", surroundings.is_late),
-            ("calls nobody itself", given and not is_call),
         )
         if holds
     ]
-    if raw_compensation is not None:
-        retry = surroundings.defaults.retry_of_compensation()
-        is_undo_optional = _goes_on(raw_compensation)
-        compensation = read_operation(raw_compensation, name, surroundings.defaults, retry)
-        if use and excuses:
-            compensation, is_undo_optional = None, False  # it was declared for all who use it
-        for excuse in () if use else excuses:
-            source.fault(
-                "compensation", f"would never be called, because the step {excuse}; remove one of the two"
-            )
-    elif undo is not None:
-        compensation = None if is_pivot or is_read_only or is_irreversible or surroundings.is_late else undo
-    elif not excuses and surroundings.is_late is not None:
-        source.fault(
-            "compensation",
-            "is missing: say what undoes the action, or mark the step read_only or irreversible",
+    if raw_compensation is None and undo is not None:
+        compensation, is_undo_optional = None if excuses else undo, False
+    else:
+        if kind not in ("", "action"):
+            excuses.append("calls nobody itself")
+        compensation, is_undo_optional = _compensation(
+            source, name, raw_compensation, surroundings, excuses, is_declared=bool(use)
         )
     source.finish()
     if compensate_on_refusal and compensation is None:
@@ -320,6 +307,39 @@ def _step(source: JsonObject, name: str, after: tuple[str, ...], surroundings: _
         said or on_failure or (OnFailure.PAUSE if is_forward else OnFailure.COMPENSATE),
         is_undo_optional,
     )
+
+
+def _compensation(
+    source: JsonObject,
+    name: str,
+    raw: JsonObject | None,
+    surroundings: _Surroundings,
+    excuses: list[str],
+    *,
+    is_declared: bool,
+) -> tuple[Operation | None, bool]:
+    """The compensation that the step itself gives, and whether the way back goes on if it fails.
+
+    `excuses` say why there is nothing to compensate; a step without any needs a compensation. One that a participant has
+    declared, for all who use the step, is left out where there is an excuse.
+    """
+    if raw is None:
+        if not excuses and surroundings.is_late is not None:
+            source.fault(
+                "compensation",
+                "is missing: say what undoes the action, or mark the step read_only or irreversible",
+            )
+        return None, False
+    is_undo_optional = _goes_on(raw)
+    retry = surroundings.defaults.retry_of_compensation()
+    compensation = read_operation(raw, name, surroundings.defaults, retry)
+    if excuses and is_declared:
+        return None, False
+    for excuse in excuses:
+        source.fault(
+            "compensation", f"would never be called, because the step {excuse}; remove one of the two"
+        )
+    return compensation, is_undo_optional
 
 
 def _is_expanded(source: JsonObject) -> bool:
