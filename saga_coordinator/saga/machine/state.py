@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from saga_coordinator.saga.machine.entries import (
+    STEP_TYPES,
     AttemptStarted,
     AttemptSucceeded,
     BlockClosed,
@@ -52,7 +53,6 @@ from saga_coordinator.saga.words.outcome import Cause
 
 _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 
-_STEP_TYPES: frozenset[type[Entry]] = frozenset(get_args(StepEntry))
 _NEEDING_LEAVE: frozenset[type[Entry]] = frozenset(
     {AttemptStarted, InputInvalid, StepSkipped, WaitStarted, BlockOpened, BlockClosed}
 )
@@ -151,7 +151,7 @@ def apply(saga_id: str, state: SagaState | None, entry: Entry) -> SagaState:
             headers=entry.headers or {},
             parent=entry.parent,
         )
-    if type(entry) in _STEP_TYPES:  # `isinstance` of a union tries its members one by one
+    if type(entry) in STEP_TYPES:  # `isinstance` of a union tries its members one by one
         return _apply_to_step(state, cast("StepEntry", entry))
     return _apply_to_saga(state, cast("SagaEntry", entry))
 
