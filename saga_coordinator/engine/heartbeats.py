@@ -1,8 +1,9 @@
 """Answers most heartbeats of pending operations from memory, because telling a sleeping saga costs two transactions.
 
 The core records a heartbeat at most twice within the timeout, and waits so much longer that it need not hear of those in between.
-Each of its answers says for how long that holds. What another coordinator was told is not known here; then the saga is told once
-more.
+Each of its answers says for how long that holds. It is remembered for half of the timeout at most, though: the saga may turn
+meanwhile, and the participant is to learn in time that nobody waits any more. What another coordinator was told is not known
+here; then the saga is told once more.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from saga_coordinator.saga.machine.inputs import HeartbeatReceived
 from saga_coordinator.saga.words.identity import OperationKind
 
 REMEMBERED_MAX = 100_000
+REMEMBERED_SHARE = 0.5
+"""The share of the heartbeat timeout for which an answer is remembered at most, as `HeartbeatResponse.awaited` promises."""
 UNTIMED_SECONDS = 10.0
 """How long the answer to a heartbeat is remembered if the operation has no heartbeat timeout."""
 
@@ -35,10 +38,14 @@ class Heartbeats:
         """Keeps the saga's answer while it holds. `now`: when the saga was asked."""
         key = _key(saga_id, received)
         self._until.pop(key, None)
-        if isinstance(answer, NotApplied):
-            return
-        fresh_seconds = answer.fresh_seconds if isinstance(answer, HeartbeatTaken) else UNTIMED_SECONDS
-        self._until[key] = (now + fresh_seconds, answer)
+        match answer:
+            case NotApplied():
+                return
+            case HeartbeatTaken(timeout_seconds, fresh_seconds):
+                seconds = min(fresh_seconds, REMEMBERED_SHARE * timeout_seconds)
+            case _:
+                seconds = UNTIMED_SECONDS
+        self._until[key] = (now + seconds, answer)
         if len(self._until) > REMEMBERED_MAX:
             self._until.popitem(last=False)
 
