@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from functools import partial
 
 from saga_coordinator.catalog.refusals import deprecated, not_found, nothing_to_start
 from saga_coordinator.lifecycle import Background, Service
@@ -111,14 +112,17 @@ class RunnableDefinitions(Service):
     async def _parse(self, namespace: Namespace, registered: RegisteredDefinition) -> RunnableDefinition:
         """Parses a version once for all who ask, in another thread: a large one may take seconds."""
         key = (namespace, registered.name, registered.version)
-        if key not in self._parsed:
+        parsing = self._parsed.get(key)
+        if parsing is None:
             work = self._turns.in_thread(_runnable, registered, self._limits)
-            self._parsed[key] = self._background.begin("definition", work)
-        try:
-            return await asyncio.shield(self._parsed[key])
-        except Exception:
-            self._parsed.pop(key, None)
-            raise
+            parsing = self._parsed[key] = self._background.begin("definition", work)
+            parsing.add_done_callback(partial(self._parsing_ended, key))
+        return await asyncio.shield(parsing)
+
+    def _parsing_ended(self, key: _Version, parsing: asyncio.Future[RunnableDefinition]) -> None:
+        """Forgets a failure, also if whoever asked first has not stayed to hear of it: whoever asks next has it tried again."""
+        if parsing.cancelled() or parsing.exception() is not None:
+            del self._parsed[key]
 
 
 def _runnable(registered: RegisteredDefinition, limits: Limits) -> RunnableDefinition:

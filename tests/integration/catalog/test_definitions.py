@@ -17,11 +17,12 @@ from saga_coordinator.saga.definition.model import RunnableDefinition
 from saga_coordinator.saga.words.errors import InvalidDefinition, NotFound, NotPossibleNow, Unavailable
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
+from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.lists import Lists
 from tests.acts import an_act
 from tests.integration.catalogs import catalog_of
-from tests.integration.eventually import eventually
+from tests.integration.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.proxy import Proxy
 from tests.integration.store.conftest import Query, items_of
 
@@ -137,6 +138,27 @@ async def test_a_version_that_this_program_cannot_read_is_listed_all_the_same(
     for _ in range(2):
         with pytest.raises(InvalidDefinition, match="of_the_future"):
             await definitions.runnable.get(DEFAULT_NAMESPACE, "order", 1)
+
+
+async def test_p1_a_reading_that_failed_is_tried_again_though_nobody_stayed_to_hear_of_it(
+    definitions: Catalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await definitions.registration.register(DEFAULT_NAMESPACE, spec())
+    may_fail = threading.Event()
+
+    def failing(*_: object) -> RunnableDefinition:
+        assert may_fail.wait(PATIENCE_SECONDS)
+        raise Unavailable(Reason.TOOK_TOO_LONG, "not this time")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(runnable, "_runnable", failing)
+        asking = asyncio.create_task(definitions.runnable.get(DEFAULT_NAMESPACE, "order", 1))
+        await eventually(lambda: bool(definitions.runnable._parsed), "the reading to begin")
+        (reading,) = definitions.runnable._parsed.values()
+        asking.cancel()
+        may_fail.set()
+        await asyncio.wait([reading])
+    assert (await definitions.runnable.get(DEFAULT_NAMESPACE, "order", 1)).version == 1
 
 
 async def test_sagas_go_on_while_a_large_definition_is_read(definitions: Catalog, query: Query) -> None:
