@@ -101,7 +101,7 @@ class OwnershipStore(Protocol):
         """Makes those of the sagas due that sleep, for any coordinator with room."""
 
     async def wake_within(self, seconds: float, limit: int) -> None:
-        """Makes up to `limit` sagas due now that would wake up within `seconds`, the earliest first."""
+        """Makes up to `limit` sagas of the claim group due now that would wake up within `seconds`, the earliest first."""
 
     async def retire(self) -> int:
         """Lets every saga go at once and ends the lease; returns how many sagas these were."""

@@ -148,7 +148,8 @@ _WAKE_WITHIN = text("""
     UPDATE saga.sagas SET wake_at = now()
     WHERE saga_id = ANY (ARRAY(
         SELECT saga_id FROM saga.sagas
-        WHERE owner IS NULL AND wake_at > now() AND wake_at <= now() + :seconds * interval '1 second'
+        WHERE claim_group = :claim_group AND owner IS NULL
+            AND wake_at > now() AND wake_at <= now() + :seconds * interval '1 second'
         ORDER BY wake_at LIMIT :limit FOR UPDATE SKIP LOCKED
     ))
 """)
@@ -265,8 +266,9 @@ class OwnershipRows:
         await self._execute(_WAKE, saga_ids=saga_ids)
 
     async def wake_within(self, seconds: float, limit: int) -> None:
-        """Makes up to `limit` sagas due now that would wake up within `seconds`, the earliest first."""
-        await self._execute(_WAKE_WITHIN, seconds=seconds, limit=limit)
+        """Makes up to `limit` sagas of the claim group due now that would wake up within `seconds`, the earliest first."""
+        wanted = {"claim_group": self._claim_group, "seconds": seconds, "limit": limit}
+        await self._execute(_WAKE_WITHIN, **wanted)
 
     async def retire(self) -> int:
         """Lets every saga go at once and ends the lease; returns how many sagas these were."""

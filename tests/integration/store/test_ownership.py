@@ -403,6 +403,23 @@ async def test_a_claim_is_for_the_sagas_of_its_own_group(
     assert driver == Driver(THERE, "other", is_owner_alive=False, is_group_alive=False)
 
 
+async def test_p11_room_wakes_the_sagas_of_its_own_group(
+    database: Database, journal: Journal, query: Query
+) -> None:
+    """The others would find no room by it, and the first of them would take the places of those that would."""
+    ours = OwnershipRows(database, HERE, address="", version="")
+    for number, seconds in ((1, 10), (2, 20), (3, 40)):
+        await journal.append(a_start(saga_id(number)))
+        await query(
+            "UPDATE saga.sagas SET owner = NULL, wake_at = now() + %s * interval '1 s' WHERE saga_id = %s",
+            seconds,
+            saga_id(number),
+        )
+    await query("UPDATE saga.sagas SET claim_group = 'other' WHERE saga_id = %s", saga_id(1))
+    await ours.wake_within(30, 1)
+    assert await query("SELECT saga_id::text FROM saga.sagas WHERE wake_at <= now()") == [(saga_id(2),)]
+
+
 async def test_groups_say_who_drives_their_sagas_and_how_long_they_have_waited(
     database: Database, journal: Journal, query: Query
 ) -> None:
