@@ -21,6 +21,7 @@ from sqlalchemy import CursorResult, text
 from saga_coordinator.saga.machine.transitions import SETTLED
 from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.database import Database
+from saga_coordinator.store.groups import GROUPS
 from saga_coordinator.store.records import ENTRIES_AT_ONCE, Claim, ClaimGroup, Driver
 from saga_coordinator.store.schema import REVISION
 from saga_coordinator.store.tables import DEFAULT_GROUP
@@ -103,37 +104,6 @@ _DRIVER = text("""
             WHERE others.claim_group = sagas.claim_group AND others.lease_until >= clock_timestamp()
         ) AS is_group_alive
     FROM saga.sagas LEFT JOIN saga.coordinators ON coordinator_id = owner WHERE saga_id = :saga_id
-""")
-# Groups are found by skipping from one to the next in the index: sleeping sagas are all that long-gone coordinators leave.
-_GROUPS = text("""
-    WITH RECURSIVE sleeping AS (
-        SELECT min(claim_group) AS claim_group FROM saga.sagas WHERE owner IS NULL AND wake_at IS NOT NULL
-        UNION ALL
-        SELECT (
-            SELECT min(claim_group) FROM saga.sagas
-            WHERE owner IS NULL AND wake_at IS NOT NULL AND claim_group > sleeping.claim_group
-        ) FROM sleeping WHERE sleeping.claim_group IS NOT NULL
-    ), known AS (
-        SELECT claim_group FROM sleeping WHERE claim_group IS NOT NULL UNION SELECT claim_group FROM saga.coordinators
-    )
-    SELECT claim_group, (
-        SELECT count(*) FROM saga.coordinators
-        WHERE coordinators.claim_group = known.claim_group AND lease_until >= clock_timestamp()
-    ) AS coordinators, (
-        SELECT count(*) FROM (
-            SELECT FROM saga.sagas
-            WHERE sagas.claim_group = known.claim_group AND owner IS NULL AND wake_at <= now() LIMIT 1000
-        ) AS due
-    ) + (
-        SELECT count(*) FROM (
-            SELECT FROM saga.sagas
-            WHERE owner = ANY (ARRAY(
-                SELECT coordinator_id FROM saga.coordinators
-                WHERE coordinators.claim_group = known.claim_group AND lease_until < clock_timestamp()
-            )) LIMIT 1000
-        ) AS orphaned
-    ) AS waiting
-    FROM known ORDER BY claim_group
 """)
 _OWNED = text("SELECT saga_id, namespace FROM saga.sagas WHERE owner = :coordinator_id")
 _RELEASE = text("""
@@ -290,9 +260,8 @@ class OwnershipRows:
 
     async def groups(self) -> list[ClaimGroup]:
         """All claim groups that have coordinators, had any within the hour, or have sagas that sleep."""
-        return [
-            ClaimGroup(row.claim_group, row.coordinators, row.waiting) for row in await self._execute(_GROUPS)
-        ]
+        rows = await self._execute(GROUPS, after="", limit=None)
+        return [ClaimGroup(row.claim_group, row.coordinators, row.waiting) for row in rows]
 
     async def tidy(self) -> None:
         """Forgets coordinators that ended long ago and own no saga. If a forgotten coordinator still owns sagas, it gets a row
