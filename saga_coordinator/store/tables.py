@@ -125,11 +125,6 @@ sagas = Table(
     ),
 )
 Index(
-    "sagas_unowned_due",
-    sagas.c.wake_at,
-    postgresql_where=(sagas.c.owner.is_(None)) & (sagas.c.wake_at.is_not(None)),
-)
-Index(
     "sagas_of_group_due",
     sagas.c.claim_group,
     sagas.c.wake_at,

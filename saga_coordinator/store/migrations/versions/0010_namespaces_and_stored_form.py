@@ -21,6 +21,8 @@ _STATEMENTS = (
         ADD COLUMN key_id uuid,
         ADD CONSTRAINT sagas_failure_has_one_form CHECK (failure IS NULL OR cause IS NULL) NOT VALID
     """,
+    # By which programs claimed that knew no groups: sagas_of_group_due is beside it.
+    "DROP INDEX saga.sagas_unowned_due",
     "CREATE INDEX sagas_in_namespace ON saga.sagas (namespace, saga_id)",
     "DROP INDEX saga.sagas_by_status",
     "CREATE INDEX sagas_by_status ON saga.sagas (namespace, status, saga_id) WHERE status <> 'COMPLETED'",
