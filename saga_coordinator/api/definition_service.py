@@ -114,8 +114,8 @@ class DefinitionService:
         self, request: pb.DeprecateDefinitionRequest, caller: Caller
     ) -> pb.DeprecateDefinitionResponse:
         name, version, declaration = readers.act_on_version(request, is_version_required=True)
-        deprecated = await self._acts.deprecate(
-            caller, declaration, name, version, deprecated=request.deprecated
+        deprecated = await to_the_end(
+            self._acts.deprecate(caller, declaration, name, version, deprecated=request.deprecated)
         )
         response = pb.DeprecateDefinitionResponse()
         await self._show(deprecated, response.registered)
@@ -125,7 +125,7 @@ class DefinitionService:
         self, request: pb.SetDefaultVersionRequest, caller: Caller
     ) -> pb.SetDefaultVersionResponse:
         name, version, declaration = readers.act_on_version(request, is_version_required=False)
-        used = await self._acts.set_default(caller, declaration, name, version)
+        used = await to_the_end(self._acts.set_default(caller, declaration, name, version))
         response = pb.SetDefaultVersionResponse()
         await self._show(used, response.registered)
         return response

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
+from saga_coordinator.api.caller import Caller
+from saga_coordinator.api.definition_service import DefinitionService
 from saga_coordinator.api.to_the_end import to_the_end
+from saga_coordinator.pb.saga.v1 import definition_service_pb2 as pb
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.reasons import Reason
 
@@ -47,3 +51,35 @@ async def test_a_failure_that_nobody_hears_is_logged_only_when_it_is_a_defect(
 
     assert [line["event"] for line in logs] == events
     assert complaints == []
+
+
+@pytest.mark.parametrize(
+    ("method", "request_"),
+    [
+        ("DeprecateDefinition", pb.DeprecateDefinitionRequest(name="order", version=1, deprecated=True)),
+        ("SetDefaultVersion", pb.SetDefaultVersionRequest(name="order", version=1)),
+        ("DeleteDefinition", pb.DeleteDefinitionRequest(name="order", version=1)),
+    ],
+)
+async def test_an_act_on_a_version_is_seen_through_when_the_caller_hangs_up(
+    method: str, request_: Any
+) -> None:
+    """If it is refused, the refusal is yet to be recorded."""
+    begun, may_go, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def act(*_: object, **__: object) -> None:
+        begun.set()
+        await may_go.wait()
+        ended.set()
+
+    acts: Any = SimpleNamespace(deprecate=act, set_default=act, delete=act)
+    catalog: Any = SimpleNamespace(turns=None, registration=None, versions=None)
+    nobody: Any = None
+    call = asyncio.create_task(getattr(DefinitionService(catalog, acts, nobody), method)(request_, Caller()))
+    await begun.wait()
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    may_go.set()
+    async with asyncio.timeout(60):
+        await ended.wait()
