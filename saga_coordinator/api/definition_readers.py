@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf.message import Message
-
 from saga_coordinator.pb.saga.v1 import definition_pb2, definition_service_pb2
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.words.act import Declaration
-from saga_coordinator.saga.words.errors import Fault, InvalidDefinition, InvalidRequest
+from saga_coordinator.saga.words.errors import Fault, InvalidDefinition
 from saga_coordinator.wire.canonical_form import canonical_form
 from saga_coordinator.wire.field_checks import FieldChecks
 
@@ -47,14 +45,12 @@ def definition_list(request: definition_service_pb2.ListDefinitionsRequest) -> t
     return asked
 
 
-def definition_spec(request: Message, definition: definition_pb2.Definition) -> dict[str, Any]:
-    """The canonical JSON form of the definition in `request`, with the contract's field names.
+def definition_spec(definition: definition_pb2.Definition) -> dict[str, Any]:
+    """The canonical JSON form of a definition, with the contract's field names.
 
     Raises:
         InvalidDefinition: it has no such form. The error also has the faults that parsing finds.
     """
-    if not request.HasField("definition"):
-        raise InvalidRequest.at("definition", "is required, or text")
     faults: list[Fault] = []
     spec = canonical_form(definition, faults)
     if faults:

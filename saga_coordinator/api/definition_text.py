@@ -38,7 +38,9 @@ def given_by(request: pb.RegisterDefinitionRequest | pb.ValidateDefinitionReques
         InvalidRequest: it gives neither or both.
     """
     if not request.text:
-        return Given(definition_spec(request, request.definition))
+        if not request.HasField("definition"):
+            raise InvalidRequest.at("definition", "is required, or text")
+        return Given(definition_spec(request.definition))
     if request.HasField("definition"):
         raise InvalidRequest.at("text", "cannot be given together with definition")
     try:
@@ -77,7 +79,7 @@ def _spec_of(content: Any) -> dict[str, Any]:
         )  # the stubs tell two classes apart that are one
         found = misfits_of(content, descriptor, descriptor_pool.Default())
         raise InvalidDefinition(found or [Fault("", "is not the JSON form of saga.v1.Definition")]) from None
-    return definition_spec(pb.RegisterDefinitionRequest(definition=definition), definition)
+    return definition_spec(definition)
 
 
 def _fault_of(message: str) -> Fault:

@@ -10,6 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Value
 
 from saga_coordinator.api import definition_readers, event_readers, report_readers, saga_readers
+from saga_coordinator.api.definition_text import given_by
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
 from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
@@ -240,43 +241,35 @@ STEP = {
 }
 
 
-def register(definition: Definition) -> RegisterDefinitionRequest:
-    return RegisterDefinitionRequest(definition=definition)
-
-
 def test_the_canonical_form_of_a_definition() -> None:
-    request = register(
-        json_format.ParseDict({"name": "order", "steps": [STEP], "deadline": "60s"}, Definition())
-    )
-    spec = definition_readers.definition_spec(request, request.definition)
+    definition = json_format.ParseDict({"name": "order", "steps": [STEP], "deadline": "60s"}, Definition())
+    spec = definition_readers.definition_spec(definition)
     assert spec == {
         "name": "order",
         "deadline": "60s",
         "steps": [{**STEP, "action": {**STEP["action"], "timeout": "0.500s"}}],  # type: ignore[dict-item]
     }
-    assert request.definition.steps[0].action.HasField("input")
+    assert definition.steps[0].action.HasField("input")
 
 
 def test_a_request_without_a_definition() -> None:
-    request = RegisterDefinitionRequest()
-    assert paths(definition_readers.definition_spec, request, request.definition) == ["definition"]
+    assert paths(given_by, RegisterDefinitionRequest()) == ["definition"]
 
 
 def test_faults_of_payloads_and_of_the_rest_come_together() -> None:
     definition = json_format.ParseDict({"name": "Order", "steps": [STEP]}, Definition())
     definition.steps[0].action.input.struct_value["sku"] = "a\0"
     definition.steps[0].compensation.input.number_value = float("inf")
-    request = register(definition)
     with pytest.raises(InvalidDefinition) as caught:
-        definition_readers.definition_spec(request, request.definition)
+        definition_readers.definition_spec(definition)
     found = [fault.path for fault in caught.value.faults]
     assert found[:2] == ["steps[0].action.input.sku", "steps[0].compensation.input"]
     assert {"name", "steps[0].compensation"} <= set(found)
 
 
 def test_a_duration_that_json_cannot_write() -> None:
-    request = register(Definition(name="order", deadline=Duration(seconds=10**13)))
-    assert paths(definition_readers.definition_spec, request, request.definition) == ["deadline", "steps"]
+    definition = Definition(name="order", deadline=Duration(seconds=10**13))
+    assert paths(definition_readers.definition_spec, definition) == ["deadline", "steps"]
 
 
 def test_the_trace_context_of_a_start_is_kept_and_no_other_header() -> None:
