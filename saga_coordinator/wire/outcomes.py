@@ -50,6 +50,13 @@ def invalid_reply(message: str) -> Unknown:
     return Unknown(Cause(CauseCode.REPLY_INVALID, clip(message)))
 
 
+def no_reply() -> Unknown:
+    """The outcome when the participant answered OK and sent no message."""
+    return invalid_reply(
+        "status OK came without a reply, which is no outcome: answer with a message, which may be empty"
+    )
+
+
 def told_outcome(
     message: TaskOutcome | ReportOutcomeRequest, read_payload: ReadPayload, read_cause: ReadCause
 ) -> Succeeded | Refused | Unknown | None:

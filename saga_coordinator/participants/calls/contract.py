@@ -14,12 +14,12 @@ from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.words.outcome import Pending, Succeeded, Unknown
 from saga_coordinator.wire.causes import cause_message
-from saga_coordinator.wire.outcomes import invalid_reply
+from saga_coordinator.wire.outcomes import invalid_reply, no_reply
 from saga_coordinator.wire.payload import PayloadError, check_message, fill, payload_of
 
 SERVICE = "saga.v1.ParticipantService"
 EXECUTE = f"/{SERVICE}/Execute"
-COMPENSATE = "/saga.v1.ParticipantService/Compensate"
+COMPENSATE = f"/{SERVICE}/Compensate"
 
 
 def encode_request(call: Invoke, token: str, bytes_max: int) -> bytes:
@@ -69,9 +69,7 @@ def outcome_of_reply(
     A reply that cannot be read or kept leaves open what happened.
     """
     if reply is None:
-        return invalid_reply(
-            "status OK came without a reply, which is no outcome: answer with a message, which may be empty"
-        )
+        return no_reply()
     response: ExecuteResponse | CompensateResponse
     response = ExecuteResponse() if operation is OperationKind.ACTION else CompensateResponse()
     try:

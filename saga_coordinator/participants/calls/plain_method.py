@@ -43,7 +43,7 @@ from saga_coordinator.saga.words.outcome import (
 from saga_coordinator.saga.words.size import VALUES_MAX
 from saga_coordinator.wire.conversion import convert, size_of
 from saga_coordinator.wire.not_before import pause_asked
-from saga_coordinator.wire.outcomes import invalid_reply
+from saga_coordinator.wire.outcomes import invalid_reply, no_reply
 from saga_coordinator.wire.payload import NESTING_MAX, PayloadError, check_message, check_size
 
 OUTCOME_TRAILER = "saga-outcome"
@@ -184,9 +184,7 @@ def outcome_of_plain_reply(
 ) -> Succeeded | Unknown:
     """The outcome that status OK with `reply` means. A reply that cannot be read or kept leaves open what happened."""
     if reply is None:
-        return invalid_reply(
-            "status OK came without a reply, which is no outcome: answer with a message, which may be empty"
-        )
+        return no_reply()
     message = method.reply()
     try:
         message.ParseFromString(reply)

@@ -1,5 +1,5 @@
 """How much of a participant is used at once, and when it is given a rest: the `limits` of a participant, the same in a directory
-file and in `saga.v1.Limits`:
+file and in `saga.v1.ParticipantLimits`:
 
     limits:
       concurrency: 64
