@@ -14,7 +14,6 @@ import signal
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 
 from saga_coordinator import __version__, telemetry
@@ -309,7 +308,7 @@ class _Parts:
             claim_group=settings.group,
         )
         return Coordinator(
-            replace(stores, sagas=self._sagas),
+            stores,
             self._participants,
             _engine_settings(settings),
             random.Random(),  # noqa: S311  # nothing that it draws guards anything

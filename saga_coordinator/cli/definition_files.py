@@ -31,11 +31,6 @@ class Valid:
     document: Document
     message: definition_pb2.Definition
 
-    @property
-    def needs_coordinator(self) -> bool:
-        """Tells whether only a coordinator can check the definition, because it uses steps that participants have declared."""
-        return bool(used_steps(self.document.content))
-
 
 def read_definitions(files: Sequence[Path], *, may_use: bool = False) -> list[Valid]:
     """Reads every definition of every file. Raises Failure with all faults of all definitions.
