@@ -188,7 +188,7 @@ class WorkerService:
     async def _report_late(self, task: pb.Task, outcome: Outcome) -> None:
         about = {"saga_id": task.saga_id, "step": task.step, "attempt": task.attempt}
         try:
-            reported = OutcomeReported(task.step, operation_of(task), outcome)
+            reported = OutcomeReported(task.step, operation_of(task), outcome, task.attempt)
             answered = await self._coordinator.ask(task.saga_id, reported)
         except SagaError as error:
             log.warning("late_outcome_not_learned", **about, reason=str(error))

@@ -390,6 +390,26 @@ async def test_a_late_success_is_learned(customer: Customer, dial: Dial) -> None
     assert outputs(finished) == ["done"]
 
 
+async def test_a_late_outcome_is_kept_as_that_of_its_own_attempt(customer: Customer, dial: Dial) -> None:
+    await customer.register(
+        "order", "take", timeout="1s", retry={"initialBackoff": "0.01s", "maxAttempts": 2}
+    )
+    workers = await dial(), await dial()
+    saga = await customer.run("order", wait=False)
+    reading = [asyncio.create_task(each.next_task()) for each in workers]
+    (given,), (waiting,) = await asyncio.wait(reading, return_when=asyncio.FIRST_COMPLETED)
+    slow, quick = workers if waiting is reading[1] else workers[::-1]
+    await quick.tell(await waiting, succeeded=DONE)
+    await customer.settled(saga.saga_id)
+    await slow.tell(given.result(), refused=saga_pb2.Cause(message="sold out"))
+
+    async def is_kept() -> bool:
+        return (await customer.log(saga.saga_id))[-1].startswith("outcome_late")
+
+    await eventually(is_kept, "the refusal to be kept")
+    assert (await customer.log(saga.saga_id))[-1] == "outcome_late step_0 1"
+
+
 async def test_who_says_goodbye_gets_no_more_and_gives_back_what_it_has_not_begun(
     customer: Customer, dial: Dial
 ) -> None:

@@ -429,9 +429,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 
 def _report_of(message: pb.Task, outcome: pb.TaskOutcome) -> saga_service_pb2.ReportOutcomeRequest | None:
     """The request that reports an outcome; None for an unknown outcome, which the coordinator assumes already."""
-    request = saga_service_pb2.ReportOutcomeRequest(
-        saga_id=message.saga_id, step=message.step, operation=message.operation
-    )
+    request = saga_service_pb2.ReportOutcomeRequest(token=message.token)
     match outcome.WhichOneof("outcome"):
         case "success":
             request.success.CopyFrom(outcome.success)

@@ -9,6 +9,7 @@ from typing import Any
 import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from saga_client.v1 import saga_service_pb2, saga_service_pb2_grpc
 from saga_client.v1 import worker_service_pb2 as pb
 from saga_client.v1 import worker_service_pb2_grpc as pb_grpc
 from saga_client.worker import Refused, Retry, Task, Worker
@@ -25,6 +26,8 @@ class Coordinator(pb_grpc.WorkerServiceServicer):
         self.to_say: asyncio.Queue[pb.WorkResponse | None] = asyncio.Queue()
         self.streams = 0
         self.has_begun_to_hang = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.reported: asyncio.Queue[saga_service_pb2.ReportOutcomeRequest] = asyncio.Queue()
         self.address = ""
 
     async def Work(self, requests: AsyncIterator[pb.WorkRequest], context: Any) -> None:  # type: ignore[override]  # noqa: N802
@@ -52,11 +55,26 @@ class Coordinator(pb_grpc.WorkerServiceServicer):
         return request.outcomes[0]
 
 
+class Sagas(saga_service_pb2_grpc.SagaServiceServicer):
+    """Keeps the outcomes that are reported to the coordinator."""
+
+    def __init__(self, coordinator: Coordinator) -> None:
+        self._coordinator = coordinator
+
+    async def ReportOutcome(  # noqa: N802
+        self, request: saga_service_pb2.ReportOutcomeRequest, context: Any
+    ) -> saga_service_pb2.ReportOutcomeResponse:
+        self._coordinator.reported.put_nowait(request)
+        return saga_service_pb2.ReportOutcomeResponse()
+
+
 @pytest.fixture
 async def coordinator() -> AsyncIterator[Coordinator]:
     spoken_for = Coordinator()  # type: ignore[abstract]  # workers call no other method
     server = grpc.aio.server()
     pb_grpc.add_WorkerServiceServicer_to_server(spoken_for, server)
+    sagas = Sagas(spoken_for)  # type: ignore[abstract]  # nor of this service
+    saga_service_pb2_grpc.add_SagaServiceServicer_to_server(sagas, server)
     spoken_for.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
     await server.start()
     yield spoken_for
@@ -96,6 +114,11 @@ async def worker(coordinator: Coordinator) -> AsyncIterator[Worker]:
     async def large(task: Task) -> str:
         return "x" * 700_000
 
+    @connected.method("wait")
+    async def wait(task: Task) -> str:
+        await coordinator.may_end.wait()
+        return "done"
+
     @connected.method("misbehave")
     async def misbehave(task: Task) -> Any:
         return {"not JSON": object()}
@@ -116,7 +139,8 @@ def a_task(method: str, **more: Any) -> pb.WorkResponse:
 async def test_it_greets_and_sends_signs_of_life(coordinator: Coordinator, worker: Worker) -> None:
     hello = (await coordinator.next_heard()).hello
     assert (hello.participant, hello.worker_id, hello.version, hello.credits) == ("shop", "the first", "7", 3)
-    assert list(hello.methods) == ["block", "count", "double", "hang", "large", "misbehave", "refuse", "rest"]
+    methods = ["block", "count", "double", "hang", "large", "misbehave", "refuse", "rest", "wait"]
+    assert list(hello.methods) == methods
     for _ in range(3):
         assert (await coordinator.next_heard()).heartbeat
 
@@ -196,6 +220,19 @@ async def test_it_dials_again_when_the_stream_ends(coordinator: Coordinator, wor
             coordinator.heard.get_nowait()
     assert (await coordinator.next_heard()).HasField("hello")
     assert coordinator.streams == 4
+
+
+async def test_an_outcome_whose_stream_is_gone_is_reported_as_that_of_its_own_attempt(
+    coordinator: Coordinator, worker: Worker
+) -> None:
+    coordinator.to_say.put_nowait(a_task("wait", token="of the first attempt"))
+    coordinator.to_say.put_nowait(None)
+    while coordinator.streams < 2:
+        await coordinator.next_heard()
+    coordinator.may_end.set()
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        reported = await coordinator.reported.get()
+    assert (reported.token, reported.success.output.string_value) == ("of the first attempt", "done")
 
 
 async def test_who_leaves_gives_back_what_comes_too_late(coordinator: Coordinator, worker: Worker) -> None:
