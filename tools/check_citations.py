@@ -1,4 +1,4 @@
-"""Finds what the repository cites and does not have: pages, sections, promises, decisions, and the code that the walks name.
+"""Finds what the repository cites and does not have: pages, sections, promises, decisions, and the code that pages name.
 
     python -m tools.check_citations
 
@@ -17,7 +17,8 @@ from pathlib import Path
 from tools.find_leftovers import ROOT, project_files
 
 PROMISES = "docs/concepts.md"
-WALKS = "docs/architecture.md"
+OF_CODE = ("docs/architecture.md", "docs/reliability.md")
+"""The pages that name code below the package."""
 MADE_UP = "tests/unit/test_citations.py"
 """Cites on purpose what is not there."""
 
@@ -48,7 +49,7 @@ def citations(root: Path = ROOT) -> Iterator[str]:
                     if not _decision(root, each)
                 ),
                 *(_links(root, path, said) if is_page else ()),
-                *(_code(root, said) if name == WALKS else ()),
+                *(_code(root, said) if name in OF_CODE else ()),
             ]
             yield from (f"{name}:{number}: {fault}" for fault in faults)
 

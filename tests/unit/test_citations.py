@@ -36,6 +36,7 @@ def repository(tmp_path: Path) -> Path:
         ("README.md", "[words](docs/concepts.md#the-worlds)", "docs/concepts.md has no section #the-worlds"),
         ("README.md", "[words](docs/words)", "the link leads nowhere: docs/words"),
         ("docs/architecture.md", "`engine.drive.Drive.ask`", None),
+        ("docs/reliability.md", "`engine.driving`", "there is no engine.driving in saga_coordinator"),
         (
             "docs/architecture.md",
             "`engine.drive.Drive.tell`",
