@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from proof.core.mutants import ACTION, failing_turns_the_saga
+from proof.core.seams import failing_turns_the_saga
 from proof.mutant import Mutants, Patches, folded, handled, instead_of
 from saga_coordinator.saga.definition.model import Approval, ForEach, OnFailure, Repeat, Step, Switch
 from saga_coordinator.saga.expressions.condition import evaluate_condition
@@ -31,9 +31,10 @@ from saga_coordinator.saga.machine.state import SagaState, apply
 from saga_coordinator.saga.machine.step_state import StepState, needs_compensation
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.machine.undoing import Undoing, is_unfinished
-from saga_coordinator.saga.words.identity import idempotency_key
+from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
 
 MUTANTS = Mutants()
+ACTION = OperationKind.ACTION
 RUNNING, COMPLETED = SagaStatus.RUNNING, SagaStatus.COMPLETED
 LOOPS = ("for_each", "repeat")
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
-from proof.core import mutants, mutants_blocks
+from proof.core import mutants
 from proof.definitions import EVERYTHING, Focus
 from proof.mutant import Mutant, Mutants, Patches, instead_of
 from proof.simulation.commits import CommitFailed
@@ -39,7 +39,7 @@ MUTANTS = Mutants()
 
 
 def _of_the_core() -> Iterator[Mutant]:
-    of_core = {each.name: each for each in (*mutants.MUTANTS, *mutants_blocks.MUTANTS)}
+    of_core = {each.name: each for each in mutants.MUTANTS}
     for name, (breaks, focus, first) in CORE.items():
         yield replace(of_core[name], breaks=breaks, focus=focus, first=first)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from proof.core.mutants import MOVING, held_for, looked_for_otherwise, told_otherwise
+from proof.core.seams import MOVING, held_for, looked_for_otherwise, told_otherwise
 from proof.mutant import Mutants, Patches, handled, instead_of
 from proof.simulation.directory import WORKERS
 from proof.simulation.mutant import forgetting

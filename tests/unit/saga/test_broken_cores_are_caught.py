@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proof.core import mutants, mutants_blocks
+from proof.core import mutants
 from proof.core.oracle import play
 from proof.mutant import Mutant
 from saga_coordinator.saga.words.errors import ImpossibleTransition
@@ -28,9 +28,7 @@ def is_caught(mutant: Mutant, **how: Any) -> bool:
     return False
 
 
-@pytest.mark.parametrize(
-    "mutant", [*mutants.MUTANTS, *mutants_blocks.MUTANTS], ids=lambda mutant: mutant.name
-)
+@pytest.mark.parametrize("mutant", mutants.MUTANTS, ids=lambda mutant: mutant.name)
 def test_broken_cores_are_caught(mutant: Mutant) -> None:
     assert is_caught(mutant), f"{len(SEEDS)} stories with this fault, and the oracle saw nothing"
 

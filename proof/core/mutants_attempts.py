@@ -1,0 +1,337 @@
+"""Ways to break what becomes of attempts: their keys, order, effects and budgets, and how they come back after a crash."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import count
+from typing import Any
+
+from proof.core.seams import MOVING, called_otherwise, held_for, looked_for_otherwise, told_otherwise
+from proof.mutant import Mutants, Patches, folded, handled, instead_of, never_due
+from saga_coordinator.saga.definition.model import Block, Step
+from saga_coordinator.saga.machine import agenda, ahead, proceed
+from saga_coordinator.saga.machine.draft import Draft
+from saga_coordinator.saga.machine.entries import (
+    AttemptHeld,
+    AttemptPending,
+    AttemptRefused,
+    AttemptUnknown,
+    AttemptUnresolved,
+    OutcomeLate,
+    SagaAdopted,
+)
+from saga_coordinator.saga.machine.inputs import OwnershipGained, RoomFound, TimerFired
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.step_state import EffectKnown, StepState, needs_compensation
+from saga_coordinator.saga.machine.undoing import is_unfinished, may_be_undone, unseen_until
+from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
+from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
+from saga_coordinator.saga.words.retry import RetryPolicy
+
+MUTANTS = Mutants()
+ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
+
+
+# Keys and intents.
+
+
+@MUTANTS.broken()
+def key_contains_the_attempt() -> Patches:
+    numbers = count()
+    yield instead_of(idempotency_key, lambda saga, step, kind: f"{saga}/{step}/{kind}/{next(numbers)}")
+
+
+@MUTANTS.broken()
+def action_and_compensation_share_a_key() -> Patches:
+    yield instead_of(idempotency_key, lambda saga, step, kind: f"{saga}/{step}")
+
+
+@MUTANTS.broken()
+def call_is_made_twice_for_one_intent() -> Patches:
+    yield called_otherwise(lambda draft, node, call: [call, call])
+
+
+@MUTANTS.broken()
+def attempts_are_counted_from_one_again() -> Patches:
+    yield instead_of(StepState.attempts, lambda self, kind: 0)
+
+
+# Order.
+
+
+@MUTANTS.broken()
+def compensations_start_in_any_order() -> Patches:
+    nobody = property(lambda self: {step.name: frozenset() for step in self.steps})
+    yield instead_of(Block.dependents, nobody)
+
+
+@MUTANTS.broken()
+def compensations_run_forwards() -> Patches:
+    yield instead_of(Block.dependents, property(lambda self: self.dependencies))
+
+
+@MUTANTS.broken()
+def compensation_starts_while_the_action_is_in_flight() -> Patches:
+    yield instead_of(may_be_undone, needs_compensation)
+    yield instead_of(is_unfinished, needs_compensation)
+
+
+@MUTANTS.broken()
+def nobody_waits_for_lost_attempts_to_settle() -> Patches:
+    yield folded(lambda before, entry, after: replace(after, settles_at=None))
+
+
+@MUTANTS.broken()
+def nobody_waits_for_lost_attempts_of_later_steps() -> Patches:
+    yield instead_of(unseen_until, lambda known: float("-inf"))
+
+
+@MUTANTS.broken()
+def report_ends_the_call() -> Patches:
+    settle = Draft.settle
+    yield instead_of(Draft.settle, lambda self, name, outcome, **_: settle(self, name, outcome))
+
+
+@MUTANTS.broken()
+def retry_does_not_wait() -> Patches:
+    def retry(self: agenda.Agenda, known: SagaState, now: float) -> tuple[tuple[int, ...], str] | None:
+        return next((((), key) for key, step in known.steps.items() if step.retry_at is not None), None)
+
+    yield instead_of(agenda.Agenda.retry, retry)
+
+
+@MUTANTS.broken()
+def actions_start_before_what_they_come_after() -> Patches:
+    yield instead_of(ahead._missing, lambda step, over: 0)
+    yield instead_of(Block.followers, property(lambda self: {step.name: () for step in self.steps}))
+
+
+# Effects.
+
+
+@MUTANTS.broken()
+def refusal_forgets_earlier_doubts() -> Patches:
+    def forget(before: StepState, entry: Any, after: StepState) -> StepState:
+        is_refused = isinstance(entry, AttemptRefused) and entry.operation is ACTION
+        return replace(after, effect=EffectKnown.NONE) if is_refused else after
+
+    yield folded(forget)
+
+
+@MUTANTS.broken()
+def unknown_counts_as_nothing_happened() -> Patches:
+    def ignore(before: StepState, entry: Any, after: StepState) -> StepState:
+        is_unknown = isinstance(entry, AttemptUnknown | AttemptUnresolved)
+        return replace(after, effect=before.effect) if is_unknown else after
+
+    yield folded(ignore)
+
+
+@MUTANTS.broken()
+def what_was_never_sent_may_have_happened() -> Patches:
+    yield told_otherwise(
+        lambda draft, key, told: replace(told, was_sent=True) if isinstance(told, Unknown) else told
+    )
+
+
+@MUTANTS.broken()
+def what_is_about_to_be_undone_is_asked_about() -> Patches:
+    end_waits, poll = proceed._end_waits, proceed._poll
+
+    def end_waits_and_poll(draft: Draft) -> None:
+        end_waits(draft)
+        poll(draft)
+
+    yield instead_of(end_waits, end_waits_and_poll)
+
+
+def when_late(change: Callable[[StepState, OutcomeLate, StepState], StepState]) -> Any:
+    return folded(
+        lambda before, entry, after: change(before, entry, after) if isinstance(entry, OutcomeLate) else after
+    )
+
+
+@MUTANTS.broken()
+def late_success_is_forgotten() -> Patches:
+    yield when_late(lambda before, entry, after: replace(after, effect=before.effect))
+
+
+@MUTANTS.broken()
+def late_success_keeps_its_output_from_the_compensation() -> Patches:
+    yield when_late(lambda before, entry, after: replace(after, output=before.output))
+
+
+@MUTANTS.broken()
+def late_success_changes_a_compensation_under_way() -> Patches:
+    yield when_late(lambda before, entry, after: replace(after, output=entry.output))
+
+
+@MUTANTS.broken()
+def refused_steps_are_compensated() -> Patches:
+    def needs_to_be(step: Step, known: StepState) -> bool:
+        return needs_compensation(replace(step, compensate_on_refusal=True), known)
+
+    yield instead_of(needs_compensation, needs_to_be)
+
+
+@MUTANTS.broken()
+def doubtful_steps_are_not_compensated() -> Patches:
+    def needs_to_be(step: Step, known: StepState) -> bool:
+        return known.effect is EffectKnown.CERTAIN and needs_compensation(step, known)
+
+    yield instead_of(needs_compensation, needs_to_be)
+
+
+def is_not_found(outcome: Outcome) -> bool:
+    return isinstance(outcome, Refused) and outcome.cause.code == "NOT_FOUND"
+
+
+@MUTANTS.broken()
+def not_found_undoes_what_was_certain() -> Patches:
+    def take_for_undone(draft: Draft, key: str, told: Outcome) -> Outcome:
+        is_undoing = draft.state.step(key).operation is COMPENSATION
+        return Succeeded() if is_not_found(told) and is_undoing else told
+
+    yield told_otherwise(take_for_undone)
+
+
+@MUTANTS.broken()
+def not_found_never_means_done() -> Patches:
+    yield told_otherwise(
+        lambda draft, key, told: (
+            Refused(Cause("ABORTED", told.cause.message)) if isinstance(told, Refused) else told
+        )
+    )
+
+
+# Budgets.
+
+
+@MUTANTS.broken()
+def retries_never_end() -> Patches:
+    yield folded(lambda before, entry, after: replace(after, failures=0))
+
+
+@MUTANTS.broken()
+def crashes_burn_attempts() -> Patches:
+    def burn(before: StepState, entry: Any, after: StepState) -> StepState:
+        is_lost = isinstance(entry, AttemptUnknown) and entry.settles_at is not None
+        return replace(after, failures=after.failures + is_lost)
+
+    yield folded(burn)
+
+
+@MUTANTS.broken()
+def pending_burns_attempts() -> Patches:
+    yield folded(
+        lambda before, entry, after: replace(
+            after, failures=after.failures + isinstance(entry, AttemptPending)
+        )
+    )
+
+
+@MUTANTS.broken()
+def compensation_inherits_the_failures_of_the_action() -> Patches:
+    yield folded(
+        lambda before, entry, after: (
+            replace(after, failures=before.failures) if entry.operation is not before.operation else after
+        )
+    )
+
+
+@MUTANTS.broken()
+def held_attempts_burn_the_budget() -> Patches:
+    yield folded(
+        lambda before, entry, after: replace(after, failures=after.failures + isinstance(entry, AttemptHeld))
+    )
+
+
+@MUTANTS.broken()
+def pauses_are_not_capped() -> Patches:
+    def grow(self: RetryPolicy, failures: int, jitter: float) -> float:
+        return self.initial_backoff_seconds * (1 + self.multiplier) ** failures
+
+    yield instead_of(RetryPolicy.backoff_seconds, grow)
+
+
+# Held attempts.
+
+
+@MUTANTS.broken()
+def held_attempts_are_made_at_once() -> Patches:
+    yield held_for(lambda _: 0.01)
+
+
+@MUTANTS.broken()
+def room_for_what_is_held_is_looked_for_before_its_time() -> Patches:
+    yield looked_for_otherwise(lambda now, at: now)
+
+
+@MUTANTS.broken()
+def room_for_what_is_held_is_looked_for_long_after_its_time() -> Patches:
+    yield looked_for_otherwise(lambda now, at: at + 60)
+
+
+@MUTANTS.broken()
+def held_attempts_are_made_when_they_are_due_whether_there_is_room_or_not() -> Patches:
+    yield folded(lambda before, entry, after: replace(after, is_held=False))
+
+
+@MUTANTS.broken()
+def room_that_was_found_is_left_to_others() -> Patches:
+    yield handled(lambda draft, happened: None, RoomFound, *MOVING)
+
+
+# Coming back.
+
+
+@MUTANTS.broken()
+def reports_have_no_timer() -> Patches:
+    yield never_due("pending_until")
+
+
+@MUTANTS.broken()
+def compensations_held_back_have_no_timer() -> Patches:
+    yield never_due("settles_at")
+
+
+@MUTANTS.broken()
+def polls_have_no_timer() -> Patches:
+    yield never_due("poll_at")
+
+
+@MUTANTS.broken()
+def overdue_reports_are_noticed_only_by_their_timer() -> Patches:
+    end_waits = proceed._end_waits
+    yield instead_of(end_waits, lambda draft: None)
+    yield handled(lambda draft, happened: end_waits(draft), TimerFired, *MOVING)
+
+
+@MUTANTS.broken()
+def adoption_leaves_attempts_in_flight() -> Patches:
+    def adopt(draft: Draft, happened: OwnershipGained) -> None:
+        draft.record(SagaAdopted(happened.previous_owner or ""))
+
+    yield instead_of(proceed._give_up_lost, lambda draft, adoption: True)
+    yield handled(adopt, OwnershipGained, *MOVING)
+
+
+@MUTANTS.broken()
+def adoption_leaves_no_entry() -> Patches:
+    yield handled(lambda draft, happened: None, OwnershipGained, *MOVING)
+
+
+@MUTANTS.broken()
+def repetitions_are_recorded_again() -> Patches:
+    yield folded(lambda before, entry, after: replace(after, told=frozenset()))
+
+
+@MUTANTS.broken()
+def pending_is_a_success() -> Patches:
+    yield told_otherwise(lambda draft, key, told: Succeeded() if isinstance(told, Pending) else told)
+
+
+@MUTANTS.broken()
+def unknown_is_a_refusal() -> Patches:
+    yield told_otherwise(lambda draft, key, told: Refused(told.cause) if isinstance(told, Unknown) else told)

@@ -1,0 +1,150 @@
+"""Ways to break the way of a saga: its turn, its pivot, its ends, and how a parked one goes on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from proof.core.seams import called_otherwise, failing_turns_the_saga
+from proof.mutant import Mutants, Patches, instead_of
+from saga_coordinator.saga.definition.model import Definition, Step
+from saga_coordinator.saga.machine import decide, forward, proceed, reports
+from saga_coordinator.saga.machine.ahead import is_over
+from saga_coordinator.saga.machine.draft import Draft, is_past_return
+from saga_coordinator.saga.machine.effects import Invoke
+from saga_coordinator.saga.machine.forward import is_blocked
+from saga_coordinator.saga.machine.place import remaining_effects
+from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.step_state import EffectKnown, StepState, needs_compensation
+from saga_coordinator.saga.machine.transitions import StepStatus
+from saga_coordinator.saga.machine.undo import can_go_back
+from saga_coordinator.saga.machine.undoing import may_be_undone
+from saga_coordinator.saga.words.identity import OperationKind
+
+MUTANTS = Mutants()
+ACTION = OperationKind.ACTION
+
+
+# The turn and the pivot.
+
+
+@MUTANTS.broken()
+def deadline_passes_unnoticed() -> Patches:
+    yield instead_of(forward.is_overdue, lambda draft: False)
+
+
+def no_later_than(draft: Draft, call: Invoke, deadline_at: float | None) -> list[Invoke]:
+    if deadline_at is None:
+        return [call]
+    left = max(0.001, deadline_at - draft.now)
+    return [replace(call, timeout_seconds=min(left, call.timeout_seconds))]
+
+
+@MUTANTS.broken()
+def deadline_of_the_saga_cuts_attempts_off() -> Patches:
+    yield called_otherwise(lambda draft, node, call: no_later_than(draft, call, draft.state.deadline_at))
+
+
+@MUTANTS.broken()
+def deadline_of_a_step_cuts_attempts_off() -> Patches:
+    yield called_otherwise(
+        lambda draft, node, call: no_later_than(
+            draft, call, draft.state.step(node.key).deadline_at if call.operation is ACTION else None
+        )
+    )
+
+
+@MUTANTS.broken()
+def deadline_counts_after_the_pivot() -> Patches:
+    yield instead_of(is_past_return, lambda definition, known: False, within=forward)
+
+
+@MUTANTS.broken()
+def cancel_is_taken_after_the_pivot() -> Patches:
+    yield instead_of(is_past_return, lambda definition, known: False, within=decide)
+
+
+@MUTANTS.broken()
+def pivot_in_doubt_turns_the_saga() -> Patches:
+    yield failing_turns_the_saga(lambda step: step.is_pivot)
+
+
+@MUTANTS.broken()
+def saga_turns_after_the_pivot() -> Patches:
+    yield instead_of(Definition.is_after_pivot, lambda self, name: False)
+
+
+# Ends.
+
+
+@MUTANTS.broken()
+def doubtful_effects_are_not_listed() -> Patches:
+    def certain_effects(definition: Definition, known: SagaState) -> tuple[str, ...]:
+        keys = remaining_effects(definition, known)
+        return tuple(key for key in keys if known.step(key).effect is EffectKnown.CERTAIN)
+
+    yield instead_of(remaining_effects, certain_effects)
+
+
+@MUTANTS.broken()
+def exhausted_compensation_counts_as_done() -> Patches:
+    yield instead_of(remaining_effects, lambda definition, known: ())
+
+
+@MUTANTS.broken()
+def saga_ends_while_a_compensation_is_in_flight() -> Patches:
+    yield instead_of(StepState.is_open, property(lambda self: self.status is StepStatus.WAITING))
+
+
+# A parked saga's way out.
+
+
+@MUTANTS.broken()
+def parked_saga_has_no_way_out() -> Patches:
+    yield instead_of(proceed._unpark, lambda draft: None)
+
+
+@MUTANTS.broken()
+def parked_saga_goes_on_while_a_failure_holds_it_up() -> Patches:
+    yield instead_of(is_blocked, lambda draft: False)
+
+
+@MUTANTS.broken()
+def parked_saga_never_goes_on_forward() -> Patches:
+    yield instead_of(is_blocked, lambda draft: True)
+
+
+@MUTANTS.broken()
+def undo_that_was_parked_goes_on_for_any_reason() -> Patches:
+    yield instead_of(can_go_back, lambda draft: True)
+
+
+@MUTANTS.broken()
+def undo_that_was_parked_goes_on_only_when_nothing_remains() -> Patches:
+    yield instead_of(can_go_back, lambda draft: False)
+
+
+@MUTANTS.broken()
+def compensation_that_was_given_up_is_tried_again() -> Patches:
+    def may_be(step: Step, known: StepState) -> bool:
+        is_begun = known.is_open or known.status is StepStatus.COMPENSATING
+        return not is_begun and needs_compensation(step, known)
+
+    yield instead_of(may_be_undone, may_be)
+
+
+@MUTANTS.broken()
+def late_success_of_what_holds_the_saga_up_is_only_late() -> Patches:
+    yield instead_of(is_over, lambda step, known: True, within=reports)
+
+
+@MUTANTS.broken()
+def late_refusal_never_settles_a_doubt() -> Patches:
+    yield instead_of(reports._is_only_doubt, lambda known, kind, attempt: False)
+
+
+@MUTANTS.broken()
+def late_refusal_settles_every_doubt() -> Patches:
+    def is_settled(known: StepState, kind: OperationKind, attempt: int) -> bool:
+        return kind is known.operation is ACTION and not known.is_in_flight
+
+    yield instead_of(reports._is_only_doubt, is_settled)
