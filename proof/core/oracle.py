@@ -715,14 +715,17 @@ class Oracle(Witness):
         assert state is not None
         real = {
             name
-            for name, site in world.sites.items()
+            for name, site in world.participants.sites.items()
             if site.has_effect and not self.steps[name].get("read_only")
         }
         match state.status:
             case SagaStatus.COMPLETED:
-                undone = {key for key, site in world.sites.items() if not site.is_applied}
+                undone = {key for key, site in world.participants.sites.items() if not site.is_applied}
                 check(undone <= self.watch.failed | self.watch.skipped, "P2: completed, but not done")
-                check(not any(site.is_undone for site in world.sites.values()), "P2: completed, but undone")
+                check(
+                    not any(site.is_undone for site in world.participants.sites.values()),
+                    "P2: completed, but undone",
+                )
             case SagaStatus.COMPENSATED:
                 check(not real, f"P2: compensated, but {real} really stand")
             case _:

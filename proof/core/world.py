@@ -1,9 +1,7 @@
-"""A small world for one saga: a shell that does what decisions ask for, participants, and virtual time.
+"""A small world for one saga: a shell that does what decisions ask for, the network to participants, and virtual time.
 
-It drives the real core the way the engine does (decide, commit, act) and shares no code with either. Participants keep what
-`saga.v1.ParticipantService` asks of them: a key seen before is answered as before, an action that comes after its compensation
-is refused. Everything else about them is chance: they are slow, they lose answers, refuse, answer PENDING, report late, twice
-or before the call has ended, and the coordinator crashes and is cancelled under their hands.
+It drives the real core the way the engine does (decide, commit, act) and shares no code with either. Chance decides the rest:
+calls are slow, answers are lost, events come early, late or never, and the coordinator crashes and is cancelled.
 """
 
 from __future__ import annotations
@@ -16,6 +14,8 @@ from random import Random
 from typing import Any
 
 from proof.core.foreseen import Foreseen
+from proof.core.habits import Habits
+from proof.core.participants import Participants
 from proof.definitions import APPROVERS
 from proof.plan import Instance
 from saga_coordinator.saga.definition.parsing import parse_definition
@@ -47,7 +47,7 @@ from saga_coordinator.saga.machine.inputs import (
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SETTLED
 from saga_coordinator.saga.words.identity import OperationKind
-from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded, Unknown
+from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Succeeded, Unknown
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 BEGIN = 1_000.0
@@ -67,50 +67,6 @@ class Call:
     answer: Outcome
     is_lost: bool = False
     """The coordinator that made it has crashed: it may still arrive, but nobody hears the answer."""
-
-
-@dataclass
-class Site:
-    """What one step's participant knows: the truth about its effect."""
-
-    is_applied: bool = False
-    is_undone: bool = False
-    is_barred: bool = False
-    """Its compensation has come: the action is refused from now on."""
-    is_working: bool = False
-    """It accepted the action and works on it."""
-    is_undoing: bool = False
-    """It accepted the compensation and works on it."""
-    cannot_be_undone: bool = False
-    refused_before: bool = False
-    forgets_refusals: bool = False
-
-    @property
-    def has_effect(self) -> bool:
-        return self.is_applied and not self.is_undone
-
-
-@dataclass
-class Habits:
-    """How likely what is, in one world."""
-
-    slow: float
-    refuse: float
-    unknown: float
-    pending: float
-    quick_report: float
-    report_lost: float
-    crash: float
-    cancel: float
-    hold: float
-
-    @classmethod
-    def draw(cls, random: Random) -> Habits:
-        def some(most: float) -> float:
-            return random.choice([0.0, 0.0, most / 2, most])
-
-        often = [some(most) for most in (0.5, 0.5, 0.6, 0.6, 0.8, 0.6, 0.6, 0.5, 0.4)]
-        return cls(*often)
 
 
 @dataclass
@@ -145,20 +101,24 @@ class World:
         self.definition = parse_definition(self.source)
         self.habits = Habits.draw(self.random)
         self.foreseen = Foreseen(self.source, self.given)
-        self.sites = {key: Site(forgets_refusals=self.random.random() < 0.3) for key in self.foreseen.calls}
+        self.participants = Participants(
+            self.foreseen.calls, self.random, self.habits, self.later, self._deliver
+        )
         self.looking: dict[tuple[str, OperationKind], LookForRoom] = {}
         self._published: list[EventArrived] = []
         self._events = 0
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._ticket = 0
         self._down_reports: list[Input] = []
-        self._told_success: set[str] = set()
 
     # Time.
 
     def at(self, instant: float, act: Callable[[], None]) -> None:
         self._ticket += 1
         heapq.heappush(self._queue, (instant, self._ticket, act))
+
+    def later(self, seconds: float, act: Callable[[], None]) -> None:
+        self.at(self.now + seconds, act)
 
     def run(self) -> None:
         """Plays the whole story, and then lets everything that is still under way arrive."""
@@ -185,9 +145,9 @@ class World:
         assert self.decisions <= DECISIONS_MAX, f"does not come to an end: {self.state}"
         match happened:
             case AttemptEnded(step, operation=OperationKind.ACTION, outcome=Succeeded()):
-                self._told_success.add(step)
+                self.participants.told_success.add(step)
             case OutcomeReported(step, OperationKind.ACTION, Succeeded(output)) if output != MADE_UP:
-                self._told_success.add(step)
+                self.participants.told_success.add(step)
             case _:
                 pass
         before, jitter = self.state, self.random.choice([0.0, 0.5, self.random.random()])
@@ -202,12 +162,12 @@ class World:
         self.witness.decided(before, happened, decision, may_call=may_call)
         self._act(decision)
         if not may_call and decision.state.status not in SETTLED:
-            self.at(self.now + 0.1, lambda: None if self.is_down else self.decide(TimerFired()))
+            self.later(0.1, lambda: None if self.is_down else self.decide(TimerFired()))
         elif self.flaps and any(isinstance(effect, Invoke) for effect in decision.effects):
             if self.random.random() < self.flaps:
                 self.at(self.now, self.crash)
         elif self.random.random() < self.habits.crash / 4 and self.crashes < 3 and not self.is_down:
-            self.at(self.now + self.random.choice([0.0, self.random.uniform(0, 3)]), self.crash)
+            self.later(self.random.choice([0.0, self.random.uniform(0, 3)]), self.crash)
 
     def _act(self, decision: Decision) -> None:
         self.timer_at = None
@@ -221,8 +181,8 @@ class World:
                     slack = self.random.choice([0.0, 0.0, self.random.uniform(0, 2)])
                     self.at(due_at + slack, lambda: self._fire(due_at))
                 case LookForEvent(_, name, correlation):
-                    self.at(
-                        self.now + self.random.choice([0.0, self.random.uniform(0, 2)]),
+                    self.later(
+                        self.random.choice([0.0, self.random.uniform(0, 2)]),
                         lambda: self._look(name, correlation),
                     )
                 case GoOn():
@@ -253,7 +213,7 @@ class World:
         for call in self.open_calls:
             call.is_lost = True
         self.open_calls.clear()
-        self.at(self.now + self.random.choice([0.0, self.random.uniform(0, 8)]), self._adopt)
+        self.later(self.random.choice([0.0, self.random.uniform(0, 8)]), self._adopt)
 
     def _adopt(self) -> None:
         self.is_down = False
@@ -264,7 +224,7 @@ class World:
 
     def cancel(self) -> None:
         if self.is_down:
-            self.at(self.now + 1, self.cancel)
+            self.later(1, self.cancel)
         else:
             self.decide(CancelAsked("changed my mind", "anna"))
 
@@ -289,7 +249,7 @@ class World:
     def recall(self) -> None:
         """The saga that this one is a step of has failed."""
         if self.is_down:
-            self.at(self.now + 1, self.recall)
+            self.later(1, self.recall)
         else:
             self.decide(RecallAsked(Cause("PARENT_FAILED", "the parent turned")))
 
@@ -335,7 +295,7 @@ class World:
             if self.looking.get(operation) is not wanted:
                 return
             if self.random.random() < 0.5:
-                self.at(self.now + self.random.uniform(0, 4), look)
+                self.later(self.random.uniform(0, 4), look)
             else:
                 del self.looking[operation]
                 self.decide(RoomFound(*operation), may_call=self.random.random() > 0.03)
@@ -352,12 +312,12 @@ class World:
 
     def _begin_wait(self, leaf: Instance) -> None:
         if "await_event" in leaf.spec:
-            self.at(self.now + self.random.uniform(10, 30), lambda: self._top_up(leaf))
+            self.later(self.random.uniform(10, 30), lambda: self._top_up(leaf))
         elif "approval" in leaf.spec:
             for _ in range(self.random.choice([1, 1, 2])):
-                self.at(self.now + self.random.uniform(0, 12), lambda: self._decide_approval(leaf))
-            self.at(
-                self.now + self.random.uniform(0, 12),
+                self.later(self.random.uniform(0, 12), lambda: self._decide_approval(leaf))
+            self.later(
+                self.random.uniform(0, 12),
                 lambda: (
                     self._deliver(ApprovalDecided(leaf.key, self.random.random() < 0.5, "mallory"))
                     if leaf.spec["approval"].get("approvers")
@@ -409,130 +369,14 @@ class World:
             self.decide(AttemptEnded(*key, call.answer), may_call=self.random.random() > 0.03)
 
     def _arrive(self, call: Call, *, is_heard: bool) -> None:
-        answer = self._work(call.invoke)
+        answer = self.participants.work(call.invoke)
         if is_heard:
             call.answer = answer
         else:
             call.answer = Unknown(Cause("INTERNAL", "the answer was lost"))
-
-    # Participants.
-
-    def _work(self, invoke: Invoke) -> Outcome:
-        if invoke.is_poll:
-            return self._look_after(invoke)
-        return self._execute(invoke) if invoke.operation is ACTION else self._compensate(invoke)
-
-    def _execute(self, invoke: Invoke) -> Outcome:
-        site = self.sites[invoke.step]
-        if site.is_barred:
-            return _refused("too late: it has been compensated")
-        if site.is_applied:
-            return _succeeded(invoke.step)
-        if site.refused_before and not site.forgets_refusals:
-            return _refused("as I said before")
-        if site.is_working:
-            return Pending()
-        if _is_child(invoke) or self.random.random() < self.habits.pending:
-            site.is_working = True
-            quick = self.random.random() < self.habits.quick_report
-            work_seconds = self.random.uniform(0, 0.2 if quick else 12)
-            if quick:
-                self._finish_work(invoke)  # and reports before this call is answered
-            else:
-                self.at(self.now + work_seconds, lambda: self._finish_work(invoke))
-            return Pending()
-        return self._do(invoke)
-
-    def _do(self, invoke: Invoke) -> Outcome:
-        site = self.sites[invoke.step]
-        if self.random.random() < self.habits.refuse:
-            site.refused_before = True
-            return _refused("no")
-        site.is_applied = True
-        return _succeeded(invoke.step)
-
-    def _finish_work(self, invoke: Invoke) -> None:
-        site = self.sites[invoke.step]
-        site.is_working = False
-        outcome: Outcome
-        if site.is_barred:
-            outcome = _refused("compensated meanwhile")
-        elif site.is_applied:
-            outcome = _succeeded(invoke.step)
-        elif self.random.random() < 0.1 and not _is_child(invoke):
-            outcome = Unknown(Cause("UNKNOWN", "cannot say"))
-        else:
-            outcome = self._do(invoke)
-        self._report(OutcomeReported(invoke.step, ACTION, outcome))
-
-    def _look_after(self, invoke: Invoke) -> Outcome:
-        """Tells what has become of a child that was started, or is being undone."""
-        site = self.sites[invoke.step]
-        if invoke.operation is COMPENSATION:
-            if site.cannot_be_undone:
-                return _refused("it turns out that this cannot be undone")
-            return Succeeded() if site.is_undone else Pending()
-        if site.is_barred:
-            return _refused("compensated meanwhile")
-        if site.is_applied:
-            return _succeeded(invoke.step)
-        return _refused("no") if site.refused_before and not site.is_working else Pending()
-
-    def _compensate(self, invoke: Invoke) -> Outcome:
-        site = self.sites[invoke.step]
-        if _is_child(invoke):
-            answer = self._look_after(invoke)
-            if answer == Pending() and not site.is_undoing:
-                site.is_undoing = True
-                self.at(self.now + self.random.uniform(0, 12), lambda: self._finish_undoing(invoke))
-            return answer
-        if self.random.random() < self.habits.refuse / 4:
-            return _refused("cannot be undone")
-        if self.random.random() < self.habits.pending / 2:
-            self.at(self.now + self.random.uniform(0, 12), lambda: self._finish_undoing(invoke))
-            return Pending()
-        if invoke.step in self._told_success and self.random.random() < self.habits.refuse / 8:
-            return Refused(Cause("NOT_FOUND", "asked the wrong replica"))
-        was_known = site.is_applied
-        site.is_barred = site.is_undone = True
-        if was_known or self.random.random() < 0.5:
-            return Succeeded()
-        return Refused(Cause("NOT_FOUND", "nothing to undo"))
-
-    def _finish_undoing(self, invoke: Invoke) -> None:
-        site = self.sites[invoke.step]
-        outcome: Outcome
-        if self.random.random() < self.habits.refuse / 2:
-            outcome = _refused("it turns out that this cannot be undone")
-            site.cannot_be_undone = True
-        else:
-            was_known = site.is_applied
-            site.is_barred = site.is_undone = True
-            outcome = Succeeded() if was_known else Refused(Cause("NOT_FOUND", "nothing to undo"))
-        self._report(OutcomeReported(invoke.step, COMPENSATION, outcome))
-
-    def _report(self, report: OutcomeReported) -> None:
-        if self.random.random() < self.habits.report_lost:
-            return
-        for _ in range(self.random.choice([1, 1, 2])):
-            self.at(
-                self.now + self.random.choice([0.0, self.random.uniform(0, 3)]), lambda: self._deliver(report)
-            )
 
     def _deliver(self, told: Input) -> None:
         if self.is_down:
             self._down_reports.append(told)
         else:
             self.decide(told, may_call=self.random.random() > 0.03)
-
-
-def _is_child(invoke: Invoke) -> bool:
-    return invoke.participant == "@saga"
-
-
-def _refused(message: str) -> Refused:
-    return Refused(Cause("FAILED_PRECONDITION", message))
-
-
-def _succeeded(step: str) -> Succeeded:
-    return Succeeded({"ref": f"{step}-1", "items": [step]})
