@@ -29,7 +29,7 @@ def test_only_the_seventh_takeover_in_a_row_parks_a_saga_in_either_direction() -
             error.add_note(f"in the story of seed {seed}")
             raise
         if oracle.takeovers.parked:
-            parked[oracle.turned_by is None] += 1
+            parked[oracle.told.turned_by is None] += 1
         else:
             others += 1
     assert min(*parked.values(), others) > len(FLAPPING) / 20, "the stories end in all ways"
