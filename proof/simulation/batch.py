@@ -16,7 +16,7 @@ import orjson
 
 from proof.definitions import EVERYTHING, Focus, random_definition, random_input
 from proof.simulation.commits import CommitRefused, FailingCommits
-from proof.simulation.database import EPOCH, Rates, Row, SimulatedDatabase, register
+from proof.simulation.database import EPOCH, Rates, SimulatedDatabase, register
 from proof.simulation.definitions import TASTE
 from proof.simulation.history import Call, History, Start
 from proof.simulation.loop import SimulatedLoop
@@ -24,6 +24,7 @@ from proof.simulation.nemesis import Cluster, Nemesis, Surroundings, Violence
 from proof.simulation.participants import SimulatedParticipants, Weather
 from proof.simulation.peers import Exchange
 from proof.simulation.streams import Network
+from proof.simulation.tables import Row
 from proof.simulation.visitors import Visitors
 from proof.simulation.wire import Wire
 from proof.simulation.workers import Crew

@@ -19,10 +19,10 @@ import orjson
 
 from proof.simulation.commits import CommitFailed, CommitRefused, FailingCommits
 from proof.simulation.loop import SimulatedLoop, node_of_context
+from proof.simulation.tables import CheckViolated, EventRow, LogRow, Row, check
 from saga_coordinator.saga.definition.model import Definition, RunnableDefinition
-from saga_coordinator.saga.machine.entries import Entry, EventReceived, SagaStarted, WaitStarted
-from saga_coordinator.saga.machine.rows import stored_entry
-from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode, entry_type
+from saga_coordinator.saga.machine.entries import EventReceived, SagaStarted, WaitStarted
+from saga_coordinator.saga.machine.stored_entry import entry_type
 from saga_coordinator.saga.machine.transitions import ENDS, SAGA_TRANSITIONS, SETTLED, SagaStatus
 from saga_coordinator.saga.words.act import ActResult
 from saga_coordinator.saga.words.canonical import canonical_bytes
@@ -41,57 +41,6 @@ _ENDING = {entry_type(kind) for (_, kind), after in SAGA_TRANSITIONS.items() if 
 
 EPOCH = 1_800_000_000.0
 """The database's time at virtual second 0."""
-
-
-class CheckViolated(Exception):
-    """A constraint of the schema does not hold."""
-
-
-@dataclass(slots=True)
-class Row:
-    """A row of `saga.sagas`."""
-
-    saga_id: str
-    start_key: str
-    definition: str
-    version: int
-    deadline_at: float | None
-    status: SagaStatus
-    failure: dict[str, str] | None
-    remaining: tuple[str, ...]
-    owner: str | None
-    wake_at: float | None
-
-
-@dataclass(slots=True)
-class KeptEvent:
-    """A row of `saga.events`."""
-
-    event: Event
-    published_at: float
-    expires_at: float
-    taken_at: float | None = None
-    taken_by: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class LogRow:
-    """A row of `saga.log`."""
-
-    type: str
-    step: str | None
-    operation: str | None
-    attempt: int
-    facts: bytes
-    payload: bytes | None
-    recorded_at: float
-    recorded_by: str
-
-    def stored(self) -> StoredEntry:
-        return stored_entry(self.type, self.step, self.operation, self.attempt, self.facts, self.payload)
-
-    def entry(self) -> Entry:
-        return decode(self.stored())
 
 
 @dataclass(slots=True)
@@ -126,7 +75,7 @@ class SimulatedDatabase:
         """The same as they were written."""
         self.workers: dict[str, dict[str, frozenset[str]]] = {}
         """By coordinator, which methods of which participants are performed there."""
-        self.events: dict[str, KeptEvent] = {}
+        self.events: dict[str, EventRow] = {}
         self.waits: dict[tuple[str, str], dict[str, float]] = {}
         """By an event's name and correlation, the sagas that wait or have waited for it, since when: an index of the log."""
         self.received: set[tuple[str, str]] = set()
@@ -389,7 +338,7 @@ class SimulatedDatabase:
         if event.event_id in self.events:
             return False
         keep_seconds = EVENT_KEPT_SECONDS if event.keep_seconds is None else event.keep_seconds
-        self.events[event.event_id] = KeptEvent(event, self.now, self.now + keep_seconds)
+        self.events[event.event_id] = EventRow(event, self.now, self.now + keep_seconds)
         return True
 
     def waiting(self, event_id: str) -> list[str]:
@@ -432,7 +381,7 @@ class SimulatedDatabase:
         kept.taken_by = saga_id
         return kept.event
 
-    def _is_left(self, kept: KeptEvent) -> bool:
+    def _is_left(self, kept: EventRow) -> bool:
         """Whether it was taken for a saga that ended before it was told of it."""
         by = kept.taken_by
         return (
@@ -496,17 +445,6 @@ def _failure(move: Move) -> dict[str, str] | None:
 def _may_move_settled(before: SagaStatus, move: Move) -> bool:
     """Whether a row that nobody owns is moved by somebody who knows where it stands."""
     return before is move.settled_as
-
-
-def check(row: Row) -> None:
-    """The table's constraints. Raises CheckViolated."""
-    is_moving = row.status not in SETTLED
-    if is_moving and row.owner is None and row.wake_at is None:
-        raise CheckViolated(f"sagas_moving_is_driven: {row}")
-    if not is_moving and (row.owner is not None or row.wake_at is not None):
-        raise CheckViolated(f"sagas_settled_is_at_rest: {row}")
-    if row.remaining and row.status not in {SagaStatus.NEEDS_ATTENTION, SagaStatus.ABANDONED}:
-        raise CheckViolated(f"sagas_only_the_unfinished_leave_effects: {row}")
 
 
 def register(database: SimulatedDatabase, definition: Definition, spec: dict[str, Any]) -> None:

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from proof.plan import Instance, Plan
-from proof.simulation.database import EPOCH, LogRow, Row
+from proof.simulation.database import EPOCH
 from proof.simulation.directory import UNGUARDED
 from proof.simulation.history import Call, History, Report, Start
+from proof.simulation.tables import LogRow, Row
 from proof.violation import Violation
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.entries import (
