@@ -9,11 +9,10 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 from unittest import mock
 
 import grpc
@@ -39,12 +38,9 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import (
 )
 from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
 from saga_coordinator.store.embedded import EmbeddedPostgres
-
-_T = TypeVar("_T")
+from tests.eventually import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PATIENCE_SECONDS = 120.0
-"""Only what never comes takes so long, on the slowest machine."""
 LEASE_SECONDS = "10"
 """Longer than a busy machine keeps a program from renewing it, so that no call is refused for want of a lease."""
 
@@ -313,15 +309,6 @@ def coordinator(module_dsn: str, participants_file: Path) -> Iterator[Serving]:
         assert program.wait() == 0
     finally:
         program.close()
-
-
-def eventually(ask: Callable[[], _T], what: str) -> _T:
-    """What `ask` returns once that is true; AssertionError when it is not in time."""
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while not (answer := ask()):
-        assert time.monotonic() < give_up_at, f"{what} did not come"
-        time.sleep(0.05)
-    return answer
 
 
 class Client:

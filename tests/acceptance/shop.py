@@ -19,9 +19,7 @@ from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitio
 from saga_coordinator.pb.saga.v1.definition_service_pb2_grpc import DefinitionServiceStub
 from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
 from saga_coordinator.pb.saga.v1.worker_service_pb2_grpc import WorkerServiceStub
-
-PATIENCE_SECONDS = 120.0
-
+from tests.eventually import PATIENCE_SECONDS
 
 _numbers = itertools.count(1)
 

@@ -17,7 +17,8 @@ from saga_coordinator.pb.saga.v1.directory_service_pb2_grpc import DirectoryServ
 from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import (
     add_ParticipantServiceServicer_to_server,
 )
-from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Serving, Shop, StartServing, eventually
+from tests.acceptance.conftest import Client, Serving, Shop, StartServing
+from tests.eventually import PATIENCE_SECONDS, wait_until
 
 Connect = Callable[[str], Client]
 
@@ -138,7 +139,7 @@ def test_p1_sagas_of_a_group_wait_for_it_and_nothing_crosses(
     assert other.sidecar.wait_for("claim_group_served_again")["claim_group"] == dying.group
     assert served(elsewhere) == {dying.group: True, other.group: True}
     # What was asked of it while nobody was there is done: both effects are undone, where they were made.
-    eventually(lambda: status(elsewhere, saga_id) == saga_pb2.SAGA_STATUS_COMPENSATING, "the cancellation")
+    wait_until(lambda: status(elsewhere, saga_id) == saga_pb2.SAGA_STATUS_COMPENSATING, "the cancellation")
     dying.shop.may_answer.set()
     assert settled(elsewhere, saga_id) == saga_pb2.SAGA_STATUS_COMPENSATED
     assert dying.sagas_called() == {saga_id}
@@ -194,7 +195,7 @@ def test_p1_a_saga_whose_participant_is_missing_here_goes_on_wherever_it_becomes
         own.scale_up()
     else:
         file.write_text(own.file.read_text())
-    eventually(lambda: settled(client, saga_id) == saga_pb2.SAGA_STATUS_COMPLETED, "the saga's end")
+    wait_until(lambda: settled(client, saga_id) == saga_pb2.SAGA_STATUS_COMPLETED, "the saga's end")
     saga = client.sagas.GetSaga(pb.GetSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS).saga
     assert [step.attempt for step in saga.steps] == [1, 2], "the second is for the one that was lost"
     own.server.stop(None).wait()

@@ -15,7 +15,8 @@ from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
 from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, WaitSagaRequest
-from tests.acceptance.conftest import ROOT, Client, Shop, StartServing, eventually
+from tests.acceptance.conftest import ROOT, Client, Shop, StartServing
+from tests.eventually import wait_until
 
 pytestmark = pytest.mark.proof
 
@@ -73,7 +74,7 @@ def start(client: Client, definition: str) -> str:
                 raise
             return ""
 
-    return eventually(ask, "the start")
+    return wait_until(ask, "the start")
 
 
 def settled(client: Client, saga_id: str, seconds: int = 30) -> saga_pb2.Saga:
@@ -140,6 +141,13 @@ def test_p10_delays_deadlines_and_the_number_of_calls(
         assert abs(due_at - expected) < 1.0
 
 
+def _see_two_leases_pass(connection: psycopg.Connection) -> None:
+    """Returns once both coordinators have renewed their leases for so long."""
+    later = connection.execute("SELECT clock_timestamp() + interval '3 s'").fetchall()[0][0]
+    renewed = "SELECT count(*) FROM saga.coordinators WHERE lease_until > %s"
+    wait_until(lambda: connection.execute(renewed, (later,)).fetchall() == [(2,)], "two leases to pass")
+
+
 @pytest.mark.parametrize("clock", CLOCKS[1:])
 @pytest.mark.parametrize(
     "is_killed_one_wrong", [True, False], ids=["to the right clock", "to the wrong clock"]
@@ -161,8 +169,8 @@ def test_p10_coordinators_hours_apart_hand_over_to_each_other(
     client.register("slow", "hang", "quick")
     saga_id = start(client, "slow")
     assert shop.called.get(timeout=10).method == "hang"
-    time.sleep(2.5)  # longer than two leases: by a wrong idea of the time, the other would have taken it
     with psycopg.connect(database_dsn, autocommit=True) as connection:
+        _see_two_leases_pass(connection)  # by a wrong idea of the time, the other would have taken it
         adopted_at = "SELECT recorded_at FROM saga.log WHERE type = 'saga_adopted'"
         assert connection.execute(adopted_at).fetchall() == []
         killed_at = connection.execute("SELECT clock_timestamp()").fetchall()[0][0]

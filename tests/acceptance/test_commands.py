@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from unittest import mock
 
@@ -20,15 +19,8 @@ from saga_coordinator.cli.serving import DEV_DEFAULTS
 from saga_coordinator.config import OPTIONS
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest
 from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
-from tests.acceptance.conftest import (
-    PATIENCE_SECONDS,
-    ROOT,
-    Serving,
-    StartProgram,
-    fails_with,
-    run_here,
-    run_program,
-)
+from tests.acceptance.conftest import ROOT, Serving, StartProgram, fails_with, run_here, run_program
+from tests.eventually import PATIENCE_SECONDS, wait_until
 
 EXAMPLE = ROOT / "examples" / "order_fulfilment" / "definition.yaml"
 COMMANDS = ["definition", "demo", "dev", "health", "migrate", "postgres", "serve", "version"]
@@ -398,9 +390,8 @@ def test_dev_names_a_database_that_has_died_and_starts_it_again(
     assert said.startswith("PostgreSQL has ended: ")
     assert "server.log" in said
     assert program.wait_for("embedded_postgres")["reason"] == "PostgreSQL is running again"
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while run_here("health", "--address", address, "--service", "saga.v1.SagaService").returncode:
-        assert time.monotonic() < give_up_at, "it did not serve again"
+    health = ("health", "--address", address, "--service", "saga.v1.SagaService")
+    wait_until(lambda: run_here(*health).returncode == 0, "it to serve again")
     program.send(signal.SIGINT)
     assert program.wait() == 0
 

@@ -24,7 +24,8 @@ from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
 from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest
-from tests.acceptance.conftest import PATIENCE_SECONDS, ROOT, Client, StartServing
+from tests.acceptance.conftest import ROOT, Client, StartServing
+from tests.eventually import PATIENCE_SECONDS
 from tests.examples.conftest import PARTICIPANTS
 from tests.examples.conftest import serving as participant
 

@@ -16,8 +16,9 @@ from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest
 from saga_coordinator.pb.saga.v1.worker_service_pb2_grpc import WorkerServiceStub
-from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Serving, Shop, run_here
+from tests.acceptance.conftest import Client, Serving, Shop, run_here
 from tests.acceptance.test_rpc import Refused
+from tests.eventually import PATIENCE_SECONDS
 
 QUICK: dict[str, Any] = {
     "name": "sell",

@@ -28,7 +28,8 @@ from saga_coordinator.pb.saga.v1.directory_service_pb2 import (
 from saga_coordinator.pb.saga.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import add_ParticipantServiceServicer_to_server
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSagaRequest
-from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Shop, StartServing, eventually
+from tests.acceptance.conftest import Client, Shop, StartServing
+from tests.eventually import PATIENCE_SECONDS, wait_until
 
 SECONDS = 120
 DESCRIBED = FileDescriptorSet()
@@ -123,12 +124,12 @@ def test_what_is_put_at_one_coordinator_is_used_by_all(
 
     assert not directory.put("shop", target=address)
     directory.put("described", target=address, descriptor_set=base64.b64encode(DESCRIBED.SerializeToString()))
-    eventually(lambda: "described" in names(other), "the participant with a descriptor set")
+    wait_until(lambda: "described" in names(other), "the participant with a descriptor set")
     there.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=PLAIN), timeout=SECONDS)
     assert saga(there, start(there, "plain", "c"))["steps"][0]["output"]["output"] == {"done": "by hand"}
 
     other.stub.DeleteParticipant(DeleteParticipantRequest(name="shop"), timeout=SECONDS)
-    eventually(lambda: "shop" not in names(directory), "the deletion")
+    wait_until(lambda: "shop" not in names(directory), "the deletion")
     assert faults(lambda: directory.get("shop")).startswith("NOT_FOUND: no participant `shop`")
 
 
@@ -225,7 +226,7 @@ def test_a_breaker_set_by_hand_holds_everywhere_and_after_a_restart(
     flags = ("--participants", participants_file)
     here, there = connect(serving(*flags).address), connect(serving(*flags).address)
     Directory(here).set_breaker("shop", "OPEN")
-    eventually(
+    wait_until(
         lambda: Directory(there).get("shop")["breaker"] == "BREAKER_STATE_OPEN", "the breaker at the other"
     )
     later = connect(serving(*flags).address)
@@ -234,7 +235,7 @@ def test_a_breaker_set_by_hand_holds_everywhere_and_after_a_restart(
         start(client, "orders", key, wait=False)
         for key, client in zip("abc", (here, there, later), strict=True)
     ]
-    eventually(lambda: all(is_held(saga(here, each)) for each in waiting), "the reason on every step")
+    wait_until(lambda: all(is_held(saga(here, each)) for each in waiting), "the reason on every step")
     assert shop.called.empty()
     setting = Directory(later).get("shop")["breaker_setting"]
     assert (setting["control"], setting["requested_by"], setting["reason"]) == (
@@ -244,7 +245,7 @@ def test_a_breaker_set_by_hand_holds_everywhere_and_after_a_restart(
     )
     Directory(later).set_breaker("shop", "AUTOMATIC")
     for client in (here, there, later):
-        eventually(
+        wait_until(
             lambda at=client: Directory(at).get("shop")["breaker"] == "BREAKER_STATE_CLOSED",  # type: ignore[misc]
             "the breaker as before",
         )
@@ -307,7 +308,7 @@ def test_a_participant_whose_name_has_no_address_waits_and_goes_on_when_it_is_pu
         (step,) = saga(client, saga_id)["steps"]
         return bool(step.get("cause", {}).get("code") == "UNAVAILABLE")
 
-    eventually(has_failed, "the failure")
+    wait_until(has_failed, "the failure")
     assert directory.get("shop")["last_failure"]["code"] == "UNAVAILABLE"
     directory.put("shop", target=shop_server[1])
-    eventually(lambda: saga(client, saga_id)["status"] == "SAGA_STATUS_COMPLETED", "the saga's end")
+    wait_until(lambda: saga(client, saga_id)["status"] == "SAGA_STATUS_COMPLETED", "the saga's end")

@@ -9,7 +9,8 @@ import pytest
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
-from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Shop, StartServing, eventually
+from tests.acceptance.conftest import Client, Shop, StartServing
+from tests.eventually import PATIENCE_SECONDS, wait_until
 
 Connect = Callable[[str], Client]
 
@@ -44,7 +45,7 @@ def test_a_cancellation_is_answered_while_the_owner_is_frozen(
     owner.send(signal.SIGSTOP)
     try:
         if outlasts_its_lease:
-            eventually(lambda: not cancel_elsewhere(), "the cancellation")
+            wait_until(lambda: not cancel_elsewhere(), "the cancellation")
         else:
             assert "which drives the saga, did not answer in time" in cancel_elsewhere()
     finally:
@@ -52,7 +53,7 @@ def test_a_cancellation_is_answered_while_the_owner_is_frozen(
 
     # Also what was refused was heard: the owner does it once it goes on.
     look = pb.GetSagaRequest(saga_id=saga_id)
-    eventually(
+    wait_until(
         lambda: elsewhere.sagas.GetSaga(look).saga.status == saga_pb2.SAGA_STATUS_COMPENSATING, "the turn"
     )
     shop.may_answer.set()

@@ -25,7 +25,8 @@ from saga_coordinator.pb.saga.v1.directory_service_pb2 import (
 )
 from saga_coordinator.pb.saga.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, WaitSagaRequest
-from tests.acceptance.conftest import Client, Serving, Shop, StartServing, eventually
+from tests.acceptance.conftest import Client, Serving, Shop, StartServing
+from tests.eventually import wait_until
 
 MIB = 1024 * 1024
 SECONDS = 120
@@ -126,7 +127,7 @@ def hung(tmp_path: Path) -> Iterator[Callable[[Serving, Path], None]]:
         file.unlink()
         os.mkfifo(file)
         program.send(signal.SIGHUP)
-        eventually(lambda: opened(file), "the file to be read")
+        wait_until(lambda: opened(file), "the file to be read")
 
     yield hang
     for writer in writers:

@@ -22,7 +22,8 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     WaitSagaRequest,
     WatchSagaRequest,
 )
-from tests.acceptance.conftest import Client, StartServing, eventually
+from tests.acceptance.conftest import Client, StartServing
+from tests.eventually import wait_until
 
 SECONDS = 30
 TAKEN_BY_DEFAULT = 4 * 1024 * 1024
@@ -90,7 +91,7 @@ def test_outputs_larger_than_an_answer_together_are_in_the_log_one_by_one(client
         saga = client.sagas.GetSaga(GetSagaRequest(saga_id=saga_id), timeout=SECONDS).saga
         return saga if saga.steps[-1].status == saga_pb2.STEP_STATUS_WAITING else None
 
-    saga = eventually(is_asked, "the last step")
+    saga = wait_until(is_asked, "the last step")
     assert saga is not None
     assert saga.outputs_omitted
     assert [step.HasField("output") for step in saga.steps] == [False] * (count + 1)

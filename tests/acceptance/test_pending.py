@@ -23,7 +23,8 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     StartSagaRequest,
     WaitSagaRequest,
 )
-from tests.acceptance.conftest import PATIENCE_SECONDS, Client, Shop, StartServing
+from tests.acceptance.conftest import Client, Shop, StartServing
+from tests.eventually import PATIENCE_SECONDS
 
 SAGAS = 1000
 CALLERS = 16

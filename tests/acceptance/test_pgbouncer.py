@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,15 +20,8 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     StartSagaRequest,
     WaitSagaRequest,
 )
-from tests.acceptance.conftest import (
-    PATIENCE_SECONDS,
-    Client,
-    Program,
-    Serving,
-    Shop,
-    StartServing,
-    run_program,
-)
+from tests.acceptance.conftest import Client, Program, Serving, Shop, StartServing, run_program
+from tests.eventually import wait_until
 
 SERVER_CONNECTIONS = 3
 """Fewer than one coordinator alone has connections to PgBouncer."""
@@ -60,7 +52,8 @@ def _free_port() -> int:
         return port
 
 
-def _is_answering(port: int) -> bool:
+def _is_answering(port: int, running: subprocess.Popen[bytes], folder: Path) -> bool:
+    assert running.poll() is None, [running.returncode, *(log.read_text() for log in folder.glob("*.log"))]
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
@@ -94,14 +87,7 @@ def pooled_dsn(database_dsn: str) -> Iterator[str]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
-        while not _is_answering(port):
-            assert running.poll() is None, [
-                running.returncode,
-                *(log.read_text() for log in folder.glob("*.log")),
-            ]
-            assert time.monotonic() < give_up_at
-            time.sleep(0.02)
+        wait_until(lambda: _is_answering(port, running, folder), "PgBouncer to answer")
         yield f"postgresql://anybody:secret@127.0.0.1:{port}/{target['dbname']}"
     finally:
         running.kill()

@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,8 +16,7 @@ from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, WaitSagaRequest
 from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
 from tests.acceptance.conftest import Client, Program, Shop, run_program
-
-PATIENCE_SECONDS = 120.0
+from tests.eventually import wait_until
 
 
 def free_port() -> int:
@@ -63,13 +61,16 @@ def supervised(database_dsn: str, participants_file: Path) -> Iterator[Supervise
 
 
 def wait_until_gone(process: int, *, or_kill: bool = False) -> None:
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while psutil.pid_exists(process) and psutil.Process(process).status() != psutil.STATUS_ZOMBIE:
-        if time.monotonic() > give_up_at:
-            if or_kill:
-                os.kill(process, signal.SIGKILL)
-            raise AssertionError(f"process {process} is still there")
-        time.sleep(0.02)
+    try:
+        wait_until(lambda: is_gone(process), f"the end of process {process}")
+    except AssertionError:
+        if or_kill:
+            os.kill(process, signal.SIGKILL)
+        raise
+
+
+def is_gone(process: int) -> bool:
+    return not psutil.pid_exists(process) or psutil.Process(process).status() == psutil.STATUS_ZOMBIE
 
 
 def start_hanging(address: str, number: int) -> str:

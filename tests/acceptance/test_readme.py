@@ -6,7 +6,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,8 @@ import yaml
 from saga_coordinator.config import OPTIONS
 from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.saga.words.outcome import REFUSING_STATUSES
-from tests.acceptance.conftest import PATIENCE_SECONDS, ROOT
+from tests.acceptance.conftest import ROOT
+from tests.eventually import PATIENCE_SECONDS, wait_until
 
 BIN = Path(sys.executable).parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -69,13 +69,14 @@ class Reader:
                 self.typed(command).split(), cwd=self.folder, env=self.environment(), stdout=log, stderr=log
             )
         port = self.ports["7301" if command.startswith("python") else "7242"]
-        give_up_at = time.monotonic() + PATIENCE_SECONDS
-        while True:
+
+        def is_serving() -> bool:
             assert self.running[command].poll() is None, (self.folder / "background.log").read_text()
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port))):
-                return
-            assert time.monotonic() < give_up_at, (self.folder / "background.log").read_text()
-            time.sleep(0.05)
+                return True
+            return False
+
+        wait_until(is_serving, f"{command} to serve")
 
     def stop(self, command: str) -> None:
         process = self.running.pop(command)
@@ -161,12 +162,8 @@ def _await_attempts(reader: Reader) -> None:
     """Until the coordinator has seen that nobody is there."""
     request = '{"start_key": "trip-3", "include_log": true}'
     address = reader.typed("http://127.0.0.1:7242/saga.v1.SagaService/GetSaga")
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < give_up_at:
-        curl = f"buf curl --protocol grpc --http2-prior-knowledge -d '{request}' {address} || true"
-        if "attempt_unknown" in reader.run(curl):
-            return
-    raise AssertionError("no attempt was made")
+    curl = f"buf curl --protocol grpc --http2-prior-knowledge -d '{request}' {address} || true"
+    wait_until(lambda: "attempt_unknown" in reader.run(curl), "an attempt to be made")
 
 
 def test_the_table_of_outcomes_is_the_programs_own() -> None:

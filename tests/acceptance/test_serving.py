@@ -25,7 +25,6 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
 )
 from saga_coordinator.store import schema
 from tests.acceptance.conftest import (
-    PATIENCE_SECONDS,
     Client,
     Serving,
     Shop,
@@ -34,6 +33,7 @@ from tests.acceptance.conftest import (
     fails_with,
     run_program,
 )
+from tests.eventually import PATIENCE_SECONDS
 
 Connect = Callable[[str], Client]
 

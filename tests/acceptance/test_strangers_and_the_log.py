@@ -15,7 +15,8 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from saga_coordinator.api.reflection import ALPHA_SERVICE, V1_SERVICE
 from saga_coordinator.pb.saga.v1 import worker_service_pb2
-from tests.acceptance.conftest import PATIENCE_SECONDS, Serving, StartServing
+from tests.acceptance.conftest import Serving, StartServing
+from tests.eventually import PATIENCE_SECONDS
 
 GARBAGE = (b"\xff" * 50, b"\n\xff", b"\n\x02\xc3\x28", b"\x0a\x7f", b"\x08")
 TIMES = 30

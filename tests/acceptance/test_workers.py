@@ -23,8 +23,8 @@ from google.protobuf.struct_pb2 import ListValue, Value
 from saga_coordinator.pb.saga.v1 import saga_pb2, saga_service_pb2
 from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
 from tests.acceptance.conftest import ROOT, Serving, StartServing
-from tests.acceptance.shop import DONE, PATIENCE_SECONDS, Customer, Dialled, Shop
-from tests.integration.eventually import eventually
+from tests.acceptance.shop import DONE, Customer, Dialled, Shop
+from tests.eventually import PATIENCE_SECONDS, eventually
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ import pytest
 
 from saga_coordinator.pb.saga.v1 import saga_pb2, saga_service_pb2
 from tests.acceptance.conftest import Program, Serving, StartProgram, StartServing
-from tests.acceptance.shop import DONE, PATIENCE_SECONDS, Customer, Dialled
+from tests.acceptance.shop import DONE, Customer, Dialled
 from tests.acceptance.test_processes import free_port
+from tests.eventually import PATIENCE_SECONDS
 
 WORKERS = 2000
 STREAMS_AT_ONCE = 200

@@ -14,6 +14,8 @@ from order_fulfilment.guard import Answer, Output, Refused
 from psycopg import Connection
 from saga_client.v1.participant_service_pb2 import CompensateRequest, ExecuteRequest
 
+from tests.eventually import wait_until
+
 OK = grpc.StatusCode.OK
 Open = Callable[[], Connection]
 
@@ -74,8 +76,8 @@ class Gate:
 def wait_until_blocked(observer: Connection, connection: Connection) -> None:
     """Returns when `connection` waits for another transaction's lock."""
     blocked = "select cardinality(pg_blocking_pids(%s)) > 0"
-    while not observer.execute(blocked, (connection.info.backend_pid,)).fetchall()[0][0]:
-        pass
+    look = (connection.info.backend_pid,)
+    wait_until(lambda: observer.execute(blocked, look).fetchall()[0][0], "another transaction's lock")
 
 
 @pytest.fixture

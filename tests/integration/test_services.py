@@ -16,7 +16,7 @@ from saga_coordinator.app import App, _Parts
 from saga_coordinator.config import Settings, load_settings
 from saga_coordinator.lifecycle import LoopThread, Service
 from saga_coordinator.saga.words.errors import Unavailable
-from tests.integration.eventually import PATIENCE_SECONDS
+from tests.eventually import PATIENCE_SECONDS
 
 
 @pytest.fixture

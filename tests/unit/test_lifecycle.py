@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 import saga_coordinator
 from saga_coordinator import lifecycle
 from saga_coordinator.lifecycle import Background, Kept, Service, Services, Together, daemon
-from tests.integration.eventually import eventually
+from tests.eventually import eventually
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from saga_coordinator.saga.words.errors import Overloaded, Unavailable
 from saga_coordinator.turns import Turns
-from tests.integration.eventually import eventually
+from tests.eventually import eventually
 
 
 @pytest.fixture

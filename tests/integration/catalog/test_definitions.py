@@ -21,8 +21,8 @@ from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.lists import Lists
 from tests.acts import an_act
+from tests.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.catalogs import catalog_of
-from tests.integration.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.proxy import Proxy
 from tests.integration.store.conftest import Query, items_of
 

@@ -25,9 +25,9 @@ from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.sagas import SagaRecord, SagaRows
+from tests.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.catalogs import catalog_of
 from tests.integration.engine.participants import ACTION, Gate, Participants
-from tests.integration.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.proxy import Proxy, proxy_to
 
 Query = Callable[..., Awaitable[list[tuple[Any, ...]]]]

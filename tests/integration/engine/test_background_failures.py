@@ -13,8 +13,8 @@ from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.records import Event
+from tests.eventually import eventually
 from tests.integration.engine.conftest import ORDER, Query, StartEngine
-from tests.integration.eventually import eventually
 
 COMPLETED = SagaStatus.COMPLETED
 

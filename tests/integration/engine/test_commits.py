@@ -11,9 +11,9 @@ from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound, Unavailable
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
+from tests.eventually import eventually
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine
 from tests.integration.engine.participants import Gate, Participants, refusing
-from tests.integration.eventually import eventually
 
 FAILING = """
 CREATE FUNCTION saga.fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

@@ -19,9 +19,9 @@ from saga_coordinator.store import schema
 from saga_coordinator.store.embedded import EmbeddedPostgres
 from saga_coordinator.store.embedded.binaries import find_binaries
 from tests.conftest import SETTINGS
+from tests.eventually import eventually
 from tests.integration.engine.conftest import ORDER, StartEngine
 from tests.integration.engine.participants import Gate, Participants
-from tests.integration.eventually import eventually
 
 REPLICATED = (*SETTINGS, "wal_level=replica", "hot_standby=on", "max_wal_senders=4")
 

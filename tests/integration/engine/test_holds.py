@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.outcome import Cause, Held
+from tests.eventually import eventually
 from tests.integration.engine.conftest import Engine, Query
 from tests.integration.engine.participants import Participants
-from tests.integration.eventually import eventually
 
 ABSENT = Cause("UNAVAILABLE", "no worker of `payments` is connected")
 SOON, LATE = 4.9, 25.0

@@ -13,9 +13,9 @@ from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Overloaded
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Pending, Succeeded, Unknown
+from tests.eventually import eventually
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, Gate, Participants, unknown
-from tests.integration.eventually import eventually
 
 ROW = "SELECT owner::text, extract(epoch FROM wake_at - clock_timestamp())::float8 FROM saga.sagas WHERE saga_id = %s"
 

@@ -10,9 +10,9 @@ from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store import schema
 from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.sagas import SagaFilter
+from tests.eventually import eventually
 from tests.integration.engine.conftest import ORDER, Query, StartEngine
 from tests.integration.engine.participants import Gate, Participants, refusing
-from tests.integration.eventually import eventually
 
 EXPAND = """
 ALTER TABLE saga.sagas ADD COLUMN tenant text;

@@ -16,9 +16,9 @@ from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.store.records import Event
+from tests.eventually import eventually
 from tests.integration.engine.conftest import StartEngine, a_definition, a_step
 from tests.integration.engine.participants import Gate, Participants, refusing
-from tests.integration.eventually import eventually
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 NASTY: dict[str, Any] = {

@@ -13,9 +13,9 @@ from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store import journal
+from tests.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine
 from tests.integration.engine.participants import Gate, Participants
-from tests.integration.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.proxy import Proxy, answers_append
 
 COMPLETED = SagaStatus.COMPLETED
@@ -119,16 +119,8 @@ async def test_p1_an_outage_at_any_moment_loses_nothing(
         number = 0
         while not is_over:
             number += 1
-            request = StartSaga("order", f"{name} {number}")
-            while True:
-                try:
-                    saga_id, _ = await engine.coordinator.start_saga(request)
-                except Unavailable:
-                    await asyncio.sleep(0.01)
-                else:
-                    accepted.append(saga_id)
-                    await engine.coordinator.wait(saga_id, 0.01)
-                    break
+            accepted.append(await engine.start(key=f"{name} {number}"))
+            await engine.coordinator.wait(accepted[-1], 0.01)
 
     clients = [asyncio.create_task(start_many(f"client {n}")) for n in range(4)]
     for outage in range(1, 6):

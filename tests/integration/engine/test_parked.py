@@ -8,9 +8,9 @@ from saga_coordinator.saga.machine.inputs import OutcomeReported, RecallAsked
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, Pending, Succeeded
+from tests.eventually import eventually
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, COMPENSATION, Participants, refusing, unknown
-from tests.integration.eventually import eventually
 
 NEEDS_ATTENTION = SagaStatus.NEEDS_ATTENTION
 ONCE = {"retry": {"max_attempts": 1}}

@@ -11,14 +11,13 @@ import psycopg
 import pytest
 from psycopg import errors
 
-from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.database import Database, is_outage, unavailable
+from tests.eventually import eventually
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine
 from tests.integration.engine.participants import Participants, refusing
-from tests.integration.eventually import eventually
 
 PASSING = {
     "40001": "serialization_failure",
@@ -53,18 +52,6 @@ CREATE TRIGGER failing AFTER INSERT OR UPDATE ON saga.requests FOR EACH STATEMEN
 """
 
 
-async def start_in_spite(engine: Engine, key: str, definition: str = "order") -> str:
-    """As a caller does: repeats with the same key."""
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                saga_id, _ = await engine.coordinator.start_saga(StartSaga(definition, key))
-            except Unavailable:
-                await asyncio.sleep(0.02)
-            else:
-                return saga_id
-
-
 @pytest.mark.parametrize("code", ["40001", "40P01", "55P03", "57014", "57P01", "25006", "53100", "53300"])
 async def test_p1_an_error_that_passes_is_waited_out(
     code: str, start_engine: StartEngine, participants: Participants, query: Query
@@ -74,7 +61,7 @@ async def test_p1_an_error_that_passes_is_waited_out(
     await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     participants.on("ship", [refusing()] * 2)  # some sagas are undone
     await query(FAILING.format(code=code))
-    sagas = await asyncio.gather(*(start_in_spite(engine, f"saga {number}") for number in range(6)))
+    sagas = await asyncio.gather(*(engine.start(key=f"saga {number}") for number in range(6)))
     for saga_id in sagas:
         await eventually(partial(_is_settled, engine, saga_id), "the saga to settle")
     statuses = Counter([(await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)).status for saga_id in sagas])
@@ -134,9 +121,21 @@ async def test_sessions_ended_for_idleness_are_opened_again(
 ) -> None:
     engine = await start_engine(dsn=with_options(database_dsn, "idle_session_timeout=300ms"))
     await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
+
+    async def sessions() -> set[int]:
+        others = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return {pid for (pid,) in await query(others)}
+
     for _ in range(3):
         assert (await engine.run()).status is SagaStatus.COMPLETED
-        await asyncio.sleep(0.6)  # longer than a session may be idle; a busy moment is not
+        used = await sessions()
+
+        async def is_one_gone() -> bool:
+            return bool(used - await sessions())  # noqa: B023
+
+        await eventually(is_one_gone, "a session to be ended")
     assert engine.coordinator.is_accepting
 
 
@@ -147,7 +146,7 @@ async def test_two_coordinators_at_the_strictest_isolation(
     here, there = await start_engine("here", dsn=dsn), await start_engine("there", dsn=dsn)
     await here.definitions.register(DEFAULT_NAMESPACE, ORDER)
     participants.on("ship", [refusing()] * 20)
-    started = [start_in_spite((here, there)[number % 2], f"saga {number}") for number in range(60)]
+    started = [(here, there)[number % 2].start(key=f"saga {number}") for number in range(60)]
     sagas = await asyncio.gather(*started)
     for saga_id in sagas:
         await eventually(partial(_is_settled, here, saga_id), "the saga to settle")

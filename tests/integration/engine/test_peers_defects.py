@@ -15,9 +15,9 @@ from saga_coordinator.saga.words.errors import AlreadyExists
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import TEXT_BYTES_MAX, Pending, Succeeded, outcome_of_failure
 from saga_coordinator.store.sagas import SagaRecord
+from tests.eventually import eventually
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, COMPENSATION, Gate, Participants, refusing, unknown
-from tests.integration.eventually import eventually
 
 COMPLETED, COMPENSATED = SagaStatus.COMPLETED, SagaStatus.COMPENSATED
 

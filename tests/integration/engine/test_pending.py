@@ -10,10 +10,10 @@ from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Pending, Succeeded
+from tests.eventually import eventually
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, Participants, refusing, unknown
 from tests.integration.engine.test_waiting import sleeps, waits
-from tests.integration.eventually import eventually
 
 
 async def beating(engine: Engine, participants: Participants, silence: str) -> str:

@@ -12,9 +12,9 @@ from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.schema.input_schema import InputSchema
 from saga_coordinator.saga.words.errors import InvalidRequest, NotPossibleNow, Overloaded
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
+from tests.eventually import eventually
 from tests.integration.engine.conftest import ORDER, StartEngine
 from tests.integration.engine.participants import Gate, Participants
-from tests.integration.eventually import eventually
 
 KEY = "order 7"
 

@@ -9,9 +9,9 @@ import psycopg
 
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
+from tests.eventually import eventually
 from tests.integration.engine.conftest import ORDER, Engine, StartEngine
 from tests.integration.engine.participants import Participants
-from tests.integration.eventually import eventually
 
 COMPLETED = SagaStatus.COMPLETED
 WHOLE = ["reserve", "charge", "ship"]

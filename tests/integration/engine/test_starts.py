@@ -23,9 +23,9 @@ from saga_coordinator.saga.words.errors import (
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Pending, Succeeded
 from saga_coordinator.store.records import Claim
+from tests.eventually import eventually
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import ACTION, COMPENSATION, Gate, Participants, refusing
-from tests.integration.eventually import eventually
 
 FIRST = StartSaga("order", "order 7", input={"n": 1, "m": [1.5, None]}, labels={"tenant": "acme"})
 

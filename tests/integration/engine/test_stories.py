@@ -14,6 +14,7 @@ from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
 from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Outcome, Pending, Succeeded
+from tests.eventually import eventually
 from tests.integration.engine.conftest import (
     ORDER,
     Engine,
@@ -30,7 +31,6 @@ from tests.integration.engine.participants import (
     refusing,
     unknown,
 )
-from tests.integration.eventually import eventually
 
 COMPLETED, COMPENSATED, NEEDS_ATTENTION = (
     SagaStatus.COMPLETED,

@@ -19,6 +19,7 @@ from saga_coordinator.saga.words.outcome import Outcome, Pending, Succeeded
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.records import LogPage
 from saga_coordinator.store.sagas import LogEntry
+from tests.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import (
     ACTION,
@@ -28,7 +29,6 @@ from tests.integration.engine.participants import (
     refusing,
     unknown,
 )
-from tests.integration.eventually import PATIENCE_SECONDS, eventually
 
 COMPLETED, COMPENSATED = SagaStatus.COMPLETED, SagaStatus.COMPENSATED
 WHOLE = ["reserve", "charge", "ship"]
@@ -62,8 +62,7 @@ class Hang:
 
     async def __call__(self, lease_seconds: float) -> float:
         self.asked += 1
-        while not self._let.is_set():  # noqa: ASYNC110  # on the event loop of another thread
-            await asyncio.sleep(0.005)
+        await eventually(self._let.is_set, "the renewal to be let")  # on the event loop of another thread
         return await self._renew(lease_seconds)
 
 

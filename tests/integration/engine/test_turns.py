@@ -10,9 +10,9 @@ from saga_coordinator.saga.machine.inputs import CancelAsked, RecallAsked, Timer
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause, CauseCode
+from tests.eventually import eventually
 from tests.integration.engine.conftest import Engine, a_definition, a_step
 from tests.integration.engine.participants import Gate, Participants, refusing
-from tests.integration.eventually import eventually
 
 PATIENT = {"timeout": "600s"}
 DEADLINE_SECONDS = 60.0

@@ -15,9 +15,9 @@ from saga_coordinator.saga.words.errors import AlreadyExists, NotPossibleNow
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.store.records import Event
+from tests.eventually import eventually
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import Gate, Participants, refusing, unknown
-from tests.integration.eventually import eventually
 
 COMPLETED, COMPENSATED, NEEDS_ATTENTION = (
     SagaStatus.COMPLETED,

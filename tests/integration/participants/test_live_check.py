@@ -23,7 +23,7 @@ from saga_coordinator.participants.workers.stream import Greeting, Stream
 from saga_coordinator.pb.saga.v1 import participant_service_pb2_grpc as stubs
 from saga_coordinator.saga.words.errors import Fault
 from saga_coordinator.turns import Turns
-from tests.integration.eventually import eventually
+from tests.eventually import eventually
 from tests.integration.participants.plain_services import FILES, INVENTORY, ServePlain, compiled
 from tests.integration.participants.services import Connect, Context, Serve, Service, say_ok
 

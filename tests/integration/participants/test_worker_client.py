@@ -14,7 +14,7 @@ from saga_client.v1 import worker_service_pb2 as pb
 from saga_client.v1 import worker_service_pb2_grpc as pb_grpc
 from saga_client.worker import Refused, Retry, Task, Worker
 
-PATIENCE_SECONDS = 120.0
+from tests.eventually import PATIENCE_SECONDS
 
 
 class Coordinator(pb_grpc.WorkerServiceServicer):

@@ -25,7 +25,7 @@ from saga_coordinator.store.log_writer import PostgresLog, the_only_result
 from saga_coordinator.store.mail import MailRows
 from saga_coordinator.store.records import Event, Letter
 from tests.conftest import SETTINGS
-from tests.integration.eventually import eventually
+from tests.eventually import eventually
 from tests.integration.store.appends import HERE, a_start, an_attempt, an_end, saga_id
 from tests.integration.store.conftest import Query, StartJournal
 

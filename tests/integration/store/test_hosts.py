@@ -14,7 +14,7 @@ from sqlalchemy import make_url, text
 from saga_coordinator.saga.words.errors import InvalidRequest, Unavailable
 from saga_coordinator.store import schema
 from saga_coordinator.store.database import Database, driver_url
-from tests.integration.eventually import eventually
+from tests.eventually import eventually
 from tests.integration.store.conftest import Query
 
 

@@ -12,7 +12,7 @@ from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.records import StartKeyTaken
-from tests.integration.eventually import eventually
+from tests.eventually import eventually
 from tests.integration.proxy import Proxy, answers_append
 from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
 from tests.integration.store.conftest import Query, StartJournal

@@ -13,7 +13,7 @@ from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.mail import CHANNEL, LETTERS_BYTES_MAX, Listener, MailRows
 from saga_coordinator.store.records import Letter
-from tests.integration.eventually import eventually
+from tests.eventually import eventually
 from tests.integration.proxy import Proxy
 from tests.integration.store.appends import HERE, THERE, a_start, saga_id
 from tests.integration.store.conftest import Query

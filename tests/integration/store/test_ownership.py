@@ -21,7 +21,7 @@ from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.ownership import OwnershipRows
 from saga_coordinator.store.pages import Page
 from saga_coordinator.store.records import Claim, Driver
-from tests.integration.eventually import eventually
+from tests.eventually import eventually
 from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
 from tests.integration.store.conftest import Query, StartJournal
 

@@ -22,6 +22,7 @@ from saga_coordinator.store.events import EventRows
 from saga_coordinator.store.journal import Append, Journal
 from saga_coordinator.store.records import Event
 from saga_coordinator.store.sagas import SagaRows
+from tests.eventually import eventually
 from tests.integration.proxy import Proxy, answers_append
 from tests.integration.store.appends import ACTION, HERE, a_start, saga_id
 from tests.integration.store.conftest import StartJournal
@@ -124,8 +125,7 @@ async def test_p8_an_append_in_doubt_is_not_taken_for_another_that_python_holds_
             Append(saga, DEFAULT_NAMESPACE, 2, (AttemptSucceeded("charge", ACTION, 1, {"paid": True}),))
         )
     )
-    while journal.is_available:  # noqa: ASYNC110  # the journal tells nobody
-        await asyncio.sleep(0.01)
+    await eventually(lambda: not journal.is_available, "the outage to be noticed")
     await beside.append(
         Append(saga, DEFAULT_NAMESPACE, 2, (AttemptSucceeded("charge", ACTION, 1, {"paid": 1}),))
     )

@@ -22,7 +22,7 @@ from saga_coordinator.store.mail import MailRows
 from saga_coordinator.store.ownership import OwnershipRows
 from saga_coordinator.store.records import Letter
 from saga_coordinator.store.sagas import SagaFilter, SagaRows
-from tests.integration.eventually import eventually
+from tests.eventually import eventually
 from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
 from tests.integration.store.conftest import Query, items_of
 

@@ -38,9 +38,9 @@ from saga_coordinator.pb.saga.v1 import (
 )
 from saga_coordinator.saga.words.errors import NotFound, Resource
 from saga_coordinator.saga.words.reasons import Reason
+from tests.eventually import PATIENCE_SECONDS
 from tests.integration.proxy import proxy_to
 
-PATIENCE_SECONDS = 60.0
 LIMIT = 1024 * 1024
 
 Work = Callable[[], Awaitable[None]]

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from grpc_health.v1 import health_pb2
 
 from saga_coordinator.cli.health import health
+from tests.eventually import PATIENCE_SECONDS
 
-PATIENCE_SECONDS = 30.0
 SERVICE = cast("Any", health_pb2).DESCRIPTOR.services_by_name["Health"]
 CHECK = SERVICE.methods_by_name["Check"]
 

@@ -7,9 +7,9 @@ from typing import cast
 
 from saga_coordinator.engine.grace import give_time
 from saga_coordinator.engine.lease import Lease
+from tests.eventually import PATIENCE_SECONDS
 
 FOREVER_SECONDS = 3600.0
-PATIENCE_SECONDS = 60.0
 
 
 class LeaseOfTheTests:
