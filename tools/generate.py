@@ -11,6 +11,9 @@ it, twice:
   be imported by a protobuf or grpcio older than its generator, and a client's application may not be free to
   take the newest.
 
+The comments of the contract go into saga_coordinator/pb/comments.binpb, because generated Python has none: the server's
+reflection sends them to clients that show them as help.
+
 Both register the same descriptors under the same names, so one process may import both. The example's own shop.proto becomes
 one module beside it, by the clients' grpcio-tools.
 """
@@ -25,6 +28,8 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from google.protobuf import descriptor_pb2
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = (ROOT / "proto", ROOT / "internal" / "proto")
@@ -62,6 +67,8 @@ class Target:
     packages: tuple[Package, ...]
     grpcio_tools: str | None
     """The version that writes it; None: the one installed."""
+    has_comments: bool = False
+    """Whether the contract's comments go with it."""
 
 
 TARGETS = (
@@ -72,6 +79,7 @@ TARGETS = (
             Package("saga.internal.v1", Path("saga/internal/v1"), "saga_coordinator.pb.saga.internal.v1"),
         ),
         None,
+        has_comments=True,
     ),
     Target(
         Path("clients/python/saga_client/v1"),
@@ -126,6 +134,22 @@ def move_into_package(modules: Path, names: Mapping[str, str], destination: Path
         (destination / source.name).write_text(HEADER + text, encoding="utf-8")
 
 
+def comments_of(descriptors: Path) -> bytes:
+    """The comments of what clients may see: a serialized FileDescriptorSet whose files have nothing else but their names."""
+    built, kept = descriptor_pb2.FileDescriptorSet(), descriptor_pb2.FileDescriptorSet()
+    built.ParseFromString(descriptors.read_bytes())
+    for file in sorted(built.file, key=lambda file: file.name):
+        if file.package == "saga.internal.v1":
+            continue
+        locations = kept.file.add(name=file.name).source_code_info.location
+        for location in file.source_code_info.location:
+            if location.leading_comments or location.trailing_comments:
+                commented = locations.add(path=location.path, span=location.span)
+                commented.leading_comments = location.leading_comments
+                commented.trailing_comments = location.trailing_comments
+    return kept.SerializeToString(deterministic=True)
+
+
 def generate(target: Target, descriptors: Path, destination: Path) -> None:
     names = {package.proto: package.name for package in target.packages}
     with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
@@ -136,6 +160,8 @@ def generate(target: Target, descriptors: Path, destination: Path) -> None:
     inner = {folder for package in target.packages for folder in [package.inner, *package.inner.parents]}
     for folder in {destination, *(destination / folder for folder in inner)}:
         (folder / "__init__.py").write_text(HEADER, encoding="utf-8")
+    if target.has_comments:
+        (destination / "comments.binpb").write_bytes(comments_of(descriptors))
 
 
 def generate_example(destination: Path) -> None:
@@ -155,9 +181,9 @@ def example_modules(folder: Path) -> list[Path]:
     return [folder / EXAMPLE.parent.name / f"{EXAMPLE.stem}_pb2{suffix}" for suffix in (".py", ".pyi")]
 
 
-def contents(folder: Path) -> dict[Path, str]:
+def contents(folder: Path) -> dict[Path, bytes]:
     return {
-        path.relative_to(folder): path.read_text(encoding="utf-8")
+        path.relative_to(folder): path.read_bytes()
         for path in sorted(folder.rglob("*"))
         if path.is_file() and "__pycache__" not in path.parts
     }

@@ -2,11 +2,15 @@
 
 grpcio-reflection serves `grpc.reflection.v1alpha` only. Version 1 (https://github.com/grpc/grpc-proto, reflection/v1) is the same
 protocol under another package name, message for message, so the same servicer answers it; its descriptors are v1alpha's, renamed.
+
+Clients show the contract's comments as help. Python's descriptors have none, so each file is sent with the comments that
+`make generate` has kept beside the generated code.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
+from importlib import resources
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -49,6 +53,34 @@ class ReflectionService:
                 await conversation.write(response.SerializeToString())
 
 
+def contract_comments() -> Mapping[str, descriptor_pb2.SourceCodeInfo]:
+    """The comments of the contract's files, and of the files that these import, by the name of the file."""
+    kept = descriptor_pb2.FileDescriptorSet()
+    kept.ParseFromString((resources.files("saga_coordinator.pb") / "comments.binpb").read_bytes())
+    return {file.name: file.source_code_info for file in kept.file}
+
+
+class CommentedFile:
+    """A file as reflection sends it, with its comments. It has the part of a `FileDescriptor` that the servicer uses."""
+
+    def __init__(
+        self,
+        file: FileDescriptor,
+        dependencies: list[CommentedFile],
+        comments: descriptor_pb2.SourceCodeInfo | None,
+    ) -> None:
+        self.name: str = file.name
+        self.dependencies = dependencies
+        self._sent = descriptor_pb2.FileDescriptorProto()
+        file.CopyToProto(self._sent)
+        if comments is not None:
+            self._sent.source_code_info.CopyFrom(comments)
+
+    def CopyToProto(self, proto: descriptor_pb2.FileDescriptorProto) -> None:  # noqa: N802  # the descriptor's name
+        """Writes the file into `proto`."""
+        proto.CopyFrom(self._sent)
+
+
 async def _only(request: reflection_pb2.ServerReflectionRequest) -> AsyncIterator[Any]:
     yield request
 
@@ -63,21 +95,22 @@ class PublicPool:
 
     def __init__(self, services: Iterable[str]) -> None:
         self._pool = descriptor_pool.Default()
-        self._files: dict[str, FileDescriptor] = {}
+        self._comments = contract_comments()
+        self._files: dict[str, CommentedFile] = {}
         for service in services:
-            self._add(self._pool.FindFileContainingSymbol(service))
+            self._added(self._pool.FindFileContainingSymbol(service))
 
-    def _add(self, file: FileDescriptor) -> None:
+    def _added(self, file: FileDescriptor) -> CommentedFile:
         if file.name not in self._files:
-            self._files[file.name] = file
-            for dependency in file.dependencies:
-                self._add(dependency)
+            dependencies = [self._added(each) for each in file.dependencies]
+            self._files[file.name] = CommentedFile(file, dependencies, self._comments.get(file.name))
+        return self._files[file.name]
 
-    def FindFileByName(self, name: str) -> FileDescriptor:  # noqa: N802  # the pool's name
+    def FindFileByName(self, name: str) -> CommentedFile:  # noqa: N802  # the pool's name
         """The file of that path."""
         return self._files[name]
 
-    def FindFileContainingSymbol(self, name: str) -> FileDescriptor:  # noqa: N802  # the pool's name
+    def FindFileContainingSymbol(self, name: str) -> CommentedFile:  # noqa: N802  # the pool's name
         """The file that declares a service, method, message, field, oneof, enum or enum value of that full name."""
         try:
             found = self._pool.FindFileContainingSymbol(name)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FileDescriptor
 
 from saga_coordinator.api import definition_service, directory_service, saga_service, worker_service
@@ -70,3 +71,16 @@ def test_what_coordinators_say_to_each_other_is_not_shown(pool: PublicPool) -> N
             pool.FindFileContainingSymbol(name)
     with pytest.raises(KeyError):
         pool.FindMessageTypeByName(f"{file.package}.ForwardRequest")
+
+
+def test_files_are_sent_as_they_are_with_their_comments(pool: PublicPool) -> None:
+    """Clients show the comments as help."""
+    for service in SERVED:
+        described, sent = descriptor_pb2.FileDescriptorProto(), descriptor_pb2.FileDescriptorProto()
+        service.file.CopyToProto(described)
+        pool.FindFileByName(service.file.name).CopyToProto(sent)
+        comments = {tuple(each.path): each.leading_comments for each in sent.source_code_info.location}
+        for number, method in enumerate(service.methods):
+            assert comments[6, 0, 2, number].strip(), method.full_name
+        sent.ClearField("source_code_info")
+        assert sent == described
