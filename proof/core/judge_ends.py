@@ -54,6 +54,7 @@ class Ends:
                 check(state.status is SagaStatus.NEEDS_ATTENTION, f"ended as {state.status}")
                 remaining = set(state.remaining)
                 check(standing <= remaining, f"P2: {standing - remaining} stand and are not listed")
+                self._check_reason(state, is_parked_for_takeovers=is_parked_for_takeovers)
                 unsure = {name for name in self.told.steps if self.told.heard[name, ACTION].pending}
                 wanted = {
                     name
@@ -74,6 +75,17 @@ class Ends:
         for call in self.told.open.values():
             is_known = call in self.told.decided_early or state.status is SagaStatus.NEEDS_ATTENTION
             check(call.invoke.operation is ACTION or is_known, "no end while a compensation is in flight")
+
+    def _check_reason(self, state: SagaState, *, is_parked_for_takeovers: bool) -> None:
+        """A parked saga says what it is parked for: of several reasons, one that still stands."""
+        reason = state.blocked_by
+        assert reason is not None, "P1: it waits for a person, and does not say why"
+        if is_parked_for_takeovers:
+            check(reason.code == "NO_PROGRESS", f"P1: taken over too often, it is parked for {reason}")
+        elif self.told.turned_by is not None:
+            check(reason.step in state.remaining, f"P1: parked for {reason}, which is no more")
+        else:
+            check(reason.step in self.told.watch.failed, f"P1: parked for {reason}, which has not failed")
 
     def _check_held_up(self) -> None:
         """A saga that is parked on its way forward has a failure that is neither the way forward nor the way back."""

@@ -13,6 +13,7 @@ from saga_coordinator.saga.machine.draft import Draft, is_past_return
 from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.machine.forward import is_blocked
 from saga_coordinator.saga.machine.place import remaining_effects
+from saga_coordinator.saga.machine.proceed import is_mended
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.step_state import EffectKnown, StepState, needs_compensation
 from saga_coordinator.saga.machine.transitions import StepStatus
@@ -121,6 +122,12 @@ def undo_that_was_parked_goes_on_for_any_reason() -> Patches:
 @MUTANTS.broken()
 def undo_that_was_parked_goes_on_only_when_nothing_remains() -> Patches:
     yield instead_of(can_go_back, lambda draft: False)
+    yield instead_of(is_mended, lambda state: not state.remaining)
+
+
+@MUTANTS.broken()
+def undo_stays_parked_for_a_reason_that_is_no_more() -> Patches:
+    yield instead_of(is_mended, lambda state: not state.remaining)
 
 
 @MUTANTS.broken()

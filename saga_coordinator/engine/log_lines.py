@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import structlog
 
 from saga_coordinator.engine.runs import Run
-from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
-from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause
 
 _SHOWN_CHARACTERS_MAX = 300
@@ -60,7 +56,7 @@ def _why(failure: Cause | None) -> dict[str, str]:
 
 def _tell_attention(run: Run) -> None:
     state = run.state
-    failure, blocking = state.failure, _blocking(state)
+    failure, blocking = state.failure, state.blocked_by
     _log.warning(
         "saga_needs_attention",
         saga_id=run.saga_id,
@@ -73,12 +69,3 @@ def _tell_attention(run: Run) -> None:
         blocked_message=blocking.message if blocking else "",
         remaining=state.remaining,
     )
-
-
-def _blocking(state: SagaState) -> Cause | None:
-    """Why the first of the remaining effects could not be undone, with its step; None if nobody tried."""
-    for key in state.remaining:
-        step = state.step(key)
-        if step.operation is OperationKind.COMPENSATION and step.cause is not None:
-            return replace(step.cause, step=key)
-    return None

@@ -19,7 +19,7 @@ from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import IS_DEFAULT, IS_LIVE
 from saga_coordinator.store.groups import GROUPS, GroupStanding, standings
 from saga_coordinator.store.pages import PAGE_BYTES_MAX, Page, bounded, page_of, shown, text_bytes
-from saga_coordinator.store.sagas import INPUT_BYTES, OF_SAGA, SagaFilter, SagaRecord, record_of
+from saga_coordinator.store.sagas import INPUT_BYTES, OF_SAGA, PARKING, SagaFilter, SagaRecord, record_of
 from saga_coordinator.store.stored_form import EVENT_BYTES, EVENT_CONTENT
 from saga_coordinator.store.tables import declared_steps, definitions, events, operator_acts, sagas
 from saga_coordinator.turns import Turns
@@ -38,6 +38,7 @@ _MEASURES_OF_SAGA = [
     func.octet_length(sagas.c.cause),
     text_bytes(sagas.c.failure),
     text_bytes(sagas.c.remaining),
+    func.octet_length(PARKING),
 ]
 _OF_EVENT = [events.c[name] for name in ("event_id", "name", "correlation", "published_at", "taken_at")]
 _WHAT_BECAME_OF_IT = [

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Select,
     Text,
     bindparam,
+    case,
     cast,
     func,
     literal_column,
@@ -21,8 +22,9 @@ from sqlalchemy import (
     text,
 )
 
+from saga_coordinator.saga.machine.entries import SagaParked
 from saga_coordinator.saga.machine.rows import stored_entry
-from saga_coordinator.saga.machine.stored_entry import StoredEntry
+from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode, entry_type
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound
 from saga_coordinator.saga.words.namespace import Namespace
@@ -66,6 +68,8 @@ class SagaRecord:
     """Of a saga whose input alone is larger than a page."""
     input_bytes: int = field(default=0, compare=False)
     """Of the input as JSON."""
+    blocked_by: Cause | None = None
+    """Why the saga needs a person, while its status says that it does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,8 @@ class SagaFilter:
     labels: dict[str, str] = field(default_factory=dict)
 
 
+_PARKED = entry_type(SagaParked)
+
 LENGTH = (
     select(func.max(log.c.sequence))
     .where(log.c.saga_id == sagas.c.saga_id)
@@ -139,6 +145,20 @@ def _of_first_entry(expression: str) -> ColumnElement[Any]:
 
 
 INPUT_BYTES = _of_first_entry(PAYLOAD_BYTES)
+
+# Hardly anything follows the entry that parked a saga, so Postgres finds it as soon as it reads the log from its end.
+PARKING = case(
+    (
+        sagas.c.status == SagaStatus.NEEDS_ATTENTION,
+        select(literal_column(FACTS_ALONE))
+        .select_from(log)
+        .where(log.c.saga_id == sagas.c.saga_id, log.c.type == _PARKED)
+        .order_by(log.c.sequence.desc())
+        .limit(1)
+        .scalar_subquery(),
+    )
+)
+"""What the entry says that parked a saga; null for a saga that needs no person."""
 
 PAGE_ENTRIES = 500
 PAGE_BYTES = 512 * 1024
@@ -183,6 +203,7 @@ OF_SAGA: tuple[ColumnElement[Any], ...] = (
         "first_payload"
     ),
     func.coalesce(INPUT_BYTES, 0).label("input_bytes"),
+    PARKING.label("parking"),
     LENGTH,
 )
 """The columns that `record_of` makes a saga's summary of."""
@@ -339,4 +360,11 @@ def record_of(row: Row[Any]) -> SagaRecord:
         owner=row.owner,
         is_input_omitted=first is None and row.input_bytes > 0,
         input_bytes=row.input_bytes,
+        blocked_by=None if row.parking is None else _parking_cause(row.parking),
     )
+
+
+def _parking_cause(facts: bytes) -> Cause:
+    entry = decode(StoredEntry(_PARKED, None, None, 0, orjson.loads(facts)))
+    assert isinstance(entry, SagaParked)
+    return entry.cause

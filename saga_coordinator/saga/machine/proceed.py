@@ -140,10 +140,16 @@ def _unpark(draft: Draft) -> None:
     remaining = draft.remaining_effects()
     is_listed = remaining == state.remaining
     if state.has_turned:
-        if not is_listed or not remaining or can_go_back(draft):
+        if not is_listed or is_mended(state) or can_go_back(draft):
             draft.record(UndoUnparked())
     elif not is_listed or not is_blocked(draft):
         draft.record(SagaUnparked())
+
+
+def is_mended(state: SagaState) -> bool:
+    """Tells whether a saga that was parked on its way back no longer has the reason that it gives, though it may have others."""
+    assert state.blocked_by is not None, "a saga was parked without a cause"
+    return state.blocked_by.step not in state.remaining
 
 
 def _end_waits(draft: Draft) -> None:

@@ -73,6 +73,9 @@ class SagaState:
     sequence: int = 1
     steps: Mapping[str, StepState] = field(default_factory=dict)
     failure: Cause | None = None
+    """Why the saga failed. It stays the same while the saga is undone, whatever stops the undo."""
+    blocked_by: Cause | None = None
+    """Why a parked saga cannot go on; None while it is not parked. It is the failure, or what stops the undo."""
     remaining: tuple[str, ...] = ()
     parked_from: SagaStatus | None = None
     """The status in which a parked saga goes on once the reason for parking it is gone; None while it is not parked."""
@@ -198,6 +201,7 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
                 sequence=sequence,
                 status=status,
                 failure=failure,
+                blocked_by=entry.cause,
                 remaining=entry.remaining,
                 parked_from=state.status,
             )
@@ -211,6 +215,7 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
                 sequence=sequence,
                 status=status,
                 failure=state.failure if state.has_turned else None,
+                blocked_by=None,
                 remaining=(),
                 parked_from=None,
             )
@@ -265,6 +270,7 @@ def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
         sequence=state.sequence + 1,
         steps=having(state.steps, name, after),
         failure=state.failure,
+        blocked_by=state.blocked_by,
         remaining=remaining,
         parked_from=state.parked_from,
         headers=state.headers,

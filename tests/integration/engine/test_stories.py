@@ -13,7 +13,7 @@ from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
 from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
-from saga_coordinator.saga.words.outcome import Outcome, Pending, Succeeded
+from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Succeeded
 from tests.eventually import eventually
 from tests.integration.engine.conftest import (
     ORDER,
@@ -108,7 +108,8 @@ async def test_p2_a_compensation_that_does_not_succeed_parks_the_saga_and_says_w
     assert (told["saga_id"], told["remaining"]) == (saga.saga_id, ("reserve", "charge"))
     assert (told["failure_code"], told["failure_step"]) == ("FAILED_PRECONDITION", "ship")
     assert (told["blocked_by"], told["blocked_code"]) == ("charge", "FAILED_PRECONDITION")
-    assert told["blocked_message"] == "refunds are closed"
+    assert told["blocked_message"] == "the compensation did not succeed: refunds are closed"
+    assert saga.blocked_by == Cause("FAILED_PRECONDITION", told["blocked_message"], "charge")
 
 
 async def test_the_end_of_a_saga_is_no_news(engine: Engine, participants: Participants) -> None:

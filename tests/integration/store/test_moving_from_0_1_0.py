@@ -14,7 +14,7 @@ from alembic.config import Config
 from psycopg import errors
 from sqlalchemy import create_engine
 
-from saga_coordinator.saga.machine.entries import AttemptStarted
+from saga_coordinator.saga.machine.entries import AttemptStarted, SagaParked
 from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode
 from saga_coordinator.saga.words.errors import AlreadyExists
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
@@ -127,6 +127,23 @@ async def test_rows_of_0_1_0_show_their_input_and_failure(moved: Database, old_d
     (event,) = await lists.events(DEFAULT_NAMESPACE, EventFilter(), None, 10, items_of)
     assert (event.event_id, event.payload) == ("e1", {"a": 1})
     await lists.stop()
+
+
+async def test_parked_sagas_of_0_1_0_say_what_blocks_them(moved: Database, old_dsn: str) -> None:
+    parked = {
+        saga_id(number): entries[-1].cause
+        for number, path in enumerate(PATHS, 1)
+        if isinstance((entries := [decode(entry) for entry in log_of(path)])[-1], SagaParked)
+    }
+    assert parked
+    with psycopg.connect(old_dsn) as connection:
+        connection.execute(
+            "UPDATE saga.sagas SET status = 'NEEDS_ATTENTION', owner = NULL WHERE saga_id = ANY(%s)",
+            [list(parked)],
+        )
+    sagas = SagaRows(moved)
+    for saga, cause in parked.items():
+        assert (await sagas.get(DEFAULT_NAMESPACE, saga)).blocked_by == cause
 
 
 async def test_p9_an_event_of_0_1_0_is_known_again(moved: Database) -> None:

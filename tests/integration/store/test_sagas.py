@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from saga_coordinator.saga.machine.entries import AttemptStarted, AttemptSucceeded, SagaAdopted, SagaStarted
+from saga_coordinator.saga.machine.entries import (
+    AttemptStarted,
+    AttemptSucceeded,
+    Entry,
+    OutcomeLate,
+    SagaAdopted,
+    SagaFailed,
+    SagaParked,
+    SagaStarted,
+    UndoUnparked,
+)
 from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
+from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.store import sagas as stored_sagas
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.journal import Append, Journal, Start
@@ -135,6 +147,29 @@ async def test_p11_logs_are_read_by_pages_of_so_many_entries_and_bytes(
     logs = await whole_logs(sagas, [*ids[:2], saga_id(), *ids[2:]])
     assert [len(log) for log in logs] == [2, 3, 0, 4, 5]
     assert logs[3] == [entry.entry for entry in await sagas.log(ids[2])]
+
+
+async def test_a_parked_saga_says_what_blocks_it_beside_why_it_failed(
+    sagas: SagaRows, lists: Lists, journal: Journal
+) -> None:
+    saga, failure = saga_id(1), Cause("CANCELLED", "changed my mind")
+    first, second = Cause("NO_PROGRESS", "nul: \x00"), Cause("UNAVAILABLE", "refunds are closed", "charge")
+    await journal.append(a_start(saga))
+    begun: tuple[Entry, ...] = (SagaFailed(failure), UndoUnparked())
+    for entry, sequence, cause in zip(begun, (2, 5), (first, second), strict=True):
+        parked, move = (
+            SagaParked(cause, ("charge",)),
+            a_move(NEEDS_ATTENTION, remaining=("charge",), failure=failure),
+        )
+        await journal.append(Append(saga, DEFAULT_NAMESPACE, sequence, (entry, parked), move=move))
+        late = OutcomeLate("charge", ACTION, 1, "UNKNOWN", cause)
+        await journal.append(Append(saga, DEFAULT_NAMESPACE, sequence + 2, (late,)))
+        record = await sagas.get(DEFAULT_NAMESPACE, saga)
+        assert (record.failure, record.blocked_by) == (failure, cause)
+        assert (await lists.sagas(DEFAULT_NAMESPACE, SagaFilter(), None, 10, _as_it_is)).items == [record]
+    goes_on = replace(a_move(SagaStatus.COMPENSATING, 1.0, failure=failure), settled_as=NEEDS_ATTENTION)
+    await journal.append(Append(saga, DEFAULT_NAMESPACE, 8, (UndoUnparked(),), move=goes_on))
+    assert (await sagas.get(DEFAULT_NAMESPACE, saga)).blocked_by is None
 
 
 @pytest.fixture

@@ -6,10 +6,12 @@ from random import Random
 
 from proof.core.definitions import definition, step
 from proof.core.oracle import Oracle, play
-from proof.core.story import MAYBE, Story, ok
+from proof.core.story import MAYBE, NO, Story, ok
 from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.identity import OperationKind
 
+COMPENSATION = OperationKind.COMPENSATION
 NEEDS_ATTENTION = SagaStatus.NEEDS_ATTENTION
 FLAPPING = range(300)
 
@@ -65,6 +67,35 @@ def test_what_a_participant_says_begins_the_count_anew() -> None:
     assert story.state.failure is not None
     assert story.state.failure.code == "NO_PROGRESS"
     assert story.state.remaining == ("a",)
+
+
+def test_a_saga_that_is_parked_while_it_goes_back_says_why_it_failed_and_what_stops_the_undo() -> None:
+    story = Story(definition(step("a"), step("b"), step("c")))
+    for name, outcome in (("a", ok()), ("b", ok()), ("c", NO)):
+        story.ends(name, outcome)
+    lost(story, 7)
+    state = fold("saga", story.log)
+    assert (state.status, state.remaining) == (NEEDS_ATTENTION, ("a", "b"))
+    assert (state.failure and state.failure.step, state.blocked_by and state.blocked_by.code) == (
+        "c",
+        "NO_PROGRESS",
+    )
+    story.reported("b", NO, COMPENSATION)
+    assert (story.state.blocked_by and story.state.blocked_by.step) == "b"
+
+
+def test_a_parked_saga_names_the_next_step_when_the_step_that_it_named_is_mended() -> None:
+    story = Story(definition(step("a"), step("b", after=[]), step("c", after=["a", "b"])))
+    for name, outcome in (("a", ok()), ("b", ok()), ("c", NO)):
+        story.ends(name, outcome)
+    story.ends("a", NO)
+    story.ends("b", NO)
+    assert (story.state.blocked_by and story.state.blocked_by.step) == "a"
+    story.reported("a", ok(), COMPENSATION)
+    assert story.recorded == ["attempt_succeeded", "undo_unparked", "saga_parked"]
+    assert (story.state.blocked_by and story.state.blocked_by.step) == "b"
+    story.reported("b", ok(), COMPENSATION)
+    assert (story.status, story.state.blocked_by) == (SagaStatus.COMPENSATED, None)
 
 
 def test_attempts_of_a_step_with_a_deadline_wait_no_longer_than_that() -> None:

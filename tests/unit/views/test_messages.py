@@ -111,6 +111,15 @@ def test_a_saga(status: SagaStatus) -> None:
     }
 
 
+def test_a_parked_saga_says_what_blocks_it_beside_why_it_failed() -> None:
+    parked = replace(record(SagaStatus.NEEDS_ATTENTION), blocked_by=Cause("UNAVAILABLE", "away", "reserve"))
+    assert saga_message(parked).failure.code == "CANCELLED"
+    assert saga_message(parked).blocked_by == saga_pb2.Cause(
+        code="UNAVAILABLE", message="away", step="reserve"
+    )
+    assert not saga_message(record()).HasField("blocked_by")
+
+
 def test_a_saga_that_is_larger_than_a_page_as_a_message_is_listed_without_its_input() -> None:
     """A number takes three bytes as JSON and eleven as a message."""
     small, large = replace(record(), input=[0] * 100), replace(record(), input=[0] * 400_000)

@@ -378,6 +378,7 @@ class Saga(_message.Message):
     OUTPUTS_OMITTED_FIELD_NUMBER: _builtins.int
     INPUT_OMITTED_FIELD_NUMBER: _builtins.int
     STEPS_OMITTED_FIELD_NUMBER: _builtins.int
+    BLOCKED_BY_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     """A UUIDv7: identities sort by time of start."""
     definition: _builtins.str
@@ -411,7 +412,7 @@ class Saga(_message.Message):
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     @_builtins.property
     def failure(self) -> Global___Cause:
-        """Why the saga failed, once it has."""
+        """Why the saga failed, once it has. It stays the same while the saga is undone, whatever stops the undo: see `blocked_by`."""
 
     @_builtins.property
     def remaining_effects(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -430,6 +431,13 @@ class Saga(_message.Message):
     @_builtins.property
     def output(self) -> _struct_pb2.Value:
         """The result of the definition's `output`, once the saga has completed. Only in answers about one saga, like the next two fields."""
+
+    @_builtins.property
+    def blocked_by(self) -> Global___Cause:
+        """Why a saga in NEEDS_ATTENTION cannot go on by itself: the failure that needs a person to decide, what stops the undo (a compensation that
+        was refused or given up, an effect that nothing undoes), or `NO_PROGRESS`. It names the step, if a single step is the reason. Unset in
+        every other status.
+        """
 
     def __init__(
         self,
@@ -456,10 +464,11 @@ class Saga(_message.Message):
         outputs_omitted: _builtins.bool = ...,
         input_omitted: _builtins.bool = ...,
         steps_omitted: _builtins.int = ...,
+        blocked_by: Global___Cause | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deadline_at", b"deadline_at", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "output", b"output", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blocked_by", b"blocked_by", "deadline_at", b"deadline_at", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "output", b"output", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deadline_at", b"deadline_at", "definition", b"definition", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "input_omitted", b"input_omitted", "labels", b"labels", "output", b"output", "output_problem", b"output_problem", "outputs_omitted", b"outputs_omitted", "owner", b"owner", "parent_saga_id", b"parent_saga_id", "parent_step", b"parent_step", "remaining_effects", b"remaining_effects", "saga_id", b"saga_id", "sequence", b"sequence", "start_key", b"start_key", "started_at", b"started_at", "status", b"status", "steps", b"steps", "steps_omitted", b"steps_omitted", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_by", b"blocked_by", "deadline_at", b"deadline_at", "definition", b"definition", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "input_omitted", b"input_omitted", "labels", b"labels", "output", b"output", "output_problem", b"output_problem", "outputs_omitted", b"outputs_omitted", "owner", b"owner", "parent_saga_id", b"parent_saga_id", "parent_step", b"parent_step", "remaining_effects", b"remaining_effects", "saga_id", b"saga_id", "sequence", b"sequence", "start_key", b"start_key", "started_at", b"started_at", "status", b"status", "steps", b"steps", "steps_omitted", b"steps_omitted", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
