@@ -22,6 +22,7 @@ from saga_coordinator.saga.machine.entries import (
     SagaAdopted,
 )
 from saga_coordinator.saga.machine.inputs import OwnershipGained, RoomFound, TimerFired
+from saga_coordinator.saga.machine.settling import settle
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.step_state import EffectKnown, StepState, needs_compensation
 from saga_coordinator.saga.machine.undoing import is_unfinished, may_be_undone, unseen_until
@@ -89,8 +90,7 @@ def nobody_waits_for_lost_attempts_of_later_steps() -> Patches:
 
 @MUTANTS.broken()
 def report_ends_the_call() -> Patches:
-    settle = Draft.settle
-    yield instead_of(Draft.settle, lambda self, name, outcome, **_: settle(self, name, outcome))
+    yield instead_of(settle, lambda draft, key, outcome, **_: settle(draft, key, outcome))
 
 
 @MUTANTS.broken()

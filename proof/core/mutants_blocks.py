@@ -10,9 +10,10 @@ from proof.core.seams import failing_turns_the_saga
 from proof.mutant import Mutants, Patches, folded, handled, instead_of
 from saga_coordinator.saga.definition.model import Approval, ForEach, OnFailure, Repeat, Step, Switch
 from saga_coordinator.saga.expressions.condition import evaluate_condition
-from saga_coordinator.saga.machine import ahead, decide, draft, forward, undoing
+from saga_coordinator.saga.machine import ahead, decide, forward, settling, undoing
 from saga_coordinator.saga.machine.agenda import Agenda
 from saga_coordinator.saga.machine.ahead import Ahead, is_over
+from saga_coordinator.saga.machine.attempts import call, start_attempt
 from saga_coordinator.saga.machine.draft import Draft
 from saga_coordinator.saga.machine.effects import Effect, LookForEvent
 from saga_coordinator.saga.machine.entries import (
@@ -26,6 +27,7 @@ from saga_coordinator.saga.machine.entries import (
 )
 from saga_coordinator.saga.machine.forward import end_wait, has_room, has_room_again
 from saga_coordinator.saga.machine.inputs import ApprovalDecided, EventArrived, OwnershipGained, RecallAsked
+from saga_coordinator.saga.machine.pending import poll
 from saga_coordinator.saga.machine.place import Node, Place, place_at
 from saga_coordinator.saga.machine.state import SagaState, apply
 from saga_coordinator.saga.machine.step_state import StepState, needs_compensation
@@ -312,12 +314,12 @@ def deadline_of_a_step_is_forgotten() -> Patches:
 
 @MUTANTS.broken()
 def deadline_of_a_step_does_not_count_between_attempts() -> Patches:
-    yield instead_of(forward._try_again, lambda draft, node: draft.attempt(node, ACTION))
+    yield instead_of(forward._try_again, lambda draft, node: start_attempt(draft, node, ACTION))
 
 
 @MUTANTS.broken()
 def deadline_of_a_step_does_not_bound_reports() -> Patches:
-    yield instead_of(draft._earliest, lambda reported, deadline: reported)
+    yield instead_of(settling._earliest, lambda reported, deadline: reported)
 
 
 # Child sagas.
@@ -325,21 +327,19 @@ def deadline_of_a_step_does_not_bound_reports() -> Patches:
 
 @MUTANTS.broken(about=("saga",))
 def polls_have_no_entry() -> Patches:
-    def poll(self: Draft, node: Node) -> None:
-        known = self.state.step(node.key)
-        call = self._call(node, known.operation, known.attempt)
-        self.invocations.append(replace(call, is_poll=True))
+    def poll_without_entry(draft: Draft, node: Node) -> None:
+        known = draft.state.step(node.key)
+        question = call(draft, node, known.operation, known.attempt)
+        draft.invocations.append(replace(question, is_poll=True))
 
-    yield instead_of(Draft.poll, poll)
+    yield instead_of(poll, poll_without_entry)
 
 
 @MUTANTS.broken(about=("saga",))
 def polls_are_attempts() -> Patches:
-    poll = Draft.poll
-
-    def poll_as_attempt(self: Draft, node: Node) -> None:
-        poll(self, node)
-        self.invocations[-1] = replace(self.invocations[-1], is_poll=False)
+    def poll_as_attempt(draft: Draft, node: Node) -> None:
+        poll(draft, node)
+        draft.invocations[-1] = replace(draft.invocations[-1], is_poll=False)
 
     yield instead_of(poll, poll_as_attempt)
 

@@ -10,10 +10,12 @@ from typing import Any
 from proof.mutant import instead_of
 from saga_coordinator.saga.definition.model import Step
 from saga_coordinator.saga.machine import forward
+from saga_coordinator.saga.machine.attempts import start_attempt
 from saga_coordinator.saga.machine.draft import Draft
 from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.machine.entries import SagaFailed
 from saga_coordinator.saga.machine.place import Node
+from saga_coordinator.saga.machine.settling import settle
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome
@@ -23,25 +25,23 @@ MOVING = (SagaStatus.RUNNING, SagaStatus.COMPENSATING)
 
 def told_otherwise(change: Callable[[Draft, str, Outcome], Outcome]) -> AbstractContextManager[None]:
     """`change(draft, key, outcome)` says for what the outcome of an operation is taken."""
-    settle = Draft.settle
 
-    def settle_otherwise(self: Draft, name: str, outcome: Outcome, **more: Any) -> None:
-        settle(self, name, change(self, name, outcome), **more)
+    def settle_otherwise(draft: Draft, key: str, outcome: Outcome, **more: Any) -> None:
+        settle(draft, key, change(draft, key, outcome), **more)
 
-    return instead_of(Draft.settle, settle_otherwise)
+    return instead_of(settle, settle_otherwise)
 
 
 def called_otherwise(change: Callable[[Draft, Node, Invoke], list[Invoke]]) -> AbstractContextManager[None]:
     """`change(draft, node, call)` says which calls are made in the place of one."""
-    attempt = Draft.attempt
 
-    def attempt_otherwise(self: Draft, node: Node, kind: OperationKind) -> None:
-        before = len(self.invocations)
-        attempt(self, node, kind)
-        if len(self.invocations) > before:
-            self.invocations[-1:] = change(self, node, self.invocations[-1])
+    def start_otherwise(draft: Draft, node: Node, kind: OperationKind) -> None:
+        before = len(draft.invocations)
+        start_attempt(draft, node, kind)
+        if len(draft.invocations) > before:
+            draft.invocations[-1:] = change(draft, node, draft.invocations[-1])
 
-    return instead_of(Draft.attempt, attempt_otherwise)
+    return instead_of(start_attempt, start_otherwise)
 
 
 def held_for(seconds: Callable[[float], float]) -> AbstractContextManager[None]:

@@ -18,6 +18,7 @@ from saga_coordinator.saga.definition.model import (
 from saga_coordinator.saga.expressions.condition import evaluate_condition, evaluate_instant, evaluate_list
 from saga_coordinator.saga.expressions.expression import Template, as_text
 from saga_coordinator.saga.machine.ahead import Ahead, Turn
+from saga_coordinator.saga.machine.attempts import start_attempt
 from saga_coordinator.saga.machine.draft import Draft, is_past_return
 from saga_coordinator.saga.machine.effects import LookForEvent
 from saga_coordinator.saga.machine.entries import (
@@ -157,7 +158,7 @@ def _try_again(draft: Draft, node: Node) -> None:
     if deadline_at is not None and deadline_at <= draft.now:  # nobody drove the saga in time
         _fail_step(draft, node, CauseCode.STEP_DEADLINE, "the step's deadline passed between two attempts")
     else:
-        draft.attempt(node, _ACTION)
+        start_attempt(draft, node, _ACTION)
 
 
 def _start(draft: Draft, node: Node) -> None:
@@ -168,7 +169,7 @@ def _start(draft: Draft, node: Node) -> None:
             return
         match node.step.action:
             case Operation():
-                draft.attempt(node, _ACTION)
+                start_attempt(draft, node, _ACTION)
             case Delay() | AwaitEvent() | Approval():
                 _wait(draft, node)
             case _:

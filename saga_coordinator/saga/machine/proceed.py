@@ -16,7 +16,9 @@ from saga_coordinator.saga.machine.entries import (
     UndoUnparked,
 )
 from saga_coordinator.saga.machine.forward import end_wait, go_forward, is_blocked
+from saga_coordinator.saga.machine.pending import poll
 from saga_coordinator.saga.machine.place import node_of
+from saga_coordinator.saga.machine.settling import settle
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.step_state import StepState
 from saga_coordinator.saga.machine.takeover import TAKEOVERS_MAX, pause_seconds
@@ -162,9 +164,9 @@ def _end_waits(draft: Draft) -> None:
         if state.wait is not None:
             end_wait(draft, key)
         elif state.pending_until is not None and state.pending_until <= draft.now:
-            draft.settle(key, Unknown(_cause_of_giving_up(draft, key, state)))
+            settle(draft, key, Unknown(_cause_of_giving_up(draft, key, state)))
         elif state.heartbeat_until is not None and state.heartbeat_until <= draft.now:
-            draft.settle(key, Unknown(_cause_of_silence(draft, key, state)))
+            settle(draft, key, Unknown(_cause_of_silence(draft, key, state)))
         else:
             why = "" if state.cause is None else f": {state.cause.message}"
             message = clip(f"the step's deadline passed while the attempt was held{why}")
@@ -187,7 +189,7 @@ def _poll(draft: Draft) -> None:
     agenda = draft.agenda
     while agenda.is_poll_due(draft.state, draft.now) and draft.may_do_more():
         key = agenda.take_poll()
-        draft.poll(node_of(draft.definition, draft.state, key))
+        poll(draft, node_of(draft.definition, draft.state, key))
 
 
 def _cause_of_giving_up(draft: Draft, key: str, state: StepState) -> Cause:

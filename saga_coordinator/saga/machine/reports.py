@@ -8,9 +8,11 @@ from __future__ import annotations
 from saga_coordinator.saga.definition.model import Operation
 from saga_coordinator.saga.machine.ahead import is_over
 from saga_coordinator.saga.machine.answers import APPLIED, NotApplied, WhyNot
-from saga_coordinator.saga.machine.draft import Draft, is_undone
+from saga_coordinator.saga.machine.draft import Draft
 from saga_coordinator.saga.machine.entries import OutcomeLate
 from saga_coordinator.saga.machine.inputs import AttemptEnded, HeartbeatReceived, OutcomeReported
+from saga_coordinator.saga.machine.pending import take_heartbeat
+from saga_coordinator.saga.machine.settling import is_undone, settle
 from saga_coordinator.saga.machine.step_state import REFUSED, SUCCEEDED, EffectKnown, StepState
 from saga_coordinator.saga.machine.transitions import StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
@@ -22,7 +24,7 @@ def on_attempt_ended(draft: Draft, given: AttemptEnded) -> None:
     """The attempt's outcome is recorded; if nobody waits for the attempt any more, the outcome is late."""
     step = draft.state.step(given.step)
     if step.is_in_flight and (step.operation, step.attempt) == (given.operation, given.attempt):
-        draft.settle(given.step, given.outcome)
+        settle(draft, given.step, given.outcome)
     else:
         _learn(draft, given.step, given.operation, given.attempt, given.outcome)
 
@@ -50,7 +52,7 @@ def on_outcome_reported(draft: Draft, given: OutcomeReported) -> None:
         if isinstance(draft.answer, NotApplied):
             draft.answer = NotApplied(_why_not_applied(draft, step, given))
     elif given.attempt in (0, step.attempt) and is_awaited:
-        draft.settle(given.step, given.outcome)
+        settle(draft, given.step, given.outcome)
     else:
         draft.answer = NotApplied(_why_unknown_is_nothing(step, given))
 
@@ -99,7 +101,7 @@ def on_heartbeat(draft: Draft, given: HeartbeatReceived) -> None:
     elif step.operation is not given.operation or given.attempt not in (0, step.attempt):
         draft.answer = NotApplied()
     elif step.is_waiting_for_report or step.is_in_flight:
-        draft.heartbeat(given.step, clip(given.details))
+        take_heartbeat(draft, given.step, clip(given.details))
     else:
         draft.answer = NotApplied()
 
@@ -125,11 +127,11 @@ def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: 
     match outcome:
         case Succeeded() | Refused() if step.operation is kind and step.is_open:
             is_call_over = not step.is_in_flight or kind is OperationKind.COMPENSATION
-            draft.settle(name, outcome, is_call_over=is_call_over, settles_doubt=settles_doubt)
+            settle(draft, name, outcome, is_call_over=is_call_over, settles_doubt=settles_doubt)
         case Succeeded() | Refused() if is_given_up and is_undone(step, outcome):
-            draft.settle(name, outcome)
+            settle(draft, name, outcome)
         case Succeeded() if is_held_up:
-            draft.settle(name, outcome)
+            settle(draft, name, outcome)
         case Succeeded(output) if (kind, SUCCEEDED) not in step.told:
             draft.answer = NotApplied()
             draft.record(OutcomeLate(name, kind, attempt, SUCCEEDED, output))

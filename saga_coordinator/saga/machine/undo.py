@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from saga_coordinator.saga.machine.attempts import start_attempt
 from saga_coordinator.saga.machine.draft import Draft
 from saga_coordinator.saga.machine.entries import SagaCompensated, SagaParked
 from saga_coordinator.saga.machine.forward import has_room, next_retry
@@ -41,9 +42,9 @@ def _undo_next(draft: Draft, undoing: Undoing) -> bool:
     if (retry is None and ready is None) or not draft.may_do_more():
         return False
     if retry is not None:
-        draft.attempt(node_of(draft.definition, draft.state, retry[1]), _COMPENSATION)
+        start_attempt(draft, node_of(draft.definition, draft.state, retry[1]), _COMPENSATION)
     elif ready is not None:
-        draft.attempt(ready, _COMPENSATION)
+        start_attempt(draft, ready, _COMPENSATION)
     return True
 
 
