@@ -25,7 +25,7 @@ from saga_coordinator.saga.machine.inputs import OwnershipGained, RoomFound, Tim
 from saga_coordinator.saga.machine.settling import settle
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.step_state import EffectKnown, StepState, needs_compensation
-from saga_coordinator.saga.machine.undoing import is_unfinished, may_be_undone, unseen_until
+from saga_coordinator.saga.machine.touched import is_unfinished, may_be_undone, unseen_until
 from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Refused, Succeeded, Unknown
 from saga_coordinator.saga.words.retry import RetryPolicy

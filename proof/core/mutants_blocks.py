@@ -31,8 +31,9 @@ from saga_coordinator.saga.machine.pending import poll
 from saga_coordinator.saga.machine.place import Node, Place, place_at
 from saga_coordinator.saga.machine.state import SagaState, apply
 from saga_coordinator.saga.machine.step_state import StepState, needs_compensation
+from saga_coordinator.saga.machine.touched import Loop, is_unfinished
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
-from saga_coordinator.saga.machine.undoing import Undoing, is_unfinished
+from saga_coordinator.saga.machine.undoing import Undoing
 from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
 
 MUTANTS = Mutants()
@@ -95,7 +96,7 @@ def items_that_ran_in_turn_are_undone_oldest_first() -> Patches:
 def _undo_in_another_order(kind: type) -> Patches:
     in_order = undoing._in_order
 
-    def in_another_order(loop: undoing.Loop) -> list[int]:
+    def in_another_order(loop: Loop) -> list[int]:
         step = loop.part.node.step
         return in_order(loop)[:: -1 if step.is_in_turn and isinstance(step.action, kind) else 1]
 
@@ -144,7 +145,7 @@ def items_begin_all_at_once() -> Patches:
 def items_are_undone_all_at_once() -> Patches:
     enable_loop = Undoing._enable_loop
 
-    def without_limit(self: Undoing, loop: undoing.Loop) -> None:
+    def without_limit(self: Undoing, loop: Loop) -> None:
         loop.limit = 0
         enable_loop(self, loop)
 

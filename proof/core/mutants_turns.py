@@ -16,9 +16,9 @@ from saga_coordinator.saga.machine.place import remaining_effects
 from saga_coordinator.saga.machine.proceed import is_mended
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.step_state import EffectKnown, StepState, needs_compensation
+from saga_coordinator.saga.machine.touched import may_be_undone
 from saga_coordinator.saga.machine.transitions import StepStatus
 from saga_coordinator.saga.machine.undo import can_go_back
-from saga_coordinator.saga.machine.undoing import may_be_undone
 from saga_coordinator.saga.words.identity import OperationKind
 
 MUTANTS = Mutants()

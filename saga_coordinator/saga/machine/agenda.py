@@ -63,7 +63,7 @@ class Agenda:
         if self.ahead is not None:
             self.ahead.follow(state, key, before, after)
         if self.undoing is not None:
-            self.undoing.follow(state, key, after)
+            self.undoing.follow(key, after)
 
     def waiting_for(self, event: str, correlation: str) -> str | None:
         """The key of the step that has waited longest for the event. An event without a correlation fits every wait for its
