@@ -1,7 +1,9 @@
 """Starts PostgreSQL's programs: never as root, out of the terminal's reach, and so that they never outlive this process."""
 
+import contextlib
 import os
 import pwd
+import signal
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ exec 3<&0 </dev/null
 exec 3<&-
 exec "$@"
 """
+
+_STOP_SECONDS_MAX = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,22 @@ class RunAs:
         return done.returncode == 0
 
 
+def end(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
+    """Ends a program that `RunAs.popen` started, with ever harder signals, and dismisses its guard."""
+    try:
+        for signal_number in (first, signal.SIGQUIT, signal.SIGKILL):
+            process.send_signal(signal_number)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_STOP_SECONDS_MAX)
+                break
+    finally:
+        if process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                if process.returncode is not None:
+                    process.stdin.write(b"ended\n")
+                process.stdin.close()
+
+
 def _environment() -> dict[str, str]:
     """This process's environment, without variables that would redirect PostgreSQL, and with messages in English."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
@@ -73,7 +93,11 @@ def _environment() -> dict[str, str]:
 
 
 def run_as_whom(data_dir: Path, binaries: Path) -> RunAs:
-    """This user, unless it is root; else the first who can reach the data and the programs, beginning with root renamed."""
+    """The user to run PostgreSQL's programs as: this process's, unless that is root.
+
+    For root it is the first who can reach the data and the programs: the owner of the cluster; else root under another name, the
+    owner of a folder above, or nobody. Raises EmbeddedPostgresError if none of them can.
+    """
     if os.geteuid() != 0:
         return RunAs("this user")
     nobody = pwd.getpwnam("nobody")
