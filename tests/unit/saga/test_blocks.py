@@ -22,7 +22,7 @@ from saga_coordinator.saga.machine.inputs import EventArrived, RecallAsked, Room
 from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.errors import Refusal
-from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
+from saga_coordinator.saga.words.limits import Limits
 from saga_coordinator.saga.words.outcome import Cause, Held
 
 ONCE = {"participant": "p", "retry": {"max_attempts": 1}}
@@ -73,17 +73,6 @@ def test_item_in_flight_at_the_turn_takes_a_place_until_it_is_over() -> None:
     assert story.calls == ["pay[0].transfer compensation 1"]
 
 
-def test_steps_of_an_item_are_undone_in_reverse_while_other_items_are() -> None:
-    steps = [step("transfer"), step("note")]
-    story = Story(definition(pay_each(steps=steps), step("book")), payload={"people": ["a", "b"]})
-    for key in ("pay[0].transfer", "pay[1].transfer", "pay[0].note", "pay[1].note"):
-        story.ends(key, ok())
-    story.ends("book", NO)
-    assert story.calls == ["pay[1].note compensation 1", "pay[0].note compensation 1"]
-    story.ends("pay[1].note", ok())
-    assert story.calls == ["pay[1].transfer compensation 1"]
-
-
 def in_turn(**fields: Any) -> dict[str, Any]:
     return pay_each(**fields, max_parallel=1)
 
@@ -96,19 +85,6 @@ def undone(story: Story) -> list[str]:
         keys += open_calls
         story.ends(open_calls[0], ok())
     return keys
-
-
-def test_p3_items_that_ran_one_after_the_other_are_undone_last_to_first() -> None:
-    story = Story(
-        definition(in_turn(steps=[step("transfer"), step("note")]), step("book")),
-        payload={"people": [1, 2, 3]},
-    )
-    for index in range(3):
-        story.ends(f"pay[{index}].transfer", ok())
-        story.ends(f"pay[{index}].note", ok())
-    story.ends("book", NO)
-    assert undone(story) == [f"pay[{index}].{name}" for index in (2, 1, 0) for name in ("note", "transfer")]
-    assert story.status is SagaStatus.COMPENSATED
 
 
 def test_p3_loops_in_loops_and_branches_in_loops_are_undone_last_to_first() -> None:
@@ -168,15 +144,6 @@ def test_loop_over_nothing_is_done_at_once() -> None:
 
 
 # Limits.
-
-
-def test_loop_over_too_many_items_fails_before_any_begins() -> None:
-    people = list(range(DEFAULT_LIMITS.items + 1))
-    story = Story(definition(pay_each(steps=[step("transfer")])), payload={"people": people})
-    assert story.status is SagaStatus.COMPENSATED
-    assert story.state.failure is not None
-    assert (story.state.failure.code, story.state.failure.step) == ("LIMIT_EXCEEDED", "pay")
-    assert "1001 items; at most 1000" in story.state.failure.message
 
 
 def test_a_full_log_refuses_no_step_that_was_reached() -> None:

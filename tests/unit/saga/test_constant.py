@@ -8,19 +8,13 @@ import pytest
 
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.definition.parsing import parse_definition
-from saga_coordinator.saga.words.errors import InvalidDefinition
 from saga_coordinator.saga.words.limits import DEFAULT_LIMITS
+from tests.unit.saga.definition_faults import faults_of
 
 
 def spec(**fields: Any) -> dict[str, Any]:
     action = {"participant": "shop", "input": fields.pop("input", None)}
     return {"name": "order", "steps": [{"name": "pay", "action": action, "read_only": True, **fields}]}
-
-
-def faults(source: dict[str, Any]) -> dict[str, str]:
-    with pytest.raises(InvalidDefinition) as caught:
-        parse_definition(source)
-    return {fault.path: fault.description for fault in caught.value.faults}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +41,7 @@ def faults(source: dict[str, Any]) -> dict[str, str]:
     ],
 )
 def test_constants_that_fail_are_a_fault(source: str, told: str) -> None:
-    (path, description), *others = faults(spec(input={"a": f"${{{source}}}"})).items()
+    (path, description), *others = faults_of(spec(input={"a": f"${{{source}}}"})).items()
     assert not others
     assert path == "steps[0].action.input"
     assert source in description
@@ -62,12 +56,12 @@ def test_constants_that_fail_are_a_fault(source: str, told: str) -> None:
     ],
 )
 def test_a_constant_of_the_wrong_type_is_a_fault(fields: dict[str, Any], path: str, told: str) -> None:
-    assert told in faults(spec(**fields))[path]
+    assert told in faults_of(spec(**fields))[path]
 
 
 @pytest.mark.parametrize("until", ["'2026-13-45T00:00:00Z'", "timestamp('2026-13-45T00:00:00Z')", "1e300"])
 def test_an_instant_that_never_comes_is_a_fault(until: str) -> None:
-    assert "steps[0].until" in faults({"name": "order", "steps": [{"name": "pause", "until": until}]})
+    assert "steps[0].until" in faults_of({"name": "order", "steps": [{"name": "pause", "until": until}]})
 
 
 @pytest.mark.parametrize(

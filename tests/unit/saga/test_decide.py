@@ -13,7 +13,7 @@ from saga_coordinator.saga.machine.step_state import EffectKnown
 from saga_coordinator.saga.machine.stored_entry import decode, encode
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.errors import Refusal
-from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Unknown
+from saga_coordinator.saga.words.outcome import Cause, Outcome, Unknown
 
 ONCE = {"participant": "p", "retry": {"max_attempts": 1}}
 TWICE = {"participant": "p", "retry": {"max_attempts": 2, "initial_backoff": "1s"}}
@@ -26,28 +26,13 @@ SIDE_BY_SIDE = definition(
 # Timers.
 
 
-def test_overdue_report_is_given_up_by_whatever_happens_next() -> None:
-    """Else it would be forgotten: a timer that is due when another input is decided is not set again."""
-    story = Story(SIDE_BY_SIDE)
-    story.ends("reserve", ok())
-    story.ends("hotel", PENDING)
-    assert story.timer == 86400
-    story.now = 86401
-    story.ends("flight", PENDING)
-    hotel = story.step("hotel")
-    assert hotel.status is StepStatus.RUNNING
-    assert hotel.cause is not None
-    assert hotel.cause.code == "PENDING_TIMEOUT"
-    assert story.timer is not None
-
-
-def test_participant_that_asks_for_a_rest_gets_it() -> None:
+@pytest.mark.parametrize(("asked_seconds", "due_at"), [(30.0, 30), (0.1, 1)])
+def test_participant_that_asks_for_a_rest_gets_it_and_never_less_than_its_own_backoff(
+    asked_seconds: float, due_at: float
+) -> None:
     story = Story(definition(step("reserve", action=TWICE), step("charge")))
-    story.ends("reserve", Unknown(Cause("RESOURCE_EXHAUSTED", "busy"), retry_after_seconds=30.0))
-    assert story.timer == 30
-    story = Story(definition(step("reserve", action=TWICE), step("charge")))
-    story.ends("reserve", Unknown(Cause("RESOURCE_EXHAUSTED", "busy"), retry_after_seconds=0.1))
-    assert story.timer == 1  # never sooner than its own backoff
+    story.ends("reserve", Unknown(Cause("RESOURCE_EXHAUSTED", "busy"), retry_after_seconds=asked_seconds))
+    assert story.timer == due_at
 
 
 NOT_SENT = Unknown(Cause("NO_DESCRIPTORS", "nobody says what it takes"), was_sent=False)
@@ -102,18 +87,6 @@ def test_deadline_does_not_undo_what_was_complete() -> None:
     assert story.status is SagaStatus.COMPLETED
 
 
-def test_step_is_undone_only_when_a_lost_attempt_of_a_later_one_is_over_even_if_that_needs_no_undoing() -> (
-    None
-):
-    story = Story(definition(step("reserve"), step("check", read_only=True)))
-    story.ends("reserve", ok())
-    story.cancelled()
-    story.adopted()
-    assert (story.status, story.calls, story.timer) == (SagaStatus.COMPENSATING, [], 10)
-    story.timer_fires()
-    assert story.calls == ["reserve compensation 1"]
-
-
 def test_lost_attempt_of_a_compensation_holds_nothing_once_the_compensation_has_succeeded() -> None:
     story = Story(definition(step("reserve"), step("charge"), step("ship")))
     story.ends("reserve", ok())
@@ -128,34 +101,6 @@ def test_lost_attempt_of_a_compensation_holds_nothing_once_the_compensation_has_
 # Reports that are faster than the call.
 
 
-def test_report_before_the_call_ended_holds_the_compensation_until_the_call_is_over() -> None:
-    story = Story(TWO_STEPS)
-    assert story.reported("reserve", ok({"id": 7})).answer == APPLIED
-    assert story.calls == ["charge action 1"]
-    story.ends("charge", NO)
-    assert (story.status, story.calls, story.timer) == (SagaStatus.COMPENSATING, [], 10)
-    story.timer_fires()
-    assert (story.calls, story.inputs) == (["reserve compensation 1"], [{"id": 7}])
-
-
-def test_end_of_a_call_whose_outcome_was_reported_moves_nothing() -> None:
-    story = Story(TWO_STEPS)
-    story.reported("reserve", ok())
-    for outcome in (ok(), PENDING, MAYBE):
-        decision = story.ends("reserve", outcome)
-        assert (decision.entries, type(decision.answer)) == ((), NotApplied)
-
-
-def test_pending_and_unknown_reports_say_nothing_about_a_call_in_flight() -> None:
-    story = Story(TWO_STEPS)
-    for outcome in (PENDING, MAYBE):
-        decision = story.reported("reserve", outcome)
-        assert (decision.entries, type(decision.answer)) == ((), NotApplied)
-    story.ends("reserve", PENDING)
-    assert isinstance(story.reported("reserve", Pending()).answer, NotApplied)
-    assert story.step("reserve").status is StepStatus.WAITING
-
-
 def test_success_of_an_earlier_attempt_decides_the_step_while_it_is_open() -> None:
     """All attempts carry one key: what one of them did, all of them did."""
     story = Story(definition(step("reserve", action=TWICE), step("charge")))
@@ -168,34 +113,7 @@ def test_success_of_an_earlier_attempt_decides_the_step_while_it_is_open() -> No
     assert story.calls == []  # the second attempt may still be in flight
 
 
-def test_unknown_end_of_an_earlier_attempt_does_not_end_the_wait_for_a_report() -> None:
-    story = Story(definition(step("reserve", action=TWICE)))
-    story.ends("reserve", MAYBE)
-    story.timer_fires()
-    story.ends("reserve", PENDING)
-    assert story.ends("reserve", MAYBE, attempt=1).entries == ()
-
-
 # Effects.
-
-
-def test_refusal_after_pending_takes_its_doubt_back() -> None:
-    story = Story(TWO_STEPS)
-    story.ends("reserve", PENDING)
-    assert story.step("reserve").effect is EffectKnown.POSSIBLE
-    story.reported("reserve", NO)
-    assert story.step("reserve").effect is EffectKnown.NONE
-    assert story.status is SagaStatus.COMPENSATED
-
-
-def test_refusal_after_pending_leaves_the_doubt_of_earlier_attempts() -> None:
-    story = Story(definition(step("reserve", action=TWICE)))
-    story.ends("reserve", MAYBE)
-    story.timer_fires()
-    story.ends("reserve", PENDING)
-    story.reported("reserve", NO)
-    assert story.step("reserve").effect is EffectKnown.POSSIBLE
-    assert story.calls == ["reserve compensation 1"]
 
 
 def test_pivot_refused_after_pending_goes_back() -> None:
@@ -206,44 +124,7 @@ def test_pivot_refused_after_pending_goes_back() -> None:
     assert story.calls == ["reserve compensation 1"]
 
 
-def test_late_success_during_the_compensation_makes_not_found_a_contradiction() -> None:
-    story = Story(definition(step("reserve", action=ONCE)))
-    story.ends("reserve", MAYBE)
-    assert story.calls == ["reserve compensation 1"]
-    assert isinstance(story.reported("reserve", ok({"id": 7})).answer, NotApplied)
-    story.ends("reserve", NOT_FOUND)
-    assert (story.status, story.state.remaining) == (SagaStatus.NEEDS_ATTENTION, ("reserve",))
-
-
-def test_compensation_is_called_with_null_where_the_output_was_never_known() -> None:
-    undo = {"participant": "p", "input": {"reservation": "${output.id}", "why": "${failure.code}"}}
-    story = Story(definition(step("reserve", action=ONCE, compensation=undo)))
-    story.ends("reserve", MAYBE)
-    assert story.inputs == [{"reservation": None, "why": "UNAVAILABLE"}]
-
-
-def test_attempts_of_one_compensation_carry_one_input_whatever_is_learnt_meanwhile() -> None:
-    story = Story(definition(step("reserve", action=ONCE, compensation=TWICE)))
-    story.ends("reserve", MAYBE)
-    story.reported("reserve", ok({"id": 7}))
-    story.ends("reserve", MAYBE)
-    story.timer_fires()
-    assert (story.calls, story.inputs) == (["reserve compensation 2"], [None])
-
-
 # Late and repeated outcomes.
-
-
-def test_refused_compensation_told_twice_is_recorded_once() -> None:
-    story = Story(definition(step("reserve"), step("charge"), step("ship")))
-    story.ends("reserve", ok())
-    story.ends("charge", PENDING)
-    story.cancelled()
-    story.ends("charge", PENDING)
-    story.reported("charge", NO, COMPENSATION)
-    assert story.status is SagaStatus.NEEDS_ATTENTION
-    decision = story.reported("charge", NO, COMPENSATION)
-    assert (decision.entries, type(decision.answer)) == ((), NotApplied)
 
 
 @pytest.mark.parametrize("outcome", [ok(), NOT_FOUND])
@@ -266,22 +147,7 @@ def test_compensation_that_succeeds_after_it_was_given_up_does_not_remain(outcom
     assert story.status is SagaStatus.COMPENSATED
 
 
-def test_report_to_a_parked_saga_shortens_the_list_of_what_remains() -> None:
-    definition_ = definition(
-        step("pay", pivot=True),
-        step("ship", after=["pay"], late=True),
-        step("mail", after=["pay"], late=True),
-    )
-    story = Story(definition_)
-    story.ends("pay", ok())
-    story.ends("ship", PENDING)
-    story.ends("mail", NO)
-    assert (story.status, story.state.remaining) == (SagaStatus.NEEDS_ATTENTION, ("pay", "ship"))
-    story.reported("ship", NO)
-    assert (story.status, story.state.remaining) == (SagaStatus.NEEDS_ATTENTION, ("pay",))
-
-
-def test_unknown_reported_to_a_parked_saga_promises_no_retry() -> None:
+def test_reports_to_a_parked_saga_promise_no_retry_and_shorten_the_list_of_what_remains() -> None:
     story = Story(
         definition(
             step("pay", pivot=True),
@@ -292,8 +158,11 @@ def test_unknown_reported_to_a_parked_saga_promises_no_retry() -> None:
     story.ends("pay", ok())
     story.ends("ship", PENDING)
     story.ends("mail", NO)
+    assert (story.status, story.state.remaining) == (SagaStatus.NEEDS_ATTENTION, ("pay", "ship"))
     story.reported("ship", MAYBE)
     assert story.recorded == ["attempt_unresolved"]
+    story.reported("ship", NO)
+    assert (story.status, story.state.remaining) == (SagaStatus.NEEDS_ATTENTION, ("pay",))
 
 
 def test_late_action_outcome_names_the_attempts_of_the_action() -> None:

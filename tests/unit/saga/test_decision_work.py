@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from random import Random
 from types import FrameType
 from typing import Any
@@ -28,7 +29,7 @@ from saga_coordinator.saga.machine.state import SagaState, fold
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words import meter
 from saga_coordinator.saga.words.meter import DECISION_MAX, ENTRY, TooMuchHere
-from saga_coordinator.saga.words.outcome import Outcome, Succeeded
+from saga_coordinator.saga.words.outcome import Outcome
 
 ENTRIES_MAX = DECISION_MAX // ENTRY + 10
 """A decision ends soon after its budget is spent."""
@@ -81,8 +82,8 @@ class Shell:
             self.ends(self.calls.pop(0), ok())
 
 
-def operations(source: Definition, state: SagaState, happened: Input) -> int:
-    """How many operations of the interpreter a decision takes."""
+def operations(work: Callable[[], object]) -> int:
+    """How many operations of the interpreter it takes."""
     count = 0
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
@@ -94,10 +95,16 @@ def operations(source: Definition, state: SagaState, happened: Input) -> int:
     before = sys.gettrace()
     sys.settrace(trace)
     try:
-        decide(source, state, happened, 1.0, 0.5)
+        work()
     finally:
         sys.settrace(before)
     return count
+
+
+def operations_of_next_outcome(shell: Shell) -> int:
+    call = shell.calls[0]
+    ended = AttemptEnded(call.step, call.operation, call.attempt, ok())
+    return operations(lambda: decide(shell.source, shell.state, ended, 1.0, 0.5))
 
 
 def middle_of(items: int, *, is_undoing: bool) -> int:
@@ -110,8 +117,7 @@ def middle_of(items: int, *, is_undoing: bool) -> int:
         shell.ends(shell.calls.pop(0), NO)
     for _ in range(items // 2):
         shell.ends(shell.calls.pop(0), ok())
-    call = shell.calls[0]
-    return operations(shell.source, shell.state, AttemptEnded(call.step, call.operation, call.attempt, ok()))
+    return operations_of_next_outcome(shell)
 
 
 @pytest.mark.parametrize("is_undoing", [False, True], ids=["forward", "back"])
@@ -129,9 +135,7 @@ def test_p11_one_outcome_is_no_more_work_among_two_hundred_steps_than_among_ten(
         shell.goes_on()
         for _ in range(steps // 2):
             shell.ends(shell.calls.pop(0), ok())
-        call = shell.calls[0]
-        ended = AttemptEnded(call.step, call.operation, call.attempt, ok())
-        return operations(shell.source, shell.state, ended)
+        return operations_of_next_outcome(shell)
 
     few, many = outcome(10), outcome(199)
     assert many < 1.5 * few, f"{few} operations among ten steps, {many} among two hundred"
@@ -142,21 +146,7 @@ def test_p11_fold_is_as_much_work_for_each_entry_of_a_long_log_as_of_a_short_one
         shell = Shell(loop(), lines(items))
         shell.goes_on()
         shell.ends_all()
-        count = 0
-
-        def trace(frame: FrameType, event: str, argument: Any) -> Any:
-            nonlocal count
-            frame.f_trace_opcodes, frame.f_trace_lines = True, False
-            count += event == "opcode"
-            return trace
-
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            fold("saga", shell.log)
-        finally:
-            sys.settrace(before)
-        return count / len(shell.log)
+        return operations(lambda: fold("saga", shell.log)) / len(shell.log)
 
     assert folded(500) < 1.2 * folded(50)
 
@@ -240,11 +230,3 @@ def test_p1_to_p9_hold_where_every_decision_may_do_little(
         except AssertionError as error:
             error.add_note(f"in the story of seed {seed}")
             raise
-
-
-def test_a_success_is_what_it_was() -> None:
-    """The shell of these tests ends sagas as any other does."""
-    shell = Shell(loop(), lines(3))
-    shell.goes_on()
-    shell.ends_all()
-    assert (shell.state.status, Succeeded()) == (SagaStatus.COMPLETED, ok())

@@ -51,12 +51,6 @@ def test_entry_about_an_operation_is_stored_with_its_columns() -> None:
     assert encode(entry) == StoredEntry("attempt_refused", "charge", "action", 2, body)
 
 
-def test_fields_of_a_newer_version_are_passed_over() -> None:
-    body = {"cause": {"code": "NOT_FOUND", "message": "", "depth": 3}, "colour": "red"}
-    entry = decode(StoredEntry("attempt_refused", "charge", "action", 2, body))
-    assert entry == AttemptRefused("charge", OperationKind.ACTION, 2, Cause("NOT_FOUND", ""))
-
-
 def test_type_of_a_newer_version_is_refused_with_what_to_do() -> None:
     with pytest.raises(ValueError, match=r"saga_painted.*upgrade"):
         decode(StoredEntry("saga_painted", None, None, 0, {}))

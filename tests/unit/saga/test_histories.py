@@ -179,11 +179,6 @@ def test_what_a_later_version_adds_to_an_entry_is_passed_over(path: Path) -> Non
     assert fold(SAGA, entries(history)) == before
 
 
-def test_an_entry_of_a_type_that_only_a_later_version_knows_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"'step_painted', which this version does not know; upgrade it"):
-        decode(StoredEntry("step_painted", "charge", "action", 1, {}))
-
-
 def test_what_was_recorded_is_never_written_again(capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in PATHS}
     assert main() == 1

@@ -7,21 +7,13 @@ from typing import Any
 
 import pytest
 
+from proof.core.definitions import step as a_step
+from proof.core.story import Story, ok
 from saga_coordinator.saga.definition.parsing import parse_definition
-from saga_coordinator.saga.machine.decide import decide
-from saga_coordinator.saga.machine.effects import Invoke
-from saga_coordinator.saga.machine.inputs import AttemptEnded, StartRequested
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import InvalidDefinition
 from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, Limits
-from saga_coordinator.saga.words.outcome import Succeeded
-
-ACTION = {"participant": "p"}
-
-
-def a_step(name: str, **more: Any) -> dict[str, Any]:
-    return {"name": name, "action": ACTION, "compensation": ACTION, **more}
 
 
 def loop(*steps: dict[str, Any], name: str = "loop") -> dict[str, Any]:
@@ -57,18 +49,11 @@ def test_a_limit_of_definitions(steps: list[dict[str, Any]], limits: Limits, wha
 )
 def test_a_limit_of_sagas_is_the_steps_failure_and_undoes_it(limits: Limits, what: str) -> None:
     source = {"name": "limited", "steps": [a_step("first"), loop(a_step("each"))]}
-    definition = parse_definition(source, limits)
-    decision = decide(definition, None, StartRequested("s", 1, {"items": [1, 2, 3]}, {}), 0.0, 0.0)
-    calls = [effect for effect in decision.effects if isinstance(effect, Invoke)]
-    while calls:
-        call = calls.pop(0)
-        ended = AttemptEnded(call.step, call.operation, call.attempt, Succeeded())
-        decision = decide(definition, decision.state, ended, 0.0, 0.0)
-        calls += [effect for effect in decision.effects if isinstance(effect, Invoke)]
-    assert decision.state.status is SagaStatus.COMPENSATED
-    assert decision.state.failure is not None
-    assert decision.state.failure.code == "LIMIT_EXCEEDED"
-    assert what in decision.state.failure.message
+    state = decided(source, limits)
+    assert state.status is SagaStatus.COMPENSATED
+    assert state.failure is not None
+    assert (state.failure.code, state.failure.step) == ("LIMIT_EXCEEDED", "loop")
+    assert what in state.failure.message
 
 
 TEXT = "x" * 600
@@ -77,15 +62,10 @@ TWICE = ["${input.text}", "${input.text}"]
 
 def decided(source: dict[str, Any], limits: Limits) -> SagaState:
     """Where a saga with a text of 600 bytes ends up when every call succeeds and returns that text."""
-    definition = parse_definition(source, limits)
-    decision = decide(definition, None, StartRequested("s", 1, {"text": TEXT}, {}), 0.0, 0.0)
-    calls = [effect for effect in decision.effects if isinstance(effect, Invoke)]
-    while calls:
-        call = calls.pop(0)
-        ended = AttemptEnded(call.step, call.operation, call.attempt, Succeeded(TEXT))
-        decision = decide(definition, decision.state, ended, 0.0, 0.0)
-        calls += [effect for effect in decision.effects if isinstance(effect, Invoke)]
-    return decision.state
+    story = Story(parse_definition(source, limits), payload={"text": TEXT, "items": [1, 2, 3]})
+    while open_calls := [key for key, each in story.state.steps.items() if each.is_in_flight]:
+        story.ends(open_calls[0], ok(TEXT))
+    return story.state
 
 
 @pytest.mark.parametrize(

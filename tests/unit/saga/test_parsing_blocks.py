@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import copy
-import json
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from proof.core.definitions import step
 from saga_coordinator.saga.definition.model import (
@@ -24,11 +20,11 @@ from saga_coordinator.saga.definition.model import (
     Switch,
     all_steps,
 )
-from saga_coordinator.saga.definition.parsing import FAULTS_MAX, parse_definition
+from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.definition.parsing_actions import APPROVERS_MAX
-from saga_coordinator.saga.words.errors import InvalidDefinition
 from saga_coordinator.saga.words.limits import DEFAULT_LIMITS, LABELS_MAX
-from saga_coordinator.saga.words.outcome import TEXT_BYTES_MAX, OutcomeKind
+from saga_coordinator.saga.words.outcome import OutcomeKind
+from tests.unit.saga.definition_faults import faults
 
 EVERYTHING = yaml.safe_load("""
 name: everything
@@ -98,16 +94,6 @@ steps:
 """)
 
 
-def faults(*steps: Any, **fields: Any) -> dict[str, str]:
-    return faults_of({"name": "order", "steps": list(steps), **fields})
-
-
-def faults_of(source: Any) -> dict[str, str]:
-    with pytest.raises(InvalidDefinition) as caught:
-        parse_definition(source)
-    return {fault.path: fault.description for fault in caught.value.faults}
-
-
 def parsed(*steps: Any, **fields: Any) -> Definition:
     return parse_definition({"name": "order", "steps": list(steps), **fields})
 
@@ -173,12 +159,8 @@ def test_defaults_hold_where_nothing_is_said() -> None:
     assert isinstance(tell, Operation)
     assert undo is not None
     assert [each.retry.max_attempts for each in (check, commit, tell, undo)] == [5, 10, 10, 33]
-    assert [each.retry.initial_backoff_seconds for each in (check, commit, tell, undo)] == [
-        0.5,
-        0.5,
-        0.5,
-        0.1,
-    ]
+    pauses = [each.retry.initial_backoff_seconds for each in (check, commit, tell, undo)]
+    assert pauses == [0.5, 0.5, 0.5, 0.1]
     assert undo.retry.max_backoff_seconds == 60
     assert [each.timeout_seconds for each in (check, commit, undo)] == [3, 7, 3]
     assert check.outcomes == {"ABORTED": OutcomeKind.REFUSED, "UNKNOWN": OutcomeKind.SUCCEEDED}
@@ -443,13 +425,6 @@ def test_what_is_out_of_scope_is_told_with_what_can_be_read(
     assert message in faults(*steps)[path]
 
 
-def test_item_of_a_loop_is_out_of_scope_beside_it() -> None:
-    found = faults(for_each("l", step("b"), **{"as": "line"}), reading("line.sku"))
-    assert found == {
-        "steps[1].action.input": "${line.sku} refers to `line`; in scope here: input, steps, saga"
-    }
-
-
 # Limits.
 
 
@@ -461,17 +436,12 @@ def nested(levels: int) -> dict[str, Any]:
 
 
 def test_blocks_are_nested_and_not_endlessly() -> None:
-    assert (
-        len(list(all_steps(parsed(nested(DEFAULT_LIMITS.block_nesting)).block)))
-        == DEFAULT_LIMITS.block_nesting + 1
-    )
-    [(path, description)] = faults(nested(DEFAULT_LIMITS.block_nesting + 1)).items()
-    assert path.endswith("steps")
-    assert "is nested deeper than 8 blocks; make the inner part a saga of its own" in description
-
-
-def test_endless_nesting_is_told_without_harm() -> None:
-    assert "is nested deeper" in "".join(faults(nested(300)).values())
+    deepest = DEFAULT_LIMITS.block_nesting
+    assert len(list(all_steps(parsed(nested(deepest)).block))) == deepest + 1
+    for levels in (deepest + 1, 300):
+        [(path, description)] = faults(nested(levels)).items()
+        assert path.endswith("steps")
+        assert "is nested deeper than 8 blocks; make the inner part a saga of its own" in description
 
 
 def test_steps_in_blocks_count_towards_the_limit() -> None:
@@ -481,94 +451,3 @@ def test_steps_in_blocks_count_towards_the_limit() -> None:
     assert len(parsed(*full).steps) == DEFAULT_LIMITS.steps // 20
     found = faults(*full, step("more"))
     assert found == {"steps": "has 201 steps with those in blocks; a definition has at most 200"}
-
-
-# Anything at all.
-
-WORDS = """a b item input.x steps.a.output number>1 ${item} ${input.a} ${steps.a.output} ${ 5s 0s compensate continue pause park
-    fail forward p p.S/M paid ABORTED refused"""
-FIELDS = """name steps after when action compensation pivot read_only irreversible delay until await_event approval saga switch
-    for_each repeat cases otherwise items as max_parallel max_passes output outcomes on_failure recovery defaults labels
-    input_schema event correlation timeout on_timeout approvers show definition version participant input retry maxParallel x"""
-words, fields = st.sampled_from(WORDS.split()), st.sampled_from(FIELDS.split())
-scalars = st.none() | st.booleans() | st.integers(-2, 2000) | st.floats() | st.text(max_size=5) | words
-anything = st.recursive(
-    scalars,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(fields, inner, max_size=5),
-    max_leaves=30,
-)
-
-
-@settings(max_examples=200)
-@given(anything)
-def test_any_json_is_a_definition_or_a_list_of_faults(source: Any) -> None:
-    assert_parses_or_tells(source)
-
-
-@settings(max_examples=300)
-@given(st.data())
-def test_definition_of_everything_with_anything_put_in_its_place_is_too(data: st.DataObject) -> None:
-    """Near misses reach deeper than noise does."""
-    source = copy.deepcopy(EVERYTHING)
-    for _ in range(data.draw(st.integers(1, 4))):
-        put_anything(source, data)
-    assert_parses_or_tells(source)
-
-
-def put_anything(source: Any, data: st.DataObject) -> None:
-    """Replaces, adds or removes something somewhere below."""
-    node = source
-    while True:
-        places = list(node) if isinstance(node, dict) else list(range(len(node)))
-        if not places or (isinstance(node, dict) and data.draw(st.integers(0, 9)) == 0):
-            if isinstance(node, dict):
-                node[data.draw(fields)] = data.draw(anything)
-            return
-        place = data.draw(st.sampled_from(places))
-        if not isinstance(node[place], dict | list) or data.draw(st.integers(0, 4)) == 0:
-            if data.draw(st.booleans()):
-                node[place] = data.draw(anything)
-            else:
-                del node[place]
-            return
-        node = node[place]
-
-
-def assert_parses_or_tells(source: Any) -> None:
-    try:
-        definition = parse_definition(source)
-    except InvalidDefinition as error:
-        found = error.faults
-    else:
-        assert [each.name for each in all_steps(definition.block)]
-        return
-    assert 0 < len(found) <= FAULTS_MAX + 1
-    assert len(set(found)) == len(found), "each fault is told once"
-    assert all(fault.description for fault in found)
-    assert all(
-        len(text.encode()) <= TEXT_BYTES_MAX for fault in found for text in (fault.path, fault.description)
-    )
-
-
-def test_lower_camel_case_means_the_same() -> None:
-    """Names of protobuf's own JSON form; the keys of payloads, labels and schemas are the author's."""
-    kept = {"labels", "input_schema", "output", "input", "show", "outcomes"}
-
-    def camel(node: Any) -> Any:
-        if isinstance(node, list):
-            return [camel(each) for each in node]
-        if not isinstance(node, dict):
-            return node
-        return {
-            "".join((first, *(part.title() for part in rest))): value if name in kept else camel(value)
-            for name, value in node.items()
-            for first, *rest in [name.split("_")]
-        }
-
-    spelled = camel(json.loads(json.dumps(EVERYTHING)))
-    assert "awaitEvent" in json.dumps(spelled)
-    again, first = parse_definition(spelled), parse_definition(EVERYTHING)
-    assert list(again.labels) == list(first.labels)
-    assert [(each.name, type(each.action), each.on_failure) for each in all_steps(again.block)] == [
-        (each.name, type(each.action), each.on_failure) for each in all_steps(first.block)
-    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 from typing import Any
@@ -194,59 +195,60 @@ def call(rehearsal: Rehearsal, name: str) -> Any:
     return next(each for each in rehearsal.calls if each.name == name)
 
 
-def broken(rehearsal: Rehearsal) -> list[str]:
-    return [str(each) for each in breaches(rehearsal)]
-
-
 def test_the_judge_has_nothing_to_say_of_a_good_saga() -> None:
-    assert broken(gone_back()) == []
+    assert breaches(gone_back()) == []
 
 
-def test_the_judge_sees_a_wrong_order() -> None:
-    rehearsal = gone_back()
-    call(rehearsal, "undo a").started_at = call(rehearsal, "undo c").started_at
-    assert any(each.startswith("P3: `a`") for each in broken(rehearsal))
+def undoes_too_early(saga: Rehearsal) -> None:
+    call(saga, "undo a").started_at = call(saga, "undo c").started_at
 
 
-def test_the_judge_sees_both_at_once() -> None:
-    rehearsal = gone_back()
-    call(rehearsal, "c").ended_at = call(rehearsal, "undo c").started_at + 1
-    assert any(each.startswith("P4: `c`") for each in broken(rehearsal))
-    assert any(each.startswith("P4: `b`") for each in broken(rehearsal))
+def undoes_what_is_under_way(saga: Rehearsal) -> None:
+    call(saga, "c").ended_at = call(saga, "undo c").started_at + 1
 
 
-def test_the_judge_sees_what_was_forgotten() -> None:
-    rehearsal = gone_back()
-    rehearsal.calls.remove(call(rehearsal, "undo b"))
-    found = broken(rehearsal)
-    assert "P2: the saga is COMPENSATED, but the effect of `b` stands" in found
-    assert any(each.startswith("P3: `a`") for each in found)
+def forgets_to_undo(saga: Rehearsal) -> None:
+    saga.calls.remove(call(saga, "undo b"))
 
 
-def test_the_judge_sees_what_was_undone_for_nothing() -> None:
-    rehearsal = gone_back()
-    call(rehearsal, "c").told = Refused(Cause("FAILED_PRECONDITION", "no"))
-    assert "P2: `c` was compensated although it had no effect to undo" in broken(rehearsal)
+def undoes_for_nothing(saga: Rehearsal) -> None:
+    call(saga, "c").told = Refused(Cause("FAILED_PRECONDITION", "no"))
 
 
-def test_the_judge_sees_a_key_used_twice() -> None:
-    rehearsal = gone_back()
-    undo, other = call(rehearsal, "undo c"), call(rehearsal, "undo b")
+def uses_a_key_twice(saga: Rehearsal) -> None:
+    undo, other = call(saga, "undo c"), call(saga, "undo b")
     undo.invoke = replace(undo.invoke, idempotency_key=other.invoke.idempotency_key)
-    assert broken(rehearsal) == ["P5: `undo b` and another operation carried the same key"]
 
 
-def test_the_judge_sees_a_compensation_that_did_not_succeed() -> None:
+def is_refused_to_undo(saga: Rehearsal) -> None:
+    call(saga, "undo a").told = Refused(Cause("FAILED_PRECONDITION", "no"))
+
+
+def finds_nothing_to_undo_where_the_effect_was_certain(saga: Rehearsal) -> None:
+    assert isinstance(call(saga, "a").told, Succeeded)
+    call(saga, "undo a").told = Refused(Cause("NOT_FOUND", "no such thing"))
+
+
+@pytest.mark.parametrize(
+    ("breaks", "told"),
+    [
+        (undoes_too_early, ["P3: `a`"]),
+        (undoes_what_is_under_way, ["P4: `c`", "P4: `b`"]),
+        (forgets_to_undo, ["P2: the saga is COMPENSATED, but the effect of `b` stands", "P3: `a`"]),
+        (undoes_for_nothing, ["P2: `c` was compensated although it had no effect to undo"]),
+        (uses_a_key_twice, ["P5: `undo b` and another operation carried the same key"]),
+        (is_refused_to_undo, ["P2: the saga is COMPENSATED, but the effect of `a` stands"]),
+        (
+            finds_nothing_to_undo_where_the_effect_was_certain,
+            ["P2: the saga is COMPENSATED, but the effect of `a` stands"],
+        ),
+    ],
+)
+def test_the_judge_sees_a_saga_that(breaks: Callable[[Rehearsal], None], told: list[str]) -> None:
     rehearsal = gone_back()
-    call(rehearsal, "undo a").told = Refused(Cause("FAILED_PRECONDITION", "no"))
-    assert broken(rehearsal) == ["P2: the saga is COMPENSATED, but the effect of `a` stands"]
-
-
-def test_nothing_to_undo_is_undone_only_where_the_effect_was_not_certain() -> None:
-    rehearsal = gone_back()
-    call(rehearsal, "undo a").told = Refused(Cause("NOT_FOUND", "no such thing"))
-    assert broken(rehearsal) == ["P2: the saga is COMPENSATED, but the effect of `a` stands"]
-    assert isinstance(call(rehearsal, "a").told, Succeeded)
+    breaks(rehearsal)
+    found = [str(each) for each in breaches(rehearsal)]
+    assert [each for each in told if not any(breach.startswith(each) for breach in found)] == [], found
 
 
 def test_the_judge_sees_a_core_that_undoes_everything_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

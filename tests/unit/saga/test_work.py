@@ -12,6 +12,7 @@ from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.words.errors import InvalidDefinition
 from saga_coordinator.saga.words.limits import DEFINITION_BYTES_MAX, Limits
 from saga_coordinator.saga.words.work import DEFINITION_WORK_MAX, TooMuchWork, budget, spend
+from tests.unit.saga.definition_faults import faults_of
 
 
 def test_what_is_spent_comes_out_of_the_budgets_around_it_too() -> None:
@@ -34,14 +35,8 @@ def _with_input(payload: Any) -> dict[str, Any]:
     return {"name": "order", "steps": [{"name": "sell", "action": action, "irreversible": True}]}
 
 
-def _refusal(definition: dict[str, Any]) -> str:
-    with pytest.raises(InvalidDefinition) as refused:
-        parse_definition(definition)
-    return str(refused.value)
-
-
 def test_a_definition_of_too_many_expressions_is_refused_with_the_limit() -> None:
-    said = _refusal(_with_input([f"${{input.a + {number}}}" for number in range(40_000)]))
+    (said,) = faults_of(_with_input([f"${{input.a + {number}}}" for number in range(40_000)])).values()
     assert f"takes more than {DEFINITION_WORK_MAX} units of work to check" in said
 
 
@@ -56,7 +51,8 @@ def test_the_work_of_a_definition_is_the_same_wherever_it_is_counted() -> None:
 
 
 def test_a_definition_of_too_many_bytes_is_refused_with_the_limit() -> None:
-    assert f"{DEFINITION_BYTES_MAX} is the limit" in _refusal(_with_input("x" * DEFINITION_BYTES_MAX))
+    (said,) = faults_of(_with_input("x" * DEFINITION_BYTES_MAX)).values()
+    assert f"{DEFINITION_BYTES_MAX} is the limit" in said
 
 
 def test_a_definition_that_was_registered_before_stays_valid() -> None:
