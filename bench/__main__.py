@@ -96,14 +96,6 @@ async def _compared(systems: list[System], shapes: list[Shape], extent: Extent) 
     return records
 
 
-async def _floors(site: Site, extent: Extent) -> Any:
-    return await floors(site, extent.seconds, extent.rounds)
-
-
-async def _costs(site: Site, extent: Extent) -> Any:
-    return await costs(site, extent.seconds)
-
-
 async def _growth(site: Site, extent: Extent) -> Any:
     return await growth(
         site,
@@ -116,23 +108,15 @@ async def _growth(site: Site, extent: Extent) -> Any:
     )
 
 
-async def _scenario(site: Site, extent: Extent) -> Any:
-    return await scenario(site, 6 if extent.is_full else 1)
-
-
-async def _faults(site: Site, extent: Extent) -> Any:
-    return await faults(site, 2 * extent.seconds, extent.rounds if extent.is_full else 1)
-
-
 Section = Callable[[Site, Extent], Awaitable[Any]]
 SECTIONS: Final[Mapping[str, Section]] = {
     "systems": _systems,
     "processes": _processes,
-    "floors": _floors,
-    "costs": _costs,
+    "floors": lambda site, extent: floors(site, extent.seconds, extent.rounds),
+    "costs": lambda site, extent: costs(site, extent.seconds),
     "growth": _growth,
-    "scenario": _scenario,
-    "faults": _faults,
+    "scenario": lambda site, extent: scenario(site, 6 if extent.is_full else 1),
+    "faults": lambda site, extent: faults(site, 2 * extent.seconds, extent.rounds if extent.is_full else 1),
 }
 
 SHORT: Final = ("systems", "floors", "costs")

@@ -33,6 +33,15 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(lines)
 
 
+def listed(records: Iterable[Mapping[str, Any]], columns: Mapping[str, str]) -> str:
+    """A row for each record: under each heading one of its fields, or a text with names of fields in braces."""
+
+    def cell(record: Mapping[str, Any], wanted: str) -> object:
+        return wanted.format(**record) if "{" in wanted else record.get(wanted)
+
+    return table(list(columns), ([cell(each, wanted) for wanted in columns.values()] for each in records))
+
+
 def machine(found: Found) -> str:
     rows = []
     for name, section in found.items():
@@ -239,18 +248,13 @@ def _us(value: float | None) -> str:
 
 
 def floors(found: Found) -> str:
-    return table(
-        ("floor", "in flight", "a second: median (lowest-highest)", "us of this process"),
-        (
-            (
-                each["floor"],
-                each["concurrency"],
-                f"**{each['per_second']:.0f}** ({each['low']:.0f}-{each['high']:.0f})",
-                each.get("cpu_us"),
-            )
-            for each in found["floors"]["measured"]
-        ),
-    )
+    columns = {
+        "floor": "floor",
+        "in flight": "concurrency",
+        "a second: median (lowest-highest)": "**{per_second:.0f}** ({low:.0f}-{high:.0f})",
+        "us of this process": "cpu_us",
+    }
+    return listed(found["floors"]["measured"], columns)
 
 
 def costs(found: Found) -> str:
@@ -260,19 +264,14 @@ def costs(found: Found) -> str:
         if measured["statements"]
         else "Round trips not measured: this Postgres has no pg_stat_statements.\n\n"
     )
-    trips = table(
-        ("system", "shape", "round trips", "commits", "bytes of WAL"),
-        (
-            (
-                each["system"],
-                f"{each['steps']}-step {each['shape']} at {each['concurrency']}",
-                each["round_trips_per_saga"],
-                each["commits_per_saga"],
-                each["wal_bytes_per_saga"],
-            )
-            for each in measured["statements"]
-        ),
-    )
+    columns = {
+        "system": "system",
+        "shape": "{steps}-step {shape} at {concurrency}",
+        "round trips": "round_trips_per_saga",
+        "commits": "commits_per_saga",
+        "bytes of WAL": "wal_bytes_per_saga",
+    }
+    trips = listed(measured["statements"], columns)
     statements = table(
         ("statement, unary at 64", "calls a saga", "us in Postgres a saga"),
         (
@@ -303,71 +302,56 @@ def growth(found: Found) -> str:
         measured["throughput"], lambda each: f"{throughput_cell(each)}; {latency_cell(each)} ms", ""
     )
     disk = table(("rows", "bytes on disk a saga, indexes included"), measured["disk_bytes_per_saga"].items())
-    names = ("unfinished", "serving_seconds", "adopting_seconds", "done_seconds", "memory_mib")
-    header = ("unfinished sagas", "serving after, s", "adopted within, s", "all done after, s", "MiB")
-    recovered = table(header, ([each[name] for name in names] for each in measured["recovery"]))
-    return f"{beside}\n\n{disk}\n\n{recovered}"
+    columns = {
+        "unfinished sagas": "unfinished",
+        "serving after, s": "serving_seconds",
+        "adopted within, s": "adopting_seconds",
+        "all done after, s": "done_seconds",
+        "MiB": "memory_mib",
+    }
+    return f"{beside}\n\n{disk}\n\n{listed(measured['recovery'], columns)}"
 
 
 def scenario(found: Found) -> str:
     measured = found["scenario"]["measured"]
-    latencies = measured["latencies"]
-    header = ("minutes", "orders", "p50 ms", "p90 ms", "p99 ms", "p99.9 ms")
-    rows = (
-        (each["kind"], each["orders"], each["p50_ms"], each["p90_ms"], each["p99_ms"], each["p99.9_ms"])
-        for each in latencies
-    )
+    shares = {f"{share} ms": f"{share}_ms" for share in ("p50", "p90", "p99", "p99.9")}
+    latencies = listed(measured["latencies"], {"minutes": "kind", "orders": "orders", **shares})
     ends = ", ".join(f"{count} {status}" for status, count in measured["ends"].items())
     effects = ", ".join(f"{count} {step}" for step, count in measured["effects"].items())
     lost = "nothing was lost" if measured["is_nothing_lost"] else "**the books do not agree**"
     return (
         f"{measured['orders']} orders of {measured['minutes']} minutes, {measured['compression']} times as fast; ended: {ends}; "
         f"effects in the participants' books: {effects}; {lost}. Unfinished at once: "
-        f"{measured['unfinished_median']} usually, {measured['unfinished_max']} at most.\n\n{table(header, rows)}"
+        f"{measured['unfinished_median']} usually, {measured['unfinished_max']} at most.\n\n{latencies}"
     )
+
+
+_KILLED: Final = {
+    "killed": "run {run}",
+    "before /s": "sagas_per_second_before",
+    "until the lease is over /s": "sagas_per_second_within_lease",
+    "lowest /s": "sagas_per_second_lowest",
+    "back to 90 % after, s": "back_after_seconds",
+    "sagas adopted": "adopted_sagas",
+    "resumed after, s": "{first_resumed_seconds}-{last_resumed_seconds}",
+    "left": "unfinished_at_the_end",
+}
+_HUNG: Final = {
+    "hung": "run {run}, {hung_sagas} sagas",
+    "p50 / p99 alone, ms": "{p50_ms_alone} / {p99_ms_alone}",
+    "p50 / p99 beside, ms": "{p50_ms_beside} / {p99_ms_beside}",
+    "p99 ratio": "p99_ratio",
+    "rate ratio": "rate_ratio",
+}
 
 
 def faults(found: Found) -> str:
     measured = found["faults"]["measured"]
-    killed = table(
-        (
-            "killed",
-            "before /s",
-            "until the lease is over /s",
-            "lowest /s",
-            "back to 90 % after, s",
-            "sagas adopted",
-            "resumed after, s",
-            "left",
-        ),
-        (
-            (
-                f"run {number}",
-                run["sagas_per_second_before"],
-                run["sagas_per_second_within_lease"],
-                run["sagas_per_second_lowest"],
-                run["back_after_seconds"],
-                run["adopted_sagas"],
-                f"{run['first_resumed_seconds']}-{run['last_resumed_seconds']}",
-                run["unfinished_at_the_end"],
-            )
-            for number, run in enumerate(measured["killed"], 1)
-        ),
+    killed, hung = (
+        [{**each, "run": number} for number, each in enumerate(measured[name], 1)]
+        for name in ("killed", "hung")
     )
-    hung = table(
-        ("hung", "p50 / p99 alone, ms", "p50 / p99 beside, ms", "p99 ratio", "rate ratio"),
-        (
-            (
-                f"run {number}, {run['hung_sagas']} sagas",
-                f"{run['p50_ms_alone']} / {run['p99_ms_alone']}",
-                f"{run['p50_ms_beside']} / {run['p99_ms_beside']}",
-                run["p99_ratio"],
-                run["rate_ratio"],
-            )
-            for number, run in enumerate(measured["hung"], 1)
-        ),
-    )
-    return f"{killed}\n\n{hung}"
+    return f"{listed(killed, _KILLED)}\n\n{listed(hung, _HUNG)}"
 
 
 def sizing(found: Found) -> str:

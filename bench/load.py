@@ -13,7 +13,7 @@ from typing import Any, Final
 from google.protobuf.struct_pb2 import Struct, Value
 from saga_client.v1 import saga_pb2, saga_service_pb2
 
-from bench.http2 import CallFailed, Http2Connection
+from bench.http2 import Http2Connection
 from bench.record import Outcome, Shape
 
 START_SAGA: Final = "/saga.v1.SagaService/StartSaga"
@@ -110,15 +110,3 @@ def saga_input(outcome: Outcome, steps: int) -> Value:
     fields = Struct()
     fields.update({"refuse": STEPS[steps - 1] if outcome == "rollback" else "", "order": 1})
     return Value(struct_value=fields)
-
-
-__all__ = [
-    "ENDS",
-    "STEPS",
-    "CallFailed",
-    "Driven",
-    "SagaStarter",
-    "WrongAnswer",
-    "drive",
-    "saga_input",
-]

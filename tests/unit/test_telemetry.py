@@ -66,6 +66,17 @@ def test_libraries_log_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
     assert (line["level"], line["event"], line["logger"]) == ("warning", "odd thing", "grpc._server")
 
 
+def test_what_a_library_says_time_and_again_is_a_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    telemetry.configure(log_format="json")
+    for _ in range(1000):
+        try:
+            raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+        except UnicodeDecodeError:
+            logging.getLogger("grpc").exception("Invalid encoding")
+    told = lines(capsys)
+    assert [line["logger"] for line in told] == ["grpc"] * telemetry.LINES_A_MINUTE_MAX
+
+
 def test_pretty_lines_are_for_reading(capsys: pytest.CaptureFixture[str]) -> None:
     telemetry.configure(log_format="pretty")
     telemetry.logger().info("serving", addresses=("127.0.0.1:7242",))

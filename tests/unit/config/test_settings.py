@@ -33,12 +33,12 @@ def test_the_defaults_need_nothing_but_a_database() -> None:
     assert settings.addresses == ("127.0.0.1:7242",)
     assert settings.participants is None
     assert settings.payload_bytes_max == 1024 * 1024
-    assert (settings.lease_seconds, settings.sagas_in_memory_max, settings.backlog_max) == (
+    assert (settings.lease_seconds, settings.grace_seconds, settings.database_wait_seconds) == (
         3.0,
-        10_000,
-        100_000,
+        30.0,
+        0.0,
     )
-    assert (settings.grace_seconds, settings.database_wait_seconds) == (30.0, 0.0)
+    assert (settings.sagas_in_memory_max, settings.backlog_max) == (10_000, 100_000)
     assert (settings.log_format, settings.log_level) == ("auto", "info")
 
 
@@ -69,34 +69,16 @@ def test_addresses_are_a_list_however_written(tmp_path: Path) -> None:
     assert load_settings({"database_url": URL}, {}, file).addresses == expected
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "127.0.0.1:0",
-        "[::1]:7242",
-        "localhost:7242",
-        "saga.internal:1",
-        "unix:saga.sock",
-        "unix:///run/saga.sock",
-    ],
-)
+TCP = ("127.0.0.1:0", "[::1]:7242", "localhost:7242", "saga.internal:1")
+UNFIT = ("", "7242", "127.0.0.1", "127.0.0.1:70000", "::1:7242", "http://127.0.0.1:7242", "unix:")
+
+
+@pytest.mark.parametrize("address", [*TCP, "unix:saga.sock", "unix:///run/saga.sock"])
 def test_addresses_that_can_be_listened_on(address: str) -> None:
     assert load(addresses=(address,)).addresses[0].endswith(address[-4:])
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "",
-        "7242",
-        "127.0.0.1",
-        "127.0.0.1:70000",
-        "::1:7242",
-        "http://127.0.0.1:7242",
-        "unix:",
-        "unix:" + "a" * 108,
-    ],
-)
+@pytest.mark.parametrize("address", [*UNFIT, "unix:" + "a" * 108])
 def test_addresses_that_cannot(address: str) -> None:
     (fault,) = faults_of({"addresses": (address,)})
     assert fault.startswith("--address is ")

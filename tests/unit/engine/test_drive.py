@@ -88,13 +88,7 @@ def started() -> tuple[Run, Decision]:
 def driving() -> tuple[Drive, Deciding, Asked, LeaseOfTheTests]:
     deciding, asked, lease = Deciding(), Asked(), LeaseOfTheTests()
     drive = Drive(
-        cast("Advance", deciding),
-        asked,
-        NoParents(),
-        Runs(),
-        Wakeup(),
-        cast("Lease", lease),
-        LogLines(),
+        cast("Advance", deciding), asked, NoParents(), Runs(), Wakeup(), cast("Lease", lease), LogLines()
     )
     return drive, deciding, asked, lease
 

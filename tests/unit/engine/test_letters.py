@@ -7,14 +7,7 @@ from typing import Any, get_args
 import pytest
 
 from saga_coordinator.engine.letters import answer_body, answer_in, asked_body, asked_in
-from saga_coordinator.saga.machine.answers import (
-    ANSWERS,
-    APPLIED,
-    Answer,
-    HeartbeatTaken,
-    NotApplied,
-    WhyNot,
-)
+from saga_coordinator.saga.machine.answers import ANSWERS, APPLIED, Answer, HeartbeatTaken, NotApplied, WhyNot
 from saga_coordinator.saga.machine.inputs import (
     ASKED,
     ApprovalDecided,
@@ -34,67 +27,28 @@ ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 DECLINED = Cause("DECLINED", "no money", "charge")
 CAUSE_OF_0_1_0 = {"code": "DECLINED", "message": "no money", "step": "charge", "requested_by": ""}
 
+REPORT = {"kind": "report", "step": "charge", "operation": "action", "attempt": 1}
+UNDONE = {"operation": "compensation", "attempt": 0}
+
 ASKED_BY_0_1_0: list[tuple[dict[str, Any], Asked]] = [
     ({"kind": "cancel", "reason": "why not", "requested_by": "anna"}, CancelAsked("why not", "anna")),
+    ({**REPORT, "outcome": "succeeded", "output": [1]}, OutcomeReported("charge", ACTION, Succeeded([1]), 1)),
     (
-        {
-            "kind": "report",
-            "step": "charge",
-            "operation": "action",
-            "attempt": 2,
-            "outcome": "succeeded",
-            "output": [1],
-        },
-        OutcomeReported("charge", ACTION, Succeeded([1]), 2),
-    ),
-    (
-        {
-            "kind": "report",
-            "step": "charge",
-            "operation": "compensation",
-            "attempt": 0,
-            "outcome": "refused",
-            "cause": CAUSE_OF_0_1_0,
-        },
+        {**REPORT, **UNDONE, "outcome": "refused", "cause": CAUSE_OF_0_1_0},
         OutcomeReported("charge", COMPENSATION, Refused(DECLINED)),
     ),
     (
-        {
-            "kind": "report",
-            "step": "charge",
-            "operation": "action",
-            "attempt": 1,
-            "outcome": "unknown",
-            "cause": CAUSE_OF_0_1_0,
-        },
+        {**REPORT, "outcome": "unknown", "cause": CAUSE_OF_0_1_0},
         OutcomeReported("charge", ACTION, Unknown(DECLINED), 1),
     ),
-    (
-        {"kind": "report", "step": "charge", "operation": "action", "attempt": 1, "outcome": "pending"},
-        OutcomeReported("charge", ACTION, Pending(), 1),
-    ),
-    (
-        {
-            "kind": "heartbeat",
-            "step": "charge",
-            "operation": "action",
-            "attempt": 1,
-            "details": "half",
-        },
-        HeartbeatReceived("charge", ACTION, 1, "half"),
-    ),
+    ({**REPORT, "outcome": "pending"}, OutcomeReported("charge", ACTION, Pending(), 1)),
+    ({**REPORT, "kind": "heartbeat", "details": "half"}, HeartbeatReceived("charge", ACTION, 1, "half")),
     (
         {"kind": "event", "event_id": "e", "name": "paid", "correlation": "o", "payload": {"n": 1}},
         EventArrived("e", "paid", "o", {"n": 1}),
     ),
     (
-        {
-            "kind": "approval",
-            "step": "sign",
-            "is_approved": True,
-            "decided_by": "bert",
-            "comment": "",
-        },
+        {"kind": "approval", "step": "sign", "is_approved": True, "decided_by": "bert", "comment": ""},
         ApprovalDecided("sign", True, "bert"),
     ),
     ({"kind": "recall", "cause": CAUSE_OF_0_1_0}, RecallAsked(DECLINED)),

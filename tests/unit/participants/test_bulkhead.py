@@ -75,12 +75,6 @@ def test_actions_leave_an_eighth_to_compensations() -> None:
     assert [turn[0] for turn in driven.turns()] == [waiting]
 
 
-def test_a_limit_of_one_reserves_nothing() -> None:
-    driven = Driven(limits(1))
-    driven.end(driven.admitted())
-    driven.end(driven.admitted(compensation=True))
-
-
 def test_who_waits_goes_in_order_as_calls_end() -> None:
     driven = Driven(limits(2))
     first = driven.admitted()

@@ -100,21 +100,9 @@ def test_all_that_will_not_do_is_told_alike(folder: Path) -> None:
     (folder / "large").write_bytes(b"x" * 1001)
     (folder / "loop").symlink_to("loop")
     os.mkfifo(folder / "pipe")
-    names = [
-        str(folder / "missing"),
-        str(folder / "folder"),
-        str(folder / "out"),
-        str(folder / "large"),
-        str(folder / "loop"),
-        str(folder / "pipe"),
-        str(folder / ".." / "secret"),
-        str(folder.parent / "secret"),
-        "/etc/passwd",
-        "/no/such/file",
-        "/dev/ptmx",
-        "/dev/zero",
-        f"{folder}-beside/ca.pem",
-    ]
+    inside = ("missing", "folder", "out", "large", "loop", "pipe", "../secret")
+    outside = ("/etc/passwd", "/no/such/file", "/dev/ptmx", "/dev/zero", f"{folder}-beside/ca.pem")
+    names = [*(str(folder / name) for name in inside), str(folder.parent / "secret"), *outside]
     with capture_logs() as logs:
         answers = [told(CallersFiles(folder), name) for name in names]
     assert {content for content, _ in answers} == {None}

@@ -4,14 +4,13 @@ import importlib
 
 import pytest
 
-MODULES = [
-    "definition_pb2",
-    "definition_service_pb2",
-    "participant_service_pb2",
-    "saga_pb2",
-    "saga_service_pb2",
-    "worker_service_pb2",
-]
+SERVICES = {
+    "definition_service": "DefinitionService",
+    "saga_service": "SagaService",
+    "participant_service": "ParticipantService",
+    "worker_service": "WorkerService",
+}
+MODULES = [f"{name}_pb2" for name in ("definition", "saga", *SERVICES)]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -22,15 +21,7 @@ def test_server_and_client_describe_the_same_messages(name: str) -> None:
 
 
 @pytest.mark.parametrize("package", ["saga_coordinator.pb.saga.v1", "saga_client.v1"])
-@pytest.mark.parametrize(
-    ("module", "service"),
-    [
-        ("definition_service", "DefinitionService"),
-        ("saga_service", "SagaService"),
-        ("participant_service", "ParticipantService"),
-        ("worker_service", "WorkerService"),
-    ],
-)
+@pytest.mark.parametrize(("module", "service"), SERVICES.items())
 def test_services_keep_their_names_on_the_wire(package: str, module: str, service: str) -> None:
     descriptor = importlib.import_module(f"{package}.{module}_pb2").DESCRIPTOR
     stubs = importlib.import_module(f"{package}.{module}_pb2_grpc")

@@ -78,10 +78,7 @@ def decided(source: dict[str, Any], limits: Limits) -> SagaState:
             "the input",
         ),
         (
-            {
-                "name": "b",
-                "for_each": {"items": "[input.text, input.text]", "steps": [a_step("each")]},
-            },
+            {"name": "b", "for_each": {"items": "[input.text, input.text]", "steps": [a_step("each")]}},
             "EXPRESSION_INVALID",
             "the list of items",
         ),

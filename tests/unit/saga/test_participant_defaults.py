@@ -31,11 +31,8 @@ def filled(*steps: dict[str, Any], **definition: Any) -> list[dict[str, Any]]:
 def test_what_nobody_says_is_the_participants() -> None:
     (sent,) = filled(step("send"))
     assert sent["action"] == {"participant": "mail", "timeout": "2s", "retry": MAIL["retry"]}
-    assert sent["compensation"] == {
-        "participant": "mail",
-        "timeout": "2s",
-        "retry": MAIL["compensation_retry"],
-    }
+    undone = {"participant": "mail", "timeout": "2s", "retry": MAIL["compensation_retry"]}
+    assert sent["compensation"] == undone
 
 
 def test_an_operation_prevails_and_then_the_definition() -> None:

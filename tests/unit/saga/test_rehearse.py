@@ -14,14 +14,7 @@ from saga_coordinator.rehearsal.answers import make_answers
 from saga_coordinator.rehearsal.promises import breaches
 from saga_coordinator.rehearsal.rehearse import Rehearsal
 from saga_coordinator.rehearsal.report import report_lines
-from saga_coordinator.rehearsal.scenarios import (
-    WAITING,
-    FaultKind,
-    Mishap,
-    Simulation,
-    Story,
-    simulate,
-)
+from saga_coordinator.rehearsal.scenarios import WAITING, FaultKind, Mishap, Simulation, Story, simulate
 from saga_coordinator.saga.definition.model import Block, Definition
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.transitions import SagaStatus
@@ -281,11 +274,7 @@ def problems(simulation: Simulation) -> dict[str, tuple[str, ...]]:
 
 def test_a_step_is_skipped_and_its_output_read_all_the_same() -> None:
     reading = {**CALL, "input": {"id": "${steps.a.output.id}"}}
-    source = definition(
-        step("a", when="input.amount > 10"),
-        step("b"),
-        step("c", action=reading),
-    )
+    source = definition(step("a", when="input.amount > 10"), step("b"), step("c", action=reading))
     (found,) = problems(simulated(source)).values()
     assert found == (
         "the input of c: ${steps.a.output.id}: no field 'id' in `steps.a.output`, which is null",

@@ -107,9 +107,7 @@ def test_attempts_of_a_step_with_a_deadline_wait_no_longer_than_that() -> None:
 
 
 def test_a_parked_saga_goes_on_with_what_else_was_in_flight() -> None:
-    story = Story(
-        definition(step("first"), step("a", after=["first"]), step("b", after=["first"])),
-    )
+    story = Story(definition(step("first"), step("a", after=["first"]), step("b", after=["first"])))
     story.ends("first", ok())
     lost(story, 7)
     assert (story.status, story.state.remaining) == (NEEDS_ATTENTION, ("first", "a", "b"))

@@ -98,11 +98,6 @@ def test_a_value_that_says_nothing_is_none() -> None:
     assert from_value(holder) == {"k": None}
 
 
-@pytest.mark.parametrize("payload", [{}, [], {"a": {}, "b": []}, [[], {}]])
-def test_what_is_empty_is_not_null(payload: Any) -> None:
-    assert from_value(to_value(payload)) == payload
-
-
 def test_a_payload_is_written_in_place() -> None:
     request = CompensateRequest(saga_id="s")
     fill(request.input, {"a": [1, "b"]})
