@@ -11,6 +11,27 @@ _LEAST = 2
 _RESERVED_SHARE = 8
 
 
+class CallsInFlight:
+    """The calls of one participant that are in flight: how many, and when a call began or ended last (monotonic seconds)."""
+
+    __slots__ = ("actions", "count", "moved_at")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.actions = 0
+        self.moved_at = float("-inf")
+
+    def began(self, now: float, *, is_compensation: bool) -> None:
+        self.count += 1
+        self.actions += not is_compensation
+        self.moved_at = now
+
+    def ended(self, now: float, *, is_compensation: bool) -> None:
+        self.count -= 1
+        self.actions -= not is_compensation
+        self.moved_at = now
+
+
 class Concurrency:
     """`limit` calls at once, of which an eighth, but at least one, is for compensations alone. None: no limit."""
 

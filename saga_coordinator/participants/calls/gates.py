@@ -15,9 +15,9 @@ from saga_coordinator.participants.calls.bulkhead import (
     Bulkhead,
     BulkheadStatus,
     Permit,
-    Waiting,
-    failure_of,
 )
+from saga_coordinator.participants.calls.queue import Waiting
+from saga_coordinator.participants.calls.record import failure_of
 from saga_coordinator.participants.calls.room_news import RoomNews
 from saga_coordinator.participants.calls.spell import Spell
 from saga_coordinator.participants.directory.addresses import Directory, Participant
@@ -43,6 +43,7 @@ class Gate:
     def __init__(self, name: str, limits: ParticipantLimits, on_room: Callable[[str], None]) -> None:
         self._name = name
         self._on_room = on_room
+        self._answers: dict[Waiting, asyncio.Future[Permit | Held]] = {}
         self._kept: dict[_Operation, tuple[Permit, asyncio.TimerHandle]] = {}
         self._loop = asyncio.get_running_loop()
         self._bulkhead = Bulkhead(name, limits, random.random)
@@ -124,14 +125,7 @@ class Gate:
 
     async def _wait(self, waiting: Waiting, patience_seconds: float) -> Permit | Held:
         answer: asyncio.Future[Permit | Held] = self._loop.create_future()
-
-        def settle(result: Permit | Held) -> None:
-            if not answer.done():
-                answer.set_result(result)
-            elif isinstance(result, Permit):  # whoever waited has been cancelled at this very moment
-                self._bulkhead.ended(result, None, self._loop.time())
-
-        waiting.settle = settle
+        self._answers[waiting] = answer
         alarm = self._loop.call_later(patience_seconds, self._hold, waiting)
         self._look()
         try:
@@ -144,6 +138,15 @@ class Gate:
             raise
         finally:
             alarm.cancel()
+            self._answers.pop(waiting, None)
+
+    def _answer(self, waiting: Waiting, result: Permit | Held) -> None:
+        """Tells a queued call what its turn has brought."""
+        answer = self._answers.pop(waiting, None)
+        if answer is not None and not answer.done():
+            answer.set_result(result)
+        elif isinstance(result, Permit):  # the call has been cancelled at this very moment
+            self._bulkhead.ended(result, None, self._loop.time())
 
     def _not_made(self, permit: Permit) -> Held:
         """Gives back a permit that came too late to be used."""
@@ -155,13 +158,13 @@ class Gate:
     def _hold(self, waiting: Waiting) -> None:
         if waiting.is_open:
             self._bulkhead.withdraw(waiting)
-            waiting.settle(self._bulkhead.hold(self._loop.time()))
+            self._answer(waiting, self._bulkhead.hold(self._loop.time()))
 
     def _look(self) -> None:
         """Admits or holds each queued call whose turn has come, and sets the alarm for the next turn."""
         now = self._loop.time()
         for waiting, answer in self._bulkhead.turns(now):
-            waiting.settle(answer)
+            self._answer(waiting, answer)
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None

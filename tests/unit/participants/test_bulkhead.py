@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from saga_coordinator.participants.calls.breaker import BreakerState, Forced
 from saga_coordinator.participants.calls.bulkhead import (
     FORCED_OPEN_SECONDS,
-    HELD_SECONDS_MAX,
     Bulkhead,
     Permit,
-    Waiting,
 )
 from saga_coordinator.participants.calls.concurrency import Concurrency
+from saga_coordinator.participants.calls.promises import HELD_SECONDS_MAX
+from saga_coordinator.participants.calls.queue import Waiting
 from saga_coordinator.participants.directory.limits import BreakerLimits, ParticipantLimits
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, Held, Outcome, Refused, Succeeded, Unknown
 
