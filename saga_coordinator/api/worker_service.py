@@ -14,6 +14,7 @@ from saga_coordinator.catalog.declared_steps import DeclaredSteps
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.attempts import Attempts
+from saga_coordinator.participants.directory.names import check_known, check_worker
 from saga_coordinator.participants.workers.pool import HEARTBEAT_SECONDS, Workers
 from saga_coordinator.participants.workers.stream import Greeting, Stream
 from saga_coordinator.participants.workers.tasks import operation_of
@@ -75,7 +76,7 @@ class WorkerService:
             return
         request, oversized = await self._parsed(first)
         greeting = readers.greeting(request, message_bytes_max(self._payload_bytes_max))
-        self._participants.check_worker(greeting.participant)
+        check_worker(self._participants.directory, greeting.participant)
         transport = _Transport(conversation, self._background)
         stream = transport.stream = self._workers.connect(greeting, transport.begin)
         stream.on_cut = transport.cut
@@ -105,7 +106,7 @@ class WorkerService:
         self, request: pb.RegisterStepsRequest, caller: Caller
     ) -> pb.RegisterStepsResponse:
         participant, declared = await self._turns.in_thread(readers.declared_steps, request)
-        self._participants.check_known(participant)
+        check_known(self._participants.directory, participant)
         changed = await to_the_end(
             self._declared_steps.replace(caller.namespace, participant, declared, force=request.force)
         )

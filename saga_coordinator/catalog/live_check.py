@@ -20,6 +20,7 @@ from saga_coordinator.participants.calls.contract import SERVICE
 from saga_coordinator.participants.calls.described import DescribedServices
 from saga_coordinator.participants.calls.fit import misfits
 from saga_coordinator.participants.directory.descriptors import NotDescribed, some_of
+from saga_coordinator.participants.directory.names import not_known
 from saga_coordinator.saga.words.errors import Fault
 from saga_coordinator.saga.words.nearest import did_you_mean
 from saga_coordinator.saga.words.outcome import CauseCode, clip
@@ -92,7 +93,7 @@ class _Inquiry:
 
     async def make(self) -> None:
         if self._name not in self._participants.names:
-            self._fault_all(self._participants.not_known(self._name))
+            self._fault_all(not_known(self._participants.directory, self._name))
         elif self._name in self._participants.worker_names:
             await self._ask_workers()
         else:
@@ -123,7 +124,7 @@ class _Inquiry:
     async def _ask_server(self) -> None:
         services = self._participants.described_afresh(self._name)
         if services is None:  # the directory has just become another
-            self._fault_all(self._participants.not_known(self._name))
+            self._fault_all(not_known(self._participants.directory, self._name))
             return
         try:
             serves_contract, why = await self._serves_contract()

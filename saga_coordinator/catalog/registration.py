@@ -13,6 +13,7 @@ from saga_coordinator.catalog.live_outline import outline_of
 from saga_coordinator.catalog.preparing import Prepared, prepare, steps_to_read
 from saga_coordinator.catalog.runnable import RunnableDefinitions
 from saga_coordinator.participants.attempts import Attempts
+from saga_coordinator.participants.directory.names import not_known
 from saga_coordinator.saga.definition.named_in import participants_named
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
 from saga_coordinator.saga.words.errors import Fault, InvalidDefinition, Unavailable
@@ -103,7 +104,7 @@ class Registration:
         uses = await self._turns.in_thread(steps_to_read, spec, self._limits)
         declarations = await self._declared_steps.used(namespace, uses)
         return await self._turns.in_thread(
-            prepare, spec, declarations, self._participants.defaults, self._limits
+            prepare, spec, declarations, self._participants.directory.defaults, self._limits
         )
 
     async def _child_faults(
@@ -115,9 +116,11 @@ class Registration:
         """The faults of participants that the directory does not know; until it knows them, starts are refused."""
 
         def unknown() -> list[Fault]:
-            known = self._participants.names
-            named = [each for each in participants_named(spec) if each.participant not in known]
-            told = {name: self._participants.not_known(name) for name in {each.participant for each in named}}
+            directory = self._participants.directory
+            named = [
+                each for each in participants_named(spec) if each.participant not in directory.participants
+            ]
+            told = {name: not_known(directory, name) for name in {each.participant for each in named}}
             return [Fault(each.path, told[each.participant]) for each in named]
 
         return await self._turns.in_thread(unknown)

@@ -1,17 +1,15 @@
-"""Attempts: one call of `Attempts.invoke` is one RPC."""
+"""Makes attempts: one call of `Attempts.invoke` is one RPC, or one task of a worker."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import Any
 
 import grpc
 import grpc.aio
 import structlog
 
-from saga_coordinator.lifecycle import Background, Service
-from saga_coordinator.participants.calls.connection import Address, Connection
+from saga_coordinator.lifecycle import Service
+from saga_coordinator.participants.calls.connections import Connections
 from saga_coordinator.participants.calls.contract import (
     encode_request,
     metadata_of,
@@ -19,13 +17,12 @@ from saga_coordinator.participants.calls.contract import (
 )
 from saga_coordinator.participants.calls.described import DescribedServices
 from saga_coordinator.participants.calls.gates import Gates
-from saga_coordinator.participants.calls.plain_method import PlainMethods, outcome_told
+from saga_coordinator.participants.calls.plain_method import outcome_told
 from saga_coordinator.participants.calls.reflection import DESCRIPTORS_BYTES_MIN, Reflection
 from saga_coordinator.participants.directory.addresses import Directory, Participant
+from saga_coordinator.participants.directory.names import how_to_add
 from saga_coordinator.participants.workers.pool import Workers
 from saga_coordinator.saga.machine.effects import Invoke, LookForRoom
-from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
-from saga_coordinator.saga.words.nearest import did_you_mean
 from saga_coordinator.saga.words.outcome import (
     Cause,
     CauseCode,
@@ -36,7 +33,6 @@ from saga_coordinator.saga.words.outcome import (
     clip,
     outcome_of_failure,
 )
-from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.saga.words.token import token_of
 from saga_coordinator.wire.conversion import convert, size_of
 from saga_coordinator.wire.not_before import pause_asked
@@ -64,19 +60,23 @@ class Attempts(Service):
         self._room_news = self._workers.room_news
         self.gates = Gates(directory, self._room_news)
         self._names = directory.names
+        self._missed: set[str] = set()
+        """Names that were called and that nobody here knows; each is logged once."""
         self._payload_bytes_max = payload_bytes_max
         self._request_bytes_max = message_bytes_max(payload_bytes_max)
         # More than a payload may have, so that one that is too large is told by how much.
         self._reply_bytes_max = min(max(4 * payload_bytes_max + 65_536, DESCRIPTORS_BYTES_MIN), 2**31 - 1)
-        self._by_name: dict[str, Connection] = {}
-        self._by_address: dict[Address, Connection] = {}
-        self._plain: dict[str, PlainMethods] = {}
-        self._open: set[Connection] = set()
-        self._closing = Background()
-        self._calls_in_flight = 0
-        self._missed: set[str] = set()
-        """Names that were called and that nobody here knows; each is logged once."""
-        self._last_ended: asyncio.Future[None] | None = None
+        self.connections = Connections(
+            directory,
+            payload_bytes_max=payload_bytes_max,
+            request_bytes_max=self._request_bytes_max,
+            reply_bytes_max=self._reply_bytes_max,
+        )
+
+    @property
+    def directory(self) -> Directory:
+        """The directory in use."""
+        return self._directory
 
     @property
     def names(self) -> frozenset[str]:
@@ -88,46 +88,13 @@ class Attempts(Service):
         """The participants that dial the coordinator: their attempts are tasks."""
         return self._worker_names
 
-    @property
-    def defaults(self) -> dict[str, Mapping[str, Any]]:
-        """The timeouts and retries of participants that have their own."""
-        known = self._directory.participants.values()
-        return {each.name: each.defaults for each in known if each.defaults}
-
-    def not_known(self, name: str) -> str:
-        """The error that the directory has no such participant, with the name that may have been meant."""
-        return f"the directory has no participant `{name}`{did_you_mean(name, sorted(self._names))}"
-
-    def check_known(self, name: str) -> None:
-        """Raises NotFound when the directory has no such participant."""
-        if name not in self._names:
-            raise NotFound(Reason.NO_SUCH_PARTICIPANT, self._how_to_add(name), participant=name)
-
-    def check_worker(self, name: str) -> None:
-        """Checks that participant `name` dials the coordinator, so that its tasks are handed out.
-
-        Raises:
-            NotFound: no such participant.
-            NotPossibleNow: the coordinator calls the participant at its address.
-        """
-        participant = self._directory.get(name)
-        if participant is None:
-            raise NotFound(Reason.NO_SUCH_PARTICIPANT, self._how_to_add(name), participant=name)
-        if not participant.is_worker:
-            raise NotPossibleNow(
-                Reason.NOT_A_WORKER,
-                f"`{name}` has the target {participant.target} in the directory, so it is no worker; if it is to be one, write "
-                "`worker: true` instead of the target in the participants file, or put it as a worker",
-                participant=name,
-            )
-
     async def invoke(self, call: Invoke) -> Outcome:
         """Makes one attempt, which has ended `call.timeout_seconds` from now.
 
         Nothing that a participant does raises. If this is cancelled, the call is cancelled; `stop` also cancels calls that
         outlast its grace. The outcome of a cancelled call is not known and is not invented here.
         """
-        if self._last_ended is not None:
+        if self.connections.is_stopping:
             raise asyncio.CancelledError("the participants are being closed")
         gate = self.gates.of(call.participant)
         if gate is None:
@@ -155,23 +122,24 @@ class Attempts(Service):
 
     async def _attempt(self, call: Invoke) -> Outcome:
         """Makes the attempt once there is room for it. The directory may have been replaced meanwhile."""
-        if self._last_ended is not None:
+        if self.connections.is_stopping:
             raise asyncio.CancelledError("the participants are being closed")
         if call.participant in self._worker_names:
             return await self._workers.invoke(call)
-        connection = self._by_name.get(call.participant) or self._connect(call.participant)
+        connection = self.connections.of(call.participant)
         if connection is None:
             return self._unknown(call.participant)
         is_plain = "/" in call.method
         token = token_of(call.saga_id, call.step, call.operation, call.attempt)
         clock = asyncio.get_running_loop().time
         ends_at = clock() + call.timeout_seconds
-        connection.calls_in_flight += 1
-        self._calls_in_flight += 1
+        self.connections.began(connection)
         try:
             async with asyncio.timeout(call.timeout_seconds + _OVERDUE_SECONDS):
                 if is_plain:
-                    return await self._plain_methods(call.participant, connection).attempt(call, token)
+                    return await self.connections.plain_methods(call.participant, connection).attempt(
+                        call, token
+                    )
                 size = size_of(call.input)
                 request = await convert(size, encode_request, call, token, self._request_bytes_max)
                 if (seconds := ends_at - clock()) <= 0:
@@ -191,25 +159,14 @@ class Attempts(Service):
         except TimeoutError:
             return _no_answer(call)
         finally:
-            self._calls_in_flight -= 1
-            connection.calls_in_flight -= 1
-            if not connection.calls_in_flight:
-                self._went_idle(connection)
+            self.connections.ended(connection)
         size = len(reply or b"")
         return await convert(size, outcome_of_reply, call.operation, reply, self._payload_bytes_max)
 
-    def connectivity(self, name: str) -> str:
-        """The state of the channel by its gRPC name, such as READY; empty where there is none."""
-        connection = self._by_name.get(name)
-        return connection.channel.get_state().name if connection is not None else ""
-
     def described_afresh(self, name: str) -> DescribedServices | None:
         """What the participant serves at this moment; the caller closes it. None for a worker, and for an unknown participant."""
-        participant = self._directory.get(name)
-        if participant is None or participant.is_worker:
-            return None
-        connection = self._by_name.get(name) or self._connect(name)
-        if connection is None:
+        participant, connection = self._directory.get(name), self.connections.of(name)
+        if participant is None or connection is None:
             return None
         source = participant.descriptor_set or Reflection(connection.channel)
         return DescribedServices(source, can_change=False)
@@ -219,10 +176,7 @@ class Attempts(Service):
 
         None for a worker, and for an unknown participant. Raises NotDescribed with the status if the server does not say.
         """
-        participant = self._directory.get(name)
-        if participant is None or participant.is_worker:
-            return None
-        connection = self._by_name.get(name) or self._connect(name)
+        connection = self.connections.of(name)
         if connection is None:
             return None
         return await Reflection(connection.channel).served()
@@ -235,107 +189,35 @@ class Attempts(Service):
         """Uses `directory` from the next call on. A channel that is not needed any more is closed once its calls have ended."""
         self._directory = directory
         self.gates.replace(directory)
+        self.connections.replace(directory)
         known, self._names = self._names, directory.names
         self._worker_names = directory.worker_names
         self._missed -= self._names
-        self._by_name.clear()
-        self._plain.clear()
-        called = [each for each in directory.participants.values() if not each.is_worker]
-        named = {Address.of(participant) for participant in called}
-        for address in self._by_address.keys() - named:
-            self._retire(address)
         for name in sorted(self._names - known):
             self._room_news.tell(name)
 
     def change(self, name: str, participant: Participant | None) -> None:
-        """Replaces that participant alone, as `replace` would. None removes the participant.
-
-        The others are looked at only where the one before is connected.
-        """
-        was = self._directory.get(name)
+        """Replaces that participant alone, as `replace` would. None removes the participant."""
         self._directory = directory = self._directory.changed(name, participant)
         self.gates.change(directory, name)
+        self.connections.change(directory, name)
         self._names = directory.names
         self._worker_names = directory.worker_names
-        self._by_name.pop(name, None)
-        self._plain.pop(name, None)
-        address = None if was is None or was.is_worker else Address.of(was)
-        if address in self._by_address and not any(
-            Address.of(each) == address for each in directory.participants.values() if not each.is_worker
-        ):
-            self._retire(address)
         if participant is not None:
             self._missed.discard(name)
             self._room_news.tell(name)
 
-    def _retire(self, address: Address) -> None:
-        connection = self._by_address.pop(address)
-        connection.is_retired = True
-        if not connection.calls_in_flight:
-            self._went_idle(connection)
-
     async def stop(self, grace_seconds: float = 0.0) -> None:
         """Takes no more calls, gives those in flight `grace_seconds` to end, then cancels them."""
-        if self._last_ended is None:
-            self._last_ended = asyncio.get_running_loop().create_future()
-        if self._calls_in_flight:
-            await asyncio.wait([self._last_ended], timeout=grace_seconds)
-        self._by_name.clear()
-        self._by_address.clear()
-        while self._open:
-            await self._open.pop().close()
-        await self._closing.finish()
-
-    def _connect(self, name: str) -> Connection | None:
-        participant = self._directory.get(name)
-        if participant is None:
-            return None
-        address = Address.of(participant)
-        connection = self._by_address.get(address)
-        if connection is None:
-            connection = Connection(address, self._reply_bytes_max)
-            self._by_address[address] = connection
-            self._open.add(connection)
-        self._by_name[name] = connection
-        return connection
-
-    def _plain_methods(self, name: str, connection: Connection) -> PlainMethods:
-        plain = self._plain.get(name)
-        if plain is None:
-            participant = self._directory.get(name)
-            described = participant and participant.descriptor_set
-            services = DescribedServices(described, can_change=False) if described else connection.reflected
-            plain = PlainMethods(
-                connection.channel,
-                services,
-                payload_bytes_max=self._payload_bytes_max,
-                request_bytes_max=self._request_bytes_max,
-            )
-            self._plain[name] = plain
-        return plain
-
-    def _went_idle(self, connection: Connection) -> None:
-        if connection.is_retired and connection in self._open:
-            self._open.discard(connection)
-            self._closing.spawn("closing of a connection", connection.close())
-        if self._last_ended is not None and not self._calls_in_flight and not self._last_ended.done():
-            self._last_ended.set_result(None)
+        await self.connections.stop(grace_seconds)
 
     def _unknown(self, name: str) -> Held:
         """The outcome for an unknown participant. Nothing was sent. Another coordinator may know it, or this one in a moment."""
+        remedy = how_to_add(self._directory, name)
         if name not in self._missed:
             self._missed.add(name)
-            _log.warning("participant_not_known", participant=name, remedy=self._how_to_add(name))
-        return Held(Cause(CauseCode.NO_SUCH_PARTICIPANT, self._how_to_add(name)), NO_SUCH_PARTICIPANT_SECONDS)
-
-    def _how_to_add(self, name: str) -> str:
-        path = self._directory.path
-        how = (
-            f"add it to the participants file {path}, which is read again when it changes"
-            if path
-            else "start the coordinator with --participants FILE"
-        )
-        return clip(f"nobody knows where `{name}` lives: {how}, or call DirectoryService.PutParticipant")
+            _log.warning("participant_not_known", participant=name, remedy=remedy)
+        return Held(Cause(CauseCode.NO_SUCH_PARTICIPANT, remedy), NO_SUCH_PARTICIPANT_SECONDS)
 
     def _outcome_of_error(self, error: grpc.aio.AioRpcError, call: Invoke) -> Refused | Unknown:
         code, message = error.code(), error.details() or ""

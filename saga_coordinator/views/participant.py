@@ -36,7 +36,7 @@ class ParticipantViews:
         message = pb.ParticipantStatus(
             participant=_participant_message(entry),
             source=pb.PARTICIPANT_SOURCE_FILE if entry.spec is None else pb.PARTICIPANT_SOURCE_API,
-            connectivity=self._attempts.connectivity(name),
+            connectivity=self._attempts.connections.connectivity(name),
         )
         if entry.updated_at is not None:
             message.updated_at.FromDatetime(entry.updated_at)

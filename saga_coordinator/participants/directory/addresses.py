@@ -126,6 +126,11 @@ class Directory:
         """The names of the participants that dial the coordinator."""
         return frozenset(name for name, participant in self.participants.items() if participant.is_worker)
 
+    @property
+    def defaults(self) -> dict[str, Mapping[str, Any]]:
+        """The timeouts and retries of the participants that have their own."""
+        return {each.name: each.defaults for each in self.participants.values() if each.defaults}
+
     def get(self, name: str) -> Participant | None:
         return self.participants.get(name)
 

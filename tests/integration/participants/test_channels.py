@@ -12,6 +12,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.saga.words.outcome import CauseCode, Held, Succeeded, Unknown
 from tests.integration.participants.http2 import tcp_service
@@ -47,6 +48,12 @@ def saying(text: str) -> Any:
         return output(text)
 
     return answer
+
+
+def channel_of(participants: Attempts) -> grpc.aio.Channel:
+    connection = participants.connections.of("inventory")
+    assert connection is not None
+    return connection.channel
 
 
 async def until_closed(channel: grpc.aio.Channel) -> None:
@@ -87,7 +94,7 @@ async def test_a_reload_moves_new_calls_and_lets_those_in_flight_end(serve: Serv
     participants = connect(inventory=old)
     in_flight = asyncio.create_task(participants.invoke(invoke()))
     await gate.came.wait()
-    old_channel = participants._by_name["inventory"].channel
+    old_channel = channel_of(participants)
 
     participants.replace(directory(inventory=new))
     assert await participants.invoke(invoke()) == Succeeded("new")
@@ -100,7 +107,7 @@ async def test_a_reload_moves_new_calls_and_lets_those_in_flight_end(serve: Serv
 async def test_a_reload_closes_an_idle_channel_at_once(serve: Serve, connect: Connect) -> None:
     participants = connect(inventory=await serve())
     await participants.invoke(invoke())
-    channel = participants._by_name["inventory"].channel
+    channel = channel_of(participants)
 
     participants.replace(Directory.empty())
 

@@ -89,7 +89,7 @@ async def test_a_call_that_outlives_its_deadline_is_given_up(
     """Should gRPC ever fail to keep a deadline, the saga must not hang with it."""
     monkeypatch.setattr(calls, "_OVERDUE_SECONDS", 0.1)
     participants = connect(inventory=await serve(hang))
-    connection = participants._connect("inventory")
+    connection = participants.connections.of("inventory")
     assert connection is not None
     execute = connection.methods[OperationKind.ACTION]
 
