@@ -40,7 +40,7 @@ from saga_coordinator.participants.directory.files import CallersFiles
 from saga_coordinator.participants.directory.watched_file import DirectoryFile, DirectoryWatch
 from saga_coordinator.participants.live_directory import LiveDirectory
 from saga_coordinator.participants.workers.forwarding import Peers
-from saga_coordinator.participants.workers.pool import Workers
+from saga_coordinator.participants.workers.workers import Workers
 from saga_coordinator.retrying import DATABASE_PAUSES, retried
 from saga_coordinator.saga.words.errors import SagaError, Unavailable
 from saga_coordinator.saga.words.limits import Limits

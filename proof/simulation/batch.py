@@ -43,8 +43,7 @@ from saga_coordinator.engine import (
 )
 from saga_coordinator.engine.housekeeping import chores
 from saga_coordinator.participants.calls import gates
-from saga_coordinator.participants.workers import forwarding
-from saga_coordinator.participants.workers import pool as workers
+from saga_coordinator.participants.workers import elsewhere, forwarding
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
 from saga_coordinator.store import journal
@@ -320,6 +319,7 @@ def _quiet(defects: list[str]) -> Iterator[None]:
         claiming,
         coordinator,
         drive,
+        elsewhere,
         forwarding,
         gates,
         journal,
@@ -327,7 +327,6 @@ def _quiet(defects: list[str]) -> Iterator[None]:
         lifecycle,
         mail,
         performing,
-        workers,
     ]
     logs = [module._log for module in modules]
     service_log = worker_service.log

@@ -17,8 +17,10 @@ from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.calls.breaker import Breaker
 from saga_coordinator.participants.calls.concurrency import Concurrency
 from saga_coordinator.participants.calls.gates import Gate
-from saga_coordinator.participants.workers.pool import Workers
-from saga_coordinator.participants.workers.stream import Assignment, Pool, Stream
+from saga_coordinator.participants.workers.assignment import Assignment
+from saga_coordinator.participants.workers.elsewhere import Elsewhere
+from saga_coordinator.participants.workers.pool import Pool
+from saga_coordinator.participants.workers.stream import Stream
 from saga_coordinator.saga.machine import decide
 from saga_coordinator.saga.machine.inputs import HeartbeatReceived, OutcomeReported
 from saga_coordinator.saga.words.outcome import Cause, Held, Unknown
@@ -125,13 +127,13 @@ def gives_what_a_lost_stream_took_along_to_others_at_once() -> Patches:
 
 @MUTANTS.broken("P8", participants=WORKERS)
 def hands_out_what_it_has_forwarded() -> Patches:
-    elsewhere = Workers._elsewhere
+    forward = Elsewhere.forward
 
-    async def forward_in_vain(self: Workers, forwarder: Any, pool: Any, task: Any, ends_at: float) -> Any:
-        outcome = await elsewhere(self, forwarder, pool, task, ends_at)
+    async def forward_in_vain(self: Elsewhere, participant: str, task: Any, ends_at: float) -> Any:
+        outcome = await forward(self, participant, task, ends_at)
         return None if isinstance(outcome, Unknown) else outcome
 
-    yield instead_of(Workers._elsewhere, forward_in_vain)
+    yield instead_of(Elsewhere.forward, forward_in_vain)
 
 
 @MUTANTS.broken("P12", participants=WORKERS)
@@ -164,16 +166,14 @@ def never_returns_what_a_stream_took_along() -> Patches:
 
 @MUTANTS.broken("P4", participants=WORKERS, first=12)
 def forwards_with_all_of_the_time_again() -> Patches:
-    elsewhere = Workers._elsewhere
+    forward = Elsewhere.forward
 
-    async def forward_anew(self: Workers, forwarder: Any, pool: Any, task: Any, ends_at: float) -> Any:
+    async def forward_anew(self: Elsewhere, participant: str, task: Any, ends_at: float) -> Any:
         seconds = ends_at - asyncio.get_running_loop().time()
-        await forwarder.find(pool.participant, task.method)
-        return await elsewhere(
-            self, forwarder, pool, task, asyncio.get_running_loop().time() + max(seconds, 0.1)
-        )
+        await self.has_worker(participant, task.method)
+        return await forward(self, participant, task, asyncio.get_running_loop().time() + max(seconds, 0.1))
 
-    yield instead_of(Workers._elsewhere, forward_anew)
+    yield instead_of(Elsewhere.forward, forward_anew)
 
 
 # Later outcomes.

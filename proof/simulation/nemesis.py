@@ -26,7 +26,7 @@ from saga_coordinator.engine.ports import Stores
 from saga_coordinator.engine.settings import EngineSettings
 from saga_coordinator.participants.calls.breaker import Forced
 from saga_coordinator.participants.workers.forwarding import Peers
-from saga_coordinator.participants.workers.pool import Workers
+from saga_coordinator.participants.workers.workers import Workers
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.store.lists import Lists
 

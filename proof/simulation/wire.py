@@ -20,7 +20,7 @@ from proof.simulation.participants import SimulatedParticipants, attempt_of
 from saga_coordinator.participants import attempts as calls
 from saga_coordinator.participants.calls.breaker import Forced
 from saga_coordinator.participants.directory.addresses import Directory
-from saga_coordinator.participants.workers.pool import Workers
+from saga_coordinator.participants.workers.workers import Workers
 from saga_coordinator.saga.machine.effects import Invoke, LookForRoom
 from saga_coordinator.saga.words.outcome import Held, Outcome, is_decisive_status, outcome_of_failure
 

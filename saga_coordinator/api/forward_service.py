@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from saga_coordinator.api.caller import Caller
-from saga_coordinator.participants.workers.pool import Workers
+from saga_coordinator.participants.workers.workers import Workers
 from saga_coordinator.pb.saga.internal.v1 import forward_service_pb2 as pb
 from saga_coordinator.saga.words.errors import NotPossibleNow, Resource
 from saga_coordinator.saga.words.outcome import Outcome, Succeeded

@@ -13,7 +13,7 @@ from saga_coordinator.api import forward_service
 from saga_coordinator.api.answering import CallsInFlight, handler_of
 from saga_coordinator.api.listening import listen
 from saga_coordinator.lifecycle import Service
-from saga_coordinator.participants.workers.pool import Workers
+from saga_coordinator.participants.workers.workers import Workers
 
 _WILDCARDS = ("0.0.0.0", "[::]")  # noqa: S104  # replaced, not listened on
 

@@ -15,9 +15,9 @@ from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.lifecycle import Background
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.names import check_known, check_worker
-from saga_coordinator.participants.workers.pool import HEARTBEAT_SECONDS, Workers
 from saga_coordinator.participants.workers.stream import Greeting, Stream
 from saga_coordinator.participants.workers.tasks import operation_of
+from saga_coordinator.participants.workers.workers import HEARTBEAT_SECONDS, Workers
 from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
 from saga_coordinator.saga.machine.inputs import OutcomeReported
 from saga_coordinator.saga.words.errors import InvalidRequest, Resource, SagaError
@@ -78,8 +78,7 @@ class WorkerService:
         greeting = readers.greeting(request, message_bytes_max(self._payload_bytes_max))
         check_worker(self._participants.directory, greeting.participant)
         transport = _Transport(conversation, self._background)
-        stream = transport.stream = self._workers.connect(greeting, transport.begin)
-        stream.on_cut = transport.cut
+        stream = self._workers.connect(greeting, transport.begin, transport.cut)
         # Waited for, because gRPC cannot end a call whose first message is still being sent.
         await conversation.write(self._welcome)
         self._workers.admit(stream)
@@ -200,23 +199,21 @@ class WorkerService:
 class _Transport:
     """The transport of one stream: it writes to the worker, and ends the stream from our side."""
 
-    __slots__ = ("_background", "_conversation", "_reader", "is_cut", "stream", "verdict")
+    __slots__ = ("_background", "_conversation", "_reader", "is_cut", "verdict")
 
     def __init__(self, conversation: Conversation, background: Background) -> None:
         self._conversation = conversation
         self._background = background
         self._reader = asyncio.current_task()
-        self.stream: Stream | None = None
         self.is_cut = False
         self.verdict: SagaError | None = None
 
-    def begin(self) -> None:
+    def begin(self, stream: Stream) -> None:
         """Writes soon whatever the stream has to say."""
-        self._background.spawn("words to a worker", self._write())
+        self._background.spawn("words to a worker", self._write(stream))
 
-    async def _write(self) -> None:
-        loop, stream = asyncio.get_running_loop(), self.stream
-        assert stream is not None
+    async def _write(self, stream: Stream) -> None:
+        loop = asyncio.get_running_loop()
         try:
             while message := stream.next_message(loop.time()):
                 await self._conversation.write(message)

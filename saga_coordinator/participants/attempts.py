@@ -21,7 +21,7 @@ from saga_coordinator.participants.calls.plain_method import outcome_told
 from saga_coordinator.participants.calls.reflection import DESCRIPTORS_BYTES_MIN, Reflection
 from saga_coordinator.participants.directory.addresses import Directory, Participant
 from saga_coordinator.participants.directory.names import how_to_add
-from saga_coordinator.participants.workers.pool import Workers
+from saga_coordinator.participants.workers.workers import Workers
 from saga_coordinator.saga.machine.effects import Invoke, LookForRoom
 from saga_coordinator.saga.words.outcome import (
     Cause,

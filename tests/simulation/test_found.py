@@ -21,8 +21,8 @@ from saga_coordinator.engine.asking import Answered
 from saga_coordinator.engine.awaited import Awaited
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.lease_keeper import LeaseKeeper
-from saga_coordinator.participants.workers.pool import Workers
 from saga_coordinator.participants.workers.stream import Greeting
+from saga_coordinator.participants.workers.workers import Workers
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.answers import APPLIED, Accepted, NotApplied
@@ -231,7 +231,7 @@ def test_p1_where_workers_are_is_known_though_a_statement_of_long_ago_is_carried
         workers = Workers(table)
         await workers.start()
         for participant in ("depot", "kiosk"):
-            workers.admit(workers.connect(Greeting(participant, frozenset(), 1, "w", ""), lambda: None))
+            workers.admit(workers.connect(Greeting(participant, frozenset(), 1, "w", ""), nothing, nothing))
             await asyncio.sleep(0.5)
 
     node.spawn(serve())
@@ -265,6 +265,10 @@ class Search(SlowTable):
         return Succeeded()
 
 
+def nothing(told: object) -> None:
+    """The transport of a worker that is never heard of."""
+
+
 def a_call(step: str) -> Invoke:
     return Invoke("saga", step, OperationKind.ACTION, 1, "key", "depot", "pack", {}, 1.0, None)
 
@@ -281,7 +285,7 @@ def test_p4_an_attempt_whose_way_was_looked_for_too_long_is_not_made_any_more() 
         made = asyncio.create_task(workers.invoke(a_call("pack")))
         await asyncio.sleep(0.5)
         greeting = Greeting("depot", frozenset(), 1, "w", "")
-        workers.admit(workers.connect(greeting, lambda: woken.append(loop.now)))
+        workers.admit(workers.connect(greeting, lambda _: woken.append(loop.now), nothing))
         came.append(await made)
 
     node.spawn(serve())
@@ -300,7 +304,7 @@ def test_p4_what_another_coordinator_forwarded_is_not_forwarded_again() -> None:
 
     async def serve() -> None:
         workers = Workers(search)
-        leaving = workers.connect(Greeting("depot", frozenset(), 1, "w", ""), lambda: None)
+        leaving = workers.connect(Greeting("depot", frozenset(), 1, "w", ""), nothing, nothing)
         workers.admit(leaving)
         task = Task(saga_id="saga", step="theirs", method="pack")
         theirs = asyncio.create_task(workers.invoke_here("depot", task, 60.0))

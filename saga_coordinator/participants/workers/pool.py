@@ -1,373 +1,221 @@
-"""Participants that dial us: who is connected, and which of them an attempt goes to.
-
-An attempt goes to a worker that is connected here, or else to a coordinator that has one. Otherwise the attempt waits for up to
-half of its time, so that the worker has the other half. An attempt for which no worker had room was not made, and is held. The
-attempts after it are tried at another coordinator first, until a worker here has room again.
-"""
+"""The workers of one participant that are connected here, and what is known of the room that they have."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from functools import partial
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
 from typing import Protocol
 
-import structlog
-
-from saga_coordinator.lifecycle import Background, Kept, Service
-from saga_coordinator.participants.calls.room_news import RoomNews
-from saga_coordinator.participants.workers.stream import Assignment, Greeting, Pool, Stream, outcome_of_lost
-from saga_coordinator.participants.workers.tasks import task_of, written
-from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
-from saga_coordinator.retrying import Pauses, retried
-from saga_coordinator.saga.machine.effects import Invoke
-from saga_coordinator.saga.words.errors import Unavailable
-from saga_coordinator.saga.words.outcome import (
-    Cause,
-    CauseCode,
-    Held,
-    Outcome,
-    Refused,
-    clip,
-    outcome_of_failure,
-)
-from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.wire.conversion import convert, size_of
-from saga_coordinator.wire.payload import PayloadError
-
-HEARTBEAT_SECONDS = 10.0
-SILENCE_SECONDS = 3 * HEARTBEAT_SECONDS
+from saga_coordinator.participants.workers.assignment import Assignment, not_handed_out
+from saga_coordinator.participants.workers.task_queue import TaskQueue
+from saga_coordinator.saga.words.errors import SagaError
+from saga_coordinator.saga.words.outcome import Held
 
 NO_ROOM_SECONDS = 1.0
-"""After how long an attempt is made again for which all workers were busy."""
+"""The seconds after which an attempt is made again for which all workers were busy."""
 
 NO_WORKER_SECONDS = 6.0
-"""After how long an attempt is made again for which there was no worker: meanwhile its saga needs no memory."""
-
-KEPT_SECONDS = 1.0
-"""How long a place is kept for a task that is put once its attempt is committed."""
+"""The seconds after which an attempt is made again for which there was no worker: meanwhile its saga needs no memory."""
 
 LOOKS_SPACING_SECONDS = 0.02
 LOOKS_SECONDS_MAX = 60.0
-"""How closely those for whom all workers are busy look again one after the other, and after how long at most."""
-
-_DOUBLED_MAX = 6
-
-LOOK_SECONDS = 0.5
-"""How often it is looked whether another coordinator has a worker for the tasks that wait here."""
-
-_PUBLISH_AGAIN_SECONDS = 0.05
-_PUBLISH_PAUSES = Pauses(1.0, 2.0)
-_PUBLISH_EVERY_SECONDS = 30.0
-"""What was told is told again: a statement that was given up here may be carried out later, and undo what was told after it."""
-
-_log = structlog.get_logger(__name__)
+"""How closely attempts for which all workers are busy look again one after the other, and after how long at most."""
 
 
-class Forwarder(Protocol):
-    """The way to other coordinators, which hand out the tasks that no worker here performs."""
+class Worker(Protocol):
+    """The stream of one worker, as its pool sees it. Empty `methods` mean that the worker performs all methods."""
 
-    async def publish(self, served: Mapping[str, frozenset[str]]) -> None:
-        """Publishes what is performed here: the methods of each participant; no methods mean all. Raises Unavailable."""
-
-    async def find(self, participant: str, method: str) -> str | None:
-        """The identity of a coordinator that has a worker for this."""
-
-    async def forward(
-        self, coordinator_id: str, participant: str, task: Task, ends_at: float
-    ) -> Outcome | None:
-        """The task's outcome there, by `ends_at` of the loop's clock; None if the task did not get there."""
-
-    async def methods_of(self, participant: str) -> frozenset[str] | None:
-        """The participant's methods that are performed elsewhere: empty for all methods, None for no method."""
-
-    async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Lets go of the other coordinators."""
-
-
-class Workers(Service):
-    """All connected workers of one coordinator. Used from one event loop."""
-
-    def __init__(self, forwarder: Forwarder | None = None) -> None:
-        self._forwarder = forwarder
-        self._pools: dict[str, Pool] = {}
-        self._background = Background()
-        self._looking: set[str] = set()
-        self.room_news = RoomNews()
-        """Tells of a participant for which a worker has come that performs what none did before, or less than before."""
-        self._changed = asyncio.Event()
-        self._is_stopping = False
-
-    async def start(self) -> None:
-        """Begins to watch over streams, and to tell the other coordinators of them."""
-        self._background.keep("the watch over workers", self._drop_silent, turn_seconds_max=SILENCE_SECONDS)
-        if self._forwarder is not None:
-            self._background.keep("the word of workers", partial(self._publish, self._forwarder))
+    methods: frozenset[str]
+    heard_at: float
+    is_busy: bool
+    is_woken: bool
 
     @property
-    def problems(self) -> Iterator[str]:
-        """What keeps workers from being looked after."""
-        return self._background.problems
+    def room(self) -> int: ...
+    def wake(self) -> None: ...
+    def say_goodbye(self) -> None: ...
+    @property
+    def cut(self) -> Callable[[SagaError | None], None]: ...
 
-    def hand_out_no_more(self) -> None:
-        """Hands out nothing more. Every stream ends as soon as its worker has told the outcomes of its tasks."""
-        self._is_stopping = True
-        for pool in self._pools.values():
-            for stream in tuple(pool.streams):
-                stream.say_goodbye()
-            for assignment in tuple(pool.take_unserved()):
-                assignment.settle(_held("the coordinator is stopping", 0.0))
 
-    async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Lets go of everything; what is still under way ends unheard."""
-        await self._background.stop(None)
-        if self._forwarder is not None:
-            await self._forwarder.stop()
+class ServedMethods:
+    """The methods that the workers of one participant perform, by how many workers. Empty `methods` mean all methods."""
 
-    # Workers
+    __slots__ = ("_all", "_some")
 
-    def connect(self, greeting: Greeting, on_wake: Callable[[], None]) -> Stream:
-        """Makes a stream, which gets tasks once `admit` is called. Raises Unavailable when the coordinator is stopping."""
-        if self._is_stopping:
-            raise Unavailable(
-                Reason.COORDINATOR_STOPPING, "the coordinator is stopping; dial again, for another one"
-            )
-        return Stream(self._pool(greeting.participant), greeting, on_wake, asyncio.get_running_loop().time())
+    def __init__(self) -> None:
+        self._some: Counter[str] = Counter()
+        self._all = 0
 
-    def admit(self, stream: Stream) -> None:
-        """Lets a worker that has been welcomed take tasks. If a stop came meanwhile, the worker is told of it."""
-        if self._is_stopping:
-            stream.say_goodbye()
+    def __contains__(self, method: str) -> bool:
+        return bool(self._all or (self._some and self._some[method]))
+
+    def add(self, methods: frozenset[str]) -> None:
+        if methods:
+            self._some.update(methods)
         else:
-            stream.enter()
+            self._all += 1
 
-    async def methods_of(self, participant: str) -> frozenset[str] | None:
-        """The participant's methods that are performed here or elsewhere: empty for all methods, None for no method."""
-        pool = self._pools.get(participant)
-        here = pool.methods if pool is not None else None
-        elsewhere = await self._forwarder.methods_of(participant) if self._forwarder is not None else None
-        if here is None or elsewhere is None:
-            return elsewhere if here is None else here
-        return here | elsewhere if here and elsewhere else frozenset()
-
-    # Attempts
-
-    async def invoke(self, call: Invoke) -> Outcome:
-        """Makes one attempt, which has ended `call.timeout_seconds` from now. Nothing that a worker does raises.
-
-        If this is cancelled, the attempt is forgotten: a worker that has the task goes on, and its outcome comes too late.
-        """
-        loop = asyncio.get_running_loop()
-        ends_at = loop.time() + call.timeout_seconds
-        try:
-            size = size_of(call.input)
-            task = await convert(size, task_of, call)
-        except PayloadError as error:  # nothing was sent, and nothing will be different next time
-            return Refused(Cause(CauseCode.INPUT_INVALID, clip(f"the input cannot be sent: {error}")))
-        pool = self._pool(call.participant)
-        is_elsewhere = not pool.serves(call.method) or call.method in pool.stuck
-        if is_elsewhere and self._forwarder is not None:
-            outcome = await self._elsewhere(self._forwarder, pool, task, ends_at)
-            if outcome is not None:
-                return outcome
-            if ends_at - loop.time() < call.timeout_seconds / 2:  # to find out took too long
-                return self._without_room(pool, task.method)
-        return await self._hand_out(pool, task, size, ends_at)
-
-    async def look_for_room(self, participant: str, method: str) -> Held | None:
-        """The reason why a task would not be handed out now, with when to look again; None if it would be."""
-        pool = self._pool(participant)
-        if self._is_stopping:
-            return _held("the coordinator is stopping", NO_ROOM_SECONDS)
-        if pool.has_room(method):
-            pool.kept += 1
-            asyncio.get_running_loop().call_later(KEPT_SECONDS, _give_back, pool)
-            return None
-        is_full_elsewhere = asyncio.get_running_loop().time() < pool.full_elsewhere_until
-        forwarder = None if is_full_elsewhere else self._forwarder
-        if forwarder is not None and await forwarder.find(participant, method) is not None:
-            return None
-        who = f"no worker of `{participant}`" + (f" for method `{method}`" if method else "")
-        if pool.serves(method) or is_full_elsewhere:
-            return _held(f"{who} has room", self._spaced(pool))
-        return _held(f"{who} is connected", NO_WORKER_SECONDS)
-
-    def _spaced(self, pool: Pool) -> float:
-        """The seconds until the next look. Attempts for which all workers are busy look one after the other."""
-        now = asyncio.get_running_loop().time()
-        pool.looked_at = max(now + NO_ROOM_SECONDS, pool.looked_at + LOOKS_SPACING_SECONDS)
-        return min(pool.looked_at - now, LOOKS_SECONDS_MAX)
-
-    async def invoke_here(self, participant: str, task: Task, timeout_seconds: float) -> Outcome:
-        """Makes an attempt of a saga that another coordinator drives; held when no worker here has room in time."""
-        ends_at = asyncio.get_running_loop().time() + timeout_seconds
-        pool = self._pool(participant)
-        if not pool.serves(task.method):
-            return _held(f"no worker of `{participant}` is connected any more", 0.0)
-        return await self._hand_out(pool, task, task.ByteSize(), ends_at, is_forwarded=True)
-
-    def _pool(self, participant: str) -> Pool:
-        pool = self._pools.get(participant)
-        if pool is None:
-            pool = self._pools[participant] = Pool(
-                participant, partial(self._is_served_otherwise, participant)
-            )
-        return pool
-
-    def _is_served_otherwise(self, participant: str) -> None:
-        self._changed.set()
-        if self._pools[participant].methods is not None:
-            self.room_news.tell(participant)
-
-    async def _hand_out(
-        self, pool: Pool, task: Task, size: int, ends_at: float, *, is_forwarded: bool = False
-    ) -> Outcome:
-        """`size` tells where the task is written: it is about that of its input, in bytes."""
-        sent = await convert(size, written, task)
-        if self._is_stopping:
-            return _held("the coordinator is stopping", 0.0)
-        loop = asyncio.get_running_loop()
-        timeout_seconds = ends_at - loop.time()
-        assignment = Assignment(task, sent, loop.create_future(), ends_at, is_forwarded=is_forwarded)
-        assignment.timer = loop.call_later(
-            timeout_seconds / 2, self._half_over, pool, assignment, timeout_seconds
-        )
-        pool.put(assignment)
-        if self._forwarder is not None and not pool.serves(task.method):
-            self._look_elsewhere(pool)
-        try:
-            return await assignment.outcome
-        finally:
-            if assignment.timer is not None:
-                assignment.timer.cancel()
-            if not assignment.is_given:
-                pool.forget(assignment)
-
-    def _half_over(self, pool: Pool, assignment: Assignment, timeout_seconds: float) -> None:
-        if assignment.is_given:
-            loop = asyncio.get_running_loop()
-            assignment.timer = loop.call_at(assignment.ends_at, _over, assignment, timeout_seconds)
+    def remove(self, methods: frozenset[str]) -> None:
+        if methods:
+            self._some.subtract(methods)
+            self._some = +self._some
         else:
-            assignment.settle(self._without_room(pool, assignment.task.method))
+            self._all -= 1
 
-    def _without_room(self, pool: Pool, method: str) -> Held:
-        who = f"no worker of `{pool.participant}`" + (f" for method `{method}`" if method else "")
+    @property
+    def methods(self) -> frozenset[str] | None:
+        """The methods that are performed: empty for all methods, None for no method."""
+        return frozenset() if self._all else frozenset(self._some) or None
+
+
+class Pool:
+    """The workers of one participant that are connected here, and the tasks that wait for one of them."""
+
+    def __init__(self, participant: str, on_changed: Callable[[], None]) -> None:
+        self.participant = participant
+        self.streams: dict[Worker, None] = {}  # in the order in which they came, as everything is walked here
+        self._on_changed = on_changed
+        self._tasks = TaskQueue()
+        self._served = ServedMethods()
+        self._woken = 0
+        self._idle: OrderedDict[Worker, None] = OrderedDict()
+        self._kept = 0
+        self._last_look_at = 0.0
+        self.stuck: set[str] = set()
+        """Methods for which an attempt was held because no worker here had room, since when none has had any."""
+
+    # What is served
+
+    def serves(self, method: str) -> bool:
+        """Tells whether a worker that performs `method` is connected, with room or without."""
+        return method in self._served
+
+    @property
+    def methods(self) -> frozenset[str] | None:
+        """The methods that are performed here: empty for all methods, None for no method."""
+        return self._served.methods
+
+    def enter(self, stream: Worker) -> None:
+        """Lets the worker take tasks from now on."""
+        before = self.methods
+        self.streams[stream] = None
+        self._served.add(stream.methods)
+        self.rest(stream)
+        if self.methods != before:
+            self._on_changed()
+
+    def leave(self, stream: Worker) -> None:
+        """Gives the worker no more tasks; does nothing if it has left before."""
+        if stream not in self.streams:
+            return
+        del self.streams[stream]
+        self._idle.pop(stream, None)
+        self._served.remove(stream.methods)
+        self._on_changed()
+
+    # Room
+
+    def has_room(self, method: str) -> bool:
+        """Tells whether a worker here could begin one more task of that method, beside those that wait or will be put."""
+        taken = len(self._tasks) + self._kept
+        for stream in self.streams:
+            if not stream.methods or method in stream.methods:
+                taken -= max(0, stream.room)
+                if taken < 0:
+                    return True
+        return False
+
+    def keep_place(self) -> None:
+        """Keeps a place for a task that will be put in a moment."""
+        self._kept += 1
+
+    def give_place_back(self) -> None:
+        """Gives a place back that was kept."""
+        self._kept -= 1
+
+    def next_look_seconds(self, now: float) -> float:
+        """The seconds until the next look for room. Attempts for which all workers are busy look one after the other."""
+        self._last_look_at = max(now + NO_ROOM_SECONDS, self._last_look_at + LOOKS_SPACING_SECONDS)
+        return min(self._last_look_at - now, LOOKS_SECONDS_MAX)
+
+    def held_in_vain(self, method: str) -> Held:
+        """The outcome of an attempt whose task waited for half of the attempt's timeout and was not handed out."""
         waited = "in half of the attempt's timeout, after which it is not handed out any more"
-        if pool.serves(method):
-            pool.stuck.add(method)
-            return _held(f"{who} had room {waited}", NO_ROOM_SECONDS)
-        return _held(f"{who} was connected {waited}", NO_WORKER_SECONDS)
+        who = self.no_worker(method)
+        if self.serves(method):
+            self.stuck.add(method)
+            return not_handed_out(f"{who} had room {waited}", NO_ROOM_SECONDS)
+        return not_handed_out(f"{who} was connected {waited}", NO_WORKER_SECONDS)
 
-    # Other coordinators
+    def no_worker(self, method: str) -> str:
+        """The beginning of a sentence about the workers that a task of the method does not find."""
+        return f"no worker of `{self.participant}`" + (f" for method `{method}`" if method else "")
 
-    async def _elsewhere(
-        self, forwarder: Forwarder, pool: Pool, task: Task, ends_at: float
-    ) -> Outcome | None:
-        coordinator_id = await forwarder.find(pool.participant, task.method)
-        if coordinator_id is None:
-            return None
-        outcome = await forwarder.forward(coordinator_id, pool.participant, task, ends_at)
-        if isinstance(outcome, Held):
-            pool.full_elsewhere = min(pool.full_elsewhere + 1, _DOUBLED_MAX)
-            pool.full_elsewhere_until = asyncio.get_running_loop().time() + 2.0**pool.full_elsewhere
-        elif outcome is not None:
-            pool.full_elsewhere, pool.full_elsewhere_until = 0, 0.0
-        return outcome
+    # Tasks
 
-    def _look_elsewhere(self, pool: Pool) -> None:
-        if self._forwarder is not None and pool.participant not in self._looking:
-            self._looking.add(pool.participant)
-            self._background.spawn("look for workers elsewhere", self._keep_looking(self._forwarder, pool))
+    def put(self, assignment: Assignment) -> None:
+        """Queues a task, and wakes a worker with room."""
+        self._tasks.put(assignment)
+        self._rouse(assignment.task.method)
 
-    async def _keep_looking(self, forwarder: Forwarder, pool: Pool) -> None:
-        """Looks for workers elsewhere as long as tasks wait that no worker here performs."""
-        try:
-            while pool.has_unserved:
-                await asyncio.sleep(LOOK_SECONDS)
-                for assignment in tuple(pool.take_unserved()):
-                    self._background.spawn("forwarding", self._forward_queued(forwarder, pool, assignment))
-        finally:
-            self._looking.discard(pool.participant)
+    def forget(self, assignment: Assignment) -> None:
+        """Takes a task out of the queue, if it is still there."""
+        self._tasks.forget(assignment)
 
-    async def _forward_queued(self, forwarder: Forwarder, pool: Pool, assignment: Assignment) -> None:
-        now = asyncio.get_running_loop().time()
-        if not assignment.may_be_given(now):
+    def take(self, stream: Worker) -> Iterator[Assignment]:
+        """Takes the oldest tasks for a worker that has come for them: its fair share, no more than it has room for."""
+        share = -(-len(self._tasks) // max(1, self._woken))
+        if stream.is_woken:
+            stream.is_woken = False
+            self._woken -= 1
+        if stream not in self.streams or stream.room <= 0:
+            for method in self._tasks.methods:  # the task that it was to come for is another worker's now
+                self._rouse(method)
             return
-        if assignment.is_forwarded:
-            assignment.settle(_held(f"no worker of `{pool.participant}` is connected here any more", 0.0))
+        for _ in range(min(share, stream.room)):
+            assignment = self._tasks.take_oldest(stream.methods)
+            if assignment is None:
+                return
+            self.stuck.discard(assignment.task.method)
+            yield assignment
+
+    def take_unserved(self) -> Iterator[Assignment]:
+        """Takes all tasks that no worker here performs."""
+        for method in self._tasks.methods:
+            if not self.serves(method):
+                yield from self._tasks.take_all(method)
+
+    @property
+    def has_unserved(self) -> bool:
+        """Tells whether tasks wait that no worker here performs."""
+        return any(not self.serves(method) for method in self._tasks.methods)
+
+    # Workers that come for tasks
+
+    def rest(self, stream: Worker) -> None:
+        """Notes that the worker is idle. If a task waits for it after all, it is woken at once."""
+        if stream not in self.streams or stream.room <= 0 or stream in self._idle or stream.is_busy:
             return
-        assignment.is_given = True
-        left = assignment.ends_at - now
-        outcome = await self._elsewhere(forwarder, pool, assignment.task, assignment.ends_at)
-        if outcome is not None:
-            assignment.settle(outcome)
-        elif not assignment.outcome.done():
-            assignment.is_given = False
-            if asyncio.get_running_loop().time() < assignment.ends_at - left / 2:
-                pool.put(assignment)
-                self._look_elsewhere(pool)
-            else:
-                assignment.settle(self._without_room(pool, assignment.task.method))
+        if self._tasks.has_task_for(stream.methods):
+            self._woken += 1
+            stream.wake()
+        else:
+            self._idle[stream] = None
+            self.stuck -= stream.methods or frozenset(self.stuck)
 
-    async def _publish(self, forwarder: Forwarder, kept: Kept) -> None:
-        await self._changed.wait()
-        while True:
-            await retried(
-                partial(self._publish_once, forwarder),
-                Unavailable,
-                _PUBLISH_PAUSES,
-                tell=lambda error: _log.warning("workers_not_published", reason=str(error)),
-            )
-            kept.turned()
-            await asyncio.sleep(_PUBLISH_AGAIN_SECONDS)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_PUBLISH_EVERY_SECONDS):
-                    await self._changed.wait()
+    def is_occupied(self, stream: Worker) -> None:
+        """Notes that a message for the worker is being made; the worker looks for tasks by itself afterwards."""
+        self._idle.pop(stream, None)
 
-    async def _publish_once(self, forwarder: Forwarder) -> None:
-        self._changed.clear()
-        served = {name: pool.methods for name, pool in self._pools.items() if pool.methods is not None}
-        try:
-            await forwarder.publish(served)
-        except Exception:
-            self._changed.set()  # what is performed here has still to be told
-            raise
+    def woken_in_vain(self) -> None:
+        """Notes that a worker has gone after it was woken. Its transport still comes for tasks, and wakes another worker."""
+        self._woken -= 1
 
-    async def _drop_silent(self, kept: Kept) -> None:
-        """Drops workers that say nothing any more: a program that hangs keeps its connection."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(HEARTBEAT_SECONDS / 2)
-            for pool in self._pools.values():
-                for stream in tuple(pool.streams):
-                    if loop.time() - stream.heard_at > SILENCE_SECONDS:
-                        stream.on_cut(
-                            Unavailable(
-                                Reason.WORKER_SILENT,
-                                f"the worker was silent for {SILENCE_SECONDS:g} s; it has to send a heartbeat every "
-                                f"{HEARTBEAT_SECONDS:g} s",
-                            )
-                        )
-            kept.turned()
-
-
-def _over(assignment: Assignment, timeout_seconds: float) -> None:
-    """Ends an attempt whose time is over. The task counts against its worker's credits until the worker answers, too late."""
-    if assignment.lost_by:
-        assignment.settle(outcome_of_lost(assignment))
-        return
-    assignment.settle(outcome_of_failure("DEADLINE_EXCEEDED", f"no outcome within {timeout_seconds:g} s"))
-    assignment.task.ClearField("input")
-    assignment.written = b""
-    if assignment.stream is not None:
-        assignment.stream.is_overdue(assignment.given_at)
-        assignment.stream.settled()
-
-
-def _give_back(pool: Pool) -> None:
-    pool.kept -= 1
-
-
-def _held(message: str, delay_seconds: float) -> Held:
-    return Held(Cause("UNAVAILABLE", clip(message)), delay_seconds)
+    def _rouse(self, method: str) -> None:
+        for stream in self._idle:
+            if not stream.methods or method in stream.methods:
+                del self._idle[stream]
+                self._woken += 1
+                stream.wake()
+                return

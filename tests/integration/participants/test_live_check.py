@@ -18,8 +18,8 @@ from saga_coordinator.catalog.live_outline import outline_of
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.directory.addresses import Directory, Participant
 from saga_coordinator.participants.directory.descriptors import DescriptorSet
-from saga_coordinator.participants.workers.pool import Workers
 from saga_coordinator.participants.workers.stream import Greeting, Stream
+from saga_coordinator.participants.workers.workers import Workers
 from saga_coordinator.pb.saga.v1 import participant_service_pb2_grpc as stubs
 from saga_coordinator.saga.words.errors import Fault
 from saga_coordinator.turns import Turns
@@ -202,6 +202,10 @@ async def test_a_participant_that_says_so_is_one(connect: Connect) -> None:
     )
 
 
+def nothing(told: object) -> None:
+    """The transport of a worker that is never heard of."""
+
+
 async def test_workers_and_what_they_perform() -> None:
     workers = Workers()
     known = Directory(None, MappingProxyType({"shop": Participant("shop", "", is_worker=True)}))
@@ -210,7 +214,7 @@ async def test_workers_and_what_they_perform() -> None:
     assert str(fault) == ("steps[0].action.participant: no worker of `shop` is connected to any coordinator")
 
     def connected(*methods: str) -> Stream:
-        stream = workers.connect(Greeting("shop", frozenset(methods), 1, "w", ""), lambda: None)
+        stream = workers.connect(Greeting("shop", frozenset(methods), 1, "w", ""), nothing, nothing)
         workers.admit(stream)
         return stream
 
@@ -321,7 +325,7 @@ async def test_long_numbers_are_text(
 @pytest.mark.parametrize("is_closed", [False, True])
 async def test_declared_outputs_are_looked_into(is_closed: bool) -> None:
     workers = Workers()
-    workers.admit(workers.connect(Greeting("shop", frozenset({"score"}), 1, "w", ""), lambda: None))
+    workers.admit(workers.connect(Greeting("shop", frozenset({"score"}), 1, "w", ""), nothing, nothing))
     known = Directory(None, MappingProxyType({"shop": Participant("shop", "", is_worker=True)}))
     participants = Attempts(known, payload_bytes_max=20_000, workers=workers)
     action = {"participant": "shop", "method": "score"}

@@ -11,7 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from saga_coordinator.participants.workers.stream import BATCH_BYTES_MAX, Assignment, Greeting, Pool, Stream
+from saga_coordinator.participants.workers.assignment import Assignment
+from saga_coordinator.participants.workers.pool import Pool
+from saga_coordinator.participants.workers.stream import BATCH_BYTES_MAX, Greeting, Stream
 from saga_coordinator.participants.workers.tasks import written
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task, WorkResponse
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, Held, Outcome, Refused, Succeeded, Unknown
@@ -41,8 +43,7 @@ class Desk:
         greeting = Greeting(
             "payments", methods, tasks_at_once, f"worker {len(self.streams)}", "", message_bytes_max=bytes_max
         )
-        stream = Stream(self.pool, greeting, lambda: self._waiting.append(stream), 0.0)
-        stream.on_cut = lambda _: self.cut.append(stream)
+        stream = Stream(self.pool, greeting, self._waiting.append, lambda _: self.cut.append(stream), 0.0)
         stream.enter()
         self.streams.append(stream)
         return stream
@@ -345,7 +346,7 @@ class Streams(RuleBasedStateMachine):
     @invariant()
     def the_pool_counts_right(self) -> None:
         pool = self.desk.pool
-        assert pool._queued == sum(map(len, pool._queues.values()))
+        assert len(pool._tasks) == sum(map(len, pool._tasks._by_method.values()))
         assert pool._woken == sum(stream.is_woken for stream in self.alive)
         assert pool._idle.keys() <= pool.streams.keys()
 
