@@ -354,7 +354,7 @@ class _Parts:
         for part in (self._coordinator, self._catalog, self.directory, self._workers):
             yield from part.problems
         if service == directory_service.DESCRIPTOR.full_name:
-            yield from self.directory.problems_with_files
+            yield from self.directory.reader.problems
             yield from self.watch.problems
 
 

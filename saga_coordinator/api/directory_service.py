@@ -47,7 +47,7 @@ class DirectoryService:
         self, request: pb.PutParticipantRequest, caller: Caller
     ) -> pb.PutParticipantResponse:
         name, spec, described, declaration = readers.put_participant(request)
-        participant = await self._directory.check(name, spec, described)
+        participant = await self._directory.reader.checked(name, spec, described)
         created = await to_the_end(self._acts.put(caller, declaration, participant, spec, described))
         return pb.PutParticipantResponse(created=created)
 

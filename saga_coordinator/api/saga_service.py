@@ -10,27 +10,25 @@ from google.protobuf.message import Message
 from saga_coordinator.api import event_readers, report_readers, saga_readers
 from saga_coordinator.api.caller import Caller
 from saga_coordinator.api.pages import EVENT, event_at, fill_page, position_of, position_of_event
+from saga_coordinator.api.saga_answers import SagaAnswers
 from saga_coordinator.api.to_the_end import to_the_end
 from saga_coordinator.api.waits import Waits
 from saga_coordinator.control.sagas import SagaActs
 from saga_coordinator.engine.asking import Answered
 from saga_coordinator.engine.coordinator import Coordinator
-from saga_coordinator.engine.runs import Run
 from saga_coordinator.engine.waiting import Settled
-from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.machine.answers import HeartbeatTaken
 from saga_coordinator.saga.machine.inputs import Asked
 from saga_coordinator.saga.machine.transitions import SETTLED
 from saga_coordinator.saga.words.errors import Resource, Unavailable
-from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.lists import Lists, PublishedEvent
 from saga_coordinator.store.pages import Page
 from saga_coordinator.store.sagas import SagaRecord, SagaRows
 from saga_coordinator.views.event import published_message
 from saga_coordinator.views.preview import preview_message
-from saga_coordinator.views.saga import listed_message, report_result, run_message, started_message
+from saga_coordinator.views.saga import listed_message, report_result, started_message
 from saga_coordinator.views.saga_views import SagaViews
 from saga_coordinator.wire.conversion import convert, convert_request, size_of
 from saga_coordinator.wire.field_checks import SAGA_ID
@@ -67,6 +65,7 @@ class SagaService:
         self._acts = acts
         self._sagas = sagas
         self._views = views
+        self._answers = SagaAnswers(coordinator, views, sagas)
         self._lists = lists
         self._payload_bytes_max = payload_bytes_max
         self._forward_headers = forward_headers
@@ -93,14 +92,14 @@ class SagaService:
             settled = await self._wait(saga_id, _patience_seconds(caller.seconds_left))
             if created and settled and settled.run:
                 response = pb.StartSagaResponse(created=True)
-                await self._write_saga(response.saga, caller.namespace, saga_id, settled.run)
+                await self._answers.write(response.saga, caller.namespace, saga_id, settled.run)
                 return response
         # Callers get what they need to go on. The whole saga would cost two reads, for which most callers have no use.
         elif created and (version := asked.version or self._coordinator.version_of(saga_id)):
             saga = started_message(saga_id, asked.definition, version, asked.start_key)
             return pb.StartSagaResponse(saga=saga, created=True)
         response = pb.StartSagaResponse(created=created)
-        await self._write_saga(response.saga, caller.namespace, saga_id)
+        await self._answers.write(response.saga, caller.namespace, saga_id)
         return response
 
     async def GetSaga(self, request: pb.GetSagaRequest, caller: Caller) -> pb.GetSagaResponse:  # noqa: N802
@@ -166,7 +165,7 @@ class SagaService:
         saga_id, asked = saga_readers.cancel_saga(request)
         answered = await to_the_end(self._acts.ask(caller, saga_id, asked))
         response = pb.CancelSagaResponse()
-        await self._write_saga(response.saga, caller.namespace, saga_id, answered.run)
+        await self._answers.write(response.saga, caller.namespace, saga_id, answered.run)
         return response
 
     async def ReportOutcome(  # noqa: N802
@@ -177,7 +176,7 @@ class SagaService:
         response = pb.ReportOutcomeResponse(
             applied=answered.is_applied, result=report_result(answered.answer)
         )
-        await self._write_saga(response.saga, caller.namespace, saga_id, answered.run)
+        await self._answers.write(response.saga, caller.namespace, saga_id, answered.run)
         return response
 
     async def Heartbeat(self, request: pb.HeartbeatRequest, caller: Caller) -> pb.HeartbeatResponse:  # noqa: N802
@@ -245,18 +244,6 @@ class SagaService:
     async def _wait(self, saga_id: str, seconds: float) -> Settled | None:
         """Waits until the saga is settled, the time is over, or the server stops."""
         return await self._waits.until(self._coordinator.wait(saga_id, seconds))
-
-    async def _write_saga(
-        self, into: saga_pb2.Saga, namespace: Namespace, saga_id: str, run: Run | None = None
-    ) -> None:
-        """Writes the saga with its steps into an answer. If `run` is given, as much as possible comes from its memory."""
-        if run is not None:
-            size = size_of([run.state.input, *(step.output for step in run.state.steps.values())])
-            if await convert(size, run_message, run, self._coordinator.coordinator_id, into) is not None:
-                return
-        record = await self._sagas.get(namespace, saga_id)
-        known = self._coordinator.known(saga_id) if run is None else (run.definition, run.state)
-        await self._views.saga(record, known, into)
 
 
 def _resource(request: Message) -> Resource | None:

@@ -7,7 +7,8 @@ from typing import Any
 from saga_coordinator.control.acts import Actor, ActRecorder, new_act, refusals_recorded
 from saga_coordinator.participants.calls.breaker import Forced
 from saga_coordinator.participants.directory.addresses import Participant
-from saga_coordinator.participants.live_directory import BreakerSetting, LiveDirectory
+from saga_coordinator.participants.directory.register import BreakerSetting
+from saga_coordinator.participants.live_directory import LiveDirectory
 from saga_coordinator.saga.words.act import Declaration, Subject, SubjectKind, Verb
 
 

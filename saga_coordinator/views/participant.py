@@ -10,7 +10,9 @@ from google.protobuf import json_format, timestamp_pb2
 from saga_coordinator.participants.attempts import Attempts
 from saga_coordinator.participants.calls.bulkhead import BulkheadStatus
 from saga_coordinator.participants.directory.limits import BreakerLimits, ParticipantLimits
-from saga_coordinator.participants.live_directory import BreakerSetting, Entry, LiveDirectory
+from saga_coordinator.participants.directory.put_participants import Entry
+from saga_coordinator.participants.directory.register import BreakerSetting
+from saga_coordinator.participants.live_directory import LiveDirectory
 from saga_coordinator.pb.saga.v1 import directory_service_pb2 as pb
 from saga_coordinator.saga.words.outcome import Outcome
 from saga_coordinator.store.groups import GroupStanding

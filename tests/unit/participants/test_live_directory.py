@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from saga_coordinator.participants import live_directory as module
 from saga_coordinator.participants.attempts import Attempts
+from saga_coordinator.participants.directory import put_participants as module
 from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.participants.live_directory import LiveDirectory
 from saga_coordinator.saga.words.act import Act
@@ -78,7 +78,7 @@ def directory(participants: Attempts, register: Register) -> LiveDirectory:
 
 async def put(directory: LiveDirectory, name: str, target: str) -> bool:
     spec = {"target": target}
-    return await directory.put(an_act(), await directory.check(name, spec, None), spec, None)
+    return await directory.put(an_act(), await directory.reader.checked(name, spec, None), spec, None)
 
 
 async def test_a_put_reads_and_takes_apart_nothing_but_itself(
