@@ -26,27 +26,23 @@ import asyncio
 import contextlib
 import logging
 import os
-import random
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
-from decimal import Decimal
 from functools import cached_property
 from inspect import iscoroutinefunction
 from typing import Any
 
 import grpc
 import grpc.aio
-from google.protobuf import struct_pb2
+from saga_client.redial import redial_pauses
 from saga_client.v1 import saga_pb2, saga_service_pb2, saga_service_pb2_grpc, worker_service_pb2_grpc
 from saga_client.v1 import worker_service_pb2 as pb
-
-RECONNECT_SECONDS = (0.1, 5.0)
-"""The first and the longest pause before it dials again; each is drawn at random from its upper half."""
+from saga_client.values import from_value, to_value
 
 REPORT_SECONDS = 10.0
-"""How long an outcome is tried to be reported whose stream is gone."""
+"""How long the worker tries to report an outcome whose stream is gone."""
 
 _THREADS = 32
 _MESSAGE_BYTES_MAX = 512 * 1024 * 1024
@@ -86,7 +82,7 @@ class Task:
     @cached_property
     def input(self) -> Any:
         """The input that the definition gives to the operation, as JSON-like values; whole numbers are ints."""
-        return _from_value(self.message.input)
+        return from_value(self.message.input)
 
     @property
     def idempotency_key(self) -> str:
@@ -119,7 +115,7 @@ Handler = Callable[[Task], Any]
 
 
 class Worker:
-    """Serves one participant over one stream at a time, and dials again when that ends.
+    """Serves one participant over one stream at a time, and dials again when the stream ends.
 
     `address` is the coordinator's, such as `127.0.0.1:7242` or `unix:/run/saga.sock`. `credits` is how many tasks the worker
     takes at once.
@@ -148,9 +144,10 @@ class Worker:
         self._stopping = asyncio.Event()
         self._threads: ThreadPoolExecutor | None = None
         self._session: _Session | None = None
+        self._was_ever_welcome = False
         self._finishing: set[asyncio.Future[None]] = set()
         self.connected = asyncio.Event()
-        """Set while a coordinator has welcomed it."""
+        """Set while a coordinator welcomes the worker."""
 
     def method(self, name: str) -> Callable[[Handler], Handler]:
         """Registers the handler of the tasks whose `Operation.method` is `name`."""
@@ -174,20 +171,11 @@ class Worker:
             raise ValueError("the worker has no methods: register handlers with `@worker.method(NAME)`")
         del self._hello.methods[:]
         self._hello.methods.extend(sorted(self._handlers))
-        pause, longest_pause = RECONNECT_SECONDS
-        was_ever_welcome = False
+        pauses = redial_pauses()
         while not self._stopping.is_set():
-            session = self._session = _Session(self._hello, self._handle, self.connected)
-            try:
-                await self._serve(session)
-            except grpc.aio.AioRpcError as error:
-                if error.code() in _UNWANTED and not was_ever_welcome:
-                    raise
-                log.warning("stream of %s ended: %s: %s", self._name, error.code().name, error.details())
-            if session.is_welcome:
-                was_ever_welcome, pause = True, RECONNECT_SECONDS[0]
-            await self._rest(pause * (0.5 + random.random() / 2))  # noqa: S311  # so that not all dial at once
-            pause = min(2 * pause, longest_pause)
+            if await self._dial_once():
+                pauses = redial_pauses()
+            await self._rest(next(pauses))
         await asyncio.gather(*self._finishing)
         if self._threads is not None:
             self._threads.shutdown(wait=False)
@@ -205,6 +193,22 @@ class Worker:
     async def _rest(self, seconds: float) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    async def _dial_once(self) -> bool:
+        """Serves one stream until it ends; tells whether a coordinator has welcomed the worker.
+
+        Raises:
+            grpc.aio.AioRpcError: the coordinator does not want this worker, and no coordinator ever did.
+        """
+        session = self._session = _Session(self._hello, self._handle, self.connected)
+        try:
+            await self._serve(session)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in _UNWANTED and not self._was_ever_welcome:
+                raise
+            log.warning("stream of %s ended: %s: %s", self._name, error.code().name, error.details())
+        self._was_ever_welcome |= session.is_welcome
+        return session.is_welcome
 
     async def _serve(self, session: _Session) -> None:
         try:
@@ -250,7 +254,7 @@ class Worker:
                 raise LookupError(f"this worker has no method {message.method!r}")
             output = await self._call(handler, Task(message))
             outcome.success.SetInParent()  # a success without an output is a success
-            _to_value(outcome.success.output, output)
+            to_value(outcome.success.output, output)
         except Refused as refused:
             outcome.refused.code, outcome.refused.message = refused.code, str(refused)
         except Retry as retry:
@@ -440,53 +444,3 @@ def _report_of(message: pb.Task, outcome: pb.TaskOutcome) -> saga_service_pb2.Re
         case _:
             return None
     return request
-
-
-def _from_value(value: struct_pb2.Value) -> Any:
-    match value.WhichOneof("kind"):
-        case "string_value":
-            return value.string_value
-        case "number_value":
-            number = value.number_value
-            return int(number) if number.is_integer() and abs(number) < 2**53 else number
-        case "struct_value":
-            return {key: _from_value(item) for key, item in value.struct_value.fields.items()}
-        case "list_value":
-            return [_from_value(item) for item in value.list_value.values]
-        case "bool_value":
-            return value.bool_value
-        case _:
-            return None
-
-
-def _to_value(value: struct_pb2.Value, output: Any) -> None:
-    match output:
-        case None:
-            value.null_value = struct_pb2.NULL_VALUE
-        case bool():
-            value.bool_value = output
-        case int() if not _is_kept(output):
-            raise ValueError(
-                f"an output has the number {output}, which a double cannot keep: return a string"
-            )
-        case int() | float():
-            value.number_value = output
-        case str():
-            value.string_value = output
-        case dict():
-            value.struct_value.SetInParent()
-            for key, item in output.items():
-                _to_value(value.struct_value.fields[key], item)
-        case list() | tuple():
-            value.list_value.SetInParent()
-            for item in output:
-                _to_value(value.list_value.values.add(), item)
-        case _:
-            raise TypeError(f"an output must be JSON-like, not {type(output).__name__}")
-
-
-def _is_kept(number: int) -> bool:
-    """Tells whether a double keeps all digits of a whole number, because `Value` knows no other numbers."""
-    if abs(number) <= 2**53:
-        return True
-    return abs(number) < 10**300 and Decimal(repr(float(number))) == number

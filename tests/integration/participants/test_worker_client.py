@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import itertools
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import grpc
 import grpc.aio
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from saga_client import worker as module
+from saga_client.redial import FIRST_SECONDS, LONGEST_SECONDS, redial_pauses
 from saga_client.v1 import saga_service_pb2, saga_service_pb2_grpc
 from saga_client.v1 import worker_service_pb2 as pb
 from saga_client.v1 import worker_service_pb2_grpc as pb_grpc
@@ -25,6 +29,8 @@ class Coordinator(pb_grpc.WorkerServiceServicer):
         self.heard: asyncio.Queue[pb.WorkRequest] = asyncio.Queue()
         self.to_say: asyncio.Queue[pb.WorkResponse | None] = asyncio.Queue()
         self.streams = 0
+        self.turned_away_max = 0
+        """How many streams it ends without a welcome."""
         self.has_begun_to_hang = asyncio.Event()
         self.may_end = asyncio.Event()
         self.reported: asyncio.Queue[saga_service_pb2.ReportOutcomeRequest] = asyncio.Queue()
@@ -32,6 +38,8 @@ class Coordinator(pb_grpc.WorkerServiceServicer):
 
     async def Work(self, requests: AsyncIterator[pb.WorkRequest], context: Any) -> None:  # type: ignore[override]  # noqa: N802
         self.streams += 1
+        if self.streams <= self.turned_away_max:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "still starting")
         interval = Duration(nanos=50_000_000)
         await context.write(
             pb.WorkResponse(welcome=pb.Welcome(heartbeat_interval=interval, version=self.version))
@@ -220,6 +228,38 @@ async def test_it_dials_again_when_the_stream_ends(coordinator: Coordinator, wor
             coordinator.heard.get_nowait()
     assert (await coordinator.next_heard()).HasField("hello")
     assert coordinator.streams == 4
+
+
+@pytest.mark.parametrize(("drawn", "share"), [(0.0, 0.5), (1.0, 1.0)])
+def test_pauses_between_dials_double_up_to_the_longest_and_are_drawn(drawn: float, share: float) -> None:
+    pauses = redial_pauses(lambda: drawn)
+    found = [next(pauses) / share for _ in range(8)]
+    assert found == pytest.approx([FIRST_SECONDS * 2**n for n in range(6)] + 2 * [LONGEST_SECONDS])
+
+
+async def test_pauses_grow_while_nobody_welcomes_it_and_begin_anew_after_a_welcome(
+    coordinator: Coordinator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[int]] = []
+
+    def counted() -> Iterator[float]:
+        drawn.append([])
+        for number in itertools.count():
+            drawn[-1].append(number)
+            yield 0.0
+
+    monkeypatch.setattr(module, "redial_pauses", counted)
+    coordinator.turned_away_max = 2
+    coordinator.to_say.put_nowait(None)  # ends the first stream that is welcomed
+    worker = Worker(coordinator.address, "shop")
+    worker.method("charge")(lambda task: None)
+    running = asyncio.create_task(worker.run())
+    while coordinator.streams < 4:
+        await coordinator.next_heard()
+    assert drawn == [[0, 1], [0]]
+    await worker.stop()
+    coordinator.to_say.put_nowait(None)
+    await running
 
 
 async def test_an_outcome_whose_stream_is_gone_is_reported_as_that_of_its_own_attempt(
