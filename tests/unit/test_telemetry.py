@@ -6,6 +6,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import orjson
 import pytest
@@ -66,7 +67,10 @@ def test_libraries_log_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
     assert (line["level"], line["event"], line["logger"]) == ("warning", "odd thing", "grpc._server")
 
 
-def test_what_a_library_says_time_and_again_is_a_few_lines(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_library_says_time_and_again_is_a_few_lines(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(telemetry, "Throttle", partial(telemetry.Throttle, clock=lambda: 0.0))
     telemetry.configure(log_format="json")
     for _ in range(1000):
         try:

@@ -89,6 +89,14 @@ def test_good_probes_close_it_as_soon_as_the_others_cannot_change_that() -> None
     assert (breaker.state, breaker.calls_in_window) == (CLOSED, 0)
 
 
+def test_a_probe_that_was_not_made_makes_room_for_another() -> None:
+    breaker = opened()
+    assert breaker.admits(1.0)
+    epochs = [breaker.begin(), breaker.begin()]
+    breaker.give_back(epochs[0])
+    assert breaker.admits(1.0)
+
+
 def test_rests_grow_while_it_relapses_up_to_their_maximum() -> None:
     breaker, now, rests = opened(), 0.0, []
     for _ in range(5):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from hypothesis import settings
@@ -190,6 +190,30 @@ def test_what_is_served_is_known_and_its_changes_are_told(desk: Desk) -> None:
     some.end()
     assert served() == (None, False)
     assert desk.changes > changes
+
+
+def _leaves(stream: Stream) -> None:
+    stream.take_no_more()
+
+
+def _has_no_room(stream: Stream) -> None:
+    stream.change_credits(0)
+    stream.settled()
+
+
+def _breaks(stream: Stream) -> None:
+    stream.end()
+
+
+@pytest.mark.parametrize("act", [_leaves, _has_no_room, _breaks])
+def test_what_a_worker_was_woken_for_goes_to_another_when_it_does_not_come(
+    act: Callable[[Stream], None], desk: Desk
+) -> None:
+    first, second = desk.connect(1), desk.connect(1)
+    desk.put()
+    assert first.is_woken
+    act(first)
+    assert [to for to, _ in desk.flush()] == [second]
 
 
 def test_who_is_being_told_something_is_not_waited_for(desk: Desk) -> None:
