@@ -7,6 +7,7 @@ from collections import Counter
 
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.reasons import Reason
+from saga_coordinator.store.journal import TakenBack
 
 
 class CommitFailed(Unavailable):
@@ -15,6 +16,10 @@ class CommitFailed(Unavailable):
 
 class CommitRefused(Exception):
     """The transaction is at odds with something that has nothing to do with outages; another one may be committed at once."""
+
+
+class CommitTakenBack(TakenBack):
+    """Whatever was the matter passes, and the connection goes on."""
 
 
 class FailingCommits:
@@ -28,13 +33,14 @@ class FailingCommits:
         self._faults = faults
         self._failed = dice.choice((0.0, 0.0, 0.01, 0.05))
         self._refused = dice.choice((0.0, 0.0, 0.0, 0.01))
+        self._taken_back = dice.choice((0.0, 0.0, 0.01, 0.2))
 
     def heal(self) -> None:
         """None fails any more."""
-        self._failed = self._refused = 0.0
+        self._failed = self._refused = self._taken_back = 0.0
 
     def commit(self) -> None:
-        """Raises CommitFailed or CommitRefused, and then nothing of the transaction is there."""
+        """Raises CommitFailed, CommitRefused or CommitTakenBack, and then nothing of the transaction is there."""
         fate = self._dice.random()
         if fate < self._failed:
             self._faults["commit_failed"] += 1
@@ -42,3 +48,6 @@ class FailingCommits:
         if fate < self._failed + self._refused:
             self._faults["commit_refused"] += 1
             raise CommitRefused("a deferred constraint does not hold")
+        if fate < self._failed + self._refused + self._taken_back:
+            self._faults["commit_taken_back"] += 1
+            raise CommitTakenBack(Reason.DATABASE_UNAVAILABLE, "could not serialize, at the commit")

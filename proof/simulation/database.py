@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from proof.simulation.commits import CommitFailed, CommitRefused, FailingCommits
+from proof.simulation.commits import CommitFailed, CommitRefused, CommitTakenBack, FailingCommits
 from proof.simulation.loop import SimulatedLoop, node_of_context
 from proof.simulation.tables import CheckViolated, EventRow, LogRow, Row, check
 from saga_coordinator.saga.definition.model import Definition, RunnableDefinition
@@ -141,7 +141,7 @@ class SimulatedDatabase:
         try:
             result = statement()
         except Exception as error:  # noqa: BLE001 - it travels to the one who asked
-            if not isinstance(error, Conflict | NotFound | CommitFailed | CommitRefused):
+            if not isinstance(error, Conflict | NotFound | CommitFailed | CommitRefused | CommitTakenBack):
                 self.on_impossible(f"{type(error).__name__}: {error}")
             if back is not None:
                 self.loop.later(back, _raise, answered, error)

@@ -160,6 +160,12 @@ def is_useless_after(error: BaseException | None) -> bool:
     return isinstance(error, (errors.ReadOnlySqlTransaction, *_POOLED_STATEMENT_LOST))
 
 
+def is_taken_back(error: BaseException | None) -> bool:
+    """Tells whether Postgres took a transaction back and said so over a connection that goes on: nothing of it was written."""
+    is_told = isinstance(error, psycopg.Error) and error.diag.severity_nonlocalized == "ERROR"
+    return is_told and not is_useless_after(error)
+
+
 @contextmanager
 def translated(engine: Engine) -> Iterator[Connection]:
     """A connection of a short-lived engine. Raises Unavailable if no connection can be made."""

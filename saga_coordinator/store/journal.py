@@ -8,6 +8,10 @@ a start key, it is repeated without what is there already, so that only the lose
 wait until it is back, except starts, which nobody has been promised anything about; since a commit may have succeeded without
 our hearing of it, what is repeated then may meet its own entries, told apart from others' by `recorded_by` and by what they
 say.
+
+A database that answers may still take a flush back, for a reason that often passes: a full disk, a serialization failure. Then
+halves of halves are tried, so that what is wrong with one append keeps no other. A start that is taken back alone is refused; any
+other append that is taken back alone is put aside, and tried again after a pause. See decision 0043.
 """
 
 from __future__ import annotations
@@ -56,6 +60,10 @@ _STOP_SECONDS = 5.0
 """How long a stop waits for a database that hangs; one that refuses is given up at once."""
 _FAILURES_OF_OUTAGE = 2
 """In a row: a single failure may be of one connection."""
+_TAKEN_BACK_MAX = 8
+"""After so many appends in a row that were taken back alone, with none written in between, the database itself is the reason."""
+_PAUSES_ASIDE = Pauses(0.5, 5.0)
+"""Between attempts to write an append that was put aside."""
 _PAUSES = Pauses(0.5, 0.5)
 """Between attempts to reach a database that is away; they do not grow, since the first to return should be us."""
 
@@ -139,13 +147,17 @@ class Conflict(Exception):
     """A write met rows that exist already, so nothing of it was written."""
 
 
+class TakenBack(Unavailable):
+    """The database took a write back for a reason that may pass. The session goes on, and nothing of the write is there."""
+
+
 class LogSession(Protocol):
     """Writes over one connection. Every method raises Unavailable when the database is away or the session broken."""
 
     async def write(self, appends: Sequence[WrittenAppend]) -> float | None:
         """Commits all of the appends or none; returns their `recorded_at`, if it is known.
 
-        Raises Conflict, or the driver's error for data that cannot be stored.
+        Raises Conflict, TakenBack, or the driver's error for data that cannot be stored.
         """
 
     async def start_key_holder(self, namespace: Namespace, start_key: str) -> tuple[str, bytes] | None:
@@ -168,11 +180,16 @@ class LogWriter(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """An append on its way. `is_in_doubt`: it was sent once, and no answer came."""
+    """An append on its way. `is_in_doubt`: it was sent once, and no answer came.
+
+    `is_suspect`: a flush that had it was taken back. `times_aside`: how often it was put aside.
+    """
 
     append: Append
     committed: asyncio.Future[float | None]
     is_in_doubt: bool = False
+    is_suspect: bool = False
+    times_aside: int = 0
     written: WrittenAppend | None = None
 
     def end(self, error: Exception | None, committed_at: float | None = None) -> None:
@@ -209,6 +226,11 @@ class Journal(Service):
         self._coordinator_id = coordinator_id
         self._on_recovered = on_recovered
         self._waiting: list[_Waiting] = []
+        self._aside: list[_Waiting] = []
+        self._taken_back = 0
+        """How many appends in a row were taken back alone, for the first time."""
+        self._is_stuck = False
+        """An append was put aside, and none was written since."""
         self._wakeup = asyncio.Event()
         self._background = Background()
         self._flusher: Kept | None = None
@@ -217,14 +239,20 @@ class Journal(Service):
 
     @property
     def is_available(self) -> bool:
-        """False while the database has failed more than once in a row."""
-        return self._failures < _FAILURES_OF_OUTAGE
+        """False while the database has failed more than once in a row, or has written nothing since it took an append back."""
+        return not (self._is_away or self._is_stuck)
+
+    @property
+    def _is_away(self) -> bool:
+        return self._failures >= _FAILURES_OF_OUTAGE
 
     @property
     def problems(self) -> Iterator[str]:
         """The problems that keep appends from being committed."""
-        if not self.is_available:
+        if self._is_away:
             yield "the database has failed more than once in a row"
+        elif self._is_stuck:
+            yield "the database took the last append back"
         yield from self._background.problems
 
     async def start(self) -> None:
@@ -233,6 +261,8 @@ class Journal(Service):
     async def stop(self, grace_seconds: float = 0.0) -> None:
         """Flushes the waiting appends if the database is there, and ends in any case."""
         self._is_closing = True
+        for each in list(self._aside):
+            self._take_up_again(each)
         self._wakeup.set()
         if self._flusher is not None and self._flusher.task is not None:
             await asyncio.wait({self._flusher.task}, timeout=_STOP_SECONDS)
@@ -256,12 +286,12 @@ class Journal(Service):
         Raises, here or from the future:
             OwnershipLost: another coordinator has written to the saga (P8).
             StartKeyTaken: another saga has the start key.
-            Unavailable: for a start, the database is away; it may have been committed all the same. For everything else only
-                when the journal is stopped while the database is away.
+            Unavailable: for a start, the database is away, and the start may have been committed all the same; or the database
+                took the start back. For everything else only when the journal is stopped meanwhile.
         """
         if self._is_closing:
             raise Unavailable(Reason.COORDINATOR_STOPPING, "the coordinator is stopping")
-        if append.start is not None and not self.is_available:
+        if append.start is not None and self._is_away:
             raise Unavailable(Reason.DATABASE_UNAVAILABLE, "the database is away")
         waiting = _Waiting(append, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
@@ -286,14 +316,15 @@ class Journal(Service):
             _log.error("journal_failed", exc_info=error)
         kept.turned()
         self._failures += 1
-        if self.is_available:
+        self._taken_back = 0
+        if not self._is_away:
             return 0.0
         self._begin_outage(error)
         return _PAUSES.after(self._failures)
 
     async def _serve(self, session: LogSession, kept: Kept) -> None:
         """Flushes on one session until the journal is stopped or the session fails."""
-        if not self.is_available and not self._waiting:
+        if self._is_away and not self._waiting:
             await session.ping()
             self._end_outage()
         while True:
@@ -333,7 +364,6 @@ class Journal(Service):
         clock = asyncio.get_running_loop().time
         began = clock()
         await self._flush(session, batch)
-        self._end_outage()
         if len(batch) >= _MANY and not self._is_closing:
             await self._rest(min((clock() - began) * len(batch) / _MANY, _REST_SECONDS_MAX))
 
@@ -358,7 +388,7 @@ class Journal(Service):
                 self._waiting.append(each)
 
     def _end_outage(self) -> None:
-        was_away = not self.is_available
+        was_away = self._is_away
         self._failures = 0
         if was_away:
             _log.info("journal_recovered")
@@ -372,6 +402,8 @@ class Journal(Service):
         outcome = await self._write(session, batch)
         if not isinstance(outcome, Exception):
             self._end(batch, None, outcome)
+        elif isinstance(outcome, TakenBack) and len(batch) == 1:
+            await self._try_alone(session, batch[0], outcome)
         elif len(batch) == 1:
             error = await self._loss(session, batch[0]) if isinstance(outcome, Conflict) else outcome
             self._end(batch, error)
@@ -381,10 +413,46 @@ class Journal(Service):
             losers = set(taken)
             if rest := [waiting for waiting in batch if waiting not in losers]:
                 await self._flush(session, rest)
-        else:  # one of them is at odds with another, or cannot be stored: halves of halves find it
+        else:  # one of them is at odds with another, or cannot be written: halves of halves find it
             half = len(batch) // 2
+            for waiting in batch:
+                waiting.is_suspect = True
             await self._flush(session, batch[:half])
             await self._flush(session, batch[half:])
+
+    async def _try_alone(self, session: LogSession, waiting: _Waiting, error: TakenBack) -> None:
+        """Writes an append once more that was taken back in a flush of its own, unless it was taken back before.
+
+        Raises TakenBack after too many appends in a row that were.
+        """
+        if not waiting.is_suspect:
+            waiting.is_suspect = True
+            await self._flush(session, [waiting])
+            return
+        is_news = not waiting.times_aside
+        if waiting.append.start is not None or self._is_closing:
+            self._end([waiting], error)
+        else:
+            self._put_aside(waiting, error)
+        self._taken_back += is_news
+        if self._taken_back >= _TAKEN_BACK_MAX:
+            raise error
+
+    def _put_aside(self, waiting: _Waiting, error: TakenBack) -> None:
+        if not waiting.times_aside:
+            self._is_stuck = True
+            _log.warning("append_put_aside", saga_id=waiting.append.saga_id, error=str(error))
+        waiting.times_aside += 1
+        self._waiting.remove(waiting)
+        self._aside.append(waiting)
+        seconds = _PAUSES_ASIDE.after(waiting.times_aside)
+        asyncio.get_running_loop().call_later(seconds, self._take_up_again, waiting)
+
+    def _take_up_again(self, waiting: _Waiting) -> None:
+        if waiting in self._aside:
+            self._aside.remove(waiting)
+            self._waiting.append(waiting)
+            self._wakeup.set()
 
     async def _taken(self, session: LogSession, batch: Sequence[_Waiting]) -> list[_Waiting]:
         return [batch[index] for index in await session.taken([waiting.append for waiting in batch])]
@@ -400,13 +468,19 @@ class Journal(Service):
     async def _write(self, session: LogSession, batch: Sequence[_Waiting]) -> Exception | float | None:
         """Writes the batch; returns when it was written, or why it cannot be. If it raises Unavailable, nobody knows."""
         try:
-            return await session.write([waiting.written or written(waiting.append) for waiting in batch])
+            outcome = await session.write([waiting.written or written(waiting.append) for waiting in batch])
+        except TakenBack as error:
+            return error
         except Unavailable:
             for waiting in batch:
                 waiting.is_in_doubt = True
             raise
         except Exception as error:  # noqa: BLE001 - what one append cannot have written must not hold up the others
+            self._end_outage()
             return error
+        self._taken_back, self._is_stuck = 0, False
+        self._end_outage()
+        return outcome
 
     async def _loss(self, session: LogSession, waiting: _Waiting) -> Exception | None:
         """The reason why an append met existing rows; None if the rows are its own, committed before the answer got lost."""

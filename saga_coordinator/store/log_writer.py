@@ -20,10 +20,17 @@ from saga_coordinator.saga.machine.stored_entry import StoredEntry
 from saga_coordinator.saga.machine.transitions import ENDS
 from saga_coordinator.saga.words.act import ActRecord
 from saga_coordinator.saga.words.canonical import canonical_bytes
+from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.acts import RECORD_ACTS, act_rows
-from saga_coordinator.store.database import Database, is_outage, is_useless_after, unavailable
-from saga_coordinator.store.journal import Append, Conflict, Move, WrittenAppend
+from saga_coordinator.store.database import (
+    Database,
+    is_outage,
+    is_taken_back,
+    is_useless_after,
+    unavailable,
+)
+from saga_coordinator.store.journal import Append, Conflict, Move, TakenBack, WrittenAppend
 from saga_coordinator.store.stored_form import FACTS, WHOLE_PAYLOAD
 from saga_coordinator.store.tables import DEFAULT_GROUP
 
@@ -104,6 +111,10 @@ class PostgresLogSession:
             )
         except errors.UniqueViolation as error:
             raise Conflict(str(error)) from error
+        except Unavailable as error:
+            if is_taken_back(error.__cause__):
+                raise TakenBack(error.reason, str(error)) from error
+            raise
         return None if recorded_at is None else float(recorded_at)
 
     async def start_key_holder(self, namespace: Namespace, start_key: str) -> tuple[str, bytes] | None:

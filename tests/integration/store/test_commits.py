@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import resource
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,62 @@ async def test_a_commit_that_is_refused_for_one_is_made_without_it(journal: Jour
     await query(MENDED)
     await journal.append(an_end(sagas[4], 2))
     assert await log_of(query, sagas[4]) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("53100", Unavailable), ("40001", Unavailable), ("23514", errors.CheckViolation)],
+)
+@pytest.mark.parametrize("guilty", [{4}, set(range(10))], ids=["one", "ten in a row"])
+async def test_starts_that_are_refused_at_the_commit_are_refused_apart(
+    guilty: set[int], code: str, error: type[Exception], journal: Journal, query: Query
+) -> None:
+    sagas = [saga_id() for _ in range(13)]
+    condition = ", ".join(f"'{sagas[number]}'" for number in guilty)
+    await query(failing(code, "sagas", when=f"NEW.saga_id IN ({condition})"))
+    ends = await asyncio.gather(*(journal.append(a_start(saga)) for saga in sagas), return_exceptions=True)
+    assert {number for number, end in enumerate(ends) if isinstance(end, error)} == guilty
+    assert {number for number, end in enumerate(ends) if isinstance(end, BaseException)} == guilty
+    assert [await log_of(query, saga) for saga in sagas] == [
+        [] if number in guilty else [1] for number in range(13)
+    ]
+    assert journal.is_available
+
+
+async def test_p1_an_append_that_is_taken_back_alone_waits_alone(journal: Journal, query: Query) -> None:
+    sagas = [saga_id() for _ in range(9)]
+    await asyncio.gather(*(journal.append(a_start(saga)) for saga in sagas))
+    await query(failing("53100", when=f"NEW.saga_id = '{sagas[4]}'"))
+    waiting = [asyncio.create_task(journal.append(an_attempt(saga, 2))) for saga in sagas]
+    guilty = waiting.pop(4)
+    await asyncio.gather(*waiting)
+    await eventually(lambda: journal._aside, "the append to be put aside")
+    (aside,) = journal._aside
+    for times in range(1, 4):  # starts are taken, though that append is tried again between them
+        await journal.append(a_start(saga_id()))
+        await eventually(partial(_is_aside_again, aside, times), "its next attempt to be taken back")
+    assert journal.is_available
+    assert not guilty.done()
+    await query(MENDED)
+    await guilty
+    assert await log_of(query, sagas[4]) == [1, 2]
+
+
+def _is_aside_again(aside: Any, times: int) -> bool:
+    return bool(aside.times_aside > times)
+
+
+async def test_an_append_that_was_put_aside_is_given_up_when_the_journal_stops(
+    journal: Journal, query: Query
+) -> None:
+    saga = saga_id()
+    await journal.append(a_start(saga))
+    await query(failing("53100"))
+    waiting = asyncio.create_task(journal.append(an_attempt(saga, 2)))
+    await eventually(lambda: journal._aside, "the append to be put aside")
+    await journal.stop()
+    with pytest.raises(Unavailable, match="refused at the commit"):
+        await waiting
 
 
 async def test_p8_a_primary_key_that_is_checked_at_the_commit_still_names_the_loser(
