@@ -244,12 +244,17 @@ class SimulatedDatabase:
         self.leases[coordinator_id] = self.now + lease_seconds
         return self.now
 
-    def claim_orphaned(self, coordinator_id: str, limit: int) -> list[Claim]:
+    def claim_orphaned(self, coordinator_id: str, limit: int, passed_over: Collection[str]) -> list[Claim]:
         now = self.now
         dead = {owner for owner, until in self.leases.items() if until < now}
-        orphans = sorted(row.saga_id for row in self.sagas.values() if row.owner in dead) if dead else []
+        orphans = sorted(
+            (row.owner, row.saga_id)
+            for row in self.sagas.values()
+            if row.owner is not None and row.owner in dead and row.definition not in passed_over
+        )
         return [
-            self._claim(self.sagas[saga_id], coordinator_id) for saga_id in self._unlocked(orphans, limit)
+            self._claim(self.sagas[saga_id], coordinator_id)
+            for saga_id in self._unlocked([saga_id for _, saga_id in orphans], limit)
         ]
 
     def claim_due(self, coordinator_id: str, limit: int, passed_over: Collection[str]) -> list[Claim]:

@@ -25,6 +25,12 @@ def random_directory(dice: random.Random) -> Directory:
     return Directory(None, MappingProxyType({name: _participant(name, dice) for name in sorted(NAMES)}))
 
 
+def without(directory: Directory, missing: frozenset[str]) -> Directory:
+    """The same directory as a coordinator has it whose file does not name some participants."""
+    known = {name: each for name, each in directory.participants.items() if name not in missing}
+    return Directory(None, MappingProxyType(known))
+
+
 def _participant(name: str, dice: random.Random) -> Participant:
     is_worker = name in WORKERS
     target = "" if is_worker else f"dns:///{name}:50051"

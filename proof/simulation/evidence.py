@@ -206,9 +206,17 @@ class Evidence:
         None, where a participant contradicted itself and said that the action had succeeded too.
         """
         doubted = {record.row.attempt for record in self.records(step, ACTION, "attempt_unknown")}
+        accepted = {record.row.attempt for record in self.records(step, ACTION, "attempt_pending")}
         if any(record.at <= by for record in self._successes(step)):
             return set()
-        return {
+        settling = [
+            record
+            for record in self.records(step, ACTION, "attempt_refused")
+            if record.at <= by and isinstance(record.entry, AttemptRefused) and record.entry.settles_doubt
+        ]
+        # Such a refusal is of the attempt that was accepted, also where a later attempt was held and lends it its number.
+        refused = accepted if any(_bears_out(self, record) for record in settling) else set()
+        return refused | {
             record.row.attempt
             for record in self.records(step, ACTION, "attempt_refused", "outcome_late")
             if record.at <= by

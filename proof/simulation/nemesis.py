@@ -9,7 +9,7 @@ from typing import cast
 
 from proof.simulation import stores as simulated
 from proof.simulation.database import Rates, SimulatedDatabase
-from proof.simulation.directory import NAMES, WORKERS, random_directory
+from proof.simulation.directory import NAMES, WORKERS, random_directory, without
 from proof.simulation.history import History
 from proof.simulation.loop import Node, SimulatedLoop
 from proof.simulation.participants import SimulatedParticipants, Weather
@@ -25,6 +25,7 @@ from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.ports import Stores
 from saga_coordinator.engine.settings import EngineSettings
 from saga_coordinator.participants.calls.breaker import Forced
+from saga_coordinator.participants.directory.addresses import Directory
 from saga_coordinator.participants.workers.forwarding import Peers
 from saga_coordinator.participants.workers.workers import Workers
 from saga_coordinator.saga.words.errors import Unavailable
@@ -83,6 +84,9 @@ class Cluster:
     ) -> None:
         self.nodes: list[Node] = []
         self.directory = random_directory(dice)
+        self._missing_chance = dice.choice((0.0, 0.0, 0.2, 0.6))
+        self._missing: dict[str, frozenset[str]] = {}
+        """The participants that a coordinator's file does not name, by coordinator."""
         self.forced: dict[str, Forced] = {}
         self._rooms: dict[str, tuple[Room, Workers, WorkerService]] = {}
         """By coordinator, what it has beside its engine."""
@@ -148,7 +152,32 @@ class Cluster:
         )
         workers = Workers(peers)
         exchange.servers[node.id] = (node, ForwardService(workers, node.id))
-        return Room(node, self.directory, workers, self._surroundings.wire), workers
+        if self._missing_chance:
+            chance, dice = self._missing_chance, self._dice
+            self._missing[node.id] = frozenset(name for name in sorted(NAMES) if dice.random() < chance)
+        return Room(node, self._directory_of(node), workers, self._surroundings.wire), workers
+
+    def _directory_of(self, node: Node) -> Directory:
+        return without(self.directory, self._missing.get(node.id, frozenset()))
+
+    def change_directory(self) -> None:
+        """Gives every participant other limits, wherever it is known."""
+        self.directory = random_directory(self._dice)
+        self._tell_directories()
+
+    def complete_one_directory(self) -> None:
+        """Has one coordinator know every participant, and those that begin from now on; the others know what they knew."""
+        self._missing_chance = 0.0
+        alive = [node for node in self.nodes if node.is_alive]
+        if alive:
+            self._missing.pop(alive[0].id, None)
+            self._tell_directories()
+
+    def _tell_directories(self) -> None:
+        for node in self.nodes:
+            if node.is_alive:
+                room = self._rooms[node.id][0]
+                self._loop.call_soon(room.replace, self._directory_of(node), context=node.context.copy())
 
     async def _begin(self, node: Node, coordinator: Coordinator) -> None:
         """As `app.App.start`."""
@@ -387,12 +416,12 @@ class Nemesis:
 
     def _change_limits(self) -> None:
         self._faults["limits_changed"] += 1
-        directory = self._cluster.directory = random_directory(self._dice)
-        self._cluster.tell_all(lambda room: room.replace(directory))
+        self._cluster.change_directory()
 
     def _calm(self) -> None:
         """From now on everything works. What participants decide is still theirs."""
         self._cluster.forced.clear()
+        self._cluster.complete_one_directory()
         self._tell_forced()
         for program in self._crew.programs:
             program.recover()

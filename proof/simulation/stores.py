@@ -95,7 +95,9 @@ class Ownership:
 
     async def claim(self, limit: int, passed_over: Collection[str] = ()) -> list[Claim]:
         database = self._database
-        claims = await database.ask(lambda: database.claim_orphaned(self._id, limit), is_write=True)
+        claims = await database.ask(
+            lambda: database.claim_orphaned(self._id, limit, passed_over), is_write=True
+        )
         if len(claims) < limit:
             room = limit - len(claims)
             claims = claims + await database.ask(

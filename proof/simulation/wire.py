@@ -155,7 +155,7 @@ class Room(calls.Attempts):
         super().__init__(directory, payload_bytes_max=PAYLOAD_BYTES_MAX, workers=workers)
         self._node = node
         self._wire = wire
-        self._limits = dict.fromkeys(directory.names, 0.0)
+        self._limits: dict[str, float] = {}
         self._in_flight: Counter[str] = Counter()
         self._forbidden: dict[str, float] = {}
         """Who is not to be called, and since when."""
@@ -163,10 +163,9 @@ class Room(calls.Attempts):
 
     def replace(self, directory: Directory) -> None:
         super().replace(directory)
-        for name, limit in self._limits.items():  # what was begun under wider limits goes on
-            participant = directory.get(name)
-            now = participant.limits.concurrency if participant else None
-            self._limits[name] = max(limit, float("inf") if now is None else now)
+        for name, participant in directory.participants.items():  # what was begun under wider limits goes on
+            now = participant.limits.concurrency
+            self._limits[name] = max(self._limits.get(name, 0.0), float("inf") if now is None else now)
 
     def force(self, forced: Mapping[str, Forced]) -> None:
         """As operators want the breakers."""

@@ -64,6 +64,8 @@ class Clients:
                     self._follow(saga_id)
                 case Unavailable() | None:
                     return is_patient
+                case NotPossibleNow(reason=Reason.NO_SUCH_PARTICIPANT):  # known to another coordinator
+                    return True
                 case _:
                     self.surprise("start_saga", answer)
             return False
