@@ -102,7 +102,7 @@ clean: ## Remove everything that these verbs made
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An interrupted set-up leaves no stamp and is taken up again; a virtual environment without pip is made anew.
-$(ready): pyproject.toml clients/python/pyproject.toml
+$(ready): pyproject.toml $(wildcard clients/*/pyproject.toml deploy/locks/*.txt)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another one: make PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \

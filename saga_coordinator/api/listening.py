@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import stat
@@ -13,6 +14,12 @@ from pathlib import Path
 import grpc
 
 from saga_coordinator.saga.words.errors import SagaError
+
+_WAYS_OUT = {
+    errno.EADDRINUSE: "; end the process that listens there, perhaps another coordinator, or name another address by --address",
+    errno.EADDRNOTAVAIL: "; name an address that this machine has by --address",
+}
+"""What to do about an error of the system."""
 
 
 class CannotListen(SagaError):
@@ -101,7 +108,8 @@ def _why_not(address: str) -> str | None:
         return "this user may not listen there; ports below 1024 are reserved for the administrator"
     except OSError as error:
         said = os.strerror(error.errno) if error.errno else str(error)
-        return f"{said[:1].lower()}{said[1:]}"
+        way_out = _WAYS_OUT.get(error.errno or 0, "")
+        return f"{said[:1].lower()}{said[1:]}{way_out}"
     return None
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,8 @@ from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.definition.parsing import parse_definition
 
 SCENARIOS_DEFAULT = 2000
+_COLUMNS_MIN = 40
+"""Narrower terminals get the lines whole."""
 _PLAIN = str.maketrans("─▶◀│┌┐└┘├┤◆", "-><|++++++*")
 
 _file = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
@@ -79,7 +84,26 @@ def _draw(text: str) -> None:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
         text = text.translate(_PLAIN).encode("ascii", "replace").decode()
-    click.echo(text)
+    for line in text.split("\n"):
+        click.echo(_fitted(line))
+
+
+def _fitted(line: str) -> str:
+    """The line, broken at spaces where it is longer than the terminal is wide; what is no terminal gets it whole."""
+    columns = (
+        shutil.get_terminal_size((0, 0)).columns if sys.stdout.isatty() or "COLUMNS" in os.environ else 0
+    )
+    if not 0 < _COLUMNS_MIN <= columns < len(line):
+        return line
+    indent = " " * (len(line) - len(line.lstrip()) + 2)
+    return textwrap.fill(
+        line,
+        columns,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    )
 
 
 @click.command(short_help="Rehearse every failure that FILE's saga can meet.")
@@ -133,7 +157,7 @@ def simulate(
         )
         if not is_printed:
             for line in (*notes, *report_lines(simulation, in_pairs=in_pairs)):
-                click.echo(line)
+                click.echo(_fitted(line))
     if report_file is not None:
         _write(report_file, json.dumps(reports, indent=2, ensure_ascii=False) + "\n")
     if is_broken:

@@ -32,6 +32,10 @@ def health(address: str, service: str, timeout: float) -> None:
         except grpc.RpcError as error:
             if service and error.code() is grpc.StatusCode.NOT_FOUND:
                 raise Failure(f"{address} serves no service named {service}") from None
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                raise Failure(
+                    f"nothing answers at {address}: start a coordinator there, or name its address by --address or SAGA_ADDRESSES"
+                ) from None
             raise Failure(f"{address} does not serve: {error.details() or error.code().name}") from None
     status = health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
     click.echo(status)

@@ -145,7 +145,16 @@ class LiveDirectory(Service):
         _log.info("participant_deleted", participant=name)
 
     async def set_breaker(self, act: Act, name: str, control: Forced) -> BreakerSetting:
-        """Forces a breaker everywhere, or leaves it to itself again, and records the act. Raises Unavailable."""
+        """Forces a breaker everywhere, or leaves it to itself again, and records the act.
+
+        Raises:
+            NotFound: no participant of that name is known, and nobody has decided about its breaker.
+            Unavailable: the database is away.
+        """
+        if name not in self.known and name not in self._settings:
+            await self._refresh()  # it may have been put elsewhere just now
+            if name not in self._settings:
+                self.get(name)
         setting = await self._register.set_breaker(act, name, control.value)
         _log.warning(
             "breaker_set",

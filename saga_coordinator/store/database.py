@@ -38,6 +38,8 @@ _REFUSED = re.compile(
     r"(?:role|user|database) \".{1,80}\" does not exist|permission denied for database|is not permitted to log in"
 )
 """What Postgres says of a connection that it will not take tomorrow either. The driver has no class for these words."""
+_UNRESOLVED = re.compile(r"failed to resolve host|could not translate host name")
+"""What the driver, or libpq, says of a host's name without an address."""
 _IS_IT_RUNNING = re.compile(r" Is the server running [^?]{1,80}\?")
 """What the driver asks after each address where nobody listens, without a full stop before it."""
 _CONNECTION_PARAMETERS = {
@@ -123,6 +125,11 @@ def unavailable(error: BaseException) -> Unavailable:
         return Unavailable(
             Reason.DATABASE_UNAVAILABLE,
             f"the database refuses the connection; mend the database URL or the role: {said}",
+        )
+    if _UNRESOLVED.search(said):
+        return Unavailable(
+            Reason.DATABASE_UNAVAILABLE,
+            f"the host's name in the database URL has no address; mend the name, or the machine's name service: {said}",
         )
     if _IS_IT_RUNNING.search(said):
         return Unavailable(

@@ -73,6 +73,9 @@ ON CONFLICT (namespace, participant) DO UPDATE SET control = excluded.control, r
 RETURNING set_at, (SELECT control FROM standing) AS before
 """)
 
+_UNTOUCHED = "AUTOMATIC"
+"""The control of a breaker about which nobody has decided."""
+
 
 @dataclass(frozen=True, slots=True)
 class Put:
@@ -182,7 +185,9 @@ class ParticipantRows:
         async with self._database.connection() as connection:
             row = (await connection.execute(_SET_BREAKER, given)).one_or_none()
             if row is not None:
-                record = ActRecord(act, ActResult.DONE, before=row.before or "", after=control)
+                before = row.before or _UNTOUCHED
+                result = ActResult.NOTHING if before == control else ActResult.DONE
+                record = ActRecord(act, result, before=row.before or "", after=control)
                 await record_act(connection, record)
         if row is None:
             raise QuotaReached(

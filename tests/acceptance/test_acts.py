@@ -142,6 +142,9 @@ def test_what_is_decided_about_participants(
     name = f"p{uuid.uuid4().hex[:8]}"
     stub = DirectoryServiceStub(client.channel)
     participant = directory.Participant(name=name, target="127.0.0.1:1")
+    unknown = directory.SetBreakerRequest(participant=name, control=directory.BREAKER_CONTROL_OPEN, **WHO)
+    assert Refused(lambda: stub.SetBreaker(unknown, timeout=SECONDS)).code == "NOT_FOUND"
+    assert records(name) == []
     stub.PutParticipant(directory.PutParticipantRequest(participant=participant, **WHO), timeout=SECONDS)
     for control in (directory.BREAKER_CONTROL_OPEN, directory.BREAKER_CONTROL_AUTOMATIC):
         stub.SetBreaker(

@@ -95,6 +95,15 @@ def test_statements_that_a_pooler_has_lost_name_the_setting(kind: type[psycopg.E
     assert "set prepared_statements to false" in str(unavailable(kind("gone")))
 
 
+@pytest.mark.parametrize(
+    "said", ["failed to resolve host 'db'", 'could not translate host name "db" to address']
+)
+def test_a_host_without_an_address_is_named_as_that(said: str) -> None:
+    assert "the host's name in the database URL has no address" in str(
+        unavailable(errors.OperationalError(said))
+    )
+
+
 def with_options(dsn: str, *settings: str) -> str:
     """The URL with settings of Postgres's own."""
     return f"{dsn}?options={quote(' '.join(f'-c {setting}' for setting in settings))}"

@@ -10,6 +10,7 @@ from saga_coordinator.store import participants as module
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.participants import ParticipantRows
 from tests.acts import an_act
+from tests.integration.store.conftest import Query
 
 SPEC = {"target": "dns:///inventory:50051", "limits": {"concurrency": 64}}
 
@@ -54,6 +55,19 @@ async def test_the_last_decision_about_a_breaker_counts(participants: Participan
     last = await participants.set_breaker(an_act(declared_by="ben", reason="done"), "inventory", "AUTOMATIC")
     assert await participants.breakers(DEFAULT_NAMESPACE) == [last]
     assert (last.control, last.requested_by, last.reason) == ("AUTOMATIC", "ben", "done")
+
+
+@pytest.mark.parametrize(
+    ("controls", "results"),
+    [(("AUTOMATIC",), ["nothing"]), (("OPEN", "OPEN", "CLOSED"), ["done", "nothing", "done"])],
+)
+async def test_a_decision_that_changes_nothing_is_recorded_as_such(
+    controls: tuple[str, ...], results: list[str], participants: ParticipantRows, query: Query
+) -> None:
+    for control in controls:
+        await participants.set_breaker(an_act(), "inventory", control)
+    rows = await query("SELECT result FROM saga.operator_acts ORDER BY recorded_at")
+    assert [result for (result,) in rows] == results
 
 
 async def test_what_was_put_need_not_be_read_again(participants: ParticipantRows) -> None:

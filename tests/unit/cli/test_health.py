@@ -48,7 +48,8 @@ def test_it_exits_with_0_only_when_the_service_is_served(status: str, exit_code:
     [
         (grpc.StatusCode.NOT_FOUND, "saga.v1.Nothing", "serves no service named saga.v1.Nothing"),
         (grpc.StatusCode.NOT_FOUND, "", "does not serve: as it says"),
-        (grpc.StatusCode.UNAVAILABLE, "saga.v1.SagaService", "does not serve: as it says"),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, "saga.v1.SagaService", "does not serve: as it says"),
+        (grpc.StatusCode.UNAVAILABLE, "", "nothing answers at"),
     ],
 )
 def test_it_says_what_is_wrong(code: grpc.StatusCode, service: str, words: str) -> None:
