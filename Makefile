@@ -59,7 +59,7 @@ simulate: $(ready) ## Run SAGAS sagas on simulated time, network and Postgres by
 torture: $(ready) ## Kill, stop, cut and shift clocks of real processes for SECONDS, then check the books
 	@exec $(bin)/python -m proof.torture --seconds $(SECONDS) --seed $(SEED)
 
-scale: $(ready) ## Measure a burst, sick participants, one more coordinator and a million sleepers; takes minutes
+scale: $(ready) ## Measure a burst, sick participants, a crowd and one more coordinator; takes minutes
 	@exec $(bin)/python -m proof.torture.scale
 
 generate: $(ready) ## Write the code generated from proto/, and the drawings and tables generated from the code

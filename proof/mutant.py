@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import Any
 from unittest.mock import patch
@@ -60,6 +61,17 @@ class Mutants(list[Mutant]):
             return patches
 
         return enlist
+
+    def replaced(
+        self, *breaks: str, about: tuple[str, ...] = (), **broken: Callable[[], AbstractContextManager[Any]]
+    ) -> None:
+        """Enlists those that have one thing in the place of another, each by its name."""
+        for name, patch_of in broken.items():
+            self.append(Mutant(name, partial(_only, patch_of), Focus(about), breaks))
+
+
+def _only(patch_of: Callable[[], AbstractContextManager[Any]]) -> Patches:
+    yield patch_of()
 
 
 @contextmanager

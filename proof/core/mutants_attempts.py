@@ -43,19 +43,13 @@ def key_contains_the_attempt() -> Patches:
     yield instead_of(idempotency_key, lambda saga, step, kind: f"{saga}/{step}/{kind}/{next(numbers)}")
 
 
-@MUTANTS.broken()
-def action_and_compensation_share_a_key() -> Patches:
-    yield instead_of(idempotency_key, lambda saga, step, kind: f"{saga}/{step}")
-
-
-@MUTANTS.broken()
-def call_is_made_twice_for_one_intent() -> Patches:
-    yield called_otherwise(lambda draft, node, call: [call, call])
-
-
-@MUTANTS.broken()
-def attempts_are_counted_from_one_again() -> Patches:
-    yield instead_of(StepState.attempts, lambda self, kind: 0)
+MUTANTS.replaced(
+    action_and_compensation_share_a_key=lambda: instead_of(
+        idempotency_key, lambda saga, step, kind: f"{saga}/{step}"
+    ),
+    call_is_made_twice_for_one_intent=lambda: called_otherwise(lambda draft, node, call: [call, call]),
+    attempts_are_counted_from_one_again=lambda: instead_of(StepState.attempts, lambda self, kind: 0),
+)
 
 
 # Order.
@@ -67,30 +61,24 @@ def compensations_start_in_any_order() -> Patches:
     yield instead_of(Block.dependents, nobody)
 
 
-@MUTANTS.broken()
-def compensations_run_forwards() -> Patches:
-    yield instead_of(Block.dependents, property(lambda self: self.dependencies))
+MUTANTS.replaced(
+    compensations_run_forwards=lambda: instead_of(Block.dependents, property(lambda self: self.dependencies)),
+    nobody_waits_for_lost_attempts_to_settle=lambda: folded(
+        lambda before, entry, after: replace(after, settles_at=None)
+    ),
+    nobody_waits_for_lost_attempts_of_later_steps=lambda: instead_of(
+        unseen_until, lambda known: float("-inf")
+    ),
+    report_ends_the_call=lambda: instead_of(
+        settle, lambda draft, key, outcome, **_: settle(draft, key, outcome)
+    ),
+)
 
 
 @MUTANTS.broken()
 def compensation_starts_while_the_action_is_in_flight() -> Patches:
     yield instead_of(may_be_undone, needs_compensation)
     yield instead_of(is_unfinished, needs_compensation)
-
-
-@MUTANTS.broken()
-def nobody_waits_for_lost_attempts_to_settle() -> Patches:
-    yield folded(lambda before, entry, after: replace(after, settles_at=None))
-
-
-@MUTANTS.broken()
-def nobody_waits_for_lost_attempts_of_later_steps() -> Patches:
-    yield instead_of(unseen_until, lambda known: float("-inf"))
-
-
-@MUTANTS.broken()
-def report_ends_the_call() -> Patches:
-    yield instead_of(settle, lambda draft, key, outcome, **_: settle(draft, key, outcome))
 
 
 @MUTANTS.broken()
@@ -128,11 +116,25 @@ def unknown_counts_as_nothing_happened() -> Patches:
     yield folded(ignore)
 
 
-@MUTANTS.broken()
-def what_was_never_sent_may_have_happened() -> Patches:
-    yield told_otherwise(
+MUTANTS.replaced(
+    what_was_never_sent_may_have_happened=lambda: told_otherwise(
         lambda draft, key, told: replace(told, was_sent=True) if isinstance(told, Unknown) else told
-    )
+    ),
+    late_success_is_forgotten=lambda: when_late(
+        lambda before, entry, after: replace(after, effect=before.effect)
+    ),
+    late_success_keeps_its_output_from_the_compensation=lambda: when_late(
+        lambda before, entry, after: replace(after, output=before.output)
+    ),
+    late_success_changes_a_compensation_under_way=lambda: when_late(
+        lambda before, entry, after: replace(after, output=entry.output)
+    ),
+    not_found_never_means_done=lambda: told_otherwise(
+        lambda draft, key, told: (
+            Refused(Cause("ABORTED", told.cause.message)) if isinstance(told, Refused) else told
+        )
+    ),
+)
 
 
 @MUTANTS.broken()
@@ -150,21 +152,6 @@ def when_late(change: Callable[[StepState, OutcomeLate, StepState], StepState]) 
     return folded(
         lambda before, entry, after: change(before, entry, after) if isinstance(entry, OutcomeLate) else after
     )
-
-
-@MUTANTS.broken()
-def late_success_is_forgotten() -> Patches:
-    yield when_late(lambda before, entry, after: replace(after, effect=before.effect))
-
-
-@MUTANTS.broken()
-def late_success_keeps_its_output_from_the_compensation() -> Patches:
-    yield when_late(lambda before, entry, after: replace(after, output=before.output))
-
-
-@MUTANTS.broken()
-def late_success_changes_a_compensation_under_way() -> Patches:
-    yield when_late(lambda before, entry, after: replace(after, output=entry.output))
 
 
 @MUTANTS.broken()
@@ -196,21 +183,24 @@ def not_found_undoes_what_was_certain() -> Patches:
     yield told_otherwise(take_for_undone)
 
 
-@MUTANTS.broken()
-def not_found_never_means_done() -> Patches:
-    yield told_otherwise(
-        lambda draft, key, told: (
-            Refused(Cause("ABORTED", told.cause.message)) if isinstance(told, Refused) else told
-        )
-    )
-
-
 # Budgets.
 
-
-@MUTANTS.broken()
-def retries_never_end() -> Patches:
-    yield folded(lambda before, entry, after: replace(after, failures=0))
+MUTANTS.replaced(
+    retries_never_end=lambda: folded(lambda before, entry, after: replace(after, failures=0)),
+    pending_burns_attempts=lambda: folded(
+        lambda before, entry, after: replace(
+            after, failures=after.failures + isinstance(entry, AttemptPending)
+        )
+    ),
+    compensation_inherits_the_failures_of_the_action=lambda: folded(
+        lambda before, entry, after: (
+            replace(after, failures=before.failures) if entry.operation is not before.operation else after
+        )
+    ),
+    held_attempts_burn_the_budget=lambda: folded(
+        lambda before, entry, after: replace(after, failures=after.failures + isinstance(entry, AttemptHeld))
+    ),
+)
 
 
 @MUTANTS.broken()
@@ -223,31 +213,6 @@ def crashes_burn_attempts() -> Patches:
 
 
 @MUTANTS.broken()
-def pending_burns_attempts() -> Patches:
-    yield folded(
-        lambda before, entry, after: replace(
-            after, failures=after.failures + isinstance(entry, AttemptPending)
-        )
-    )
-
-
-@MUTANTS.broken()
-def compensation_inherits_the_failures_of_the_action() -> Patches:
-    yield folded(
-        lambda before, entry, after: (
-            replace(after, failures=before.failures) if entry.operation is not before.operation else after
-        )
-    )
-
-
-@MUTANTS.broken()
-def held_attempts_burn_the_budget() -> Patches:
-    yield folded(
-        lambda before, entry, after: replace(after, failures=after.failures + isinstance(entry, AttemptHeld))
-    )
-
-
-@MUTANTS.broken()
 def pauses_are_not_capped() -> Patches:
     def grow(self: RetryPolicy, failures: int, jitter: float) -> float:
         return self.initial_backoff_seconds * (1 + self.multiplier) ** failures
@@ -257,48 +222,36 @@ def pauses_are_not_capped() -> Patches:
 
 # Held attempts.
 
-
-@MUTANTS.broken()
-def held_attempts_are_made_at_once() -> Patches:
-    yield held_for(lambda _: 0.01)
-
-
-@MUTANTS.broken()
-def room_for_what_is_held_is_looked_for_before_its_time() -> Patches:
-    yield looked_for_otherwise(lambda now, at: now)
-
-
-@MUTANTS.broken()
-def room_for_what_is_held_is_looked_for_long_after_its_time() -> Patches:
-    yield looked_for_otherwise(lambda now, at: at + 60)
-
-
-@MUTANTS.broken()
-def held_attempts_are_made_when_they_are_due_whether_there_is_room_or_not() -> Patches:
-    yield folded(lambda before, entry, after: replace(after, is_held=False))
-
-
-@MUTANTS.broken()
-def room_that_was_found_is_left_to_others() -> Patches:
-    yield handled(lambda draft, happened: None, RoomFound, *MOVING)
+MUTANTS.replaced(
+    held_attempts_are_made_at_once=lambda: held_for(lambda _: 0.01),
+    room_for_what_is_held_is_looked_for_before_its_time=lambda: looked_for_otherwise(lambda now, at: now),
+    room_for_what_is_held_is_looked_for_long_after_its_time=lambda: looked_for_otherwise(
+        lambda now, at: at + 60
+    ),
+    held_attempts_are_made_when_they_are_due_whether_there_is_room_or_not=lambda: folded(
+        lambda before, entry, after: replace(after, is_held=False)
+    ),
+    room_that_was_found_is_left_to_others=lambda: handled(lambda draft, happened: None, RoomFound, *MOVING),
+)
 
 
 # Coming back.
 
-
-@MUTANTS.broken()
-def reports_have_no_timer() -> Patches:
-    yield never_due("pending_until")
-
-
-@MUTANTS.broken()
-def compensations_held_back_have_no_timer() -> Patches:
-    yield never_due("settles_at")
-
-
-@MUTANTS.broken()
-def polls_have_no_timer() -> Patches:
-    yield never_due("poll_at")
+MUTANTS.replaced(
+    reports_have_no_timer=lambda: never_due("pending_until"),
+    compensations_held_back_have_no_timer=lambda: never_due("settles_at"),
+    polls_have_no_timer=lambda: never_due("poll_at"),
+    adoption_leaves_no_entry=lambda: handled(lambda draft, happened: None, OwnershipGained, *MOVING),
+    repetitions_are_recorded_again=lambda: folded(
+        lambda before, entry, after: replace(after, told=frozenset())
+    ),
+    pending_is_a_success=lambda: told_otherwise(
+        lambda draft, key, told: Succeeded() if isinstance(told, Pending) else told
+    ),
+    unknown_is_a_refusal=lambda: told_otherwise(
+        lambda draft, key, told: Refused(told.cause) if isinstance(told, Unknown) else told
+    ),
+)
 
 
 @MUTANTS.broken()
@@ -315,23 +268,3 @@ def adoption_leaves_attempts_in_flight() -> Patches:
 
     yield instead_of(proceed._give_up_lost, lambda draft, adoption: True)
     yield handled(adopt, OwnershipGained, *MOVING)
-
-
-@MUTANTS.broken()
-def adoption_leaves_no_entry() -> Patches:
-    yield handled(lambda draft, happened: None, OwnershipGained, *MOVING)
-
-
-@MUTANTS.broken()
-def repetitions_are_recorded_again() -> Patches:
-    yield folded(lambda before, entry, after: replace(after, told=frozenset()))
-
-
-@MUTANTS.broken()
-def pending_is_a_success() -> Patches:
-    yield told_otherwise(lambda draft, key, told: Succeeded() if isinstance(told, Pending) else told)
-
-
-@MUTANTS.broken()
-def unknown_is_a_refusal() -> Patches:
-    yield told_otherwise(lambda draft, key, told: Refused(told.cause) if isinstance(told, Unknown) else told)

@@ -54,23 +54,16 @@ def skipped_steps_are_compensated() -> Patches:
     yield instead_of(needs_compensation, needs_to_be)
 
 
-@MUTANTS.broken()
-def dependents_of_a_skipped_step_never_start() -> Patches:
-    yield instead_of(
+MUTANTS.replaced(
+    dependents_of_a_skipped_step_never_start=lambda: instead_of(
         is_over, lambda step, known: known.status is not StepStatus.SKIPPED and is_over(step, known)
-    )
-
-
-@MUTANTS.broken()
-def conditions_always_hold() -> Patches:
-    yield instead_of(evaluate_condition, lambda condition, variables: True)
-
-
-@MUTANTS.broken()
-def items_share_a_key() -> Patches:
-    yield instead_of(
+    ),
+    conditions_always_hold=lambda: instead_of(evaluate_condition, lambda condition, variables: True),
+    items_share_a_key=lambda: instead_of(
         idempotency_key, lambda saga, step, kind: f"{saga}/{re.sub(r'[0-9]+]', ']', step)}/{kind}"
-    )
+    ),
+    calls_begin_without_limit=lambda: instead_of(has_room, lambda draft: True),
+)
 
 
 @MUTANTS.broken()
@@ -152,11 +145,6 @@ def items_are_undone_all_at_once() -> Patches:
     yield instead_of(enable_loop, without_limit)
 
 
-@MUTANTS.broken()
-def calls_begin_without_limit() -> Patches:
-    yield instead_of(has_room, lambda draft: True)
-
-
 @MUTANTS.broken(about=LOOPS)
 def calls_begin_again_without_limit() -> Patches:
     yield instead_of(has_room_again, lambda draft: True)
@@ -190,31 +178,20 @@ def last_branch_is_taken() -> Patches:
 
 # What failures mean.
 
-
-@MUTANTS.broken()
-def failure_that_does_not_matter_turns_the_saga() -> Patches:
-    yield instead_of(
+MUTANTS.replaced(
+    failure_that_does_not_matter_turns_the_saga=lambda: instead_of(
         is_over, lambda step, known: known.status is not StepStatus.FAILED and is_over(step, known)
-    )
-
-
-@MUTANTS.broken()
-def failure_for_a_person_turns_the_saga() -> Patches:
-    yield failing_turns_the_saga(lambda step: step.on_failure is OnFailure.PAUSE)
-
-
-@MUTANTS.broken()
-def any_compensation_may_fail() -> Patches:
-    yield instead_of(
+    ),
+    failure_for_a_person_turns_the_saga=lambda: failing_turns_the_saga(
+        lambda step: step.on_failure is OnFailure.PAUSE
+    ),
+    any_compensation_may_fail=lambda: instead_of(
         is_unfinished, lambda step, known: is_unfinished(replace(step, is_undo_optional=True), known)
-    )
-
-
-@MUTANTS.broken()
-def no_compensation_may_fail() -> Patches:
-    yield instead_of(
+    ),
+    no_compensation_may_fail=lambda: instead_of(
         is_unfinished, lambda step, known: is_unfinished(replace(step, is_undo_optional=False), known)
-    )
+    ),
+)
 
 
 # Events, people and time.
@@ -277,9 +254,20 @@ def nobody_looks_for_earlier_events_after_a_crash() -> Patches:
     yield handled(adopt_alone, OwnershipGained, RUNNING)
 
 
-@MUTANTS.broken()
-def wait_ends_too_early() -> Patches:
-    yield instead_of(forward._after, lambda draft, seconds: seconds and draft.now + seconds / 2)
+MUTANTS.replaced(
+    wait_ends_too_early=lambda: instead_of(
+        forward._after, lambda draft, seconds: seconds and draft.now + seconds / 2
+    ),
+    deadline_of_a_step_is_forgotten=lambda: folded(
+        lambda before, entry, after: replace(after, deadline_at=None)
+    ),
+    deadline_of_a_step_does_not_count_between_attempts=lambda: instead_of(
+        forward._try_again, lambda draft, node: start_attempt(draft, node, ACTION)
+    ),
+    deadline_of_a_step_does_not_bound_reports=lambda: instead_of(
+        settling._earliest, lambda reported, deadline: reported
+    ),
+)
 
 
 @MUTANTS.broken()
@@ -306,21 +294,6 @@ def anybody_may_approve() -> Patches:
 @MUTANTS.broken(about=("approval",))
 def rejection_is_an_approval() -> Patches:
     return _decided_otherwise(is_approved=True)
-
-
-@MUTANTS.broken()
-def deadline_of_a_step_is_forgotten() -> Patches:
-    yield folded(lambda before, entry, after: replace(after, deadline_at=None))
-
-
-@MUTANTS.broken()
-def deadline_of_a_step_does_not_count_between_attempts() -> Patches:
-    yield instead_of(forward._try_again, lambda draft, node: start_attempt(draft, node, ACTION))
-
-
-@MUTANTS.broken()
-def deadline_of_a_step_does_not_bound_reports() -> Patches:
-    yield instead_of(settling._earliest, lambda reported, deadline: reported)
 
 
 # Child sagas.
@@ -350,16 +323,14 @@ def polls_come_too_early() -> Patches:
     yield folded(lambda before, entry, after: replace(after, poll_at=after.poll_at and after.poll_at - 1))
 
 
-@MUTANTS.broken()
-def completed_child_is_not_undone() -> Patches:
-    yield handled(decide.HANDLERS[SagaStatus.COMPENSATED, RecallAsked], RecallAsked, COMPLETED)
-
-
-@MUTANTS.broken()
-def completed_child_is_undone_after_its_pivot() -> Patches:
-    yield handled(lambda draft, happened: draft.record(SagaRecalled(happened.cause)), RecallAsked, COMPLETED)
-
-
-@MUTANTS.broken()
-def running_child_is_undone_after_its_pivot() -> Patches:
-    yield handled(lambda draft, happened: draft.record(SagaFailed(happened.cause)), RecallAsked, RUNNING)
+MUTANTS.replaced(
+    completed_child_is_not_undone=lambda: handled(
+        decide.HANDLERS[SagaStatus.COMPENSATED, RecallAsked], RecallAsked, COMPLETED
+    ),
+    completed_child_is_undone_after_its_pivot=lambda: handled(
+        lambda draft, happened: draft.record(SagaRecalled(happened.cause)), RecallAsked, COMPLETED
+    ),
+    running_child_is_undone_after_its_pivot=lambda: handled(
+        lambda draft, happened: draft.record(SagaFailed(happened.cause)), RecallAsked, RUNNING
+    ),
+)

@@ -27,10 +27,25 @@ ACTION = OperationKind.ACTION
 
 # The turn and the pivot.
 
-
-@MUTANTS.broken()
-def deadline_passes_unnoticed() -> Patches:
-    yield instead_of(forward.is_overdue, lambda draft: False)
+MUTANTS.replaced(
+    deadline_passes_unnoticed=lambda: instead_of(forward.is_overdue, lambda draft: False),
+    deadline_of_the_saga_cuts_attempts_off=lambda: called_otherwise(
+        lambda draft, node, call: no_later_than(draft, call, draft.state.deadline_at)
+    ),
+    deadline_of_a_step_cuts_attempts_off=lambda: called_otherwise(
+        lambda draft, node, call: no_later_than(
+            draft, call, draft.state.step(node.key).deadline_at if call.operation is ACTION else None
+        )
+    ),
+    deadline_counts_after_the_pivot=lambda: instead_of(
+        is_past_return, lambda definition, known: False, within=forward
+    ),
+    cancel_is_taken_after_the_pivot=lambda: instead_of(
+        is_past_return, lambda definition, known: False, within=decide
+    ),
+    pivot_in_doubt_turns_the_saga=lambda: failing_turns_the_saga(lambda step: step.is_pivot),
+    saga_turns_after_the_pivot=lambda: instead_of(Definition.is_after_pivot, lambda self, name: False),
+)
 
 
 def no_later_than(draft: Draft, call: Invoke, deadline_at: float | None) -> list[Invoke]:
@@ -38,40 +53,6 @@ def no_later_than(draft: Draft, call: Invoke, deadline_at: float | None) -> list
         return [call]
     left = max(0.001, deadline_at - draft.now)
     return [replace(call, timeout_seconds=min(left, call.timeout_seconds))]
-
-
-@MUTANTS.broken()
-def deadline_of_the_saga_cuts_attempts_off() -> Patches:
-    yield called_otherwise(lambda draft, node, call: no_later_than(draft, call, draft.state.deadline_at))
-
-
-@MUTANTS.broken()
-def deadline_of_a_step_cuts_attempts_off() -> Patches:
-    yield called_otherwise(
-        lambda draft, node, call: no_later_than(
-            draft, call, draft.state.step(node.key).deadline_at if call.operation is ACTION else None
-        )
-    )
-
-
-@MUTANTS.broken()
-def deadline_counts_after_the_pivot() -> Patches:
-    yield instead_of(is_past_return, lambda definition, known: False, within=forward)
-
-
-@MUTANTS.broken()
-def cancel_is_taken_after_the_pivot() -> Patches:
-    yield instead_of(is_past_return, lambda definition, known: False, within=decide)
-
-
-@MUTANTS.broken()
-def pivot_in_doubt_turns_the_saga() -> Patches:
-    yield failing_turns_the_saga(lambda step: step.is_pivot)
-
-
-@MUTANTS.broken()
-def saga_turns_after_the_pivot() -> Patches:
-    yield instead_of(Definition.is_after_pivot, lambda self, name: False)
 
 
 # Ends.
@@ -86,47 +67,36 @@ def doubtful_effects_are_not_listed() -> Patches:
     yield instead_of(remaining_effects, certain_effects)
 
 
-@MUTANTS.broken()
-def exhausted_compensation_counts_as_done() -> Patches:
-    yield instead_of(remaining_effects, lambda definition, known: ())
-
-
-@MUTANTS.broken()
-def saga_ends_while_a_compensation_is_in_flight() -> Patches:
-    yield instead_of(StepState.is_open, property(lambda self: self.status is StepStatus.WAITING))
+MUTANTS.replaced(
+    exhausted_compensation_counts_as_done=lambda: instead_of(remaining_effects, lambda definition, known: ()),
+    saga_ends_while_a_compensation_is_in_flight=lambda: instead_of(
+        StepState.is_open, property(lambda self: self.status is StepStatus.WAITING)
+    ),
+)
 
 
 # A parked saga's way out.
 
-
-@MUTANTS.broken()
-def parked_saga_has_no_way_out() -> Patches:
-    yield instead_of(proceed._unpark, lambda draft: None)
-
-
-@MUTANTS.broken()
-def parked_saga_goes_on_while_a_failure_holds_it_up() -> Patches:
-    yield instead_of(is_blocked, lambda draft: False)
-
-
-@MUTANTS.broken()
-def parked_saga_never_goes_on_forward() -> Patches:
-    yield instead_of(is_blocked, lambda draft: True)
-
-
-@MUTANTS.broken()
-def undo_that_was_parked_goes_on_for_any_reason() -> Patches:
-    yield instead_of(can_go_back, lambda draft: True)
+MUTANTS.replaced(
+    parked_saga_has_no_way_out=lambda: instead_of(proceed._unpark, lambda draft: None),
+    parked_saga_goes_on_while_a_failure_holds_it_up=lambda: instead_of(is_blocked, lambda draft: False),
+    parked_saga_never_goes_on_forward=lambda: instead_of(is_blocked, lambda draft: True),
+    undo_that_was_parked_goes_on_for_any_reason=lambda: instead_of(can_go_back, lambda draft: True),
+    undo_stays_parked_for_a_reason_that_is_no_more=lambda: instead_of(
+        is_mended, lambda state: not state.remaining
+    ),
+    late_success_of_what_holds_the_saga_up_is_only_late=lambda: instead_of(
+        is_over, lambda step, known: True, within=reports
+    ),
+    late_refusal_never_settles_a_doubt=lambda: instead_of(
+        reports._is_only_doubt, lambda known, kind, attempt: False
+    ),
+)
 
 
 @MUTANTS.broken()
 def undo_that_was_parked_goes_on_only_when_nothing_remains() -> Patches:
     yield instead_of(can_go_back, lambda draft: False)
-    yield instead_of(is_mended, lambda state: not state.remaining)
-
-
-@MUTANTS.broken()
-def undo_stays_parked_for_a_reason_that_is_no_more() -> Patches:
     yield instead_of(is_mended, lambda state: not state.remaining)
 
 
@@ -137,16 +107,6 @@ def compensation_that_was_given_up_is_tried_again() -> Patches:
         return not is_begun and needs_compensation(step, known)
 
     yield instead_of(may_be_undone, may_be)
-
-
-@MUTANTS.broken()
-def late_success_of_what_holds_the_saga_up_is_only_late() -> Patches:
-    yield instead_of(is_over, lambda step, known: True, within=reports)
-
-
-@MUTANTS.broken()
-def late_refusal_never_settles_a_doubt() -> Patches:
-    yield instead_of(reports._is_only_doubt, lambda known, kind, attempt: False)
 
 
 @MUTANTS.broken()

@@ -29,10 +29,13 @@ MUTANTS = Mutants()
 
 # Held attempts.
 
-
-@MUTANTS.broken("P12")
-def burns_attempts_while_it_holds() -> Patches:
-    yield told_otherwise(lambda draft, key, told: Unknown(told.cause) if isinstance(told, Held) else told)
+MUTANTS.replaced(
+    "P12",
+    burns_attempts_while_it_holds=lambda: told_otherwise(
+        lambda draft, key, told: Unknown(told.cause) if isinstance(told, Held) else told
+    ),
+    gives_members_of_enums_to_participants=lambda: instead_of(Cause.__post_init__, lambda _: None),
+)
 
 
 @MUTANTS.broken("P1")
@@ -66,22 +69,13 @@ def makes_what_it_holds() -> Patches:
     yield instead_of(Gate.pass_through, make_all_the_same)
 
 
-@MUTANTS.broken("P12")
-def gives_members_of_enums_to_participants() -> Patches:
-    yield instead_of(Cause.__post_init__, lambda _: None)
-
-
 # Limits.
 
-
-@MUTANTS.broken("P11")
-def lets_everybody_in_at_once() -> Patches:
-    yield instead_of(Concurrency.has_room, lambda *_, **__: True)
-
-
-@MUTANTS.broken("P11")
-def calls_whom_an_operator_has_left_alone() -> Patches:
-    yield instead_of(Breaker.force, lambda *_: None)
+MUTANTS.replaced(
+    "P11",
+    lets_everybody_in_at_once=lambda: instead_of(Concurrency.has_room, lambda *_, **__: True),
+    calls_whom_an_operator_has_left_alone=lambda: instead_of(Breaker.force, lambda *_: None),
+)
 
 
 @MUTANTS.broken("P11", participants=WORKERS)
