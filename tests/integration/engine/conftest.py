@@ -15,15 +15,20 @@ import pytest
 from sqlalchemy import text
 
 from saga_coordinator.app import postgres_stores
+from saga_coordinator.engine.awaited import Published
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.settings import EngineSettings
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.entries import Entry
+from saga_coordinator.saga.machine.inputs import OutcomeReported
 from saga_coordinator.saga.machine.stored_entry import decode
+from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
+from saga_coordinator.saga.words.outcome import Outcome
 from saga_coordinator.store.database import Database
+from saga_coordinator.store.records import Event
 from saga_coordinator.store.sagas import SagaRecord, SagaRows
 from tests.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.catalogs import catalog_of
@@ -62,6 +67,10 @@ class Engine:
         await self.coordinator.start()
         self.is_running = True
 
+    async def register(self, *definitions: dict[str, Any]) -> None:
+        for each in definitions:
+            await self.definitions.register(DEFAULT_NAMESPACE, each)
+
     async def start(self, definition: str = "order", *, key: str = "", **request: Any) -> str:
         """Starts a saga; returns its identity. Asks again, as callers do, when a busy machine let the lease run out."""
         key = key or f"{self._name} {next(self._keys)}"
@@ -86,12 +95,33 @@ class Engine:
         async def wait() -> SagaRecord | None:
             try:
                 assert await self.coordinator.wait(saga_id, seconds), await self.story(saga_id)
-                return await self.sagas.get(DEFAULT_NAMESPACE, saga_id)
+                return await self.saga(saga_id)
             except Unavailable:  # as callers do: ask again
                 return None
 
         record: SagaRecord = await eventually(wait, "an answer", seconds)
         return record
+
+    async def saga(self, saga_id: str) -> SagaRecord:
+        return await self.sagas.get(DEFAULT_NAMESPACE, saga_id)
+
+    async def reaches(self, saga_id: str, status: SagaStatus) -> None:
+        """Waits until the saga's row has that status."""
+
+        async def is_there() -> bool:
+            return (await self.saga(saga_id)).status is status
+
+        await eventually(is_there, f"the saga to be {status}")
+
+    async def report(
+        self, saga_id: str, step: str, outcome: Outcome, kind: OperationKind = ACTION, *, attempt: int = 0
+    ) -> bool:
+        """Tells an outcome, as a caller does; returns whether it was applied."""
+        told = OutcomeReported(step, kind, outcome, attempt)
+        return (await self.coordinator.ask(saga_id, told)).is_applied
+
+    async def publish(self, event: Event) -> Published:
+        return await self.coordinator.publish(DEFAULT_NAMESPACE, event)
 
     async def halted_at(
         self, step: str, definition: str = "order", *, kind: OperationKind = ACTION, **request: Any
@@ -183,7 +213,7 @@ def participants() -> Participants:
 
 @pytest.fixture
 async def start_engine(database_dsn: str, participants: Participants) -> AsyncIterator[StartEngine]:
-    """Starts coordinators, stopped with the test."""
+    """Starts coordinators, stopped with the test. The first one registers the definition `order`."""
     engines: list[Engine] = []
 
     async def start(name: str = "here", dsn: str = database_dsn, **settings: Any) -> Engine:
@@ -191,6 +221,8 @@ async def start_engine(database_dsn: str, participants: Participants) -> AsyncIt
         engine = Engine(name, dsn, participants.seen_from(name), EngineSettings(**settings))
         engines.append(engine)
         await engine.begin()
+        if len(engines) == 1:
+            await engine.register(ORDER)
         return engine
 
     yield start
@@ -199,10 +231,7 @@ async def start_engine(database_dsn: str, participants: Participants) -> AsyncIt
 
 @pytest.fixture
 async def engine(start_engine: StartEngine) -> Engine:
-    """One coordinator that knows the definition `order`."""
-    started = await start_engine()
-    await started.definitions.register(DEFAULT_NAMESPACE, ORDER)
-    return started
+    return await start_engine()
 
 
 @pytest.fixture

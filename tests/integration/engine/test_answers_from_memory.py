@@ -17,7 +17,6 @@ from saga_coordinator.engine import advance
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.words.errors import NotPossibleNow
-from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Pending
 from saga_coordinator.store.lists import Lists
 from saga_coordinator.views.saga_views import SagaViews
@@ -79,7 +78,7 @@ async def pending(engine: Engine, participants: Participants) -> str:
     """A saga whose two steps end when their outcomes are reported."""
     until = {"pending_timeout": "3600s", "heartbeat_timeout": "3600s"}
     steps = (a_step("charge", "payments", action=until), a_step("ship", "shipping", action=until))
-    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(*steps, name="pending"))
+    await engine.register(a_definition(*steps, name="pending"))
     participants.on("charge", Pending())
     participants.on("ship", Pending())
     saga_id = await engine.start("pending")

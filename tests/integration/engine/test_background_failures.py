@@ -14,7 +14,7 @@ from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.records import Event
 from tests.eventually import eventually
-from tests.integration.engine.conftest import ORDER, Query, StartEngine
+from tests.integration.engine.conftest import Query, StartEngine
 
 COMPLETED = SagaStatus.COMPLETED
 
@@ -39,7 +39,6 @@ async def test_a_lease_outlives_errors_that_are_no_outage(
     code: str, start_engine: StartEngine, query: Query
 ) -> None:
     engine = await start_engine(lease_seconds=0.5)
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     heal = await fail(query, "coordinators", code)
     with capture_logs() as logs:
         # The former alone would do but for busy machines, which may let a lease run out before its renewal has failed.
@@ -66,7 +65,6 @@ async def test_a_lease_outlives_errors_that_are_no_outage(
 
 async def test_a_look_for_work_outlives_them_too(start_engine: StartEngine, query: Query) -> None:
     engine = await start_engine(poll_seconds=0.05)
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     with capture_logs() as logs:
         heal = await fail(query, "requests", "42P01")
         await eventually(lambda: list(engine.coordinator._mailbox.problems), "the failure to be told")
@@ -104,7 +102,6 @@ async def test_a_saga_that_cannot_be_put_to_rest_does_not_stay_in_memory(
     start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = await start_engine(poll_seconds=0.05)
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     saga_id = (await engine.run()).saga_id
     put_to_rest, failures = engine.coordinator._advance.put_to_rest, 1
 
@@ -143,9 +140,9 @@ async def test_an_event_that_could_not_be_looked_for_is_looked_for_again(
     start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = await start_engine(poll_seconds=0.05)
-    await engine.definitions.register(DEFAULT_NAMESPACE, AWAITING)
+    await engine.register(AWAITING)
     monkeypatch.setattr("saga_coordinator.engine.claiming.STUCK_SECONDS", 0.1)
-    await engine.coordinator.publish(DEFAULT_NAMESPACE, Event("e1", "payment.received", "o1", {"paid": 5}))
+    await engine.publish(Event("e1", "payment.received", "o1", {"paid": 5}))
     look, failures = engine.coordinator._awaited.look, 1
 
     async def fail_once(wanted: Any) -> Any:

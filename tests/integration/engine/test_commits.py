@@ -7,12 +7,9 @@ from functools import partial
 
 import pytest
 
-from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.transitions import SagaStatus
-from saga_coordinator.saga.words.errors import NotFound, Unavailable
-from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from tests.eventually import eventually
-from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine
+from tests.integration.engine.conftest import Engine, Query, StartEngine
 from tests.integration.engine.participants import Gate, Participants, refusing
 
 FAILING = """
@@ -28,24 +25,6 @@ MENDED = "DROP FUNCTION saga.fail CASCADE"
 async def has_no_gap(query: Query, saga_id: str) -> bool:
     rows = await query("SELECT sequence FROM saga.log WHERE saga_id = %s ORDER BY 1", saga_id)
     return [row[0] for row in rows] == list(range(1, len(rows) + 1))
-
-
-async def test_p1_a_start_is_not_answered_when_its_commit_fails(
-    engine: Engine, participants: Participants, query: Query
-) -> None:
-    await query(FAILING.format(code="53100", table="sagas", when="true"))
-    for _ in range(3):
-        with pytest.raises(Unavailable):
-            await engine.coordinator.start_saga(StartSaga("order", "order 7"))
-        await eventually(lambda: engine.coordinator.is_accepting, "the journal to answer")
-    assert await query("SELECT count(*) FROM saga.log") == [(0,)]
-    assert not engine.drives
-    assert not participants.calls("reserve")
-    with pytest.raises(NotFound):
-        await engine.sagas.by_start_key(DEFAULT_NAMESPACE, "order 7")
-    await query(MENDED)
-    assert (await engine.run(key="order 7")).status is SagaStatus.COMPLETED
-    assert set(participants.books.applied.values()) == {1}
 
 
 @pytest.mark.parametrize("code", ["53100", "40001"])
@@ -76,11 +55,7 @@ async def test_a_commit_that_is_refused_for_one_saga_keeps_no_other(
     """No outage: its turn comes again, and until then its row is as it was."""
     monkeypatch.setattr("saga_coordinator.engine.claiming.STUCK_SECONDS", 0.2)
     engine = await start_engine()
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
-    gate = Gate()
-    participants.on("charge", gate)
-    stuck = await engine.start()
-    await eventually(lambda: gate.waiting, "the call")
+    stuck, gate = await engine.halted_at("charge")
     await query(FAILING.format(code="P0001", table="log", when=f"NEW.saga_id = '{stuck}'"))
     gate.open()
     others = await asyncio.gather(*(engine.start() for _ in range(8)))
@@ -95,4 +70,4 @@ async def test_a_commit_that_is_refused_for_one_saga_keeps_no_other(
 
 
 async def _is_let_go(engine: Engine, saga_id: str) -> bool:
-    return (await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)).owner is None
+    return (await engine.saga(saga_id)).owner is None

@@ -14,13 +14,12 @@ import pytest
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Unavailable
-from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store import schema
 from saga_coordinator.store.embedded import EmbeddedPostgres
 from saga_coordinator.store.embedded.binaries import find_binaries
 from tests.conftest import SETTINGS
 from tests.eventually import eventually
-from tests.integration.engine.conftest import ORDER, StartEngine
+from tests.integration.engine.conftest import StartEngine
 from tests.integration.engine.participants import Gate, Participants
 
 REPLICATED = (*SETTINGS, "wal_level=replica", "hot_standby=on", "max_wal_senders=4")
@@ -67,7 +66,6 @@ async def test_p1_after_a_failover_everything_accepted_goes_on_at_the_standby(
     user, _, _ = primary.dsn.rpartition("@")
     dsn = f"{user}@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres"
     engine = await start_engine(dsn=dsn)
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     gate = Gate()
     participants.on("charge", gate)
     accepted = [await engine.start(key=f"before {number}") for number in range(20)]

@@ -8,14 +8,12 @@ from typing import Any
 import pytest
 
 from saga_coordinator.engine import advance
-from saga_coordinator.saga.machine.inputs import OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Overloaded
-from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Pending, Succeeded, Unknown
 from tests.eventually import eventually
-from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
-from tests.integration.engine.participants import ACTION, Gate, Participants, unknown
+from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
+from tests.integration.engine.participants import Gate, Participants, unknown
 
 ROW = "SELECT owner::text, extract(epoch FROM wake_at - clock_timestamp())::float8 FROM saga.sagas WHERE saga_id = %s"
 
@@ -24,9 +22,7 @@ async def test_a_saga_that_sleeps_holds_no_memory_and_no_owner(
     engine: Engine, participants: Participants, query: Query
 ) -> None:
     charge = a_step("charge", "payments", action={"pending_timeout": "60s"})
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE, a_definition(a_step("reserve", "inventory"), charge, name="patient")
-    )
+    await engine.register(a_definition(a_step("reserve", "inventory"), charge, name="patient"))
     participants.on("charge", Pending())
     saga_id = await engine.start("patient")
     await eventually(lambda: participants.calls("charge") and not engine.drives, "the saga to sleep")
@@ -35,7 +31,7 @@ async def test_a_saga_that_sleeps_holds_no_memory_and_no_owner(
     assert 50 < seconds <= 60
     assert not engine.coordinator._drive._performing._calls
     assert not engine.coordinator._drive._moves
-    assert (await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded()))).is_applied
+    assert await engine.report(saga_id, "charge", Succeeded())
     assert (await engine.settled(saga_id)).status is SagaStatus.COMPLETED
 
 
@@ -45,9 +41,7 @@ async def test_a_saga_that_sleeps_holds_no_memory_and_no_owner(
 async def test_a_wait_without_end_holds_no_memory_and_no_owner_either(
     wait: dict[str, Any], engine: Engine, participants: Participants, query: Query
 ) -> None:
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE, a_definition({"name": "decision", **wait}, name="patient")
-    )
+    await engine.register(a_definition({"name": "decision", **wait}, name="patient"))
     saga_id = await engine.start("patient")
 
     async def sleeps() -> bool:
@@ -61,9 +55,7 @@ async def test_a_wait_without_end_holds_no_memory_and_no_owner_either(
 async def test_a_saga_that_sleeps_wakes_when_it_is_due(
     engine: Engine, participants: Participants, query: Query
 ) -> None:
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE, a_definition(a_step("reserve", "inventory"), name="patient")
-    )
+    await engine.register(a_definition(a_step("reserve", "inventory"), name="patient"))
     participants.on("reserve", Pending())
     saga_id = await engine.start("patient", deadline_seconds=3600.0)
     await eventually(lambda: participants.calls("reserve") and not engine.drives, "the saga to sleep")
@@ -105,7 +97,7 @@ async def test_a_long_pause_between_attempts_is_slept_through(
 ) -> None:
     retry = {"max_attempts": 2, "initial_backoff": "1000s", "max_backoff": "1000s"}
     step = a_step("reserve", "inventory", action={"retry": retry})
-    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(step, name="slow"))
+    await engine.register(a_definition(step, name="slow"))
     participants.on("reserve", [unknown()])
     saga_id = await engine.start("slow")
     await eventually(lambda: participants.calls("reserve") and not engine.drives, "the saga to sleep")
@@ -118,7 +110,6 @@ async def test_more_sagas_than_there_is_room_for_are_queued_and_drained(
     start_engine: StartEngine, participants: Participants, query: Query
 ) -> None:
     engine = await start_engine(sagas_in_memory_max=10)
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     gate = Gate()
     participants.on("reserve", gate)
     sagas = await asyncio.gather(*(engine.start() for _ in range(60)))
@@ -139,7 +130,6 @@ async def test_a_backlog_that_is_too_long_refuses_starts(
     start_engine: StartEngine, participants: Participants
 ) -> None:
     engine = await start_engine(sagas_in_memory_max=4, backlog_max=5)
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     gate = Gate()
     participants.on("reserve", gate)
     starts = [engine.start_at_once(key=f"one of {number}") for number in range(30)]
@@ -166,10 +156,7 @@ async def test_p11_a_definition_that_hangs_leaves_room_for_the_others(
 ) -> None:
     """Also when far more of its sagas wait than there is room for, all older than those that are well."""
     engine = await start_engine(sagas_in_memory_max=40)
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE, a_definition(a_step("hang", "shipping"), name="hanging")
-    )
+    await engine.register(a_definition(a_step("hang", "shipping"), name="hanging"))
     participants.on("hang", Gate())
     await asyncio.gather(*(engine.start("hanging") for _ in range(120)))
     healthy = await asyncio.gather(*(engine.start() for _ in range(40)))
@@ -180,10 +167,7 @@ async def test_p11_a_definition_that_hangs_leaves_room_for_the_others(
 
 async def test_p11_after_a_crash_too(start_engine: StartEngine, participants: Participants) -> None:
     first = await start_engine(sagas_in_memory_max=1000)
-    await first.definitions.register(DEFAULT_NAMESPACE, ORDER)
-    await first.definitions.register(
-        DEFAULT_NAMESPACE, a_definition(a_step("hang", "shipping"), name="hanging")
-    )
+    await first.register(a_definition(a_step("hang", "shipping"), name="hanging"))
     gate = Gate()
     participants.on("hang", gate)
     participants.on("reserve", gate)

@@ -11,7 +11,7 @@ from saga_coordinator.store import schema
 from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.sagas import SagaFilter
 from tests.eventually import eventually
-from tests.integration.engine.conftest import ORDER, Query, StartEngine
+from tests.integration.engine.conftest import Query, StartEngine
 from tests.integration.engine.participants import Gate, Participants, refusing
 
 EXPAND = """
@@ -37,13 +37,9 @@ async def test_this_program_goes_on_when_a_later_version_migrates_under_it(
 ) -> None:
     """Its connections have prepared their statements by then, on the tables as they were."""
     running = await start_engine("running")
-    await running.definitions.register(DEFAULT_NAMESPACE, ORDER)
     for _ in range(8):  # beyond the number of uses at which the driver prepares
         assert (await running.run()).status is SagaStatus.COMPLETED
-    gate = Gate()
-    participants.on("charge", gate)
-    in_flight = await running.start()
-    await eventually(lambda: gate.waiting, "the call in flight")
+    in_flight, gate = await running.halted_at("charge")
     for statement in EXPAND.split(";\n"):
         if statement.strip():
             await query(statement)
@@ -56,7 +52,7 @@ async def test_this_program_goes_on_when_a_later_version_migrates_under_it(
     for engine, other in ((running, started), (started, running)):
         saga = await engine.run()
         assert saga.status is SagaStatus.COMPENSATED
-        assert (await other.sagas.get(DEFAULT_NAMESPACE, saga.saga_id)) == saga
+        assert (await other.saga(saga.saga_id)) == saga
         assert await other.sagas.log(saga.saga_id)
     participants.on("ship", held := Gate())
     orphan = await running.start()

@@ -14,7 +14,7 @@ from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store import journal
 from tests.eventually import PATIENCE_SECONDS, eventually
-from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine
+from tests.integration.engine.conftest import Engine, Query, StartEngine
 from tests.integration.engine.participants import Gate, Participants
 from tests.integration.proxy import Proxy, answers_append
 
@@ -25,9 +25,7 @@ WHOLE = ["reserve", "charge", "ship"]
 @pytest.fixture
 async def engine(start_engine: StartEngine, proxy: Proxy) -> Engine:
     """One whose way to the database can fail."""
-    started = await start_engine(dsn=proxy.dsn, lease_seconds=3.0)
-    await started.definitions.register(DEFAULT_NAMESPACE, ORDER)
-    return started
+    return await start_engine(dsn=proxy.dsn, lease_seconds=3.0)
 
 
 async def test_p1_what_was_accepted_survives_an_outage_longer_than_the_lease(
@@ -110,7 +108,6 @@ async def test_p1_an_outage_at_any_moment_loses_nothing(
     seed: int, start_engine: StartEngine, proxy: Proxy, participants: Participants
 ) -> None:
     engine = await start_engine(dsn=proxy.dsn)
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     dice = random.Random(seed)
     accepted: list[str] = []
     is_over = False

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from saga_coordinator.saga.machine.inputs import OutcomeReported, RecallAsked
+from saga_coordinator.saga.machine.inputs import RecallAsked
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, Pending, Succeeded
 from tests.eventually import eventually
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
-from tests.integration.engine.participants import ACTION, COMPENSATION, Participants, refusing, unknown
+from tests.integration.engine.participants import COMPENSATION, Participants, refusing, unknown
 
 NEEDS_ATTENTION = SagaStatus.NEEDS_ATTENTION
 ONCE = {"retry": {"max_attempts": 1}}
@@ -35,29 +35,20 @@ async def parked(engine: Engine) -> str:
     return saga.saga_id
 
 
-async def status(engine: Engine, saga_id: str, wanted: SagaStatus) -> None:
-    async def is_there() -> bool:
-        return (await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)).status is wanted
-
-    await eventually(is_there, f"{wanted}")
-
-
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
 async def test_an_undo_goes_on_when_the_compensation_that_held_it_up_is_reported_done(
     engine: Engine, start_engine: StartEngine, participants: Participants, query: Query, where: str
 ) -> None:
-    await engine.definitions.register(DEFAULT_NAMESPACE, LATE_UNDO)
+    await engine.register(LATE_UNDO)
     participants.on("ship", refusing())
     participants.on("charge", Pending(), COMPENSATION)
     saga_id = await parked(engine)
-    saga = await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)
+    saga = await engine.saga(saga_id)
     assert saga.remaining == ("reserve", "charge")
     teller = engine if where == "here" else await start_engine("elsewhere")
-    assert (
-        await teller.coordinator.ask(saga_id, OutcomeReported("charge", COMPENSATION, Succeeded()))
-    ).is_applied
-    await status(engine, saga_id, SagaStatus.COMPENSATED)
-    saga = await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)
+    assert await teller.report(saga_id, "charge", Succeeded(), COMPENSATION)
+    await engine.reaches(saga_id, SagaStatus.COMPENSATED)
+    saga = await engine.saga(saga_id)
     assert (saga.remaining, saga.owner) == ((), None)
     assert saga.failure is not None
     assert saga.failure.step == "ship"
@@ -70,9 +61,7 @@ async def test_an_undo_goes_on_when_the_compensation_that_held_it_up_is_reported
         "saga_compensated",
     ]
     # Told once more, it is told so.
-    assert not (
-        await teller.coordinator.ask(saga_id, OutcomeReported("charge", COMPENSATION, Succeeded()))
-    ).is_applied
+    assert not await teller.report(saga_id, "charge", Succeeded(), COMPENSATION)
     assert await query("SELECT count(*) FROM saga.log WHERE type = 'undo_unparked'") == [(1,)]
 
 
@@ -80,14 +69,12 @@ async def test_an_undo_goes_on_when_the_compensation_that_held_it_up_is_reported
 async def test_a_pivot_in_doubt_that_is_reported_done_lets_the_saga_go_forward(
     engine: Engine, participants: Participants, answer: object
 ) -> None:
-    await engine.definitions.register(DEFAULT_NAMESPACE, PIVOT)
+    await engine.register(PIVOT)
     participants.on("charge", answer)  # type: ignore[arg-type]
     saga_id = await parked(engine)
-    assert (
-        await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded({"receipt": 5})))
-    ).is_applied
-    await status(engine, saga_id, SagaStatus.COMPLETED)
-    saga = await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)
+    assert await engine.report(saga_id, "charge", Succeeded({"receipt": 5}))
+    await engine.reaches(saga_id, SagaStatus.COMPLETED)
+    saga = await engine.saga(saga_id)
     assert (saga.failure, saga.remaining) == (None, ())
     assert participants.calls("ship")
 
@@ -95,14 +82,12 @@ async def test_a_pivot_in_doubt_that_is_reported_done_lets_the_saga_go_forward(
 async def test_a_pivot_that_was_accepted_and_is_reported_refused_lets_the_saga_go_back(
     engine: Engine, participants: Participants
 ) -> None:
-    await engine.definitions.register(DEFAULT_NAMESPACE, PIVOT)
+    await engine.register(PIVOT)
     participants.on("charge", Pending())
     saga_id = await parked(engine)
-    assert (
-        await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, refusing("account closed")))
-    ).is_applied
-    await status(engine, saga_id, SagaStatus.COMPENSATED)
-    saga = await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)
+    assert await engine.report(saga_id, "charge", refusing("account closed"))
+    await engine.reaches(saga_id, SagaStatus.COMPENSATED)
+    saga = await engine.saga(saga_id)
     assert saga.failure is not None
     assert (saga.failure.code, saga.failure.message) == ("FAILED_PRECONDITION", "account closed")
     assert participants.books.effects[saga_id] == ["reserve", "-reserve"]
@@ -111,13 +96,11 @@ async def test_a_pivot_that_was_accepted_and_is_reported_refused_lets_the_saga_g
 async def test_a_pivot_that_may_have_happened_stays_a_persons_when_another_attempt_is_refused(
     engine: Engine, participants: Participants
 ) -> None:
-    await engine.definitions.register(DEFAULT_NAMESPACE, PIVOT)
+    await engine.register(PIVOT)
     participants.on("charge", unknown())
     saga_id = await parked(engine)
-    assert not (
-        await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, refusing()))
-    ).is_applied
-    saga = await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)
+    assert not await engine.report(saga_id, "charge", refusing())
+    saga = await engine.saga(saga_id)
     assert (saga.status, saga.remaining) == (NEEDS_ATTENTION, ("reserve", "charge"))
     assert (await engine.story(saga_id))[-2:] == ["saga_parked", "outcome_late charge action 1"]
 
@@ -125,19 +108,19 @@ async def test_a_pivot_that_may_have_happened_stays_a_persons_when_another_attem
 async def test_a_step_after_the_pivot_that_is_reported_done_lets_the_saga_complete(
     engine: Engine, participants: Participants
 ) -> None:
-    await engine.definitions.register(DEFAULT_NAMESPACE, PIVOT)
+    await engine.register(PIVOT)
     participants.on("ship", refusing("no such address"))
     saga_id = await parked(engine)
-    assert (await engine.coordinator.ask(saga_id, OutcomeReported("ship", ACTION, Succeeded()))).is_applied
-    await status(engine, saga_id, SagaStatus.COMPLETED)
+    assert await engine.report(saga_id, "ship", Succeeded())
+    await engine.reaches(saga_id, SagaStatus.COMPLETED)
 
 
 async def test_the_parent_hears_of_a_child_that_was_parked_and_went_on(
     engine: Engine, participants: Participants
 ) -> None:
-    await engine.definitions.register(DEFAULT_NAMESPACE, PIVOT)
+    await engine.register(PIVOT)
     child = {"name": "fulfil", "saga": {"definition": "late"}, "irreversible": True}
-    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(child, name="parent"))
+    await engine.register(a_definition(child, name="parent"))
     participants.on("charge", unknown())
     parent_id = await engine.start("parent")
 
@@ -145,8 +128,8 @@ async def test_the_parent_hears_of_a_child_that_was_parked_and_went_on(
         return await engine.coordinator.id_of(DEFAULT_NAMESPACE, f"{parent_id}/fulfil/action")
 
     saga_id = await eventually(child_id, "the child")
-    await status(engine, saga_id, NEEDS_ATTENTION)
-    assert (await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded()))).is_applied
+    await engine.reaches(saga_id, NEEDS_ATTENTION)
+    assert await engine.report(saga_id, "charge", Succeeded())
     assert (await engine.settled(parent_id)).status is SagaStatus.COMPLETED
 
 
@@ -154,7 +137,7 @@ async def test_a_parked_saga_that_was_left_with_nothing_to_wait_for_goes_on_when
     engine: Engine, participants: Participants, query: Query
 ) -> None:
     """Version 0.1.0 took the report, and left the saga where it was."""
-    await engine.definitions.register(DEFAULT_NAMESPACE, LATE_UNDO)
+    await engine.register(LATE_UNDO)
     participants.on("ship", refusing())
     participants.on("charge", Pending(), COMPENSATION)
     saga_id = await parked(engine)
@@ -167,10 +150,8 @@ async def test_a_parked_saga_that_was_left_with_nothing_to_wait_for_goes_on_when
         engine.coordinator_id,
         saga_id,
     )
-    assert not (
-        await engine.coordinator.ask(saga_id, OutcomeReported("charge", COMPENSATION, Succeeded()))
-    ).is_applied
-    await status(engine, saga_id, SagaStatus.COMPENSATED)
+    assert not await engine.report(saga_id, "charge", Succeeded(), COMPENSATION)
+    await engine.reaches(saga_id, SagaStatus.COMPENSATED)
     assert participants.books.effects[saga_id] == ["reserve", "charge", "-reserve"]
 
 
@@ -184,15 +165,15 @@ async def test_a_recall_reaches_a_child_that_is_parked_once_it_goes_on(
         a_step("ship", "shipping", action={"pending_timeout": "60s"}),
         name="late",
     )
-    await engine.definitions.register(DEFAULT_NAMESPACE, held_up)
+    await engine.register(held_up)
     participants.on("charge", unknown())
     participants.on("ship", Pending())
     participants.on("charge", Succeeded({"undone": True}), COMPENSATION)
     saga_id = await parked(engine)
     cause = Cause(CauseCode.PARENT_FAILED, "the parent turned")
     await engine.coordinator.ask(saga_id, RecallAsked(cause))
-    assert (await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)).status is NEEDS_ATTENTION
-    assert (await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded()))).is_applied
-    await status(engine, saga_id, SagaStatus.RUNNING)
+    assert (await engine.saga(saga_id)).status is NEEDS_ATTENTION
+    assert await engine.report(saga_id, "charge", Succeeded())
+    await engine.reaches(saga_id, SagaStatus.RUNNING)
     await engine.coordinator.ask(saga_id, RecallAsked(cause))
     assert (await engine.settled(saga_id)).status is SagaStatus.COMPENSATED

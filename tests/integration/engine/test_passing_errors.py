@@ -13,10 +13,9 @@ from psycopg import errors
 
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Unavailable
-from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.database import Database, is_outage, unavailable
 from tests.eventually import eventually
-from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine
+from tests.integration.engine.conftest import Engine, Query, StartEngine
 from tests.integration.engine.participants import Participants, refusing
 
 PASSING = {
@@ -58,13 +57,12 @@ async def test_p1_an_error_that_passes_is_waited_out(
 ) -> None:
     """Statements of the journal, the claims, the lease and the requests fail now and then."""
     engine = await start_engine()
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     participants.on("ship", [refusing()] * 2)  # some sagas are undone
     await query(FAILING.format(code=code))
     sagas = await asyncio.gather(*(engine.start(key=f"saga {number}") for number in range(6)))
     for saga_id in sagas:
         await eventually(partial(_is_settled, engine, saga_id), "the saga to settle")
-    statuses = Counter([(await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)).status for saga_id in sagas])
+    statuses = Counter([(await engine.saga(saga_id)).status for saga_id in sagas])
     assert statuses == {SagaStatus.COMPLETED: 4, SagaStatus.COMPENSATED: 2}
     assert set(participants.books.applied.values()) == {1}
     ((failures,),) = await query("SELECT last_value FROM saga.failures")
@@ -114,7 +112,6 @@ async def test_timeouts_given_in_the_url_hold_and_are_waited_out(
     setting: str, database_dsn: str, start_engine: StartEngine, participants: Participants
 ) -> None:
     engine = await start_engine(dsn=with_options(database_dsn, f"{setting}=100ms"))
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     saga_id, gate = await engine.halted_at("charge")
     async with await psycopg.AsyncConnection.connect(database_dsn) as lock:
         await lock.execute("LOCK TABLE saga.log IN SHARE MODE")
@@ -129,7 +126,6 @@ async def test_sessions_ended_for_idleness_are_opened_again(
     database_dsn: str, start_engine: StartEngine, query: Query
 ) -> None:
     engine = await start_engine(dsn=with_options(database_dsn, "idle_session_timeout=300ms"))
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
 
     async def sessions() -> set[int]:
         others = (
@@ -153,13 +149,12 @@ async def test_two_coordinators_at_the_strictest_isolation(
 ) -> None:
     dsn = with_options(database_dsn, "default_transaction_isolation=serializable")
     here, there = await start_engine("here", dsn=dsn), await start_engine("there", dsn=dsn)
-    await here.definitions.register(DEFAULT_NAMESPACE, ORDER)
     participants.on("ship", [refusing()] * 20)
     started = [(here, there)[number % 2].start(key=f"saga {number}") for number in range(60)]
     sagas = await asyncio.gather(*started)
     for saga_id in sagas:
         await eventually(partial(_is_settled, here, saga_id), "the saga to settle")
-    statuses = Counter([(await here.sagas.get(DEFAULT_NAMESPACE, saga_id)).status for saga_id in sagas])
+    statuses = Counter([(await here.saga(saga_id)).status for saga_id in sagas])
     assert statuses == {SagaStatus.COMPLETED: 40, SagaStatus.COMPENSATED: 20}
     assert set(participants.books.applied.values()) == {1}
 

@@ -9,10 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 from saga_coordinator.engine.start import StartSaga
-from saga_coordinator.saga.machine.inputs import OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import AlreadyExists
-from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import TEXT_BYTES_MAX, Pending, Succeeded, outcome_of_failure
 from saga_coordinator.store.sagas import SagaRecord
 from tests.eventually import eventually
@@ -26,9 +24,7 @@ COMPLETED, COMPENSATED = SagaStatus.COMPLETED, SagaStatus.COMPENSATED
 async def test_defect_1_sagas_on_a_participant_that_hangs_do_not_hold_up_those_that_are_well(
     is_recovered: bool, engine: Engine, start_engine: StartEngine, participants: Participants
 ) -> None:
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE, a_definition(a_step("hang", "shipping"), name="hanging")
-    )
+    await engine.register(a_definition(a_step("hang", "shipping"), name="hanging"))
     participants.on("hang", Gate())
     if is_recovered:
         participants.on("reserve", Gate())
@@ -40,9 +36,7 @@ async def test_defect_1_sagas_on_a_participant_that_hangs_do_not_hold_up_those_t
         engine = await start_engine("there")
     for saga_id in healthy:
         assert (await engine.settled(saga_id)).status is COMPLETED
-    assert {(await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)).status for saga_id in hanging} == {
-        SagaStatus.RUNNING
-    }
+    assert {(await engine.saga(saga_id)).status for saga_id in hanging} == {SagaStatus.RUNNING}
     attempts = {call.attempt for call in participants.calls("hang")}
     assert attempts <= {1, 2}, "the healthy ones waited for those that hang"
 
@@ -63,9 +57,7 @@ async def test_defect_2_another_time_zone_and_a_wrong_clock_change_nothing(
     elsewhere: None, engine: Engine, participants: Participants, query: Query
 ) -> None:
     pending = a_step("charge", "payments", action={"pending_timeout": "1s"})
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE, a_definition(a_step("reserve", "inventory"), pending, name="patient")
-    )
+    await engine.register(a_definition(a_step("reserve", "inventory"), pending, name="patient"))
     participants.on("charge", [Pending()])
     saga = await engine.run("patient", deadline_seconds=600.0)
     assert saga.status is COMPLETED
@@ -103,8 +95,7 @@ async def test_defect_3_one_key_with_two_bodies_runs_one_of_them(
 async def test_defect_4_a_step_is_not_undone_while_its_call_is_in_flight(
     engine: Engine, participants: Participants
 ) -> None:
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE,
+    await engine.register(
         a_definition(
             a_step("left", "inventory"),
             a_step("right", "payments"),
@@ -112,16 +103,9 @@ async def test_defect_4_a_step_is_not_undone_while_its_call_is_in_flight(
             name="parallel",
         ),
     )
-    slow = Gate()
-    participants.on("left", slow)
     participants.on("right", refusing())
-    saga_id = await engine.start("parallel")
-    await eventually(lambda: slow.waiting, "the slow call to be in flight")
-
-    async def has_turned() -> bool:
-        return (await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)).status is SagaStatus.COMPENSATING
-
-    await eventually(has_turned, "the saga to turn")
+    saga_id, slow = await engine.halted_at("left", "parallel")
+    await engine.reaches(saga_id, SagaStatus.COMPENSATING)
     assert not participants.calls(operation=COMPENSATION)
     slow.open()
     saga = await engine.settled(saga_id)
@@ -134,7 +118,7 @@ async def test_defect_4_a_step_is_not_undone_while_its_call_is_in_flight(
 async def test_defect_5_the_retry_limit_has_pauses(engine: Engine, participants: Participants) -> None:
     retry = {"max_attempts": 4, "initial_backoff": "0.1s", "multiplier": 2, "max_backoff": "0.3s"}
     step = a_step("charge", "payments", action={"retry": retry})
-    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(step, name="pausing"))
+    await engine.register(a_definition(step, name="pausing"))
     participants.on("charge", unknown())
     saga = await engine.run("pausing")
     assert saga.status is COMPENSATED
@@ -155,7 +139,7 @@ async def test_defect_5_answers_that_say_still_running_do_not_use_the_limit_up(
 ) -> None:
     retry = {"max_attempts": 2, "initial_backoff": "0.01s", "max_backoff": "0.01s"}
     step = a_step("charge", "payments", action={"retry": retry, "pending_timeout": "60s"})
-    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(step, name="patient"))
+    await engine.register(a_definition(step, name="patient"))
     participants.on("charge", [unknown(), Pending()])
     saga_id = await engine.start("patient")
 
@@ -165,10 +149,8 @@ async def test_defect_5_answers_that_say_still_running_do_not_use_the_limit_up(
     await eventually(is_pending, "the second attempt to be pending")
     for _ in range(5):  # however often somebody asks whether it is done
         assert not participants.calls(operation=COMPENSATION)
-        assert (await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)).status is SagaStatus.RUNNING
-    assert (
-        await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded({"receipt": 9})))
-    ).is_applied
+        assert (await engine.saga(saga_id)).status is SagaStatus.RUNNING
+    assert await engine.report(saga_id, "charge", Succeeded({"receipt": 9}))
     assert (await engine.settled(saga_id)).status is COMPLETED
     assert len(participants.calls()) == 2
 
@@ -207,7 +189,7 @@ async def test_defect_8_a_deadline_fires_on_time_although_a_call_is_in_flight(
     saga_id = await engine.start(deadline_seconds=1.0)
 
     async def has_turned() -> bool:
-        return (await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)).status is not SagaStatus.RUNNING
+        return (await engine.saga(saga_id)).status is not SagaStatus.RUNNING
 
     await eventually(has_turned, "the deadline to fire")
     gate.open()
@@ -230,7 +212,7 @@ async def test_defect_8_steps_that_never_started_are_not_undone(
 ) -> None:
     retry = {"max_attempts": 9, "initial_backoff": "0.3s", "multiplier": 1, "max_backoff": "0.3s"}
     step = a_step("reserve", "inventory", action={"retry": retry})
-    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(step, *ORDER["steps"][1:], name="late"))
+    await engine.register(a_definition(step, *ORDER["steps"][1:], name="late"))
     participants.on("reserve", unknown())
     saga = await engine.run("late", deadline_seconds=0.5)
     assert saga.status is COMPENSATED

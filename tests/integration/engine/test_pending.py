@@ -8,7 +8,6 @@ from saga_coordinator.saga.machine.answers import HeartbeatTaken, NotApplied, Wh
 from saga_coordinator.saga.machine.inputs import HeartbeatReceived, OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
-from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Pending, Succeeded
 from tests.eventually import eventually
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
@@ -19,7 +18,7 @@ from tests.integration.engine.test_waiting import sleeps, waits
 async def beating(engine: Engine, participants: Participants, silence: str) -> str:
     """A saga whose charge is pending."""
     charge = a_step("charge", "payments", action={"heartbeat_timeout": silence, "retry": {"max_attempts": 2}})
-    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(charge, name="beating"))
+    await engine.register(a_definition(charge, name="beating"))
     participants.on("charge", Pending())
     saga_id = await engine.start("beating")
     await waits(engine, saga_id, "charge")
@@ -72,16 +71,14 @@ async def test_heartbeats_and_reports_reach_the_saga_through_a_coordinator_that_
     assert answer.timeout_seconds == 3.0
     again = OutcomeReported("charge", ACTION, unknown(), 7)
     assert (await there.coordinator.ask(saga_id, again)).answer == NotApplied(WhyNot.OTHER_ATTEMPT)
-    assert (
-        await there.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded(), 1))
-    ).is_applied
+    assert await there.report(saga_id, "charge", Succeeded(), attempt=1)
     assert (await here.settled(saga_id)).status is SagaStatus.COMPLETED
 
 
 async def test_a_status_method_is_asked_until_it_tells(engine: Engine, participants: Participants) -> None:
     status = {"method": "charge_status", "interval": "1s", "input": {"order": "${input.order}"}}
     charge = a_step("charge", "payments", action={"status": status})
-    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(charge, name="asked"))
+    await engine.register(a_definition(charge, name="asked"))
     participants.on("charge", Pending())
     saga_id = await engine.start("asked", input={"order": 7})
     await waits(engine, saga_id, "charge")

@@ -8,9 +8,8 @@ from pathlib import Path
 
 from saga_coordinator.saga.machine.inputs import CancelAsked
 from saga_coordinator.saga.machine.transitions import SagaStatus
-from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store import schema
-from tests.integration.engine.conftest import ORDER, Query, StartEngine
+from tests.integration.engine.conftest import Query, StartEngine
 from tests.integration.engine.participants import Participants, refusing
 
 DOCUMENT = Path(__file__).resolve().parents[3] / "docs" / "postgres.md"
@@ -27,7 +26,6 @@ async def test_the_documented_privileges_are_enough(
         dsn = f"postgresql://saga_serving:saga@{database_dsn.rpartition('@')[2]}"
         await asyncio.to_thread(schema.check, dsn)
         here, there = await start_engine("here", dsn=dsn), await start_engine("there", dsn=dsn)
-        await here.definitions.register(DEFAULT_NAMESPACE, ORDER)
         assert (await here.run()).status is SagaStatus.COMPLETED
         participants.on("ship", refusing())
         assert (await here.run()).status is SagaStatus.COMPENSATED

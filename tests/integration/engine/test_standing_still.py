@@ -8,9 +8,8 @@ import time
 import psycopg
 
 from saga_coordinator.saga.machine.transitions import SagaStatus
-from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from tests.eventually import eventually
-from tests.integration.engine.conftest import ORDER, Engine, StartEngine
+from tests.integration.engine.conftest import Engine, StartEngine
 from tests.integration.engine.participants import Participants
 
 COMPLETED = SagaStatus.COMPLETED
@@ -60,7 +59,6 @@ async def test_a_loop_that_is_blocked_for_longer_than_a_lease_keeps_it(
     start_engine: StartEngine, participants: Participants, database_dsn: str
 ) -> None:
     engine: Engine = await start_engine(lease_seconds=3.0)
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     saga_id, gate = await engine.halted_at("charge")
     enough = threading.Event()
     seen = watched(Witness(database_dsn, engine.coordinator_id), 4.0, enough)
@@ -78,7 +76,6 @@ async def test_a_loop_that_stands_still_loses_its_sagas_and_acts_on_none_of_them
     start_engine: StartEngine, participants: Participants, database_dsn: str
 ) -> None:
     engine: Engine = await start_engine(lease_seconds=0.5)
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     saga_id, _ = await engine.halted_at("charge")
     seen_by_review: list[bool] = []
     reconcile = engine.coordinator._claiming.reconcile

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import threading
 from typing import Any
 
 import psycopg
@@ -12,6 +13,7 @@ import pytest
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.inputs import OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.schema.input_schema import InputSchema
 from saga_coordinator.saga.words.errors import (
     AlreadyExists,
     InvalidRequest,
@@ -54,9 +56,7 @@ async def test_p9_the_same_start_again_is_the_same_saga(engine: Engine, query: Q
 async def test_p9_a_different_start_with_the_same_key_is_refused(
     other: StartSaga, engine: Engine, participants: Participants, query: Query
 ) -> None:
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE, a_definition(a_step("refund", "payments"), name="refund")
-    )
+    await engine.register(a_definition(a_step("refund", "payments"), name="refund"))
     saga_id, _ = await engine.coordinator.start_saga(FIRST)
     with pytest.raises(AlreadyExists, match=f"start key 'order 7' belongs to saga {saga_id}"):
         await engine.coordinator.start_saga(other)
@@ -84,16 +84,17 @@ SCHEMA = {"type": "object", "properties": {"n": {"type": "integer", "minimum": 1
     "newer",
     [
         {"input_schema": SCHEMA},
+        {"input_schema": {"required": ["customer"]}},
         {"labels": {"sum": "${input.n + input.m}"}},
         {"steps": [a_step("reserve", "warehouse")]},
     ],
-    ids=["schema", "label", "participant"],
+    ids=["narrower schema", "schema", "label", "participant"],
 )
 async def test_p9_what_would_be_refused_if_it_were_new_is_the_saga_that_it_started(
     newer: dict[str, Any], engine: Engine, start_engine: StartEngine, query: Query
 ) -> None:
     saga_id, _ = await engine.coordinator.start_saga(FIRST)
-    await engine.definitions.register(DEFAULT_NAMESPACE, {**ORDER, **newer})
+    await engine.register({**ORDER, **newer})
     other = (await start_engine("there")).coordinator  # which remembers no definition
     with pytest.raises((InvalidRequest, NotPossibleNow)):
         await other.start_saga(dataclasses.replace(FIRST, start_key="order 8"))
@@ -106,7 +107,6 @@ async def test_p9_what_would_be_refused_if_it_were_new_is_the_saga_that_it_start
 
 async def test_p9_a_start_is_known_again_when_too_many_wait_for_new_ones(start_engine: StartEngine) -> None:
     engine = await start_engine(sagas_in_memory_max=0, backlog_max=1, poll_seconds=600.0)
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     saga_id, _ = await engine.coordinator.start_saga(FIRST)
     with pytest.raises(Overloaded):
         await engine.coordinator.start_saga(dataclasses.replace(FIRST, start_key="order 8"))
@@ -193,11 +193,8 @@ async def test_who_stops_waiting_for_a_start_has_started_it_all_the_same(
 async def test_a_saga_stays_with_the_version_it_started_with(
     engine: Engine, participants: Participants
 ) -> None:
-    gate = Gate()
-    participants.on("reserve", gate)
-    first = await engine.start()
-    await eventually(lambda: gate.waiting, "the reservation to be in flight")
-    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(a_step("reserve", "inventory")))
+    first, gate = await engine.halted_at("reserve")
+    await engine.register(a_definition(a_step("reserve", "inventory")))
     gate.open()
     assert (await engine.settled(first)).version == 1
     assert participants.books.effects[first] == ["reserve", "charge", "ship"]
@@ -221,10 +218,35 @@ async def test_a_start_that_cannot_be_is_refused(
     request_: StartSaga, error: type[Exception], said: str, engine: Engine, query: Query
 ) -> None:
     steps = (a_step("insure", "insurance"), a_step("reserve", "inventory"), a_step("tell", "mail"))
-    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(*steps, name="unreachable"))
+    await engine.register(a_definition(*steps, name="unreachable"))
     with pytest.raises(error, match=said):
         await engine.coordinator.start_saga(request_)
     assert await query("SELECT count(*) FROM saga.sagas") == [(0,)]
+
+
+async def test_an_input_that_is_long_to_check_is_checked_elsewhere_and_others_go_on(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await start_engine()
+    schema = {"properties": {"lines": {"items": {"type": "integer"}}}}
+    await engine.register({**ORDER, "input_schema": schema})
+    may_go_on, checked_in = threading.Event(), []
+    check = InputSchema.faults
+
+    def slowly(self: InputSchema, value: Any, path: str = "input") -> Any:
+        checked_in.append(threading.current_thread())
+        assert may_go_on.wait(30)
+        return check(self, value, path)
+
+    monkeypatch.setattr(InputSchema, "faults", slowly)
+    large = StartSaga("order", "large", input={"lines": [1] * 20_000})
+    starting = asyncio.ensure_future(engine.coordinator.start_saga(large))
+    await eventually(lambda: checked_in, "the check")
+    await engine.settled(await engine.start(input={"lines": [1, 2]}))
+    may_go_on.set()
+    assert (await starting)[1]
+    assert checked_in
+    assert threading.main_thread() not in checked_in
 
 
 # Waiting.
@@ -269,7 +291,7 @@ async def test_who_waits_for_a_saga_that_needs_a_person_is_told(
     participants.on("charge", refusing(), COMPENSATION)
     saga_id = await engine.start()
     assert await engine.coordinator.wait(saga_id, 10)
-    assert (await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)).status is SagaStatus.NEEDS_ATTENTION
+    assert (await engine.saga(saga_id)).status is SagaStatus.NEEDS_ATTENTION
 
 
 async def test_who_waits_for_a_sleeping_saga_is_told_when_it_ends(
@@ -283,11 +305,6 @@ async def test_who_waits_for_a_sleeping_saga_is_told_when_it_ends(
     assert not waiting.done()
     await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded()))
     assert await waiting
-
-
-async def test_waiting_for_what_nobody_knows_is_not_found(engine: Engine) -> None:
-    with pytest.raises(NotFound):
-        await engine.coordinator.wait("00000000-0000-7000-8000-000000000000", 1)
 
 
 async def test_a_coordinator_that_stops_takes_no_starts(engine: Engine) -> None:

@@ -12,7 +12,6 @@ from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
 from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
-from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Succeeded
 from tests.eventually import eventually
 from tests.integration.engine.conftest import (
@@ -127,7 +126,6 @@ async def test_who_wants_to_watch_is_told_when_sagas_start_turn_and_end(
     start_engine: StartEngine, participants: Participants
 ) -> None:
     engine = await start_engine(log_sagas=True)
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     with capture_logs() as logs:
         well = await engine.run()
         participants.on("ship", refusing("no trucks"))
@@ -155,8 +153,7 @@ async def test_the_input_of_a_step_may_come_from_the_steps_before(
     engine: Engine, participants: Participants
 ) -> None:
     given = {"order": "${input.order}", "by": "${steps.reserve.output.by}"}
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE,
+    await engine.register(
         a_definition(
             a_step("reserve", "inventory"),
             a_step("charge", "payments", action={"input": given}),
@@ -171,7 +168,7 @@ async def test_the_input_of_a_step_may_come_from_the_steps_before(
 
 async def test_a_saga_that_fails_at_its_very_start_is_settled_with_it(engine: Engine, query: Query) -> None:
     step = a_step("reserve", "inventory", action={"input": "${input.order.card}"})
-    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(step, name="hopeless"))
+    await engine.register(a_definition(step, name="hopeless"))
     saga = await engine.run("hopeless", input={"order": 7})
     assert saga.status is COMPENSATED
     assert await query("SELECT count(DISTINCT xmin::text) FROM saga.log") == [(1,)]
@@ -186,7 +183,7 @@ async def test_a_cancelled_saga_is_undone_once_its_call_has_ended(
     saga_id, gate = await engine.halted_at("charge")
     await engine.coordinator.ask(saga_id, CancelAsked("ordered twice", "ada"))
     await engine.coordinator.ask(saga_id, CancelAsked("ordered twice", "ada"))
-    saga = await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)
+    saga = await engine.saga(saga_id)
     assert saga.status is SagaStatus.COMPENSATING
     assert not participants.calls(operation=COMPENSATION)
     gate.open()
@@ -205,8 +202,7 @@ async def test_a_cancelled_saga_is_undone_once_its_call_has_ended(
 async def test_cancelling_is_refused_once_there_is_no_way_back(
     engine: Engine, participants: Participants
 ) -> None:
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE,
+    await engine.register(
         a_definition(
             a_step("reserve", "inventory"),
             a_step("charge", "payments", pivot=True),
@@ -229,7 +225,7 @@ async def test_cancelling_what_is_undone_already_changes_nothing(
     participants.on("ship", refusing())
     saga = await engine.run()
     await engine.coordinator.ask(saga.saga_id, CancelAsked("", ""))
-    assert await engine.sagas.get(DEFAULT_NAMESPACE, saga.saga_id) == saga
+    assert await engine.saga(saga.saga_id) == saga
 
 
 async def test_cancelling_what_nobody_knows_is_not_found(engine: Engine) -> None:
@@ -256,8 +252,7 @@ async def test_a_pending_outcome_is_reported(
 ) -> None:
     seconds = "60s" if is_asleep else "4s"
     charge = a_step("charge", "payments", action={"pending_timeout": seconds})
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE,
+    await engine.register(
         a_definition(a_step("reserve", "inventory"), charge, a_step("ship", "shipping"), name="patient"),
     )
     participants.on("charge", Pending())
@@ -292,9 +287,7 @@ async def test_a_refusal_that_is_reported_turns_the_saga(engine: Engine, partici
     participants.on("charge", Pending())
     saga_id = await engine.start()
     await eventually(lambda: participants.calls("charge"), "the charge to be called")
-    assert (
-        await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, refusing("declined")))
-    ).is_applied
+    assert await engine.report(saga_id, "charge", refusing("declined"))
     saga = await engine.settled(saga_id)
     assert saga.status is COMPENSATED
     assert [call.step for call in participants.calls(operation=COMPENSATION)] == ["reserve"]
@@ -305,9 +298,7 @@ async def test_a_report_may_be_faster_than_the_answer(engine: Engine, participan
     participants.on("charge", gate)
     saga_id = await engine.start()
     await eventually(lambda: gate.waiting, "the charge to be in flight")
-    assert (
-        await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, Succeeded({"receipt": 9})))
-    ).is_applied
+    assert await engine.report(saga_id, "charge", Succeeded({"receipt": 9}))
     assert (await engine.settled(saga_id)).status is COMPLETED
     gate.open()
     await eventually(lambda: not engine.coordinator._drive._performing._calls, "the call to end")
@@ -318,15 +309,11 @@ async def test_p9_a_late_report_is_kept_and_moves_nothing(engine: Engine, partic
     participants.on("charge", unknown())
     saga = await engine.run()
     assert saga.status is COMPENSATED
-    assert not (
-        await engine.coordinator.ask(saga.saga_id, OutcomeReported("charge", ACTION, refusing("declined")))
-    ).is_applied
-    assert not (
-        await engine.coordinator.ask(saga.saga_id, OutcomeReported("charge", ACTION, refusing("declined")))
-    ).is_applied
+    assert not await engine.report(saga.saga_id, "charge", refusing("declined"))
+    assert not await engine.report(saga.saga_id, "charge", refusing("declined"))
     story = await engine.story(saga.saga_id)
     assert [line for line in story if line.startswith("outcome_late")] == ["outcome_late charge action 3"]
-    assert (await engine.sagas.get(DEFAULT_NAMESPACE, saga.saga_id)).status is COMPENSATED
+    assert (await engine.saga(saga.saga_id)).status is COMPENSATED
 
 
 async def test_p2_a_report_about_a_parked_saga_shortens_what_remains(
@@ -342,7 +329,7 @@ async def test_p2_a_report_about_a_parked_saga_shortens_what_remains(
     assert saga.status is NEEDS_ATTENTION
     before = saga.remaining
     await engine.coordinator.ask(saga_id, OutcomeReported("charge", ACTION, refusing("declined")))
-    after = await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)
+    after = await engine.saga(saga_id)
     assert after.remaining == fold(saga_id, await engine.entries(saga_id)).remaining
     assert set(after.remaining) <= set(before)
 

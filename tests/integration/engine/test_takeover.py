@@ -14,13 +14,12 @@ from saga_coordinator.saga.machine.inputs import CancelAsked, OutcomeReported
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotPossibleNow, Unavailable
 from saga_coordinator.saga.words.identity import idempotency_key
-from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Outcome, Pending, Succeeded
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.records import LogPage
 from saga_coordinator.store.sagas import LogEntry
 from tests.eventually import PATIENCE_SECONDS, eventually
-from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
+from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import (
     ACTION,
     COMPENSATION,
@@ -124,7 +123,7 @@ async def test_p4_what_a_crash_left_in_flight_is_not_undone_before_it_must_be_ov
     engine: Engine, start_engine: StartEngine, participants: Participants
 ) -> None:
     """The participant may still be at it. Nobody can hear the end, so its timeout is waited for."""
-    await engine.definitions.register(DEFAULT_NAMESPACE, QUICK)
+    await engine.register(QUICK)
     saga_id, _ = await engine.halted_at("reserve", "quick")
     await engine.kill()
     participants.on("reserve", refusing())
@@ -162,7 +161,7 @@ async def test_a_saga_between_two_attempts_goes_on_when_they_are_due(
 ) -> None:
     retry = {"max_attempts": 3, "initial_backoff": "3s", "max_backoff": "3s"}
     step = a_step("charge", "payments", action={"retry": retry})
-    await engine.definitions.register(DEFAULT_NAMESPACE, a_definition(step, name="patient"))
+    await engine.register(a_definition(step, name="patient"))
     participants.on("charge", [unknown()])
     saga_id = await engine.start("patient")
 
@@ -181,7 +180,7 @@ async def test_a_saga_between_two_attempts_goes_on_when_they_are_due(
 async def test_p1_after_a_crash_in_the_middle_of_many_sagas_all_end_and_the_books_are_right(
     engine: Engine, start_engine: StartEngine, participants: Participants
 ) -> None:
-    await engine.definitions.register(DEFAULT_NAMESPACE, QUICK)
+    await engine.register(QUICK)
     sagas: list[str] = []
 
     async def answer(call: Invoke) -> Outcome | None:
@@ -235,7 +234,7 @@ async def test_a_saga_that_this_version_cannot_read_does_not_hurt_the_others(
     free = "SELECT 1 FROM saga.sagas WHERE saga_id = %s AND owner IS NULL AND wake_at > now()"
     await eventually(lambda: query(free, sagas[2]), "the saga to be released")
     assert (await other.sagas.log(sagas[2]))[-1].entry.type == "saga_teleported"
-    assert (await other.sagas.get(DEFAULT_NAMESPACE, sagas[2])).status is SagaStatus.RUNNING
+    assert (await other.saga(sagas[2])).status is SagaStatus.RUNNING
 
 
 # A rival.
@@ -336,9 +335,7 @@ async def test_p8_who_claims_and_then_loses_to_the_former_owner_finishes_its_row
         return (await engine.story(saga_id))[-1] == "saga_completed"
 
     await eventually(is_over, "the former owner to end it")
-    assert (
-        await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)
-    ).status is SagaStatus.RUNNING  # says the row, which is the other's
+    assert (await engine.saga(saga_id)).status is SagaStatus.RUNNING  # says the row, which is the other's
     go_on.set()
     assert (await other.settled(saga_id)).status is COMPLETED
     assert (await other.story(saga_id)).count("saga_adopted") == 0
@@ -383,7 +380,6 @@ async def test_p10_effects_stop_with_the_lease_and_go_on_with_the_next(
     trouble: type[Hang], start_engine: StartEngine, participants: Participants
 ) -> None:
     engine = await start_engine(lease_seconds=1.0)
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
     saga_id, gate = await engine.halted_at("reserve")
     renewal = trouble(engine)
     await eventually(lambda: not engine.coordinator._lease.may_act, "the lease to be over")
@@ -402,17 +398,6 @@ async def test_p10_effects_stop_with_the_lease_and_go_on_with_the_next(
     assert (await engine.settled(saga_id)).status is COMPLETED
     assert participants.books.effects[saga_id] == WHOLE
     assert len(participants.calls("charge")) == 1
-
-
-async def test_a_lease_is_renewed_in_time(engine: Engine, query: Query) -> None:
-    lease_until = "SELECT lease_until FROM saga.coordinators"
-    before = await query(lease_until)
-
-    async def is_renewed() -> bool:
-        return await query(lease_until) > before
-
-    await eventually(is_renewed, "a renewal")
-    assert engine.coordinator._lease.may_act
 
 
 # A graceful stop.
@@ -464,9 +449,7 @@ async def test_who_stops_hands_over_what_waits_for_its_time_too(
     engine: Engine, start_engine: StartEngine, participants: Participants
 ) -> None:
     retry = {"max_attempts": 3, "initial_backoff": "1s", "max_backoff": "1s"}
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE, a_definition(a_step("charge", "payments", action={"retry": retry}), name="patient")
-    )
+    await engine.register(a_definition(a_step("charge", "payments", action={"retry": retry}), name="patient"))
     participants.on("charge", [unknown()])
     saga_id = await engine.start("patient")
     await eventually(lambda: participants.calls("charge"), "the first attempt")
@@ -487,7 +470,7 @@ async def test_p1_a_coordinator_that_has_stopped_takes_nothing_any_more(
     engine.is_running = False
     cancelling = asyncio.create_task(engine.coordinator.ask(saga_id, CancelAsked("", "")))
     await asyncio.wait({cancelling}, timeout=0.2)
-    assert (await engine.sagas.get(DEFAULT_NAMESPACE, saga_id)).owner is None
+    assert (await engine.saga(saga_id)).owner is None
     other = await start_engine("there")
     await other.coordinator.ask(saga_id, CancelAsked("", ""))
     assert (await other.settled(saga_id)).status is COMPENSATED
@@ -509,12 +492,8 @@ async def test_whichever_coordinator_is_asked_the_owner_does_it(
     await other.coordinator.ask(cancelled, CancelAsked("ordered twice", "ada"))
     with pytest.raises(NotPossibleNow, match="no step `refund`"):
         await other.coordinator.ask(reported, OutcomeReported("refund", ACTION, Succeeded()))
-    assert (
-        await other.coordinator.ask(reported, OutcomeReported("charge", ACTION, Succeeded({"receipt": 9})))
-    ).is_applied
-    assert not (
-        await other.coordinator.ask(reported, OutcomeReported("charge", ACTION, Succeeded({"receipt": 9})))
-    ).is_applied
+    assert await other.report(reported, "charge", Succeeded({"receipt": 9}))
+    assert not await other.report(reported, "charge", Succeeded({"receipt": 9}))
     gate.open()
     assert (await other.settled(cancelled)).status is COMPENSATED
     assert (await other.settled(reported)).status is COMPLETED
@@ -525,7 +504,7 @@ async def test_whichever_coordinator_is_asked_the_owner_does_it(
 async def test_a_request_survives_the_owner_it_was_left_for(
     engine: Engine, start_engine: StartEngine, participants: Participants, query: Query
 ) -> None:
-    await engine.definitions.register(DEFAULT_NAMESPACE, QUICK)
+    await engine.register(QUICK)
     gate = Gate()
     participants.on("charge", gate)
     other = await start_engine("there")

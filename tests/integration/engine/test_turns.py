@@ -8,7 +8,6 @@ import pytest
 
 from saga_coordinator.saga.machine.inputs import CancelAsked, RecallAsked, TimerFired
 from saga_coordinator.saga.machine.transitions import SagaStatus
-from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause, CauseCode
 from tests.eventually import eventually
 from tests.integration.engine.conftest import Engine, a_definition, a_step
@@ -57,7 +56,7 @@ async def parent_asks(engine: Engine, saga_id: str, packing: Gate) -> None:
 async def test_what_is_in_flight_at_the_turn_is_awaited_and_then_undone(
     engine: Engine, participants: Participants, turn: Turn
 ) -> None:
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER)
+    await engine.register(ORDER)
     charging, packing = Gate(), Gate()
     participants.on("charge", charging)
     participants.on("pack", packing)

@@ -58,7 +58,7 @@ PAYMENT: dict[str, Any] = a_definition(
 
 @pytest.fixture
 async def payment(engine: Engine) -> Engine:
-    await engine.definitions.register(DEFAULT_NAMESPACE, PAYMENT)
+    await engine.register(PAYMENT)
     return engine
 
 
@@ -80,10 +80,10 @@ async def test_a_published_event_wakes_the_sagas_that_wait_for_it_and_no_others(
     for saga_id in (mine, theirs):
         await waits(payment, saga_id, "paid")
         await sleeps(query, saga_id)
-    assert (await payment.coordinator.publish(DEFAULT_NAMESPACE, received("A"))).sagas == 1
+    assert (await payment.publish(received("A"))).sagas == 1
     assert (await payment.settled(mine)).status is COMPLETED
     assert [call.input for call in participants.calls(step="ship")] == [{"amount": 5}]
-    assert (await payment.sagas.get(DEFAULT_NAMESPACE, theirs)).status is SagaStatus.RUNNING
+    assert (await payment.saga(theirs)).status is SagaStatus.RUNNING
 
 
 async def test_an_event_that_came_before_anybody_waited_is_kept_and_counts_for_the_first(
@@ -92,19 +92,19 @@ async def test_an_event_that_came_before_anybody_waited_is_kept_and_counts_for_t
     gate = Gate()
     participants.on("reserve", gate)
     first = await payment.start("payment", input={"order": "C"})
-    published = await payment.coordinator.publish(DEFAULT_NAMESPACE, received("C"))
+    published = await payment.publish(received("C"))
     assert (published.sagas, published.is_duplicate) == (0, False)
     assert published.kept_until is not None
     assert published.kept_until == pytest.approx(published.remembered_until)
     second = await payment.start("payment", input={"order": "C"})
-    again = await payment.coordinator.publish(DEFAULT_NAMESPACE, received("C"))
+    again = await payment.publish(received("C"))
     assert (again.is_duplicate, again.kept_until) == (True, published.kept_until)
     gate.open()
     assert (await payment.settled(first)).status is COMPLETED
     await has_looked(payment, query, second)
-    late = await payment.coordinator.publish(DEFAULT_NAMESPACE, received("C"))
+    late = await payment.publish(received("C"))
     assert (late.sagas, late.kept_until, late.is_duplicate) == (0, None, True)
-    told = await payment.coordinator.publish(DEFAULT_NAMESPACE, received("C", "e2"))
+    told = await payment.publish(received("C", "e2"))
     assert (told.sagas, told.kept_until, told.is_duplicate) == (1, None, False)
     assert (await payment.settled(second)).status is COMPLETED
 
@@ -117,12 +117,12 @@ async def test_an_event_that_came_for_an_earlier_saga_does_not_pay_for_the_next(
     await has_looked(payment, query, ended)
     await payment.coordinator.ask(ended, CancelAsked("changed my mind", "me"))
     assert (await payment.settled(ended)).status is COMPENSATED
-    late = await payment.coordinator.publish(DEFAULT_NAMESPACE, received("M"))
+    late = await payment.publish(received("M"))
     assert (late.sagas, late.kept_until is not None) == (0, True)
     following = await payment.start("payment", input={"order": "M"})
     await has_looked(payment, query, following)
     assert not participants.calls("ship")
-    assert (await payment.coordinator.publish(DEFAULT_NAMESPACE, received("M", "e2"))).sagas == 1
+    assert (await payment.publish(received("M", "e2"))).sagas == 1
     assert (await payment.settled(following)).status is COMPLETED
 
 
@@ -130,9 +130,9 @@ async def test_a_step_that_looks_back_takes_an_event_that_came_before_its_saga(
     payment: Engine, query: Query
 ) -> None:
     paid = {"name": "paid", "await_event": {**PAYMENT["steps"][1]["await_event"], "look_back": "600s"}}
-    await payment.definitions.register(DEFAULT_NAMESPACE, a_definition(paid, name="patient"))
+    await payment.register(a_definition(paid, name="patient"))
     for event_id, minutes in (("long ago", 11), ("before", 9)):
-        await payment.coordinator.publish(DEFAULT_NAMESPACE, received("N", event_id, amount=minutes))
+        await payment.publish(received("N", event_id, amount=minutes))
         await query(
             "UPDATE saga.events SET published_at = now() - make_interval(mins => %s) WHERE event_id = %s",
             minutes,
@@ -152,10 +152,10 @@ async def test_an_event_is_kept_no_longer_than_its_publisher_asked_for(
     participants.on("reserve", gate)
     saga_id = await payment.start("payment", input={"order": "O"})
     now_or_never = dataclasses.replace(received("O"), keep_seconds=0.0)
-    published = await payment.coordinator.publish(DEFAULT_NAMESPACE, now_or_never)
+    published = await payment.publish(now_or_never)
     assert (published.sagas, published.kept_until) == (0, None)
     for_an_hour = dataclasses.replace(received("O", "e2"), keep_seconds=3600.0)
-    published = await payment.coordinator.publish(DEFAULT_NAMESPACE, for_an_hour)
+    published = await payment.publish(for_an_hour)
     assert published.kept_until is not None
     week = 7 * 24 * 3600.0
     assert published.remembered_until - published.kept_until == pytest.approx(week - 3600)
@@ -164,7 +164,7 @@ async def test_an_event_is_kept_no_longer_than_its_publisher_asked_for(
     await has_looked(payment, query, saga_id)
     assert not participants.calls("ship")
     heard = dataclasses.replace(received("O", "e3"), keep_seconds=0.0)
-    assert (await payment.coordinator.publish(DEFAULT_NAMESPACE, heard)).sagas == 1
+    assert (await payment.publish(heard)).sagas == 1
     assert (await payment.settled(saga_id)).status is COMPLETED
 
 
@@ -186,7 +186,7 @@ async def test_an_event_that_was_told_to_those_who_waited_is_nobodys_who_waits_l
     gate = Gate()
     participants.on("reserve", gate)
     later = await payment.start("payment", input={"order": "Q"})
-    assert (await payment.coordinator.publish(DEFAULT_NAMESPACE, received("Q"))).sagas == 1
+    assert (await payment.publish(received("Q"))).sagas == 1
     gate.open()
     await has_looked(payment, query, later)
     assert (await payment.settled(waiting)).status is COMPLETED
@@ -206,11 +206,11 @@ async def test_a_saga_that_waited_gets_an_event_whose_publisher_went_away_and_th
     )  # here the publisher's coordinator ends
     gate.open()
     assert (await payment.settled(later)).status is COMPLETED
-    assert (await payment.coordinator.publish(DEFAULT_NAMESPACE, received("H"))).sagas == 1
+    assert (await payment.publish(received("H"))).sagas == 1
     assert (await payment.settled(waiting)).status is COMPLETED
     third = await payment.start("payment", input={"order": "H"})
     await waits(payment, third, "paid")
-    assert (await payment.coordinator.publish(DEFAULT_NAMESPACE, received("H"))).sagas == 0
+    assert (await payment.publish(received("H"))).sagas == 0
 
 
 async def test_an_event_is_nobody_elses_though_the_saga_that_got_it_has_ended_before_its_publisher_knew(
@@ -223,7 +223,7 @@ async def test_an_event_is_nobody_elses_though_the_saga_that_got_it_has_ended_be
     arrived = EventArrived(told.event_id, told.name, told.correlation, told.payload)
     assert (await payment.coordinator.ask(first, arrived)).is_applied
     assert (await payment.settled(first)).status is COMPLETED  # and here the publisher's coordinator ends
-    assert (await payment.coordinator.publish(DEFAULT_NAMESPACE, told)).sagas == 0
+    assert (await payment.publish(told)).sagas == 0
     second = await payment.start("payment", input={"order": "J"})
     await waits(payment, second, "paid")
     assert await payment.stores.events.take(second, "payment.received", "J") is None
@@ -270,10 +270,10 @@ async def test_events_that_were_taken_and_never_counted_are_found_by_the_next_ow
     paid = {"name": "paid", "await_event": {"event": "payment.received", "correlation": "${input.order}"}}
     loop = {"name": "all", "for_each": {"items": "input.parts", "steps": [paid]}}
     first = await start_engine("first")
-    await first.definitions.register(DEFAULT_NAMESPACE, a_definition(loop, name="parts"))
+    await first.register(a_definition(loop, name="parts"))
     saga_id = await first.start("parts", input={"order": "I", "parts": [1, 2, 3]})
     await has_looked(first, query, saga_id, "all[2].paid")
-    assert (await first.coordinator.publish(DEFAULT_NAMESPACE, received("I"))).sagas == 1
+    assert (await first.publish(received("I"))).sagas == 1
     await first.kill()
     for event_id in ("e2", "e3"):
         await first.stores.events.keep(DEFAULT_NAMESPACE, received("I", event_id))
@@ -289,14 +289,12 @@ async def test_events_that_were_taken_and_never_counted_are_found_by_the_next_ow
 async def test_an_event_counts_once_however_often_it_is_published(payment: Engine, query: Query) -> None:
     saga_id = await payment.start("payment", input={"order": "D"})
     await has_looked(payment, query, saga_id)
-    published = await asyncio.gather(
-        *(payment.coordinator.publish(DEFAULT_NAMESPACE, received("D")) for _ in range(5))
-    )
+    published = await asyncio.gather(*(payment.publish(received("D")) for _ in range(5)))
     assert sum(each.sagas for each in published) == 1
     await payment.settled(saga_id)
     assert sum(isinstance(entry, EventReceived) for entry in await payment.entries(saga_id)) == 1
     with pytest.raises(AlreadyExists):
-        await payment.coordinator.publish(DEFAULT_NAMESPACE, received("D", amount=6))
+        await payment.publish(received("D", amount=6))
 
 
 async def test_a_signal_reaches_a_saga_before_its_step_waits(
@@ -320,9 +318,7 @@ async def test_a_signal_reaches_a_saga_before_its_step_waits(
 
 async def test_an_event_that_never_comes_is_a_refusal(engine: Engine, participants: Participants) -> None:
     paid = {"name": "paid", "await_event": {"event": "payment.received", "timeout": "0.2s"}}
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE, a_definition(a_step("reserve", "inventory"), paid, name="hasty")
-    )
+    await engine.register(a_definition(a_step("reserve", "inventory"), paid, name="hasty"))
     saga = await engine.run("hasty")
     assert saga.status is COMPENSATED
     assert saga.failure is not None
@@ -334,12 +330,12 @@ async def test_an_event_is_found_by_the_owner_who_comes_after_a_crash(
     start_engine: StartEngine, participants: Participants, query: Query
 ) -> None:
     first = await start_engine("first")
-    await first.definitions.register(DEFAULT_NAMESPACE, PAYMENT)
+    await first.register(PAYMENT)
     saga_id = await first.start("payment", input={"order": "F"})
     await has_looked(first, query, saga_id)
     await first.kill()
     second = await start_engine("second")
-    assert (await second.coordinator.publish(DEFAULT_NAMESPACE, received("F"))).sagas == 1
+    assert (await second.publish(received("F"))).sagas == 1
     assert (await second.settled(saga_id)).status is COMPLETED
 
 
@@ -347,12 +343,12 @@ async def test_an_event_reaches_a_saga_that_another_coordinator_drives(
     start_engine: StartEngine, participants: Participants, query: Query
 ) -> None:
     here, there = await start_engine("here"), await start_engine("there")
-    await here.definitions.register(DEFAULT_NAMESPACE, PAYMENT)
+    await here.register(PAYMENT)
     gate = Gate()
     participants.on("ship", gate)
     saga_id = await here.start("payment", input={"order": "G"})
     await has_looked(here, query, saga_id)
-    assert (await there.coordinator.publish(DEFAULT_NAMESPACE, received("G"))).sagas == 1
+    assert (await there.publish(received("G"))).sagas == 1
     gate.open()
     assert (await there.settled(saga_id)).status is COMPLETED
 
@@ -373,7 +369,7 @@ LOAN = a_definition(
 async def test_an_approval_lets_the_saga_go_on_and_a_rejection_undoes_it(
     engine: Engine, participants: Participants
 ) -> None:
-    await engine.definitions.register(DEFAULT_NAMESPACE, LOAN)
+    await engine.register(LOAN)
     yes, no = await engine.start("loan", input={"amount": 9}), await engine.start("loan", input={"amount": 8})
     for saga_id in (yes, no):
         await waits(engine, saga_id, "decision")
@@ -410,8 +406,7 @@ async def test_an_approval_lets_the_saga_go_on_and_a_rejection_undoes_it(
 async def test_a_delay_is_durable_and_holds_nothing(
     engine: Engine, participants: Participants, query: Query
 ) -> None:
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE,
+    await engine.register(
         a_definition({"name": "nap", "delay": "6s"}, a_step("ship", "shipping"), name="napping"),
     )
     saga_id = await engine.start("napping")
@@ -447,8 +442,8 @@ PARENT = a_definition(
 
 @pytest.fixture
 async def family(engine: Engine) -> Engine:
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER_CHILD)
-    await engine.definitions.register(DEFAULT_NAMESPACE, PARENT)
+    await engine.register(ORDER_CHILD)
+    await engine.register(PARENT)
     return engine
 
 
@@ -463,7 +458,7 @@ async def test_a_child_runs_and_its_output_is_the_steps(family: Engine, particip
     child = await child_of(family, saga.saga_id)
     assert saga.status is COMPLETED
     assert [call.input for call in participants.calls(step="bill")] == [{"parcel": child}]
-    assert (await family.sagas.get(DEFAULT_NAMESPACE, child)).labels == {"parent_saga_id": saga.saga_id}
+    assert (await family.saga(child)).labels == {"parent_saga_id": saga.saga_id}
 
 
 async def test_a_child_that_fails_compensates_itself_and_fails_the_step(
@@ -485,7 +480,7 @@ async def test_a_completed_child_is_undone_from_its_log(family: Engine, particip
     saga = await family.run("parent", input={"order": 3})
     child = await child_of(family, saga.saga_id)
     assert saga.status is COMPENSATED
-    assert (await family.sagas.get(DEFAULT_NAMESPACE, child)).status is COMPENSATED
+    assert (await family.saga(child)).status is COMPENSATED
     assert participants.books.effects[child] == ["pack", "hand_over", "-hand_over", "-pack"]
     assert any(isinstance(entry, SagaRecalled) for entry in await family.entries(child))
 
@@ -494,16 +489,14 @@ async def test_a_completed_child_is_undone_from_its_log(family: Engine, particip
 async def test_a_completed_child_of_which_nothing_can_be_undone_is_shown_as_what_it_is_at_once(
     engine: Engine, participants: Participants, mark: str, end: SagaStatus
 ) -> None:
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE, a_definition(a_step("pack", "inventory", **{mark: True}), name="parcel")
-    )
-    await engine.definitions.register(DEFAULT_NAMESPACE, PARENT)
+    await engine.register(a_definition(a_step("pack", "inventory", **{mark: True}), name="parcel"))
+    await engine.register(PARENT)
     participants.on("bill", refusing())
     saga_id = await engine.start("parent", input={"order": 8})
 
     async def is_shown() -> bool:
         child = await engine.coordinator.id_of(DEFAULT_NAMESPACE, f"{saga_id}/parcel/action")
-        return child is not None and (await engine.sagas.get(DEFAULT_NAMESPACE, child)).status is end
+        return child is not None and (await engine.saga(child)).status is end
 
     await eventually(is_shown, f"the child to be {end}")
 
@@ -533,8 +526,8 @@ async def test_a_child_that_cannot_go_back_leaves_its_step_to_a_person(
     engine: Engine, participants: Participants
 ) -> None:
     pivot = a_definition(a_step("pack", "inventory", pivot=True), name="parcel")
-    await engine.definitions.register(DEFAULT_NAMESPACE, pivot)
-    await engine.definitions.register(DEFAULT_NAMESPACE, PARENT)
+    await engine.register(pivot)
+    await engine.register(PARENT)
     participants.on("bill", refusing())
     saga = await engine.run("parent", input={"order": 5})
     assert saga.status is NEEDS_ATTENTION
@@ -542,14 +535,14 @@ async def test_a_child_that_cannot_go_back_leaves_its_step_to_a_person(
 
 
 async def test_the_deadline_reaches_the_child(engine: Engine, participants: Participants) -> None:
-    await engine.definitions.register(DEFAULT_NAMESPACE, ORDER_CHILD)
-    await engine.definitions.register(DEFAULT_NAMESPACE, PARENT)
+    await engine.register(ORDER_CHILD)
+    await engine.register(PARENT)
     participants.on("hand_over", unknown())
     saga_id = await engine.start("parent", input={"order": 6}, deadline_seconds=30)
     await engine.settled(saga_id)
     parent, child = (
-        await engine.sagas.get(DEFAULT_NAMESPACE, saga_id),
-        await engine.sagas.get(DEFAULT_NAMESPACE, await child_of(engine, saga_id)),
+        await engine.saga(saga_id),
+        await engine.saga(await child_of(engine, saga_id)),
     )
     assert parent.deadline_at is not None
     assert child.deadline_at is not None
@@ -569,8 +562,7 @@ async def test_items_of_a_list_are_undone_one_by_one(engine: Engine, participant
         "name": "pay",
         "for_each": {"items": "input.people", "as": "person", "steps": [transfer], "max_parallel": 2},
     }
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE,
+    await engine.register(
         a_definition(
             pay, a_step("report", "shipping"), name="payroll", output={"paid": "${steps.pay.output}"}
         ),
@@ -584,8 +576,7 @@ async def test_items_of_a_list_are_undone_one_by_one(engine: Engine, participant
 
 async def test_the_output_of_a_saga(engine: Engine, participants: Participants) -> None:
     participants.on("a", Succeeded({"n": 2}))
-    await engine.definitions.register(
-        DEFAULT_NAMESPACE,
+    await engine.register(
         a_definition(
             a_step("a", "inventory"),
             name="double",
