@@ -20,11 +20,17 @@ import psycopg
 import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Value
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health_pb2_grpc import HealthStub
 from psycopg import sql
 
 from saga_coordinator.cli import main
+from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
-from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
+from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
+    RegisterDefinitionRequest,
+    RegisterDefinitionResponse,
+)
 from saga_coordinator.pb.saga.v1.definition_service_pb2_grpc import DefinitionServiceStub
 from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
     CompensateRequest,
@@ -35,6 +41,13 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
 from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import (
     ParticipantServiceServicer,
     add_ParticipantServiceServicer_to_server,
+)
+from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
+    CancelSagaRequest,
+    GetSagaRequest,
+    StartSagaRequest,
+    WaitSagaRequest,
+    WatchSagaRequest,
 )
 from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
 from saga_coordinator.store.embedded import EmbeddedPostgres
@@ -250,17 +263,26 @@ class Shop(ParticipantServiceServicer):
         return CompensateResponse()
 
 
+@contextlib.contextmanager
+def participant(servicer: ParticipantServiceServicer) -> Iterator[str]:
+    """Serves it; the address."""
+    server = grpc.server(futures.ThreadPoolExecutor(16))
+    add_ParticipantServiceServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
 @pytest.fixture(scope="module")
 def shop_server() -> Iterator[tuple[Shop, str]]:
     """A participant and where it is."""
     shop = Shop()
-    server = grpc.server(futures.ThreadPoolExecutor(16))
-    add_ParticipantServiceServicer_to_server(shop, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield shop, f"127.0.0.1:{port}"
-    shop.may_answer.set()
-    server.stop(None).wait()
+    with participant(shop) as address:
+        yield shop, address
+        shop.may_answer.set()
 
 
 @pytest.fixture
@@ -294,14 +316,7 @@ def module_dsn(postgres_server: EmbeddedPostgres, template_database: str) -> Ite
 @pytest.fixture(scope="module")
 def coordinator(module_dsn: str, participants_file: Path) -> Iterator[Serving]:
     """One coordinator for the tests of a module that only call it. Payloads are limited to 16 KiB."""
-    flags = [
-        "--address",
-        "127.0.0.1:0",
-        "--participants",
-        str(participants_file),
-        "--payload-bytes-max",
-        "16384",
-    ]
+    flags = ("--address", "127.0.0.1:0", "--participants", participants_file, "--payload-bytes-max", "16384")
     program = Serving(flags, {"SAGA_DATABASE_URL": module_dsn, "SAGA_LEASE_SECONDS": LEASE_SECONDS})
     try:
         yield program.wait_until_serving()
@@ -319,6 +334,11 @@ class Client:
         self.definitions = DefinitionServiceStub(self.channel)
         self.sagas = SagaServiceStub(self.channel)
 
+    def define(self, source: dict[str, Any]) -> RegisterDefinitionResponse:
+        """Registers a definition that is given in its JSON form."""
+        request = RegisterDefinitionRequest(definition=ParseDict(source, Definition()))
+        return self.definitions.RegisterDefinition(request, timeout=PATIENCE_SECONDS)
+
     def register(self, name: str, *methods: str) -> None:
         """A definition with a step for each method of the shop."""
         steps = [
@@ -329,8 +349,52 @@ class Client:
             }
             for number, method in enumerate(methods)
         ]
-        definition = ParseDict({"name": name, "steps": steps}, Definition())
-        self.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=definition), timeout=10)
+        self.define({"name": name, "steps": steps})
+
+    def start(self, definition: str, key: str = "", given: Any = None, **fields: Any) -> saga_pb2.Saga:
+        """Starts a saga with the input `given`, in its JSON form. Its key is the definition's name unless one is named."""
+        request = StartSagaRequest(definition=definition, start_key=key or definition, **fields)
+        if given is not None:
+            ParseDict(given, request.input)
+        return self.sagas.StartSaga(request, timeout=PATIENCE_SECONDS).saga
+
+    def saga(self, saga_id: str) -> saga_pb2.Saga:
+        return self.sagas.GetSaga(GetSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS).saga
+
+    def settled(self, saga_id: str) -> saga_pb2.Saga:
+        """The saga, once nothing more moves by itself."""
+        answer = self.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS)
+        assert answer.settled
+        return answer.saga
+
+    def await_entry(self, saga_id: str, entry_type: str, step: str) -> None:
+        """Watches the log of the saga until it has such an entry."""
+        watch = self.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS)
+        entries = (entry for answer in watch for entry in answer.entries)
+        assert any((entry.entry_type, entry.step) == (entry_type, step) for entry in entries)
+        watch.cancel()
+
+    def cancel(self, saga_id: str) -> str:
+        """Why the coordinator cannot do it now, if it is UNAVAILABLE; empty when it was done."""
+        request = CancelSagaRequest(saga_id=saga_id, reason="changed my mind")
+        call = self.sagas.CancelSaga.future(request, timeout=PATIENCE_SECONDS)
+        if call.exception() is None:
+            return ""
+        assert call.code() is grpc.StatusCode.UNAVAILABLE, call.details()
+        return str(call.details())
+
+    def watch_health(self, service: str = "") -> Any:
+        """The health of a service, each time that it changes."""
+        request = health_pb2.HealthCheckRequest(service=service)
+        stub: Any = HealthStub(self.channel)
+        return stub.Watch(request, timeout=PATIENCE_SECONDS)
+
+    def health(self, service: str = "") -> str:
+        """The health of a service as it is now."""
+        request = health_pb2.HealthCheckRequest(service=service)
+        stub: Any = HealthStub(self.channel)
+        answer = stub.Check(request, timeout=PATIENCE_SECONDS)
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
 
 @pytest.fixture

@@ -53,8 +53,7 @@ def waiting(client: Client) -> str:
     name = f"approval_{uuid.uuid4().hex[:8]}"
     spec = f"name: {name}\nsteps: [{{name: ask, approval: {{}}}}]"
     client.definitions.RegisterDefinition(definitions.RegisterDefinitionRequest(text=spec), timeout=SECONDS)
-    started = client.sagas.StartSaga(sagas.StartSagaRequest(definition=name, start_key=name), timeout=SECONDS)
-    return started.saga.saga_id
+    return client.start(name).saga_id
 
 
 def test_a_decided_approval_and_cancellations_that_come_too_late(
@@ -64,7 +63,7 @@ def test_a_decided_approval_and_cancellations_that_come_too_late(
         saga_id=waiting, step="ask", approved=True, decided_by="ana", comment="fine"
     )
     client.sagas.DecideApproval(decision, timeout=SECONDS)
-    client.sagas.WaitSaga(sagas.WaitSagaRequest(saga_id=waiting), timeout=SECONDS)
+    client.settled(waiting)
     cancel = sagas.CancelSagaRequest(saga_id=waiting, **WHO)
     assert Refused(lambda: client.sagas.CancelSaga(cancel, timeout=SECONDS)).code == "FAILED_PRECONDITION"
     approved, refused = records(waiting)
@@ -80,7 +79,7 @@ def test_a_cancellation_and_its_repetition(
 ) -> None:
     cancel = sagas.CancelSagaRequest(saga_id=waiting, **WHO)
     client.sagas.CancelSaga(cancel, timeout=SECONDS)
-    client.sagas.WaitSaga(sagas.WaitSagaRequest(saga_id=waiting), timeout=SECONDS)
+    client.settled(waiting)
     assert told(records(waiting)) == [("CANCEL_SAGA", DONE)]
 
 

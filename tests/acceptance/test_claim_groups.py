@@ -8,7 +8,6 @@ from pathlib import Path
 import grpc
 import psycopg
 import pytest
-from google.protobuf.duration_pb2 import Duration
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
@@ -68,30 +67,6 @@ def services(serving: StartServing, tmp_path: Path) -> Iterator[tuple[Service, S
         each.server.stop(None).wait()
 
 
-def start(client: Client, definition: str, key: str) -> str:
-    request = pb.StartSagaRequest(definition=definition, start_key=key)
-    return client.sagas.StartSaga(request, timeout=PATIENCE_SECONDS).saga.saga_id
-
-
-def settled(client: Client, saga_id: str) -> int:
-    request = pb.WaitSagaRequest(saga_id=saga_id, timeout=Duration(seconds=25))
-    return client.sagas.WaitSaga(request, timeout=PATIENCE_SECONDS).saga.status
-
-
-def status(client: Client, saga_id: str) -> int:
-    return client.sagas.GetSaga(pb.GetSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS).saga.status
-
-
-def cancel(client: Client, saga_id: str) -> str:
-    """What it waits for, if it is UNAVAILABLE; empty when it was done."""
-    request = pb.CancelSagaRequest(saga_id=saga_id, reason="changed my mind")
-    call = client.sagas.CancelSaga.future(request, timeout=PATIENCE_SECONDS)
-    if call.exception() is None:
-        return ""
-    assert call.code() is grpc.StatusCode.UNAVAILABLE, call.details()
-    return str(call.details())
-
-
 def served(client: Client) -> dict[str, bool]:
     """Whether each claim group has a coordinator, by any coordinator's word."""
     stub = DirectoryServiceStub(client.channel)
@@ -123,29 +98,31 @@ def test_p1_sagas_of_a_group_wait_for_it_and_nothing_crosses(
     dying, other = services if killed_first else services[::-1]
     elsewhere = connect(other.sidecar.address)
     elsewhere.register("two", "take", "hang")
-    saga_id = start(connect(dying.sidecar.address), "two", "of the dying")
+    saga_id = connect(dying.sidecar.address).start("two", "of the dying").saga_id
     assert [dying.next_call(), dying.next_call()] == [(saga_id, "step_0"), (saga_id, "step_1")]
 
     dying.scale_down()
     seen = other.sidecar.wait_for("claim_group_without_coordinator")
     assert (seen["claim_group"], seen["sagas"]) == (dying.group, 1)
     assert served(elsewhere) == {dying.group: False, other.group: True}
-    refusal = cancel(elsewhere, saga_id)
+    refusal = elsewhere.cancel(saga_id)
     assert f"claim group `{dying.group}`, of which no coordinator lives" in refusal
-    theirs = start(elsewhere, "two", "of the other")
+    theirs = elsewhere.start("two", "of the other").saga_id
     assert [other.next_call(), other.next_call()] == [(theirs, "step_0"), (theirs, "step_1")]
 
     dying.scale_up()
     assert other.sidecar.wait_for("claim_group_served_again")["claim_group"] == dying.group
     assert served(elsewhere) == {dying.group: True, other.group: True}
     # What was asked of it while nobody was there is done: both effects are undone, where they were made.
-    wait_until(lambda: status(elsewhere, saga_id) == saga_pb2.SAGA_STATUS_COMPENSATING, "the cancellation")
+    wait_until(
+        lambda: elsewhere.saga(saga_id).status == saga_pb2.SAGA_STATUS_COMPENSATING, "the cancellation"
+    )
     dying.shop.may_answer.set()
-    assert settled(elsewhere, saga_id) == saga_pb2.SAGA_STATUS_COMPENSATED
+    assert elsewhere.settled(saga_id).status == saga_pb2.SAGA_STATUS_COMPENSATED
     assert dying.sagas_called() == {saga_id}
     assert groups_of(database_dsn, saga_id) == (dying.group, {dying.group})
     other.shop.may_answer.set()
-    assert settled(elsewhere, theirs) == saga_pb2.SAGA_STATUS_COMPLETED
+    assert elsewhere.settled(theirs).status == saga_pb2.SAGA_STATUS_COMPLETED
     assert groups_of(database_dsn, theirs) == (other.group, {other.group})
     assert other.sagas_called() <= {theirs}
 
@@ -156,19 +133,19 @@ def test_what_is_asked_of_a_saga_of_another_group_reaches_that_group_also_while_
     own, other = services
     elsewhere = connect(other.sidecar.address)
     elsewhere.register("later", "later")
-    saga_id = start(connect(own.sidecar.address), "later", "sleeps")
+    saga_id = connect(own.sidecar.address).start("later", "sleeps").saga_id
     assert own.next_call() == (saga_id, "step_0")
     report = pb.ReportOutcomeRequest(
         saga_id=saga_id, step="step_0", operation=saga_pb2.OPERATION_KIND_ACTION, success=saga_pb2.Success()
     )
     elsewhere.sagas.ReportOutcome(report, timeout=PATIENCE_SECONDS)
-    assert settled(elsewhere, saga_id) == saga_pb2.SAGA_STATUS_COMPLETED
+    assert elsewhere.settled(saga_id).status == saga_pb2.SAGA_STATUS_COMPLETED
 
-    asleep = start(connect(own.sidecar.address), "later", "is cancelled")
+    asleep = connect(own.sidecar.address).start("later", "is cancelled").saga_id
     assert own.next_call() == (asleep, "step_0")
-    while cancel(elsewhere, asleep):  # a busy machine may take longer than the second that it has
+    while elsewhere.cancel(asleep):  # a busy machine may take longer than the second that it has
         pass
-    assert settled(elsewhere, asleep) == saga_pb2.SAGA_STATUS_COMPENSATED
+    assert elsewhere.settled(asleep).status == saga_pb2.SAGA_STATUS_COMPENSATED
     for each in (saga_id, asleep):
         assert groups_of(database_dsn, each) == (own.group, {own.group})
     assert other.sagas_called() == set()
@@ -185,7 +162,7 @@ def test_p1_a_saga_whose_participant_is_missing_here_goes_on_wherever_it_becomes
     lacking = serving("--group", own.group, "--participants", file, "--lease-seconds", "1")
     client = connect(lacking.address)
     client.register("two", "take", "hang")
-    saga_id = start(connect(own.sidecar.address), "two", "changes hands")
+    saga_id = connect(own.sidecar.address).start("two", "changes hands").saga_id
     assert [own.next_call(), own.next_call()] == [(saga_id, "step_0"), (saga_id, "step_1")]
 
     own.scale_down()
@@ -195,7 +172,8 @@ def test_p1_a_saga_whose_participant_is_missing_here_goes_on_wherever_it_becomes
         own.scale_up()
     else:
         file.write_text(own.file.read_text())
-    wait_until(lambda: settled(client, saga_id) == saga_pb2.SAGA_STATUS_COMPLETED, "the saga's end")
-    saga = client.sagas.GetSaga(pb.GetSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS).saga
-    assert [step.attempt for step in saga.steps] == [1, 2], "the second is for the one that was lost"
+    wait_until(lambda: client.settled(saga_id).status == saga_pb2.SAGA_STATUS_COMPLETED, "the saga's end")
+    assert [step.attempt for step in client.saga(saga_id).steps] == [1, 2], (
+        "the second is for the one that was lost"
+    )
     own.server.stop(None).wait()

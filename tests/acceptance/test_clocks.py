@@ -8,13 +8,8 @@ from typing import Any
 import grpc
 import psycopg
 import pytest
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.json_format import ParseDict
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
-from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
-from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
-from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, WaitSagaRequest
 from tests.acceptance.conftest import ROOT, Client, Shop, StartServing
 from tests.eventually import wait_until
 
@@ -58,30 +53,21 @@ CLOCKS = [in_zone, ahead_for_python, behind_for_everything]
 def register(client: Client, name: str, action: dict[str, Any], **more: Any) -> None:
     step = {"name": "only", "action": {"participant": "shop", **action}}
     step["compensation"] = {"participant": "shop", "method": "undo"}
-    definition = ParseDict({"name": name, "steps": [step], **more}, Definition())
-    client.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=definition), timeout=10)
+    client.define({"name": name, "steps": [step], **more})
 
 
 def start(client: Client, definition: str) -> str:
     """The saga's identity. Asks again while the coordinator is away, as callers do: on a busy machine its lease may run out."""
-    request = StartSagaRequest(definition=definition, start_key=definition)
 
     def ask() -> str:
         try:
-            return client.sagas.StartSaga(request, timeout=10).saga.saga_id
+            return client.start(definition).saga_id
         except grpc.RpcError as error:
             if error.code() is not grpc.StatusCode.UNAVAILABLE:
                 raise
             return ""
 
     return wait_until(ask, "the start")
-
-
-def settled(client: Client, saga_id: str, seconds: int = 30) -> saga_pb2.Saga:
-    request = WaitSagaRequest(saga_id=saga_id, timeout=Duration(seconds=seconds))
-    answer = client.sagas.WaitSaga(request, timeout=seconds + 10)
-    assert answer.settled
-    return answer.saga
 
 
 @pytest.mark.parametrize("clock", CLOCKS)
@@ -104,7 +90,7 @@ def test_p10_delays_deadlines_and_the_number_of_calls(
     register(client, "late", {"method": "later", "pending_timeout": "3600s"}, deadline="2s")
     before = time.time()
     sagas = {name: start(client, name) for name in ("pending", "away", "late")}
-    stories = {name: settled(client, saga_id) for name, saga_id in sagas.items()}
+    stories = {name: client.settled(saga_id) for name, saga_id in sagas.items()}
     assert {story.status for story in stories.values()} == {saga_pb2.SAGA_STATUS_COMPENSATED}
     for story in stories.values():
         assert abs(story.started_at.ToSeconds() - before) < SLACK_SECONDS
@@ -176,6 +162,6 @@ def test_p10_coordinators_hours_apart_hand_over_to_each_other(
         killed_at = connection.execute("SELECT clock_timestamp()").fetchall()[0][0]
         dying.close()
         shop.may_answer.set()
-        assert settled(connect(living.address), saga_id).status == saga_pb2.SAGA_STATUS_COMPLETED
+        assert connect(living.address).settled(saga_id).status == saga_pb2.SAGA_STATUS_COMPLETED
         ((at,),) = connection.execute(adopted_at).fetchall()
     assert (at - killed_at).total_seconds() < SLACK_SECONDS

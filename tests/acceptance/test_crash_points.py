@@ -16,14 +16,9 @@ from pathlib import Path
 import grpc
 import psycopg
 import pytest
-from google.protobuf.json_format import ParseDict
-from google.protobuf.struct_pb2 import Value
 
 from saga_coordinator.config import read_documents
 from saga_coordinator.pb.saga.v1 import saga_pb2
-from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
-from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
-from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest
 from tests.acceptance.conftest import ROOT, Client, StartServing
 from tests.eventually import PATIENCE_SECONDS
 from tests.examples.conftest import PARTICIPANTS
@@ -70,13 +65,7 @@ def flags(empty_database_dsn: str, tmp_path: Path) -> Iterator[list[str]]:
 
 
 def start(client: Client, order_id: str, card: str) -> saga_pb2.Saga:
-    request = StartSagaRequest(
-        definition="order-fulfilment",
-        start_key=order_id,
-        input=ParseDict(one_order(order_id, card).input, Value()),
-        wait=True,
-    )
-    return client.sagas.StartSaga(request, timeout=PATIENCE_SECONDS).saga
+    return client.start("order-fulfilment", order_id, one_order(order_id, card).input, wait=True)
 
 
 @pytest.mark.parametrize("point", [*FORWARD, *BACK])
@@ -92,9 +81,7 @@ def test_p1_a_killed_coordinators_saga_ends_and_the_books_are_right(
     card, end = (GOOD_CARD, "COMPLETED") if point in FORWARD else (DECLINED_CARD, "COMPENSATED")
     survivor = connect(serving(*flags).address)
     spec = read_documents(ROOT / "examples/order_fulfilment/definition.yaml")[0].content
-    survivor.definitions.RegisterDefinition(
-        RegisterDefinitionRequest(definition=ParseDict(spec, Definition())), timeout=PATIENCE_SECONDS
-    )
+    survivor.define(spec)
     address = f"unix:{tmp_path}/doomed"
     environment = {
         **os.environ,

@@ -8,13 +8,11 @@ from typing import Any
 
 import pytest
 from google.protobuf.json_format import MessageToDict, ParseDict
-from google.protobuf.struct_pb2 import Value
 
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as definition_pb
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
-from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest
 from saga_coordinator.pb.saga.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.acceptance.conftest import Client, Serving, Shop, run_here
 from tests.acceptance.test_rpc import Refused
@@ -45,17 +43,11 @@ def declare(client: Client) -> Iterator[Any]:
 
 
 def register(client: Client, name: str, *steps: dict[str, Any]) -> definition_pb.RegisteredDefinition:
-    request = definition_pb.RegisterDefinitionRequest(
-        definition=ParseDict({"name": name, "steps": list(steps)}, Definition())
-    )
-    return client.definitions.RegisterDefinition(request, timeout=PATIENCE_SECONDS).registered
+    return client.define({"name": name, "steps": list(steps)}).registered
 
 
 def run(client: Client, name: str, key: str) -> saga_pb2.Saga:
-    request = StartSagaRequest(
-        definition=name, start_key=key, input=ParseDict({"thing": "book"}, Value()), wait=True
-    )
-    return client.sagas.StartSaga(request, timeout=PATIENCE_SECONDS).saga
+    return client.start(name, key, {"thing": "book"}, wait=True)
 
 
 USING = (

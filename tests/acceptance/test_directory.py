@@ -15,8 +15,6 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from saga_coordinator.pb.saga.v1 import participant_service_pb2, saga_pb2
-from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
-from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
 from saga_coordinator.pb.saga.v1.directory_service_pb2 import (
     DeleteParticipantRequest,
     GetParticipantRequest,
@@ -26,9 +24,7 @@ from saga_coordinator.pb.saga.v1.directory_service_pb2 import (
     SetBreakerRequest,
 )
 from saga_coordinator.pb.saga.v1.directory_service_pb2_grpc import DirectoryServiceStub
-from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import add_ParticipantServiceServicer_to_server
-from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSagaRequest
-from tests.acceptance.conftest import Client, Shop, StartServing
+from tests.acceptance.conftest import Client, Shop, StartServing, participant
 from tests.eventually import PATIENCE_SECONDS, wait_until
 
 SECONDS = 120
@@ -36,24 +32,14 @@ DESCRIBED = FileDescriptorSet()
 for each in (struct_pb2.DESCRIPTOR, saga_pb2.DESCRIPTOR, participant_service_pb2.DESCRIPTOR):
     each.CopyToProto(DESCRIBED.file.add())
 """What the shop serves, which does not say so itself."""
-PLAIN = ParseDict(
-    {
-        "name": "plain",
-        "steps": [
-            {
-                "name": "call",
-                "read_only": True,
-                "action": {
-                    "participant": "described",
-                    "method": "saga.v1.ParticipantService/Execute",
-                    "input": {"method": "quick", "step": "by hand"},
-                },
-            }
-        ],
-    },
-    Definition(),
-)
+CALL = {
+    "participant": "described",
+    "method": "saga.v1.ParticipantService/Execute",
+    "input": {"method": "quick", "step": "by hand"},
+}
+PLAIN = {"name": "plain", "steps": [{"name": "call", "read_only": True, "action": CALL}]}
 Connect = Callable[[str], Client]
+COMPLETED = saga_pb2.SAGA_STATUS_COMPLETED
 
 
 class Directory:
@@ -86,17 +72,6 @@ def faults(call: Callable[[], object]) -> str:
     return f"{caught.value.code().name}: {caught.value.details()}"
 
 
-def start(client: Client, definition: str, key: str, *, wait: bool = True) -> str:
-    request = StartSagaRequest(definition=definition, start_key=key, wait=wait)
-    return client.sagas.StartSaga(request, timeout=SECONDS).saga.saga_id
-
-
-def saga(client: Client, saga_id: str) -> dict[str, Any]:
-    answer = client.sagas.GetSaga(GetSagaRequest(saga_id=saga_id), timeout=SECONDS)
-    found: dict[str, Any] = MessageToDict(answer, preserving_proto_field_name=True)["saga"]
-    return found
-
-
 @pytest.fixture
 def two(serving: StartServing, connect: Connect) -> tuple[Client, Client]:
     """Two coordinators without a participants file, on one database."""
@@ -113,8 +88,8 @@ def test_what_is_put_at_one_coordinator_is_used_by_all(
     assert directory.put("shop", target=address, limits={"concurrency": 32, "rate": 500})
     here.register("orders", "quick")
     # At once: who does not know a name looks for it before a start is refused.
-    assert saga(there, start(there, "orders", "b"))["status"] == "SAGA_STATUS_COMPLETED"
-    assert saga(here, start(here, "orders", "a"))["status"] == "SAGA_STATUS_COMPLETED"
+    assert there.start("orders", "b", wait=True).status == COMPLETED
+    assert here.start("orders", "a", wait=True).status == COMPLETED
     status = other.get("shop")
     assert status["source"] == "PARTICIPANT_SOURCE_API"
     assert status["participant"]["limits"]["concurrency"] == 32
@@ -125,8 +100,8 @@ def test_what_is_put_at_one_coordinator_is_used_by_all(
     assert not directory.put("shop", target=address)
     directory.put("described", target=address, descriptor_set=base64.b64encode(DESCRIBED.SerializeToString()))
     wait_until(lambda: "described" in names(other), "the participant with a descriptor set")
-    there.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=PLAIN), timeout=SECONDS)
-    assert saga(there, start(there, "plain", "c"))["steps"][0]["output"]["output"] == {"done": "by hand"}
+    there.define(PLAIN)
+    assert MessageToDict(there.start("plain", wait=True).steps[0].output)["output"] == {"done": "by hand"}
 
     other.stub.DeleteParticipant(DeleteParticipantRequest(name="shop"), timeout=SECONDS)
     wait_until(lambda: "shop" not in names(directory), "the deletion")
@@ -145,10 +120,10 @@ def test_the_usual_timeouts_and_retries_are_those_of_what_is_registered_from_the
     assert directory.get("shop")["participant"]["defaults"] == usual
     client.register("orders", "away")
     directory.put("shop", target=shop_server[1], defaults={"retry": {"max_attempts": 1}})
-    assert saga(client, start(client, "orders", "a"))["steps"][0]["attempt"] == 1  # of its compensation
+    assert client.start("orders", wait=True).steps[0].attempt == 1  # of its compensation
     assert [call.attempt for call in list(shop.called.queue)] == [1, 2, 1]
     client.register("orders", "away")
-    start(client, "orders", "b")
+    client.start("orders", "b", wait=True)
     assert [call.attempt for call in list(shop.called.queue)][3:] == [1, 1]
 
 
@@ -217,7 +192,7 @@ def test_the_file_has_precedence(
         lambda: with_file.put("shop", target="127.0.0.1:2")
     )
     client.register("orders", "quick")
-    assert saga(client, start(client, "orders", "a"))["status"] == "SAGA_STATUS_COMPLETED"
+    assert client.start("orders", "a", wait=True).status == COMPLETED
 
 
 def test_a_breaker_set_by_hand_holds_everywhere_and_after_a_restart(
@@ -232,10 +207,9 @@ def test_a_breaker_set_by_hand_holds_everywhere_and_after_a_restart(
     later = connect(serving(*flags).address)
     here.register("orders", "quick")
     waiting = [
-        start(client, "orders", key, wait=False)
-        for key, client in zip("abc", (here, there, later), strict=True)
+        client.start("orders", key).saga_id for key, client in zip("abc", (here, there, later), strict=True)
     ]
-    wait_until(lambda: all(is_held(saga(here, each)) for each in waiting), "the reason on every step")
+    wait_until(lambda: all(is_held(here.saga(each)) for each in waiting), "the reason on every step")
     assert shop.called.empty()
     setting = Directory(later).get("shop")["breaker_setting"]
     assert (setting["control"], setting["requested_by"], setting["reason"]) == (
@@ -249,14 +223,12 @@ def test_a_breaker_set_by_hand_holds_everywhere_and_after_a_restart(
             lambda at=client: Directory(at).get("shop")["breaker"] == "BREAKER_STATE_CLOSED",  # type: ignore[misc]
             "the breaker as before",
         )
-        assert (
-            saga(client, start(client, "orders", f"after {id(client)}"))["status"] == "SAGA_STATUS_COMPLETED"
-        )
+        assert client.start("orders", f"after {id(client)}", wait=True).status == COMPLETED
 
 
-def is_held(found: dict[str, Any]) -> bool:
-    (step,) = found["steps"]
-    return step.get("cause", {}).get("code") == "CIRCUIT_OPEN" and "retry_at" in step
+def is_held(found: saga_pb2.Saga) -> bool:
+    (step,) = found.steps
+    return step.cause.code == "CIRCUIT_OPEN" and step.HasField("retry_at")
 
 
 def test_setting_a_breaker_needs_a_name_a_control_and_a_reason(
@@ -272,25 +244,21 @@ def test_a_participant_that_moves_under_load_loses_nothing(serving: StartServing
     """Calls in flight end where they are; new ones go to the new address."""
     client = connect(serving().address)
     directory = Directory(client)
-    shops, servers = [], []
-    for _ in range(2):
-        shop, server = Shop(), grpc.server(futures.ThreadPoolExecutor(8))
-        add_ParticipantServiceServicer_to_server(shop, server)
-        shops.append((shop, server.add_insecure_port("127.0.0.1:0")))
-        server.start()
-        servers.append(server)
+    shops = Shop(), Shop()
     client.register("orders", "quick", "quick")
-    with futures.ThreadPoolExecutor(8) as pool:
-        directory.put("shop", target=f"127.0.0.1:{shops[0][1]}")
-        started = [pool.submit(start, client, "orders", str(number)) for number in range(100)]
-        shops[0][0].called.get(timeout=PATIENCE_SECONDS)
-        directory.put("shop", target=f"127.0.0.1:{shops[1][1]}")
-        started += [pool.submit(start, client, "orders", str(number)) for number in range(100, 200)]
-        ended = [saga(client, each.result()) for each in started]
-    for server in servers:
-        server.stop(None).wait()
-    assert {each["status"] for each in ended} == {"SAGA_STATUS_COMPLETED"}
-    calls = [shop.called.qsize() for shop, _ in shops]
+    with (
+        participant(shops[0]) as before,
+        participant(shops[1]) as after,
+        futures.ThreadPoolExecutor(8) as pool,
+    ):
+        directory.put("shop", target=before)
+        started = [pool.submit(client.start, "orders", str(number), wait=True) for number in range(100)]
+        shops[0].called.get(timeout=PATIENCE_SECONDS)
+        directory.put("shop", target=after)
+        started += [pool.submit(client.start, "orders", str(number), wait=True) for number in range(100, 200)]
+        ended = [each.result() for each in started]
+    assert {each.status for each in ended} == {COMPLETED}
+    calls = [shop.called.qsize() for shop in shops]
     assert sum(calls) + 1 == 400
     assert calls[1] >= 200
 
@@ -302,13 +270,13 @@ def test_a_participant_whose_name_has_no_address_waits_and_goes_on_when_it_is_pu
     directory = Directory(client)
     directory.put("shop", target="dns:///nowhere.invalid:50051")
     client.register("orders", "quick")
-    saga_id = start(client, "orders", "a", wait=False)
+    saga_id = client.start("orders").saga_id
 
     def has_failed() -> bool:
-        (step,) = saga(client, saga_id)["steps"]
-        return bool(step.get("cause", {}).get("code") == "UNAVAILABLE")
+        (step,) = client.saga(saga_id).steps
+        return bool(step.cause.code == "UNAVAILABLE")
 
     wait_until(has_failed, "the failure")
     assert directory.get("shop")["last_failure"]["code"] == "UNAVAILABLE"
     directory.put("shop", target=shop_server[1])
-    wait_until(lambda: saga(client, saga_id)["status"] == "SAGA_STATUS_COMPLETED", "the saga's end")
+    wait_until(lambda: client.saga(saga_id).status == COMPLETED, "the saga's end")

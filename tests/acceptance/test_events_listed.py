@@ -13,8 +13,6 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     PublishedEvent,
     PublishEventRequest,
     SignalSagaRequest,
-    StartSagaRequest,
-    WaitSagaRequest,
 )
 from tests.acceptance.conftest import Client
 from tests.acceptance.test_rpc import Refused, value
@@ -68,11 +66,9 @@ def test_what_a_saga_took_is_not_untaken(client: Client) -> None:
     definition_name = f"paying_{uuid.uuid4().hex}"
     text = f"name: {definition_name}\nsteps: [{{name: wait, await_event: {{event: {name}, correlation: order 7}}}}]"
     client.definitions.RegisterDefinition(RegisterDefinitionRequest(text=text), timeout=SECONDS)
-    start = StartSagaRequest(definition=definition_name, start_key=definition_name)
-    saga_id = client.sagas.StartSaga(start, timeout=SECONDS).saga.saga_id
+    saga_id = client.start(definition_name).saga_id
     event_id = publish(client, name, correlation)
-    settled = client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=SECONDS)
-    assert settled.settled
+    client.settled(saga_id)
     (taken,) = listed(client, ListEventsRequest(name=name))
     assert (taken.event.event_id, taken.HasField("taken_at")) == (event_id, True)
     assert not taken.HasField("kept_until")

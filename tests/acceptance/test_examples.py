@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from concurrent import futures
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,6 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Value
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
-from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
-from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
 from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
     CompensateRequest,
     CompensateResponse,
@@ -24,7 +21,6 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
 )
 from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import (
     ParticipantServiceServicer,
-    add_ParticipantServiceServicer_to_server,
 )
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     DecideApprovalRequest,
@@ -32,12 +28,9 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     GetSagaRequest,
     ListSagasRequest,
     PublishEventRequest,
-    StartSagaRequest,
-    WaitSagaRequest,
-    WatchSagaRequest,
 )
 from saga_coordinator.saga.definition.parsing import parse_definition
-from tests.acceptance.conftest import Client, Serving, StartServing
+from tests.acceptance.conftest import Client, Serving, StartServing, participant
 from tools.simulate_examples import example_definitions
 
 SECONDS = 120
@@ -79,12 +72,8 @@ class Business(ParticipantServiceServicer):
 @pytest.fixture
 def business() -> Iterator[tuple[Business, str]]:
     servicer = Business()
-    server = grpc.server(futures.ThreadPoolExecutor(16))
-    add_ParticipantServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    yield servicer, f"127.0.0.1:{port}"
-    server.stop(None).wait()
+    with participant(servicer) as address:
+        yield servicer, address
 
 
 @pytest.fixture
@@ -103,8 +92,7 @@ def client(
     while left:  # children first, as a definition has to be there before what runs it
         source = next(each for each in left if not run_by(each) & {other["name"] for other in left})
         left.remove(source)
-        request = RegisterDefinitionRequest(definition=ParseDict(source, Definition()))
-        connected.definitions.RegisterDefinition(request, timeout=SECONDS)
+        connected.define(source)
     return connected
 
 
@@ -118,25 +106,8 @@ def run_by(source: Any) -> set[str]:
     return found | ({source["saga"]["definition"]} if isinstance(source.get("saga"), dict) else set())
 
 
-def start(client: Client, definition: str, given: dict[str, Any]) -> str:
-    request = StartSagaRequest(definition=definition, start_key="only", input=ParseDict(given, Value()))
-    return client.sagas.StartSaga(request, timeout=SECONDS).saga.saga_id
-
-
-def ended(client: Client, saga_id: str) -> saga_pb2.Saga:
-    return client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=SECONDS).saga
-
-
 def status(saga: saga_pb2.Saga) -> str:
     return saga_pb2.SagaStatus.Name(saga.status).removeprefix("SAGA_STATUS_")
-
-
-def wait_for(client: Client, saga_id: str, entry_type: str, step: str) -> None:
-    watch = client.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=SECONDS)
-    assert any(
-        (entry.entry_type, entry.step) == (entry_type, step) for answer in watch for entry in answer.entries
-    )
-    watch.cancel()
 
 
 def test_order_as_a_graph(client: Client) -> None:
@@ -144,7 +115,7 @@ def test_order_as_a_graph(client: Client) -> None:
         "order_id": "A-1", "customer_id": "c", "card": "4242", "amount_cents": 4460, "address": "12 Canal Street",
         "lines": [{"sku": "teapot", "quantity": 1}],
     }  # fmt: skip
-    saga = ended(client, start(client, "order-fulfilment-dag", order))
+    saga = client.settled(client.start("order-fulfilment-dag", given=order).saga_id)
     assert status(saga) == "COMPLETED"
     assert MessageToDict(saga.output) == {"tracking": "T-1", "mailed": True}
     assert dict(saga.labels) == {"customer": "c"}
@@ -155,7 +126,7 @@ def test_loan_that_a_person_decides_and_the_customer_signs(client: Client) -> No
         "application_id": "L-1", "applicant_id": "p", "branch": "utrecht", "amount_cents": 500_000,
         "first_instalment_at": "2020-01-01T00:00:00Z",
     }  # fmt: skip
-    saga_id = start(client, "loan-approval", loan)
+    saga_id = client.start("loan-approval", given=loan).saga_id
     event = Event(
         event_id="e-1",
         name="contract.signed",
@@ -163,10 +134,10 @@ def test_loan_that_a_person_decides_and_the_customer_signs(client: Client) -> No
         payload=ParseDict({"iban": "NL91"}, Value()),
     )
     client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=SECONDS)
-    wait_for(client, saga_id, "wait_started", "review")
+    client.await_entry(saga_id, "wait_started", "review")
     decision = DecideApprovalRequest(saga_id=saga_id, step="review", approved=True, decided_by="ann.meyer")
     client.sagas.DecideApproval(decision, timeout=SECONDS)
-    saga = ended(client, saga_id)
+    saga = client.settled(saga_id)
     assert status(saga) == "COMPLETED"
     assert MessageToDict(saga.output) == {"decided_by": "ann.meyer", "paid_to": "NL91"}
 
@@ -175,13 +146,13 @@ def test_payroll_of_five_hundred(client: Client, business: tuple[Business, str])
     people = [{"id": f"e-{number}", "iban": "NL", "net_cents": 1} for number in range(500)]
     month = {"company": "tea", "month": "2026-01", "total_cents": 500, "employees": people}
     business[0].refused.add(("Transfer", "2026-01/e-137"))
-    saga_id = start(client, "payroll", month)
-    wait_for(client, saga_id, "wait_started", "release")
+    saga_id = client.start("payroll", given=month).saga_id
+    client.await_entry(saga_id, "wait_started", "release")
     decision = DecideApprovalRequest(
         saga_id=saga_id, step="release", approved=True, decided_by="head.of.finance"
     )
     client.sagas.DecideApproval(decision, timeout=SECONDS)
-    saga = ended(client, saga_id)
+    saga = client.settled(saga_id)
     assert status(saga) == "COMPLETED"
     wages = MessageToDict(saga.output)["wages"]
     assert [wage["id"] for wage in wages if not wage["paid"]] == ["e-137"]
@@ -201,8 +172,8 @@ def children(client: Client, parent: str) -> list[saga_pb2.Saga]:
 
 
 def test_basket_whose_parts_are_sagas(client: Client) -> None:
-    saga_id = start(client, "marketplace-checkout", BASKET)
-    saga = ended(client, saga_id)
+    saga_id = client.start("marketplace-checkout", given=BASKET).saga_id
+    saga = client.settled(saga_id)
     assert status(saga) == "COMPLETED"
     parcels = MessageToDict(saga.output)["parcels"]
     assert parcels == [{"seller_id": name, "tracking": "T-1"} for name in ("ann", "bob", "cat")]
@@ -214,8 +185,8 @@ def test_basket_that_fails_leaves_nothing_of_its_parts(
     client: Client, business: tuple[Business, str], refused: tuple[str, str]
 ) -> None:
     business[0].refused.add(refused)
-    saga_id = start(client, "marketplace-checkout", BASKET)
-    assert status(ended(client, saga_id)) == "COMPENSATED"
+    saga_id = client.start("marketplace-checkout", given=BASKET).saga_id
+    assert status(client.settled(saga_id)) == "COMPENSATED"
     parts = children(client, saga_id)
     assert [status(each) for each in parts] == ["COMPENSATED"] * 3
     assert not any(business[0].standing.values())

@@ -4,11 +4,9 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
-import grpc
 import pytest
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
-from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from tests.acceptance.conftest import Client, Shop, StartServing
 from tests.eventually import PATIENCE_SECONDS, wait_until
 
@@ -29,34 +27,19 @@ def test_a_cancellation_is_answered_while_the_owner_is_frozen(
     owner, other = serving(*flags), serving(*flags)
     client, elsewhere = connect(owner.address), connect(other.address)
     client.register("two", "take", "hang")
-    started = pb.StartSagaRequest(definition="two", start_key="is frozen")
-    saga_id = client.sagas.StartSaga(started, timeout=PATIENCE_SECONDS).saga.saga_id
+    saga_id = client.start("two").saga_id
     assert [shop.called.get(timeout=PATIENCE_SECONDS).step for _ in range(2)] == ["step_0", "step_1"]
-
-    def cancel_elsewhere() -> str:
-        """Why not, if the answer is no."""
-        request = pb.CancelSagaRequest(saga_id=saga_id, reason="changed my mind")
-        call = elsewhere.sagas.CancelSaga.future(request, timeout=PATIENCE_SECONDS)
-        if call.exception() is None:
-            return ""
-        assert call.code() is grpc.StatusCode.UNAVAILABLE, call.details()
-        return str(call.details())
 
     owner.send(signal.SIGSTOP)
     try:
         if outlasts_its_lease:
-            wait_until(lambda: not cancel_elsewhere(), "the cancellation")
+            wait_until(lambda: not elsewhere.cancel(saga_id), "the cancellation")
         else:
-            assert "which drives the saga, did not answer in time" in cancel_elsewhere()
+            assert "which drives the saga, did not answer in time" in elsewhere.cancel(saga_id)
     finally:
         owner.send(signal.SIGCONT)
 
     # Also what was refused was heard: the owner does it once it goes on.
-    look = pb.GetSagaRequest(saga_id=saga_id)
-    wait_until(
-        lambda: elsewhere.sagas.GetSaga(look).saga.status == saga_pb2.SAGA_STATUS_COMPENSATING, "the turn"
-    )
+    wait_until(lambda: elsewhere.saga(saga_id).status == saga_pb2.SAGA_STATUS_COMPENSATING, "the turn")
     shop.may_answer.set()
-    waited = pb.WaitSagaRequest(saga_id=saga_id)
-    settled = elsewhere.sagas.WaitSaga(waited, timeout=PATIENCE_SECONDS).saga
-    assert settled.status == saga_pb2.SAGA_STATUS_COMPENSATED
+    assert elsewhere.settled(saga_id).status == saga_pb2.SAGA_STATUS_COMPENSATED

@@ -12,7 +12,6 @@ import grpc
 import psutil
 import pytest
 from google.protobuf.json_format import ParseDict
-from grpc_health.v1 import health_pb2
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
@@ -24,7 +23,6 @@ from saga_coordinator.pb.saga.v1.directory_service_pb2 import (
     PutParticipantRequest,
 )
 from saga_coordinator.pb.saga.v1.directory_service_pb2_grpc import DirectoryServiceStub
-from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, WaitSagaRequest
 from tests.acceptance.conftest import Client, Serving, Shop, StartServing
 from tests.eventually import wait_until
 
@@ -52,11 +50,7 @@ def still_serves(client: Client, start_key: str) -> None:
         ValidateDefinitionRequest(definition=Definition(name="empty")), timeout=SECONDS
     )
     assert validated.faults
-    started = client.sagas.StartSaga(
-        StartSagaRequest(definition="quick", start_key=start_key), timeout=SECONDS
-    )
-    saga = client.sagas.WaitSaga(WaitSagaRequest(saga_id=started.saga.saga_id), timeout=SECONDS).saga
-    assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
+    assert client.start("quick", start_key, wait=True).status == saga_pb2.SAGA_STATUS_COMPLETED
 
 
 @pytest.mark.parametrize("file", ["/dev/ptmx", "/dev/zero"])
@@ -151,13 +145,7 @@ def test_a_file_that_hangs_holds_up_neither_the_work_nor_the_end(
     for _ in range(8):
         program.send(signal.SIGHUP)
     still_serves(client, "one")
-    check = health_pb2.HealthCheckRequest(service="saga.v1.SagaService")
-    ask = client.channel.unary_unary(
-        "/grpc.health.v1.Health/Check",
-        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-        response_deserializer=health_pb2.HealthCheckResponse.FromString,
-    )
-    assert ask(check, timeout=SECONDS).status == health_pb2.HealthCheckResponse.SERVING
+    assert client.health("saga.v1.SagaService") == "SERVING"
     program.send(signal.SIGTERM)
     program.wait_for("stopped")
     assert program.wait() == 0

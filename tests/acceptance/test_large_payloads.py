@@ -5,21 +5,16 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import ListValue, Value
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
-from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
-from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
-    CancelSagaRequest,
     Event,
     GetSagaRequest,
     ListSagasRequest,
     PreviewCompensationRequest,
     SignalSagaRequest,
     StartSagaRequest,
-    WaitSagaRequest,
     WatchSagaRequest,
 )
 from tests.acceptance.conftest import Client, StartServing
@@ -36,10 +31,8 @@ def client(serving: StartServing, connect: Callable[[str], Client]) -> Client:
 
 
 def started(client: Client, text: str, *steps: dict[str, Any], **more: Any) -> str:
-    definition = ParseDict({"name": "large", "steps": steps, **more}, Definition())
-    client.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=definition), timeout=SECONDS)
-    request = StartSagaRequest(definition="large", start_key="1", input=Value(string_value=text))
-    return client.sagas.StartSaga(request, timeout=SECONDS).saga.saga_id
+    client.define({"name": "large", "steps": steps, **more})
+    return client.start("large", given=text).saga_id
 
 
 def log_of(client: Client, saga_id: str) -> Iterator[saga_pb2.Entry]:
@@ -58,7 +51,7 @@ def log_of(client: Client, saga_id: str) -> Iterator[saga_pb2.Entry]:
 def test_an_input_larger_than_an_answer_is_left_out_of_every_view(client: Client) -> None:
     ask = {"name": "ask", "approval": {"show": "${input}", "timeout": "600s"}}
     saga_id = started(client, "x" * 5_000_000, ask)
-    saga = client.sagas.GetSaga(GetSagaRequest(saga_id=saga_id), timeout=SECONDS).saga
+    saga = client.saga(saga_id)
     assert (saga.input_omitted, saga.HasField("input"), saga.outputs_omitted) == (True, False, True)
     assert [(step.name, step.status) for step in saga.steps] == [("ask", saga_pb2.STEP_STATUS_WAITING)]
     (listed,) = client.sagas.ListSagas(ListSagasRequest(), timeout=SECONDS).sagas
@@ -71,9 +64,8 @@ def test_an_input_larger_than_an_answer_is_left_out_of_every_view(client: Client
     assert "definition" in log[0].body.fields, "the rest of it is there"
     watched = next(client.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=SECONDS))
     assert [entry.entry_type for entry in watched.entries] == ["saga_started", "wait_started"]
-    client.sagas.CancelSaga(CancelSagaRequest(saga_id=saga_id, reason="seen"), timeout=SECONDS)
-    waited = client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=SECONDS)
-    assert waited.saga.status == saga_pb2.SAGA_STATUS_COMPENSATED
+    assert client.cancel(saga_id) == ""
+    assert client.settled(saga_id).status == saga_pb2.SAGA_STATUS_COMPENSATED
 
 
 def test_outputs_larger_than_an_answer_together_are_in_the_log_one_by_one(client: Client) -> None:
@@ -88,7 +80,7 @@ def test_outputs_larger_than_an_answer_together_are_in_the_log_one_by_one(client
         client.sagas.SignalSaga(SignalSagaRequest(saga_id=saga_id, event=event), timeout=SECONDS)
 
     def is_asked() -> saga_pb2.Saga | None:
-        saga = client.sagas.GetSaga(GetSagaRequest(saga_id=saga_id), timeout=SECONDS).saga
+        saga = client.saga(saga_id)
         return saga if saga.steps[-1].status == saga_pb2.STEP_STATUS_WAITING else None
 
     saga = wait_until(is_asked, "the last step")

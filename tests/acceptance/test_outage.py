@@ -1,6 +1,5 @@
 """The database goes away under a coordinator, and comes back."""
 
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -14,7 +13,7 @@ from grpc_status import rpc_status
 from psycopg import sql
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
-from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, WaitSagaRequest
+from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest
 from saga_coordinator.store.embedded import EmbeddedPostgres
 from tests.acceptance.conftest import Client, Shop, StartServing
 
@@ -49,13 +48,9 @@ def test_an_outage_loses_nothing_and_is_told(
     program = serving("--participants", participants_file, "--lease-seconds", "0.5")
     client = connect(program.address)
     client.register("slow", "hang", "quick")
-    accepted = client.sagas.StartSaga(StartSagaRequest(definition="slow", start_key="before"), timeout=10)
+    accepted = client.start("slow", "before").saga_id
     assert shop.called.get(timeout=10).method == "hang"
-    watch = client.channel.unary_stream(
-        "/grpc.health.v1.Health/Watch",
-        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-        response_deserializer=health_pb2.HealthCheckResponse.FromString,
-    )(health_pb2.HealthCheckRequest(service="saga.v1.SagaService"), timeout=60)
+    watch = client.watch_health("saga.v1.SagaService")
     _await_health(watch, SERVING)
     request = StartSagaRequest(definition="slow", start_key="during")
     with without_database(postgres_server, database_dsn):
@@ -70,34 +65,9 @@ def test_an_outage_loses_nothing_and_is_told(
         assert retry.retry_delay.ToMilliseconds() > 0
         shop.may_answer.set()  # an outcome that cannot be written down yet
     _await_health(watch, SERVING)
-    during = client.sagas.StartSaga(request, timeout=10)
-    for saga_id in (accepted.saga.saga_id, during.saga.saga_id):
-        saga = client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=20).saga
-        assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
+    for saga_id in (accepted, client.start("slow", "during").saga_id):
+        assert client.settled(saga_id).status == saga_pb2.SAGA_STATUS_COMPLETED
     watch.cancel()
-
-
-def test_stopping_during_an_outage(
-    serving: StartServing,
-    connect: Callable[[str], Client],
-    shop: Shop,
-    participants_file: str,
-    postgres_server: EmbeddedPostgres,
-    database_dsn: str,
-) -> None:
-    program = serving("--participants", participants_file, "--lease-seconds", "0.5", "--grace-seconds", "1")
-    client = connect(program.address)
-    client.register("slow", "hang", "quick")
-    accepted = client.sagas.StartSaga(StartSagaRequest(definition="slow", start_key="before"), timeout=10)
-    assert shop.called.get(timeout=10).method == "hang"
-    with without_database(postgres_server, database_dsn):
-        program.wait_for("readiness_changed")
-        shop.may_answer.set()
-        program.send(signal.SIGTERM)
-        assert program.wait() == 0
-    client = connect(serving("--participants", participants_file).address)
-    saga = client.sagas.WaitSaga(WaitSagaRequest(saga_id=accepted.saga.saga_id), timeout=20).saga
-    assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
 
 
 def test_what_is_no_outage_is_told_as_what_it_is(
@@ -110,11 +80,7 @@ def test_what_is_no_outage_is_told_as_what_it_is(
     program = serving("--participants", participants_file, "--lease-seconds", "0.5", "--log-format", "json")
     client = connect(program.address)
     client.register("quick", "quick")
-    watch = client.channel.unary_stream(
-        "/grpc.health.v1.Health/Watch",
-        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-        response_deserializer=health_pb2.HealthCheckResponse.FromString,
-    )(health_pb2.HealthCheckRequest(service="saga.v1.SagaService"), timeout=60)
+    watch = client.watch_health("saga.v1.SagaService")
     _await_health(watch, SERVING)
     request = StartSagaRequest(definition="quick", start_key="one")
     with psycopg.connect(database_dsn, autocommit=True) as connection:
@@ -129,9 +95,7 @@ def test_what_is_no_outage_is_told_as_what_it_is(
         assert "cannot reach" not in (refused.value.details() or "")
         connection.execute("ALTER TABLE saga.gone RENAME TO coordinators")
     _await_health(watch, SERVING)
-    started = client.sagas.StartSaga(request, timeout=10)
-    saga = client.sagas.WaitSaga(WaitSagaRequest(saga_id=started.saga.saga_id), timeout=20).saga
-    assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
+    assert client.start("quick", "one", wait=True).status == saga_pb2.SAGA_STATUS_COMPLETED
     watch.cancel()
 
 

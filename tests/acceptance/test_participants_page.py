@@ -23,7 +23,6 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2 import (
     ExecuteResponse,
 )
 from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import ParticipantServiceStub
-from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSagaRequest, WaitSagaRequest
 from saga_coordinator.saga.machine.answers import WhyNot
 from saga_coordinator.saga.words.outcome import CauseCode
 from tests.acceptance.conftest import ROOT, Client, StartServing, run_here
@@ -104,13 +103,8 @@ def test_the_warehouse_takes_part_in_sagas(
     client = connect(program.address)
 
     def send(order: str, books: int, definition: str = "parcel") -> dict[str, Any]:
-        start = StartSagaRequest(definition=definition, start_key=order)
-        start.input.struct_value.update({"order_id": order, "books": books})
-        saga_id = client.sagas.StartSaga(start, timeout=10).saga.saga_id
-        client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=30)
-        saga = client.sagas.GetSaga(GetSagaRequest(saga_id=saga_id), timeout=10).saga
-        found: dict[str, Any] = MessageToDict(saga, preserving_proto_field_name=True)
-        return found
+        saga_id = client.start(definition, order, {"order_id": order, "books": books}).saga_id
+        return MessageToDict(client.settled(saga_id), preserving_proto_field_name=True)
 
     first = send("o-1", 3)
     assert first["status"] == "SAGA_STATUS_COMPLETED", first

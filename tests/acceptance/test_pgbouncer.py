@@ -11,16 +11,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from google.protobuf.duration_pb2 import Duration
 from psycopg.conninfo import conninfo_to_dict
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
-from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
-    CancelSagaRequest,
-    StartSagaRequest,
-    WaitSagaRequest,
-)
 from tests.acceptance.conftest import Client, Program, Serving, Shop, StartServing, run_program
+from tests.acceptance.test_processes import free_port
 from tests.eventually import wait_until
 
 SERVER_CONNECTIONS = 3
@@ -46,12 +41,6 @@ def _program() -> str | None:
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
-
-
 def _is_answering(port: int, running: subprocess.Popen[bytes], folder: Path) -> bool:
     assert running.poll() is None, [running.returncode, *(log.read_text() for log in folder.glob("*.log"))]
     try:
@@ -69,7 +58,7 @@ def pooled_dsn(database_dsn: str) -> Iterator[str]:
         pytest.skip("pgbouncer is not installed; Debian and Ubuntu: apt-get install pgbouncer")
     # Not pytest's folder, which the user that it runs as may not be able to enter.
     folder = Path(tempfile.mkdtemp(prefix="pgbouncer-"))
-    target, port = conninfo_to_dict(database_dsn), _free_port()
+    target, port = conninfo_to_dict(database_dsn), free_port()
     configuration = folder / "pgbouncer.ini"
     configuration.write_text(
         CONFIGURATION.format(folder=folder, listen_port=port, pool_size=SERVER_CONNECTIONS, **target)
@@ -95,13 +84,6 @@ def pooled_dsn(database_dsn: str) -> Iterator[str]:
         shutil.rmtree(folder)
 
 
-def settled(client: Client, saga_id: str) -> saga_pb2.Saga:
-    request = WaitSagaRequest(saga_id=saga_id, timeout=Duration(seconds=20))
-    answer = client.sagas.WaitSaga(request, timeout=30)
-    assert answer.settled
-    return answer.saga
-
-
 def test_everything_works_in_transaction_mode(
     pooled_dsn: str,
     database_dsn: str,
@@ -121,9 +103,7 @@ def test_everything_works_in_transaction_mode(
 
     # More than once each, since the fifth execution is when a driver begins to prepare a statement.
     ended = {
-        client.sagas.StartSaga(
-            StartSagaRequest(definition=definition, start_key=f"{definition} {number}"), timeout=10
-        ).saga.saga_id: definition
+        client.start(definition, f"{definition} {number}").saga_id: definition
         for number in range(20)
         for definition in ("completing", "compensating")
         for client in ((here, there)[number % 2],)
@@ -133,27 +113,25 @@ def test_everything_works_in_transaction_mode(
             "completing": saga_pb2.SAGA_STATUS_COMPLETED,
             "compensating": saga_pb2.SAGA_STATUS_COMPENSATED,
         }[definition]
-        assert settled(there, saga_id).status == expected
+        assert there.settled(saga_id).status == expected
 
     # Through the coordinator that does not drive it.
     shop.called.queue.clear()
-    request = StartSagaRequest(definition="hanging", start_key="hanging")
-    hanging = here.sagas.StartSaga(request, timeout=10).saga.saga_id
+    hanging = here.start("hanging").saga_id
     while shop.called.get(timeout=10).method != "hang":
         pass
-    there.sagas.CancelSaga(CancelSagaRequest(saga_id=hanging, reason="changed my mind"), timeout=10)
+    assert there.cancel(hanging) == ""
     shop.may_answer.set()
-    assert settled(there, hanging).status == saga_pb2.SAGA_STATUS_COMPENSATED
+    assert there.settled(hanging).status == saga_pb2.SAGA_STATUS_COMPENSATED
 
     # One dies; the other takes over.
     shop.may_answer.clear()
-    request = StartSagaRequest(definition="hanging", start_key="orphaned")
-    orphaned = here.sagas.StartSaga(request, timeout=10).saga.saga_id
+    orphaned = here.start("hanging", "orphaned").saga_id
     while shop.called.get(timeout=10).method != "hang":
         pass
     programs[0].close()
     shop.may_answer.set()
-    assert settled(there, orphaned).status == saga_pb2.SAGA_STATUS_COMPLETED
+    assert there.settled(orphaned).status == saga_pb2.SAGA_STATUS_COMPLETED
 
     with psycopg.connect(database_dsn) as connection:
         ((used,),) = connection.execute(

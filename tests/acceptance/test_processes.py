@@ -10,10 +10,9 @@ import grpc
 import psutil
 import psycopg
 import pytest
-from google.protobuf.duration_pb2 import Duration
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
-from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, WaitSagaRequest
+from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest
 from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
 from tests.acceptance.conftest import Client, Program, Shop, run_program
 from tests.eventually import wait_until
@@ -80,12 +79,6 @@ def start_hanging(address: str, number: int) -> str:
         return SagaServiceStub(channel).StartSaga(request, timeout=10).saga.saga_id
 
 
-def settled(client: Client, saga_id: str) -> saga_pb2.Saga:
-    answer = client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id, timeout=Duration(seconds=20)), timeout=30)
-    assert answer.settled
-    return answer.saga
-
-
 Connect = Callable[[str], Client]
 
 
@@ -116,7 +109,7 @@ def test_p1_one_of_two_is_killed_and_replaced_and_its_sagas_go_on(
 
         client = connect(supervised.address)
         for saga_id in sagas:
-            assert settled(client, saga_id).status == saga_pb2.SAGA_STATUS_COMPLETED
+            assert client.settled(saga_id).status == saga_pb2.SAGA_STATUS_COMPLETED
         adopted = "SELECT count(DISTINCT saga_id) FROM saga.log WHERE type = 'saga_adopted'"
         ((count,),) = connection.execute(adopted).fetchall()
     assert 0 < count < len(sagas)

@@ -13,17 +13,13 @@ from urllib.parse import urlsplit
 import grpc
 import psycopg
 import pytest
-from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
-    GetSagaRequest,
-    StartSagaRequest,
     WaitSagaRequest,
     WaitSagaResponse,
 )
-from saga_coordinator.store import schema
 from tests.acceptance.conftest import (
     Client,
     Serving,
@@ -36,16 +32,6 @@ from tests.acceptance.conftest import (
 from tests.eventually import PATIENCE_SECONDS
 
 Connect = Callable[[str], Client]
-
-
-def health_of(client: Client, service: str = "") -> str:
-    check = client.channel.unary_unary(
-        "/grpc.health.v1.Health/Check",
-        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-        response_deserializer=health_pb2.HealthCheckResponse.FromString,
-    )
-    answer: health_pb2.HealthCheckResponse = check(health_pb2.HealthCheckRequest(service=service), timeout=5)
-    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
 
 def password_of(dsn: str) -> str:
@@ -62,16 +48,6 @@ def test_a_database_without_a_schema(empty_database_dsn: str) -> None:
     assert done.returncode == 0
     assert "(was none)" in done.stdout
     assert "(unchanged)" in run_program("migrate", "--database-url", empty_database_dsn).stdout
-
-
-def test_a_schema_from_the_future(database_dsn: str) -> None:
-    with psycopg.connect(database_dsn, autocommit=True) as connection:
-        connection.execute("UPDATE saga.schema_version SET version_num = '9999'")
-        connection.execute("COMMENT ON TABLE saga.schema_version IS 'oldest program: 9999'")
-    for command in ("serve", "migrate"):
-        line = fails_with(command, "--database-url", database_dsn)
-        assert "revision 9999" in line
-        assert "upgrade the program" in line
 
 
 @pytest.mark.parametrize(
@@ -112,34 +88,6 @@ def test_a_database_that_comes_late(start_program: StartProgram, database_dsn: s
     program.wait_for("serving")
 
 
-def test_migrating_waits_for_a_database_too(start_program: StartProgram, database_dsn: str) -> None:
-    with psycopg.connect(database_dsn.rpartition("/")[0] + "/postgres", autocommit=True) as connection:
-        name = database_dsn.rpartition("/")[2]
-        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
-        program = start_program("migrate", "--database-url", database_dsn, "--database-wait-seconds", "60")
-        assert program.next_line(program.err).startswith("waiting for the database: ")
-        connection.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
-    assert program.next_line(program.out).startswith("schema ")
-    assert program.wait() == 0
-
-
-@pytest.mark.parametrize("command", ["serve", "migrate"])
-def test_a_role_that_may_not(command: str, empty_database_dsn: str) -> None:
-    name = f"role_{os.urandom(6).hex()}"
-    with psycopg.connect(empty_database_dsn, autocommit=True) as connection:
-        connection.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'secret'")
-        if command == "serve":
-            schema.upgrade(empty_database_dsn)
-        try:
-            dsn = f"postgresql://{name}:secret@{empty_database_dsn.rpartition('@')[2]}"
-            line = fails_with(command, "--database-url", dsn)
-        finally:
-            connection.execute(f"DROP ROLE {name}")
-    assert f"the role {name} may not" in line
-    assert "run GRANT " in line
-    assert "secret" not in line
-
-
 def test_stopped_before_it_serves(start_program: StartProgram) -> None:
     flags = ["--database-url", "postgresql://127.0.0.1:1/x", "--database-wait-seconds", "60"]
     program = start_program("serve", *flags)
@@ -176,9 +124,9 @@ def test_a_unix_socket(
         stale.bind(str(path))  # left behind by a process that was killed
     program = serving("--address", address, "--address", "127.0.0.1:0")
     assert program.addresses[0] == address
-    assert [health_of(connect(each)) for each in program.addresses] == ["SERVING", "SERVING"]
+    assert [connect(each).health() for each in program.addresses] == ["SERVING", "SERVING"]
     assert "another process does" in fails_with("serve", "--database-url", database_dsn, "--address", address)
-    assert health_of(connect(address)) == "SERVING"
+    assert connect(address).health() == "SERVING"
     program.send(signal.SIGTERM)
     assert program.wait() == 0
     assert not path.exists()
@@ -232,17 +180,13 @@ def test_stopping_gives_calls_in_flight_their_time(
     program = serving("--participants", participants_file)
     client = connect(program.address)
     client.register("slow", "hang", "quick")
-    started = client.sagas.StartSaga(StartSagaRequest(definition="slow", start_key="1"), timeout=10)
+    saga_id = client.start("slow").saga_id
     assert shop.called.get(timeout=10).method == "hang"
-    waiting = client.sagas.WaitSaga.future(WaitSagaRequest(saga_id=started.saga.saga_id), timeout=30)
-    watch = client.channel.unary_stream(
-        "/grpc.health.v1.Health/Watch",
-        request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
-        response_deserializer=health_pb2.HealthCheckResponse.FromString,
-    )(health_pb2.HealthCheckRequest(), timeout=30)
+    waiting = client.sagas.WaitSaga.future(WaitSagaRequest(saga_id=saga_id), timeout=30)
+    watch = client.watch_health()
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     # The wait was sent before this call on the same connection, so it has been taken in.
-    client.sagas.GetSaga(GetSagaRequest(saga_id=started.saga.saga_id), timeout=10)
+    client.saga(saga_id)
     program.send(signal.SIGTERM)
     program.wait_for("stopping")
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -256,12 +200,9 @@ def test_stopping_gives_calls_in_flight_their_time(
     assert program.wait() == 0
 
     # What the call in flight came to is in the log, and another coordinator goes on behind it.
-    client = connect(serving("--participants", participants_file).address)
-    request = WaitSagaRequest(saga_id=started.saga.saga_id, timeout=Duration(seconds=20))
-    settled = client.sagas.WaitSaga(request, timeout=30)
-    assert settled.settled
-    assert settled.saga.status == saga_pb2.SAGA_STATUS_COMPLETED
-    assert [step.attempt for step in settled.saga.steps] == [1, 1]
+    saga = connect(serving("--participants", participants_file).address).settled(saga_id)
+    assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
+    assert [step.attempt for step in saga.steps] == [1, 1]
 
 
 def test_a_second_signal_stops_at_once(
@@ -270,7 +211,7 @@ def test_a_second_signal_stops_at_once(
     program = serving("--participants", participants_file, "--grace-seconds", "600")
     client = connect(program.address)
     client.register("slow", "hang")
-    client.sagas.StartSaga(StartSagaRequest(definition="slow", start_key="1"), timeout=10)
+    client.start("slow")
     assert shop.called.get(timeout=10).method == "hang"
     program.send(signal.SIGTERM)
     program.wait_for("stopping")
@@ -285,7 +226,7 @@ def test_the_grace_has_an_end(
     program = serving("--participants", participants_file, "--grace-seconds", "0.2")
     client = connect(program.address)
     client.register("slow", "hang")
-    client.sagas.StartSaga(StartSagaRequest(definition="slow", start_key="1"), timeout=10)
+    client.start("slow")
     assert shop.called.get(timeout=10).method == "hang"
     program.send(signal.SIGINT)
     assert program.wait() == 0
@@ -299,9 +240,8 @@ def test_participants_are_read_again(
     program = serving("--participants", file)
     client = connect(program.address)
     client.register("quick", "quick")
-    request = StartSagaRequest(definition="quick", start_key="1", wait=True)
     with pytest.raises(grpc.RpcError, match="no participant `shop` is in the participants file"):
-        client.sagas.StartSaga(request, timeout=10)
+        client.start("quick")
 
     file.write_text("participants: {shop: {}}")
     program.send(signal.SIGHUP)
@@ -311,7 +251,7 @@ def test_participants_are_read_again(
     file.write_text(participants_file.read_text())
     program.send(signal.SIGHUP)
     assert program.wait_for("participants_reloaded")["participants"] == ["shop"]
-    assert client.sagas.StartSaga(request, timeout=10).saga.status == saga_pb2.SAGA_STATUS_COMPLETED
+    assert client.start("quick", wait=True).status == saga_pb2.SAGA_STATUS_COMPLETED
 
 
 def test_participants_are_read_again_when_the_file_is_another(
@@ -367,9 +307,9 @@ def test_it_serves_and_stops_when_nobody_reads_its_log(
             program.stderr.close()
             client = connect(address)
             client.register("quick", "quick")
-            request = StartSagaRequest(definition="quick", start_key="1", wait=True)  # its end is logged
-            answer = client.sagas.StartSaga(request, timeout=10)
-            assert answer.saga.status == saga_pb2.SAGA_STATUS_COMPLETED
+            assert (
+                client.start("quick", wait=True).status == saga_pb2.SAGA_STATUS_COMPLETED
+            )  # which is logged
             program.send_signal(signal.SIGTERM)
             assert program.wait(PATIENCE_SECONDS) == 0
         finally:

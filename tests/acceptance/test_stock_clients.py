@@ -143,13 +143,3 @@ def test_ghz_calls_by_reflection(coordinator: Serving) -> None:
         )
     )
     assert report["statusCodeDistribution"] == {"OK": 20}
-
-
-def test_a_definition_as_text(coordinator: Serving) -> None:
-    step = "{name: a, action: {participant: shop}, read_only: true}"
-    text = f"name: by_text\nsteps: [{step}]\n"
-    answer = call(coordinator, "DefinitionService/RegisterDefinition", {"text": text})
-    assert (answer["registered"]["version"], answer["created"]) == (1, True)
-    faulty = text.replace("shop", "Shop")
-    answer = call(coordinator, "DefinitionService/ValidateDefinition", {"text": faulty})
-    assert (answer["faults"][0]["path"], answer["faults"][0]["line"]) == ("steps[0].action.participant", 2)

@@ -77,15 +77,6 @@ def test_health_lists_what_it_knows(server: Serving, channel: Any) -> None:
     assert all(each.status == health_pb2.HealthCheckResponse.SERVING for each in statuses.values())
 
 
-def test_a_watch_of_health_hears_of_the_end(server: Serving, channel: Any) -> None:
-    watching = channel.unary_stream(f"{HEALTH}/Watch")(b"", timeout=PATIENCE_SECONDS)
-    heard = [next(watching)]
-    server.send(signal.SIGTERM)
-    heard.append(next(watching))
-    statuses = [health_pb2.HealthCheckResponse.FromString(raw).status for raw in heard]
-    assert statuses == [health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING]
-
-
 def test_odd_questions_about_descriptors_are_answered(server: Serving, channel: Any) -> None:
     ask = reflection_pb2.ServerReflectionRequest
     extension = reflection_pb2.ExtensionRequest

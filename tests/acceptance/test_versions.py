@@ -8,20 +8,17 @@ from typing import Any
 import grpc
 import pytest
 import yaml
-from google.protobuf.json_format import ParseDict
-from google.protobuf.struct_pb2 import Value
 
-from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
 from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
     DeleteDefinitionRequest,
     DeprecateDefinitionRequest,
     GetDefinitionRequest,
     ListDefinitionsRequest,
-    RegisterDefinitionRequest,
     SetDefaultVersionRequest,
 )
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, StartSagaResponse
 from tests.acceptance.conftest import Client, Serving, StartServing, run_here
+from tests.acceptance.test_rpc import value
 
 SECONDS = 120
 SCHEMA = {
@@ -55,8 +52,7 @@ def start(client: Client, request: pytest.FixtureRequest) -> Start:
 @pytest.fixture
 def register(client: Client) -> Callable[[dict[str, Any]], int]:
     def call(source: dict[str, Any]) -> int:
-        request = RegisterDefinitionRequest(definition=ParseDict(source, Definition()))
-        return client.definitions.RegisterDefinition(request, timeout=SECONDS).registered.version
+        return client.define(source).registered.version
 
     return call
 
@@ -74,10 +70,6 @@ def refusal(call: Callable[[], object]) -> tuple[str, str]:
     with pytest.raises(grpc.RpcError) as caught:
         call()
     return caught.value.code().name, caught.value.details() or ""
-
-
-def value(payload: Any) -> Value:
-    return ParseDict(payload, Value())
 
 
 # Over the wire.
@@ -104,17 +96,6 @@ def test_a_schema_with_faults_is_refused_with_its_definition(
     assert code == "INVALID_ARGUMENT"
     assert "input_schema.properties.a.$ref: `https://example.org/a` leads out of the schema" in message
     assert "input_schema.properties.b.pattern: is not a regular expression" in message
-
-
-def test_the_same_start_again_is_answered_though_it_would_be_refused_now(
-    client: Client, register: Callable[[dict[str, Any]], int], start: Start
-) -> None:
-    register(spec("stricter"))
-    first = start("stricter")
-    assert register(spec("stricter", input_schema=SCHEMA)) == 2
-    again = start("stricter")
-    assert (again.saga.saga_id, again.saga.version, again.created) == (first.saga.saga_id, 1, False)
-    assert refusal(lambda: start("stricter", start_key="another"))[0] == "INVALID_ARGUMENT"
 
 
 def test_a_deprecated_version(client: Client, versions: str, start: Start) -> None:

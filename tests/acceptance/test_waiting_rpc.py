@@ -9,8 +9,6 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from google.protobuf.struct_pb2 import Value
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
-from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
-from saga_coordinator.pb.saga.v1.definition_service_pb2 import RegisterDefinitionRequest
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     DecideApprovalRequest,
     Event,
@@ -18,9 +16,6 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     PreviewCompensationRequest,
     PublishEventRequest,
     SignalSagaRequest,
-    StartSagaRequest,
-    WaitSagaRequest,
-    WatchSagaRequest,
 )
 from tests.acceptance.conftest import Client, Shop
 from tests.acceptance.test_rpc import NOBODY, SECONDS, Refused
@@ -30,31 +25,11 @@ UNDO = {"participant": "shop", "method": "undo"}
 
 
 def register(client: Client, name: str, *steps: dict[str, Any], **more: Any) -> None:
-    definition = ParseDict({"name": name, "steps": steps, **more}, Definition())
-    client.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=definition), timeout=SECONDS)
-
-
-def start(client: Client, definition: str, key: str, given: Any) -> str:
-    request = StartSagaRequest(definition=definition, start_key=key, input=ParseDict(given, Value()))
-    return client.sagas.StartSaga(request, timeout=SECONDS).saga.saga_id
-
-
-def get(client: Client, saga_id: str) -> saga_pb2.Saga:
-    return client.sagas.GetSaga(GetSagaRequest(saga_id=saga_id), timeout=SECONDS).saga
+    client.define({"name": name, "steps": steps, **more})
 
 
 def step(client: Client, saga_id: str, name: str) -> saga_pb2.StepState:
-    return next(each for each in get(client, saga_id).steps if each.name == name)
-
-
-def waits(client: Client, saga_id: str, name: str) -> None:
-    watch = client.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=SECONDS)
-    assert any(
-        (entry.entry_type, entry.step) == ("wait_started", name)
-        for response in watch
-        for entry in response.entries
-    )
-    watch.cancel()
+    return next(each for each in client.saga(saga_id).steps if each.name == name)
 
 
 @pytest.fixture
@@ -75,8 +50,8 @@ def paying(client: Client) -> str:
 
 
 def test_a_saga_that_waits_for_an_event_and_for_a_person(client: Client, paying: str) -> None:
-    saga_id = start(client, paying, "waiting 1", {"order": 17})
-    waits(client, saga_id, "paid")
+    saga_id = client.start(paying, "waiting 1", {"order": 17}).saga_id
+    client.await_entry(saga_id, "wait_started", "paid")
     waiting = step(client, saga_id, "paid")
     assert (waiting.awaited_event, waiting.awaited_correlation) == ("paid", "order 17")
 
@@ -109,7 +84,7 @@ def test_a_saga_that_waits_for_an_event_and_for_a_person(client: Client, paying:
     week = 7 * 24 * 3600
     assert kept.remembered_until.seconds - kept.kept_until.seconds == pytest.approx(week - 60, abs=1)
 
-    waits(client, saga_id, "decision")
+    client.await_entry(saga_id, "wait_started", "decision")
     assert MessageToDict(step(client, saga_id, "decision").shown) == {"amount": 3}
     decision = DecideApprovalRequest(saga_id=saga_id, step="decision", approved=True, decided_by="eve")
     refused = Refused(lambda: client.sagas.DecideApproval(decision, timeout=SECONDS))
@@ -118,20 +93,20 @@ def test_a_saga_that_waits_for_an_event_and_for_a_person(client: Client, paying:
     decision.decided_by = "ann"
     assert client.sagas.DecideApproval(decision, timeout=SECONDS).applied
     assert not client.sagas.DecideApproval(decision, timeout=SECONDS).applied
-    saga = client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=SECONDS).saga
+    saga = client.settled(saga_id)
     assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
     assert MessageToDict(saga.output) == {"amount": 3}
     assert saga.labels == {"order": "17"}
 
 
 def test_a_signal_to_one_saga(client: Client, paying: str) -> None:
-    saga_id = start(client, paying, "waiting 2", {"order": 18})
+    saga_id = client.start(paying, "waiting 2", {"order": 18}).saga_id
     event = Event(event_id="s1", name="paid", payload=ParseDict({"amount": 1}, Value()))
     assert client.sagas.SignalSaga(SignalSagaRequest(saga_id=saga_id, event=event), timeout=SECONDS).applied
     assert not client.sagas.SignalSaga(
         SignalSagaRequest(saga_id=saga_id, event=event), timeout=SECONDS
     ).applied
-    waits(client, saga_id, "decision")
+    client.await_entry(saga_id, "wait_started", "decision")
 
 
 def test_instances_and_children_are_shown(client: Client, shop: Shop) -> None:
@@ -147,8 +122,8 @@ def test_instances_and_children_are_shown(client: Client, shop: Shop) -> None:
             },
         },
     )
-    saga_id = start(client, "parcels", "parcels 1", {"parcels": [1, 2]})
-    saga = client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=SECONDS).saga
+    saga_id = client.start("parcels", "parcels 1", {"parcels": [1, 2]}).saga_id
+    saga = client.settled(saga_id)
     assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
     assert [each.name for each in saga.steps] == ["parcels", "parcels[0].send", "parcels[1].send"]
     key = f"{saga_id}/parcels[1].send/action"

@@ -9,7 +9,6 @@ import pytest
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
-    StartSagaRequest,
     WatchSagaRequest,
     WatchSagaResponse,
 )
@@ -24,8 +23,7 @@ def entry_types(responses: list[WatchSagaResponse]) -> list[str]:
 
 def started(client: Client, *methods: str) -> str:
     client.register("watched", *methods)
-    request = StartSagaRequest(definition="watched", start_key="1")
-    return client.sagas.StartSaga(request, timeout=SECONDS).saga.saga_id
+    return client.start("watched").saga_id
 
 
 @pytest.fixture
