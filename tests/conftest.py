@@ -186,10 +186,11 @@ def _empty(connection: psycopg.Connection) -> None:
 @pytest.fixture
 def empty_database_dsn(postgres_server: EmbeddedPostgres) -> Iterator[str]:
     """The connection URL of a database without a schema, for tests of migrations."""
-    yield from _database(postgres_server, "template0")
+    yield from new_database(postgres_server, "template0")
 
 
-def _database(server: EmbeddedPostgres, template: str) -> Iterator[str]:
+def new_database(server: EmbeddedPostgres, template: str) -> Iterator[str]:
+    """The connection URL of a copy of the template, which is dropped at the end."""
     name = sql.Identifier(f"test_{os.urandom(6).hex()}")
     with psycopg.connect(server.dsn, autocommit=True) as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(name, sql.Identifier(template)))

@@ -16,13 +16,11 @@ from typing import Any, TextIO
 from unittest import mock
 
 import grpc
-import psycopg
 import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Value
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
-from psycopg import sql
 
 from saga_coordinator.cli import main
 from saga_coordinator.pb.saga.v1 import saga_pb2
@@ -51,6 +49,7 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
 )
 from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
 from saga_coordinator.store.embedded import EmbeddedPostgres
+from tests.conftest import new_database
 from tests.eventually import PATIENCE_SECONDS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -305,12 +304,7 @@ def participants_file(shop_server: tuple[Shop, str], tmp_path_factory: pytest.Te
 @pytest.fixture(scope="module")
 def module_dsn(postgres_server: EmbeddedPostgres, template_database: str) -> Iterator[str]:
     """A database for all tests of a module that share one coordinator."""
-    name = f"test_{os.urandom(6).hex()}"
-    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
-        create = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
-        connection.execute(create.format(sql.Identifier(name), sql.Identifier(template_database)))
-        yield postgres_server.dsn_for(name)
-        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    yield from new_database(postgres_server, template_database)
 
 
 @pytest.fixture(scope="module")

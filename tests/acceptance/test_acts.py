@@ -15,7 +15,7 @@ from saga_coordinator.pb.saga.v1.definition_service_pb2_grpc import DefinitionSe
 from saga_coordinator.pb.saga.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from saga_coordinator.pb.saga.v1.operator_service_pb2_grpc import OperatorServiceStub
 from tests.acceptance.conftest import Client
-from tests.acceptance.test_rpc import Refused
+from tests.acceptance.test_rpc import Refused, pages_of
 
 SECONDS = 20
 WHO = {"requested_by": "ana", "reason": "a drill"}
@@ -31,12 +31,7 @@ def records(client: Client) -> Callable[[str], list[operators.Act]]:
         found: list[operators.Act] = []
         for kind in operators.ActSubjectKind.values()[1:]:
             request = operators.ListActsRequest(subject_kind=kind, subject=subject, page_size=1)
-            while True:
-                page = stub.ListActs(request, timeout=SECONDS)
-                found += page.acts
-                request.page_token = page.next_page_token
-                if not page.next_page_token:
-                    break
+            found += [act for page in pages_of(stub.ListActs, request) for act in page.acts]
         return found[::-1]
 
     return of

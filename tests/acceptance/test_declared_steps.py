@@ -15,7 +15,7 @@ from saga_coordinator.pb.saga.v1 import worker_service_pb2 as pb
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
 from saga_coordinator.pb.saga.v1.worker_service_pb2_grpc import WorkerServiceStub
 from tests.acceptance.conftest import Client, Serving, Shop, run_here
-from tests.acceptance.test_rpc import Refused
+from tests.acceptance.test_rpc import Refused, pages_of
 from tests.eventually import PATIENCE_SECONDS
 
 QUICK: dict[str, Any] = {
@@ -123,11 +123,7 @@ def test_declared_steps_are_listed_in_pages(client: Client, declare: Any) -> Non
     declare(*({**QUICK, "name": name} for name in names))
     stub: Any = WorkerServiceStub(client.channel)
     request = pb.ListDeclaredStepsRequest(participant="shop", page_size=2)
-    pages: list[list[str]] = []
-    while not pages or request.page_token:
-        answer = stub.ListDeclaredSteps(request, timeout=PATIENCE_SECONDS)
-        pages.append([step.name for step in answer.steps])
-        request.page_token = answer.next_page_token
+    pages = [[step.name for step in page.steps] for page in pages_of(stub.ListDeclaredSteps, request)]
     assert pages == [names[:2], names[2:4], names[4:]]
     whole = stub.ListDeclaredSteps(pb.ListDeclaredStepsRequest(participant="shop"), timeout=PATIENCE_SECONDS)
     assert ([step.name for step in whole.steps], whole.next_page_token) == (names, "")

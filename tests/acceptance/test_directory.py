@@ -25,6 +25,7 @@ from saga_coordinator.pb.saga.v1.directory_service_pb2 import (
 )
 from saga_coordinator.pb.saga.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from tests.acceptance.conftest import Client, Shop, StartServing, participant
+from tests.acceptance.test_rpc import pages_of
 from tests.eventually import PATIENCE_SECONDS, wait_until
 
 SECONDS = 120
@@ -137,15 +138,8 @@ def test_pages_have_every_participant_once(serving: StartServing, connect: Conne
     put = [f"p{number:02}" for number in range(7)]
     for name in put:
         directory.put(name, worker=True)
-    found, token = [], ""
-    while True:
-        request = ListParticipantsRequest(page_size=3, page_token=token)
-        page = directory.stub.ListParticipants(request, timeout=SECONDS)
-        found += [status.participant.name for status in page.statuses]
-        token = page.next_page_token
-        if not token:
-            break
-    assert found == put
+    pages = pages_of(directory.stub.ListParticipants, ListParticipantsRequest(page_size=3))
+    assert [status.participant.name for page in pages for status in page.statuses] == put
 
 
 def test_every_fault_is_told_with_its_place(serving: StartServing, connect: Connect) -> None:

@@ -15,7 +15,7 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     SignalSagaRequest,
 )
 from tests.acceptance.conftest import Client
-from tests.acceptance.test_rpc import Refused, value
+from tests.acceptance.test_rpc import Refused, pages_of, value
 
 SECONDS = 20
 
@@ -28,13 +28,7 @@ def publish(client: Client, name: str, correlation: str, keep_seconds: int = 60)
 
 
 def listed(client: Client, request: ListEventsRequest) -> list[PublishedEvent]:
-    events: list[PublishedEvent] = []
-    while True:
-        answer = client.sagas.ListEvents(request, timeout=SECONDS)
-        events += answer.events
-        if not answer.next_page_token:
-            return events
-        request.page_token = answer.next_page_token
+    return [event for page in pages_of(client.sagas.ListEvents, request) for event in page.events]
 
 
 @pytest.mark.parametrize("name", ["1 x", "-", "paid ", "a\u00e4", ".", "paid\n"])

@@ -1,7 +1,7 @@
 """Every RPC over the wire: what it answers, and what it says to input that is wrong."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
@@ -17,6 +17,7 @@ from saga_coordinator.api.pages import page_token
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.definition_pb2 import Definition
 from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
+    Fault,
     GetDefinitionRequest,
     ListDefinitionsRequest,
     RegisterDefinitionRequest,
@@ -29,7 +30,6 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     DecideApprovalRequest,
     GetSagaRequest,
     ListSagasRequest,
-    ListSagasResponse,
     ReportOutcomeRequest,
     StartSagaRequest,
     StartSagaResponse,
@@ -64,6 +64,16 @@ class Refused:
         return [violation.field for violation in self.details["BadRequest"].field_violations]
 
 
+def pages_of(call: Callable[..., Any], request: Any) -> Iterator[Any]:
+    """Every page of a list, the first one being what is asked for."""
+    while True:
+        page = call(request, timeout=SECONDS)
+        yield page
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
+
+
 def value(payload: Any) -> Value:
     return ParseDict(payload, Value())
 
@@ -89,58 +99,45 @@ def start(client: Client, request: pytest.FixtureRequest) -> Callable[..., Start
 
 
 def test_a_definition_is_registered_once_and_changed_by_versions(client: Client) -> None:
-    spec = {
-        "name": "versions",
-        "steps": [{"name": "a", "action": {"participant": "shop"}, "read_only": True}],
-    }
+    step = {"name": "a", "action": {"participant": "shop"}, "read_only": True}
+    spec = {"name": "versions", "steps": [step]}
 
     def register() -> tuple[int, bool]:
-        request = RegisterDefinitionRequest(definition=ParseDict(spec, Definition()))
-        answer = client.definitions.RegisterDefinition(request, timeout=SECONDS)
+        answer = client.define(spec)
         return answer.registered.version, answer.created
 
     assert [register(), register()] == [(1, True), (1, False)]
     spec["description"] = "changed"
     assert [register(), register()] == [(2, True), (2, False)]
     first, newest = (
-        client.definitions.GetDefinition(
-            GetDefinitionRequest(name="versions", version=version), timeout=SECONDS
-        )
+        client.definitions.GetDefinition(GetDefinitionRequest(name="versions", version=version)).registered
         for version in (1, 0)
     )
-    assert (first.registered.definition.description, newest.registered.definition.description) == (
-        "",
-        "changed",
-    )
-    assert MessageToDict(newest.registered.definition, preserving_proto_field_name=True) == spec
-    assert len(newest.registered.digest) == 64
+    assert (first.definition.description, newest.definition.description) == ("", "changed")
+    assert MessageToDict(newest.definition, preserving_proto_field_name=True) == spec
+    assert len(newest.digest) == 64
+
+
+def faults_of(client: Client, spec: dict[str, Any]) -> Sequence[Fault]:
+    request = ValidateDefinitionRequest(definition=ParseDict(spec, Definition()))
+    return client.definitions.ValidateDefinition(request, timeout=SECONDS).faults
 
 
 def test_a_faulty_definition(client: Client) -> None:
-    faulty = ParseDict({"name": "Faulty", "steps": [{"name": "a"}, {"name": "a"}]}, Definition())
-    refused = Refused(
-        lambda: client.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=faulty))
-    )
-    validated = client.definitions.ValidateDefinition(
-        ValidateDefinitionRequest(definition=faulty), timeout=SECONDS
-    )
-    assert refused.paths == [f"definition.{fault.path}" for fault in validated.faults]
+    faulty = {"name": "Faulty", "steps": [{"name": "a"}, {"name": "a"}]}
+    refused = Refused(lambda: client.define(faulty))
+    assert refused.paths == [f"definition.{fault.path}" for fault in faults_of(client, faulty)]
     assert {"definition.name", "definition.steps[0].action", "definition.steps[1].name"} <= set(refused.paths)
     assert refused.details["ErrorInfo"].reason == "INVALID_DEFINITION"
 
 
 def test_two_hundred_faults_fit_into_the_answer(client: Client) -> None:
-    steps = [{"name": f"Step{number}", "action": {}} for number in range(200)]
-    faulty = ParseDict({"name": "faulty", "steps": steps}, Definition())
-    refused = Refused(
-        lambda: client.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=faulty))
-    )
-    assert "more, which do not fit here" in refused.details["BadRequest"].field_violations[-1].description
-    validated = client.definitions.ValidateDefinition(
-        ValidateDefinitionRequest(definition=faulty), timeout=SECONDS
-    )
-    assert "more faults" in validated.faults[-1].description
-    assert len(validated.faults) > len(refused.details["BadRequest"].field_violations)
+    faulty = {"name": "faulty", "steps": [{"name": f"Step{number}", "action": {}} for number in range(200)]}
+    violations = Refused(lambda: client.define(faulty)).details["BadRequest"].field_violations
+    assert "more, which do not fit here" in violations[-1].description
+    validated = faults_of(client, faulty)
+    assert "more faults" in validated[-1].description
+    assert len(validated) > len(violations)
 
 
 def test_no_definition(client: Client) -> None:
@@ -160,15 +157,9 @@ def test_no_definition(client: Client) -> None:
 def test_definitions_in_pages(client: Client) -> None:
     for number in range(5):
         client.register(f"paged-{number}", "quick")
-    names: list[str] = []
-    request = ListDefinitionsRequest(page_size=2)
-    while True:
-        answer = client.definitions.ListDefinitions(request, timeout=SECONDS)
-        assert len(answer.definitions) <= 2
-        names += [registered.definition.name for registered in answer.definitions]
-        if not answer.next_page_token:
-            break
-        request.page_token = answer.next_page_token
+    pages = list(pages_of(client.definitions.ListDefinitions, ListDefinitionsRequest(page_size=2)))
+    assert all(len(page.definitions) <= 2 for page in pages)
+    names = [registered.definition.name for page in pages for registered in page.definitions]
     assert names == sorted(set(names))
     assert {f"paged-{number}" for number in range(5)} <= set(names)
     bad = ListDefinitionsRequest(page_size=-1)
@@ -239,8 +230,7 @@ def test_starting_what_does_not_exist(start: Callable[..., StartSagaResponse], d
 
 def test_an_unknown_participant(client: Client, start: Callable[..., StartSagaResponse]) -> None:
     step = {"name": "a", "action": {"participant": "nobody"}, "read_only": True}
-    lost = ParseDict({"name": "lost", "steps": [step]}, Definition())
-    client.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=lost), timeout=SECONDS)
+    client.define({"name": "lost", "steps": [step]})
     refused = Refused(lambda: start("lost"))
     assert refused.code == "FAILED_PRECONDITION"
     assert "nobody" in refused.message
@@ -400,15 +390,6 @@ def test_faults_of_other_requests(client: Client, call: Callable[[Any], object],
     assert Refused(lambda: call(client.sagas)).paths == paths
 
 
-def _pages(client: Client, request: ListSagasRequest) -> Iterator[ListSagasResponse]:
-    while True:
-        answer = client.sagas.ListSagas(request, timeout=SECONDS)
-        yield answer
-        if not answer.next_page_token:
-            return
-        request.page_token = answer.next_page_token
-
-
 def test_sagas_in_pages(client: Client, start: Callable[..., StartSagaResponse], definition: str) -> None:
     started = [
         start(
@@ -417,7 +398,7 @@ def test_sagas_in_pages(client: Client, start: Callable[..., StartSagaResponse],
         for number in range(5)
     ]
     request = ListSagasRequest(labels={"list": "yes"}, definition=definition, page_size=2)
-    pages = list(_pages(client, request))
+    pages = list(pages_of(client.sagas.ListSagas, request))
     assert [len(page.sagas) for page in pages] == [2, 2, 1]
     listed = [saga for page in pages for saga in page.sagas]
     assert [saga.saga_id for saga in listed] == sorted(started, reverse=True)
@@ -454,7 +435,7 @@ def test_a_page_of_large_sagas_ends_early_rather_than_exceed_what_clients_take(
     count = 250
     for number in range(count):
         start(definition, start_key=f"large-{number}", labels={"large": "yes"}, input=large)
-    pages = list(_pages(client, ListSagasRequest(labels={"large": "yes"}, page_size=1000)))
+    pages = list(pages_of(client.sagas.ListSagas, ListSagasRequest(labels={"large": "yes"}, page_size=1000)))
     assert len(pages) > 1
     assert sum(len(page.sagas) for page in pages) == count
 
@@ -481,8 +462,7 @@ def test_a_caller_who_hangs_up_does_not_stop_the_saga(client: Client, definition
     call = client.sagas.StartSaga.future(request, timeout=SECONDS)
     saga_id = shop.called.get(timeout=SECONDS).saga_id
     call.cancel()
-    answer = client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=SECONDS)
-    assert answer.saga.status == saga_pb2.SAGA_STATUS_COMPLETED
+    assert client.settled(saga_id).status == saga_pb2.SAGA_STATUS_COMPLETED
 
 
 def test_cancelling(client: Client, start: Callable[..., StartSagaResponse], shop: Shop) -> None:
@@ -492,7 +472,7 @@ def test_cancelling(client: Client, start: Callable[..., StartSagaResponse], sho
     request = CancelSagaRequest(saga_id=saga_id, reason="changed\nmind", requested_by="ada")
     for _ in range(2):
         client.sagas.CancelSaga(request, timeout=SECONDS)
-    saga = client.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=SECONDS).saga
+    saga = client.settled(saga_id)
     assert saga.status == saga_pb2.SAGA_STATUS_COMPENSATED
     assert saga.failure == saga_pb2.Cause(code="CANCELLED", message="changed\nmind", requested_by="ada")
 
@@ -509,8 +489,7 @@ def test_cancelling_what_has_completed(
 
 def test_only_an_approver_may_decide(client: Client, start: Callable[..., StartSagaResponse]) -> None:
     approval = {"approvers": ["ada", "grace"]}
-    asked = ParseDict({"name": "asked", "steps": [{"name": "agree", "approval": approval}]}, Definition())
-    client.definitions.RegisterDefinition(RegisterDefinitionRequest(definition=asked), timeout=SECONDS)
+    client.define({"name": "asked", "steps": [{"name": "agree", "approval": approval}]})
     saga_id = start("asked").saga.saga_id
 
     def decide(who: str, step: str = "agree", *, approved: bool = True) -> object:
@@ -586,11 +565,10 @@ def test_a_refused_saga_tells_why(client: Client, start: Callable[..., StartSaga
     saga = start("refused", wait=True).saga
     assert saga.status == saga_pb2.SAGA_STATUS_COMPENSATED
     assert saga.failure == saga_pb2.Cause(code="FAILED_PRECONDITION", message="sold out", step="step_1")
-    assert [step.status for step in saga.steps] == [
-        saga_pb2.STEP_STATUS_COMPENSATED,
-        saga_pb2.STEP_STATUS_FAILED,
+    assert [(step.status, step.effect) for step in saga.steps] == [
+        (saga_pb2.STEP_STATUS_COMPENSATED, saga_pb2.EFFECT_CERTAIN),
+        (saga_pb2.STEP_STATUS_FAILED, saga_pb2.EFFECT_NONE),
     ]
-    assert [step.effect for step in saga.steps] == [saga_pb2.EFFECT_CERTAIN, saga_pb2.EFFECT_NONE]
 
 
 @pytest.mark.parametrize("methods", [("quick", "quick"), ("quick", "refuse")])
@@ -601,5 +579,4 @@ def test_what_a_waiting_start_answers_is_what_the_database_says(
     answered = start(
         "settled", start_key="-".join(methods), wait=True, input=value({"n": [1, None]}), labels={"a": "b"}
     )
-    found = client.sagas.GetSaga(GetSagaRequest(saga_id=answered.saga.saga_id), timeout=SECONDS)
-    assert answered.saga == found.saga
+    assert answered.saga == client.saga(answered.saga.saga_id)

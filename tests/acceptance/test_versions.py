@@ -18,7 +18,7 @@ from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
 )
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, StartSagaResponse
 from tests.acceptance.conftest import Client, Serving, StartServing, run_here
-from tests.acceptance.test_rpc import value
+from tests.acceptance.test_rpc import pages_of, value
 
 SECONDS = 120
 SCHEMA = {
@@ -122,11 +122,8 @@ def test_the_default_version(client: Client, versions: str, start: Start) -> Non
 
 def test_versions_in_pages(client: Client, versions: str) -> None:
     request = ListDefinitionsRequest(name=versions, page_size=2)
-    first = client.definitions.ListDefinitions(request, timeout=SECONDS)
-    request.page_token = first.next_page_token
-    rest = client.definitions.ListDefinitions(request, timeout=SECONDS)
-    assert [each.version for each in (*first.definitions, *rest.definitions)] == [3, 2, 1]
-    assert not rest.next_page_token
+    pages = pages_of(client.definitions.ListDefinitions, request)
+    assert [[each.version for each in page.definitions] for page in pages] == [[3, 2], [1]]
 
 
 def test_deleting(client: Client, versions: str, start: Start) -> None:

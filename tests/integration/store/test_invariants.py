@@ -12,6 +12,7 @@ from psycopg import errors, sql
 
 from saga_coordinator.saga.machine.transitions import ENDS, SETTLED, SagaStatus
 from saga_coordinator.store.embedded import EmbeddedPostgres
+from tests.conftest import new_database
 from tests.integration.store.appends import HERE, saga_id
 
 SAGA = {
@@ -60,11 +61,9 @@ LATER: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def one_database(postgres_server: EmbeddedPostgres, template_database: str) -> str:
+def one_database(postgres_server: EmbeddedPostgres, template_database: str) -> Iterator[str]:
     """The connection URL of a migrated database in which every test of this module takes back what it did."""
-    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE invariants TEMPLATE {template_database}")
-    return postgres_server.dsn_for("invariants")
+    yield from new_database(postgres_server, template_database)
 
 
 @pytest.fixture

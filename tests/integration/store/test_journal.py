@@ -55,29 +55,14 @@ async def test_a_start_is_a_row_a_key_and_the_first_entries(journal: Journal, qu
     saga, given, labels = saga_id(), {"cart": ["ü", 1.5, None, True]}, {"tenant": "acme"}
     first = a_start(saga, AttemptStarted("charge", ACTION, 1), key="order 7", labels=labels, given=given)
     assert first.start is not None
-    start = Start("order 7", b"\x00\xff digest", "order", 3, labels, deadline_at=2_000_000_000.25)
+    late = 2_000_000_000.25
+    start = Start("order 7", b"\x00\xff digest", "order", 3, labels, deadline_at=late)
     await journal.append(Append(saga, DEFAULT_NAMESPACE, 1, first.entries, start, first.move))
     assert await query(
         """SELECT saga_id::text, start_key, definition, version, status, input, labels, failure, cause, remaining, owner::text,
         wake_at, extract(epoch FROM deadline_at)::float8, started_at > now() - interval '1 minute', ended_at FROM saga.sagas"""
     ) == [
-        (
-            saga,
-            "order 7",
-            "order",
-            3,
-            "RUNNING",
-            None,
-            labels,
-            None,
-            None,
-            [],
-            HERE,
-            None,
-            2_000_000_000.25,
-            True,
-            None,
-        )
+        (saga, "order 7", "order", 3, "RUNNING", None, labels, None, None, [], HERE, None, late, True, None)
     ]
     assert await query("SELECT namespace, start_key, saga_id::text, request_digest FROM saga.start_keys") == [
         ("default", "order 7", saga, b"\x00\xff digest")

@@ -194,47 +194,6 @@ async def test_the_order_of_one_sagas_entries_survives_an_outage(
     assert await query("SELECT count(*) FROM saga.log") == [(10 * 21,)]
 
 
-FULL = """
-CREATE FUNCTION saga.full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    RAISE EXCEPTION 'could not extend file "base/5/16384": No space left on device' USING ERRCODE = 'disk_full';
-END $$;
-CREATE TRIGGER full_disk BEFORE INSERT ON saga.log FOR EACH STATEMENT EXECUTE FUNCTION saga.full();
-"""
-
-
-async def test_a_full_disk_is_waited_out(journal: Journal, query: Query) -> None:
-    saga = saga_id()
-    await journal.append(a_start(saga))
-    await query(FULL)
-    waiting = asyncio.create_task(journal.append(an_attempt(saga, 2)))
-    await is_down(journal)
-    with pytest.raises(Unavailable):
-        await journal.append(a_start(saga_id()))
-    assert not waiting.done()
-    await query("DROP TRIGGER full_disk ON saga.log")
-    await waiting
-    assert [sequence for sequence, *_ in await log_of(query, saga)] == [1, 2]
-
-
-async def test_a_database_that_has_become_read_only_is_waited_out(
-    journal: Journal, proxy: Proxy, database_dsn: str, query: Query
-) -> None:
-    """As after a failover, while connections still go to the former primary."""
-    saga = saga_id()
-    await journal.append(a_start(saga))
-    name = psycopg.conninfo.conninfo_to_dict(database_dsn)["dbname"]
-    await query(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-    await proxy.shut()
-    proxy.open()
-    waiting = asyncio.create_task(journal.append(an_attempt(saga, 2)))
-    await is_down(journal)
-    assert not waiting.done()
-    await query(f"ALTER DATABASE {name} RESET default_transaction_read_only")
-    await proxy.shut()
-    proxy.open()
-    await waiting
-
-
 async def test_a_backend_that_is_ended_in_mid_statement_is_only_a_delay(
     journal: Journal, database_dsn: str, query: Query
 ) -> None:

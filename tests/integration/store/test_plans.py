@@ -22,6 +22,7 @@ from saga_coordinator.store.mail import MailRows
 from saga_coordinator.store.ownership import OwnershipRows
 from saga_coordinator.store.records import Letter
 from saga_coordinator.store.sagas import SagaFilter, SagaRows
+from tests.conftest import new_database
 from tests.eventually import eventually
 from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
 from tests.integration.store.conftest import Query, items_of
@@ -55,14 +56,11 @@ Plan = Callable[[Callable[[], Awaitable[Any]]], Awaitable[list[dict[str, Any]]]]
 @pytest.fixture(scope="module")
 def full_dsn(postgres_server: EmbeddedPostgres, template_database: str) -> Iterator[str]:
     """The connection URL of a database with many sagas, most of them ended; tests only read it."""
-    with psycopg.connect(postgres_server.dsn, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE full_of_sagas TEMPLATE {template_database}")
-        dsn = postgres_server.dsn_for("full_of_sagas")
+    for dsn in new_database(postgres_server, template_database):
         with psycopg.connect(dsn, cursor_factory=psycopg.ClientCursor, autocommit=True) as filling:
             filling.execute(FILL, {"here": HERE, "there": THERE, "sagas": SAGAS})
             filling.execute("VACUUM ANALYZE")
         yield dsn
-        connection.execute("DROP DATABASE full_of_sagas WITH (FORCE)")
 
 
 @pytest.fixture
