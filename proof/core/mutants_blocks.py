@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -96,30 +98,36 @@ def _undo_in_another_order(kind: type) -> Patches:
     yield instead_of(in_order, in_another_order)
 
 
-@MUTANTS.broken()
-def loop_ends_after_its_first_pass() -> Patches:
-    close = forward._close
+def _blocks_otherwise(
+    seam: Callable[..., None], kind: type, broken: Callable[..., Entry | None]
+) -> AbstractContextManager[None]:
+    """Blocks of that kind have another entry recorded than by the seam, where `broken` makes one."""
 
-    def close_early(draft: Draft, node: Node, places: list[Place]) -> None:
-        if isinstance(node.step.action, Repeat):
-            draft.record(BlockClosed(node.key))
+    def otherwise(draft: Draft, node: Node, *more: Any) -> None:
+        entry = broken(node, *more) if isinstance(node.step.action, kind) else None
+        if entry is None:
+            seam(draft, node, *more)
         else:
-            close(draft, node, places)
+            draft.record(entry)
 
-    yield instead_of(close, close_early)
+    return instead_of(seam, otherwise)
 
 
-@MUTANTS.broken()
-def loop_goes_on_after_its_last_pass() -> Patches:
-    close = forward._close
-
-    def close_late(draft: Draft, node: Node, places: list[Place]) -> None:
-        if isinstance(node.step.action, Repeat) and len(places) <= node.step.action.max_passes:
-            draft.record(BlockOpened(node.key))
-        else:
-            close(draft, node, places)
-
-    yield instead_of(close, close_late)
+MUTANTS.replaced(
+    loop_ends_after_its_first_pass=lambda: _blocks_otherwise(
+        forward._close, Repeat, lambda node, places: BlockClosed(node.key)
+    ),
+    loop_goes_on_after_its_last_pass=lambda: _blocks_otherwise(
+        forward._close,
+        Repeat,
+        lambda node, places: BlockOpened(node.key) if len(places) <= node.step.action.max_passes else None,
+    ),
+    last_branch_is_taken=lambda: _blocks_otherwise(
+        forward._open,
+        Switch,
+        lambda node: BlockOpened(node.key, branch=len(node.step.action.cases) - 1),
+    ),
+)
 
 
 @MUTANTS.broken(about=LOOPS)
@@ -161,19 +169,6 @@ def block_is_over_with_its_first_step() -> Patches:
             self._close_if_done(tally.loop)
 
     yield instead_of(note_over, is_over_soon)
-
-
-@MUTANTS.broken()
-def last_branch_is_taken() -> Patches:
-    open_ = forward._open
-
-    def open_last(draft: Draft, node: Node) -> None:
-        if isinstance(node.step.action, Switch):
-            draft.record(BlockOpened(node.key, branch=len(node.step.action.cases) - 1))
-        else:
-            open_(draft, node)
-
-    yield instead_of(open_, open_last)
 
 
 # What failures mean.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 from proof.mutant import Mutant, instead_of
 from proof.simulation.batch import run_batch
@@ -25,6 +26,15 @@ def forgetting(kind: type[Asked]) -> AbstractContextManager[None]:
         return Answered(APPLIED) if isinstance(asked, kind) else await ask(self, saga_id, asked)
 
     return instead_of(ask, forgetful)
+
+
+def doing_nothing(seam: Any, answer: Any = None) -> AbstractContextManager[None]:
+    """A coroutine of the engine answers at once, and does nothing."""
+
+    async def nothing(*_: Any) -> Any:
+        return answer
+
+    return instead_of(seam, nothing)
 
 
 def hunt(broken: Mutant, batches_max: int) -> Verdict | None:

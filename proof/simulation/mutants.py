@@ -18,7 +18,7 @@ from proof.mutant import Mutant, Mutants, Patches, instead_of
 from proof.simulation.commits import CommitFailed
 from proof.simulation.database import SimulatedDatabase
 from proof.simulation.loop import node_of_context
-from proof.simulation.mutant import forgetting
+from proof.simulation.mutant import doing_nothing, forgetting
 from proof.simulation.stores import LogSession
 from saga_coordinator.engine.advance import Advance
 from saga_coordinator.engine.claiming import Claiming
@@ -124,12 +124,7 @@ def acts_before_it_commits() -> Patches:
     yield instead_of(Journal.append, append_later)
 
 
-@MUTANTS.broken("P6", "P7", "P8")
-def writes_without_a_fence() -> Patches:
-    async def no_loss(*_: Any) -> None:
-        return None
-
-    yield instead_of(Journal._loss, no_loss)
+MUTANTS.replaced("P6", "P7", "P8", writes_without_a_fence=lambda: doing_nothing(Journal._loss))
 
 
 @MUTANTS.broken("P6", "P7", "P8")
@@ -159,22 +154,12 @@ def loses_what_waits_when_the_database_leaves() -> Patches:
 # Whose saga it is.
 
 
-@MUTANTS.broken("P8")
-def ignores_its_lease() -> Patches:
-    yield instead_of(Lease.may_act, property(lambda _: True))
-
-
-@MUTANTS.broken("P1")
-def never_claims_orphans() -> Patches:
-    yield instead_of(SimulatedDatabase.claim_orphaned, lambda *_: [])
-
-
-@MUTANTS.broken("P1")
-def never_looks_over_what_is_its_own() -> Patches:
-    async def reconcile(_: Claiming) -> None:
-        return None
-
-    yield instead_of(Claiming.reconcile, reconcile)
+MUTANTS.replaced("P8", ignores_its_lease=lambda: instead_of(Lease.may_act, property(lambda _: True)))
+MUTANTS.replaced(
+    "P1",
+    never_claims_orphans=lambda: instead_of(SimulatedDatabase.claim_orphaned, lambda *_: []),
+    never_looks_over_what_is_its_own=lambda: doing_nothing(Claiming.reconcile),
+)
 
 
 @MUTANTS.broken("P4", "P8", first=3)

@@ -11,7 +11,7 @@ from typing import Any
 from proof.mutant import Mutants, Patches, instead_of
 from proof.simulation import database, stores
 from proof.simulation.database import SimulatedDatabase
-from proof.simulation.mutant import forgetting
+from proof.simulation.mutant import doing_nothing, forgetting
 from saga_coordinator.engine import children
 from saga_coordinator.engine.admission import Admission
 from saga_coordinator.engine.advance import Advance
@@ -32,12 +32,7 @@ MUTANTS = Mutants()
 # Events and people.
 
 
-@MUTANTS.broken("P1", about=("event",))
-def never_looks_for_events() -> Patches:
-    async def look(*_: Any) -> None:
-        return None
-
-    yield instead_of(Awaited.look, look)
+MUTANTS.replaced("P1", about=("event",), never_looks_for_events=lambda: doing_nothing(Awaited.look))
 
 
 @MUTANTS.broken("P1", about=("event",))
@@ -127,12 +122,11 @@ def starts_a_child_for_each_attempt() -> Patches:
     yield instead_of(children._start_key, lambda call: f"{key(call)}/{call.attempt}")
 
 
-@MUTANTS.broken("P2", about=("saga",))
-def forgets_to_recall_children() -> Patches:
-    async def undo_nothing(*_: Any) -> Succeeded:
-        return Succeeded()
-
-    yield instead_of(Children._undo, undo_nothing)
+MUTANTS.replaced(
+    "P2",
+    about=("saga",),
+    forgets_to_recall_children=lambda: doing_nothing(Children._undo, Succeeded()),
+)
 
 
 @MUTANTS.broken("P2", about=("saga",))
@@ -162,12 +156,11 @@ def _start_children_late(start_saga: Any) -> Any:
     return start_late
 
 
-@MUTANTS.broken("P1", about=("saga",))
-def never_hears_what_it_polls_for() -> Patches:
-    async def poll(*_: Any) -> None:
-        return None
-
-    yield instead_of(Performing._poll, poll)
+MUTANTS.replaced(
+    "P1",
+    about=("saga",),
+    never_hears_what_it_polls_for=lambda: doing_nothing(Performing._poll),
+)
 
 
 # What the simulation found there.

@@ -19,7 +19,7 @@ async def test_what_was_accepted_just_when_it_is_shut_is_closed(turns: int) -> N
         proxy.open()
         with socket.create_connection(("127.0.0.1", proxy.port), timeout=60) as client:
             for _ in range(turns):
-                await asyncio.sleep(0)
+                await asyncio.sleep(0)  # one turn of the loop
             await proxy.shut()
             gc.collect()  # what was left open would warn of that, and the warning is an error
             with contextlib.suppress(ConnectionResetError):  # where it was not accepted

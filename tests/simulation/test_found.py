@@ -10,6 +10,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,7 @@ from saga_coordinator.engine.lease_keeper import LeaseKeeper
 from saga_coordinator.participants.workers.stream import Greeting
 from saga_coordinator.participants.workers.workers import Workers
 from saga_coordinator.pb.saga.v1.worker_service_pb2 import Task
+from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.machine.answers import APPLIED, Accepted, NotApplied
 from saga_coordinator.saga.machine.decide import decide
@@ -132,6 +134,19 @@ async def test_p8_a_regained_lease_may_be_acted_on_only_after_what_was_lost_is_k
     assert seen == [(False, 2)]
 
 
+REFUSED = Refused(Cause("FAILED_PRECONDITION", "no"))
+
+
+def begun(spec: Any, *ended: tuple[str, Outcome], now: float = 0.0) -> tuple[Definition, Decision]:
+    """The definition, and the last decision of a saga whose actions have ended so."""
+    definition = parse_definition(spec)
+    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
+    for step, outcome in ended:
+        told = AttemptEnded(step, OperationKind.ACTION, 1, outcome)
+        decision = decide(definition, decision.state, told, now, 0.5)
+    return definition, decision
+
+
 UNDONE_AS_FAR_AS_POSSIBLE = {
     "name": "order",
     "steps": [
@@ -152,15 +167,9 @@ UNDONE_AS_FAR_AS_POSSIBLE = {
 
 def test_p1_what_comes_before_a_compensation_without_input_is_undone_at_once() -> None:
     """With nothing in flight and nothing due, nobody would have come back to this saga."""
-    definition = parse_definition(UNDONE_AS_FAR_AS_POSSIBLE)
-    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
-    for step, outcome in (
-        ("reserve", Succeeded()),
-        ("notify", Succeeded()),
-        ("ship", Refused(Cause("FAILED_PRECONDITION", "no"))),
-    ):
-        ended = AttemptEnded(step, OperationKind.ACTION, 1, outcome)
-        decision = decide(definition, decision.state, ended, 0.0, 0.5)
+    _, decision = begun(
+        UNDONE_AS_FAR_AS_POSSIBLE, ("reserve", Succeeded()), ("notify", Succeeded()), ("ship", REFUSED)
+    )
     assert [call.step for call in decision.effects if isinstance(call, Invoke)] == ["reserve"]
 
 
@@ -179,15 +188,9 @@ SLOW_TO_UNDO = {
 
 
 def test_a_compensation_may_be_pending_after_the_deadline_of_its_steps_action() -> None:
-    definition = parse_definition(SLOW_TO_UNDO)
-    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
-    for step, operation, outcome in (
-        ("reserve", OperationKind.ACTION, Succeeded()),
-        ("ship", OperationKind.ACTION, Refused(Cause("FAILED_PRECONDITION", "no"))),
-        ("reserve", OperationKind.COMPENSATION, Pending()),
-    ):
-        ended = AttemptEnded(step, operation, 1, outcome)
-        decision = decide(definition, decision.state, ended, 10.0, 0.5)
+    definition, decision = begun(SLOW_TO_UNDO, ("reserve", Succeeded()), ("ship", REFUSED), now=10.0)
+    pending = AttemptEnded("reserve", OperationKind.COMPENSATION, 1, Pending())
+    decision = decide(definition, decision.state, pending, 10.0, 0.5)
     assert [effect.due_at for effect in decision.effects if isinstance(effect, SetTimer)] == [70.0]
 
 
@@ -389,8 +392,7 @@ def test_p8_a_task_that_a_worker_may_be_at_is_not_made_again_however_often_its_s
     previous_owner: str | None,
 ) -> None:
     """Coordinators took a saga from each other, and from themselves, and each handed its task to one more worker."""
-    definition = parse_definition(WORK)
-    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
+    definition, decision = begun(WORK)
     assert calls_of(decision) == [("pack", OperationKind.ACTION, 1)]
     for now in (1.0, 2.0, 3.9):  # it was handed out by 1.0 at the latest, for 3 s
         decision = decide(definition, decision.state, OwnershipGained(previous_owner, DEPOT), now, 0.5)
@@ -401,11 +403,7 @@ def test_p8_a_task_that_a_worker_may_be_at_is_not_made_again_however_often_its_s
 
 
 def test_p8_the_same_of_a_task_that_undoes() -> None:
-    definition = parse_definition(WORK)
-    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
-    for step, outcome in (("pack", Succeeded()), ("ship", Refused(Cause("FAILED_PRECONDITION", "no")))):
-        ended = AttemptEnded(step, OperationKind.ACTION, 1, outcome)
-        decision = decide(definition, decision.state, ended, 0.0, 0.5)
+    definition, decision = begun(WORK, ("pack", Succeeded()), ("ship", REFUSED))
     assert calls_of(decision) == [("pack", OperationKind.COMPENSATION, 1)]
     for now in (1.0, 5.9):
         decision = decide(definition, decision.state, OwnershipGained("another", DEPOT), now, 0.5)
@@ -415,8 +413,7 @@ def test_p8_the_same_of_a_task_that_undoes() -> None:
 
 
 def test_a_task_of_a_lost_coordinator_whose_outcome_is_reported_is_not_waited_for() -> None:
-    definition = parse_definition(WORK)
-    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
+    definition, decision = begun(WORK)
     decision = decide(definition, decision.state, OwnershipGained("another", DEPOT), 1.0, 0.5)
     reported = OutcomeReported("pack", OperationKind.ACTION, Succeeded(), 1)
     decision = decide(definition, decision.state, reported, 1.5, 0.5)
@@ -424,8 +421,7 @@ def test_a_task_of_a_lost_coordinator_whose_outcome_is_reported_is_not_waited_fo
 
 
 def test_what_is_called_is_attempted_again_at_once_by_whoever_takes_over() -> None:
-    definition = parse_definition(WORK)
-    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
+    definition, decision = begun(WORK)
     decision = decide(definition, decision.state, OwnershipGained("another", frozenset({"kiosk"})), 1.0, 0.5)
     assert calls_of(decision) == [("pack", OperationKind.ACTION, 2)]
 
@@ -433,11 +429,7 @@ def test_what_is_called_is_attempted_again_at_once_by_whoever_takes_over() -> No
 def test_p9_a_success_that_is_told_again_after_the_saga_was_compensated_is_not_applied_a_second_time() -> (
     None
 ):
-    definition = parse_definition(WORK)
-    decision = decide(definition, None, StartRequested("s", 1, {}, {}), 0.0, 0.5)
-    for step, outcome in (("pack", Succeeded()), ("ship", Refused(Cause("FAILED_PRECONDITION", "no")))):
-        ended = AttemptEnded(step, OperationKind.ACTION, 1, outcome)
-        decision = decide(definition, decision.state, ended, 0.0, 0.5)
+    definition, decision = begun(WORK, ("pack", Succeeded()), ("ship", REFUSED))
     undone = AttemptEnded("pack", OperationKind.COMPENSATION, 1, Succeeded())
     decision = decide(definition, decision.state, undone, 0.0, 0.5)
     assert decision.state.status is SagaStatus.COMPENSATED

@@ -48,7 +48,7 @@ def watched(witness: Witness, until: float, enough: threading.Event) -> list[flo
         end_at = time.monotonic() + until
         while time.monotonic() < end_at and (not seen or seen[-1] > 0):
             seen.append(witness.left_seconds())
-            time.sleep(0.05)
+            time.sleep(0.05)  # the event loop stands still, so nothing can tell this thread of a change
         enough.set()
 
     threading.Thread(target=watch, daemon=True).start()

@@ -161,7 +161,7 @@ async def test_p1_a_stop_waits_for_starts_and_gives_their_calls_their_time(
     stopping = asyncio.create_task(engine.coordinator.stop(60.0))
     await eventually(lambda: not engine.coordinator._claiming._background, "it to have stopped claiming")
     for _ in range(20):
-        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the stop goes as far as it can without the answer
     held.let()
     saga_id = await starting
     await stopping

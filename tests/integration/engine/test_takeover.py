@@ -184,7 +184,7 @@ async def test_p1_after_a_crash_in_the_middle_of_many_sagas_all_end_and_the_book
     sagas: list[str] = []
 
     async def answer(call: Invoke) -> Outcome | None:
-        await asyncio.sleep(len(participants.seen) % 7 / 1000)
+        await asyncio.sleep(len(participants.seen) % 7 / 1000)  # so that sagas overtake each other
         if call.input is not None and call.input.get("n", 1) % 5 == 0 and call.step == "ship":
             return refusing()
         return unknown() if len(participants.seen) % 11 == 0 else None

@@ -21,6 +21,7 @@ from saga_coordinator.participants.directory.limits import BreakerLimits, Partic
 from saga_coordinator.pb.saga.v1.participant_service_pb2 import ExecuteResponse
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import CauseCode, Held, Outcome, Succeeded, Unknown
+from tests.eventually import eventually
 from tests.integration.participants.services import (
     PAYLOAD_BYTES_MAX,
     Connect,
@@ -199,8 +200,7 @@ async def test_a_call_that_is_cancelled_in_the_queue_leaves_its_place(serve: Ser
     first = asyncio.create_task(participants.invoke(invoke()))
     await keeper.came.acquire()
     second, third = (asyncio.create_task(participants.invoke(invoke())) for _ in range(2))
-    await asyncio.sleep(0)
-    assert status(participants).queued == 2
+    await eventually(lambda: status(participants).queued == 2, "two to wait")
     second.cancel()
     keeper.may_answer.set()
     assert isinstance(await first, Succeeded)

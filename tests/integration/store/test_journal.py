@@ -351,7 +351,7 @@ async def test_who_stops_waiting_for_an_append_takes_nothing_back(journal: Journ
 
 async def test_stopping_commits_what_waits_and_takes_no_more(journal: Journal, query: Query) -> None:
     appends = [asyncio.create_task(journal.append(a_start(saga_id()))) for _ in range(700)]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # all are on their way
     await journal.stop()
     await asyncio.gather(*appends)
     assert await query("SELECT count(*) FROM saga.sagas") == [(700,)]

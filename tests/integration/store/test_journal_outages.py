@@ -46,7 +46,7 @@ async def test_what_is_accepted_waits_for_the_database_and_what_is_not_is_refuse
     await asyncio.gather(*(journal.append(a_start(saga)) for saga in sagas))
     await proxy.shut()
     waiting = [asyncio.create_task(journal.append(an_attempt(saga, 2))) for saga in sagas]
-    await asyncio.sleep(0)
+    await asyncio.sleep(0)  # they are on their way, and none has failed yet
     with pytest.raises(Unavailable, match="the database is away"):
         await journal.append(a_start(saga_id()))
     await is_down(journal)
