@@ -156,7 +156,9 @@ async def test_p11_a_definition_that_hangs_leaves_room_for_the_others(
 ) -> None:
     """Also when far more of its sagas wait than there is room for, all older than those that are well."""
     engine = await start_engine(sagas_in_memory_max=40)
-    await engine.register(a_definition(a_step("hang", "shipping"), name="hanging"))
+    await engine.register(
+        a_definition(a_step("hang", "shipping", action={"timeout": "600s"}), name="hanging")
+    )
     participants.on("hang", Gate())
     await asyncio.gather(*(engine.start("hanging") for _ in range(120)))
     healthy = await asyncio.gather(*(engine.start() for _ in range(40)))
@@ -167,7 +169,7 @@ async def test_p11_a_definition_that_hangs_leaves_room_for_the_others(
 
 async def test_p11_after_a_crash_too(start_engine: StartEngine, participants: Participants) -> None:
     first = await start_engine(sagas_in_memory_max=1000)
-    await first.register(a_definition(a_step("hang", "shipping"), name="hanging"))
+    await first.register(a_definition(a_step("hang", "shipping", action={"timeout": "600s"}), name="hanging"))
     gate = Gate()
     participants.on("hang", gate)
     participants.on("reserve", gate)

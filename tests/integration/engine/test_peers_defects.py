@@ -24,7 +24,9 @@ COMPLETED, COMPENSATED = SagaStatus.COMPLETED, SagaStatus.COMPENSATED
 async def test_defect_1_sagas_on_a_participant_that_hangs_do_not_hold_up_those_that_are_well(
     is_recovered: bool, engine: Engine, start_engine: StartEngine, participants: Participants
 ) -> None:
-    await engine.register(a_definition(a_step("hang", "shipping"), name="hanging"))
+    await engine.register(
+        a_definition(a_step("hang", "shipping", action={"timeout": "600s"}), name="hanging")
+    )
     participants.on("hang", Gate())
     if is_recovered:
         participants.on("reserve", Gate())
