@@ -124,6 +124,13 @@ def test_pivot_refused_after_pending_goes_back() -> None:
     assert story.calls == ["reserve compensation 1"]
 
 
+def test_compensation_is_called_with_null_where_the_output_was_never_known() -> None:
+    undo = {"participant": "p", "input": {"reservation": "${output.id}", "why": "${failure.code}"}}
+    story = Story(definition(step("reserve", action=ONCE, compensation=undo)))
+    story.ends("reserve", MAYBE)
+    assert story.inputs == [{"reservation": None, "why": "UNAVAILABLE"}]
+
+
 # Late and repeated outcomes.
 
 
