@@ -87,6 +87,18 @@ def test_deadline_does_not_undo_what_was_complete() -> None:
     assert story.status is SagaStatus.COMPLETED
 
 
+def test_step_is_undone_only_when_a_lost_attempt_of_a_later_one_is_over_even_if_that_needs_no_undoing() -> (
+    None
+):
+    story = Story(definition(step("reserve"), step("check", read_only=True)))
+    story.ends("reserve", ok())
+    story.cancelled()
+    story.adopted()
+    assert (story.status, story.calls, story.timer) == (SagaStatus.COMPENSATING, [], 10)
+    story.timer_fires()
+    assert story.calls == ["reserve compensation 1"]
+
+
 def test_lost_attempt_of_a_compensation_holds_nothing_once_the_compensation_has_succeeded() -> None:
     story = Story(definition(step("reserve"), step("charge"), step("ship")))
     story.ends("reserve", ok())
