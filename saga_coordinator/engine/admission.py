@@ -64,14 +64,14 @@ class Admission:
         return not self._on_their_way
 
     async def start_saga(self, request: StartSaga) -> tuple[str, bool]:
-        """Starts a saga; returns its identity, and False when the same request had started it before (P9).
+        """Starts a saga. Returns its identity, and False if the same request had started it before (P9).
 
         Raises:
             NotFound: no such definition or version.
             NotPossibleNow: the version is deprecated, or a participant is not in the directory.
-            InvalidRequest: the input does not fit the definition's schema, or a label of it; with every fault.
+            InvalidRequest: the input or a label does not fit the definition's schema. The error names every fault.
             StartKeyTaken: the start key belongs to a different request.
-            Unavailable: the database is away; repeating with the same start key is safe.
+            Unavailable: the database is away. Repeating the request with the same start key is safe.
             Overloaded: more sagas wait for a coordinator with room than may.
         """
         if self._is_stopping:
@@ -100,7 +100,7 @@ class Admission:
         return registered
 
     async def _check_known(self, definition: Definition) -> None:
-        """Raises NotPossibleNow where the directory lacks a participant, after another look at what was put elsewhere."""
+        """Raises NotPossibleNow if the directory lacks a participant, even after another look at what was put elsewhere."""
         if definition.participants <= self._directory.known:
             return
         await self._directory.look_now()

@@ -90,7 +90,7 @@ class Adopting:
             self._under_way.discard(folded.saga_id)
 
     async def _adopt_one(self, claim: Claim, folded: Folded) -> asyncio.Future[Decision] | None:
-        """Returns what is decided when the saga goes on; None if it does not. Raises Unavailable."""
+        """Returns the decision with which the saga goes on; None if it does not go on. Raises Unavailable."""
         try:
             if folded.error is not None:
                 raise folded.error

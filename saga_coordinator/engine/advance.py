@@ -36,10 +36,10 @@ from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.journal import Append, Journal, Move, Start
 
 SLEEP_AFTER_SECONDS = 5.0
-"""A saga that has nothing to do for longer than this is let go: it takes no memory and has no owner until it is due."""
+"""A saga that has nothing to do for longer than this is let go. Until it is due, it takes no memory and has no owner."""
 
 LOOK_OVER_AFTER_SECONDS = 86_400.0
-"""How often a saga is looked over that waits, without a timeout, for an event or a person."""
+"""The seconds between two looks at a saga that waits for an event or a person without a timeout."""
 
 _WORK_PER_DECISION = 1000
 """The work of any decision, however small, in the units of `meter`."""
@@ -52,7 +52,7 @@ _STAYING = (*_AT_ONCE, LookForRoom, GoOn)
 
 @immutable
 class Advanced:
-    """What came of some inputs: a decision for each input, the effects to perform, and whether the saga was let go to sleep."""
+    """The result of some inputs: a decision for each input, the effects to perform, and whether the saga was let go to sleep."""
 
     decisions: tuple[Decision, ...]
     effects: tuple[Effect, ...]
@@ -78,11 +78,11 @@ class Advance:
         self._may_call = True
 
     def stop_calling(self) -> None:
-        """Begins no more attempts, since this coordinator is stopping. Other coordinators make those that are due."""
+        """Stops beginning attempts, because this coordinator is stopping. Other coordinators make the attempts that are due."""
         self._may_call = False
 
     async def first(self, definition: Definition, request: StartRequested, *, may_call: bool) -> Decision:
-        """Decides what follows from a start; `start` makes that durable."""
+        """Decides what follows from a start. `start` makes the decision durable."""
         may_call = may_call and self._may_call
         return await decided(
             definition, None, request, self._lease.now(), self._dice.random(), may_call=may_call
@@ -99,11 +99,11 @@ class Advance:
         *,
         may_call: bool,
     ) -> Starting:
-        """Has a new saga made durable. If no attempts may be made here, it is queued for a coordinator with room.
+        """Makes a new saga durable. If no attempts may be made here, the saga is queued for a coordinator with room.
 
         Raises, here or from what is `committed`:
             StartKeyTaken: the key belongs to another saga.
-            Unavailable: the database is away; the start may have become durable all the same.
+            Unavailable: the database is away. The start may have become durable all the same.
         """
         may_call = may_call and self._may_call
         run = Run(request.saga_id, namespace, definition, decision.state)
@@ -180,7 +180,7 @@ class Advance:
         return Advanced(tuple(decisions), (*invocations, *last), wake_at is not None)
 
     async def record(self, saga_id: str, act: ActRecord) -> None:
-        """Makes the record of an act durable that left no entry: the saga's status alone decided it."""
+        """Makes the record of an act durable if the act left no entry, because the saga's status alone decided it."""
         await self._journal.append(Append(saga_id, act.act.namespace, 1, (), acts=(act,)))
 
     async def put_to_rest(self, run: Run) -> None:
@@ -192,7 +192,7 @@ class Advance:
     def _wake_at(
         self, effects: Sequence[Effect], state: SagaState, may_call: bool, *, is_asking: bool = False
     ) -> float | None:
-        """When the saga has to be taken up again if it is let go now; None if it stays in memory."""
+        """The instant at which the saga has to be taken up again if it is let go now; None if it stays in memory."""
         if state.status in SETTLED or state.in_flight:
             return None
         now = self._lease.now()

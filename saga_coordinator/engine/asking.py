@@ -27,12 +27,12 @@ from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.records import Letter
 
 _REASON_SECONDS = 0.15
-"""How long it may take to find out why nobody answered. With this, CancelSaga is answered within a second."""
+"""The seconds to spend on finding out why nobody answered. So CancelSaga is answered within a second."""
 
 
 @immutable
 class _Patience:
-    """How many seconds an answer is waited for, and whether a letter that got none by then stays there for the owner."""
+    """The seconds to wait for an answer, and whether a letter without an answer stays there for the owner after that."""
 
     seconds: float = 20.0
     is_letter_kept: bool = False
@@ -44,14 +44,14 @@ _PATIENCE: Mapping[type[Asked], _Patience] = {CancelAsked: _Patience(0.8, is_let
 
 @immutable
 class Answered:
-    """What a saga answered. `run` is the saga as it was left, where it was decided here; None where its owner answered."""
+    """A saga's answer. `run` is the saga after the decision, if that was made here; None if the saga's owner answered."""
 
     answer: Accepted
     run: Run | None = None
 
     @property
     def is_applied(self) -> bool:
-        """Whether what was asked counts: it moved the saga, or is awaited."""
+        """Tells whether the request counts: it moved the saga, or the saga waits for it."""
         return not isinstance(self.answer, NotApplied)
 
 
@@ -62,7 +62,7 @@ class _Decided:
 
 
 class Asking:
-    """Brings what is asked to whoever may decide it, and the answer back."""
+    """Brings a request to the coordinator that may decide it, and brings the answer back."""
 
     def __init__(
         self,
@@ -85,7 +85,7 @@ class Asking:
         self._heartbeats = Heartbeats()
 
     async def ask(self, saga_id: str, asked: Asked) -> Answered:
-        """The saga's answer; what it meant is durable. Asking the same again is safe (P9).
+        """Returns the saga's answer once its decision is durable. Asking the same again is safe (P9).
 
         Most heartbeats are answered from memory.
 
@@ -135,7 +135,7 @@ class Asking:
                 await self._mailbox.take_back(letter)
 
     async def _why_unanswered(self, saga_id: str) -> Unavailable:
-        """What a request about a saga waits for; repeating it is safe in any case."""
+        """Names what a request about a saga waits for. Repeating the request is safe in any case."""
         try:
             async with asyncio.timeout(_REASON_SECONDS):
                 driver = await self._ownership.driver_of(saga_id)
@@ -157,7 +157,7 @@ class Asking:
         return Unavailable(Reason.OWNER_SILENT, f"{what}; repeating is safe")
 
     async def _decide_here(self, saga_id: str, asked: Asked) -> _Decided | None:
-        """The answer, or None when another coordinator drives the saga."""
+        """Returns the answer, or None if another coordinator drives the saga."""
         while True:
             try:
                 if run := self._runs.get(saga_id):

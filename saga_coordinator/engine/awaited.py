@@ -17,12 +17,12 @@ from saga_coordinator.store.records import Event
 DELIVERIES_AT_ONCE = 32
 
 Ask = Callable[[str, EventArrived], Awaitable[Answered]]
-"""Tells a saga of an event. Raises NotPossibleNow when no step of the saga waits for events any more."""
+"""Tells a saga of an event. Raises NotPossibleNow if no step of the saga waits for events any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What came of publishing an event: for how many sagas it counted now. The rest is as in `KeptEvent`."""
+    """The result of publishing an event: the number of sagas for which it counted now. The rest is as in `KeptEvent`."""
 
     sagas: int
     kept_until: float | None
@@ -38,10 +38,10 @@ class Awaited:
         self._ask = ask
 
     async def publish(self, namespace: Namespace, event: Event) -> Published:
-        """Keeps the event and tells all sagas of its namespace that wait for it. Repeating it is safe.
+        """Keeps the event, and tells it to all sagas of its namespace that wait for it. Publishing it again is safe.
 
         Raises:
-            AlreadyExists: the event's identity belongs to a different one.
+            AlreadyExists: the event's identity belongs to a different event.
             Unavailable: the database is away, or a coordinator did not answer.
         """
         kept = await self._events.keep(namespace, event)
@@ -50,7 +50,7 @@ class Awaited:
         limit = asyncio.Semaphore(DELIVERIES_AT_ONCE)
 
         async def tell(saga_id: str) -> bool | None:
-            """Whether the event counted there; False where it had come before."""
+            """Returns whether the event counted for the saga; False if it had come before."""
             async with limit:
                 try:
                     return (await self._ask(saga_id, _arrived(event))).is_applied
@@ -68,7 +68,7 @@ class Awaited:
         )
 
     async def look(self, wanted: LookForEvent) -> EventArrived | None:
-        """An event that came before the saga waited for it. Raises Unavailable."""
+        """Looks for an event that came before the saga waited for it. Raises Unavailable."""
         event = await self._events.take(
             wanted.saga_id, wanted.event, wanted.correlation, wanted.look_back_seconds
         )

@@ -49,13 +49,13 @@ _log = structlog.get_logger(__name__)
 
 
 class Front(Protocol):
-    """What a coordinator offers to those who start sagas and look after them."""
+    """The requests that a coordinator takes from whoever starts sagas and looks after them."""
 
     async def start_saga(self, request: StartSaga) -> tuple[str, bool]:
         """Starts a saga, or returns the one that was started by the same request."""
 
     async def ask(self, saga_id: str, asked: Asked) -> Answered:
-        """Has a child undone, or tells a parent of its child. Raises NotPossibleNow when the saga's state forbids it."""
+        """Asks a child to go back, or tells a parent of its child. Raises NotPossibleNow if the saga's state forbids it."""
 
     async def state_of(self, saga_id: str) -> SagaState:
         """The saga's state, from its log."""
@@ -64,7 +64,7 @@ class Front(Protocol):
         """The namespace that the saga is in."""
 
     async def id_of(self, namespace: Namespace, start_key: str) -> str | None:
-        """The saga that was started with that key; None when none was."""
+        """The saga that was started with that key; None if there is none."""
 
 
 class Children(Service):
@@ -75,16 +75,16 @@ class Children(Service):
         self._messages = Background()
 
     def child_settled(self, run: Run) -> None:
-        """Has the parent of a saga, if it has one, told that the saga has settled."""
+        """Tells the parent of a saga, if it has one, that the saga has settled."""
         if run.state.parent is not None:
             self._messages.spawn("message to a parent", self._tell_parent(run))
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Gives up the messages that are under way: a parent that does not hear asks."""
+        """Gives up the messages that are under way. A parent that gets no message asks."""
         await self._messages.stop()
 
     async def invoke(self, call: Invoke, now: float) -> Outcome:
-        """Starts the child, or has it undone; PENDING until it has settled. `now` is the database's time."""
+        """Starts the child, or asks it to go back. The outcome is PENDING until it has settled. `now` is the database's time."""
         try:
             if call.operation is OperationKind.ACTION:
                 return await self._run(call, now)
@@ -127,7 +127,7 @@ class Children(Service):
             _log.exception("parent_not_told", saga_id=run.saga_id)
 
     async def _report_to_parent(self, run: Run) -> None:
-        """Reports what became of a child to the step that runs it. Raises SagaError when that could not be done."""
+        """Reports the end of a child to the step that runs it. Raises SagaError if that could not be done."""
         parent, state = run.state.parent, run.state
         if parent is None:
             return

@@ -19,12 +19,12 @@ from saga_coordinator.store.records import ENTRIES_AT_ONCE, Claim
 
 CLAIMS_AT_ONCE = 200
 STUCK_SECONDS = 30.0
-"""How long a saga rests that could not go on here before any coordinator tries it again."""
+"""The seconds for which a saga that could not go on here rests before any coordinator tries it again."""
 ROUND_SECONDS_MAX = 60.0
 """A look for work that takes longer hangs, and health says so."""
 RECONCILE_SECONDS = 10.0
-"""How often the sagas that are this coordinator's own are compared with those in memory. A statement whose answer got lost may
-still take effect long after it was given up."""
+"""The seconds between two comparisons of the sagas that this coordinator owns with those in memory. A statement whose answer got
+lost may still take effect long after it was given up."""
 
 _log = structlog.get_logger(__name__)
 
@@ -59,16 +59,16 @@ class Claiming(Service):
         self._background.keep("claiming", self._keep_claiming, turn_seconds_max=ROUND_SECONDS_MAX)
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Claims no more."""
+        """Stops claiming sagas."""
         await self._background.stop()
 
     @property
     def problems(self) -> Iterator[str]:
-        """What keeps it from looking for work."""
+        """The problems that keep it from looking for work."""
         return self._background.problems
 
     async def claim_one(self, saga_id: str) -> bool:
-        """Takes over a saga that nobody drives; False when it has an owner or is settled. Raises Unavailable."""
+        """Takes over a saga that nobody drives. Returns False if the saga has an owner or is settled. Raises Unavailable."""
         if not self._lease.may_act:
             raise self._lease.run_out()
         try:
@@ -83,8 +83,8 @@ class Claiming(Service):
     async def reconcile(self) -> None:
         """Drops sagas that were taken from this coordinator, and adopts its own that are not in memory. Raises Unavailable.
 
-        Both come of statements whose answers got lost and which may take effect at any time. So a saga that is dropped must not
-        be asleep, and a saga that is adopted is fenced against what this coordinator may have sent before (P8).
+        Both happen after statements whose answers got lost: such a statement may take effect at any time. So a saga that is
+        dropped must not be asleep. A saga that is adopted is fenced against what this coordinator may have sent before (P8).
         """
         known = {run.saga_id: run for run in self._runs}
         owned = await self._ownership.owned()
@@ -124,7 +124,7 @@ class Claiming(Service):
                 await self._wakeup.wait(self._poll_seconds)
 
     async def _take_turn(self) -> bool:
-        """Looks for work once; True when there may be more to claim at once."""
+        """Looks for work once. Returns True if there may be more to claim at once."""
         now = asyncio.get_running_loop().time()
         if self._wakeup.take_doubt() or now >= self._reconcile_at:
             self._reconcile_at = now + RECONCILE_SECONDS
@@ -137,7 +137,7 @@ class Claiming(Service):
         return await self._claim()
 
     async def _claim(self) -> bool:
-        """Claims what there is room for; True when there may be more."""
+        """Claims as many sagas as there is room for. Returns True if there may be more."""
         free = self._room.free
         if free <= 0:
             return False

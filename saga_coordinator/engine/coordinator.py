@@ -52,7 +52,7 @@ _log = structlog.get_logger(__name__)
 
 
 class _NamesOf:
-    """The directory where nobody puts participants elsewhere: the names that those who make the calls know."""
+    """The directory if nobody puts participants at other coordinators: it has the names that `Participants` knows."""
 
     def __init__(self, participants: Participants) -> None:
         self._participants = participants
@@ -62,11 +62,11 @@ class _NamesOf:
         return self._participants.names
 
     async def look_now(self) -> None:
-        """Learns nothing."""
+        """Does nothing: there are no other names to learn."""
 
 
 class Coordinator(Service):
-    """One coordinator: owns sagas, drives them, and answers for those of others too."""
+    """One coordinator. It owns sagas, drives them, and also answers requests about sagas of other coordinators."""
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class Coordinator(Service):
         lease_in_thread: bool = True,
         directory: Directory | None = None,
     ) -> None:
-        """`lease_in_thread`: whether a thread renews the lease; false where only the event loop has time, as in a simulation.
+        """If `lease_in_thread` is true, a thread renews the lease. In a simulation, only the event loop has time, so it is false.
 
         `directory`: where participants are put at other coordinators too.
         `clock` and `thread_time` are seconds: those that pass, and those that the event loop's thread has worked.
@@ -127,14 +127,14 @@ class Coordinator(Service):
         chores = [*forgetting(stores), StrandedGroups(stores.ownership).chore, waking.chore]
         self._housekeeping = Housekeeping(chores, lease)
         self._looking = Services(self._mailbox, claiming, self._room_watch, self._housekeeping)
-        """What finds work for this coordinator."""
+        """The services that find work for this coordinator."""
         self._retiring = Background()
         self._has_begun = False
         self._is_stopping = False
 
     @property
     def problems(self) -> Iterator[str]:
-        """What keeps starts from being taken, or sagas from being driven, now."""
+        """The problems that now keep starts from being taken or sagas from being driven."""
         if self._is_stopping:
             yield "the coordinator is stopping"
         for part in (
@@ -149,7 +149,7 @@ class Coordinator(Service):
 
     @property
     def is_accepting(self) -> bool:
-        """Whether a start would be taken now, and its saga driven."""
+        """Tells whether a start would be taken now, and its saga driven."""
         return next(self.problems, None) is None
 
     async def start(self) -> None:
@@ -161,7 +161,7 @@ class Coordinator(Service):
         _log.info("coordinator_started")
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Takes no new work, gives calls in flight their time, commits what they meant, and hands all sagas over."""
+        """Takes no new work, gives calls in flight their time, commits their outcomes, and hands all sagas over."""
         self._is_stopping = True
         self._admission.close()
         self._advance.stop_calling()

@@ -1,4 +1,4 @@
-"""Makes decisions where they hold nobody up: mostly on the event loop, and in a thread if they take more than a few milliseconds.
+"""Makes decisions where they delay nobody: mostly on the event loop, and in a thread if they take more than a few milliseconds.
 
 A decision is pure, so the place where it is made makes no difference to it. The loop turns while a thread decides, since the
 interpreter passes from thread to thread every few milliseconds. An input with a large payload is decided in a thread at once,
@@ -41,7 +41,7 @@ async def decided(
     *,
     may_call: bool,
 ) -> Decision:
-    """Decides as `decide` does. A decision that turns out to be too much for the loop is given up and made anew in a thread."""
+    """Decides as `decide` does. A decision that turns out to be too much work for the loop is given up and made in a thread."""
     if not is_large(_payload_of(given)):
         try:
             return decide(definition, state, given, now, jitter, may_call=may_call, here_max=HERE_MAX)

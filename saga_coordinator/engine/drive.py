@@ -1,4 +1,4 @@
-"""Drives the sagas in memory: decides what follows from their inputs, performs it, and lets sagas go that sleep or have ended."""
+"""Drives the sagas in memory: decides what follows from inputs, performs the effects, and lets go of sagas that rest."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _log = structlog.get_logger(__name__)
 
 
 class Parents(Protocol):
-    """Sagas that run other sagas."""
+    """The way to the sagas that run other sagas."""
 
     def child_settled(self, run: Run) -> None:
-        """Has the parent of a saga, if it has one, told that the saga has settled."""
+        """Tells the parent of a saga, if it has one, that the saga has settled."""
 
 
 class Drive:
@@ -62,12 +62,12 @@ class Drive:
             self._perform(run, advanced)
 
     def leave(self, run: Run) -> None:
-        """Leaves a saga alone whose start became durable only after the lease had run out: it may be another coordinator's."""
+        """Forgets a saga whose start became durable only after the lease had run out: another coordinator may own it."""
         self._log_lines.started(run)
         self._wakeup.reconcile_soon()
 
     def adopt(self, run: Run, previous_owner: str | None) -> asyncio.Future[Decision] | None:
-        """Keeps a saga that this coordinator has just claimed, and goes on where its log ends; returns what is decided then.
+        """Keeps a saga that this coordinator has just claimed, and goes on where its log ends. Returns what it decides.
 
         A claim takes only what nobody drives, so an older run of the same saga is out of date.
         """
@@ -83,7 +83,7 @@ class Drive:
         return decided
 
     def post(self, run: Run, given: Input) -> None:
-        """Has the saga advanced by an input, soon."""
+        """Advances the saga by an input soon, in a task of its own."""
         self._post(run, given, None)
 
     def _post(self, run: Run, given: Input, decided: asyncio.Future[Decision] | None) -> None:
@@ -96,10 +96,10 @@ class Drive:
             await self._move(run)
 
     async def ask(self, run: Run, given: Input) -> Decision:
-        """Advances the saga by an input; returns the decision, committed.
+        """Advances the saga by an input. Returns the decision once it is committed.
 
         Raises:
-            OwnershipLost: the saga is not this coordinator's any more: look for it again.
+            OwnershipLost: this coordinator does not own the saga any more. Look for the saga again.
             Unavailable: this coordinator is stopping while the database is away.
         """
         if not self._lease.may_act:
@@ -111,15 +111,15 @@ class Drive:
         return await decided
 
     def look_again(self, participant: str) -> None:
-        """Has sagas in memory look at once that wait for room at a participant, as there may be some."""
+        """Makes the sagas in memory that wait for room at the participant look for it at once, because there may be some."""
         self._performing.look_again(participant)
 
     def give_up(self, run: Run, error: Exception) -> None:
-        """Lets a saga go that cannot go on here."""
+        """Lets go of a saga that cannot go on here."""
         self._give_up(run, error, ())
 
     async def finish_calls(self, grace_seconds: float) -> None:
-        """Gives calls in flight their time, then cuts off those that remain; what came of these is then unknown."""
+        """Gives calls in flight their time, then cuts off those that remain. Their outcomes are then unknown."""
         await self._performing.finish(grace_seconds)
 
     async def finish_moves(self) -> None:
@@ -138,7 +138,7 @@ class Drive:
             self._runs.drop(run)
 
     async def _move(self, run: Run) -> None:
-        """Advances until the saga has no more inputs. Only one of these goes on for a saga at a time."""
+        """Advances the saga until it has no more inputs. Only one task at a time does this for a saga."""
         while posted := run.take_posted():
             before = run.state.status
             try:
@@ -153,7 +153,7 @@ class Drive:
                 self._perform(run, advanced)
 
     def _answer(self, run: Run, posted: Sequence[Posted], advanced: Advanced) -> None:
-        """Gives their decisions to those who asked, and puts back what was not decided yet."""
+        """Gives each decision to whoever asked for it, and puts back the inputs that were not decided yet."""
         taken = len(advanced.decisions)
         if taken < len(posted):
             run.put_back(posted[taken:])
@@ -211,6 +211,6 @@ class Drive:
 
 
 def _hear(decided: asyncio.Future[Decision]) -> None:
-    """Takes note of the end, since a failure is the saga's own matter."""
+    """Reads the error of a decision that nobody awaits, so that asyncio does not report it. The saga has dealt with it."""
     if not decided.cancelled():
         decided.exception()

@@ -1,4 +1,4 @@
-"""Gives work that is under way some time to end when a coordinator stops, as long as anything can come of the work."""
+"""Gives work that is under way some time to end when a coordinator stops, as long as the work can still have a result."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from saga_coordinator.engine.lease import Lease
 _LOOK_SECONDS = 0.1
 
 _OUT_SECONDS = 0.5
-"""How long a lease that has run out may take to come back. It does if only this machine stood still for a moment."""
+"""The seconds in which a lease that has run out may come back. It does if only this machine stood still for a moment."""
 
 
 async def give_time(ending: Callable[[float], Awaitable[bool]], grace_seconds: float, lease: Lease) -> None:
-    """Waits until the work has ended, at most `grace_seconds`.
+    """Waits until the work has ended, but no longer than `grace_seconds`.
 
     `ending` waits as many seconds as it is given, at most, and returns whether all work has ended. The wait is over sooner if the
     lease has run out: a database that is away takes no results, and once it is back the sagas are anybody's.

@@ -1,9 +1,9 @@
 """Answers most heartbeats of pending operations from memory, because telling a sleeping saga costs two transactions.
 
-The core records a heartbeat at most twice within the timeout, and waits so much longer that it need not hear of those in between.
-Each of its answers says for how long that holds. It is remembered for half of the timeout at most, though: the saga may turn
-meanwhile, and the participant is to learn in time that nobody waits any more. What another coordinator was told is not known
-here; then the saga is told once more.
+The core records a heartbeat at most twice within the timeout. It waits longer than the timeout, so it need not be told of the
+heartbeats in between. Each of its answers says for how long that holds. An answer is remembered for half of the timeout at most,
+because the saga may turn meanwhile, and the participant should learn in time that nobody waits any more. The answers that other
+coordinators gave are not known here, so the saga is told once more.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ from saga_coordinator.saga.words.identity import OperationKind
 
 REMEMBERED_MAX = 100_000
 REMEMBERED_SHARE = 0.5
-"""The share of the heartbeat timeout for which an answer is remembered at most, as `HeartbeatResponse.awaited` promises."""
+"""An answer is remembered for at most this share of the heartbeat timeout, as `HeartbeatResponse.awaited` promises."""
 UNTIMED_SECONDS = 10.0
-"""How long the answer to a heartbeat is remembered if the operation has no heartbeat timeout."""
+"""The seconds for which the answer to a heartbeat is remembered if the operation has no heartbeat timeout."""
 
 _Key = tuple[str, str, OperationKind, int]
 
 
 class Heartbeats:
-    """Remembers the answers that still hold."""
+    """The answers to heartbeats that still hold."""
 
     def __init__(self) -> None:
         self._until: OrderedDict[_Key, tuple[float, Accepted]] = OrderedDict()
 
     def remembered(self, saga_id: str, received: HeartbeatReceived, now: float) -> Accepted | None:
-        """The answer, if telling the saga would change nothing."""
+        """The remembered answer; None if the saga has to be told."""
         until, answer = self._until.get(_key(saga_id, received), (0.0, None))
         return answer if now < until else None
 
     def remember(self, saga_id: str, received: HeartbeatReceived, answer: Accepted, now: float) -> None:
-        """Keeps the saga's answer while it holds. `now`: when the saga was asked."""
+        """Keeps the saga's answer while it holds. `now` is the instant at which the saga was asked."""
         key = _key(saga_id, received)
         self._until.pop(key, None)
         match answer:

@@ -1,6 +1,7 @@
-"""Keeps track of held steps, whose next attempt waits for room at its participant, and of when to look for that room next.
+"""The held steps of a saga and when to look for room for them next. The next attempt of a held step waits for room at its
+participant.
 
-When to look next is in no log: a saga that is held for long would fill it.
+The instant of the next look is not in the log: a saga that is held for long would fill it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ NEVER = float("inf")
 
 
 class HeldStep:
-    """One held step. `look_at` is when to look for room next, by the database's clock; `NEVER` while a look is under way."""
+    """One held step. `look_at` is the instant of the next look for room, by the database's clock. It is `NEVER` during a look."""
 
     __slots__ = ("look_at", "wanted")
 
@@ -23,7 +24,7 @@ class HeldStep:
         self.look_at = wanted.due_at
 
     def look_next(self, at: float) -> None:
-        """Looks for room at that time."""
+        """Sets the instant of the next look for room."""
         self.look_at = at
 
 
@@ -64,15 +65,15 @@ class HeldSteps:
         return (*others, *due, SetTimer(min((next_at, *timers))))
 
     def begin_look(self, step: str) -> HeldStep:
-        """Notes that a look for the step's room begins; returns what `end_look` ends."""
+        """Notes that a look for the step's room begins. Returns the held step for `end_look`."""
         held = self._steps[step]
         held.look_next(NEVER)
         return held
 
     def end_look(self, held: HeldStep, *, look_again_at: float | None) -> bool:
-        """Ends a look: the step is not held any more, or there is another look at `look_again_at`.
+        """Ends a look. Either the step is not held any more, or the next look is at `look_again_at`.
 
-        False if the answer comes too late: the step went on meanwhile, or is held anew.
+        Returns False if the answer comes too late, because the step went on meanwhile or is held anew.
         """
         step = held.wanted.step
         if self._steps.get(step) is not held:
@@ -84,7 +85,7 @@ class HeldSteps:
         return True
 
     def look_now(self, participant: str) -> bool:
-        """Makes looks for room at a participant due. False if no step waits to look there."""
+        """Makes looks for room at a participant due. Returns False if no step waits to look there."""
         waiting = [
             held
             for held in self._steps.values()

@@ -1,4 +1,4 @@
-"""Checks inputs by the schema of their definition. No input, however large, keeps the others from being checked."""
+"""Checks inputs by the schema of their definition. A large input does not keep others from being checked."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SECONDS_MAX = 20.0
 
 
 class InputChecks:
-    """Checks most inputs on the spot. Inputs that take more work are checked in a thread, one after the other."""
+    """Checks most inputs at once. Inputs that take more work are checked in a thread, one after the other."""
 
     def __init__(self) -> None:
         self._turns = Turns(

@@ -1,4 +1,4 @@
-"""Says whether this coordinator may act, and what time it is in the database."""
+"""The lease: whether this coordinator may act, and what time it is in the database."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ class Lease:
         self._valid = asyncio.Event()
         self._failure: Exception | None = None
         self.lapses = 0
-        """Grows with each renewal before which the lease may have run out in the database."""
+        """The number of renewals that may have come after the lease had run out in the database."""
         self.term = 1
-        """Grows whenever the lease is to be regained: what was this coordinator's own before may be another's by now."""
+        """Grows whenever the lease has to be regained: by then, others may own the sagas that this coordinator owned before."""
 
     def now(self) -> float:
         """The database's time in seconds since 1970, carried on from the last renewal by the local clock (P10)."""
@@ -60,12 +60,12 @@ class Lease:
 
     @property
     def problems(self) -> Iterator[str]:
-        """What keeps this coordinator from acting."""
+        """The problems that keep this coordinator from acting."""
         if not self.may_act:
             yield str(self.run_out())
 
     def run_out(self) -> Unavailable:
-        """The error for those who ask for something that takes a lease."""
+        """The error for a request that needs a lease."""
         reason = f": {self._failure}" if self._failure is not None else ""
         return Unavailable(Reason.LEASE_LOST, f"the coordinator's lease has run out{reason}")
 
@@ -74,7 +74,7 @@ class Lease:
     def renewed(self, asked_at: float, database_now: float) -> bool:
         """Notes that the database extended the lease at some moment after `asked_at` by the local clock.
 
-        Returns whether the lease is held by that; if not, it has to be regained.
+        Returns whether the lease is held now. If not, it has to be regained.
         """
         with self._lock:
             now = self.clock()
@@ -97,7 +97,7 @@ class Lease:
     # On the event loop.
 
     def begin_term(self) -> None:
-        """Notes that what was this coordinator's own before may be another's by now."""
+        """Notes that others may own by now the sagas that this coordinator owned before."""
         self.term += 1
 
     def take(self) -> None:
@@ -107,7 +107,7 @@ class Lease:
     def regain(self, lapses: int) -> bool:
         """Holds the lease again, if it has not lapsed since `lapses` was read, before this coordinator looked over its sagas.
 
-        False if it has: then the sagas have to be looked over again.
+        Returns False if it has lapsed. Then the sagas have to be looked over again.
         """
         with self._lock:
             if lapses != self.lapses:
@@ -117,6 +117,6 @@ class Lease:
         return True
 
     def tell(self) -> None:
-        """Lets those go on that wait until the lease is valid."""
+        """Wakes those who wait until the lease is valid."""
         if self.may_act:
             self._valid.set()

@@ -1,8 +1,8 @@
 """Renews the lease well inside its life, from a thread and over a connection of its own.
 
 A busy event loop does not lose the lease: its sagas would only go to another coordinator, which would be as busy with them. If
-the loop stands still for `STALL_LEASES` times the length of the lease, the lease is given up on purpose: nothing gets on here, so
-other coordinators shall have the sagas. When the loop turns again, it acts on no saga before it knows which are still its own.
+the loop stands still for `STALL_LEASES` times the length of the lease, the lease is given up on purpose, so that other
+coordinators get the sagas. When the loop turns again, it acts on no saga before it knows which sagas are still its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from saga_coordinator.saga.words.reasons import Reason
 RENEWALS_PER_LEASE = 3
 
 STALL_LEASES = 2.0
-"""How long the event loop may stand still before the lease is not renewed any more, in lengths of the lease."""
+"""If the event loop stands still for longer than this, in lengths of the lease, the lease is not renewed any more."""
 
 _STALL_LOOK_SECONDS = 0.05
 
@@ -35,7 +35,7 @@ Renewing = Callable[[], AbstractAsyncContextManager[Renewal]]
 
 
 class LeaseKeeper(Service):
-    """Keeps one lease. `in_thread`: a thread renews it; otherwise the event loop does, as in a simulation."""
+    """Keeps one lease. A thread renews it if `in_thread` is true; otherwise the event loop does, as in a simulation."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class LeaseKeeper(Service):
         self.renewal: Renewal | None = None
 
     async def start(self) -> None:
-        """Takes the lease and keeps it. Raises whatever keeps it from being taken: Unavailable, or the driver's error."""
+        """Takes the lease and keeps it. Raises Unavailable or the driver's error if the lease cannot be taken."""
         self._loop = asyncio.get_running_loop()
         self._first = self._loop.create_future()
         if self._in_thread:
@@ -72,14 +72,14 @@ class LeaseKeeper(Service):
         self._lease.take()
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Renews no more."""
+        """Stops renewing the lease."""
         if self._thread is not None:
             await self._thread.stop()
         await self._background.stop()
 
     @property
     def problems(self) -> Iterator[str]:
-        """What keeps the lease from being renewed, or regained."""
+        """The problems that keep the lease from being renewed or regained."""
         yield from self._lease.problems
         yield from self._background.problems
         if self._thread is not None:
@@ -121,7 +121,7 @@ class LeaseKeeper(Service):
             self._post(self._renewed, lease.renewed(asked_at, database_now))
 
     async def _within(self, seconds: float, renewal: Renewal) -> float:
-        """Gives up a call that hangs, and leaves it behind: though it is cancelled, the driver may take long to end it."""
+        """Gives up a call that hangs, and does not wait for its end: the driver may take long to end a cancelled call."""
         renewing = self._attempts.begin("renewal", renewal.renew(seconds))
         await asyncio.wait([renewing], timeout=seconds)
         if not renewing.done():
@@ -131,7 +131,7 @@ class LeaseKeeper(Service):
         return renewing.result()
 
     def _stands_still(self) -> bool:
-        """Whether the event loop was asked to turn too long ago, and has not turned since."""
+        """Tells whether the event loop was asked to turn too long ago, and has not turned since."""
         asked_at = self._asked_at
         stall_seconds = STALL_LEASES * self._lease.seconds
         stands = asked_at is not None and self._lease.clock() - asked_at > stall_seconds
@@ -178,7 +178,7 @@ class LeaseKeeper(Service):
     async def _regain(self) -> None:
         """Finds out which sagas are still this coordinator's own, and then holds the lease again.
 
-        If the lease runs out meanwhile, it begins anew; if it fails, the next renewal begins it anew.
+        It begins anew if the lease runs out meanwhile. If it fails, the next renewal begins it anew.
         """
         lease = self._lease
         lease.begin_term()

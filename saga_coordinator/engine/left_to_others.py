@@ -6,7 +6,7 @@ from saga_coordinator.engine.ports import Directory
 from saga_coordinator.saga.definition.model import Definition
 
 LEFT_SECONDS = 5.0
-"""How long such sagas are left to others. After that they are claimed here all the same: nobody may know the participant (P1)."""
+"""The seconds for which such sagas are left to others. Then they are claimed here: maybe nobody knows the participant (P1)."""
 
 
 class LeftToOthers:
@@ -16,7 +16,7 @@ class LeftToOthers:
         self._directory = directory
         self._participants: dict[str, frozenset[str]] = {}
         self._until: dict[str, float] = {}
-        """For each of the definitions, its participants, and until when its sagas are left, by the event loop's clock."""
+        """For each definition: its participants, and the instant until which its sagas are left, by the event loop's clock."""
 
     def adopted(self, definition: Definition, now: float) -> None:
         """Notes that a saga of the definition was claimed here."""
@@ -25,14 +25,17 @@ class LeftToOthers:
             self._until.setdefault(definition.name, now + LEFT_SECONDS)
 
     def names(self, now: float) -> list[str]:
-        """The definitions whose sagas are not to be claimed here now."""
+        """The definitions whose sagas may not be claimed here now."""
         known = self._directory.known
         for name in [name for name, participants in self._participants.items() if participants <= known]:
             del self._participants[name], self._until[name]
         return [name for name, until in self._until.items() if until > now]
 
     def claimed_all(self, now: float) -> None:
-        """Notes that all due sagas were claimed of the definitions that `names` did not name: they are left to others again."""
+        """Notes that all due sagas were claimed, except those of the definitions in `names`.
+
+        Sagas of the definitions that are not in `names` are left to others again.
+        """
         for name, until in self._until.items():
             if until <= now:
                 self._until[name] = now + LEFT_SECONDS

@@ -32,7 +32,7 @@ def asked_body(asked: Asked) -> dict[str, Any]:
 def asked_in(body: Mapping[str, Any]) -> Asked:
     """What a letter asks.
 
-    A field that this version does not know may be empty; anything else would be a part of the request that is not done.
+    A field that this version does not know has to be empty: its value would be a part of the request that is not done.
 
     Raises:
         LookupError, TypeError, ValueError: this version does not know such a request.
@@ -50,7 +50,7 @@ def answer_body(answer: Answer) -> dict[str, Any]:
 
 
 def answer_in(body: Mapping[str, Any]) -> Answer:
-    """What an answer says. Where only a later version knows it, that is as much as the answer says to version 0.1.0."""
+    """The answer in a letter. If only a later version knows the answer, this is what the letter says to version 0.1.0."""
     try:
         return cast("Answer", _read(ANSWERS[body["kind"]], body))
     except (LookupError, TypeError, ValueError):
@@ -72,7 +72,7 @@ def _as_in_0_1_0(answer: Answer) -> dict[str, Any]:
 
 
 def _from_0_1_0(body: Mapping[str, Any]) -> Answer:
-    """An owner of that version does not say the reason of a refusal."""
+    """The answer of an owner of version 0.1.0, which does not name the reason of a refusal."""
     if body["refusal"] is not None:
         return Refusal(Reason.OWNER_TOO_OLD, body["refusal"])
     if heartbeat := body.get("heartbeat"):
@@ -96,7 +96,7 @@ def _written(value: Any) -> dict[str, Any]:
 
 
 def _read(kind: Any, body: Mapping[str, Any]) -> Any:
-    """The dataclass `kind` of the fields in `body`. What is not there has its default."""
+    """The dataclass `kind` made of the fields in `body`. A missing field has its default."""
     values: dict[str, Any] = {}
     for name, hint in _fields(kind).items():
         if name in body:

@@ -14,23 +14,23 @@ _log = structlog.get_logger(__name__)
 
 
 class LogLines:
-    """Writes log lines. `is_chatty`: at level info also for each start, turn and end, which may be thousands a second."""
+    """Writes log lines. If `is_chatty`, each start, turn and end gets a line at level info, which may be thousands a second."""
 
     def __init__(self, *, is_chatty: bool = False) -> None:
         self._tell = _log.info if is_chatty else _log.debug
 
     def started(self, run: Run) -> None:
-        """Tells that a saga's start is durable."""
+        """Logs that a saga's start is durable."""
         self._tell("saga_started", **_named(run))
 
     def moved(self, run: Run, before: SagaStatus) -> None:
-        """Tells that a saga has turned back, if it has; `before` is the status that it had."""
+        """Logs that a saga has turned back, if it has; `before` is the status that it had."""
         status = run.state.status
         if status is not before and status not in SETTLED:
             self._tell("saga_turned", **_named(run), status=status.value, **_why(run.state.failure))
 
     def ended(self, run: Run, status: SagaStatus) -> None:
-        """Tells that a saga has ended, or waits for a person."""
+        """Logs that a saga has ended, or waits for a person."""
         if status is SagaStatus.NEEDS_ATTENTION:
             _tell_attention(run)
             return

@@ -1,7 +1,7 @@
 """The letters in which one coordinator asks something of a saga that another one drives, and in which the owner answers.
 
-Whoever asks leaves a durable letter and looks for the answer. The owner looks for letters as often as it looks for work, and at
-once when it hears of one.
+The coordinator that asks leaves a durable letter and looks for the answer. The owner looks for letters as often as it looks for
+work, and at once when it hears of a letter.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Mailbox(Service):
-    """The mail of one coordinator: the letters it left for others, and those left for it."""
+    """The mail of one coordinator: the letters that it left for others, and the letters that others left for it."""
 
     def __init__(
         self,
@@ -67,16 +67,16 @@ class Mailbox(Service):
         self._background.keep("mail", self._keep_serving, turn_seconds_max=ROUND_SECONDS_MAX)
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Answers no more; other coordinators then answer what was left."""
+        """Stops answering letters. Other coordinators then answer those that are left."""
         await self._background.stop()
 
     @property
     def problems(self) -> Iterator[str]:
-        """What keeps letters from being heard of, or answered."""
+        """The problems that keep letters from being noticed or answered."""
         return self._background.problems
 
     async def serve(self) -> None:
-        """Does what letters ask of sagas that are driven here, or that sleep and may be. Raises Unavailable.
+        """Does what letters ask of sagas that are driven here, or that sleep and may be driven here. Raises Unavailable.
 
         All letters are answered at once, so that they share a commit.
         """
@@ -119,7 +119,7 @@ class Mailbox(Service):
         return None if body is None else answer_in(body)
 
     async def take_back(self, letter: Letter) -> None:
-        """Removes a letter that was answered, or whose answer nobody waits for; if that fails, time removes it."""
+        """Removes a letter that was answered, or whose answer nobody waits for. If that fails, housekeeping removes it later."""
         with suppress(Unavailable):
             await self._letters.delete(letter)
 

@@ -1,4 +1,4 @@
-"""Begins calls a few at a time, so that a thousand of them do not have the event loop for themselves."""
+"""Begins calls a few at a time, so that a thousand calls do not keep the event loop from everything else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 AT_ONCE = 16
-"""How many calls begin before others have a turn: a few milliseconds, at a fifth of a millisecond each."""
+"""The number of calls that begin in one turn of the loop: a few milliseconds, at a fifth of a millisecond each."""
 
 
 class Pace:

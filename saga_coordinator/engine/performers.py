@@ -1,4 +1,4 @@
-"""Passes what a saga needs from outside to whoever performs it: a participant, another saga, or the keeper of events."""
+"""Passes each effect to the performer that it needs: a participant, another saga, or the kept events."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from saga_coordinator.saga.words.outcome import Held, Outcome
 
 
 class PerformersByKind:
-    """Participants for calls, other sagas for the steps that run sagas, and the kept events; see `ports.Performers`."""
+    """The performers of effects: participants for calls, other sagas for steps that run sagas, and the kept events."""
 
     def __init__(
         self, participants: Participants, children: Children, awaited: Awaited, lease: Lease

@@ -1,6 +1,6 @@
 """Performs effects: makes calls, sets timers, and asks questions on behalf of a saga.
 
-Whatever comes of an effect is an input, which is posted back to the saga.
+The result of an effect is an input, which is posted back to the saga.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from saga_coordinator.saga.words.outcome import (
 )
 
 LOOKS_AT_ONCE = 256
-"""How many sagas look for room at once when a participant may have some: so many that the others hardly notice."""
+"""The number of sagas that look for room at once when a participant may have some. Other sagas hardly notice so few."""
 
 LOOK_AFTER_FAILURE_SECONDS = 5.0
 
@@ -46,16 +46,16 @@ _log = structlog.get_logger(__name__)
 
 
 class Mover(Protocol):
-    """Takes the inputs that come of effects."""
+    """Takes the inputs that result from effects."""
 
     def post(self, run: Run, given: Input) -> None:
-        """Has the saga advanced by an input, soon."""
+        """Advances the saga by an input soon, in a task of its own."""
 
     async def advance(self, run: Run, given: Input) -> None:
         """Advances the saga by an input, in the caller's task."""
 
     def give_up(self, run: Run, error: Exception) -> None:
-        """Lets a saga go that cannot go on here."""
+        """Lets go of a saga that cannot go on here."""
 
 
 class Performing:
@@ -70,7 +70,7 @@ class Performing:
         self._pace = Pace()
 
     def perform(self, run: Run, effect: Performed) -> None:
-        """Begins an effect. What it leads to is posted to the saga."""
+        """Begins an effect. Its result is posted to the saga."""
         match effect:
             case Invoke(is_poll=True):
                 self._inquire(run, partial(self._poll, run, effect))
@@ -90,7 +90,7 @@ class Performing:
                 run.set_timer(asyncio.get_running_loop().call_soon(self._mover.post, run, TimerFired()))
 
     def look_again(self, participant: str) -> None:
-        """Has sagas in memory look at once that wait for room at a participant, as there may be some."""
+        """Makes the sagas in memory that wait for room at the participant look for it at once, because there may be some."""
         woken = 0
         for run in self._runs:
             if run.held.look_now(participant):
@@ -100,7 +100,7 @@ class Performing:
                 return
 
     async def finish(self, grace_seconds: float) -> None:
-        """Gives calls in flight their time, then cuts off those that remain; what came of these is then unknown."""
+        """Gives calls in flight their time, then cuts off those that remain. Their outcomes are then unknown."""
         self._pace.begin_all()
         await give_time(self._calls_ended, grace_seconds, self._lease)
         await self._calls.stop(None)
@@ -153,7 +153,7 @@ class Performing:
             self._mover.post(run, answer or TimerFired())
 
     async def _poll(self, run: Run, call: Invoke) -> Input | None:
-        """Asks again about an operation that was accepted before; only a decisive answer says anything new."""
+        """Asks again about an operation that was accepted before. Only a decisive answer says anything new."""
         outcome = await self._invoke(call)
         is_child = call.participant == CHILD_PARTICIPANT
         is_told = isinstance(outcome, Succeeded | Refused) if is_child else is_decisive_status(outcome)
@@ -169,7 +169,7 @@ class Performing:
             return None
 
     async def _look_for_room(self, run: Run, held: HeldStep) -> Input | None:
-        """Asks whether the attempt of a held step may be made by now; if not, the step looks again later."""
+        """Asks whether the attempt of a held step may be made by now. If not, the step looks again later."""
         wanted = held.wanted
         try:
             answer = await self._performers.look_for_room(wanted)

@@ -1,6 +1,6 @@
 """What the engine needs of the rooms below it. A simulation or a test can stand in for Postgres and the network.
 
-The classes of the store that serve say more in their docstrings.
+The docstrings of the store's classes say more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from saga_coordinator.store.records import Claim, ClaimGroup, Driver, Event, Kep
 
 
 class Performers(Protocol):
-    """Those who do what a saga needs from outside: participants, other sagas, and the keeper of events."""
+    """The performers of effects: participants, other sagas, and the kept events."""
 
     @property
     def worker_names(self) -> frozenset[str]:
@@ -31,10 +31,10 @@ class Performers(Protocol):
         """Makes one attempt. Never raises for anything that a participant does."""
 
     async def look_for_room(self, wanted: LookForRoom) -> Held | None:
-        """Why an attempt would be held now, and when to look again; None if there is room, which is then kept for it."""
+        """Says why an attempt would be held now, and when to look again; None if there is room, which is then kept for it."""
 
     async def look_for_event(self, wanted: LookForEvent) -> EventArrived | None:
-        """An event that came before the saga began to wait for it. Raises Unavailable."""
+        """Looks for an event that came before the saga began to wait for it. Raises Unavailable."""
 
 
 class Participants(Protocol):
@@ -52,44 +52,44 @@ class Participants(Protocol):
         """Makes one attempt. Never raises for anything that a participant does."""
 
     async def look_for_room(self, wanted: LookForRoom) -> Held | None:
-        """Why an attempt would be held now, and when to look again; None if there is room, which is then kept for it."""
+        """Says why an attempt would be held now, and when to look again; None if there is room, which is then kept for it."""
 
     async def room_found(self) -> str:
-        """Returns once held attempts may find room at a participant by now: its name."""
+        """Returns the name of a participant as soon as held attempts may find room there."""
 
 
 class Directory(Protocol):
-    """Which participants there are."""
+    """The names of the participants that there are."""
 
     @property
     def known(self) -> frozenset[str]:
         """The names that are known here now."""
 
     async def look_now(self) -> None:
-        """Returns once the names are known that were put at other coordinators until now, or that they cannot be known."""
+        """Learns the names that were put at other coordinators until now. Returns also if they cannot be learned."""
 
 
 class Renewal(Protocol):
     """A way to renew the lease."""
 
     async def renew(self, lease_seconds: float) -> float:
-        """Extends the lease; returns the database's time. Raises Unavailable."""
+        """Extends the lease. Returns the database's time. Raises Unavailable."""
 
 
 class OwnershipStore(Protocol):
     """Every method raises Unavailable when the database is away."""
 
     async def renew(self, lease_seconds: float) -> float:
-        """Makes the lease last `lease_seconds` from now; returns the database's time."""
+        """Makes the lease last `lease_seconds` from now. Returns the database's time."""
 
     def renewing(self) -> AbstractAsyncContextManager[Renewal]:
         """Opens a way to renew the lease from another event loop."""
 
     async def claim(self, limit: int, passed_over: Collection[str] = ()) -> list[Claim]:
-        """Takes over up to `limit` sagas that nobody drives; it leaves due sagas of the definitions `passed_over`."""
+        """Takes over up to `limit` sagas that nobody drives, but no due sagas of the definitions `passed_over`."""
 
     async def claim_one(self, saga_id: str) -> Claim | None:
-        """Takes over one saga that nobody drives; None when it has an owner or is settled."""
+        """Takes over one saga that nobody drives. Returns None if it has an owner or is settled."""
 
     async def owned(self) -> dict[str, Namespace]:
         """All sagas whose row names this coordinator, each with its namespace."""
@@ -98,32 +98,32 @@ class OwnershipStore(Protocol):
         """Lets sagas go, to be claimed by anybody after a while."""
 
     async def wake(self, saga_ids: list[str]) -> None:
-        """Makes those of the sagas due that sleep, for any coordinator with room."""
+        """Makes the sleeping ones among the sagas due, so that any coordinator with room may take them."""
 
     async def wake_within(self, seconds: float, limit: int) -> None:
         """Makes up to `limit` sagas of the claim group due now that would wake up within `seconds`, the earliest first."""
 
     async def retire(self) -> int:
-        """Lets every saga go at once and ends the lease; returns how many sagas these were."""
+        """Lets every saga go at once and ends the lease. Returns the number of sagas."""
 
     async def backlog(self, limit: int) -> int:
-        """How many sagas are due and wait for a coordinator with room, counted up to `limit`."""
+        """The number of sagas that are due and wait for a coordinator with room, counted up to `limit`."""
 
     async def driver_of(self, saga_id: str) -> Driver | None:
-        """The coordinator or claim group that drives a saga; None when there is no such saga."""
+        """The coordinator or claim group that drives a saga; None if there is no such saga."""
 
     async def groups(self) -> list[ClaimGroup]:
         """All claim groups that have coordinators, or sagas that sleep."""
 
     async def tidy(self) -> None:
-        """Forgets coordinators that ended long ago, and makes sagas due whose coordinator was forgotten too soon."""
+        """Forgets coordinators that ended long ago. If a coordinator was forgotten too soon, makes its sagas due."""
 
 
 class SagaStore(Protocol):
     """Every method raises Unavailable when the database is away."""
 
     async def page(self, saga_ids: Sequence[str], after: int = 0) -> LogPage:
-        """The first saga's entries behind sequence `after`, then those of the next sagas, as far as a page goes."""
+        """One page of entries: the first saga's after sequence `after`, then those of the next sagas, as many as fit."""
 
     async def status(self, saga_id: str) -> SagaStatus:
         """The status of a saga. Raises NotFound."""
@@ -139,7 +139,7 @@ class EventStore(Protocol):
     """Every method raises Unavailable when the database is away."""
 
     async def keep(self, namespace: Namespace, event: Event) -> KeptEvent:
-        """Makes a published event durable. Raises AlreadyExists when a different event has its identity."""
+        """Makes a published event durable. Raises AlreadyExists if a different event has its identity."""
 
     async def waiting(self, namespace: Namespace, event_id: str) -> list[str]:
         """The sagas that waited, or had waited, for such an event when it was published, and had not ended."""
@@ -150,7 +150,7 @@ class EventStore(Protocol):
     async def take(
         self, saga_id: str, name: str, correlation: str, look_back_seconds: float = 0.0
     ) -> Event | None:
-        """The earliest such event that no other saga has got, from at most `look_back_seconds` before the saga's start."""
+        """Takes the earliest such event that no other saga has got, from at most `look_back_seconds` before the saga's start."""
 
     async def tidy(self) -> None:
         """Forgets events of long ago."""
@@ -158,7 +158,7 @@ class EventStore(Protocol):
 
 class DefinitionStore(Protocol):
     async def get(self, namespace: Namespace, name: str, version: int) -> RunnableDefinition:
-        """A version, whatever was decided about it. For 0, the version that a start would get, or else the newest.
+        """A version, even a deprecated one. Version 0 means the version that a start would get, or else the newest.
 
         Raises NotFound, and Unavailable when the database is away.
         """
@@ -171,7 +171,7 @@ class MailStore(Protocol):
     """Every method raises Unavailable when the database is away."""
 
     async def put(self, letter: Letter) -> None:
-        """Leaves a letter, and lets the saga's owner know."""
+        """Leaves a letter, and notifies the saga's owner."""
 
     async def unanswered(self, owner: str, limit: int) -> list[Letter]:
         """The oldest open letters about sagas that `owner` drives, or that sleep and belong to its claim group.
@@ -186,10 +186,10 @@ class MailStore(Protocol):
         """The answer, once there is one."""
 
     async def delete(self, letter: Letter) -> None:
-        """Takes a letter away, answered or not."""
+        """Deletes a letter, whether it was answered or not."""
 
     async def delete_abandoned(self) -> None:
-        """Takes away letters of long ago, whose writers never came back."""
+        """Deletes old letters whose writers never came back."""
 
 
 class Listener(Protocol):

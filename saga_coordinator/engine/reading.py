@@ -1,4 +1,4 @@
-"""Reads sagas: from memory where they are there, else from their logs.
+"""Reads sagas from memory if they are there, and otherwise from their logs.
 
 A log is read page by page and folded in slices, so that no long log holds up the event loop or fills the memory. At any moment
 one page of entries is in memory (`store.sagas.PAGE_ENTRIES`, `PAGE_BYTES`) beside the state that it is folded into.
@@ -26,12 +26,12 @@ from saga_coordinator.turns import Turns
 from saga_coordinator.wire.conversion import convert
 
 FOLDED_AT_ONCE = 32
-"""Entries that are folded before others get their turn: milliseconds, also where the state is large."""
+"""The number of entries that are folded before other tasks get their turn: milliseconds even if the state is large."""
 
 
 @immutable
 class Folded:
-    """What a saga's log leads to: `state`, or the `error` that it cannot be read for; both None for a saga that has no log.
+    """The result of reading a saga's log: the `state`, or the `error` that prevents it. Both are None without a log.
 
     `size_bytes` is the log's length as JSON, of which the state is a part.
     """
@@ -43,7 +43,7 @@ class Folded:
 
 
 async def fold_logs(sagas: SagaStore, saga_ids: Sequence[str]) -> AsyncIterator[Folded]:
-    """The states of some sagas, in their order. One that cannot be read is nobody else's trouble. Raises Unavailable."""
+    """Reads the states of some sagas, in their order. A saga that cannot be read does not stop the others. Raises Unavailable."""
     first, after = 0, 0
     state: SagaState | None = None
     error: Exception | None = None
@@ -99,7 +99,7 @@ async def fold_log(sagas: SagaStore, saga_id: str) -> SagaState:
 
 
 class Reading:
-    """Answers what a saga is like."""
+    """Answers questions about the state of sagas."""
 
     def __init__(self, runs: Runs, sagas: SagaStore, definitions: DefinitionStore, lease: Lease) -> None:
         self._runs = runs
@@ -109,12 +109,12 @@ class Reading:
         self._previews = Turns("previews", at_once=1, waiting_max=32, seconds_max=30.0)
 
     def version_of(self, saga_id: str) -> int | None:
-        """The definition's version that a saga in memory pins; None when the saga is not there."""
+        """The definition's version that a saga in memory pins; None if the saga is not there."""
         run = self._runs.get(saga_id)
         return None if run is None else run.state.version
 
     def known(self, saga_id: str) -> tuple[Definition, SagaState] | None:
-        """The definition and the state of a saga in memory; None when the saga is not there."""
+        """The definition and the state of a saga in memory; None if the saga is not there."""
         run = self._runs.get(saga_id)
         return None if run is None else (run.definition, run.state)
 
@@ -131,7 +131,7 @@ class Reading:
         return (await self._sagas.place(saga_id))[0]
 
     async def id_of(self, namespace: Namespace, start_key: str) -> str | None:
-        """The saga that was started with that key; None when none was. Raises Unavailable."""
+        """The saga that was started with that key; None if none was. Raises Unavailable."""
         started = await self._sagas.started_by(namespace, start_key)
         return None if started is None else started[0]
 

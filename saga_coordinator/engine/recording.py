@@ -1,4 +1,4 @@
-"""What is recorded of a person's act on a saga: the act, what the saga answered, and its status before and after."""
+"""The records of people's acts on sagas: the act, the saga's answer, and its status before and after."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def act_records(
 
 
 def act_record(given: Input, answer: Answer, before: SagaStatus, after: SagaStatus) -> ActRecord | None:
-    """The record of the act behind `given`; None where no act is."""
+    """The record of the act behind `given`; None if there is no act."""
     if not isinstance(given, CancelAsked | ApprovalDecided) or given.act is None:
         return None
     result, why = ActResult.DONE, ""

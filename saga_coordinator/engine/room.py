@@ -1,7 +1,7 @@
-"""Shares out the room for sagas in memory: how much is left, and who may have it.
+"""The room for sagas in memory: how much is left, and which definitions may use it.
 
 Room is shared by dynamic thresholds (Choudhury and Hahne, 1998): a definition may hold as many sagas in memory as are free. So a
-definition whose participant hangs never takes all of the room, and what it leaves is there for the others (P11).
+definition whose participant hangs never takes all of the room, and others can use the rest (P11).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from saga_coordinator.saga.words.errors import Overloaded
 
 
 class Room:
-    """The room of one coordinator. Sagas in memory, starts on their way and claims that are awaited take it."""
+    """The room of one coordinator. Sagas in memory, starts on their way and awaited claims take up room."""
 
     def __init__(self, runs: Runs, left_to_others: LeftToOthers, *, sagas_max: int, backlog_max: int) -> None:
         self._runs = runs
@@ -29,15 +29,15 @@ class Room:
 
     @property
     def free(self) -> int:
-        """How many more sagas fit; negative when there are too many."""
+        """The number of further sagas that fit; negative if there are too many."""
         return self._sagas_max - len(self._runs) - len(self._starting) - self._claims_awaited
 
     def has_room_for(self, definition: str) -> bool:
-        """Whether one more saga of this definition may be driven here now."""
+        """Tells whether one more saga of this definition may be driven here now."""
         return self._held_by(definition) < self.free
 
     def crowded(self) -> list[str]:
-        """The definitions that hold so many sagas that no more of theirs may come."""
+        """The definitions that hold so many sagas that no more of them may be taken."""
         free = self.free
         definitions = self._runs.definitions | self._starting_of.keys()
         return [definition for definition in definitions if self._held_by(definition) >= free]
@@ -58,7 +58,7 @@ class Room:
         self._starting_of[definition] += 1
 
     def end_start(self, saga_id: str) -> None:
-        """Gives the room of a start back that has ended, whatever came of it."""
+        """Gives back the room of a start that has ended, however it ended."""
         self._starting_of[self._starting.pop(saga_id)] -= 1
 
     def count_queued(self) -> None:
@@ -73,7 +73,7 @@ class Room:
 
     @property
     def has_backlog(self) -> bool:
-        """Whether sagas waited for a coordinator with room when they were counted last, or were queued since."""
+        """Tells whether sagas waited for a coordinator with room when they were last counted, or were queued since."""
         return self._backlog > 0
 
     def note_backlog(self, sagas: int) -> None:
@@ -83,5 +83,5 @@ class Room:
     # Claims.
 
     def keep_for_claims(self, count: int) -> None:
-        """Keeps room for claims whose answer is awaited; 0 once it has come."""
+        """Keeps room for as many claims as are awaited; 0 once the answer has come."""
         self._claims_awaited = count

@@ -1,4 +1,4 @@
-"""Hears which participants may have room, and makes the sagas look that wait for it."""
+"""Hears which participants may have room, and makes the sagas that wait for that room look again."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from saga_coordinator.lifecycle import Background, Kept, Service
 
 
 class RoomWatch(Service):
-    """Passes on what the participants say: to sagas in memory at once, to those that sleep by the chore that wakes them."""
+    """Passes on which participants may have room: to sagas in memory at once, to sleeping ones by the chore that wakes them."""
 
     def __init__(self, participants: Participants, drive: Drive, waking: Waking) -> None:
         self._participants = participants
@@ -24,12 +24,12 @@ class RoomWatch(Service):
         self._background.keep("the watch for room", self._keep_listening)
 
     async def stop(self, grace_seconds: float = 0.0) -> None:
-        """Listens no more."""
+        """Stops listening."""
         await self._background.stop()
 
     @property
     def problems(self) -> Iterator[str]:
-        """What keeps it from listening."""
+        """The problems that keep it from listening."""
         return self._background.problems
 
     async def _keep_listening(self, kept: Kept) -> None:

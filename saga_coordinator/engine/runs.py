@@ -25,7 +25,7 @@ Posted = tuple[Input, asyncio.Future[Decision] | None]
 
 @immutable
 class Origin:
-    """What log lines say about where a saga came from: its start key, and its start in seconds since 1970."""
+    """The origin of a saga for log lines: its start key, and its start in seconds since 1970."""
 
     start_key: str = ""
     started_at: float | None = None
@@ -74,7 +74,7 @@ class Run:
         self.origin = origin
         self.held = HeldSteps()
         self.inquiries = 0
-        """How many questions are under way whose answers are inputs. The saga stays in memory until they are answered."""
+        """The number of questions under way whose answers are inputs. The saga stays in memory until they are answered."""
         self.is_advancing = False
         self.is_dropped = False
         self.started_at: float | None = None
@@ -103,7 +103,7 @@ class Run:
     # Its inputs.
 
     def post(self, given: Input, decided: asyncio.Future[Decision] | None = None) -> bool:
-        """Adds an input. True if nobody advances the saga yet: then the caller has to begin."""
+        """Adds an input. Returns True if nobody advances the saga yet. Then the caller has to begin."""
         self._inbox.append((given, decided))
         if self.is_advancing:
             return False
@@ -111,7 +111,7 @@ class Run:
         return True
 
     def take_posted(self) -> tuple[Posted, ...]:
-        """Empties the inbox. Nothing is taken from a saga that was dropped; then, or without inputs, the advancing ends."""
+        """Empties the inbox and returns its inputs. If there are none, or the saga was dropped, the advancing ends."""
         posted = () if self.is_dropped else tuple(self._inbox)
         if posted:
             self._inbox.clear()
@@ -120,7 +120,7 @@ class Run:
         return posted
 
     def put_back(self, rest: Sequence[Posted]) -> None:
-        """Puts inputs that were not decided before those that came meanwhile."""
+        """Puts inputs that were not decided back in front of those that came meanwhile."""
         if self.is_dropped:
             self._refuse(rest)
         else:
@@ -144,32 +144,32 @@ class Run:
 
     @property
     def is_in_flight(self) -> bool:
-        """Whether an attempt of the saga is under way."""
+        """Tells whether an attempt of the saga is under way."""
         return self.state.in_flight > 0
 
     # Who waits for it.
 
     def settling(self) -> asyncio.Future[bool]:
-        """Is done once the saga leaves this memory; true if it had settled by then."""
+        """A future that is done once the saga leaves this memory. Its result is true if the saga had settled by then."""
         if self._settled is None:
             self._settled = asyncio.get_running_loop().create_future()
         return self._settled
 
     def changing(self) -> asyncio.Future[None]:
-        """Is done as soon as something has been appended to the saga's log, or the saga leaves this memory."""
+        """A future that is done as soon as something has been appended to the saga's log, or the saga leaves this memory."""
         if self._changed is None:
             self._changed = asyncio.get_running_loop().create_future()
         return self._changed
 
     def tell_watchers(self) -> None:
-        """Lets those look again who wait for a change."""
+        """Wakes those who wait for a change."""
         if self._changed is not None:
             if not self._changed.done():
                 self._changed.set_result(None)
             self._changed = None
 
     def drop(self) -> None:
-        """Ends all that waits for this run. Attempts that are under way end unheard."""
+        """Ends every wait for this run. The outcomes of attempts that are under way are ignored."""
         self.is_dropped = True
         self.tell_watchers()
         if self._timer is not None:
@@ -197,7 +197,7 @@ class Runs:
         return len(self._by_id)
 
     def __iter__(self) -> Iterator[Run]:
-        """Goes through the runs of one moment, so that runs may come and go meanwhile."""
+        """Yields the runs that there are now. Runs may come and go meanwhile."""
         return iter(tuple(self._by_id.values()))
 
     def __contains__(self, saga_id: str) -> bool:
@@ -208,7 +208,7 @@ class Runs:
         return self._by_id.get(saga_id)
 
     def count_of(self, definition: str) -> int:
-        """How many sagas of a definition are in memory."""
+        """The number of sagas of a definition that are in memory."""
         return self._count_of[definition]
 
     @property
@@ -222,17 +222,17 @@ class Runs:
         self._count_of[run.definition.name] += 1
 
     def drop(self, run: Run) -> None:
-        """Lets a saga go, and ends all that waits for its run."""
+        """Lets go of a saga, and ends every wait for its run."""
         if self._by_id.get(run.saga_id) is run:
             del self._by_id[run.saga_id]
             self._count_of[run.definition.name] -= 1
         run.drop()
 
     def stick(self, saga_id: str) -> None:
-        """Notes that a saga cannot go on here; it is handed on, to be tried again later."""
+        """Notes that a saga cannot go on here. It is handed on and tried again later."""
         self._stuck.append(saga_id)
 
     def take_stuck(self) -> list[str]:
-        """The sagas that got stuck since this was asked last."""
+        """Returns the sagas that got stuck since the last call."""
         stuck, self._stuck = self._stuck, []
         return stuck

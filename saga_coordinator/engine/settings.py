@@ -10,8 +10,8 @@ class EngineSettings:
     """Limits of one coordinator.
 
     It drives at most `sagas_in_memory_max` sagas at once; more are durably queued. It refuses starts once `backlog_max` sagas are
-    queued in all. It looks for work every `poll_seconds`. `log_sagas`: whether each saga's start, turn and end is logged at
-    info.
+    queued in all. It looks for work every `poll_seconds`. `log_sagas` tells whether each saga's start, turn and end is
+    logged at info.
     """
 
     lease_seconds: float = 3.0

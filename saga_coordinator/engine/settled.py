@@ -1,4 +1,4 @@
-"""Decides what is asked of sagas that have settled: it may come too late, or make a saga go on. Such a saga has no owner."""
+"""Decides requests about settled sagas, which have no owner. A request may come too late, or make the saga go on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from saga_coordinator.saga.words.namespace import Namespace
 
 
 class SettledSagas:
-    """Decides what is asked of settled sagas."""
+    """Decides requests about settled sagas."""
 
     def __init__(
         self,
@@ -35,12 +35,12 @@ class SettledSagas:
     async def ask(
         self, saga_id: str, namespace: Namespace, status: SagaStatus, asked: Asked
     ) -> tuple[Answer, Run | None]:
-        """The answer of a saga that has settled with `status`, and the saga as it was left if it was read for that.
+        """Returns the answer of a saga that has settled with `status`, and the saga after the decision if it was read for that.
 
-        What is late is appended to the saga's log. A saga that goes on by it is queued for whoever has room.
+        A late outcome is appended to the saga's log. If the saga goes on, it is queued for a coordinator with room.
 
         Raises:
-            OwnershipLost: somebody else wrote to the saga meanwhile; ask again.
+            OwnershipLost: another coordinator wrote to the saga meanwhile. Ask again.
             Unavailable: the database is away.
         """
         answer = answer_by_status(status, asked)

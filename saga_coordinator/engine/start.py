@@ -35,7 +35,7 @@ class StartSaga:
     namespace: Namespace = DEFAULT_NAMESPACE
 
     def prepared(self) -> tuple[StartSaga, bytes]:
-        """The same request with the input in the form in which it is kept, and the request's digest. Raises InvalidRequest."""
+        """Returns the request with its input in the form in which it is kept, and the request's digest. Raises InvalidRequest."""
         try:
             given = canonical(self.input)
         except NotCanonical as error:
@@ -44,7 +44,7 @@ class StartSaga:
         return request, request.digest()
 
     def digest(self) -> bytes:
-        """Tells whether two requests with one start key are the same request (P9).
+        """The digest by which two requests with one start key are known to be the same request (P9).
 
         A child's start key is its parent's own, so every request with that key is the same request. That includes the request
         that only makes sure that the child cannot start any more.

@@ -10,12 +10,12 @@ from saga_coordinator.engine.runs import Run, Runs
 from saga_coordinator.saga.machine.transitions import SETTLED
 
 POLL_SECONDS = (0.02, 0.5)
-"""The first and the longest pause between two looks at what another coordinator does."""
+"""The first and the longest pause, in seconds, between two looks at a saga that another coordinator drives."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """A saga has ended or needs attention. `run` is the saga as this coordinator knew it, if it drove the saga there."""
+    """A saga that has ended or needs attention. `run` is the saga as this coordinator knew it, if this coordinator drove it."""
 
     run: Run | None = None
 
@@ -28,7 +28,7 @@ class Waiting:
         self._sagas = sagas
 
     async def settled(self, saga_id: str, timeout_seconds: float) -> Settled | None:
-        """Returns as soon as the saga has ended or needs attention; None when it has not after `timeout_seconds`.
+        """Returns as soon as the saga has ended or needs attention. Returns None if it has not after `timeout_seconds`.
 
         Raises:
             NotFound: no such saga.
@@ -58,7 +58,7 @@ class Waiting:
     async def changed(self, saga_id: str, timeout_seconds: float) -> None:
         """Returns when something has been appended to the saga's log, and after `timeout_seconds` in any case.
 
-        Of a saga that another coordinator drives nothing is heard, so that takes the whole time.
+        Nothing is heard of a saga that another coordinator drives, so that takes the whole time.
         """
         run = self._runs.get(saga_id)
         if run is None:

@@ -1,4 +1,4 @@
-"""Says when to look for work before the next poll. Whoever learns of work tells it, and whoever looks for work waits for it."""
+"""The signal to look for work before the next poll. Whoever learns of work gives it; whoever looks for work waits for it."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Wakeup:
         self._is_in_doubt = False
 
     def look_now(self) -> None:
-        """There may be sagas to claim."""
+        """Wakes the search, because there may be sagas to claim."""
         self._event.set()
 
     def reconcile_soon(self) -> None:
-        """What is this coordinator's own in the database may differ from what is in memory: after an outage or a lost write."""
+        """Asks for a reconciliation: after an outage or a lost write, sagas in the database may differ from those in memory."""
         self._is_in_doubt = True
         self._event.set()
 
     def take_doubt(self) -> bool:
-        """Whether a reconciliation was asked for since this was taken last."""
+        """Tells whether a reconciliation was asked for since the last call."""
         is_in_doubt, self._is_in_doubt = self._is_in_doubt, False
         return is_in_doubt
 
