@@ -23,7 +23,8 @@ COPY pyproject.toml README.md LICENSE ./
 COPY tools/wheel_examples.py tools/
 COPY examples/ examples/
 COPY saga_coordinator/ saga_coordinator/
-RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . \
+COPY clients/sagactl/ clients/sagactl/
+RUN python -m pip wheel --no-deps --no-build-isolation --wheel-dir /wheels . ./clients/sagactl \
     && python -m pip --python /opt/saga-coordinator/bin/python install --no-compile --no-deps /wheels/*.whl \
     && python -m compileall -q /opt/saga-coordinator
 

@@ -109,5 +109,5 @@ $(ready): pyproject.toml $(wildcard clients/*/pyproject.toml deploy/locks/*.txt)
 		{ echo "$(PYTHON) lacks its venv module. Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
 	@$(bin)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
 	@echo "Installing into .venv (the first time, a minute or two)"
-	@$(bin)/python -m pip install --quiet --editable '.[dev,demo]' --editable clients/python
+	@$(bin)/python -m pip install --quiet --editable '.[dev,demo]' --editable clients/python --editable clients/sagactl
 	@touch $@

@@ -22,6 +22,9 @@ BEGIN, END = (
     "<!-- end of the drawing -->\n",
 )
 
+ELSEWHERE = {"sagactl": "clients/sagactl/sagactl"}
+"""Where packages are that are distributions of their own."""
+
 Contract = Mapping[str, Any]
 
 
@@ -34,12 +37,12 @@ def draw(contracts: Sequence[Contract], root: Path = ROOT) -> str:
 
 def _rooms_of(contract: Contract, root: Path) -> str:
     container: str = contract["containers"][0]
-    folder = root / container.replace(".", "/")
+    folder = root / ELSEWHERE.get(container, container.replace(".", "/"))
     layers = [rooms for layer in contract["layers"] if (rooms := _present(layer, folder))]
     nodes = [f'    l{number}["{" · ".join(rooms)}"]' for number, rooms in enumerate(layers)]
     arrows = [f"    l{number} --> l{number + 1}" for number in range(len(layers) - 1)]
     rows = [f"| `{room}` | {_purpose(folder, room)} |" for rooms in layers for room in rooms]
-    heading = f"### {contract['name']}: `{container.replace('.', '/')}/`\n"
+    heading = f"### {contract['name']}: `{folder.relative_to(root)}/`\n"
     drawing = "\n".join(["```mermaid", "flowchart TD", *nodes, *arrows, "```", ""])
     return "\n".join([heading, drawing, "| room | what it holds |\n|---|---|", *rows, ""])
 

@@ -2,7 +2,8 @@
 
     python -m tools.lock
 
-`server.txt` has what the program needs, `build.txt` what builds its wheel. `uv` resolves; no registry is named in the files.
+`server.txt` has what the server and `sagactl` need, for the image has both; `build.txt` has what builds their wheels.
+`uv` resolves; no registry is named in the files.
 """
 
 import subprocess
@@ -18,7 +19,9 @@ HEADER = "# The exact versions and hashes that the image is built with; written 
 
 def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-    lock(project["project"]["dependencies"], LOCKS / "server.txt")
+    operators = tomllib.loads((ROOT / "clients" / "sagactl" / "pyproject.toml").read_text(encoding="utf-8"))
+    needed = [*project["project"]["dependencies"], *operators["project"]["dependencies"]]
+    lock(needed, LOCKS / "server.txt")
     lock(project["build-system"]["requires"], LOCKS / "build.txt")
 
 

@@ -14,11 +14,20 @@ LOCKED = re.compile(
 )
 
 
+DEPENDENCIES, REQUIRES = ("project", "dependencies"), ("build-system", "requires")
+
+
 @pytest.mark.parametrize(
-    ("file", "path"), [("server", ("project", "dependencies")), ("build", ("build-system", "requires"))]
+    ("file", "path", "folder"),
+    [
+        ("server", DEPENDENCIES, "."),
+        ("server", DEPENDENCIES, "clients/sagactl"),
+        ("build", REQUIRES, "."),
+        ("build", REQUIRES, "clients/sagactl"),
+    ],
 )
-def test_what_the_project_asks_for_is_locked(file: str, path: tuple[str, str]) -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+def test_what_is_asked_for_is_locked(file: str, path: tuple[str, str], folder: str) -> None:
+    project = tomllib.loads((ROOT / folder / "pyproject.toml").read_text(encoding="utf-8"))
     text = (ROOT / "deploy" / "locks" / f"{file}.txt").read_text(encoding="utf-8")
     locked = {canonicalize_name(found["name"]): found for found in LOCKED.finditer(text)}
     for found in locked.values():

@@ -1,0 +1,5 @@
+"""`python -m sagactl`."""
+
+from sagactl.program import main
+
+main()

@@ -1,0 +1,1 @@
+"""The server's contract, as the server itself describes it: services, methods, messages, comments and values."""
