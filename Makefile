@@ -50,6 +50,7 @@ check: $(ready) ## Prove formatting, types, architecture, the contract's style a
 	$(bin)/python -m tools.draw_architecture --check
 	$(bin)/python -m tools.list_settings --check
 	$(bin)/python -m tools.simulate_examples --check
+	$(bin)/python -m tools.document_sagactl --check
 	$(bin)/python -m tools.find_leftovers
 	$(bin)/python -m tools.check_citations
 
@@ -68,6 +69,7 @@ generate: $(ready) ## Write the code generated from proto/, and the drawings and
 	$(bin)/python -m tools.draw_architecture
 	$(bin)/python -m tools.list_settings
 	$(bin)/python -m tools.simulate_examples
+	$(bin)/python -m tools.document_sagactl
 
 baseline: $(ready) ## Take the contract as it is now for what may not be broken any more; at a release
 	$(bin)/buf build proto --output proto/baseline.binpb

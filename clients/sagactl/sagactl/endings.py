@@ -62,6 +62,10 @@ class Problem(Exception):
         self.details = details or {}
 
 
+class Declined(Problem):
+    ending = Ending.NO
+
+
 class WrongUsage(Problem):
     ending = Ending.USAGE
 

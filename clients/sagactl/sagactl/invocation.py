@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from sagactl.endings import Problem, WrongUsage
+from sagactl.endings import Declined, Problem, WrongUsage
 from sagactl.showing.formats import FORMATS, Output
 from sagactl.showing.terminal import Terminal, may_ask, terminal_of
 
@@ -79,7 +79,7 @@ class Invocation:
         return str(self.server.call("saga.v1.SagaService/GetSaga", request)["saga"]["saga_id"])
 
     def confirm(self, plan: str, *, is_sure: bool) -> None:
-        """Shows the plan on standard error and asks. Raises WrongUsage without a terminal, and Abort for no."""
+        """Shows the plan on standard error and asks. Raises WrongUsage without a terminal, and Declined for no."""
         if is_sure:
             return
         if not may_ask():
@@ -87,7 +87,8 @@ class Invocation:
                 "this needs a yes, and there is no terminal to ask at; say --yes, or look first with --dry-run"
             )
         click.echo(plan, err=True)
-        click.confirm("Go on?", abort=True, err=True)
+        if not click.confirm("Go on?", err=True):
+            raise Declined("nothing was done")
 
 
 def warn(text: str) -> None:

@@ -7,7 +7,7 @@ import errno
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, TextIO
 
 import click
@@ -45,7 +45,28 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
 """The module of each command, and what its line in the help says."""
 
 
+class _Unread(Exception):
+    """The reader of the pipe on standard output is gone."""
+
+
+@contextlib.contextmanager
+def _told_of_closed_pipe() -> Iterator[None]:
+    """Tells of a closed pipe by `_Unread`. click itself would end the program with 1, as if something had failed."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise _Unread from None
+
+
 class _Commands(click.Group):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        with _told_of_closed_pipe():
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _told_of_closed_pipe():
+            return super().invoke(ctx)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
@@ -109,7 +130,7 @@ def _complete() -> None:
 def _run() -> int:
     try:
         return int(program.main(prog_name=NAME, standalone_mode=False) or Ending.DONE)
-    except BrokenPipeError:
+    except _Unread:
         return Ending.UNREAD
     except click.exceptions.NoArgsIsHelpError as error:
         _say(error.format_message())

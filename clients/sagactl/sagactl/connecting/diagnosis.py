@@ -27,8 +27,12 @@ def why_unreachable(connection: Connection) -> str | None:
 def _connected(connection: Connection) -> socket.socket:
     if connection.address.startswith("unix:"):
         found = socket.socket(socket.AF_UNIX)
-        found.settimeout(_SECONDS)
-        found.connect(connection.address.removeprefix("unix:").removeprefix("//"))
+        try:
+            found.settimeout(_SECONDS)
+            found.connect(connection.address.removeprefix("unix:").removeprefix("//"))
+        except OSError:
+            found.close()
+            raise
         return found
     host, _, port = connection.target.rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS)

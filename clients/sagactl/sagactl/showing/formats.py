@@ -16,6 +16,9 @@ FORMATS = ("table", "wide", "json", "jsonl", "yaml")
 _LAID_OUT = 200
 """By how many rows the widths of columns are chosen. Later rows are written as they come, so that a long list begins at once."""
 
+_NARROW = 8
+"""No column of a table is made narrower than that."""
+
 Plain = Mapping[str, Any]
 
 
@@ -118,12 +121,30 @@ class Output:
             for index, column in enumerate(columns)
         ]
         if self.form == "table" and self.terminal.is_terminal:
+            if not is_wide_enough(widths, self.terminal.columns):
+                self._blocks(
+                    columns,
+                    itertools.chain(first, ([each.text(row) for each in columns] for row in remaining)),
+                )
+                return
             widths = fitted(widths, self.terminal.columns)
         self._row([column.title for column in columns], widths, "bold")
         for cells in first:
             self._row(cells, widths)
         for row in remaining:
             self._row([column.text(row) for column in columns], widths)
+
+    def _blocks(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+        """Writes a block of lines for each row, where the terminal is too narrow for a table."""
+        indent = max(width(column.title) for column in columns[1:]) + 4 if len(columns) > 1 else 0
+        for head, *rest in rows:
+            self.line(self.terminal.styled(self.terminal.cut(head, self.terminal.columns), "bold"))
+            for column, cell in zip(columns[1:], rest, strict=True):
+                if cell:
+                    text = self.terminal.cut(cell, self.terminal.columns - indent)
+                    self.line(
+                        padded(f"  {column.title}", indent) + self.terminal.styled(text, colour_of(cell))
+                    )
 
     def _row(self, cells: Sequence[str], widths: Sequence[int], style: str = "") -> None:
         told = []
@@ -152,13 +173,19 @@ class _Counted:
             yield row
 
 
+def is_wide_enough(widths: Sequence[int], columns: int) -> bool:
+    """Whether a table fits whose first column is whole, and whose others have at least `_NARROW`."""
+    others = sum(min(each, _NARROW) for each in widths[1:])
+    return widths[0] + others + 2 * (len(widths) - 1) <= columns
+
+
 def fitted(widths: Sequence[int], columns: int) -> list[int]:
-    """The widths that fit into so many columns, with two between: the widest give way first, but keep six."""
+    """The widths that fit, with two columns between. The widest give way, but not the first, which names the row."""
     room = columns - 2 * (len(widths) - 1)
     fitting = list(widths)
-    while sum(fitting) > room:
-        widest = max(range(len(fitting)), key=lambda index: fitting[index])
-        if fitting[widest] <= 6:
+    while sum(fitting) > room and len(fitting) > 1:
+        widest = max(range(1, len(fitting)), key=lambda index: fitting[index])
+        if fitting[widest] <= _NARROW:
             break
         fitting[widest] -= 1
     return fitting

@@ -70,7 +70,10 @@ class Drawing:
         saga, terminal = self.saga, self.terminal
         status = short(saga.get("status"))
         title = f"{clean(saga.get('definition'))}@{saga.get('version')}  {terminal.styled(status, colour_of(status))}"
-        yield f"{title}  {saga.get('saga_id')}"
+        beside = f"{title}  {saga.get('saga_id')}"
+        yield from (
+            [beside] if width(_unstyled(beside)) <= terminal.columns else [title, str(saga.get("saga_id"))]
+        )
         ended = instant(saga.get("ended_at"))
         told = [
             f"start key {clean(saga.get('start_key'))}",
@@ -111,7 +114,8 @@ class Drawing:
             yield f"and {self.saga['steps_omitted']} more steps, which do not fit into an answer"
         if course.actions:
             mark = self.terminal.drawn("…")
-            yield self.terminal.styled(f"keys: {mark} stands for {self.saga.get('saga_id')}", "faint")
+            for line in self.terminal.wrapped(f"{mark} stands for {self.saga.get('saga_id')}"):
+                yield self.terminal.styled(line, "faint")
 
     def _beside(self, blocks: Sequence[tuple[list[str], list[str]]]) -> Iterator[str]:
         columns = (min(self.terminal.columns, 160) - 3) // 2
@@ -178,15 +182,17 @@ class Drawing:
         return next(found, {})
 
     def _waits(self) -> Iterator[str]:
-        for text in waits_for(self.saga, self.now):
+        parked = [entry for entry in self.log if entry.get("entry_type") == "saga_parked"]
+        for text in waits_for(self.saga, self.now, parked[-1] if parked else {}):
             yield from self.terminal.wrapped(f"waits for: {clean(text)}")
 
     def _remains(self) -> Iterator[str]:
         remaining = self.saga.get("remaining_effects") or ()
         if remaining:
-            yield self.terminal.styled(
-                f"effects that remain or may remain: {', '.join(map(clean, remaining))}", "red"
-            )
+            for line in self.terminal.wrapped(
+                f"effects that remain or may remain: {clean(', '.join(remaining))}"
+            ):
+                yield self.terminal.styled(line, "red")
         if self.saga.get("output") is not None:
             yield from self.terminal.wrapped(f"output: {clean(worded(self.saga['output']))}")
 
@@ -200,11 +206,11 @@ class Drawing:
             yield from self.terminal.wrapped(f"{name}: {clean(worded(value))}")
 
 
-def waits_for(saga: Plain, now: datetime) -> Iterator[str]:
-    """What the saga waits for, step by step; for a parked saga, a person."""
-    status = short(saga.get("status"))
-    if status == "NEEDS_ATTENTION":
-        yield f"a person: {cause_text(saga.get('failure')) or 'see the log'}"
+def waits_for(saga: Plain, now: datetime, parked: Plain) -> Iterator[str]:
+    """What the saga waits for, step by step. `parked` is the entry by which it was left to a person, if it was."""
+    if short(saga.get("status")) == "NEEDS_ATTENTION":
+        cause = (parked.get("body") or {}).get("cause") or saga.get("failure")
+        yield f"a person, because of {cause_text(cause) or 'what the log says'}"
     for step in saga.get("steps") or ():
         name, state = step.get("name"), short(step.get("status"))
         if step.get("retry_at"):
