@@ -29,7 +29,7 @@ import structlog
 from saga_coordinator.lifecycle import Background, Kept, Service
 from saga_coordinator.retrying import Pauses, kept_going
 from saga_coordinator.saga.machine.entries import Entry
-from saga_coordinator.saga.machine.rows import EntryRow, entry_row
+from saga_coordinator.saga.machine.rows import EntryRow, entry_row, size_bytes
 from saga_coordinator.saga.machine.stored_entry import StoredEntry, encode
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.act import ActRecord
@@ -121,16 +121,12 @@ class WrittenAppend:
     """An append whose entries are in their stored form."""
 
     append: Append
-    rows: tuple[EntryRow, ...]
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(row.size_bytes for row in self.rows)
+    rows: Sequence[EntryRow]
 
 
 def written(append: Append) -> WrittenAppend:
     """The append with its entries in their stored form, which is made once for each."""
-    return WrittenAppend(append, tuple(map(entry_row, append.entries)))
+    return WrittenAppend(append, [entry_row(entry) for entry in append.entries])
 
 
 async def _written_in_turns(append: Append) -> WrittenAppend:
@@ -138,9 +134,9 @@ async def _written_in_turns(append: Append) -> WrittenAppend:
     rows: list[EntryRow] = []
     for entry in append.entries:
         rows.append(entry_row(entry))
-        if rows[-1].size_bytes > _WRITTEN_AT_ONCE_BYTES:
+        if size_bytes(rows[-1:]) > _WRITTEN_AT_ONCE_BYTES:
             await asyncio.sleep(0)
-    return WrittenAppend(append, tuple(rows))
+    return WrittenAppend(append, rows)
 
 
 class Conflict(Exception):
@@ -182,7 +178,8 @@ class LogWriter(Protocol):
 class _Waiting:
     """An append on its way. `is_in_doubt`: it was sent once, and no answer came.
 
-    `is_suspect`: a flush that had it was taken back. `times_aside`: how often it was put aside.
+    `is_suspect`: a flush that had it was taken back. `times_aside`: how often it was put aside. `size_bytes` is of
+    its rows, once they are written.
     """
 
     append: Append
@@ -191,6 +188,7 @@ class _Waiting:
     is_suspect: bool = False
     times_aside: int = 0
     written: WrittenAppend | None = None
+    size_bytes: int = 0
 
     def end(self, error: Exception | None, committed_at: float | None = None) -> None:
         if self.committed.done():  # nobody waits for it any more
@@ -342,7 +340,7 @@ class Journal(Service):
     async def _next_batch(self) -> list[_Waiting]:
         """The appends of the next flush: the first that wait, up to `FLUSH_BYTES_MAX`, each in its stored form."""
         batch: list[_Waiting] = []
-        size_bytes = written_at_once = 0
+        batch_bytes = written_at_once = 0
         for waiting in self._waiting[:APPENDS_PER_FLUSH_MAX]:
             if waiting.written is None:
                 try:
@@ -350,12 +348,13 @@ class Journal(Service):
                 except Exception as error:  # noqa: BLE001 - a defect of this append, which the others have nothing to do with
                     self._end([waiting], error)
                     continue
-                written_at_once += waiting.written.size_bytes
+                waiting.size_bytes = size_bytes(waiting.written.rows)
+                written_at_once += waiting.size_bytes
                 if written_at_once > _WRITTEN_AT_ONCE_BYTES:
                     await asyncio.sleep(0)
                     written_at_once = 0
-            size_bytes += waiting.written.size_bytes
-            if batch and size_bytes > FLUSH_BYTES_MAX:
+            batch_bytes += waiting.size_bytes
+            if batch and batch_bytes > FLUSH_BYTES_MAX:
                 break
             batch.append(waiting)
         return batch

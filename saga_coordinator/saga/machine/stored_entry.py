@@ -49,9 +49,10 @@ def encode_fields(entry: Entry, names: Sequence[str]) -> dict[str, Any]:
     body: dict[str, Any] = {}
     for name in names:
         value = getattr(entry, name)
-        if value is not None:
-            encoder = _ENCODERS.get(type(value))
-            body[name] = encoder(value) if encoder else value
+        if value is None:
+            continue
+        kind = type(value)
+        body[name] = _ENCODERS[kind](value) if kind in _ENCODERS else value
     return body
 
 
