@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, delete, func, select, text, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, func, select, text, update
 
 from saga_coordinator.store.database import Database, is_outage, unavailable
 from saga_coordinator.store.records import Letter
@@ -33,6 +33,41 @@ _PUT = text("""
 _NOTIFY = text(
     "SELECT pg_notify(:channel, coalesce(owner::text, claim_group)) FROM saga.sagas WHERE saga_id = :saga_id"
 )
+
+
+def _unanswered() -> Select[tuple[str, str, bytes]]:
+    """The query of `MailRows.unanswered`."""
+    oldest = (
+        select(table.c.saga_id, table.c.request_id, table.c.input, table.c.requested_at)
+        .join(sagas, sagas.c.saga_id == table.c.saga_id)
+        .where(
+            table.c.answer.is_(None),
+            (sagas.c.owner == bindparam("owner"))
+            | (
+                sagas.c.owner.is_(None)
+                & sagas.c.wake_at.is_not(None)
+                & (sagas.c.claim_group == bindparam("claim_group"))
+            ),
+        )
+        .order_by(table.c.requested_at)
+        .limit(bindparam("limit"))
+        .subquery("oldest")
+    )
+    # Postgres knows the size of a stored value without reading the value.
+    order = (oldest.c.requested_at, oldest.c.saga_id, oldest.c.request_id)
+    place = func.row_number().over(order_by=order).label("place")
+    size = func.octet_length(oldest.c.input)
+    up_to_it = func.sum(size).over(order_by=order).label("up_to_it")
+    walk = select(oldest, place, up_to_it).subquery("walk")
+    return (
+        select(walk.c.saga_id, walk.c.request_id, walk.c.input)
+        .where((walk.c.place == 1) | (walk.c.up_to_it <= LETTERS_BYTES_MAX))
+        .order_by(walk.c.place)
+    )
+
+
+_UNANSWERED = _unanswered()
+"""Made once: a coordinator asks twice a second, and to put the query together takes longer than to send it."""
 
 
 class MailRows:
@@ -58,35 +93,9 @@ class MailRows:
 
         They are at most `limit` letters, and fewer where their bodies are more than `LETTERS_BYTES_MAX` together.
         """
-        oldest = (
-            select(table.c.saga_id, table.c.request_id, table.c.input, table.c.requested_at)
-            .join(sagas, sagas.c.saga_id == table.c.saga_id)
-            .where(
-                table.c.answer.is_(None),
-                (sagas.c.owner == owner)
-                | (
-                    sagas.c.owner.is_(None)
-                    & sagas.c.wake_at.is_not(None)
-                    & (sagas.c.claim_group == self._claim_group)
-                ),
-            )
-            .order_by(table.c.requested_at)
-            .limit(limit)
-            .subquery("oldest")
-        )
-        # Postgres knows the size of a stored value without reading the value.
-        order = (oldest.c.requested_at, oldest.c.saga_id, oldest.c.request_id)
-        place = func.row_number().over(order_by=order).label("place")
-        size = func.octet_length(oldest.c.input)
-        up_to_it = func.sum(size).over(order_by=order).label("up_to_it")
-        walk = select(oldest, place, up_to_it).subquery("walk")
-        query = (
-            select(walk.c.saga_id, walk.c.request_id, walk.c.input)
-            .where((walk.c.place == 1) | (walk.c.up_to_it <= LETTERS_BYTES_MAX))
-            .order_by(walk.c.place)
-        )
         async with self._database.connection() as connection:
-            rows = (await connection.execute(query)).all()
+            wanted = {"owner": owner, "claim_group": self._claim_group, "limit": limit}
+            rows = (await connection.execute(_UNANSWERED, wanted)).all()
         return [
             Letter(row.saga_id, row.request_id, await convert(len(row.input), orjson.loads, row.input))
             for row in rows

@@ -205,10 +205,13 @@ class OwnershipRows:
         `passed_over` are left for later. A coordinator without a lease of its own gets no saga.
         """
         wanted = {**self._claimant, "entries_max": entries_max, "passed_over": list(passed_over)}
-        claims = _claims(await self._execute(_CLAIM_ORPHANED, **wanted, limit=limit))
-        wanted["entries_max"] = entries_max - sum(claim.entries for claim in claims)
-        if len(claims) < limit and wanted["entries_max"] > 0:
-            claims += _claims(await self._execute(_CLAIM_DUE, **wanted, limit=limit - len(claims)))
+        # On one connection: to take one from the pool costs a round trip of its own, and this is done twice a second.
+        async with self._database.connection() as connection:
+            claims = _claims(await connection.execute(_CLAIM_ORPHANED, {**wanted, "limit": limit}))
+            wanted["entries_max"] = entries_max - sum(claim.entries for claim in claims)
+            if len(claims) < limit and wanted["entries_max"] > 0:
+                wanted["limit"] = limit - len(claims)
+                claims += _claims(await connection.execute(_CLAIM_DUE, wanted))
         return claims
 
     async def claim_one(self, saga_id: str) -> Claim | None:
