@@ -209,14 +209,15 @@ class SimulatedDatabase:
     def _rows(self, written: WrittenAppend, coordinator_id: str) -> list[LogRow]:
         rows = []
         for sequence, row in enumerate(written.rows, written.append.sequence):
-            if (sequence == 1) != (row.type == "saga_started"):
+            kind, step, operation, attempt, facts, payload, *_ = row
+            if (sequence == 1) != (kind == "saga_started"):
                 raise CheckViolated("log_begins_with_start")
-            for part in (row.facts, row.payload):
+            for part in (facts, payload):
                 if part is not None and part != canonical_bytes(orjson.loads(part)):
                     self.on_impossible(
                         f"entry {sequence} of saga {written.append.saga_id} is not canonical: {part!r}"
                     )
-            said = (row.type, row.step, row.operation, row.attempt, row.facts, row.payload)
+            said = (kind, step, operation, attempt, facts, payload)
             rows.append(LogRow(*said, self.now, coordinator_id))
         return rows
 
