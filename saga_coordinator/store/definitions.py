@@ -96,7 +96,7 @@ class DefinitionRows:
 
     async def startable(self, namespace: Namespace, name: str) -> RegisteredDefinition | None:
         """The default version, or else the newest that is neither deprecated nor deleted."""
-        return await self._maybe(_FOR_START.where(IS_LIVE), namespace, name)
+        return await self._maybe(_FOR_START, namespace, name)
 
     async def deprecate(self, act: Act, name: str, version: int, *, deprecated: bool) -> bool:
         """Deprecates a version that is not deleted, or takes that back, and records the act.
@@ -120,9 +120,7 @@ class DefinitionRows:
             is_done = bool((await connection.execute(statement, parameters)).scalar())
             if not is_done and not version:
                 result = ActResult.NOTHING
-                is_done = (
-                    await connection.execute(_FOR_START.where(IS_LIVE), parameters)
-                ).first() is not None
+                is_done = (await connection.execute(_FOR_START, parameters)).first() is not None
             if is_done:
                 await record_act(connection, ActRecord(act, result))
         return is_done
@@ -223,7 +221,7 @@ _SEEN = select(table, IS_DEFAULT).where(
 )
 _NEWEST = _SEEN.order_by(table.c.version.desc()).limit(1)
 _FOR_START = (
-    _SEEN.where(table.c.deprecated.is_(False))
+    _SEEN.where(table.c.deprecated.is_(False), IS_LIVE)
     .order_by(table.c.default_since.desc().nulls_last(), table.c.version.desc())
     .limit(1)
 )

@@ -126,7 +126,7 @@ class WrittenAppend:
 
 def written(append: Append) -> WrittenAppend:
     """The append with its entries in their stored form, which is made once for each."""
-    return WrittenAppend(append, [entry_row(entry) for entry in append.entries])
+    return WrittenAppend(append, list(map(entry_row, append.entries)))
 
 
 async def _written_in_turns(append: Append) -> WrittenAppend:
