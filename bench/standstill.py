@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import random
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.system import Site
+from saga_coordinator import collector
 from saga_coordinator.app import postgres_stores
 from saga_coordinator.catalog.catalog import Catalog
 from saga_coordinator.engine.coordinator import Coordinator
@@ -200,9 +200,7 @@ async def main(sizes: list[int]) -> None:
             for source in (_loop("loop"), _loop("looking", input={"known": _LOOKING}), _parallel(200)):
                 await registration.register(DEFAULT_NAMESPACE, source)
             await database.stop()
-            gc.collect()
-            gc.freeze()  # as the server does, and so often
-            gc.set_threshold(10_000, 20, 50)
+            collector.tune()
             bench = Bench(url)
             print(
                 "| saga | items | ends as | processor s | s | longest standstill, ms |\n|---|---|---|---|---|---|"

@@ -7,7 +7,6 @@ participants file again, or stops what is not to outlive its terminal.
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import random
 import signal
@@ -16,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from saga_coordinator import __version__, telemetry
+from saga_coordinator import __version__, collector, telemetry
 from saga_coordinator.api import directory_service
 from saga_coordinator.api.definition_service import DefinitionService
 from saga_coordinator.api.directory_service import DirectoryService
@@ -61,11 +60,6 @@ from saga_coordinator.views.participant import ParticipantViews
 from saga_coordinator.views.saga_views import SagaViews
 
 _CHECK_SECONDS = 30.0
-_COLLECT_AFTER = 10_000
-"""The number of new objects after which Python collects garbage. Its default, 700, is reached by a handful of sagas, and a
-collection then frees nothing.
-"""
-
 log = telemetry.logger()
 
 Announce = Callable[[tuple[str, ...]], None]
@@ -129,7 +123,7 @@ async def _serve(app: App, announce: Announce | None, *, ends_with_terminal: boo
         await asyncio.wait([starting, stopped], return_when=asyncio.FIRST_COMPLETED)
         if starting.done():
             addresses = starting.result()
-            _spare_the_collector()
+            collector.tune()
             if announce is not None:
                 announce(addresses)
             await stopped
@@ -137,15 +131,6 @@ async def _serve(app: App, announce: Announce | None, *, ends_with_terminal: boo
         await background.stop(None)
         await _stop_after(sys.exception(), app)
     log.info("stopped")
-
-
-def _spare_the_collector() -> None:
-    """Keeps the garbage collector away from the objects that exist by now, because they live to the end. Looking through them
-    again and again cost a coordinator under load 6 % of its time.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 20, 50)
 
 
 async def _stop_after(cause: BaseException | None, app: App) -> None:
