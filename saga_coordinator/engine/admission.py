@@ -122,7 +122,8 @@ class Admission:
         definition = registered.definition
         labels = request.labels or {}
         if request.recalled_for is None:
-            labels = labels_of(definition, saga_id, request.input, labels)
+            size = size_of(request.input) if definition.labels else 0
+            labels = await convert(size, labels_of, definition, saga_id, request.input, labels)
         started = StartRequested(
             saga_id,
             registered.version,

@@ -155,7 +155,9 @@ class Rehearsal:
     ) -> Decision:
         """Starts the saga. Raises ExpressionError if a label of the definition cannot be computed."""
         scope = {"input": saga_input, "saga": {"id": self.saga_id, "labels": dict(labels or {})}}
-        own = {name: as_text(template.render(scope)) for name, template in self.definition.labels.items()}
+        own = {
+            name: as_text(template.render(scope), scope) for name, template in self.definition.labels.items()
+        }
         return self._decide(
             StartRequested(self.saga_id, 1, saga_input, {**own, **(labels or {})}, deadline_seconds)
         )

@@ -22,10 +22,10 @@ def _tuned() -> Iterator[None]:
 
 @pytest.mark.usefixtures("_tuned")
 def test_much_that_outlives_a_full_collection_is_never_looked_at_again() -> None:
-    little = [[] for _ in range(collector.KEPT_OBJECTS_MAX // 2)]
+    little: list[list[int]] = [[] for _ in range(collector.KEPT_OBJECTS_MAX // 2)]
     gc.collect()
     assert len(gc.get_objects(generation=2)) >= len(little)
-    much = [[] for _ in range(2 * collector.KEPT_OBJECTS_MAX)]
+    much: list[list[int]] = [[] for _ in range(2 * collector.KEPT_OBJECTS_MAX)]
     gc.collect()
     assert len(gc.get_objects(generation=2)) <= collector.KEPT_OBJECTS_MAX < len(much)
 

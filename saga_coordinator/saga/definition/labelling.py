@@ -27,7 +27,7 @@ def labels_of(definition: Definition, saga_id: str, given: Any, labels: Mapping[
         if name in labels:
             continue
         try:
-            text = as_text(template.render(scope))
+            text = as_text(template.render(scope), scope)
         except ExpressionError as error:
             faults.append(Fault("input", f"gives the label `{name}` no value: {error}"))
             continue

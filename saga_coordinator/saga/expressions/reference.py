@@ -30,6 +30,12 @@ def charge(scope: Scope, units: int) -> None:
         scope.meter.charge(units)
 
 
+def charge_aside(scope: Scope, units: int) -> None:
+    """Counts work that does not count towards the end of a decision, if the scope is metered. Raises TooMuchHere."""
+    if isinstance(scope, Metered):
+        scope.meter.charge_aside(units)
+
+
 @dataclass(frozen=True, slots=True)
 class Reference:
     """The root's name, then field names and list indexes."""

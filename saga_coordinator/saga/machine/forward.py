@@ -217,7 +217,7 @@ def _wait(draft: Draft, node: Node) -> None:
             due_at = evaluate_instant(until, variables) if until is not None else draft.now + (seconds or 0.0)
             draft.record(WaitStarted(node.key, due_at))
         case AwaitEvent(event, correlation, timeout_seconds):
-            text = as_text(correlation.render(variables)) if correlation else ""
+            text = as_text(correlation.render(variables), variables) if correlation else ""
             draft.computed(text, "the correlation")
             draft.record(WaitStarted(node.key, _after(draft, timeout_seconds), event, text or None))
         case Approval(shows=shows, timeout_seconds=timeout_seconds):

@@ -45,8 +45,8 @@ class Meter:
         self._check()
 
     def charge_aside(self, units: int) -> None:
-        """Counts work that depends on what this process has kept from the decision before. Such work does not count towards
-        `DECISION_MAX`. Raises TooMuchHere.
+        """Counts work that depends on what this process has kept from the decision before, or that version 0.1.0 did not
+        count. Such work does not count towards `DECISION_MAX`. Raises TooMuchHere.
         """
         self._aside += units
         self._check()

@@ -90,8 +90,8 @@ async def test_calls_that_are_refused_leave_no_cycles(
     app = App(load_settings(given, {}))
     (address,) = await app.start()
     async with grpc.aio.insecure_channel(address) as channel:
-        get = channel.unary_unary("/saga.v1.SagaService/GetSaga", pb.GetSagaRequest.SerializeToString)
-        watch = channel.unary_stream("/saga.v1.SagaService/WatchSaga", pb.WatchSagaRequest.SerializeToString)
+        get: Any = channel.unary_unary("/saga.v1.SagaService/GetSaga", pb.GetSagaRequest.SerializeToString)
+        watch: Any = channel.unary_stream("/saga.v1.SagaService/WatchSaga", pb.WatchSagaRequest.SerializeToString)
         unknown_saga = "01900000-0000-7000-8000-000000000000"
 
         async def work() -> None:

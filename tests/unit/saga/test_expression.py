@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saga_coordinator.saga.expressions.expression import Selection, compile_template, parse_expression
+from saga_coordinator.saga.expressions.reference import Metered
 from saga_coordinator.saga.words.errors import ExpressionError, Fault
+from saga_coordinator.saga.words.meter import Meter, TooMuchHere
 
 SCOPE: dict[str, Any] = {
     "input": {"order_id": "A-7", "lines": [{"sku": "x", "n": 2}], "odd key": 1, "none": None},
@@ -136,3 +138,14 @@ def unescaped(source: Any) -> Any:
     if isinstance(source, dict):
         return {name: unescaped(item) for name, item in source.items()}
     return source.replace("$${", "${") if isinstance(source, str) else source
+
+
+def test_a_long_text_is_too_much_for_the_loop_before_it_is_whole() -> None:
+    value = [-(1.0 + index) / 3e101 for index in range(95_000)]
+    template = compile_template("all: ${input}", "here", [])
+    meter = Meter(here_max=400_000)
+    with pytest.raises(TooMuchHere):
+        template.render(Metered({"input": value}, meter))
+    assert meter.spent == 0
+    whole = template.render(Metered({"input": value}, Meter()))
+    assert whole == "all: " + json.dumps(value, separators=(",", ":"))
