@@ -417,6 +417,7 @@ class Measured:
     content: str
     loop_ms: float
     process_ms: float
+    collection_ms: float
     note: str = ""
     lines: list[str] = field(default_factory=list)
 
@@ -442,6 +443,7 @@ def measure(doors: Doors, names: list[str], contents: list[str]) -> Iterator[Mea
                 content,
                 max(each["loop_ms"] for each in read),
                 max(each["process_ms"] for each in read),
+                max(each["collection_ms"] for each in read),
                 note,
             )
 
@@ -476,10 +478,14 @@ async def main(arguments: list[str]) -> None:
             ]
             doors = Doors(servers[0], servers[1], participants)
             register(servers[0])
-            print("| door | content | loop, ms | process, ms | |\n|---|---|---|---|---|", flush=True)
+            print(
+                "| door | content | loop, ms | process, ms | collection, ms | |\n|---|---|---|---|---|---|",
+                flush=True,
+            )
             for each in measure(doors, names or every, contents):
                 print(
-                    f"| {each.door} | {each.content} | {each.loop_ms:.1f} | {each.process_ms:.1f} | {each.note} |",
+                    f"| {each.door} | {each.content} | {each.loop_ms:.1f} | {each.process_ms:.1f} | {each.collection_ms:.1f} "
+                    f"| {each.note} |",
                     flush=True,
                 )
             stack.close()

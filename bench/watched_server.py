@@ -2,7 +2,8 @@
 
 It is the program itself, with a probe on its loop. At each line that it reads it writes the longest standstill since the line
 before, as JSON: in milliseconds of processor time, of the loop's own thread and of the whole process. The second also counts the
-work of other threads that keep the interpreter to themselves; neither counts other processes. With a file for STACKS, stacks of
+work of other threads that keep the interpreter to themselves; neither counts other processes. The longest garbage collection is
+told as well. With a file for STACKS, stacks of
 all threads are written there wherever the loop stands still.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import faulthandler
+import gc
 import json
 import os
 import signal
@@ -33,6 +35,16 @@ class Probe:
         self._stacks = stacks
         self.loop_ms = 0.0
         self.process_ms = 0.0
+        self.collection_ms = 0.0
+        self._collection_began = 0.0
+        gc.callbacks.append(self._collected)
+
+    def _collected(self, phase: str, _: dict[str, Any]) -> None:
+        now = time.thread_time()
+        if phase == "start":
+            self._collection_began = now
+        else:
+            self.collection_ms = max(self.collection_ms, 1000 * (now - self._collection_began))
 
     async def watch(self) -> None:
         thread, process, written = time.thread_time(), time.process_time(), self._written()
@@ -53,8 +65,12 @@ class Probe:
 
     def read(self) -> dict[str, float]:
         """The longest since it was read last."""
-        read = {"loop_ms": self.loop_ms, "process_ms": self.process_ms}
-        self.loop_ms = self.process_ms = 0.0
+        read = {
+            "loop_ms": self.loop_ms,
+            "process_ms": self.process_ms,
+            "collection_ms": self.collection_ms,
+        }
+        self.loop_ms = self.process_ms = self.collection_ms = 0.0
         return read
 
 
