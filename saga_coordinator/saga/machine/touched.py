@@ -184,6 +184,15 @@ class Touched:
         self._runs: dict[tuple[str, int], Run] = {}
         self.root = self._run(state, outermost(definition), None, 0)
 
+    def __del__(self) -> None:
+        """Unties what refers to each other, so that it is freed at once: the collector may never look at it (`collector.py`)."""
+        for run in self._runs.values():
+            for part in run.parts.values():
+                part.loop = None
+            run.parts.clear()
+            if run.loop is not None:
+                run.loop.runs.clear()
+
     def part(self, key: str) -> Part:
         """The part of that instance, which must be touched."""
         name = self._definition.step(key).name

@@ -29,15 +29,6 @@ class Undoing:
         """A heap of the offered parts that may not be undone yet, by the instant at which to look again."""
         self._enable(self._touched.root)
 
-    def __del__(self) -> None:
-        """Unties what refers to each other, so that it is freed at once: the collector may never look at it (`collector.py`)."""
-        for run in self._runs.values():
-            for part in run.parts.values():
-                part.loop = None
-            run.parts.clear()
-            if run.loop is not None:
-                run.loop.runs.clear()
-
     @property
     def is_over(self) -> bool:
         """Tells whether nothing is in flight and nothing can be undone, neither now nor by waiting."""

@@ -1,4 +1,4 @@
-"""What the program lets go of is freed at once: nothing of its own waits for the garbage collector, which may never look at it."""
+"""What the program lets go of is freed at once, because the garbage collector may never look at it."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ async def test_calls_that_are_refused_leave_no_cycles(
     (address,) = await app.start()
     async with grpc.aio.insecure_channel(address) as channel:
         get: Any = channel.unary_unary("/saga.v1.SagaService/GetSaga", pb.GetSagaRequest.SerializeToString)
-        watch: Any = channel.unary_stream("/saga.v1.SagaService/WatchSaga", pb.WatchSagaRequest.SerializeToString)
+        watch: Any = channel.unary_stream(
+            "/saga.v1.SagaService/WatchSaga", pb.WatchSagaRequest.SerializeToString
+        )
         unknown_saga = "01900000-0000-7000-8000-000000000000"
 
         async def work() -> None:
