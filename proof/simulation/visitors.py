@@ -154,7 +154,7 @@ class Visitors:
                     seen.waits.pop(entry.step or "", None)
             seen.length = len(log)
             if row.status is not SagaStatus.RUNNING:
-                seen.waits.clear()
+                continue  # a parked saga may go on, and then waits as before
             for step, wait in seen.waits.items():
                 if wait.act_at <= now:
                     wait.act_at = now + _AGAIN_SECONDS
