@@ -26,9 +26,10 @@ from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.store import schema
+from saga_coordinator.store.appends import Append, Move, Start
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.embedded.binaries import find_binaries
-from saga_coordinator.store.journal import Append, Journal, Move, Start
+from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.log_writer import PostgresLog
 
 COORDINATOR: Final = "00000000-0000-4000-8000-000000000001"

@@ -42,8 +42,8 @@ from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode, enco
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, Refused, Succeeded
 from saga_coordinator.store import schema
+from saga_coordinator.store.appends import written
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.journal import written
 from saga_coordinator.store.log_writer import PostgresLog
 
 BASELINE: Final = Path(__file__).with_name("guard_baseline.json")

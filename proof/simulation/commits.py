@@ -7,7 +7,7 @@ from collections import Counter
 
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.journal import TakenBack
+from saga_coordinator.store.appends import TakenBack
 
 
 class CommitFailed(Unavailable):

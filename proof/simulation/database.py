@@ -30,7 +30,7 @@ from saga_coordinator.saga.words.errors import NotFound, Unavailable
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.journal import Append, Conflict, Move, WrittenAppend
+from saga_coordinator.store.appends import Append, Conflict, Move, WrittenAppend
 from saga_coordinator.store.records import Claim, Driver, Event, Letter
 from saga_coordinator.store.tables import DEFAULT_GROUP
 

@@ -33,6 +33,7 @@ from saga_coordinator.saga.machine.step_state import EffectKnown, StepState
 from saga_coordinator.saga.machine.transitions import StepStatus
 from saga_coordinator.saga.words.canonical import canonical
 from saga_coordinator.saga.words.errors import Refusal
+from saga_coordinator.store.commits import Commits
 from saga_coordinator.store.journal import Journal
 
 MUTANTS = Mutants()
@@ -124,31 +125,30 @@ def acts_before_it_commits() -> Patches:
     yield instead_of(Journal.append, append_later)
 
 
-MUTANTS.replaced("P6", "P7", "P8", writes_without_a_fence=lambda: doing_nothing(Journal._loss))
+MUTANTS.replaced("P6", "P7", "P8", writes_without_a_fence=lambda: doing_nothing(Commits._loss))
 
 
 @MUTANTS.broken("P6", "P7", "P8")
 def takes_every_doubtful_append_for_its_own() -> Patches:
-    loss = Journal._loss
+    loss = Commits._loss
 
-    async def own(self: Journal, session: Any, waiting: Any) -> Exception | None:
-        return None if waiting.is_in_doubt else await loss(self, session, waiting)
+    async def own(self: Commits, waiting: Any) -> Exception | None:
+        return None if waiting.is_in_doubt else await loss(self, waiting)
 
-    yield instead_of(Journal._loss, own)
+    yield instead_of(Commits._loss, own)
 
 
 @MUTANTS.broken("P1", "P6", "P7", "defect")
 def loses_what_waits_when_the_database_leaves() -> Patches:
-    begin_outage = Journal._begin_outage
+    give_up_starts = Journal._give_up_starts
 
-    def lose(self: Journal, error: Exception) -> None:
-        for each in self._waiting:
+    def lose(self: Journal, error: BaseException) -> None:
+        for each in self._queue.waiting:
             if each.append.start is None:
                 each.end(None)
-        begin_outage(self, error)
-        self._waiting = [each for each in self._waiting if not each.committed.done()]
+        give_up_starts(self, error)
 
-    yield instead_of(Journal._begin_outage, lose)
+    yield instead_of(give_up_starts, lose)
 
 
 # Whose saga it is.

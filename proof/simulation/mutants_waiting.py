@@ -25,7 +25,8 @@ from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import SagaError, Unavailable
 from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.journal import Journal, Move
+from saga_coordinator.store.appends import Move
+from saga_coordinator.store.journal import Journal
 
 MUTANTS = Mutants()
 

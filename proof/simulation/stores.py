@@ -19,7 +19,7 @@ from saga_coordinator.saga.words.errors import AlreadyExists, NotFound, Resource
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.journal import Append, WrittenAppend
+from saga_coordinator.store.appends import Append, WrittenAppend
 from saga_coordinator.store.records import (
     Claim,
     ClaimGroup,

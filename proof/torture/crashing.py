@@ -106,7 +106,8 @@ class Trap:
 def set_trap(point: str, passage: int, disarmed_by: str) -> None:
     """Lays a trap into the journal, the log's session and the calls of this process."""
     from saga_coordinator.participants.attempts import Attempts  # noqa: PLC0415  # only after the clock is shifted
-    from saga_coordinator.store.journal import Journal, WrittenAppend  # noqa: PLC0415
+    from saga_coordinator.store.appends import WrittenAppend  # noqa: PLC0415
+    from saga_coordinator.store.journal import Journal  # noqa: PLC0415
     from saga_coordinator.store.log_writer import PostgresLogSession  # noqa: PLC0415
 
     if point not in POINTS:

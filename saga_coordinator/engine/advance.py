@@ -33,7 +33,8 @@ from saga_coordinator.saga.words.act import ActRecord
 from saga_coordinator.saga.words.immutable import immutable
 from saga_coordinator.saga.words.meter import DECISION_MAX
 from saga_coordinator.saga.words.namespace import Namespace
-from saga_coordinator.store.journal import Append, Journal, Move, Start
+from saga_coordinator.store.appends import Append, Move, Start
+from saga_coordinator.store.journal import Journal
 
 SLEEP_AFTER_SECONDS = 5.0
 """A saga that has nothing to do for longer than this is let go. Until it is due, it takes no memory and has no owner."""

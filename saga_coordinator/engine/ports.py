@@ -16,7 +16,7 @@ from saga_coordinator.saga.machine.inputs import EventArrived
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.outcome import Held, Outcome
-from saga_coordinator.store.journal import LogWriter
+from saga_coordinator.store.appends import LogWriter
 from saga_coordinator.store.records import Claim, ClaimGroup, Driver, Event, KeptEvent, Letter, LogPage
 
 

@@ -25,6 +25,7 @@ from saga_coordinator.saga.words.canonical import canonical_bytes
 from saga_coordinator.saga.words.errors import Unavailable
 from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.acts import RECORD_ACTS, act_rows
+from saga_coordinator.store.appends import Append, Conflict, Move, Start, TakenBack, WrittenAppend
 from saga_coordinator.store.database import (
     Database,
     is_outage,
@@ -32,7 +33,6 @@ from saga_coordinator.store.database import (
     is_useless_after,
     unavailable,
 )
-from saga_coordinator.store.journal import Append, Conflict, Move, Start, TakenBack, WrittenAppend
 from saga_coordinator.store.stored_form import FACTS, WHOLE_PAYLOAD
 from saga_coordinator.store.tables import DEFAULT_GROUP
 

@@ -46,7 +46,8 @@ from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Pending, Refused, Succeeded
 from saga_coordinator.saga.words.reasons import Reason
-from saga_coordinator.store.journal import Append, Conflict, Journal, WrittenAppend
+from saga_coordinator.store.appends import Append, Conflict, WrittenAppend
+from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.records import Event, KeptEvent
 
 STARTED = AttemptStarted("pay", OperationKind.ACTION, 2)

@@ -13,7 +13,8 @@ import pytest
 from proof.simulation.loop import SimulatedLoop
 from saga_coordinator.saga.machine.entries import SagaCompleted
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
-from saga_coordinator.store.journal import Append, Journal, LogWriter, WrittenAppend
+from saga_coordinator.store.appends import Append, LogWriter, WrittenAppend
+from saga_coordinator.store.journal import Journal
 
 FLUSH_SECONDS = 0.1
 

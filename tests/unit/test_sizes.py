@@ -15,8 +15,6 @@ TO_BE_CUT = frozenset(
     {
         "core/world.py: World",
         "rehearsal/rehearse.py: Rehearsal",
-        "store/journal.py",
-        "store/journal.py: Journal",
         "simulation/database.py: SimulatedDatabase",
         "simulation/evidence.py: Evidence",
         "simulation/participants.py: SimulatedParticipants",

@@ -24,6 +24,7 @@ from saga_coordinator.saga.words.errors import (
 )
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Pending, Succeeded
+from saga_coordinator.store.commits import Commits
 from saga_coordinator.store.records import Claim
 from tests.eventually import eventually
 from tests.integration.engine.conftest import ORDER, Engine, Query, StartEngine, a_definition, a_step
@@ -116,26 +117,27 @@ async def test_p9_a_start_is_known_again_when_too_many_wait_for_new_ones(start_e
 class HeldAnswers:
     """What the journal commits is answered only when the test lets it."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._write: Any = engine.coordinator._journal._write
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._let = asyncio.Event()
         self.committed = asyncio.Event()
-        setattr(engine.coordinator._journal, "_write", self)  # noqa: B010
+        write = Commits._write
 
-    async def __call__(self, *given: Any) -> Any:
-        written = await self._write(*given)
-        self.committed.set()
-        await self._let.wait()
-        return written
+        async def write_and_wait(*given: Any) -> Any:
+            written = await write(*given)
+            self.committed.set()
+            await self._let.wait()
+            return written
+
+        monkeypatch.setattr(Commits, "_write", write_and_wait)
 
     def let(self) -> None:
         self._let.set()
 
 
 async def test_p5_a_saga_whose_start_is_on_its_way_is_not_taken_for_a_forgotten_one(
-    engine: Engine, participants: Participants
+    engine: Engine, participants: Participants, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = HeldAnswers(engine)
+    held = HeldAnswers(monkeypatch)
     starting = asyncio.create_task(engine.start())
     await held.committed.wait()
     (saga_id,) = await engine.stores.ownership.owned()
@@ -152,9 +154,9 @@ async def test_p5_a_saga_whose_start_is_on_its_way_is_not_taken_for_a_forgotten_
 
 
 async def test_p1_a_stop_waits_for_starts_and_gives_their_calls_their_time(
-    engine: Engine, start_engine: StartEngine
+    engine: Engine, start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    held = HeldAnswers(engine)
+    held = HeldAnswers(monkeypatch)
     starting = asyncio.create_task(engine.start())
     await held.committed.wait()
     engine.is_running = False

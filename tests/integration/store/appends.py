@@ -16,7 +16,7 @@ from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause
-from saga_coordinator.store.journal import Append, Move, Start
+from saga_coordinator.store.appends import Append, Move, Start
 
 HERE = "00000000-0000-7000-8000-000000000001"
 THERE = "00000000-0000-7000-8000-000000000002"

@@ -138,8 +138,8 @@ async def test_p1_an_append_that_is_taken_back_alone_waits_alone(journal: Journa
     waiting = [asyncio.create_task(journal.append(an_attempt(saga, 2))) for saga in sagas]
     guilty = waiting.pop(4)
     await asyncio.gather(*waiting)
-    await eventually(lambda: journal._aside, "the append to be put aside")
-    (aside,) = journal._aside
+    await eventually(lambda: journal._queue._aside, "the append to be put aside")
+    (aside,) = journal._queue._aside
     for times in range(1, 4):  # starts are taken, though that append is tried again between them
         await journal.append(a_start(saga_id()))
         await eventually(partial(_is_aside_again, aside, times), "its next attempt to be taken back")
@@ -161,7 +161,7 @@ async def test_an_append_that_was_put_aside_is_given_up_when_the_journal_stops(
     await journal.append(a_start(saga))
     await query(failing("53100"))
     waiting = asyncio.create_task(journal.append(an_attempt(saga, 2)))
-    await eventually(lambda: journal._aside, "the append to be put aside")
+    await eventually(lambda: journal._queue._aside, "the append to be put aside")
     await journal.stop()
     with pytest.raises(Unavailable, match="refused at the commit"):
         await waiting

@@ -17,8 +17,10 @@ from saga_coordinator.saga.words.act import ActRecord, ActResult, SubjectKind
 from saga_coordinator.saga.words.errors import OwnershipLost, Unavailable
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause
+from saga_coordinator.store.append_queue import APPENDS_PER_FLUSH_MAX
+from saga_coordinator.store.appends import Append, Start
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.journal import APPENDS_PER_FLUSH_MAX, Append, Journal, Start
+from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.records import StartKeyTaken
 from tests.acts import an_act
 from tests.integration.proxy import Proxy

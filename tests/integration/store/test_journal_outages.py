@@ -41,7 +41,7 @@ async def test_what_is_accepted_waits_for_the_database_and_what_is_not_is_refuse
     journal: Journal, proxy: Proxy, query: Query
 ) -> None:
     recovered = asyncio.Event()
-    journal._on_recovered = recovered.set
+    journal._health._on_recovered = recovered.set
     sagas = [saga_id() for _ in range(5)]
     await asyncio.gather(*(journal.append(a_start(saga)) for saga in sagas))
     await proxy.shut()
@@ -66,7 +66,7 @@ async def test_what_is_accepted_waits_for_the_database_and_what_is_not_is_refuse
 
 async def test_an_outage_ends_without_anything_to_write(journal: Journal, proxy: Proxy) -> None:
     recovered = asyncio.Event()
-    journal._on_recovered = recovered.set
+    journal._health._on_recovered = recovered.set
     await proxy.shut()
     with pytest.raises(Unavailable):
         await journal.append(a_start(saga_id()))
@@ -79,7 +79,7 @@ async def test_a_connection_lost_between_two_appends_is_nobodys_outage(
     journal: Journal, proxy: Proxy, query: Query
 ) -> None:
     outages: list[None] = []
-    journal._on_recovered = lambda: outages.append(None)
+    journal._health._on_recovered = lambda: outages.append(None)
     await journal.append(a_start(saga_id()))
     for _ in range(3):
         await proxy.shut()
@@ -185,7 +185,9 @@ async def test_the_order_of_one_sagas_entries_survives_an_outage(
     await asyncio.gather(*(journal.append(a_start(saga)) for saga in sagas))
     lives = asyncio.gather(*(live(saga) for saga in sagas))
     for _ in range(3):
-        await eventually(lambda: not journal._waiting or journal._failures == 0, "the journal to go on")
+        await eventually(
+            lambda: not journal._queue.waiting or journal._health.failures == 0, "the journal to go on"
+        )
         await proxy.shut()
         proxy.open()
     await lives

@@ -20,9 +20,10 @@ from saga_coordinator.saga.words.errors import AlreadyExists
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.store import schema
+from saga_coordinator.store.appends import Append
 from saga_coordinator.store.database import Database, driver_url
 from saga_coordinator.store.events import EventRows
-from saga_coordinator.store.journal import Append, Journal
+from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.lists import EventFilter, Lists
 from saga_coordinator.store.log_writer import PostgresLog
 from saga_coordinator.store.ownership import OwnershipRows

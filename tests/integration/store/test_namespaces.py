@@ -13,11 +13,12 @@ from saga_coordinator.saga.machine.entries import SagaStarted, WaitStarted
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import InvalidRequest, NotFound
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace, parse_namespace
+from saga_coordinator.store.appends import Append, Start
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.declared_steps import DeclaredStepRows
 from saga_coordinator.store.definitions import DefinitionRows
 from saga_coordinator.store.events import EventRows
-from saga_coordinator.store.journal import Append, Journal, Start
+from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.lists import EventFilter, Lists
 from saga_coordinator.store.mail import MailRows
 from saga_coordinator.store.ownership import OwnershipRows

@@ -17,9 +17,10 @@ from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode
 from saga_coordinator.saga.words.canonical import canonical
 from saga_coordinator.saga.words.errors import AlreadyExists, OwnershipLost
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
+from saga_coordinator.store.appends import Append
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.events import EventRows
-from saga_coordinator.store.journal import Append, Journal
+from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.records import Event
 from saga_coordinator.store.sagas import SagaRows
 from tests.eventually import eventually

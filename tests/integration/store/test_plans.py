@@ -13,9 +13,9 @@ from sqlalchemy import event
 
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
+from saga_coordinator.store.appends import written
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.embedded import EmbeddedPostgres
-from saga_coordinator.store.journal import written
 from saga_coordinator.store.lists import EventFilter, Lists
 from saga_coordinator.store.log_writer import PostgresLog, plan_by_keys
 from saga_coordinator.store.mail import MailRows

@@ -26,8 +26,9 @@ from saga_coordinator.saga.words.errors import NotFound
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.store import sagas as stored_sagas
+from saga_coordinator.store.appends import Append, Start
 from saga_coordinator.store.database import Database
-from saga_coordinator.store.journal import Append, Journal, Start
+from saga_coordinator.store.journal import Journal
 from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.pages import Page
 from saga_coordinator.store.sagas import SagaFilter, SagaRecord, SagaRows

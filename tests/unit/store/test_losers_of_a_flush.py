@@ -10,7 +10,8 @@ from typing import Any, cast
 from saga_coordinator.saga.machine.entries import SagaCompleted
 from saga_coordinator.saga.words.errors import OwnershipLost
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
-from saga_coordinator.store.journal import Append, Conflict, Journal, LogWriter, WrittenAppend
+from saga_coordinator.store.appends import Append, Conflict, LogWriter, WrittenAppend
+from saga_coordinator.store.journal import Journal
 
 SAGAS = 256
 LOST = {f"saga-{n}" for n in range(0, SAGAS, 3)}
