@@ -7,7 +7,7 @@ rounds them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import json_format
@@ -136,7 +136,9 @@ def _unknown(wire_type: int, data: Any) -> Any:
 
 def json_name(field: FieldDescriptor) -> str:
     """The field's own name, unless the contract gives another one for JSON, such as `as` for `item_name`."""
-    return str(field.name) if field.json_name == field.camelcase_name else str(field.json_name)
+    first, *others = field.name.split("_")
+    usual = first + "".join(part[:1].upper() + part[1:] for part in others)
+    return str(field.name if field.json_name == usual else field.json_name)
 
 
 def message_from(plain: Mapping[str, Any], descriptor: Descriptor, contract: Contract) -> Message:
@@ -162,8 +164,3 @@ def _as_written(value: Any) -> Any:
 def _short(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text.partition(" Available Fields(")[0].rstrip(".")
-
-
-def names_of(fields: Iterable[FieldDescriptor]) -> list[str]:
-    """The names of fields as people write them."""
-    return [json_name(field) for field in fields]

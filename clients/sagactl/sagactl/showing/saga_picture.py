@@ -19,6 +19,8 @@ Plain = Mapping[str, Any]
 SIDE_BY_SIDE_COLUMNS = 90
 """From this width on, the undo lane stands beside the forward lane; below it, under each step."""
 
+_COLUMNS_MAX = 160
+
 _MARKS = {
     "SUCCEEDED": "✓",
     "FAILED": "✗",
@@ -100,11 +102,10 @@ class Drawing:
 
     def _lanes(self) -> Iterator[str]:
         course = course_of(self.log)
-        is_beside = self.terminal.columns >= SIDE_BY_SIDE_COLUMNS and bool(course.compensations)
         blocks = [
             (self._forward(step, course), self._undo(step, course)) for step in self.saga.get("steps") or ()
         ]
-        if is_beside:
+        if self._is_beside and course.compensations:
             yield from self._beside(blocks)
         else:
             for forward, undo in blocks:
@@ -118,7 +119,7 @@ class Drawing:
                 yield self.terminal.styled(line, "faint")
 
     def _beside(self, blocks: Sequence[tuple[list[str], list[str]]]) -> Iterator[str]:
-        columns = (min(self.terminal.columns, 160) - 3) // 2
+        columns = self._lane_columns
         bar = self.terminal.drawn("│")
         yield f"{padded('forward, down', columns)} {bar} undo, up"
         yield self.terminal.drawn("─" * columns + "─┼─" + "─" * columns).replace(
@@ -145,35 +146,45 @@ class Drawing:
         effect = short(step.get("effect")).lower()
         told = [status, *([f"effect {effect}"] if effect not in ("", "none") else []), *traits]
         head = f"{mark} {self.terminal.styled(name, 'bold')}  {self.terminal.styled(' '.join(told), colour_of(status))}"
-        return [head, *self._operation(course.actions.get(str(step.get("name"))), name, "action")]
+        return [
+            self._cut(head, self._lane_columns),
+            *self._operation(course.actions.get(str(step.get("name"))), name, "action"),
+        ]
 
     def _undo(self, step: Plain, course: Course) -> list[str]:
         operation = course.compensations.get(str(step.get("name")))
         if operation is None:
             return []
         status = short(step.get("status"))
-        head = self.terminal.styled(
-            self.terminal.drawn(f"↶ undo of {clean(step.get('name'))}"), colour_of(status)
-        )
+        text = self.terminal.drawn(f"↶ undo of {clean(step.get('name'))}")
+        head = self.terminal.styled(self.terminal.cut(text, self._lane_columns), colour_of(status))
         return [head, *self._operation(operation, clean(step.get("name")), "compensation")]
 
     def _operation(self, operation: Operation | None, name: str, kind: str) -> list[str]:
         if operation is None:
             return []
-        columns = (
-            self.terminal.columns
-            if self.terminal.columns < SIDE_BY_SIDE_COLUMNS
-            else (min(self.terminal.columns, 160) - 3) // 2
-        )
-        lines = [
-            line
-            for told in operation.lines(self.now)
-            for line in self.terminal.wrapped(clean(told), "    ", columns - 4)
-        ]
+        columns = self._lane_columns
+        told = [clean(line) for line in operation.lines(self.now)]
+        lines = [line for each in told for line in self.terminal.wrapped(each, "    ", columns)]
         if operation.attempts:
-            key = self.terminal.drawn(f"    key …/{name}/{kind}")
-            lines.append(self.terminal.styled(key, "faint"))
+            key = self.terminal.drawn(f"key …/{name}/{kind}")
+            lines += [
+                self.terminal.styled(line, "faint") for line in self.terminal.wrapped(key, "    ", columns)
+            ]
         return lines
+
+    @property
+    def _is_beside(self) -> bool:
+        return self.terminal.columns >= SIDE_BY_SIDE_COLUMNS
+
+    @property
+    def _lane_columns(self) -> int:
+        """How wide a lane is: half of a wide terminal; of a narrow one, all but the indent of the undo."""
+        return (
+            (min(self.terminal.columns, _COLUMNS_MAX) - 3) // 2
+            if self._is_beside
+            else self.terminal.columns - 4
+        )
 
     def _declared(self, name: str) -> Plain:
         """The step as the definition declares it; for a step in a block, by the last part of its key."""
