@@ -70,6 +70,9 @@ Colours are used on a terminal, unless `NO_COLOR` is set; drawings are ASCII whe
 
 SCRIPTS = """## In scripts
 
+With a format for programs, an error is one line of JSON on standard error: `{"error": {"kind": "not_found", "status":
+"NOT_FOUND", "reason": "NO_SUCH_SAGA", ...}}`.
+
 Without a terminal nothing is ever asked: a command that needs a yes ends with 2 and names `--yes`. `--dry-run` shows
 what would be done. A reader that goes away, such as `head`, ends the program quietly.
 

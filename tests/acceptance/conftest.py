@@ -259,6 +259,8 @@ class Shop(ParticipantServiceServicer):
 
     def Compensate(self, request: CompensateRequest, context: grpc.ServicerContext) -> CompensateResponse:  # noqa: N802
         self.called.put(request)
+        if request.method == "refuse":
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "picked already")
         return CompensateResponse()
 
 

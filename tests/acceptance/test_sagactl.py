@@ -19,7 +19,7 @@ from sagactl.program import program
 from sagactl.verbs import VERBS, Verb
 from tests.acceptance.conftest import Serving, Shop
 from tests.eventually import wait_until
-from tests.sagactl_runs import run_here
+from tests.sagactl_runs import on_terminal, run_here
 
 Run = Callable[..., CompletedProcess[str]]
 Data = Callable[..., Any]
@@ -194,6 +194,15 @@ def test_participants(run: Run, data: Data, tmp_path: Path) -> None:
     assert acts[0]["verb"] == "ACT_VERB_DELETE_PARTICIPANT"
 
 
+def test_an_error_is_json_where_a_program_reads(run: Run) -> None:
+    saga = str(uuid.uuid4())
+    told = json.loads(run("sagas", "show", saga, "-o", "json", code=3).stderr)["error"]
+    assert (told["kind"], told["status"], told["reason"]) == ("not_found", "NOT_FOUND", "NO_SUCH_SAGA")
+    assert told["metadata"] == {"saga_id": saga}
+    faulty = json.loads(run("call", "StartSaga", "{labels: {a: b}}", "-o", "jsonl", code=4).stderr)["error"]
+    assert {"field": "start_key", "description": "is required"} in faulty["faults"]
+
+
 def test_pruning_removes_what_the_files_do_not_have(
     run: Run, serving: Callable[..., Serving], tmp_path: Path
 ) -> None:
@@ -312,6 +321,55 @@ def test_a_verb_is_there_or_says_in_a_sentence_that_the_server_lacks_it(
         assert done.stderr.startswith(
             f"error: this server cannot `{verb.name}` yet: it has no OperatorService/"
         )
+
+
+ON_TERMINAL = (
+    *(
+        "sagas list",
+        "sagas list -o wide",
+        "sagas show SAGA",
+        "sagas preview SAGA",
+        "sagas acts SAGA",
+        "groups",
+        "acts",
+        "doctor",
+    ),
+    *(
+        "definitions list",
+        "definitions get NAME",
+        "participants list",
+        "participants show shop",
+        "participants health shop",
+    ),
+    *(
+        "events list",
+        "approvals list",
+        "health",
+        "version",
+        "list-methods saga",
+        "describe Saga",
+        "schema sagas list",
+    ),
+    *(
+        "call GetSaga --set saga_id=SAGA",
+        "call WatchSaga --set saga_id=SAGA --set after_sequence=0 --for 1ms",
+        "top --times 1",
+    ),
+    *("sagas pause SAGA --yes", "bulk list", "stuck", "ledger SAGA", "can-i StartSaga"),
+)
+"""Every command that changes nothing, and verbs that the server may lack."""
+
+
+def test_every_screen_on_a_terminal(data: Data, definition: str, coordinator: Serving) -> None:
+    """The commands that ask a person are in test_sagactl_bad_days.py."""
+    saga = started(data, definition)
+    for words in ON_TERMINAL:
+        arguments = words.replace("SAGA", saga).replace("NAME", definition).split()
+        with on_terminal(*arguments, "--address", coordinator.address, "--timeout", "60s") as program:
+            code, shown = program.wait()
+        assert code in (Ending.DONE, Ending.LACKING) or words.startswith("call WatchSaga"), shown
+        assert "Traceback" not in shown
+        assert shown.strip(), words
 
 
 def test_every_command_is_here_with_its_schema() -> None:

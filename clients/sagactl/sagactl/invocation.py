@@ -62,6 +62,11 @@ class Invocation:
         return Output(self.flags.get("output", "table"), fields, self.terminal)
 
     @property
+    def is_for_programs(self) -> bool:
+        """Whether a program reads the output."""
+        return self.flags.get("output") in ("json", "jsonl", "yaml")
+
+    @property
     def requested_by(self) -> str:
         """Who asks, for the record of acts: as the connection says, else the user of this machine."""
         if self.connection.requested_by:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ import click
 
 from sagactl import __version__
 from sagactl.endings import Ending, Problem
-from sagactl.invocation import NAME, invocation_of, shared_options
+from sagactl.invocation import NAME, Invocation, invocation_of, shared_options
 
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "sagas": ("sagas", "List, show, watch, start and cancel sagas, and act on them."),
@@ -128,8 +129,9 @@ def _complete() -> None:
 
 
 def _run() -> int:
+    invocation = Invocation()
     try:
-        return int(program.main(prog_name=NAME, standalone_mode=False) or Ending.DONE)
+        return int(program.main(prog_name=NAME, standalone_mode=False, obj=invocation) or Ending.DONE)
     except _Unread:
         return Ending.UNREAD
     except click.exceptions.NoArgsIsHelpError as error:
@@ -142,6 +144,8 @@ def _run() -> int:
     except (click.Abort, KeyboardInterrupt):
         return Ending.INTERRUPTED
     except Problem as problem:
+        if invocation.is_for_programs:
+            return _told_to_program(problem)
         return _failed(problem.lines, problem.ending)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO) or error.filename:
@@ -157,6 +161,13 @@ def _wrong_usage(error: click.UsageError) -> int:
         hint = f"{error.ctx.get_usage()}\nTry '{error.ctx.command_path} --help' for help.\n\n"
     _say(f"{hint}error: {' '.join(error.format_message().split())}")
     return Ending.USAGE
+
+
+def _told_to_program(problem: Problem) -> int:
+    """Writes the error as one line of JSON on standard error, since the output is for a program, too."""
+    told = {"kind": problem.ending.name.lower(), "lines": list(problem.lines), **problem.details}
+    _say(json.dumps({"error": told}, ensure_ascii=False))
+    return problem.ending
 
 
 def _failed(lines: Any, ending: Ending) -> int:
