@@ -77,7 +77,7 @@ def test_what_is_no_outage_is_told_as_what_it_is(
     database_dsn: str,
 ) -> None:
     """A table that is away for a moment: nobody may go on saying SERVING, and nobody may stay dead when it is back."""
-    program = serving("--participants", participants_file, "--lease-seconds", "0.5", "--log-format", "json")
+    program = serving("--participants", participants_file, "--lease-seconds", "2", "--log-format", "json")
     client = connect(program.address)
     client.register("quick", "quick")
     watch = client.watch_health("saga.v1.SagaService")

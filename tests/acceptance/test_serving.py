@@ -100,7 +100,7 @@ def test_an_occupied_port(database_dsn: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as occupied:
         address = f"127.0.0.1:{occupied.getsockname()[1]}"
         line = fails_with("serve", "--database-url", database_dsn, "--address", address)
-    assert line == f"error: cannot listen on {address}: address already in use"
+    assert line.startswith(f"error: cannot listen on {address}: address already in use; end the process")
 
 
 def test_two_coordinators_do_not_share_a_port(serving: StartServing, database_dsn: str) -> None:
