@@ -84,6 +84,13 @@ sagactl sagas list -s needs_attention -o jsonl --fields saga_id,failure.code
 ```
 """
 
+SIZE = """## Size and speed
+
+The wheel has 115 KB; with what it needs, 45 MB, of which gRPC is 19. A command line costs 0.08 s of one processor before it
+does anything (`--help`, completion), and 0.23 s with a list or a drawing from a server, most of that for importing gRPC
+(Python 3.11, two shared cores).
+"""
+
 COMPLETION = """## Completion
 
 `source <(sagactl completion bash)`, the same for zsh, and `sagactl completion fish | source`. Identities,
@@ -145,6 +152,7 @@ def page() -> str:
         "## Exit codes\n\n" + "\n".join(["| code | means |", "|---|---|", *_codes()]) + "\n",
         SCRIPTS,
         COMPLETION,
+        SIZE,
         "## Screens\n\nDrawn by the program from one story.\n\n" + "\n".join(_screens()),
         "## Commands\n\nEvery command takes these flags, before or after its name:\n\n"
         + _flag_table(_shared()),

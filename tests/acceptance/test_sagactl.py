@@ -190,6 +190,13 @@ def test_participants(run: Run, data: Data, tmp_path: Path) -> None:
     data("participants breaker", name, "automatic", "--reason", "a drill")
     data("participants delete", name, "--yes", "--reason", "a drill")
     assert "NO_SUCH_PARTICIPANT" in run("participants", "show", name, code=3).stderr
+    file.write_text(
+        yaml.safe_dump({"participants": {name: {"target": "127.0.0.1:1"}, f"{name}b": {"target": ""}}})
+    )
+    partly = run("apply", "-f", file, code=Ending.PARTLY_DONE)
+    assert "added" in partly.stdout
+    assert f"participant {name}b: failed" in partly.stderr
+    data("participants delete", name, "--yes")
     acts = data("acts", "--kind", "participant", "--subject", name)
     assert acts[0]["verb"] == "ACT_VERB_DELETE_PARTICIPANT"
 
@@ -301,6 +308,14 @@ def test_any_method_can_be_called_and_streams_both_ways(run: Run, definition: st
     listed, refused = map(json.loads, both.stdout.splitlines())
     assert {"name": "saga.v1.SagaService"} in listed["list_services_response"]["service"]
     assert refused["error_response"]["error_code"] == 5
+    wrong = run(
+        "call",
+        "grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        "-",
+        code=2,
+        stdin='{"list_services": "*"}\n{"nonsense": 1}\n',
+    )
+    assert "it takes: host" in wrong.stderr
 
 
 @pytest.mark.parametrize("verb", VERBS, ids=lambda verb: f"{verb.group} {verb.name}".strip())

@@ -17,7 +17,7 @@ from sagactl.contract.contract import PACKAGE, Contract
 from sagactl.contract.plain import message_from, plain_of
 from sagactl.contract.sources import DescriptorSet, ServerReflection, Source
 from sagactl.contract.statuses import Answered
-from sagactl.endings import Defect, Lacking, Problem, Unavailable
+from sagactl.endings import Lacking, Problem, Unavailable, WrongUsage
 
 _READING = ("Can", "Check", "Explain", "Get", "List", "Preview", "Validate", "Wait", "Watch")
 """How the names of methods begin that change nothing, and so may be repeated whatever happened to the first call."""
@@ -107,16 +107,28 @@ class Server:
     ) -> Iterator[Plain]:
         """Calls a method that streams, and yields its answers as they come. Raises Problem."""
         found = self.method(method) if isinstance(method, str) else method
-        messages = (message_from(request, found.input_type, self.contract) for request in requests)
-        call = self._streaming(found)
+        faults: list[Problem] = []
+        messages = self._messages(found, requests, faults)
+        sent = messages if found.client_streaming else next(messages, None)
+        if sent is None:
+            raise WrongUsage(f"{found.name} takes one request, and was given none")
         try:
-            for answer in call(
-                messages if found.client_streaming else next(messages), seconds, self._metadata()
-            ):
+            for answer in self._streaming(found)(sent, seconds, self._metadata()):
                 self._has_answered = True
                 yield self._shown(answer, defaults)
         except grpc.RpcError as error:
-            raise self._problem(Answered(error), _path(found)) from None
+            raise faults[0] if faults else self._problem(Answered(error), _path(found)) from None
+
+    def _messages(
+        self, method: MethodDescriptor, requests: Iterable[Mapping[str, Any]], faults: list[Problem]
+    ) -> Iterator[Message]:
+        """The messages that the requests say. gRPC takes them in a thread of its own, where a fault would be lost: it is kept."""
+        try:
+            for request in requests:
+                yield message_from(request, method.input_type, self.contract)
+        except Problem as problem:
+            faults.append(problem)
+            raise
 
     def pages(
         self, method: str, request: Mapping[str, Any], items: str, *, defaults: bool = True
@@ -226,10 +238,3 @@ _UNREACHED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, g
 
 def _path(method: MethodDescriptor) -> str:
     return f"{method.containing_service.full_name}/{method.name}"
-
-
-def only(answers: Iterable[Plain]) -> Plain:
-    """The one answer of a stream that must have one. Raises Defect."""
-    for answer in answers:
-        return answer
-    raise Defect("the server ended the stream without an answer")

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, update_wrapper
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import click
 
 from sagactl.endings import Declined, Problem, WrongUsage
 from sagactl.showing.formats import FORMATS, Output
-from sagactl.showing.terminal import Terminal, may_ask, terminal_of
+from sagactl.showing.terminal import Terminal, clean, may_ask, terminal_of
 
 if TYPE_CHECKING:
     from sagactl.asking import Server
@@ -98,7 +98,7 @@ class Invocation:
 
 def warn(text: str) -> None:
     """Tells something on standard error that does not end the command."""
-    click.echo(f"warning: {text}", err=True)
+    click.echo(f"warning: {clean(text)}", err=True)
 
 
 def note(text: str) -> None:
@@ -123,10 +123,6 @@ def invocation_of(ctx: click.Context) -> Invocation:
     return found
 
 
-def _option(*names: str, text: str, **more: Any) -> click.Option:
-    return click.Option(list(names), help=text, expose_value=False, callback=_kept, **more)
-
-
 def complete_contexts(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[Any]:
     """The names of contexts, for shells; none where they cannot be read."""
     from sagactl.connecting.contexts import read_contexts  # noqa: PLC0415  # only a shell asks
@@ -137,113 +133,120 @@ def complete_contexts(ctx: click.Context, parameter: click.Parameter, incomplete
         return []
 
 
+class _Flag(NamedTuple):
+    """A flag that every command takes."""
+
+    names: tuple[str, ...]
+    text: str
+    more: Mapping[str, Any]
+
+
+def _flag(*names: str, text: str, **more: Any) -> _Flag:
+    return _Flag(names, text, more)
+
+
+_FLAGS: tuple[_Flag, ...] = (
+    _flag(
+        "--context",
+        metavar="NAME",
+        shell_complete=complete_contexts,
+        text="The context to use, instead of the current one. [env: SAGACTL_CONTEXT]",
+    ),
+    _flag(
+        "--address",
+        metavar="ADDRESS",
+        text="Where the server is: HOST:PORT or unix:PATH. [env: SAGACTL_ADDRESS; default: 127.0.0.1:7242]",
+    ),
+    _flag(
+        "--tls/--plaintext",
+        "tls",
+        default=None,
+        text="Whether to speak TLS. [env: SAGACTL_TLS; default: if a certificate is named]",
+    ),
+    _flag(
+        "--ca-file",
+        metavar="PEM",
+        text="The roots to trust, if not those of the machine. [env: SAGACTL_CA_FILE]",
+    ),
+    _flag("--cert-file", metavar="PEM", text="The client certificate. [env: SAGACTL_CERT_FILE]"),
+    _flag("--key-file", metavar="PEM", text="Its key. [env: SAGACTL_KEY_FILE]"),
+    _flag(
+        "--server-name",
+        metavar="NAME",
+        text="The name in the server's certificate, if it is not the address. [env: SAGACTL_SERVER_NAME]",
+    ),
+    _flag(
+        "--token-file",
+        metavar="FILE",
+        text="A file with a bearer token. SAGACTL_TOKEN has a token itself. [env: SAGACTL_TOKEN_FILE]",
+    ),
+    _flag(
+        "--token-command",
+        metavar="COMMAND",
+        text="A command that prints a bearer token. It runs again when the server takes the token no more. "
+        "[env: SAGACTL_TOKEN_COMMAND]",
+    ),
+    _flag(
+        "--namespace",
+        metavar="NAME",
+        text="The namespace that the call is about. [env: SAGACTL_NAMESPACE]",
+    ),
+    _flag(
+        "--header",
+        "-H",
+        "headers",
+        metavar="NAME:VALUE",
+        multiple=True,
+        text="Metadata that goes along. May be repeated.",
+    ),
+    _flag(
+        "--timeout",
+        metavar="SPAN",
+        text="How long a call may take, repetitions included, such as 500ms or 1m. [env: SAGACTL_TIMEOUT; default: 10s]",
+    ),
+    _flag(
+        "--descriptor-set",
+        metavar="FILE",
+        text="The contract, for a server without reflection: a FileDescriptorSet. [env: SAGACTL_DESCRIPTOR_SET]",
+    ),
+    _flag(
+        "--requested-by",
+        metavar="NAME",
+        text="Who asks, for the record of acts. [env: SAGACTL_REQUESTED_BY; default: your user name]",
+    ),
+    _flag(
+        "--output",
+        "-o",
+        type=click.Choice(FORMATS),
+        text="table and wide are for people. json, jsonl and yaml are for programs, and keep their form. "
+        "[default: table]",
+    ),
+    _flag(
+        "--fields",
+        metavar="PATHS",
+        text="Only these fields, separated by commas, such as saga_id,failure.code.",
+    ),
+    _flag(
+        "--color",
+        type=click.Choice(["auto", "always", "never"]),
+        text="When to use colours. [default: auto: on a terminal, unless NO_COLOR is set]",
+    ),
+    _flag("--ascii", is_flag=True, text="Draw without Unicode."),
+)
+
+
 def shared_options(*, are_hidden: bool) -> list[click.Parameter]:
     """The flags that every command takes. The program's own help shows them; the commands' help does not repeat them."""
-    hidden = {"hidden": are_hidden}
     return [
-        _option(
-            "--context",
-            metavar="NAME",
-            shell_complete=complete_contexts,
-            text="The context to use, instead of the current one. [env: SAGACTL_CONTEXT]",
-            **hidden,
-        ),
-        _option(
-            "--address",
-            metavar="ADDRESS",
-            text="Where the server is: HOST:PORT or unix:PATH. [env: SAGACTL_ADDRESS; default: 127.0.0.1:7242]",
-            **hidden,
-        ),
-        _option(
-            "--tls/--plaintext",
-            "tls",
-            default=None,
-            text="Whether to speak TLS. [env: SAGACTL_TLS; default: if a certificate is named]",
-            **hidden,
-        ),
-        _option(
-            "--ca-file",
-            metavar="PEM",
-            text="The roots to trust, if not those of the machine. [env: SAGACTL_CA_FILE]",
-            **hidden,
-        ),
-        _option(
-            "--cert-file", metavar="PEM", text="The client certificate. [env: SAGACTL_CERT_FILE]", **hidden
-        ),
-        _option("--key-file", metavar="PEM", text="Its key. [env: SAGACTL_KEY_FILE]", **hidden),
-        _option(
-            "--server-name",
-            metavar="NAME",
-            text="The name in the server's certificate, if it is not the address. [env: SAGACTL_SERVER_NAME]",
-            **hidden,
-        ),
-        _option(
-            "--token-file",
-            metavar="FILE",
-            text="A file with a bearer token. SAGACTL_TOKEN has a token itself. [env: SAGACTL_TOKEN_FILE]",
-            **hidden,
-        ),
-        _option(
-            "--token-command",
-            metavar="COMMAND",
-            text="A command that prints a bearer token. It runs again when the server takes the token no more. "
-            "[env: SAGACTL_TOKEN_COMMAND]",
-            **hidden,
-        ),
-        _option(
-            "--namespace",
-            metavar="NAME",
-            text="The namespace that the call is about. [env: SAGACTL_NAMESPACE]",
-            **hidden,
-        ),
-        _option(
-            "--header",
-            "-H",
-            "headers",
-            metavar="NAME:VALUE",
-            multiple=True,
-            text="Metadata that goes along. May be repeated.",
-            **hidden,
-        ),
-        _option(
-            "--timeout",
-            metavar="SPAN",
-            text="How long a call may take, repetitions included, such as 500ms or 1m. [env: SAGACTL_TIMEOUT; default: 10s]",
-            **hidden,
-        ),
-        _option(
-            "--descriptor-set",
-            metavar="FILE",
-            text="The contract, for a server without reflection: a FileDescriptorSet. [env: SAGACTL_DESCRIPTOR_SET]",
-            **hidden,
-        ),
-        _option(
-            "--requested-by",
-            metavar="NAME",
-            text="Who asks, for the record of acts. [env: SAGACTL_REQUESTED_BY; default: your user name]",
-            **hidden,
-        ),
-        _option(
-            "--output",
-            "-o",
-            type=click.Choice(FORMATS),
-            text="table and wide are for people. json, jsonl and yaml are for programs, and keep their form. "
-            "[default: table]",
-            **hidden,
-        ),
-        _option(
-            "--fields",
-            metavar="PATHS",
-            text="Only these fields, separated by commas, such as saga_id,failure.code.",
-            **hidden,
-        ),
-        _option(
-            "--color",
-            type=click.Choice(["auto", "always", "never"]),
-            text="When to use colours. [default: auto: on a terminal, unless NO_COLOR is set]",
-            **hidden,
-        ),
-        _option("--ascii", is_flag=True, text="Draw without Unicode.", **hidden),
+        click.Option(
+            list(flag.names),
+            help=flag.text,
+            expose_value=False,
+            callback=_kept,
+            hidden=are_hidden,
+            **flag.more,
+        )
+        for flag in _FLAGS
     ]
 
 

@@ -9,6 +9,7 @@ import click
 from sagactl.completing import complete_methods
 from sagactl.invocation import Asking, Invocation, pass_invocation
 from sagactl.showing.formats import Column
+from sagactl.showing.terminal import clean
 
 if TYPE_CHECKING:
     from sagactl.contract.contract import Contract
@@ -37,7 +38,7 @@ def describe(invocation: Invocation, name: str) -> None:
     def wrap(text: str, indent: str) -> list[str]:
         return terminal.wrapped(text, indent, columns)
 
-    invocation.output.one(said, lambda: "\n".join(lines_of(said, wrap)))
+    invocation.output.one(said, lambda: "\n".join(map(clean, lines_of(said, wrap))))
 
 
 @click.command("list-methods", cls=Asking)

@@ -23,6 +23,7 @@ _CLOCK_SECONDS_MAX = 1.0
 WELL, WORTH_A_LOOK, WRONG, UNKNOWN = "well", "look", "wrong", "unknown"
 
 Finding = dict[str, Any]
+Check = Callable[[Invocation], Iterator[Finding]]
 
 
 @click.command(cls=Asking)
@@ -34,35 +35,33 @@ def doctor(invocation: Invocation) -> None:
     """
     found: list[Finding] = []
     try:
-        for check in _CHECKS:
-            found += _checked(invocation, check)
+        for what, check in _CHECKS:
+            found += _checked(invocation, what, check)
     finally:
-        invocation.output.many(found, _columns(invocation))
+        invocation.output.many(found, _COLUMNS)
     click.get_current_context().exit(
         Ending.NO if any(each["verdict"] == WRONG for each in found) else Ending.DONE
     )
 
 
-def _columns(invocation: Invocation) -> list[Column]:
-    marks = {WELL: "ok", WORTH_A_LOOK: "look", WRONG: "WRONG", UNKNOWN: "?"}
-    return [
-        Column("", lambda row: marks[row["verdict"]]),
-        Column("WHAT", "what"),
-        Column("FOUND", "found"),
-    ]
+_MARKS = {WELL: "ok", WORTH_A_LOOK: "look", WRONG: "WRONG", UNKNOWN: "?"}
+_COLUMNS = (
+    Column("", lambda row: _MARKS[row["verdict"]]),
+    Column("WHAT", "what"),
+    Column("FOUND", "found"),
+)
 
 
 def _finding(what: str, verdict: str, found: str) -> Finding:
     return {"what": what, "verdict": verdict, "found": found}
 
 
-def _checked(invocation: Invocation, check: Callable[[Invocation], Iterator[Finding]]) -> Iterator[Finding]:
+def _checked(invocation: Invocation, what: str, check: Check) -> Iterator[Finding]:
     """What a check finds. A question that the server does not answer is a finding, unless the server cannot be reached."""
-    what = (check.__doc__ or "").rstrip(".")
     try:
         yield from check(invocation)
     except Unavailable as problem:
-        if check is _CHECKS[0]:
+        if check is _server:
             raise
         yield _finding(what, WRONG, problem.lines[0])
     except Problem as problem:
@@ -70,7 +69,6 @@ def _checked(invocation: Invocation, check: Callable[[Invocation], Iterator[Find
 
 
 def _server(invocation: Invocation) -> Iterator[Finding]:
-    """server."""
     connection = invocation.connection
     services = invocation.server.described(lambda contract: contract.services())
     context = f", context {connection.context}" if connection.context else ""
@@ -87,7 +85,6 @@ def _server(invocation: Invocation) -> Iterator[Finding]:
 
 
 def _certificate(invocation: Invocation) -> Iterator[Finding]:
-    """certificate."""
     from sagactl.connecting.diagnosis import certificate_ends_at  # noqa: PLC0415
 
     if not invocation.connection.is_tls:
@@ -102,7 +99,6 @@ def _certificate(invocation: Invocation) -> Iterator[Finding]:
 
 
 def _health(invocation: Invocation) -> Iterator[Finding]:
-    """health."""
     for service in ("", "saga.v1.SagaService"):
         status = invocation.server.call("grpc.health.v1.Health/Check", {"service": service})["status"]
         what = "readiness: database, lease and background work" if service else "process"
@@ -110,7 +106,6 @@ def _health(invocation: Invocation) -> Iterator[Finding]:
 
 
 def _versions(invocation: Invocation) -> Iterator[Finding]:
-    """versions and claim groups."""
     groups = list(invocation.server.pages("saga.v1.DirectoryService/ListGroups", {}, "groups"))
     versions = sorted({each["version"] for group in groups for each in group["coordinators"]})
     verdict = WELL if len(versions) == 1 else WORTH_A_LOOK
@@ -128,7 +123,6 @@ def _versions(invocation: Invocation) -> Iterator[Finding]:
 
 
 def _clock(invocation: Invocation) -> Iterator[Finding]:
-    """clock."""
     before = datetime.now(UTC)
     page = invocation.server.call("saga.v1.SagaService/ListSagas", {"page_size": 1})
     newest = instant(page["sagas"][0].get("started_at")) if page["sagas"] else None
@@ -146,7 +140,6 @@ def _clock(invocation: Invocation) -> Iterator[Finding]:
 
 
 def _sagas(invocation: Invocation) -> Iterator[Finding]:
-    """sagas."""
     request = {"statuses": ["SAGA_STATUS_NEEDS_ATTENTION"], "page_size": 1000}
     page = invocation.server.call("saga.v1.SagaService/ListSagas", request)
     count, more = len(page["sagas"]), "more than " if page["next_page_token"] else ""
@@ -159,7 +152,6 @@ def _sagas(invocation: Invocation) -> Iterator[Finding]:
 
 
 def _participants(invocation: Invocation) -> Iterator[Finding]:
-    """participants."""
     count = 0
     for status in invocation.server.pages("saga.v1.DirectoryService/ListParticipants", {}, "statuses"):
         count += 1
@@ -177,4 +169,12 @@ def _participants(invocation: Invocation) -> Iterator[Finding]:
     yield _finding("participants", WELL if count else WORTH_A_LOOK, f"{count} known")
 
 
-_CHECKS = (_server, _certificate, _health, _versions, _clock, _sagas, _participants)
+_CHECKS: tuple[tuple[str, Check], ...] = (
+    ("server", _server),
+    ("certificate", _certificate),
+    ("health", _health),
+    ("versions and claim groups", _versions),
+    ("clock", _clock),
+    ("sagas", _sagas),
+    ("participants", _participants),
+)
