@@ -70,14 +70,20 @@ class Moves:
         failed = [entry for entry in decision.entries if isinstance(entry, log.SagaFailed)]
         if isinstance(happened, CancelAsked | RecallAsked):
             assert before is not None
-            is_past = before.status is not SagaStatus.RUNNING or self.told.is_pivot_attempted
+            is_parked_ahead = before.status is SagaStatus.NEEDS_ATTENTION and self.told.turned_by is None
+            is_ahead = before.status is SagaStatus.RUNNING or (
+                is_parked_ahead and isinstance(happened, CancelAsked)
+            )
+            is_past = not is_ahead or (
+                self._may_be_past_pivot() if is_parked_ahead else self.told.is_pivot_attempted
+            )
             code = "CANCELLED" if isinstance(happened, CancelAsked) else "PARENT_FAILED"
             is_turned = any(entry.cause.code == code for entry in failed)
             check(
                 is_turned is not is_past,
-                "a cancel turns a running saga, unless its pivot was attempted",
+                "a cancel turns a saga that goes forward or is parked there, unless its pivot was attempted",
             )
-            if before.status is SagaStatus.RUNNING and is_past:
+            if is_ahead and is_past:
                 check(isinstance(decision.answer, Refusal), "a cancel after the pivot's attempt is refused")
         if isinstance(happened, OutcomeReported) and happened.outcome == Succeeded(MADE_UP):
             check(isinstance(decision.answer, Refusal), "a report of what was never attempted is refused")
@@ -97,6 +103,9 @@ class Moves:
             )
         if isinstance(happened, OwnershipGained) and before is not None and before.status not in SETTLED:
             check(decision.entries, "P8: an adoption takes the sequence that the previous owner would take")
+
+    def _may_be_past_pivot(self) -> bool:
+        return self.told.pivot is not None and self.told.heard[self.told.pivot, ACTION].may_have_happened
 
     def _check_turn(self, before: SagaState | None, entries: tuple[log.Entry, ...], now: float) -> None:
         for entry in entries:

@@ -56,6 +56,8 @@ class HeldSteps:
             for key, held in steps.items()
             if (known := state.step(key)).is_held and known.operation is held.wanted.operation
         }
+        if state.hold is not None:  # nothing begins before a person resumes the saga, which then asks anew
+            self._steps = steps = {}
         due = tuple(held.wanted for held in steps.values() if held.look_at <= now)
         next_at = min((held.look_at for held in steps.values() if held.look_at > now), default=NEVER)
         if next_at == NEVER or any(isinstance(effect, GoOn) for effect in effects):

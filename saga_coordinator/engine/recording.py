@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from saga_coordinator.saga.machine.answers import Answer, NotApplied
 from saga_coordinator.saga.machine.effects import Decision
-from saga_coordinator.saga.machine.inputs import ApprovalDecided, CancelAsked, Input
+from saga_coordinator.saga.machine.inputs import Input
 from saga_coordinator.saga.machine.transitions import SagaStatus
-from saga_coordinator.saga.words.act import ActRecord, ActResult
+from saga_coordinator.saga.words.act import Act, ActRecord, ActResult
 from saga_coordinator.saga.words.errors import Refusal
 
 
@@ -27,7 +27,8 @@ def act_records(
 
 def act_record(given: Input, answer: Answer, before: SagaStatus, after: SagaStatus) -> ActRecord | None:
     """The record of the act behind `given`; None if there is no act."""
-    if not isinstance(given, CancelAsked | ApprovalDecided) or given.act is None:
+    act: Act | None = getattr(given, "act", None)
+    if act is None:
         return None
     result, why = ActResult.DONE, ""
     match answer:
@@ -37,4 +38,4 @@ def act_record(given: Input, answer: Answer, before: SagaStatus, after: SagaStat
             result = ActResult.NOTHING
         case _:  # it was applied
             pass
-    return ActRecord(given.act, result, why, before.value, after.value)
+    return ActRecord(act, result, why, before.value, after.value)

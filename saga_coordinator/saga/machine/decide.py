@@ -12,6 +12,16 @@ from functools import update_wrapper
 from typing import Any
 
 from saga_coordinator.saga.definition.model import Approval, Definition
+from saga_coordinator.saga.machine.acts import (
+    on_abandon,
+    on_cancel_parked,
+    on_pause,
+    on_resolve,
+    on_resume,
+    on_retry,
+    on_skip,
+    refuse_ended,
+)
 from saga_coordinator.saga.machine.answers import Answer, NotApplied
 from saga_coordinator.saga.machine.draft import Draft, is_past_return
 from saga_coordinator.saga.machine.effects import (
@@ -32,6 +42,7 @@ from saga_coordinator.saga.machine.entries import (
 )
 from saga_coordinator.saga.machine.forward import end_wait, event_to_look_for
 from saga_coordinator.saga.machine.inputs import (
+    AbandonAsked,
     ApprovalDecided,
     Asked,
     AttemptEnded,
@@ -41,8 +52,13 @@ from saga_coordinator.saga.machine.inputs import (
     Input,
     OutcomeReported,
     OwnershipGained,
+    PauseAsked,
     RecallAsked,
+    ResolveAsked,
+    ResumeAsked,
+    RetryAsked,
     RoomFound,
+    SkipAsked,
     StartRequested,
     TimerFired,
     canonical_input,
@@ -56,7 +72,7 @@ from saga_coordinator.saga.machine.proceed import (
 )
 from saga_coordinator.saga.machine.reports import on_attempt_ended, on_heartbeat, on_outcome_reported
 from saga_coordinator.saga.machine.state import SagaState, apply
-from saga_coordinator.saga.machine.transitions import SETTLED, SagaStatus, StepStatus
+from saga_coordinator.saga.machine.transitions import ENDS, SETTLED, SagaStatus, StepStatus
 from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, clip
@@ -146,7 +162,9 @@ def _start(
 def _effects(draft: Draft) -> tuple[Effect, ...]:
     if draft.state.status in SETTLED:
         return (Finish(draft.state.status),)
-    if draft.room_found_for is not None:  # nobody may call here now, or others take the saga's places
+    if draft.state.hold is not None:
+        draft.rooms.clear()
+    elif draft.room_found_for is not None:  # nobody may call here now, or others take the saga's places
         draft.look_for_room(draft.room_found_for, draft.now + _LOOK_AGAIN_SECONDS)
     rooms = (room for key, room in draft.rooms.items() if draft.state.step(key).is_held)
     effects: tuple[Effect, ...] = (*draft.invocations, *draft.lookups, *rooms)
@@ -360,15 +378,29 @@ _WHEN_SETTLED: tuple[tuple[type[Input], _Handler], ...] = (
     (RoomFound, _on_nothing),
     (OwnershipGained, _on_nothing),
 )
+_BY_PEOPLE: tuple[tuple[type[Input], _Handler], ...] = (
+    (PauseAsked, on_pause),
+    (ResumeAsked, on_resume),
+    (RetryAsked, on_retry),
+    (SkipAsked, on_skip),
+    (ResolveAsked, on_resolve),
+    (AbandonAsked, on_abandon),
+)
 HANDLERS: Mapping[tuple[SagaStatus, type[Input]], _Handler] = {
     **{(SagaStatus.RUNNING, kind): handler for kind, handler in _WHILE_MOVING},
     **{(SagaStatus.COMPENSATING, kind): handler for kind, handler in _WHILE_MOVING},
     **{(status, kind): handler for status in SETTLED for kind, handler in _WHEN_SETTLED},
+    **{
+        (status, kind): refuse_ended if status in ENDS else handler
+        for status in SagaStatus
+        for kind, handler in _BY_PEOPLE
+    },
+    (SagaStatus.ABANDONED, AbandonAsked): _on_nothing,
     (SagaStatus.RUNNING, CancelAsked): _on_cancel,
     (SagaStatus.COMPENSATING, CancelAsked): _on_nothing,
     (SagaStatus.COMPLETED, CancelAsked): _refuse_cancel,
     (SagaStatus.COMPENSATED, CancelAsked): _on_nothing,
-    (SagaStatus.NEEDS_ATTENTION, CancelAsked): _refuse_cancel,
+    (SagaStatus.NEEDS_ATTENTION, CancelAsked): on_cancel_parked,
     (SagaStatus.ABANDONED, CancelAsked): _refuse_cancel,
     (SagaStatus.RUNNING, RecallAsked): _on_recall,
     (SagaStatus.COMPENSATING, RecallAsked): _on_nothing,

@@ -6,6 +6,7 @@ from typing import Any
 
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.expressions.reference import Metered
+from saga_coordinator.saga.machine.act_entries import STEP_ACTS
 from saga_coordinator.saga.machine.agenda import Agenda
 from saga_coordinator.saga.machine.answers import APPLIED, Answer
 from saga_coordinator.saga.machine.effects import Invoke, LookForEvent, LookForRoom
@@ -44,7 +45,7 @@ class Draft:
         "is_cut",
         "jitter",
         "lookups",
-        "may_call",
+        "may_call_here",
         "meter",
         "now",
         "room_found_for",
@@ -66,7 +67,7 @@ class Draft:
         self.state = state
         self.now = now
         self.jitter = jitter
-        self.may_call = may_call
+        self.may_call_here = may_call
         self.meter = Meter(here_max)
         self.is_cut = False
         """Tells whether there is more work than this decision may do."""
@@ -80,6 +81,11 @@ class Draft:
         self.room_found_for: str | None = None
         """The key of the instance whose held attempt may be made now."""
         self.answer: Answer = APPLIED
+
+    @property
+    def may_call(self) -> bool:
+        """Tells whether anything may begin: this coordinator can make calls, and no person holds the saga."""
+        return self.may_call_here and self.state.hold is None
 
     def refuse(self, reason: Reason, message: str) -> None:
         """Answers that the saga's state forbids what was asked."""
@@ -96,7 +102,7 @@ class Draft:
         if self.room_found_for is not None and not self.state.step(self.room_found_for).is_held:
             self.room_found_for = None
         if self._agenda is not None:
-            if self.state.status is not before.status:
+            if self.state.status is not before.status or type(entry) in STEP_ACTS:
                 self._agenda = None
             elif is_about_step(entry):
                 self._agenda.follow(self.state, entry.step, before.step(entry.step))

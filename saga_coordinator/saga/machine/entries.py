@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, ClassVar, TypeGuard
 
+from saga_coordinator.saga.machine.act_entries import SAGA_ACTS, STEP_ACTS, SagaAct, StepAct
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.immutable import immutable
 from saga_coordinator.saga.words.outcome import Cause
@@ -341,6 +342,7 @@ StepEntry = (
     | WaitStarted
     | BlockOpened
     | BlockClosed
+    | StepAct
 )
 SagaEntry = (
     SagaStarted
@@ -353,6 +355,7 @@ SagaEntry = (
     | SagaParked
     | SagaUnparked
     | UndoUnparked
+    | SagaAct
 )
 Entry = SagaEntry | StepEntry
 
@@ -382,6 +385,8 @@ ENTRY_TYPES: tuple[type[Entry], ...] = (
     SagaParked,
     SagaUnparked,
     UndoUnparked,
+    *STEP_ACTS,
+    *SAGA_ACTS,
 )
 
 

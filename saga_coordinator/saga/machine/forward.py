@@ -163,6 +163,9 @@ def _try_again(draft: Draft, node: Node) -> None:
 
 def _start(draft: Draft, node: Node) -> None:
     """Starts a step; a call needs room."""
+    if draft.state.step(node.key).is_to_skip:
+        draft.record(StepSkipped(node.key))
+        return
     try:
         if node.step.when is not None and not evaluate_condition(node.step.when, draft.scope(node.place)):
             draft.record(StepSkipped(node.key))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from enum import StrEnum
 from typing import Any, cast
 
 from saga_coordinator.saga.machine.entries import Parent
@@ -111,6 +112,67 @@ class CancelAsked:
     act: Act | None = None
 
 
+class Finding(StrEnum):
+    """What a person found out about an operation."""
+
+    DONE = "DONE"
+    """The action took effect."""
+    NOT_DONE = "NOT_DONE"
+    """The action never took effect."""
+    UNDONE = "UNDONE"
+    """The action's effect has been undone."""
+
+
+@immutable
+class PauseAsked:
+    """A person holds the saga: nothing begins until it is resumed."""
+
+    act: Act
+
+
+@immutable
+class ResumeAsked:
+    """A person lets a paused saga go on."""
+
+    act: Act
+
+
+@immutable
+class RetryAsked:
+    """A person has an operation attempted again: the present operation of that instance, or of each instance that holds up the
+    saga, if `step` is empty.
+    """
+
+    step: str
+    act: Act
+
+
+@immutable
+class SkipAsked:
+    """A person lets the saga go on as if the step's present operation had ended. A skipped action has `output`."""
+
+    step: str
+    output: Any
+    act: Act
+
+
+@immutable
+class ResolveAsked:
+    """A person says what became of the step's operation. `output` is what the action returned, if it was DONE."""
+
+    step: str
+    finding: Finding
+    output: Any
+    act: Act
+
+
+@immutable
+class AbandonAsked:
+    """A person ends the saga with the effects that remain."""
+
+    act: Act
+
+
 @immutable
 class OwnershipGained:
     """This coordinator drives the saga from now on. `previous_owner` is set if the previous owner lost the saga without
@@ -124,7 +186,18 @@ class OwnershipGained:
     workers: frozenset[str] = frozenset()
 
 
-Asked = OutcomeReported | HeartbeatReceived | EventArrived | ApprovalDecided | CancelAsked | RecallAsked
+PersonAsked = PauseAsked | ResumeAsked | RetryAsked | SkipAsked | ResolveAsked | AbandonAsked
+"""The requests that only a person makes. Each has an act, which is recorded with what is decided."""
+
+Asked = (
+    OutcomeReported
+    | HeartbeatReceived
+    | EventArrived
+    | ApprovalDecided
+    | CancelAsked
+    | RecallAsked
+    | PersonAsked
+)
 """The requests that a person or a service can make to a saga, through any coordinator."""
 
 Input = StartRequested | AttemptEnded | TimerFired | RoomFound | OwnershipGained | Asked
@@ -136,6 +209,12 @@ ASKED: Mapping[str, type[Asked]] = {
     "approval": ApprovalDecided,
     "cancel": CancelAsked,
     "recall": RecallAsked,
+    "pause": PauseAsked,
+    "resume": ResumeAsked,
+    "retry": RetryAsked,
+    "skip": SkipAsked,
+    "resolve": ResolveAsked,
+    "abandon": AbandonAsked,
 }
 """The names of the requests in the mail between coordinators. A name never changes once it has been released."""
 
@@ -171,5 +250,7 @@ _PAYLOADS: Mapping[type[Input], tuple[str, ...]] = {
     AttemptEnded: ("outcome",),
     OutcomeReported: ("outcome",),
     EventArrived: ("payload",),
+    SkipAsked: ("output",),
+    ResolveAsked: ("output",),
 }
 """The fields of each input that hold payloads. The other inputs hold nothing that is kept as JSON."""

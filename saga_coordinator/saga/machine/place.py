@@ -123,6 +123,25 @@ class _Steps(Mapping[str, Any]):
         return len(self._definition.loops_around)
 
 
+def exists(definition: Definition, state: SagaState, key: str) -> bool:
+    """Tells whether the saga has an instance of that key, in a run of its block that has begun. The key's step must be in the
+    definition.
+    """
+    step, place = definition.step(key), outermost(definition)
+    try:
+        indexes = iter(_indexes(key))
+    except ValueError:
+        return False
+    for holder in definition.whereabouts[step.name].holders:
+        node = Node(place.prefix + holder.name, holder, place)
+        known = state.step(node.key)
+        index = 0 if isinstance(holder.action, Switch) else next(indexes, -1)
+        if not 0 <= index < len(known.opened or ()) or not is_touched(node, index, state):
+            return False
+        place = place_at(node, known, index)
+    return place.prefix + step.name == key and any(each is step for each in place.block.steps)
+
+
 def node_of(definition: Definition, state: SagaState, key: str) -> Node:
     """The instance with that key. It must exist."""
     step, place = definition.step(key), outermost(definition)

@@ -4,6 +4,7 @@ without progress.
 
 from __future__ import annotations
 
+from saga_coordinator.saga.machine.act_entries import STEP_ACTS
 from saga_coordinator.saga.machine.entries import (
     AttemptHeld,
     AttemptPending,
@@ -32,8 +33,8 @@ def is_progress(entry: StepEntry) -> bool:
 def counted(entry: StepEntry) -> int:
     """The number that the entry adds to the count for the limit of entries: 1, 0 or -1.
 
-    Waiting is not counted. If an attempt was not made, or was lost with its coordinator and will be made again, the entry takes
-    the count of its start back.
+    Neither waiting nor a person's act is counted. If an attempt was not made, or was lost with its coordinator and will be made
+    again, the entry takes the count of its start back.
     """
     match entry:
         case AttemptPending():
@@ -43,7 +44,7 @@ def counted(entry: StepEntry) -> int:
         case AttemptUnknown() if _is_lost(entry):
             return -1
         case _:
-            return 1
+            return int(type(entry) not in STEP_ACTS)
 
 
 def _is_lost(entry: StepEntry) -> bool:

@@ -10,6 +10,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import field, replace
 from typing import Any, cast
 
+from saga_coordinator.saga.machine.act_entries import (
+    SAGA_ACTS,
+    STEP_ACTS,
+    FoundUndone,
+    SagaAbandoned,
+    SagaAct,
+    SagaPaused,
+    SagaResumed,
+    StepAct,
+)
 from saga_coordinator.saga.machine.entries import (
     STEP_TYPES,
     AttemptStarted,
@@ -22,6 +32,7 @@ from saga_coordinator.saga.machine.entries import (
     OutcomeLate,
     Parent,
     SagaAdopted,
+    SagaCompensated,
     SagaCompleted,
     SagaEntry,
     SagaFailed,
@@ -49,14 +60,17 @@ from saga_coordinator.saga.machine.transitions import (
 from saga_coordinator.saga.words.errors import ImpossibleTransition
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.immutable import immutable
-from saga_coordinator.saga.words.outcome import Cause
+from saga_coordinator.saga.words.outcome import Cause, CauseCode
 
 _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 
 _NEEDING_LEAVE: frozenset[type[Entry]] = frozenset(
     {AttemptStarted, InputInvalid, StepSkipped, WaitStarted, BlockOpened, BlockClosed}
 )
-"""Entries that begin or continue a step. The saga's status must allow them."""
+"""Entries that begin or continue a step. The saga's status must allow them, and no person may hold the saga."""
+_ABOUT_EITHER: frozenset[type[Entry]] = frozenset({OutcomeLate, FoundUndone})
+"""Entries that may be about another operation than the step's present one."""
+_ACTS = frozenset((*STEP_ACTS, *SAGA_ACTS))
 
 
 @immutable
@@ -97,6 +111,10 @@ class SagaState:
     """The number of times in a row that a coordinator was lost with an attempt of the saga in flight, without any progress in
     between.
     """
+    hold: SagaPaused | None = None
+    """Set while a person holds the saga: nothing begins."""
+    act_ids: tuple[str, ...] = ()
+    """The identities of the acts that are entries of the log."""
     memo: list[Any] = field(default_factory=list, init=False, compare=False, repr=False)
     """The agenda that was computed from this state, for the next decision to take: see `Agenda`. It holds no facts that the
     state does not.
@@ -155,8 +173,12 @@ def apply(saga_id: str, state: SagaState | None, entry: Entry) -> SagaState:
             parent=entry.parent,
         )
     if type(entry) in STEP_TYPES:  # `isinstance` of a union tries its members one by one
-        return _apply_to_step(state, cast("StepEntry", entry))
-    return _apply_to_saga(state, cast("SagaEntry", entry))
+        after = _apply_to_step(state, cast("StepEntry", entry))
+    else:
+        after = _apply_to_saga(state, cast("SagaEntry", entry))
+    if type(entry) in _ACTS:
+        return replace(after, act_ids=(*after.act_ids, cast("SagaAct | StepAct", entry).act_id))
+    return after
 
 
 def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
@@ -186,7 +208,10 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
                 status=status,
                 output=entry.output,
                 output_problem=entry.output_problem,
+                hold=None,
             )
+        case SagaCompensated():
+            return replace(state, sequence=sequence, status=status, hold=None)
         case EventReceived():
             return replace(
                 state,
@@ -219,13 +244,33 @@ def _apply_to_saga(state: SagaState, entry: SagaEntry) -> SagaState:
                 remaining=(),
                 parked_from=None,
             )
+        case SagaPaused() | SagaResumed() | SagaAbandoned():
+            return _after_act(replace(state, sequence=sequence, status=status), entry)
         case _:
             return replace(state, sequence=sequence, status=status)
 
 
+def _after_act(state: SagaState, entry: SagaAct) -> SagaState:
+    match entry:
+        case SagaPaused():
+            return replace(state, hold=entry)
+        case SagaResumed():
+            return replace(state, hold=None)
+        case SagaAbandoned():
+            cause = Cause(CauseCode.ABANDONED, entry.reason, requested_by=entry.requested_by)
+            return replace(
+                state,
+                failure=state.failure or cause,
+                steps=_turn(state.steps),
+                remaining=entry.remaining,
+                parked_from=None,
+                hold=None,
+            )
+
+
 def _turn(steps: Mapping[str, StepState]) -> dict[str, StepState]:
-    """Gives up, at the turn, the blocks, and the actions that wait or are between attempts. Actions in flight may still
-    settle.
+    """Gives up, at the turn and when the saga is abandoned, the blocks, and the actions that wait or are between attempts.
+    Actions in flight may still settle.
     """
     return {
         name: replace(
@@ -283,6 +328,8 @@ def _apply_to_step(state: SagaState, entry: StepEntry) -> SagaState:
         progress=state.progress + counted(entry),
         adoption=state.adoption if in_flight else None,
         takeovers=0 if is_progress(entry) else state.takeovers,
+        hold=state.hold,
+        act_ids=state.act_ids,
     )
 
 
@@ -294,7 +341,7 @@ def _without(events: tuple[EventReceived, ...], entry: StepEntry) -> tuple[Event
 def _fits(state: SagaState, before: StepState, entry: StepEntry) -> bool:
     kind = type(entry)
     if kind in _NEEDING_LEAVE:
-        return entry.operation in OPERATION_ALLOWED.get(state.status, ())
+        return state.hold is None and entry.operation in OPERATION_ALLOWED.get(state.status, ())
     if kind is AttemptSucceeded and entry.operation is _ACTION and before.status is StepStatus.FAILED:
         return state.is_going_forward and before.operation is _ACTION
-    return kind is OutcomeLate or entry.operation is before.operation
+    return kind in _ABOUT_EITHER or entry.operation is before.operation

@@ -6,6 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from saga_coordinator.saga.machine.act_entries import (
+    FoundDone,
+    FoundNotDone,
+    FoundUndone,
+    OperationRetried,
+    OperationSkipped,
+)
 from saga_coordinator.saga.machine.entries import (
     AttemptHeld,
     AttemptPending,
@@ -27,6 +34,7 @@ from saga_coordinator.saga.machine.entries import (
 from saga_coordinator.saga.machine.step_state import REFUSED, SUCCEEDED, EffectKnown, StepState
 from saga_coordinator.saga.machine.transitions import StepStatus
 from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.outcome import Cause, CauseCode
 
 _ACTION, _COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
 
@@ -200,6 +208,66 @@ def _closed(step: StepState, status: StepStatus, entry: BlockClosed) -> StepStat
     return replace(step, status=status, output=entry.output, told=step.told | {(_ACTION, SUCCEEDED)})
 
 
+# Acts of people.
+
+
+def _retried(step: StepState, status: StepStatus, entry: OperationRetried) -> StepState:
+    return replace(
+        step,
+        status=status,
+        failures=0,
+        is_held=False,
+        is_let_stand=False,
+        returns=0,
+        retry_at=entry.retry_at,
+        deadline_at=None if entry.operation is _ACTION else step.deadline_at,
+    )
+
+
+def _skipped_by_person(step: StepState, status: StepStatus, entry: OperationSkipped) -> StepState:
+    if entry.operation is _COMPENSATION:
+        return replace(step, status=status, is_let_stand=True)
+    is_ahead = status is StepStatus.PENDING
+    return replace(_closed_by_person(step, status), output=entry.output, is_to_skip=is_ahead)
+
+
+def _found_done(step: StepState, status: StepStatus, entry: FoundDone) -> StepState:
+    told = step.told | {(_ACTION, SUCCEEDED)}
+    done = _closed_by_person(step, status)
+    return replace(done, effect=EffectKnown.CERTAIN, output=entry.output, cause=None, told=told)
+
+
+def _found_not_done(step: StepState, status: StepStatus, entry: FoundNotDone) -> StepState:
+    told = step.told | {(_ACTION, REFUSED)}
+    cause = Cause(CauseCode.NEVER_DONE, entry.reason, requested_by=entry.requested_by)
+    undone = _closed_by_person(step, status)
+    return replace(undone, effect=EffectKnown.NONE, accepted_attempt=0, cause=cause, told=told)
+
+
+def _found_undone(step: StepState, status: StepStatus, entry: FoundUndone) -> StepState:
+    attempt = step.attempt if step.operation is _COMPENSATION else 0
+    return replace(
+        _closed_by_person(step, status),
+        operation=_COMPENSATION,
+        attempt=attempt,
+        told=step.told | {(_COMPENSATION, SUCCEEDED)},
+    )
+
+
+def _closed_by_person(step: StepState, status: StepStatus) -> StepState:
+    """The step with its operation over, so that nothing of it is due any more."""
+    return replace(
+        step,
+        status=status,
+        is_held=False,
+        is_let_stand=False,
+        retry_at=None,
+        pending_until=None,
+        poll_at=None,
+        heartbeat_until=None,
+    )
+
+
 _MOVES: Mapping[type[StepEntry], Callable[[StepState, StepStatus, Any], StepState]] = {
     OutcomeLate: lambda step, status, entry: _late(step, entry),
     AttemptStarted: _started,
@@ -209,6 +277,11 @@ _MOVES: Mapping[type[StepEntry], Callable[[StepState, StepStatus, Any], StepStat
     WaitStarted: _waiting,
     BlockOpened: _inside,
     BlockClosed: _closed,
+    OperationRetried: _retried,
+    OperationSkipped: _skipped_by_person,
+    FoundDone: _found_done,
+    FoundNotDone: _found_not_done,
+    FoundUndone: _found_undone,
 }
 """The function that applies each kind of entry to a step. `_moved` applies the entries about what became of attempts."""
 

@@ -57,6 +57,10 @@ class StepState:
     is_in_flight: bool = False
     is_held: bool = False
     """True if the last attempt was not made. From `retry_at` on, the coordinator looks for room for it."""
+    is_to_skip: bool = False
+    """True if a person skipped the action before it began: it is skipped when its turn comes."""
+    is_let_stand: bool = False
+    """True if a person skipped the compensation: the effect remains, and no other step waits for it."""
     returns: int = 0
     """The number of attempts in a row that workers gave back without beginning them."""
     output: Any = None

@@ -28,7 +28,7 @@ def is_unfinished(step: Step, state: StepState) -> bool:
     if not needs_compensation(step, state):
         return False
     is_given_up = state.status is StepStatus.FAILED and state.operation is OperationKind.COMPENSATION
-    return not (is_given_up and step.is_undo_optional)
+    return not (is_given_up and (step.is_undo_optional or state.is_let_stand))
 
 
 def may_be_undone(step: Step, state: StepState) -> bool:

@@ -5,6 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 
+from saga_coordinator.saga.machine.act_entries import (
+    FoundDone,
+    FoundNotDone,
+    FoundUndone,
+    OperationRetried,
+    OperationSkipped,
+    SagaAbandoned,
+    SagaPaused,
+    SagaResumed,
+)
 from saga_coordinator.saga.machine.entries import (
     AttemptHeld,
     AttemptPending,
@@ -80,6 +90,14 @@ SAGA_TRANSITIONS: Mapping[tuple[SagaStatus | None, type[Entry]], SagaStatus] = {
     (SagaStatus.COMPLETED, SagaRecalled): SagaStatus.COMPENSATING,
     (SagaStatus.NEEDS_ATTENTION, SagaUnparked): SagaStatus.RUNNING,
     (SagaStatus.NEEDS_ATTENTION, UndoUnparked): SagaStatus.COMPENSATING,
+    (SagaStatus.RUNNING, SagaPaused): SagaStatus.RUNNING,
+    (SagaStatus.RUNNING, SagaResumed): SagaStatus.RUNNING,
+    (SagaStatus.RUNNING, SagaAbandoned): SagaStatus.ABANDONED,
+    (SagaStatus.COMPENSATING, SagaPaused): SagaStatus.COMPENSATING,
+    (SagaStatus.COMPENSATING, SagaResumed): SagaStatus.COMPENSATING,
+    (SagaStatus.COMPENSATING, SagaAbandoned): SagaStatus.ABANDONED,
+    (SagaStatus.NEEDS_ATTENTION, SagaResumed): SagaStatus.NEEDS_ATTENTION,
+    (SagaStatus.NEEDS_ATTENTION, SagaAbandoned): SagaStatus.ABANDONED,
 }
 """Entries about the saga as a whole: (status before, entry) -> status after.
 
@@ -146,6 +164,29 @@ STEP_TRANSITIONS: Mapping[tuple[StepStatus, OperationKind, type[StepEntry]], Ste
     (StepStatus.COMPENSATED, _ACTION, OutcomeLate): StepStatus.COMPENSATED,
     (StepStatus.FAILED, _COMPENSATION, OutcomeLate): StepStatus.FAILED,
     (StepStatus.COMPENSATED, _COMPENSATION, OutcomeLate): StepStatus.COMPENSATED,
+    # Acts of people. Nothing of the step is in flight then.
+    (StepStatus.RUNNING, _ACTION, OperationRetried): StepStatus.RUNNING,
+    (StepStatus.FAILED, _ACTION, OperationRetried): StepStatus.RUNNING,
+    (StepStatus.COMPENSATING, _COMPENSATION, OperationRetried): StepStatus.COMPENSATING,
+    (StepStatus.FAILED, _COMPENSATION, OperationRetried): StepStatus.COMPENSATING,
+    (StepStatus.PENDING, _ACTION, OperationSkipped): StepStatus.PENDING,
+    (StepStatus.FAILED, _ACTION, OperationSkipped): StepStatus.SKIPPED,
+    (StepStatus.FAILED, _COMPENSATION, OperationSkipped): StepStatus.FAILED,
+    (StepStatus.RUNNING, _ACTION, FoundDone): StepStatus.SUCCEEDED,
+    (StepStatus.WAITING, _ACTION, FoundDone): StepStatus.SUCCEEDED,
+    (StepStatus.FAILED, _ACTION, FoundDone): StepStatus.SUCCEEDED,
+    (StepStatus.RUNNING, _ACTION, FoundNotDone): StepStatus.FAILED,
+    (StepStatus.WAITING, _ACTION, FoundNotDone): StepStatus.FAILED,
+    (StepStatus.FAILED, _ACTION, FoundNotDone): StepStatus.FAILED,
+    (StepStatus.SUCCEEDED, _COMPENSATION, FoundUndone): StepStatus.COMPENSATED,
+    (StepStatus.FAILED, _COMPENSATION, FoundUndone): StepStatus.COMPENSATED,
+    (StepStatus.COMPENSATING, _COMPENSATION, FoundUndone): StepStatus.COMPENSATED,
+    (StepStatus.WAITING, _COMPENSATION, FoundUndone): StepStatus.COMPENSATED,
+    (StepStatus.SKIPPED, _COMPENSATION, FoundUndone): StepStatus.COMPENSATED,
+    # A skipped action may have had an effect, so it can be undone like any other.
+    (StepStatus.SKIPPED, _ACTION, OutcomeLate): StepStatus.SKIPPED,
+    (StepStatus.SKIPPED, _COMPENSATION, AttemptStarted): StepStatus.COMPENSATING,
+    (StepStatus.SKIPPED, _COMPENSATION, InputInvalid): StepStatus.FAILED,
 }
 """Entries about one operation: (step status before, operation, entry) -> step status after.
 

@@ -29,6 +29,12 @@ class Verb(StrEnum):
     PUT_PARTICIPANT = "put_participant"
     DELETE_PARTICIPANT = "delete_participant"
     SET_BREAKER = "set_breaker"
+    PAUSE_SAGA = "pause_saga"
+    RESUME_SAGA = "resume_saga"
+    RETRY_STEP = "retry_step"
+    SKIP_STEP = "skip_step"
+    RESOLVE_STEP = "resolve_step"
+    ABANDON_SAGA = "abandon_saga"
 
 
 class SubjectKind(StrEnum):
