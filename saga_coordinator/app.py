@@ -301,14 +301,16 @@ class _Parts:
         )
 
     def _make_served(self, settings: Settings) -> Served:
+        acts = SagaActs(self._coordinator)
+        views = SagaViews(self._catalog.runnable, self._sagas)
         return Served(
             DefinitionService(
                 self._catalog, DefinitionActs(self._catalog.versions, self._act_rows), self._lists
             ),
             SagaService(
                 self._coordinator,
-                SagaActs(self._coordinator),
-                SagaViews(self._catalog.runnable, self._sagas),
+                acts,
+                views,
                 self._sagas,
                 self._lists,
                 payload_bytes_max=settings.payload_bytes_max,
@@ -329,7 +331,9 @@ class _Parts:
                 ParticipantViews(self.directory, self._participants),
                 self._lists,
             ),
-            OperatorService(self._lists),
+            OperatorService(
+                self._lists, acts, self._sagas, views, payload_bytes_max=settings.payload_bytes_max
+            ),
         )
 
     def _problems(self, service: str) -> Iterator[str]:

@@ -28,11 +28,10 @@ class ActRecorder(Protocol):
         """Makes a record durable. Raises Unavailable when the database is away."""
 
 
-def new_act(actor: Actor, declaration: Declaration, verb: Verb, subject: Subject) -> Act:
-    """An act of this moment. Its identity sorts by the local clock, in milliseconds."""
-    act_id = uuid7(time.time(), secrets.randbits)
+def new_act(actor: Actor, declaration: Declaration, verb: Verb, subject: Subject, act_id: str = "") -> Act:
+    """An act of this moment. An identity that is made up here sorts by the local clock, in milliseconds."""
     return Act(
-        act_id,
+        act_id or uuid7(time.time(), secrets.randbits),
         verb,
         subject,
         actor.namespace,

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
 from saga_coordinator.control.acts import Actor, new_act
 from saga_coordinator.engine.asking import Answered
-from saga_coordinator.saga.machine.inputs import ApprovalDecided, Asked, CancelAsked
+from saga_coordinator.engine.reading import Plan
+from saga_coordinator.saga.machine.available import AvailableAct
+from saga_coordinator.saga.machine.inputs import ApprovalDecided, Asked, CancelAsked, PersonAsked
 from saga_coordinator.saga.words.act import Act, Declaration, Subject, SubjectKind, Verb
+from saga_coordinator.saga.words.immutable import immutable
 
 
 class Front(Protocol):
     async def ask(self, saga_id: str, asked: Asked) -> Answered:
         """As `Coordinator.ask`."""
 
+    async def plan(self, saga_id: str, asked: Asked) -> Plan:
+        """As `Coordinator.plan`."""
+
+    async def available_acts(self, saga_id: str) -> tuple[int, list[AvailableAct]]:
+        """As `Coordinator.available_acts`."""
+
+
+@immutable
+class Demand:
+    """A person's demand: an act on a saga, which `asked` makes into what is asked of the saga.
+
+    `act_id` is empty if the caller gave none. `step` is empty for an act on the saga as a whole.
+    """
+
+    saga_id: str
+    verb: Verb
+    asked: Callable[[Act], PersonAsked]
+    step: str = ""
+    act_id: str = ""
+    declaration: Declaration = Declaration()
+    is_dry_run: bool = False
+
 
 class SagaActs:
-    """Cancels sagas, and decides what they ask of people."""
+    """Acts on sagas, and decides what they ask of people."""
 
     def __init__(self, front: Front) -> None:
         self._front = front
@@ -25,6 +51,24 @@ class SagaActs:
     async def ask(self, actor: Actor, saga_id: str, asked: CancelAsked | ApprovalDecided) -> Answered:
         """The saga's answer, as of `Asking.ask`, also for what is raised."""
         return await self._front.ask(saga_id, replace(asked, act=_act(actor, saga_id, asked)))
+
+    async def do(self, actor: Actor, demand: Demand) -> tuple[Act, Answered]:
+        """The act, and the saga's answer; raises as `ask`."""
+        act = _act_of(actor, demand)
+        return act, await self._front.ask(demand.saga_id, demand.asked(act))
+
+    async def plan(self, actor: Actor, demand: Demand) -> Plan:
+        """What the act would do as things are now. Nothing is changed or recorded. Raises as `Reading.plan`."""
+        return await self._front.plan(demand.saga_id, demand.asked(_act_of(actor, demand)))
+
+    async def available(self, saga_id: str) -> tuple[int, list[AvailableAct]]:
+        """As `Reading.available_acts`."""
+        return await self._front.available_acts(saga_id)
+
+
+def _act_of(actor: Actor, demand: Demand) -> Act:
+    subject = Subject(SubjectKind.SAGA, demand.saga_id, demand.step)
+    return new_act(actor, demand.declaration, demand.verb, subject, demand.act_id)
 
 
 def _act(actor: Actor, saga_id: str, asked: CancelAsked | ApprovalDecided) -> Act:

@@ -27,7 +27,7 @@ from saga_coordinator.engine.log_lines import LogLines
 from saga_coordinator.engine.mail import Mailbox
 from saga_coordinator.engine.performers import PerformersByKind
 from saga_coordinator.engine.ports import Directory, Participants, Stores
-from saga_coordinator.engine.reading import Reading
+from saga_coordinator.engine.reading import Plan, Reading
 from saga_coordinator.engine.room import Room
 from saga_coordinator.engine.room_watch import RoomWatch
 from saga_coordinator.engine.runs import Runs
@@ -38,6 +38,7 @@ from saga_coordinator.engine.waiting import Settled, Waiting
 from saga_coordinator.engine.wakeup import Wakeup
 from saga_coordinator.lifecycle import Background, Service, Services
 from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.machine.available import AvailableAct
 from saga_coordinator.saga.machine.inputs import Asked
 from saga_coordinator.saga.machine.preview import Preview
 from saga_coordinator.saga.machine.state import SagaState
@@ -224,6 +225,14 @@ class Coordinator(Service):
     async def preview_compensation(self, saga_id: str) -> Preview:
         """As `Reading.preview_compensation`."""
         return await self._reading.preview_compensation(saga_id)
+
+    async def plan(self, saga_id: str, asked: Asked) -> Plan:
+        """As `Reading.plan`."""
+        return await self._reading.plan(saga_id, asked)
+
+    async def available_acts(self, saga_id: str) -> tuple[int, list[AvailableAct]]:
+        """As `Reading.available_acts`."""
+        return await self._reading.available_acts(saga_id)
 
     async def ask(self, saga_id: str, asked: Asked) -> Answered:
         """As `Asking.ask`."""

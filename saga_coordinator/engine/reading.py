@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 
+from saga_coordinator.engine.deciding import decided
 from saga_coordinator.engine.lease import Lease
 from saga_coordinator.engine.ports import DefinitionStore, SagaStore
 from saga_coordinator.engine.runs import Runs
 from saga_coordinator.saga.definition.model import Definition
+from saga_coordinator.saga.machine.available import AvailableAct, available_acts
+from saga_coordinator.saga.machine.effects import Decision
 from saga_coordinator.saga.machine.entries import Entry
+from saga_coordinator.saga.machine.inputs import Asked
 from saga_coordinator.saga.machine.preview import Preview, preview_compensation
 from saga_coordinator.saga.machine.state import SagaState, apply
 from saga_coordinator.saga.machine.stored_entry import decode
-from saga_coordinator.saga.words.errors import NotFound
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.errors import NotFound, Refusal
 from saga_coordinator.saga.words.immutable import immutable
 from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.reasons import Reason
@@ -98,6 +104,14 @@ async def fold_log(sagas: SagaStore, saga_id: str) -> SagaState:
     raise NotFound(Reason.NO_SUCH_SAGA, f"there is no saga {saga_id}", saga_id=saga_id)
 
 
+@immutable
+class Plan:
+    """What a saga would decide if it were asked something: from which status, and the decision."""
+
+    before: SagaStatus
+    decision: Decision
+
+
 class Reading:
     """Answers questions about the state of sagas."""
 
@@ -135,13 +149,33 @@ class Reading:
         started = await self._sagas.started_by(namespace, start_key)
         return None if started is None else started[0]
 
+    async def plan(self, saga_id: str, asked: Asked) -> Plan:
+        """What the saga would decide now. It is not asked, and nothing is written.
+
+        Raises as `state_of`, and NotPossibleNow if the saga would refuse.
+        """
+        state, definition = await self._whole(saga_id)
+        # A memo that is taken here would be missing in memory.
+        copy = replace(state)
+        decision = await decided(definition, copy, asked, self._lease.now(), 0.5, may_call=True)
+        if isinstance(decision.answer, Refusal):
+            raise decision.answer.error(saga_id=saga_id)
+        return Plan(state.status, decision)
+
+    async def available_acts(self, saga_id: str) -> tuple[int, list[AvailableAct]]:
+        """The length of the saga's log, and what its state says to every act. Raises as `state_of`."""
+        state, definition = await self._whole(saga_id)
+        acts = await self._previews.in_thread(available_acts, definition, replace(state), self._lease.now())
+        return state.sequence, acts
+
+    async def _whole(self, saga_id: str) -> tuple[SagaState, Definition]:
+        state = await self.state_of(saga_id)
+        namespace = await self.namespace_of(saga_id)
+        registered = await self._definitions.get(namespace, state.definition, state.version)
+        return state, registered.definition
+
     async def preview_compensation(self, saga_id: str) -> Preview:
         """What would be undone if the saga failed now. Raises as `state_of`."""
-        state = await self.state_of(saga_id)
-        registered = await self._definitions.get(
-            await self.namespace_of(saga_id), state.definition, state.version
-        )
+        state, definition = await self._whole(saga_id)
         # A saga of many steps takes a while to foresee, in which others must go on.
-        return await self._previews.in_thread(
-            preview_compensation, registered.definition, state, self._lease.now()
-        )
+        return await self._previews.in_thread(preview_compensation, definition, state, self._lease.now())

@@ -11,6 +11,7 @@ from saga_coordinator.pb.saga.v1 import (
     saga_service_pb2,
 )
 from saga_coordinator.saga.machine.answers import WhyNot
+from saga_coordinator.saga.machine.inputs import Finding
 from saga_coordinator.saga.machine.step_state import EffectKnown
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.act import ActResult, SubjectKind, Verb
@@ -74,3 +75,8 @@ ACT_SUBJECT_KINDS: Mapping[int, SubjectKind] = {
 ACT_RESULT_NUMBERS: Mapping[ActResult, operator_service_pb2.ActResult.ValueType] = {
     result: operator_service_pb2.ActResult.Value(f"ACT_RESULT_{result.name}") for result in ActResult
 }
+
+FINDING_NUMBERS: Mapping[Finding, operator_service_pb2.Finding.ValueType] = {
+    finding: operator_service_pb2.Finding.Value(f"FINDING_{finding.name}") for finding in Finding
+}
+FINDINGS: Mapping[int, Finding] = {number: finding for finding, number in FINDING_NUMBERS.items()}

@@ -333,7 +333,7 @@ def on_cancel_parked(draft: Draft, given: CancelAsked) -> None:
     elif _may_be_past_pivot(draft):
         draft.refuse(
             Reason.PIVOT_ATTEMPTED,
-            "the saga only goes forward since its pivot may have taken effect; retry, skip or resolve lets it go on; abandon ends it",
+            "the pivot may have taken effect, so there is no way back; retry, skip or resolve lets it go on, abandon ends it",
         )
     else:
         draft.record(SagaUnparked())

@@ -191,6 +191,13 @@ class _ByStatus:
         draft.answer = self.answer(draft.state.status)
 
 
+def answer_now(definition: Definition, state: SagaState, asked: Asked, now: float) -> Answer:
+    """The answer that the saga would give now. Nothing is decided. Raises what the handler raises."""
+    draft = Draft(definition, state, now, 0.0, may_call=False)
+    HANDLERS[state.status, type(asked)](draft, asked)
+    return draft.answer
+
+
 def answer_by_status(status: SagaStatus, asked: Asked) -> Answer | None:
     """The answer of a settled saga, where its status alone decides it; None where the saga's log has to be read."""
     handler = HANDLERS[status, type(asked)]

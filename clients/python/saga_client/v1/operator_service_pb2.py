@@ -23,10 +23,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from saga_client.v1 import saga_pb2 as saga_dot_v1_dot_saga__pb2
+from saga_client.v1 import saga_service_pb2 as saga_dot_v1_dot_saga__service__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esaga/v1/operator_service.proto\x12\x07saga.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa3\x01\n\x0fListActsRequest\x12:\n\x0csubject_kind\x18\x01 \x01(\x0e\x32\x17.saga.v1.ActSubjectKindR\x0bsubjectKind\x12\x18\n\x07subject\x18\x02 \x01(\tR\x07subject\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\"\\\n\x10ListActsResponse\x12 \n\x04\x61\x63ts\x18\x01 \x03(\x0b\x32\x0c.saga.v1.ActR\x04\x61\x63ts\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc6\x03\n\x03\x41\x63t\x12\x15\n\x06\x61\x63t_id\x18\x01 \x01(\tR\x05\x61\x63tId\x12$\n\x04verb\x18\x02 \x01(\x0e\x32\x10.saga.v1.ActVerbR\x04verb\x12:\n\x0csubject_kind\x18\x03 \x01(\x0e\x32\x17.saga.v1.ActSubjectKindR\x0bsubjectKind\x12\x18\n\x07subject\x18\x04 \x01(\tR\x07subject\x12\x16\n\x06\x64\x65tail\x18\x05 \x01(\tR\x06\x64\x65tail\x12\x1c\n\tprincipal\x18\x06 \x01(\tR\tprincipal\x12\x1f\n\x0b\x64\x65\x63lared_by\x18\x07 \x01(\tR\ndeclaredBy\x12\x16\n\x06reason\x18\x08 \x01(\tR\x06reason\x12*\n\x06result\x18\t \x01(\x0e\x32\x12.saga.v1.ActResultR\x06result\x12\x10\n\x03why\x18\n \x01(\tR\x03why\x12!\n\x0cstate_before\x18\x0b \x01(\tR\x0bstateBefore\x12\x1f\n\x0bstate_after\x18\x0c \x01(\tR\nstateAfter\x12;\n\x0brecorded_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordedAt*\xf4\x02\n\x07\x41\x63tVerb\x12\x18\n\x14\x41\x43T_VERB_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41\x43T_VERB_CANCEL_SAGA\x10\x01\x12\x19\n\x15\x41\x43T_VERB_APPROVE_STEP\x10\x02\x12\x18\n\x14\x41\x43T_VERB_REJECT_STEP\x10\x03\x12!\n\x1d\x41\x43T_VERB_DEPRECATE_DEFINITION\x10\x04\x12!\n\x1d\x41\x43T_VERB_REINSTATE_DEFINITION\x10\x05\x12 \n\x1c\x41\x43T_VERB_SET_DEFAULT_VERSION\x10\x06\x12\x1e\n\x1a\x41\x43T_VERB_DELETE_DEFINITION\x10\x07\x12\x1f\n\x1b\x41\x43T_VERB_RESTORE_DEFINITION\x10\x08\x12\x1c\n\x18\x41\x43T_VERB_PUT_PARTICIPANT\x10\t\x12\x1f\n\x1b\x41\x43T_VERB_DELETE_PARTICIPANT\x10\n\x12\x18\n\x14\x41\x43T_VERB_SET_BREAKER\x10\x0b*\x90\x01\n\x0e\x41\x63tSubjectKind\x12 \n\x1c\x41\x43T_SUBJECT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41\x43T_SUBJECT_KIND_SAGA\x10\x01\x12\x1f\n\x1b\x41\x43T_SUBJECT_KIND_DEFINITION\x10\x02\x12 \n\x1c\x41\x43T_SUBJECT_KIND_PARTICIPANT\x10\x03*l\n\tActResult\x12\x1a\n\x16\x41\x43T_RESULT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43T_RESULT_DONE\x10\x01\x12\x16\n\x12\x41\x43T_RESULT_NOTHING\x10\x02\x12\x16\n\x12\x41\x43T_RESULT_REFUSED\x10\x03\x32R\n\x0fOperatorService\x12?\n\x08ListActs\x12\x18.saga.v1.ListActsRequest\x1a\x19.saga.v1.ListActsResponseB\xa9\x01\n\x15io.sagacoordinator.v1B\x14OperatorServiceProtoP\x01Z2github.com/saga-coordinator/saga-go/saga/v1;sagav1\xa2\x02\x03SGC\xaa\x02\x12SagaCoordinator.V1\xca\x02\x12SagaCoordinator\\V1\xea\x02\x13SagaCoordinator::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esaga/v1/operator_service.proto\x12\x07saga.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x12saga/v1/saga.proto\x1a\x1asaga/v1/saga_service.proto\"\xa3\x01\n\x0fListActsRequest\x12:\n\x0csubject_kind\x18\x01 \x01(\x0e\x32\x17.saga.v1.ActSubjectKindR\x0bsubjectKind\x12\x18\n\x07subject\x18\x02 \x01(\tR\x07subject\x12\x1b\n\tpage_size\x18\x03 \x01(\x05R\x08pageSize\x12\x1d\n\npage_token\x18\x04 \x01(\tR\tpageToken\"\\\n\x10ListActsResponse\x12 \n\x04\x61\x63ts\x18\x01 \x03(\x0b\x32\x0c.saga.v1.ActR\x04\x61\x63ts\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xc6\x03\n\x03\x41\x63t\x12\x15\n\x06\x61\x63t_id\x18\x01 \x01(\tR\x05\x61\x63tId\x12$\n\x04verb\x18\x02 \x01(\x0e\x32\x10.saga.v1.ActVerbR\x04verb\x12:\n\x0csubject_kind\x18\x03 \x01(\x0e\x32\x17.saga.v1.ActSubjectKindR\x0bsubjectKind\x12\x18\n\x07subject\x18\x04 \x01(\tR\x07subject\x12\x16\n\x06\x64\x65tail\x18\x05 \x01(\tR\x06\x64\x65tail\x12\x1c\n\tprincipal\x18\x06 \x01(\tR\tprincipal\x12\x1f\n\x0b\x64\x65\x63lared_by\x18\x07 \x01(\tR\ndeclaredBy\x12\x16\n\x06reason\x18\x08 \x01(\tR\x06reason\x12*\n\x06result\x18\t \x01(\x0e\x32\x12.saga.v1.ActResultR\x06result\x12\x10\n\x03why\x18\n \x01(\tR\x03why\x12!\n\x0cstate_before\x18\x0b \x01(\tR\x0bstateBefore\x12\x1f\n\x0bstate_after\x18\x0c \x01(\tR\nstateAfter\x12;\n\x0brecorded_at\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordedAt\"3\n\x18ListAvailableActsRequest\x12\x17\n\x07saga_id\x18\x01 \x01(\tR\x06sagaId\"b\n\x19ListAvailableActsResponse\x12)\n\x04\x61\x63ts\x18\x01 \x03(\x0b\x32\x15.saga.v1.AvailableActR\x04\x61\x63ts\x12\x1a\n\x08sequence\x18\x02 \x01(\x05R\x08sequence\"\xa8\x01\n\x0c\x41vailableAct\x12$\n\x04verb\x18\x01 \x01(\x0e\x32\x10.saga.v1.ActVerbR\x04verb\x12\x12\n\x04step\x18\x02 \x01(\tR\x04step\x12*\n\x07\x66inding\x18\x03 \x01(\x0e\x32\x10.saga.v1.FindingR\x07\x66inding\x12\x18\n\x07\x61llowed\x18\x04 \x01(\x08R\x07\x61llowed\x12\x18\n\x07refusal\x18\x05 \x01(\tR\x07refusal\"\xff\x01\n\x07\x41\x63tPlan\x12\x38\n\rstatus_before\x18\x01 \x01(\x0e\x32\x13.saga.v1.SagaStatusR\x0cstatusBefore\x12\x36\n\x0cstatus_after\x18\x02 \x01(\x0e\x32\x13.saga.v1.SagaStatusR\x0bstatusAfter\x12/\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x15.saga.v1.PlannedEntryR\x07\x65ntries\x12*\n\x05\x63\x61lls\x18\x04 \x03(\x0b\x32\x14.saga.v1.PlannedCallR\x05\x63\x61lls\x12%\n\x0einputs_omitted\x18\x05 \x01(\x08R\rinputsOmitted\"\x91\x01\n\x0cPlannedEntry\x12\x1d\n\nentry_type\x18\x01 \x01(\tR\tentryType\x12\x12\n\x04step\x18\x02 \x01(\tR\x04step\x12\x34\n\toperation\x18\x03 \x01(\x0e\x32\x16.saga.v1.OperationKindR\toperation\x12\x18\n\x07\x61ttempt\x18\x04 \x01(\x05R\x07\x61ttempt\"\x96\x01\n\x10PauseSagaRequest\x12\x17\n\x07saga_id\x18\x01 \x01(\tR\x06sagaId\x12\x15\n\x06\x61\x63t_id\x18\x02 \x01(\tR\x05\x61\x63tId\x12!\n\x0crequested_by\x18\x03 \x01(\tR\x0brequestedBy\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x17\n\x07\x64ry_run\x18\x05 \x01(\x08R\x06\x64ryRun\"\x8d\x01\n\x11PauseSagaResponse\x12\x18\n\x07\x61pplied\x18\x01 \x01(\x08R\x07\x61pplied\x12\x15\n\x06\x61\x63t_id\x18\x02 \x01(\tR\x05\x61\x63tId\x12!\n\x04saga\x18\x03 \x01(\x0b\x32\r.saga.v1.SagaR\x04saga\x12$\n\x04plan\x18\x04 \x01(\x0b\x32\x10.saga.v1.ActPlanR\x04plan\"\x97\x01\n\x11ResumeSagaRequest\x12\x17\n\x07saga_id\x18\x01 \x01(\tR\x06sagaId\x12\x15\n\x06\x61\x63t_id\x18\x02 \x01(\tR\x05\x61\x63tId\x12!\n\x0crequested_by\x18\x03 \x01(\tR\x0brequestedBy\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x17\n\x07\x64ry_run\x18\x05 \x01(\x08R\x06\x64ryRun\"\x8e\x01\n\x12ResumeSagaResponse\x12\x18\n\x07\x61pplied\x18\x01 \x01(\x08R\x07\x61pplied\x12\x15\n\x06\x61\x63t_id\x18\x02 \x01(\tR\x05\x61\x63tId\x12!\n\x04saga\x18\x03 \x01(\x0b\x32\r.saga.v1.SagaR\x04saga\x12$\n\x04plan\x18\x04 \x01(\x0b\x32\x10.saga.v1.ActPlanR\x04plan\"\xaa\x01\n\x10RetrySagaRequest\x12\x17\n\x07saga_id\x18\x01 \x01(\tR\x06sagaId\x12\x15\n\x06\x61\x63t_id\x18\x02 \x01(\tR\x05\x61\x63tId\x12!\n\x0crequested_by\x18\x03 \x01(\tR\x0brequestedBy\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x17\n\x07\x64ry_run\x18\x05 \x01(\x08R\x06\x64ryRun\x12\x12\n\x04step\x18\x06 \x01(\tR\x04step\"\x8d\x01\n\x11RetrySagaResponse\x12\x18\n\x07\x61pplied\x18\x01 \x01(\x08R\x07\x61pplied\x12\x15\n\x06\x61\x63t_id\x18\x02 \x01(\tR\x05\x61\x63tId\x12!\n\x04saga\x18\x03 \x01(\x0b\x32\r.saga.v1.SagaR\x04saga\x12$\n\x04plan\x18\x04 \x01(\x0b\x32\x10.saga.v1.ActPlanR\x04plan\"\xd9\x01\n\x0fSkipStepRequest\x12\x17\n\x07saga_id\x18\x01 \x01(\tR\x06sagaId\x12\x15\n\x06\x61\x63t_id\x18\x02 \x01(\tR\x05\x61\x63tId\x12!\n\x0crequested_by\x18\x03 \x01(\tR\x0brequestedBy\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x17\n\x07\x64ry_run\x18\x05 \x01(\x08R\x06\x64ryRun\x12\x12\n\x04step\x18\x06 \x01(\tR\x04step\x12.\n\x06output\x18\x07 \x01(\x0b\x32\x16.google.protobuf.ValueR\x06output\"\x8c\x01\n\x10SkipStepResponse\x12\x18\n\x07\x61pplied\x18\x01 \x01(\x08R\x07\x61pplied\x12\x15\n\x06\x61\x63t_id\x18\x02 \x01(\tR\x05\x61\x63tId\x12!\n\x04saga\x18\x03 \x01(\x0b\x32\r.saga.v1.SagaR\x04saga\x12$\n\x04plan\x18\x04 \x01(\x0b\x32\x10.saga.v1.ActPlanR\x04plan\"\x88\x02\n\x12ResolveStepRequest\x12\x17\n\x07saga_id\x18\x01 \x01(\tR\x06sagaId\x12\x15\n\x06\x61\x63t_id\x18\x02 \x01(\tR\x05\x61\x63tId\x12!\n\x0crequested_by\x18\x03 \x01(\tR\x0brequestedBy\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x17\n\x07\x64ry_run\x18\x05 \x01(\x08R\x06\x64ryRun\x12\x12\n\x04step\x18\x06 \x01(\tR\x04step\x12*\n\x07\x66inding\x18\x07 \x01(\x0e\x32\x10.saga.v1.FindingR\x07\x66inding\x12.\n\x06output\x18\x08 \x01(\x0b\x32\x16.google.protobuf.ValueR\x06output\"\x8f\x01\n\x13ResolveStepResponse\x12\x18\n\x07\x61pplied\x18\x01 \x01(\x08R\x07\x61pplied\x12\x15\n\x06\x61\x63t_id\x18\x02 \x01(\tR\x05\x61\x63tId\x12!\n\x04saga\x18\x03 \x01(\x0b\x32\r.saga.v1.SagaR\x04saga\x12$\n\x04plan\x18\x04 \x01(\x0b\x32\x10.saga.v1.ActPlanR\x04plan\"\x98\x01\n\x12\x41\x62\x61ndonSagaRequest\x12\x17\n\x07saga_id\x18\x01 \x01(\tR\x06sagaId\x12\x15\n\x06\x61\x63t_id\x18\x02 \x01(\tR\x05\x61\x63tId\x12!\n\x0crequested_by\x18\x03 \x01(\tR\x0brequestedBy\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x17\n\x07\x64ry_run\x18\x05 \x01(\x08R\x06\x64ryRun\"\x8f\x01\n\x13\x41\x62\x61ndonSagaResponse\x12\x18\n\x07\x61pplied\x18\x01 \x01(\x08R\x07\x61pplied\x12\x15\n\x06\x61\x63t_id\x18\x02 \x01(\tR\x05\x61\x63tId\x12!\n\x04saga\x18\x03 \x01(\x0b\x32\r.saga.v1.SagaR\x04saga\x12$\n\x04plan\x18\x04 \x01(\x0b\x32\x10.saga.v1.ActPlanR\x04plan*\x8e\x04\n\x07\x41\x63tVerb\x12\x18\n\x14\x41\x43T_VERB_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41\x43T_VERB_CANCEL_SAGA\x10\x01\x12\x19\n\x15\x41\x43T_VERB_APPROVE_STEP\x10\x02\x12\x18\n\x14\x41\x43T_VERB_REJECT_STEP\x10\x03\x12!\n\x1d\x41\x43T_VERB_DEPRECATE_DEFINITION\x10\x04\x12!\n\x1d\x41\x43T_VERB_REINSTATE_DEFINITION\x10\x05\x12 \n\x1c\x41\x43T_VERB_SET_DEFAULT_VERSION\x10\x06\x12\x1e\n\x1a\x41\x43T_VERB_DELETE_DEFINITION\x10\x07\x12\x1f\n\x1b\x41\x43T_VERB_RESTORE_DEFINITION\x10\x08\x12\x1c\n\x18\x41\x43T_VERB_PUT_PARTICIPANT\x10\t\x12\x1f\n\x1b\x41\x43T_VERB_DELETE_PARTICIPANT\x10\n\x12\x18\n\x14\x41\x43T_VERB_SET_BREAKER\x10\x0b\x12\x17\n\x13\x41\x43T_VERB_PAUSE_SAGA\x10\x0c\x12\x18\n\x14\x41\x43T_VERB_RESUME_SAGA\x10\r\x12\x17\n\x13\x41\x43T_VERB_RETRY_STEP\x10\x0e\x12\x16\n\x12\x41\x43T_VERB_SKIP_STEP\x10\x0f\x12\x19\n\x15\x41\x43T_VERB_RESOLVE_STEP\x10\x10\x12\x19\n\x15\x41\x43T_VERB_ABANDON_SAGA\x10\x11*\x90\x01\n\x0e\x41\x63tSubjectKind\x12 \n\x1c\x41\x43T_SUBJECT_KIND_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41\x43T_SUBJECT_KIND_SAGA\x10\x01\x12\x1f\n\x1b\x41\x43T_SUBJECT_KIND_DEFINITION\x10\x02\x12 \n\x1c\x41\x43T_SUBJECT_KIND_PARTICIPANT\x10\x03*l\n\tActResult\x12\x1a\n\x16\x41\x43T_RESULT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x41\x43T_RESULT_DONE\x10\x01\x12\x16\n\x12\x41\x43T_RESULT_NOTHING\x10\x02\x12\x16\n\x12\x41\x43T_RESULT_REFUSED\x10\x03*^\n\x07\x46inding\x12\x17\n\x13\x46INDING_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x46INDING_DONE\x10\x01\x12\x14\n\x10\x46INDING_NOT_DONE\x10\x02\x12\x12\n\x0e\x46INDING_UNDONE\x10\x03\x32\xd2\x04\n\x0fOperatorService\x12?\n\x08ListActs\x12\x18.saga.v1.ListActsRequest\x1a\x19.saga.v1.ListActsResponse\x12Z\n\x11ListAvailableActs\x12!.saga.v1.ListAvailableActsRequest\x1a\".saga.v1.ListAvailableActsResponse\x12\x42\n\tPauseSaga\x12\x19.saga.v1.PauseSagaRequest\x1a\x1a.saga.v1.PauseSagaResponse\x12\x45\n\nResumeSaga\x12\x1a.saga.v1.ResumeSagaRequest\x1a\x1b.saga.v1.ResumeSagaResponse\x12\x42\n\tRetrySaga\x12\x19.saga.v1.RetrySagaRequest\x1a\x1a.saga.v1.RetrySagaResponse\x12?\n\x08SkipStep\x12\x18.saga.v1.SkipStepRequest\x1a\x19.saga.v1.SkipStepResponse\x12H\n\x0bResolveStep\x12\x1b.saga.v1.ResolveStepRequest\x1a\x1c.saga.v1.ResolveStepResponse\x12H\n\x0b\x41\x62\x61ndonSaga\x12\x1b.saga.v1.AbandonSagaRequest\x1a\x1c.saga.v1.AbandonSagaResponseB\xa9\x01\n\x15io.sagacoordinator.v1B\x14OperatorServiceProtoP\x01Z2github.com/saga-coordinator/saga-go/saga/v1;sagav1\xa2\x02\x03SGC\xaa\x02\x12SagaCoordinator.V1\xca\x02\x12SagaCoordinator\\V1\xea\x02\x13SagaCoordinator::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,18 +37,54 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'saga_client.v1.operator_ser
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\025io.sagacoordinator.v1B\024OperatorServiceProtoP\001Z2github.com/saga-coordinator/saga-go/saga/v1;sagav1\242\002\003SGC\252\002\022SagaCoordinator.V1\312\002\022SagaCoordinator\\V1\352\002\023SagaCoordinator::V1'
-  _globals['_ACTVERB']._serialized_start=794
-  _globals['_ACTVERB']._serialized_end=1166
-  _globals['_ACTSUBJECTKIND']._serialized_start=1169
-  _globals['_ACTSUBJECTKIND']._serialized_end=1313
-  _globals['_ACTRESULT']._serialized_start=1315
-  _globals['_ACTRESULT']._serialized_end=1423
-  _globals['_LISTACTSREQUEST']._serialized_start=77
-  _globals['_LISTACTSREQUEST']._serialized_end=240
-  _globals['_LISTACTSRESPONSE']._serialized_start=242
-  _globals['_LISTACTSRESPONSE']._serialized_end=334
-  _globals['_ACT']._serialized_start=337
-  _globals['_ACT']._serialized_end=791
-  _globals['_OPERATORSERVICE']._serialized_start=1425
-  _globals['_OPERATORSERVICE']._serialized_end=1507
+  _globals['_ACTVERB']._serialized_start=3592
+  _globals['_ACTVERB']._serialized_end=4118
+  _globals['_ACTSUBJECTKIND']._serialized_start=4121
+  _globals['_ACTSUBJECTKIND']._serialized_end=4265
+  _globals['_ACTRESULT']._serialized_start=4267
+  _globals['_ACTRESULT']._serialized_end=4375
+  _globals['_FINDING']._serialized_start=4377
+  _globals['_FINDING']._serialized_end=4471
+  _globals['_LISTACTSREQUEST']._serialized_start=155
+  _globals['_LISTACTSREQUEST']._serialized_end=318
+  _globals['_LISTACTSRESPONSE']._serialized_start=320
+  _globals['_LISTACTSRESPONSE']._serialized_end=412
+  _globals['_ACT']._serialized_start=415
+  _globals['_ACT']._serialized_end=869
+  _globals['_LISTAVAILABLEACTSREQUEST']._serialized_start=871
+  _globals['_LISTAVAILABLEACTSREQUEST']._serialized_end=922
+  _globals['_LISTAVAILABLEACTSRESPONSE']._serialized_start=924
+  _globals['_LISTAVAILABLEACTSRESPONSE']._serialized_end=1022
+  _globals['_AVAILABLEACT']._serialized_start=1025
+  _globals['_AVAILABLEACT']._serialized_end=1193
+  _globals['_ACTPLAN']._serialized_start=1196
+  _globals['_ACTPLAN']._serialized_end=1451
+  _globals['_PLANNEDENTRY']._serialized_start=1454
+  _globals['_PLANNEDENTRY']._serialized_end=1599
+  _globals['_PAUSESAGAREQUEST']._serialized_start=1602
+  _globals['_PAUSESAGAREQUEST']._serialized_end=1752
+  _globals['_PAUSESAGARESPONSE']._serialized_start=1755
+  _globals['_PAUSESAGARESPONSE']._serialized_end=1896
+  _globals['_RESUMESAGAREQUEST']._serialized_start=1899
+  _globals['_RESUMESAGAREQUEST']._serialized_end=2050
+  _globals['_RESUMESAGARESPONSE']._serialized_start=2053
+  _globals['_RESUMESAGARESPONSE']._serialized_end=2195
+  _globals['_RETRYSAGAREQUEST']._serialized_start=2198
+  _globals['_RETRYSAGAREQUEST']._serialized_end=2368
+  _globals['_RETRYSAGARESPONSE']._serialized_start=2371
+  _globals['_RETRYSAGARESPONSE']._serialized_end=2512
+  _globals['_SKIPSTEPREQUEST']._serialized_start=2515
+  _globals['_SKIPSTEPREQUEST']._serialized_end=2732
+  _globals['_SKIPSTEPRESPONSE']._serialized_start=2735
+  _globals['_SKIPSTEPRESPONSE']._serialized_end=2875
+  _globals['_RESOLVESTEPREQUEST']._serialized_start=2878
+  _globals['_RESOLVESTEPREQUEST']._serialized_end=3142
+  _globals['_RESOLVESTEPRESPONSE']._serialized_start=3145
+  _globals['_RESOLVESTEPRESPONSE']._serialized_end=3288
+  _globals['_ABANDONSAGAREQUEST']._serialized_start=3291
+  _globals['_ABANDONSAGAREQUEST']._serialized_end=3443
+  _globals['_ABANDONSAGARESPONSE']._serialized_start=3446
+  _globals['_ABANDONSAGARESPONSE']._serialized_end=3589
+  _globals['_OPERATORSERVICE']._serialized_start=4474
+  _globals['_OPERATORSERVICE']._serialized_end=5068
 # @@protoc_insertion_point(module_scope)

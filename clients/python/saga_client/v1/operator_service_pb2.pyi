@@ -7,9 +7,12 @@ isort:skip_file
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from saga_client.v1 import saga_pb2 as _saga_pb2
+from saga_client.v1 import saga_service_pb2 as _saga_service_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -41,6 +44,12 @@ class _ActVerbEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ActVerb.Value
     ACT_VERB_PUT_PARTICIPANT: _ActVerb.ValueType  # 9
     ACT_VERB_DELETE_PARTICIPANT: _ActVerb.ValueType  # 10
     ACT_VERB_SET_BREAKER: _ActVerb.ValueType  # 11
+    ACT_VERB_PAUSE_SAGA: _ActVerb.ValueType  # 12
+    ACT_VERB_RESUME_SAGA: _ActVerb.ValueType  # 13
+    ACT_VERB_RETRY_STEP: _ActVerb.ValueType  # 14
+    ACT_VERB_SKIP_STEP: _ActVerb.ValueType  # 15
+    ACT_VERB_RESOLVE_STEP: _ActVerb.ValueType  # 16
+    ACT_VERB_ABANDON_SAGA: _ActVerb.ValueType  # 17
 
 class ActVerb(_ActVerb, metaclass=_ActVerbEnumTypeWrapper):
     """What an act does."""
@@ -59,6 +68,12 @@ ACT_VERB_RESTORE_DEFINITION: ActVerb.ValueType  # 8
 ACT_VERB_PUT_PARTICIPANT: ActVerb.ValueType  # 9
 ACT_VERB_DELETE_PARTICIPANT: ActVerb.ValueType  # 10
 ACT_VERB_SET_BREAKER: ActVerb.ValueType  # 11
+ACT_VERB_PAUSE_SAGA: ActVerb.ValueType  # 12
+ACT_VERB_RESUME_SAGA: ActVerb.ValueType  # 13
+ACT_VERB_RETRY_STEP: ActVerb.ValueType  # 14
+ACT_VERB_SKIP_STEP: ActVerb.ValueType  # 15
+ACT_VERB_RESOLVE_STEP: ActVerb.ValueType  # 16
+ACT_VERB_ABANDON_SAGA: ActVerb.ValueType  # 17
 Global___ActVerb: _TypeAlias = ActVerb  # noqa: Y015
 
 class _ActSubjectKind:
@@ -102,6 +117,32 @@ ACT_RESULT_NOTHING: ActResult.ValueType  # 2
 """It was accepted and changed nothing, such as a second cancellation."""
 ACT_RESULT_REFUSED: ActResult.ValueType  # 3
 Global___ActResult: _TypeAlias = ActResult  # noqa: Y015
+
+class _Finding:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FindingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Finding.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FINDING_UNSPECIFIED: _Finding.ValueType  # 0
+    FINDING_DONE: _Finding.ValueType  # 1
+    """The action took effect."""
+    FINDING_NOT_DONE: _Finding.ValueType  # 2
+    """The action never took effect, and nobody is at it any more."""
+    FINDING_UNDONE: _Finding.ValueType  # 3
+    """The effect of the action has been undone."""
+
+class Finding(_Finding, metaclass=_FindingEnumTypeWrapper):
+    """What a person found out about an operation."""
+
+FINDING_UNSPECIFIED: Finding.ValueType  # 0
+FINDING_DONE: Finding.ValueType  # 1
+"""The action took effect."""
+FINDING_NOT_DONE: Finding.ValueType  # 2
+"""The action never took effect, and nobody is at it any more."""
+FINDING_UNDONE: Finding.ValueType  # 3
+"""The effect of the action has been undone."""
+Global___Finding: _TypeAlias = Finding  # noqa: Y015
 
 @_typing.final
 class ListActsRequest(_message.Message):
@@ -221,3 +262,603 @@ class Act(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Act: _TypeAlias = Act  # noqa: Y015
+
+@_typing.final
+class ListAvailableActsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAGA_ID_FIELD_NUMBER: _builtins.int
+    saga_id: _builtins.str
+    def __init__(
+        self,
+        *,
+        saga_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["saga_id", b"saga_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAvailableActsRequest: _TypeAlias = ListAvailableActsRequest  # noqa: Y015
+
+@_typing.final
+class ListAvailableActsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTS_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    sequence: _builtins.int
+    """The number of entries in the saga's log that this answer is about."""
+    @_builtins.property
+    def acts(self) -> _containers.RepeatedCompositeFieldContainer[Global___AvailableAct]:
+        """The acts on the saga as a whole, and those on each step about which something can be done: at most 100 steps."""
+
+    def __init__(
+        self,
+        *,
+        acts: _abc.Iterable[Global___AvailableAct] | None = ...,
+        sequence: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acts", b"acts", "sequence", b"sequence"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListAvailableActsResponse: _TypeAlias = ListAvailableActsResponse  # noqa: Y015
+
+@_typing.final
+class AvailableAct(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERB_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    FINDING_FIELD_NUMBER: _builtins.int
+    ALLOWED_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    verb: Global___ActVerb.ValueType
+    step: _builtins.str
+    """The key of the step; empty for an act on the saga as a whole."""
+    finding: Global___Finding.ValueType
+    """For ACT_VERB_RESOLVE_STEP."""
+    allowed: _builtins.bool
+    refusal: _builtins.str
+    """Why the act is refused now, and what would work. Empty if it is allowed."""
+    def __init__(
+        self,
+        *,
+        verb: Global___ActVerb.ValueType = ...,
+        step: _builtins.str = ...,
+        finding: Global___Finding.ValueType = ...,
+        allowed: _builtins.bool = ...,
+        refusal: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allowed", b"allowed", "finding", b"finding", "refusal", b"refusal", "step", b"step", "verb", b"verb"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AvailableAct: _TypeAlias = AvailableAct  # noqa: Y015
+
+@_typing.final
+class ActPlan(_message.Message):
+    """What an act would do, as things are now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_BEFORE_FIELD_NUMBER: _builtins.int
+    STATUS_AFTER_FIELD_NUMBER: _builtins.int
+    ENTRIES_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    INPUTS_OMITTED_FIELD_NUMBER: _builtins.int
+    status_before: _saga_pb2.SagaStatus.ValueType
+    status_after: _saga_pb2.SagaStatus.ValueType
+    inputs_omitted: _builtins.bool
+    """True if the calls are shown without their inputs, because the inputs are larger than an answer may be."""
+    @_builtins.property
+    def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedEntry]:
+        """The entries that the saga's log would get, without their payloads."""
+
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[_saga_service_pb2.PlannedCall]:
+        """The calls that would be made at once."""
+
+    def __init__(
+        self,
+        *,
+        status_before: _saga_pb2.SagaStatus.ValueType = ...,
+        status_after: _saga_pb2.SagaStatus.ValueType = ...,
+        entries: _abc.Iterable[Global___PlannedEntry] | None = ...,
+        calls: _abc.Iterable[_saga_service_pb2.PlannedCall] | None = ...,
+        inputs_omitted: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "entries", b"entries", "inputs_omitted", b"inputs_omitted", "status_after", b"status_after", "status_before", b"status_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActPlan: _TypeAlias = ActPlan  # noqa: Y015
+
+@_typing.final
+class PlannedEntry(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENTRY_TYPE_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    entry_type: _builtins.str
+    """Such as `operation_retried`."""
+    step: _builtins.str
+    """The step's key; empty for an entry about the saga as a whole."""
+    operation: _saga_pb2.OperationKind.ValueType
+    attempt: _builtins.int
+    def __init__(
+        self,
+        *,
+        entry_type: _builtins.str = ...,
+        step: _builtins.str = ...,
+        operation: _saga_pb2.OperationKind.ValueType = ...,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "entry_type", b"entry_type", "operation", b"operation", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlannedEntry: _TypeAlias = PlannedEntry  # noqa: Y015
+
+@_typing.final
+class PauseSagaRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAGA_ID_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    saga_id: _builtins.str
+    act_id: _builtins.str
+    """A UUID that names the act. Empty: the coordinator makes one up, and a repeated request is another act."""
+    requested_by: _builtins.str
+    """Who asks, for the record."""
+    reason: _builtins.str
+    """Why, for the record."""
+    dry_run: _builtins.bool
+    """Only says what would be done."""
+    def __init__(
+        self,
+        *,
+        saga_id: _builtins.str = ...,
+        act_id: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "dry_run", b"dry_run", "reason", b"reason", "requested_by", b"requested_by", "saga_id", b"saga_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseSagaRequest: _TypeAlias = PauseSagaRequest  # noqa: Y015
+
+@_typing.final
+class PauseSagaResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    SAGA_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    applied: _builtins.bool
+    """False if nothing changed, such as for an act that was done before."""
+    act_id: _builtins.str
+    """The act's identity, as ListActs has it. Empty for a plan."""
+    @_builtins.property
+    def saga(self) -> _saga_pb2.Saga:
+        """The saga as the act left it."""
+
+    @_builtins.property
+    def plan(self) -> Global___ActPlan:
+        """With `dry_run`: what the act would do."""
+
+    def __init__(
+        self,
+        *,
+        applied: _builtins.bool = ...,
+        act_id: _builtins.str = ...,
+        saga: _saga_pb2.Saga | None = ...,
+        plan: Global___ActPlan | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "saga", b"saga"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "applied", b"applied", "plan", b"plan", "saga", b"saga"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PauseSagaResponse: _TypeAlias = PauseSagaResponse  # noqa: Y015
+
+@_typing.final
+class ResumeSagaRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAGA_ID_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    saga_id: _builtins.str
+    act_id: _builtins.str
+    """A UUID that names the act. Empty: the coordinator makes one up, and a repeated request is another act."""
+    requested_by: _builtins.str
+    """Who asks, for the record."""
+    reason: _builtins.str
+    """Why, for the record."""
+    dry_run: _builtins.bool
+    """Only says what would be done."""
+    def __init__(
+        self,
+        *,
+        saga_id: _builtins.str = ...,
+        act_id: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "dry_run", b"dry_run", "reason", b"reason", "requested_by", b"requested_by", "saga_id", b"saga_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeSagaRequest: _TypeAlias = ResumeSagaRequest  # noqa: Y015
+
+@_typing.final
+class ResumeSagaResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    SAGA_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    applied: _builtins.bool
+    """False if nothing changed, such as for an act that was done before."""
+    act_id: _builtins.str
+    """The act's identity, as ListActs has it. Empty for a plan."""
+    @_builtins.property
+    def saga(self) -> _saga_pb2.Saga:
+        """The saga as the act left it."""
+
+    @_builtins.property
+    def plan(self) -> Global___ActPlan:
+        """With `dry_run`: what the act would do."""
+
+    def __init__(
+        self,
+        *,
+        applied: _builtins.bool = ...,
+        act_id: _builtins.str = ...,
+        saga: _saga_pb2.Saga | None = ...,
+        plan: Global___ActPlan | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "saga", b"saga"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "applied", b"applied", "plan", b"plan", "saga", b"saga"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResumeSagaResponse: _TypeAlias = ResumeSagaResponse  # noqa: Y015
+
+@_typing.final
+class RetrySagaRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAGA_ID_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    saga_id: _builtins.str
+    act_id: _builtins.str
+    """A UUID that names the act. Empty: the coordinator makes one up, and a repeated request is another act."""
+    requested_by: _builtins.str
+    """Who asks, for the record."""
+    reason: _builtins.str
+    """Why, for the record."""
+    dry_run: _builtins.bool
+    """Only says what would be done."""
+    step: _builtins.str
+    """The key of the step whose present operation is attempted again. Empty: every operation that was given up or is between two attempts."""
+    def __init__(
+        self,
+        *,
+        saga_id: _builtins.str = ...,
+        act_id: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+        step: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "dry_run", b"dry_run", "reason", b"reason", "requested_by", b"requested_by", "saga_id", b"saga_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetrySagaRequest: _TypeAlias = RetrySagaRequest  # noqa: Y015
+
+@_typing.final
+class RetrySagaResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    SAGA_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    applied: _builtins.bool
+    """False if nothing changed, such as for an act that was done before."""
+    act_id: _builtins.str
+    """The act's identity, as ListActs has it. Empty for a plan."""
+    @_builtins.property
+    def saga(self) -> _saga_pb2.Saga:
+        """The saga as the act left it."""
+
+    @_builtins.property
+    def plan(self) -> Global___ActPlan:
+        """With `dry_run`: what the act would do."""
+
+    def __init__(
+        self,
+        *,
+        applied: _builtins.bool = ...,
+        act_id: _builtins.str = ...,
+        saga: _saga_pb2.Saga | None = ...,
+        plan: Global___ActPlan | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "saga", b"saga"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "applied", b"applied", "plan", b"plan", "saga", b"saga"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RetrySagaResponse: _TypeAlias = RetrySagaResponse  # noqa: Y015
+
+@_typing.final
+class SkipStepRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAGA_ID_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    saga_id: _builtins.str
+    act_id: _builtins.str
+    """A UUID that names the act. Empty: the coordinator makes one up, and a repeated request is another act."""
+    requested_by: _builtins.str
+    """Who asks, for the record."""
+    reason: _builtins.str
+    """Why, for the record."""
+    dry_run: _builtins.bool
+    """Only says what would be done."""
+    step: _builtins.str
+    @_builtins.property
+    def output(self) -> _struct_pb2.Value:
+        """The output that a skipped action has for the steps after it."""
+
+    def __init__(
+        self,
+        *,
+        saga_id: _builtins.str = ...,
+        act_id: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+        step: _builtins.str = ...,
+        output: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "dry_run", b"dry_run", "output", b"output", "reason", b"reason", "requested_by", b"requested_by", "saga_id", b"saga_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SkipStepRequest: _TypeAlias = SkipStepRequest  # noqa: Y015
+
+@_typing.final
+class SkipStepResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    SAGA_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    applied: _builtins.bool
+    """False if nothing changed, such as for an act that was done before."""
+    act_id: _builtins.str
+    """The act's identity, as ListActs has it. Empty for a plan."""
+    @_builtins.property
+    def saga(self) -> _saga_pb2.Saga:
+        """The saga as the act left it."""
+
+    @_builtins.property
+    def plan(self) -> Global___ActPlan:
+        """With `dry_run`: what the act would do."""
+
+    def __init__(
+        self,
+        *,
+        applied: _builtins.bool = ...,
+        act_id: _builtins.str = ...,
+        saga: _saga_pb2.Saga | None = ...,
+        plan: Global___ActPlan | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "saga", b"saga"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "applied", b"applied", "plan", b"plan", "saga", b"saga"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SkipStepResponse: _TypeAlias = SkipStepResponse  # noqa: Y015
+
+@_typing.final
+class ResolveStepRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAGA_ID_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    FINDING_FIELD_NUMBER: _builtins.int
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    saga_id: _builtins.str
+    act_id: _builtins.str
+    """A UUID that names the act. Empty: the coordinator makes one up, and a repeated request is another act."""
+    requested_by: _builtins.str
+    """Who asks, for the record."""
+    reason: _builtins.str
+    """Required: why, for the record."""
+    dry_run: _builtins.bool
+    """Only says what would be done."""
+    step: _builtins.str
+    finding: Global___Finding.ValueType
+    @_builtins.property
+    def output(self) -> _struct_pb2.Value:
+        """For FINDING_DONE: what the action returned."""
+
+    def __init__(
+        self,
+        *,
+        saga_id: _builtins.str = ...,
+        act_id: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+        step: _builtins.str = ...,
+        finding: Global___Finding.ValueType = ...,
+        output: _struct_pb2.Value | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["output", b"output"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "dry_run", b"dry_run", "finding", b"finding", "output", b"output", "reason", b"reason", "requested_by", b"requested_by", "saga_id", b"saga_id", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveStepRequest: _TypeAlias = ResolveStepRequest  # noqa: Y015
+
+@_typing.final
+class ResolveStepResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    SAGA_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    applied: _builtins.bool
+    """False if nothing changed, such as for an act that was done before."""
+    act_id: _builtins.str
+    """The act's identity, as ListActs has it. Empty for a plan."""
+    @_builtins.property
+    def saga(self) -> _saga_pb2.Saga:
+        """The saga as the act left it."""
+
+    @_builtins.property
+    def plan(self) -> Global___ActPlan:
+        """With `dry_run`: what the act would do."""
+
+    def __init__(
+        self,
+        *,
+        applied: _builtins.bool = ...,
+        act_id: _builtins.str = ...,
+        saga: _saga_pb2.Saga | None = ...,
+        plan: Global___ActPlan | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "saga", b"saga"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "applied", b"applied", "plan", b"plan", "saga", b"saga"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ResolveStepResponse: _TypeAlias = ResolveStepResponse  # noqa: Y015
+
+@_typing.final
+class AbandonSagaRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SAGA_ID_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    saga_id: _builtins.str
+    act_id: _builtins.str
+    """A UUID that names the act. Empty: the coordinator makes one up, and a repeated request is another act."""
+    requested_by: _builtins.str
+    """Who asks, for the record."""
+    reason: _builtins.str
+    """Required: why, for the record."""
+    dry_run: _builtins.bool
+    """Only says what would be done."""
+    def __init__(
+        self,
+        *,
+        saga_id: _builtins.str = ...,
+        act_id: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "dry_run", b"dry_run", "reason", b"reason", "requested_by", b"requested_by", "saga_id", b"saga_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbandonSagaRequest: _TypeAlias = AbandonSagaRequest  # noqa: Y015
+
+@_typing.final
+class AbandonSagaResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    APPLIED_FIELD_NUMBER: _builtins.int
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    SAGA_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    applied: _builtins.bool
+    """False if nothing changed, such as for an act that was done before."""
+    act_id: _builtins.str
+    """The act's identity, as ListActs has it. Empty for a plan."""
+    @_builtins.property
+    def saga(self) -> _saga_pb2.Saga:
+        """The saga as the act left it."""
+
+    @_builtins.property
+    def plan(self) -> Global___ActPlan:
+        """With `dry_run`: what the act would do."""
+
+    def __init__(
+        self,
+        *,
+        applied: _builtins.bool = ...,
+        act_id: _builtins.str = ...,
+        saga: _saga_pb2.Saga | None = ...,
+        plan: Global___ActPlan | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["plan", b"plan", "saga", b"saga"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "applied", b"applied", "plan", b"plan", "saga", b"saga"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AbandonSagaResponse: _TypeAlias = AbandonSagaResponse  # noqa: Y015

@@ -96,6 +96,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """A defect of the coordinator. Its log says more under the `error_id` in `metadata`."""
     ERROR_REASON_NO_COORDINATOR: _ErrorReason.ValueType  # 36
     """No coordinator of the saga's claim group lives: start one."""
+    ERROR_REASON_STILL_IN_FLIGHT: _ErrorReason.ValueType  # 37
+    """An attempt of the operation is, or may be, in flight: wait for its end."""
+    ERROR_REASON_NOT_GIVEN_UP: _ErrorReason.ValueType  # 38
+    """Nothing was given up that the act could take up again."""
+    ERROR_REASON_NOT_PAUSED: _ErrorReason.ValueType  # 39
+    """The saga is not paused."""
+    ERROR_REASON_WRONG_STATUS: _ErrorReason.ValueType  # 40
+    """The status of the saga or of the step does not allow the act. The message names what would work."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Every error has a `google.rpc.ErrorInfo` with the domain `saga-coordinator`. Its reason is one of these names without the prefix, such
@@ -176,4 +184,12 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 35
 """A defect of the coordinator. Its log says more under the `error_id` in `metadata`."""
 ERROR_REASON_NO_COORDINATOR: ErrorReason.ValueType  # 36
 """No coordinator of the saga's claim group lives: start one."""
+ERROR_REASON_STILL_IN_FLIGHT: ErrorReason.ValueType  # 37
+"""An attempt of the operation is, or may be, in flight: wait for its end."""
+ERROR_REASON_NOT_GIVEN_UP: ErrorReason.ValueType  # 38
+"""Nothing was given up that the act could take up again."""
+ERROR_REASON_NOT_PAUSED: ErrorReason.ValueType  # 39
+"""The saga is not paused."""
+ERROR_REASON_WRONG_STATUS: ErrorReason.ValueType  # 40
+"""The status of the saga or of the step does not allow the act. The message names what would work."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -29,6 +29,11 @@ if _version_not_supported:
 class OperatorServiceStub:
     """For the people who run sagas.
 
+    Each act on a saga is decided by the saga's own coordinator, as everything else is. An act that the saga's state forbids is
+    FAILED_PRECONDITION, and the message names the reason and the verb that would work. An act has an `act_id`, a UUID that the caller
+    makes up: an act that is asked again with the same `act_id`, because the first answer was lost, is done once. With `dry_run`, an act
+    changes nothing and leaves no record; the answer has the plan of what it would do.
+
     Every act of a person is recorded: what was asked, by whom, and what became of it, also where it was refused. A record is never
     changed. An act that was decided twice, because the first answer was lost, has a record for each different result.
     """
@@ -44,10 +49,50 @@ class OperatorServiceStub:
                 request_serializer=saga_dot_v1_dot_operator__service__pb2.ListActsRequest.SerializeToString,
                 response_deserializer=saga_dot_v1_dot_operator__service__pb2.ListActsResponse.FromString,
                 _registered_method=True)
+        self.ListAvailableActs = channel.unary_unary(
+                '/saga.v1.OperatorService/ListAvailableActs',
+                request_serializer=saga_dot_v1_dot_operator__service__pb2.ListAvailableActsRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_operator__service__pb2.ListAvailableActsResponse.FromString,
+                _registered_method=True)
+        self.PauseSaga = channel.unary_unary(
+                '/saga.v1.OperatorService/PauseSaga',
+                request_serializer=saga_dot_v1_dot_operator__service__pb2.PauseSagaRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_operator__service__pb2.PauseSagaResponse.FromString,
+                _registered_method=True)
+        self.ResumeSaga = channel.unary_unary(
+                '/saga.v1.OperatorService/ResumeSaga',
+                request_serializer=saga_dot_v1_dot_operator__service__pb2.ResumeSagaRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_operator__service__pb2.ResumeSagaResponse.FromString,
+                _registered_method=True)
+        self.RetrySaga = channel.unary_unary(
+                '/saga.v1.OperatorService/RetrySaga',
+                request_serializer=saga_dot_v1_dot_operator__service__pb2.RetrySagaRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_operator__service__pb2.RetrySagaResponse.FromString,
+                _registered_method=True)
+        self.SkipStep = channel.unary_unary(
+                '/saga.v1.OperatorService/SkipStep',
+                request_serializer=saga_dot_v1_dot_operator__service__pb2.SkipStepRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_operator__service__pb2.SkipStepResponse.FromString,
+                _registered_method=True)
+        self.ResolveStep = channel.unary_unary(
+                '/saga.v1.OperatorService/ResolveStep',
+                request_serializer=saga_dot_v1_dot_operator__service__pb2.ResolveStepRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_operator__service__pb2.ResolveStepResponse.FromString,
+                _registered_method=True)
+        self.AbandonSaga = channel.unary_unary(
+                '/saga.v1.OperatorService/AbandonSaga',
+                request_serializer=saga_dot_v1_dot_operator__service__pb2.AbandonSagaRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_operator__service__pb2.AbandonSagaResponse.FromString,
+                _registered_method=True)
 
 
 class OperatorServiceServicer:
     """For the people who run sagas.
+
+    Each act on a saga is decided by the saga's own coordinator, as everything else is. An act that the saga's state forbids is
+    FAILED_PRECONDITION, and the message names the reason and the verb that would work. An act has an `act_id`, a UUID that the caller
+    makes up: an act that is asked again with the same `act_id`, because the first answer was lost, is done once. With `dry_run`, an act
+    changes nothing and leaves no record; the answer has the plan of what it would do.
 
     Every act of a person is recorded: what was asked, by whom, and what became of it, also where it was refused. A record is never
     changed. An act that was decided twice, because the first answer was lost, has a record for each different result.
@@ -55,6 +100,57 @@ class OperatorServiceServicer:
 
     def ListActs(self, request, context):
         """Lists the acts of a namespace, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAvailableActs(self, request, context):
+        """Says of every act on a saga whether the saga's state allows it now, and if not, why.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PauseSaga(self, request, context):
+        """Holds a saga: no attempt and no wait begins until it is resumed. What is in flight may end; outcomes, events and deadlines count.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeSaga(self, request, context):
+        """Lets a paused saga go on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetrySaga(self, request, context):
+        """Has operations attempted again now, under the same keys and with a fresh budget: those that were given up, and those between two
+        attempts.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SkipStep(self, request, context):
+        """Lets a saga go on as if an operation had ended: an action that has not begun or has failed, or a compensation that was given up. The
+        effect of a skipped compensation remains.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResolveStep(self, request, context):
+        """Records what a person found out about an operation that is unknown, pending or given up.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbandonSaga(self, request, context):
+        """Ends a saga that is NEEDS_ATTENTION or paused, with the effects that remain.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -68,6 +164,41 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     request_deserializer=saga_dot_v1_dot_operator__service__pb2.ListActsRequest.FromString,
                     response_serializer=saga_dot_v1_dot_operator__service__pb2.ListActsResponse.SerializeToString,
             ),
+            'ListAvailableActs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAvailableActs,
+                    request_deserializer=saga_dot_v1_dot_operator__service__pb2.ListAvailableActsRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_operator__service__pb2.ListAvailableActsResponse.SerializeToString,
+            ),
+            'PauseSaga': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseSaga,
+                    request_deserializer=saga_dot_v1_dot_operator__service__pb2.PauseSagaRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_operator__service__pb2.PauseSagaResponse.SerializeToString,
+            ),
+            'ResumeSaga': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeSaga,
+                    request_deserializer=saga_dot_v1_dot_operator__service__pb2.ResumeSagaRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_operator__service__pb2.ResumeSagaResponse.SerializeToString,
+            ),
+            'RetrySaga': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetrySaga,
+                    request_deserializer=saga_dot_v1_dot_operator__service__pb2.RetrySagaRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_operator__service__pb2.RetrySagaResponse.SerializeToString,
+            ),
+            'SkipStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.SkipStep,
+                    request_deserializer=saga_dot_v1_dot_operator__service__pb2.SkipStepRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_operator__service__pb2.SkipStepResponse.SerializeToString,
+            ),
+            'ResolveStep': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveStep,
+                    request_deserializer=saga_dot_v1_dot_operator__service__pb2.ResolveStepRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_operator__service__pb2.ResolveStepResponse.SerializeToString,
+            ),
+            'AbandonSaga': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbandonSaga,
+                    request_deserializer=saga_dot_v1_dot_operator__service__pb2.AbandonSagaRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_operator__service__pb2.AbandonSagaResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'saga.v1.OperatorService', rpc_method_handlers)
@@ -78,6 +209,11 @@ def add_OperatorServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class OperatorService:
     """For the people who run sagas.
+
+    Each act on a saga is decided by the saga's own coordinator, as everything else is. An act that the saga's state forbids is
+    FAILED_PRECONDITION, and the message names the reason and the verb that would work. An act has an `act_id`, a UUID that the caller
+    makes up: an act that is asked again with the same `act_id`, because the first answer was lost, is done once. With `dry_run`, an act
+    changes nothing and leaves no record; the answer has the plan of what it would do.
 
     Every act of a person is recorded: what was asked, by whom, and what became of it, also where it was refused. A record is never
     changed. An act that was decided twice, because the first answer was lost, has a record for each different result.
@@ -100,6 +236,195 @@ class OperatorService:
             '/saga.v1.OperatorService/ListActs',
             saga_dot_v1_dot_operator__service__pb2.ListActsRequest.SerializeToString,
             saga_dot_v1_dot_operator__service__pb2.ListActsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAvailableActs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.OperatorService/ListAvailableActs',
+            saga_dot_v1_dot_operator__service__pb2.ListAvailableActsRequest.SerializeToString,
+            saga_dot_v1_dot_operator__service__pb2.ListAvailableActsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseSaga(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.OperatorService/PauseSaga',
+            saga_dot_v1_dot_operator__service__pb2.PauseSagaRequest.SerializeToString,
+            saga_dot_v1_dot_operator__service__pb2.PauseSagaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeSaga(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.OperatorService/ResumeSaga',
+            saga_dot_v1_dot_operator__service__pb2.ResumeSagaRequest.SerializeToString,
+            saga_dot_v1_dot_operator__service__pb2.ResumeSagaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetrySaga(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.OperatorService/RetrySaga',
+            saga_dot_v1_dot_operator__service__pb2.RetrySagaRequest.SerializeToString,
+            saga_dot_v1_dot_operator__service__pb2.RetrySagaResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SkipStep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.OperatorService/SkipStep',
+            saga_dot_v1_dot_operator__service__pb2.SkipStepRequest.SerializeToString,
+            saga_dot_v1_dot_operator__service__pb2.SkipStepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveStep(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.OperatorService/ResolveStep',
+            saga_dot_v1_dot_operator__service__pb2.ResolveStepRequest.SerializeToString,
+            saga_dot_v1_dot_operator__service__pb2.ResolveStepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbandonSaga(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.OperatorService/AbandonSaga',
+            saga_dot_v1_dot_operator__service__pb2.AbandonSagaRequest.SerializeToString,
+            saga_dot_v1_dot_operator__service__pb2.AbandonSagaResponse.FromString,
             options,
             channel_credentials,
             insecure,

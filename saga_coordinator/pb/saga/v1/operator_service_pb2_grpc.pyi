@@ -30,6 +30,11 @@ GRPC_VERSION: str
 class OperatorServiceStub:
     """For the people who run sagas.
 
+    Each act on a saga is decided by the saga's own coordinator, as everything else is. An act that the saga's state forbids is
+    FAILED_PRECONDITION, and the message names the reason and the verb that would work. An act has an `act_id`, a UUID that the caller
+    makes up: an act that is asked again with the same `act_id`, because the first answer was lost, is done once. With `dry_run`, an act
+    changes nothing and leaves no record; the answer has the plan of what it would do.
+
     Every act of a person is recorded: what was asked, by whom, and what became of it, also where it was refused. A record is never
     changed. An act that was decided twice, because the first answer was lost, has a record for each different result.
     """
@@ -40,10 +45,33 @@ class OperatorServiceStub:
     def __new__(cls, channel: _aio.Channel) -> OperatorServiceAsyncStub: ...
     ListActs: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ListActsRequest, _operator_service_pb2.ListActsResponse]
     """Lists the acts of a namespace, the newest first."""
+    ListAvailableActs: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ListAvailableActsRequest, _operator_service_pb2.ListAvailableActsResponse]
+    """Says of every act on a saga whether the saga's state allows it now, and if not, why."""
+    PauseSaga: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.PauseSagaRequest, _operator_service_pb2.PauseSagaResponse]
+    """Holds a saga: no attempt and no wait begins until it is resumed. What is in flight may end; outcomes, events and deadlines count."""
+    ResumeSaga: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ResumeSagaRequest, _operator_service_pb2.ResumeSagaResponse]
+    """Lets a paused saga go on."""
+    RetrySaga: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.RetrySagaRequest, _operator_service_pb2.RetrySagaResponse]
+    """Has operations attempted again now, under the same keys and with a fresh budget: those that were given up, and those between two
+    attempts.
+    """
+    SkipStep: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.SkipStepRequest, _operator_service_pb2.SkipStepResponse]
+    """Lets a saga go on as if an operation had ended: an action that has not begun or has failed, or a compensation that was given up. The
+    effect of a skipped compensation remains.
+    """
+    ResolveStep: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ResolveStepRequest, _operator_service_pb2.ResolveStepResponse]
+    """Records what a person found out about an operation that is unknown, pending or given up."""
+    AbandonSaga: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.AbandonSagaRequest, _operator_service_pb2.AbandonSagaResponse]
+    """Ends a saga that is NEEDS_ATTENTION or paused, with the effects that remain."""
 
 @_typing.type_check_only
 class OperatorServiceAsyncStub(OperatorServiceStub):
     """For the people who run sagas.
+
+    Each act on a saga is decided by the saga's own coordinator, as everything else is. An act that the saga's state forbids is
+    FAILED_PRECONDITION, and the message names the reason and the verb that would work. An act has an `act_id`, a UUID that the caller
+    makes up: an act that is asked again with the same `act_id`, because the first answer was lost, is done once. With `dry_run`, an act
+    changes nothing and leaves no record; the answer has the plan of what it would do.
 
     Every act of a person is recorded: what was asked, by whom, and what became of it, also where it was refused. A record is never
     changed. An act that was decided twice, because the first answer was lost, has a record for each different result.
@@ -52,9 +80,32 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListActs: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ListActsRequest, _operator_service_pb2.ListActsResponse]  # type: ignore[assignment]
     """Lists the acts of a namespace, the newest first."""
+    ListAvailableActs: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ListAvailableActsRequest, _operator_service_pb2.ListAvailableActsResponse]  # type: ignore[assignment]
+    """Says of every act on a saga whether the saga's state allows it now, and if not, why."""
+    PauseSaga: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.PauseSagaRequest, _operator_service_pb2.PauseSagaResponse]  # type: ignore[assignment]
+    """Holds a saga: no attempt and no wait begins until it is resumed. What is in flight may end; outcomes, events and deadlines count."""
+    ResumeSaga: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ResumeSagaRequest, _operator_service_pb2.ResumeSagaResponse]  # type: ignore[assignment]
+    """Lets a paused saga go on."""
+    RetrySaga: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.RetrySagaRequest, _operator_service_pb2.RetrySagaResponse]  # type: ignore[assignment]
+    """Has operations attempted again now, under the same keys and with a fresh budget: those that were given up, and those between two
+    attempts.
+    """
+    SkipStep: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.SkipStepRequest, _operator_service_pb2.SkipStepResponse]  # type: ignore[assignment]
+    """Lets a saga go on as if an operation had ended: an action that has not begun or has failed, or a compensation that was given up. The
+    effect of a skipped compensation remains.
+    """
+    ResolveStep: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ResolveStepRequest, _operator_service_pb2.ResolveStepResponse]  # type: ignore[assignment]
+    """Records what a person found out about an operation that is unknown, pending or given up."""
+    AbandonSaga: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.AbandonSagaRequest, _operator_service_pb2.AbandonSagaResponse]  # type: ignore[assignment]
+    """Ends a saga that is NEEDS_ATTENTION or paused, with the effects that remain."""
 
 class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
     """For the people who run sagas.
+
+    Each act on a saga is decided by the saga's own coordinator, as everything else is. An act that the saga's state forbids is
+    FAILED_PRECONDITION, and the message names the reason and the verb that would work. An act has an `act_id`, a UUID that the caller
+    makes up: an act that is asked again with the same `act_id`, because the first answer was lost, is done once. With `dry_run`, an act
+    changes nothing and leaves no record; the answer has the plan of what it would do.
 
     Every act of a person is recorded: what was asked, by whom, and what became of it, also where it was refused. A record is never
     changed. An act that was decided twice, because the first answer was lost, has a record for each different result.
@@ -67,5 +118,65 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_service_pb2.ListActsResponse, _abc.Awaitable[_operator_service_pb2.ListActsResponse]]:
         """Lists the acts of a namespace, the newest first."""
+
+    @_abc_1.abstractmethod
+    def ListAvailableActs(
+        self,
+        request: _operator_service_pb2.ListAvailableActsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.ListAvailableActsResponse, _abc.Awaitable[_operator_service_pb2.ListAvailableActsResponse]]:
+        """Says of every act on a saga whether the saga's state allows it now, and if not, why."""
+
+    @_abc_1.abstractmethod
+    def PauseSaga(
+        self,
+        request: _operator_service_pb2.PauseSagaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.PauseSagaResponse, _abc.Awaitable[_operator_service_pb2.PauseSagaResponse]]:
+        """Holds a saga: no attempt and no wait begins until it is resumed. What is in flight may end; outcomes, events and deadlines count."""
+
+    @_abc_1.abstractmethod
+    def ResumeSaga(
+        self,
+        request: _operator_service_pb2.ResumeSagaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.ResumeSagaResponse, _abc.Awaitable[_operator_service_pb2.ResumeSagaResponse]]:
+        """Lets a paused saga go on."""
+
+    @_abc_1.abstractmethod
+    def RetrySaga(
+        self,
+        request: _operator_service_pb2.RetrySagaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.RetrySagaResponse, _abc.Awaitable[_operator_service_pb2.RetrySagaResponse]]:
+        """Has operations attempted again now, under the same keys and with a fresh budget: those that were given up, and those between two
+        attempts.
+        """
+
+    @_abc_1.abstractmethod
+    def SkipStep(
+        self,
+        request: _operator_service_pb2.SkipStepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.SkipStepResponse, _abc.Awaitable[_operator_service_pb2.SkipStepResponse]]:
+        """Lets a saga go on as if an operation had ended: an action that has not begun or has failed, or a compensation that was given up. The
+        effect of a skipped compensation remains.
+        """
+
+    @_abc_1.abstractmethod
+    def ResolveStep(
+        self,
+        request: _operator_service_pb2.ResolveStepRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.ResolveStepResponse, _abc.Awaitable[_operator_service_pb2.ResolveStepResponse]]:
+        """Records what a person found out about an operation that is unknown, pending or given up."""
+
+    @_abc_1.abstractmethod
+    def AbandonSaga(
+        self,
+        request: _operator_service_pb2.AbandonSagaRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.AbandonSagaResponse, _abc.Awaitable[_operator_service_pb2.AbandonSagaResponse]]:
+        """Ends a saga that is NEEDS_ATTENTION or paused, with the effects that remain."""
 
 def add_OperatorServiceServicer_to_server(servicer: OperatorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
