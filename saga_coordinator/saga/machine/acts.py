@@ -44,8 +44,8 @@ from saga_coordinator.saga.machine.step_state import (
     has_standing_effect,
     needs_compensation,
 )
-from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.machine.touched import unseen_until
+from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.act import Act
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import Cause, CauseCode, clip
