@@ -113,9 +113,8 @@ class ActingWorld(World):
                 finding = Finding.NOT_DONE
             if finding is Finding.NOT_DONE and site.is_applied:
                 finding = Finding.UNDONE
-            if finding is not Finding.DONE and self._is_taken(
-                ResolveAsked(step, finding, None, self._an_act())
-            ):
+            asked = ResolveAsked(step, finding, None, self._an_act())
+            if finding is not Finding.DONE and self._is_taken(asked) and self._is_calm(step):
                 site.is_barred, site.is_undone, site.is_working = True, site.is_applied, False
         return ResolveAsked(step, finding, {"ref": f"{step}-1", "items": [step]}, self._an_act())
 
@@ -123,6 +122,16 @@ class ActingWorld(World):
         """Whether the saga would take the finding; the person sees to it only then."""
         decision = core.decide(self.definition, self.state, asked, self.now, 0.5)
         return not isinstance(decision.answer, Refusal)
+
+    def _is_calm(self, step: str) -> bool:
+        """Whether every attempt of the action is over; before that, a person cannot see to it that it has no effect."""
+        assert isinstance(self.witness, ActingOracle)
+        return all(
+            call.started_at + call.invoke.timeout_seconds <= self.now
+            or not (call.is_lost or call in self.open_calls)
+            for call in self.witness.made
+            if (call.invoke.step, call.invoke.operation) == (step, ACTION)
+        )
 
     def _an_act(self) -> Act:
         act_id = f"act-{self._ticket}-{self.acts}-{self.random.random()}"
@@ -135,6 +144,8 @@ class ActingOracle(Oracle):
     def __init__(self, source: dict[str, Any], given: dict[str, Any]) -> None:
         super().__init__(source, given)
         self.is_paused = False
+        self.never_done: set[str] = set()
+        """Steps of which a person found so, and nothing else was heard since."""
         self.made: list[Call] = []
         self.inputs: dict[tuple[str, OperationKind], tuple[str, str]] = {}
         self.results: Counter[tuple[type[Input], str]] = Counter()
@@ -152,6 +163,7 @@ class ActingOracle(Oracle):
         self._check_fold(before, decision)
         Calls(self.told, 0).check_intents(decision)
         self._check_pause(decision)
+        self._follow_findings(decision)
         if isinstance(happened, PersonAsked):
             self._check_act(happened, decision, self.world)
         for invoke in (effect for effect in decision.effects if isinstance(effect, Invoke)):
@@ -162,6 +174,18 @@ class ActingOracle(Oracle):
             )
         if may_call and not self.is_paused:
             self._check_moves(decision, self.world)
+
+    def _follow_findings(self, decision: Decision) -> None:
+        for entry in decision.entries:
+            match entry:
+                case acts.FoundNotDone(step):
+                    self.never_done.add(step)
+                case log.OutcomeLate(step) | log.AttemptSucceeded(step) | acts.FoundDone(step):
+                    self.never_done.discard(step)
+                case log.AttemptStarted(step, operation=OperationKind.ACTION):
+                    self.never_done.discard(step)
+                case _:
+                    pass
 
     def _check_pause(self, decision: Decision) -> None:
         for entry in decision.entries:
@@ -200,6 +224,8 @@ class ActingOracle(Oracle):
             check(
                 not (is_open and is_its_action), f"P4: {invoke.step} is undone while its action is in flight"
             )
+        if invoke.step in self.never_done and not self.told.steps[invoke.step].get("compensate_on_refusal"):
+            check(False, f"{invoke.step} is undone, and a person found that it was never done")
         for later in self.told.after[invoke.step]:
             known = state.step(later)
             instance = self.told.instances[later]
@@ -252,9 +278,12 @@ _EXCUSING = (
 """Entries after which a completed saga need not have the step's effect."""
 
 
-def play_with_people(random: Random) -> ActingOracle:
-    """Plays one random story in which people act. Raises `Breach`, or another AssertionError of the world's."""
-    source = random_source(random)
+def play_with_people(random: Random, *, about: tuple[str, ...] = ()) -> ActingOracle:
+    """Plays one random story in which people act. Raises `Breach`, or another AssertionError of the world's.
+
+    `about`: see `random_source`.
+    """
+    source = random_source(random, about=about)
     given = random_input(random.randrange(12), random, begins_at=BEGIN)
     oracle = ActingOracle(source, given)
     oracle.world = world = ActingWorld(random, source, given, oracle)

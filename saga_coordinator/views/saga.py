@@ -130,6 +130,12 @@ def add_progress(
     if message.ByteSize() > RESPONSE_BYTES_MAX:
         _cut_steps(message)
     message.output_problem = state.output_problem or ""
+    if (hold := state.hold) is not None:
+        message.hold.act_id, message.hold.requested_by, message.hold.reason = (
+            hold.act_id,
+            hold.requested_by,
+            hold.reason,
+        )
     if state.parent is not None:
         message.parent_saga_id = state.parent.saga_id
         message.parent_step = state.parent.step

@@ -61,12 +61,17 @@ def _once(handler: _Handler[_Asked]) -> _Handler[_Asked]:
 
     @wraps(handler)
     def handle(draft: Draft, given: _Asked) -> None:
-        if given.act.act_id in draft.state.act_ids:
+        if is_done_already(draft, given.act):
             draft.answer = NotApplied()
         else:
             handler(draft, given)
 
     return handle
+
+
+def is_done_already(draft: Draft, act: Act) -> bool:
+    """Tells whether the log holds the act."""
+    return act.act_id in draft.state.act_ids
 
 
 def _said(act: Act) -> dict[str, str]:
@@ -113,7 +118,7 @@ def on_retry(draft: Draft, given: RetryAsked) -> None:
         if _names_call(draft, given.step) and _may_be_retried(draft, given.step):
             _retry(draft, given.step, given.act)
         return
-    keys = [key for key, step in draft.state.steps.items() if _waits_for_retry(draft, key, step)]
+    keys = [key for key, step in draft.state.steps.items() if waits_for_retry(draft, key, step)]
     if not keys:
         draft.refuse(
             Reason.NOT_GIVEN_UP,
@@ -128,7 +133,7 @@ def on_retry(draft: Draft, given: RetryAsked) -> None:
         _retry(draft, key, given.act)
 
 
-def _waits_for_retry(draft: Draft, key: str, step: StepState) -> bool:
+def waits_for_retry(draft: Draft, key: str, step: StepState) -> bool:
     """Tells whether the instance's operation was given up and holds up the saga, or is between two attempts."""
     if not isinstance(draft.definition.step(key).action, Operation) or step.is_in_flight or step.is_held:
         return False
@@ -148,7 +153,7 @@ def _is_given_up(draft: Draft, key: str, step: StepState) -> bool:
 def _may_be_retried(draft: Draft, key: str) -> bool:
     step = draft.state.step(key)
     what = f"the {step.operation} of `{key}`"
-    if _waits_for_retry(draft, key, step):
+    if waits_for_retry(draft, key, step):
         return True
     if step.is_in_flight:
         draft.refuse(
@@ -247,7 +252,7 @@ def on_resolve(draft: Draft, given: ResolveAsked) -> None:
         case Finding.NOT_DONE:
             _find_not_done(draft, given, step)
         case Finding.UNDONE:
-            _find_undone(draft, given, step)
+            find_undone(draft, given, step)
 
 
 def _find_done(draft: Draft, given: ResolveAsked, step: StepState) -> None:
@@ -269,14 +274,14 @@ def _find_not_done(draft: Draft, given: ResolveAsked, step: StepState) -> None:
             f"the participant said that `{given.step}` took effect; UNDONE says that the effect is undone",
         )
     elif step.operation is _COMPENSATION:
-        _find_undone(draft, given, step)
+        find_undone(draft, given, step)
     elif _is_action_open(step):
         draft.record(FoundNotDone(given.step, **_said(given.act)))
     else:
         _refuse_finding(draft, given, step)
 
 
-def _find_undone(draft: Draft, given: ResolveAsked, step: StepState) -> None:
+def find_undone(draft: Draft, given: ResolveAsked, step: StepState) -> None:
     if not draft.state.has_turned:
         draft.refuse(
             Reason.WRONG_STATUS,
@@ -289,9 +294,10 @@ def _find_undone(draft: Draft, given: ResolveAsked, step: StepState) -> None:
 
 
 def _is_action_open(step: StepState) -> bool:
-    """Tells whether the action was attempted and its effect is in doubt, or its outcome is awaited."""
-    is_failed = step.status is StepStatus.FAILED and step.operation is _ACTION
-    return step.operation is _ACTION and step.action_attempts > 0 and (step.is_open or is_failed)
+    """Tells whether the action's effect is in doubt, or its outcome is awaited."""
+    is_doubtful = step.status is StepStatus.FAILED and step.effect > EffectKnown.NONE
+    is_attempted = step.operation is _ACTION and step.action_attempts > 0
+    return is_attempted and (step.is_open or is_doubtful)
 
 
 def _refuse_finding(draft: Draft, given: ResolveAsked, step: StepState) -> None:

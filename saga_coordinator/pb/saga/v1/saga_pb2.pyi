@@ -379,6 +379,7 @@ class Saga(_message.Message):
     INPUT_OMITTED_FIELD_NUMBER: _builtins.int
     STEPS_OMITTED_FIELD_NUMBER: _builtins.int
     BLOCKED_BY_FIELD_NUMBER: _builtins.int
+    HOLD_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     """A UUIDv7: identities sort by time of start."""
     definition: _builtins.str
@@ -439,6 +440,10 @@ class Saga(_message.Message):
         every other status.
         """
 
+    @_builtins.property
+    def hold(self) -> Global___Hold:
+        """Set while a person holds the saga (OperatorService.PauseSaga). Only in answers about one saga."""
+
     def __init__(
         self,
         *,
@@ -465,11 +470,40 @@ class Saga(_message.Message):
         input_omitted: _builtins.bool = ...,
         steps_omitted: _builtins.int = ...,
         blocked_by: Global___Cause | None = ...,
+        hold: Global___Hold | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["blocked_by", b"blocked_by", "deadline_at", b"deadline_at", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "output", b"output", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["blocked_by", b"blocked_by", "deadline_at", b"deadline_at", "ended_at", b"ended_at", "failure", b"failure", "hold", b"hold", "input", b"input", "output", b"output", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_by", b"blocked_by", "deadline_at", b"deadline_at", "definition", b"definition", "ended_at", b"ended_at", "failure", b"failure", "input", b"input", "input_omitted", b"input_omitted", "labels", b"labels", "output", b"output", "output_problem", b"output_problem", "outputs_omitted", b"outputs_omitted", "owner", b"owner", "parent_saga_id", b"parent_saga_id", "parent_step", b"parent_step", "remaining_effects", b"remaining_effects", "saga_id", b"saga_id", "sequence", b"sequence", "start_key", b"start_key", "started_at", b"started_at", "status", b"status", "steps", b"steps", "steps_omitted", b"steps_omitted", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["blocked_by", b"blocked_by", "deadline_at", b"deadline_at", "definition", b"definition", "ended_at", b"ended_at", "failure", b"failure", "hold", b"hold", "input", b"input", "input_omitted", b"input_omitted", "labels", b"labels", "output", b"output", "output_problem", b"output_problem", "outputs_omitted", b"outputs_omitted", "owner", b"owner", "parent_saga_id", b"parent_saga_id", "parent_step", b"parent_step", "remaining_effects", b"remaining_effects", "saga_id", b"saga_id", "sequence", b"sequence", "start_key", b"start_key", "started_at", b"started_at", "status", b"status", "steps", b"steps", "steps_omitted", b"steps_omitted", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Saga: _TypeAlias = Saga  # noqa: Y015
+
+@_typing.final
+class Hold(_message.Message):
+    """Who holds a saga, and why."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACT_ID_FIELD_NUMBER: _builtins.int
+    REQUESTED_BY_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    act_id: _builtins.str
+    """The identity of the act."""
+    requested_by: _builtins.str
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        act_id: _builtins.str = ...,
+        requested_by: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["act_id", b"act_id", "reason", b"reason", "requested_by", b"requested_by"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Hold: _TypeAlias = Hold  # noqa: Y015
