@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from typing import Any, cast, get_args
@@ -10,6 +11,16 @@ import pytest
 
 from proof.core.definitions import definition, step
 from proof.core.story import ACTION, COMPENSATION, MAYBE, NO, Story, ok
+from saga_coordinator.saga.machine.act_entries import (
+    STEP_ACTS,
+    FoundDone,
+    FoundNotDone,
+    FoundUndone,
+    OperationRetried,
+    SagaAbandoned,
+    SagaPaused,
+    SagaResumed,
+)
 from saga_coordinator.saga.machine.answers import NotApplied
 from saga_coordinator.saga.machine.decide import HANDLERS
 from saga_coordinator.saga.machine.entries import (
@@ -69,7 +80,11 @@ SAGA_ENTRIES: tuple[SagaEntry, ...] = (
     SagaParked(CAUSE, ("reserve",)),
     SagaUnparked(),
     UndoUnparked(),
+    SagaPaused("act-1"),
+    SagaResumed("act-1"),
+    SagaAbandoned(("reserve",), "act-1"),
 )
+ACT = {"act_id": "act-1", "requested_by": "ana", "reason": "mended"}
 
 UNREACHABLE_ROWS: set[tuple[Any, ...]] = {
     (StepStatus.RUNNING, ACTION, InputInvalid),
@@ -90,8 +105,12 @@ RARE_ROWS: set[tuple[Any, ...]] = {
 """Too rare to wait for: told below, and the last one in `test_decide.py`."""
 
 
-OF_ACTIONS = frozenset({StepSkipped, StepFailed, WaitStarted, BlockOpened, BlockClosed})
-"""Entries that no compensation has, so they do not name their operation."""
+ABOUT: Mapping[type[Entry], OperationKind] = {
+    **dict.fromkeys((StepSkipped, StepFailed, WaitStarted, BlockOpened, BlockClosed), ACTION),
+    **dict.fromkeys((FoundDone, FoundNotDone), ACTION),
+    FoundUndone: COMPENSATION,
+}
+"""Entries that are about one operation only, so they do not name it."""
 
 NEEDING_LEAVE = frozenset({AttemptStarted, InputInvalid, StepSkipped, WaitStarted, BlockOpened, BlockClosed})
 """Entries by which something begins, or goes on to what begins next."""
@@ -114,8 +133,10 @@ def step_entry(kind: type[StepEntry], operation: OperationKind) -> StepEntry:
         WaitStarted: {"until": 9.0},
         BlockOpened: {"items": (1, 2)},
         BlockClosed: {"output": [1, 2]},
+        OperationRetried: {"retry_at": 5.0, **ACT},
+        **dict.fromkeys(STEP_ACTS[1:], ACT),
     }
-    columns = ("reserve",) if kind in OF_ACTIONS else ("reserve", operation, 1)
+    columns = ("reserve",) if kind in ABOUT else ("reserve", operation, 1)
     return cast("StepEntry", cast("Any", kind)(*columns, **extra[kind]))
 
 
@@ -162,7 +183,7 @@ def test_action_that_failed_does_not_succeed_after_the_turn(status: SagaStatus) 
     [
         row
         for row in product(StepStatus, OperationKind, get_args(StepEntry))
-        if row[1] is ACTION or row[2] not in OF_ACTIONS
+        if ABOUT.get(row[2], row[1]) is row[1]
     ],
 )
 def test_entry_about_a_step_leads_where_its_row_says_or_is_impossible(
@@ -179,7 +200,7 @@ def test_entry_about_a_step_leads_where_its_row_says_or_is_impossible(
         )
         if (status, operation, kind) == (StepStatus.FAILED, ACTION, AttemptSucceeded):
             is_allowed &= saga_status is SagaStatus.RUNNING
-        if row is None or not (is_allowed or kind is OutcomeLate):
+        if row is None or not (is_allowed or kind in (OutcomeLate, FoundUndone)):
             with pytest.raises(ImpossibleTransition, match="cannot follow"):
                 apply("saga", before, entry)
         else:
