@@ -143,6 +143,8 @@ class Act:
             return self._invocation.identity_of(given)
         if parameter.field == "operation":
             return f"OPERATION_KIND_{given.upper()}"
+        if parameter.field == "finding":
+            return f"FINDING_{given.upper()}"
         return value_of(given) if parameter.is_value else given
 
     def _checked(self, method: MethodDescriptor, request: dict[str, Any]) -> dict[str, Any]:
