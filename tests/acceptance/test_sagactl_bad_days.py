@@ -207,6 +207,7 @@ def test_a_token_that_expires_is_asked_for_again(
     assert run_here(*listing, "--token-file", tmp_path / "token").returncode == 0
     silent = fails(*listing, "--token-command", "true", ending=Ending.USAGE)
     assert "must print one token" in silent
+    assert "the token has expired" in fails(*listing, "--token-command", "date +%N", ending=Ending.DENIED)
 
 
 def test_a_hundred_thousand_rows_into_head(serve: Callable[..., tuple[Many, str]]) -> None:

@@ -39,6 +39,7 @@ class Server:
         self._channel = open_channel(connection)
         self._contract: Contract | None = None
         self._has_answered = False
+        self._is_token_renewed = False
 
     def close(self) -> None:
         """Ends the connection."""
@@ -86,15 +87,16 @@ class Server:
     ) -> Plain:
         """The same for a method that was found already."""
         message = message_from(request, method.input_type, self.contract)
-        limit = seconds or self.connection.timeout_seconds
+        give_up_at = time.monotonic() + (seconds or self.connection.timeout_seconds)
 
         def perform() -> Message:
             call = self._channel.unary_unary(*self._wire(method))
-            answer: Message = call(message, timeout=limit, metadata=self._metadata())
+            left = max(give_up_at - time.monotonic(), 0.001)
+            answer: Message = call(message, timeout=left, metadata=self._metadata())
             return answer
 
         answer = self._repeated(_path(method), self._is_reading(method), perform)
-        self._has_answered = True
+        self._has_answered, self._is_token_renewed = True, False
         return self._shown(answer, defaults)
 
     def stream(
@@ -196,11 +198,10 @@ class Server:
 
     def _has_new_token(self, answered: Answered) -> bool:
         """Asks for a new token once, where the server does not take this one any more and a command gives tokens."""
-        if answered.code is not grpc.StatusCode.UNAUTHENTICATED or not self.connection.token_command:
+        is_refused = answered.code is grpc.StatusCode.UNAUTHENTICATED
+        if not is_refused or not self.connection.token_command or self._is_token_renewed:
             return False
-        before, self._token = self._token, self.connection.read_token()
-        if before == self._token:
-            return False
+        self._token, self._is_token_renewed = self.connection.read_token(), True
         if self._contract is not None and not self._has_answered:
             self._contract = None
         return True
@@ -210,8 +211,6 @@ class Server:
             reason = why_unreachable(self.connection)
             if reason is not None:
                 return Unavailable(reason, details=answered.plain())
-        if answered.code is grpc.StatusCode.UNAUTHENTICATED and not answered.is_from_the_server:
-            return answered.problem(what)
         if answered.code is grpc.StatusCode.DEADLINE_EXCEEDED and not self._has_answered:
             reason = why_unreachable(self.connection)
             return Unavailable(
