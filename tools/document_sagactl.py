@@ -86,15 +86,15 @@ sagactl sagas list -s needs_attention -o jsonl --fields saga_id,failure.code
 
 SIZE = """## Size and speed
 
-The wheel has 115 KB; with what it needs, 45 MB, of which gRPC is 19. A command line costs 0.08 s of one processor before it
-does anything (`--help`, completion), and 0.23 s with a list or a drawing from a server, most of that for importing gRPC
-(Python 3.11, two shared cores).
+The wheel has 115 KB; with what it needs, 45 MB, of which gRPC is 19. A command line takes 0.08 s of one processor before it
+does anything (`--help`), and 0.2 s with a list or a drawing from a server, most of that for importing gRPC (Python 3.11, two
+shared cores).
 """
 
 COMPLETION = """## Completion
 
 `source <(sagactl completion bash)`, the same for zsh, and `sagactl completion fish | source`. Identities,
-definitions, participants, labels and methods come from the server. The shell never waits longer than a quarter of a
+definitions, participants, labels and methods come from the server. The shell never waits longer than an eighth of a
 second for them: they are kept for 15 s, and fetched beside it.
 """
 

@@ -283,6 +283,20 @@ def test_contexts(data: Data, coordinator: Serving, tmp_path: Path, monkeypatch:
     context("delete", "there")
 
 
+def test_a_unix_socket_and_what_goes_along_with_a_call(
+    serving: Callable[..., Serving], tmp_path: Path
+) -> None:
+    socket = f"unix:{tmp_path}/saga.sock"
+    serving("--address", socket)
+    assert run_here("health", "--address", socket).stdout == "SERVING\n"
+    listing = ("sagas", "list", "--address", socket)
+    assert run_here(*listing, "--namespace", "default").returncode == 0
+    elsewhere = run_here(*listing, "--namespace", "elsewhere")
+    assert (elsewhere.returncode, "there is only the namespace" in elsewhere.stderr) == (Ending.REFUSED, True)
+    twice = run_here(*listing, "--namespace", "default", "-H", "saga-namespace: default")
+    assert "given more than once" in twice.stderr
+
+
 def test_what_the_contract_says_is_said_with_its_comments(run: Run, data: Data) -> None:
     said = run("describe", "StartSaga").stdout
     assert "Makes the start idempotent" in said

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import uuid
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -106,6 +105,8 @@ class Act:
             if found is not None:
                 return found
         if self._known:
+            import difflib  # noqa: PLC0415  # only for this
+
             near = difflib.get_close_matches(self._verb.name, self._known, 1)
             hint = f"; did you mean `{near[0]}`?" if near else ""
             raise WrongUsage(
