@@ -112,8 +112,13 @@ def test_a_saga_from_its_start_to_its_end(run: Run, data: Data, definition: str)
     drawn = run("sagas", "show", saga).stdout
     assert "CANCELLED: a drill" in drawn
     assert "undo of reserve" in drawn
-    watched = run("sagas", "watch", saga, "-o", "jsonl", code=1).stdout.splitlines()
-    assert [json.loads(line)["sequence"] for line in watched] == [entry["sequence"] for entry in shown["log"]]
+    watched = run("sagas", "watch", saga, "-o", "json", code=1).stdout.splitlines()
+    assert list(map(json.loads, watched)) == shown["log"]
+    schema = json.loads(run("schema", "sagas", "watch", "-o", "json").stdout)
+    for line in watched:
+        jsonschema.validate(json.loads(line), schema)
+    decided = json.loads(run("schema", "approvals", "approve", "-o", "json").stdout)
+    assert decided["required"] == ["saga_id", "step", "approved", "applied"]
 
 
 def test_what_a_person_decides(run: Run, data: Data, definition: str) -> None:

@@ -18,7 +18,9 @@ _OBJECT: Schema = {"type": "object"}
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a command writes: a message by its full name, or else an object of these fields. `is_many`: an array of them."""
+    """What a command writes: a message by its full name, or else an object of these fields. `is_many`: an array of them. What
+    follows something as it happens (`sagas watch`, `top`) writes an object a line.
+    """
 
     message: str = ""
     fields: Mapping[str, Schema] = field(default_factory=dict)
@@ -50,7 +52,7 @@ _DELETED = _object({"deleted": _TEXT})
 OUTPUTS: Mapping[str, Written] = {
     "sagas list": Written("saga.v1.Saga", is_many=True),
     "sagas show": Written("saga.v1.GetSagaResponse"),
-    "sagas watch": Written("saga.v1.Entry", is_many=True),
+    "sagas watch": Written("saga.v1.Entry"),
     "sagas start": Written("saga.v1.StartSagaResponse"),
     "sagas cancel": Written("saga.v1.CancelSagaResponse"),
     "sagas preview": Written("saga.v1.PreviewCompensationResponse"),

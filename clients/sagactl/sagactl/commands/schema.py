@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def schema(invocation: Invocation, command: tuple[str, ...]) -> None:
     """Print the JSON Schema of what COMMAND writes with -o json, such as `sagas list`; or of the answer of a method.
 
-    With -o jsonl and -o yaml, a list is written item by item: each fits `items` of the schema.
+    With -o jsonl and -o yaml, a list is written item by item: each fits `items` of the schema. What follows something as it
+    happens, such as `sagas watch`, writes an object a line.
     """
     name = " ".join(command)
     written = OUTPUTS.get(name)
