@@ -283,6 +283,24 @@ def test_ctrl_c_ends_quietly(coordinator: Serving, words: str) -> None:
     assert "Traceback" not in shown
 
 
+@pytest.mark.parametrize("module", ["click", "grpc"])
+def test_ctrl_c_while_modules_are_imported_ends_quietly(module: str, tmp_path: Path) -> None:
+    """The module that stands in for the real one presses Ctrl-C, and would go on for long."""
+    pressed = "import os, signal, time; os.kill(os.getpid(), signal.SIGINT); time.sleep(600)"
+    (tmp_path / f"{module}.py").write_text(pressed)
+    surroundings = environment_of()
+    surroundings["PYTHONPATH"] = f"{tmp_path}:{surroundings['PYTHONPATH']}"
+    done = subprocess.run(
+        command("health"),
+        capture_output=True,
+        text=True,
+        env=surroundings,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
 def _is_connected(pid: int) -> bool:
     import psutil  # noqa: PLC0415
 

@@ -1,5 +1,5 @@
 """`python -m sagactl`."""
 
-from sagactl.program import main
+from sagactl.entry import main
 
 main()

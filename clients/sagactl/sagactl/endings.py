@@ -36,7 +36,7 @@ class Ending(IntEnum):
 
 MEANINGS: dict[Ending, str] = {
     Ending.DONE: "done",
-    Ending.NO: "the answer is no: not healthy, a breaking difference, changes to apply, a saga that did not complete",
+    Ending.NO: "the answer is no: not healthy, a difference, changes to apply, a saga that did not complete",
     Ending.USAGE: "called wrongly: a flag, an argument, a file or a context",
     Ending.NOT_FOUND: "not found: no such saga, definition, participant",
     Ending.REFUSED: "refused: the server said no, and why",

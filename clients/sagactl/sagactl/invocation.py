@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 import click
 
 from sagactl.endings import Declined, Problem, WrongUsage
+from sagactl.interrupts import ended_quietly_by_ctrl_c
 from sagactl.showing.formats import FORMATS, Output
 from sagactl.showing.terminal import Terminal, clean, may_ask, terminal_of
 
@@ -42,7 +43,8 @@ class Invocation:
     @cached_property
     def server(self) -> Server:
         """The server. gRPC is imported here, since many command lines never need it. Raises WrongUsage, NotFound."""
-        from sagactl.asking import Server  # noqa: PLC0415
+        with ended_quietly_by_ctrl_c():
+            from sagactl.asking import Server  # noqa: PLC0415
 
         connection = self.connection
         if connection.token and not connection.is_tls and not connection.is_local:

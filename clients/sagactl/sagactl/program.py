@@ -108,7 +108,7 @@ program.params += shared_options(are_hidden=False)
 
 
 def main() -> None:
-    """The entry point."""
+    """Runs the command line that the arguments say, and exits."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its log would repeat our messages
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     if "_SAGACTL_COMPLETE" in os.environ:
