@@ -177,6 +177,7 @@ DEFINITIONS: Final[Mapping[str, Any]] = {
     "start": [_step("one", "small", input={}), _WAIT],
     "passed": [_step("one", "small"), _WAIT],
     "answered": [_step("one", "large", input={})],
+    "many": [{**_step(f"s{number}", "large", input={}), "after": []} for number in range(7)],
     "plain": [_step("one", f"{_PLAIN}/Echo", "plain", input="${input}")],
     "accepted": [_step("one", "later", input={})],
     "event": [{"name": "one", "await_event": {"event": "came", "correlation": "${saga.id}"}}],
@@ -341,6 +342,15 @@ class Doors:
         watching = watch(pb.WatchSagaRequest(saga_id=saga_id), timeout=SECONDS)
         next(watching)
         watching.cancel()
+
+    def door_views_of_many(self) -> None:
+        """A saga whose outputs fill an answer: seven payloads of nested lists are less than 3 MiB."""
+        saga_id = self._start("many", wait=True).saga_id
+        for server in (self.here, self.there):
+            for include_log in (False, True):
+                request = pb.GetSagaRequest(saga_id=saga_id, include_log=include_log)
+                server.ask("GetSaga", request, pb.GetSagaResponse)
+        server.ask("ListSagas", pb.ListSagasRequest(page_size=3), pb.ListSagasResponse)
 
     def door_adoption(self) -> None:
         """A saga that sleeps with it in its log is taken up by whoever is asked to decide on it."""

@@ -22,7 +22,8 @@ from saga_coordinator.api.status import status_of
 from saga_coordinator.saga.words.act import ANONYMOUS
 from saga_coordinator.saga.words.errors import InvalidRequest, Resource
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace, parse_namespace
-from saga_coordinator.wire.conversion import convert_request
+from saga_coordinator.wire.conversion import AT_ONCE_BYTES_MAX, convert, convert_request
+from saga_coordinator.wire.pieces import serialized, size_at_most
 from saga_coordinator.wire.request_bytes import request_reader
 
 NAMESPACE_METADATA = "saga-namespace"
@@ -209,8 +210,7 @@ def _handler(method: MethodDescriptor, rpc: Rpc) -> grpc.RpcMethodHandler[bytes,
 def _unary_handler(rpc: Rpc) -> grpc.RpcMethodHandler[bytes, bytes]:
     async def handle(raw: bytes, context: Context) -> bytes:
         async with let_go_of_aborts(), answering(rpc, context, raw) as (request, caller):
-            answer: Message = await rpc.method(request, caller)
-            return answer.SerializeToString()
+            return await _bytes_of(await rpc.method(request, caller))
         return b""  # is not sent: the call has ended with a status
 
     return grpc.unary_unary_rpc_method_handler(handle)
@@ -224,7 +224,7 @@ def _stream_handler(rpc: Rpc) -> grpc.RpcMethodHandler[bytes, bytes]:
             aclosing(rpc.method(request, caller)) as answers,
         ):
             async for answer in answers:
-                await context.write(answer.SerializeToString())
+                await context.write(await _bytes_of(answer))
 
     return grpc.unary_stream_rpc_method_handler(handle)
 
@@ -235,6 +235,14 @@ def _duplex_handler(rpc: Rpc) -> grpc.RpcMethodHandler[bytes, bytes]:
             await rpc.method(conversation, caller)
 
     return grpc.stream_stream_rpc_method_handler(handle)
+
+
+async def _bytes_of(answer: Message) -> bytes:
+    """The serialized answer. A large answer is empty afterwards."""
+    size = size_at_most(answer, enough=AT_ONCE_BYTES_MAX + 1)
+    if size <= AT_ONCE_BYTES_MAX:
+        return answer.SerializeToString()
+    return await convert(size, serialized, answer)
 
 
 class _GrpcConversation:

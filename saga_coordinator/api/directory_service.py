@@ -110,7 +110,11 @@ class DirectoryService:
         def answer(page: Page[GroupStanding]) -> pb.ListGroupsResponse:
             response = pb.ListGroupsResponse()
             response.next_page_token = fill_page(
-                request, page, response.groups, group_message, lambda group: group.name
+                request,
+                page,
+                response.groups,
+                lambda group, into: into.CopyFrom(group_message(group)),
+                lambda group: group.name,
             )
             return response
 

@@ -60,7 +60,11 @@ class OperatorService:
         def answer(page: Page[ListedAct]) -> pb.ListActsResponse:
             response = pb.ListActsResponse()
             response.next_page_token = fill_page(
-                request, page, response.acts, act_message, lambda listed: position_of_act(listed.record)
+                request,
+                page,
+                response.acts,
+                lambda listed, into: into.CopyFrom(act_message(listed)),
+                lambda listed: position_of_act(listed.record),
             )
             return response
 

@@ -6,10 +6,11 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Callable, MutableSequence
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.protobuf.message import Message
 
 from saga_coordinator.saga.words.act import ActRecord
@@ -38,21 +39,23 @@ _M = TypeVar("_M", bound=Message)
 def fill_page(
     request: Message,
     page: Page[_Item],
-    into: MutableSequence[_M],
-    to_message: Callable[[_Item], _M],
+    into: RepeatedCompositeFieldContainer[_M],
+    write: Callable[[_Item, _M], object],
     position: Callable[[_Item], str],
 ) -> str:
     """Puts as many items `into` an answer as it may have; returns the token for the rest, empty if there is no rest.
 
+    `write` writes an item into an empty message, which stands in the answer already: to copy it there would take long.
     `page` was bounded by its size as JSON. A message may be several times larger: a number of two digits takes eleven bytes.
     """
     room = RESPONSE_BYTES_MAX
     for count, item in enumerate(page.items):
-        message = to_message(item)
+        message = into.add()
+        write(item, message)
         room -= message.ByteSize()
         if room < 0 and count:
+            del into[-1]
             return page_token(request, position(page.items[count - 1]))
-        into.append(message)
     return page_token(request, position(page.items[-1])) if page.has_more else ""
 
 

@@ -26,9 +26,9 @@ from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.lists import Lists, PublishedEvent
 from saga_coordinator.store.pages import Page
 from saga_coordinator.store.sagas import SagaRecord, SagaRows
-from saga_coordinator.views.event import published_message
+from saga_coordinator.views.event import write_published
 from saga_coordinator.views.preview import preview_message
-from saga_coordinator.views.saga import listed_message, report_result, started_message
+from saga_coordinator.views.saga import report_result, started_message, write_listed
 from saga_coordinator.views.saga_views import SagaViews
 from saga_coordinator.wire.conversion import convert, convert_request, size_of
 from saga_coordinator.wire.field_checks import SAGA_ID
@@ -122,7 +122,7 @@ class SagaService:
         def answer(page: Page[SagaRecord]) -> pb.ListSagasResponse:
             response = pb.ListSagasResponse()
             response.next_page_token = fill_page(
-                request, page, response.sagas, listed_message, lambda record: record.saga_id
+                request, page, response.sagas, write_listed, lambda record: record.saga_id
             )
             return response
 
@@ -213,7 +213,7 @@ class SagaService:
                 request,
                 page,
                 response.events,
-                published_message,
+                write_published,
                 lambda each: position_of_event(each.published_at, each.event_id),
             )
             return response

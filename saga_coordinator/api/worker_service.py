@@ -25,7 +25,7 @@ from saga_coordinator.saga.words.outcome import Outcome, Refused, Succeeded
 from saga_coordinator.store.lists import DeclaredStep, Lists
 from saga_coordinator.store.pages import Page
 from saga_coordinator.turns import Turns
-from saga_coordinator.views.definition import declared_message
+from saga_coordinator.views.definition import write_declared
 from saga_coordinator.wire.conversion import convert
 from saga_coordinator.wire.outcomes import OutcomeNotTaken, outcome_of
 from saga_coordinator.wire.payload import message_bytes_max
@@ -128,7 +128,7 @@ class WorkerService:
         def answer(page: Page[DeclaredStep]) -> pb.ListDeclaredStepsResponse:
             response = pb.ListDeclaredStepsResponse(version=page.items[0].version if page.items else "")
             response.next_page_token = fill_page(
-                request, page, response.steps, declared_message, lambda step: step.name
+                request, page, response.steps, write_declared, lambda step: step.name
             )
             return response
 

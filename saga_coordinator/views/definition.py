@@ -24,6 +24,6 @@ def registered_message(
     return message
 
 
-def declared_message(step: DeclaredStep) -> worker_service_pb2.DeclaredStep:
-    """A step as its participant declared it."""
-    return json_format.ParseDict(step.spec, worker_service_pb2.DeclaredStep())
+def write_declared(step: DeclaredStep, message: worker_service_pb2.DeclaredStep) -> None:
+    """Writes a step as its participant declared it into an empty message."""
+    json_format.ParseDict(step.spec, message)

@@ -20,6 +20,7 @@ from saga_coordinator.wire.enumerations import (
     STEP_STATUS_NUMBERS,
 )
 from saga_coordinator.wire.payload import fill
+from saga_coordinator.wire.pieces import size_at_most
 from saga_coordinator.wire.times import timestamp_of, timestamp_of_epoch
 
 _CAUSE_CHARACTERS_MIN = 200
@@ -54,13 +55,12 @@ def saga_message(record: SagaRecord, into: saga_pb2.Saga | None = None) -> saga_
     return message
 
 
-def listed_message(record: SagaRecord) -> saga_pb2.Saga:
-    """A saga as lists show it: without its input where the input alone would fill an answer."""
-    message = saga_message(record)
+def write_listed(record: SagaRecord, message: saga_pb2.Saga) -> None:
+    """Writes a saga into an empty message as lists show it: without its input where that alone would fill an answer."""
+    saga_message(record, message)
     if message.ByteSize() > RESPONSE_BYTES_MAX:
         message.ClearField("input")
         message.input_omitted = True
-    return message
 
 
 def started_message(saga_id: str, definition: str, version: int, start_key: str) -> saga_pb2.Saga:
@@ -120,14 +120,15 @@ def add_progress(
         and fits(step.output for _, step in steps)
         and fits(step.wait.shown for _, step in steps if step.wait is not None)
     )
-    message.steps.extend(_step_message(key, step, is_shown=is_shown) for key, step in steps)
+    for key, step in steps:
+        _write_step(message.steps.add(), key, step, is_shown=is_shown)
     message.outputs_omitted = not is_shown
     if has_output and is_whole and fits([state.output]):
         show(message.output, state.output)
     elif has_output:
         message.outputs_omitted = True
     leave_payloads_out(message, RESPONSE_BYTES_MAX)
-    if message.ByteSize() > RESPONSE_BYTES_MAX:
+    if size_at_most(message) > RESPONSE_BYTES_MAX:
         _cut_steps(message)
     message.output_problem = state.output_problem or ""
     if (hold := state.hold) is not None:
@@ -143,13 +144,13 @@ def add_progress(
 
 def leave_payloads_out(saga: saga_pb2.Saga, bytes_max: int) -> None:
     """Cuts a saga to so many bytes, and says what it leaves out: first the outputs, then the input."""
-    if saga.ByteSize() > bytes_max:
+    if size_at_most(saga) > bytes_max:
         saga.outputs_omitted = True
         saga.ClearField("output")
         for step in saga.steps:
             step.ClearField("output")
             step.ClearField("shown")
-    if saga.ByteSize() > bytes_max and saga.HasField("input"):
+    if size_at_most(saga) > bytes_max and saga.HasField("input"):
         saga.input_omitted = True
         saga.ClearField("input")
 
@@ -168,15 +169,15 @@ def _cut_steps(saga: saga_pb2.Saga) -> None:
             return
 
 
-def _step_message(name: str, state: StepState, *, is_shown: bool) -> saga_pb2.StepState:
-    message = saga_pb2.StepState(
-        name=name,
-        status=STEP_STATUS_NUMBERS[state.status],
-        effect=EFFECT_NUMBERS[state.effect],
-        attempt=state.attempt,
-        cause=cause_message(state.cause) if state.cause else None,
-        retry_at=timestamp_of_epoch(state.retry_at) if state.retry_at is not None else None,
-    )
+def _write_step(message: saga_pb2.StepState, name: str, state: StepState, *, is_shown: bool) -> None:
+    message.name = name
+    message.status = STEP_STATUS_NUMBERS[state.status]
+    message.effect = EFFECT_NUMBERS[state.effect]
+    message.attempt = state.attempt
+    if state.cause is not None:
+        message.cause.CopyFrom(cause_message(state.cause))
+    if state.retry_at is not None:
+        message.retry_at.CopyFrom(timestamp_of_epoch(state.retry_at))
     if state.is_output_known and is_shown:
         show(message.output, state.output)
     if state.pending_until is not None:
@@ -188,7 +189,6 @@ def _step_message(name: str, state: StepState, *, is_shown: bool) -> saga_pb2.St
         message.awaited_correlation = state.wait.correlation or ""
         if state.wait.shown is not None and is_shown:
             show(message.shown, state.wait.shown)
-    return message
 
 
 def report_result(answer: Accepted) -> saga_service_pb2.ReportResult.ValueType:

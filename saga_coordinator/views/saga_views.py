@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
 from saga_coordinator.catalog.runnable import RunnableDefinitions
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.definition.model import Definition
 from saga_coordinator.saga.machine.state import SagaState
 from saga_coordinator.store.sagas import SagaRecord, SagaRows, ShownEntry
-from saga_coordinator.views.log import entry_message, folded, without_payload
+from saga_coordinator.views.log import folded, leave_payload_out, write_entry
 from saga_coordinator.views.room import RESPONSE_BYTES_MAX
 from saga_coordinator.views.saga import add_progress, leave_payloads_out, saga_message
-from saga_coordinator.wire.conversion import convert
+from saga_coordinator.wire.conversion import AT_ONCE_BYTES_MAX, convert, size_of
+from saga_coordinator.wire.pieces import size_at_most
 
 LOG_ENTRIES_AT_ONCE = 100
 """Entries in one answer to a watcher."""
@@ -52,6 +55,7 @@ class SagaViews:
         if known is not None and known[1].status is record.status and known[1].sequence >= record.sequence:
             definition, state = known
             size = record.input_bytes + len(state.steps) * _STEP_BYTES
+            size += size_of([state.output, *(step.output for step in state.steps.values())])
             return await convert(size, _known_saga, record, definition, state, into)
         registered = await self._definitions.get(record.namespace, record.definition, record.version)
         log = await self._log(record)
@@ -63,7 +67,8 @@ class SagaViews:
         response = pb.GetSagaResponse()
         await self.saga(record, into=response.saga)
         log = await self._shown_of(record, after, LOG_ENTRIES_MAX)
-        await convert(_size(log), _add_entries, response, log)
+        size = size_at_most(response.saga, enough=AT_ONCE_BYTES_MAX) + _size(log)
+        await convert(size, _add_entries, response.saga, response.log, log)
         return response
 
     async def news(self, record: SagaRecord, after: int) -> pb.WatchSagaResponse:
@@ -122,37 +127,40 @@ def _saga(
     message = saga_message(record, into)
     state = folded(record.saga_id, (shown.logged() for shown in log))
     add_progress(message, definition, state, is_whole=not any(shown.payload_bytes for shown in log[1:]))
+    payloads = [state.input, state.output, *(step.output for step in state.steps.values())]
+    del state
+    while (
+        payloads
+    ):  # one after another, since freeing seven large ones at once holds the interpreter for 50 ms
+        payloads.pop()
     return message
 
 
-def _entries(saga: saga_pb2.Saga, log: Sequence[ShownEntry]) -> list[saga_pb2.Entry]:
-    """The entries that fit into an answer beside the saga. If the first does not fit, the saga's payloads make way."""
-    entries: list[saga_pb2.Entry] = []
-    room = RESPONSE_BYTES_MAX - saga.ByteSize()
-    for shown in log:
-        entry = entry_message(shown.logged())
+def _add_entries(
+    saga: saga_pb2.Saga, into: RepeatedCompositeFieldContainer[saga_pb2.Entry], log: Sequence[ShownEntry]
+) -> None:
+    """Adds the entries that fit into an answer beside the saga. If the first does not fit, the saga's payloads make way."""
+    room = RESPONSE_BYTES_MAX - size_at_most(saga)
+    for count, shown in enumerate(log):
+        entry = into.add()
+        write_entry(shown.logged(), entry)
         size = entry.ByteSize()
-        if not entries and size > room:
+        if not count and size > room:
             if size < RESPONSE_BYTES_MAX:
                 leave_payloads_out(saga, RESPONSE_BYTES_MAX - size)
-                room = RESPONSE_BYTES_MAX - saga.ByteSize()
+                room = RESPONSE_BYTES_MAX - size_at_most(saga)
             if size > room:
-                entry = without_payload(entry)
+                leave_payload_out(entry)
                 size = entry.ByteSize()
         room -= size
-        if room < 0 and entries:
-            break
-        entries.append(entry)
-    return entries
-
-
-def _add_entries(response: pb.GetSagaResponse, log: Sequence[ShownEntry]) -> None:
-    response.log.extend(_entries(response.saga, log))
+        if room < 0 and count:
+            del into[-1]
+            return
 
 
 def _news(record: SagaRecord, log: Sequence[ShownEntry]) -> pb.WatchSagaResponse:
     response = pb.WatchSagaResponse()
     saga_message(record, response.saga)
     leave_payloads_out(response.saga, RESPONSE_BYTES_MAX)
-    response.entries.extend(_entries(response.saga, log))
+    _add_entries(response.saga, response.entries, log)
     return response

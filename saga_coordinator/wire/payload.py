@@ -164,6 +164,11 @@ def fill(value: struct_pb2.Value, payload: Any, *, depth_max: int = NESTING_MAX)
     _write(value, payload, depth_max)
 
 
+def fill_object(struct: struct_pb2.Struct, payload: dict[str, Any], *, depth_max: int = NESTING_MAX) -> None:
+    """Writes an object into `struct`, which is empty, in place inside its message. Raises as `to_value`."""
+    _write_object(struct, payload, depth_max)
+
+
 def _write(value: struct_pb2.Value, payload: Any, room: int) -> None:
     kind = type(payload)
     if kind is str:

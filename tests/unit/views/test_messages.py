@@ -10,6 +10,7 @@ from proof.core.definitions import step
 from saga_coordinator.participants.calls.breaker import BreakerState, Forced
 from saga_coordinator.participants.directory.addresses import LOAD_BALANCING
 from saga_coordinator.pb.saga.v1 import saga_pb2
+from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
 from saga_coordinator.saga.machine.entries import (
@@ -31,8 +32,8 @@ from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Cause
 from saga_coordinator.store.sagas import LogEntry, SagaRecord
 from saga_coordinator.views.definition import registered_message
-from saga_coordinator.views.log import entry_message, folded
-from saga_coordinator.views.saga import add_progress, listed_message, saga_message
+from saga_coordinator.views.log import folded, write_entry
+from saga_coordinator.views.saga import add_progress, saga_message, write_listed
 from saga_coordinator.wire.enumerations import (
     BREAKER_CONTROL_NUMBERS,
     BREAKER_STATE_NUMBERS,
@@ -108,10 +109,12 @@ def test_a_parked_saga_says_what_blocks_it_beside_why_it_failed() -> None:
 def test_a_saga_that_is_larger_than_a_page_as_a_message_is_listed_without_its_input() -> None:
     """A number takes three bytes as JSON and eleven as a message."""
     small, large = replace(record(), input=[0] * 100), replace(record(), input=[0] * 400_000)
-    assert listed_message(small) == saga_message(small)
+    listed = pb.ListSagasResponse()
+    write_listed(small, listed.sagas.add())
+    assert listed.sagas[0] == saga_message(small)
     assert len(saga_message(large).input.list_value.values) == 400_000
-    listed = listed_message(large)
-    assert (listed.saga_id, listed.HasField("input"), listed.input_omitted) == (large.saga_id, False, True)
+    write_listed(large, shown := listed.sagas.add())
+    assert (shown.saga_id, shown.HasField("input"), shown.input_omitted) == (large.saga_id, False, True)
 
 
 def test_every_word_of_the_contract_has_a_meaning_and_the_other_way_round() -> None:
@@ -196,7 +199,8 @@ def test_an_output_of_null_is_told_from_one_not_known() -> None:
     ],
 )
 def test_entries(entry: Entry, body: dict[str, object]) -> None:
-    message = entry_message(LogEntry(4, encode(entry), AT, OWNER))
+    message = saga_pb2.Entry()
+    write_entry(LogEntry(4, encode(entry), AT, OWNER), message)
     assert json_format.MessageToDict(message.body) == body
     assert (message.sequence, message.recorded_by) == (4, OWNER)
     assert message.recorded_at.ToDatetime(UTC) == AT
@@ -213,8 +217,9 @@ def test_the_deepest_payload_is_shown_in_its_entry() -> None:
     for _ in range(NESTING_MAX):
         payload = {"a": payload}
     (logged,) = log(SagaStarted("order", 3, payload))
-    sent = entry_message(logged).SerializeToString()
-    shown = saga_pb2.Entry.FromString(sent).body.fields["input"]
+    written = saga_pb2.Entry()
+    write_entry(logged, written)
+    shown = saga_pb2.Entry.FromString(written.SerializeToString()).body.fields["input"]
     for _ in range(NESTING_MAX):
         shown = shown.struct_value.fields["a"]
     assert shown.number_value == 1
