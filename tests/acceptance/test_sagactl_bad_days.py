@@ -266,6 +266,23 @@ def test_watch_goes_on_across_a_restart(serving: StartServing) -> None:
     assert f"{saga} is COMPLETED" in shown
 
 
+def test_a_script_waits_on_across_a_restart(serving: StartServing) -> None:
+    before = serving()
+    saga = start_of(before.address)
+    with on_terminal("wait", saga, "--address", before.address) as waiting:
+        waiting.read_until("; waiting")
+        before.send(signal.SIGKILL)
+        before.wait()
+        waiting.read_until("waiting on")
+        after = serving("--address", before.address)
+        approve = ("approvals", "approve", saga, "ask", "--address", after.address, "--timeout", "60s")
+        wait_until(
+            lambda: run_here(*approve).returncode == 0, "the approval by the coordinator that took over"
+        )
+        code, shown = waiting.wait()
+    assert (code, "is COMPLETED" in shown) == (Ending.DONE, True)
+
+
 @pytest.mark.parametrize(
     "words", ["sagas watch SAGA", "wait SAGA", "wait SAGA --for completed", "top --every 1h"]
 )

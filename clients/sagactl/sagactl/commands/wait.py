@@ -10,12 +10,16 @@ import click
 from sagactl.commands.sagas import STATUSES, end_with, saga_argument, status_value
 from sagactl.endings import Ending, Unavailable, WrongUsage
 from sagactl.following import followed
-from sagactl.invocation import Asking, Invocation, pass_invocation
+from sagactl.invocation import Asking, Invocation, note, pass_invocation, warn
 from sagactl.showing.values import short
 from sagactl.spans import in_words, seconds_of
 
 _CALL_SECONDS = 20.0
 """One question to the server takes no longer, so that proxies do not cut it off."""
+
+
+_PAUSE_SECONDS = 1.0
+"""Before a server that went away is asked again."""
 
 
 @click.command(cls=Asking)
@@ -44,18 +48,32 @@ def wait(invocation: Invocation, saga: str, wanted: str, within: str) -> None:
     if wanted != "settled":
         _until(invocation, identity, str(status_value(wanted)).removeprefix("SAGA_STATUS_"), give_up_at)
         return
-    server = invocation.server
+    # Asked first, so that a wrong name is told at once, and what is lost later is a restart and not a wrong address.
+    present = invocation.server.call("saga.v1.SagaService/GetSaga", {"saga_id": identity})["saga"]
+    note(f"{identity} is {short(present['status'])}; waiting")
     while (left := give_up_at - time.monotonic()) > 0:
-        span = min(left, _CALL_SECONDS)
-        request = {"saga_id": identity, "timeout": f"{span:.3f}s"}
-        answer = server.call(
-            "saga.v1.SagaService/WaitSaga", request, seconds=span + server.connection.timeout_seconds
-        )
-        if answer["settled"]:
+        found = _settled(invocation, identity, min(left, _CALL_SECONDS))
+        if found is not None:
             if not invocation.output.is_for_people:
-                invocation.output.one(answer["saga"], str)
-            end_with(invocation, answer["saga"])
+                invocation.output.one(found, str)
+            end_with(invocation, found)
     raise Unavailable(f"{identity} is not settled after {in_words(seconds)}")
+
+
+def _settled(invocation: Invocation, identity: str, seconds: float) -> dict[str, Any] | None:
+    """The saga once it is settled; None if it is not after so many seconds, or if the server went away meanwhile."""
+    server = invocation.server
+    request = {"saga_id": identity, "timeout": f"{seconds:.3f}s"}
+    try:
+        answer = server.call(
+            "saga.v1.SagaService/WaitSaga", request, seconds=seconds + server.connection.timeout_seconds
+        )
+    except Unavailable as problem:
+        warn(f"{problem.lines[0]}; waiting on")
+        time.sleep(min(seconds, _PAUSE_SECONDS))
+        return None
+    saga: dict[str, Any] = answer["saga"]
+    return saga if answer["settled"] else None
 
 
 def _until(invocation: Invocation, identity: str, wanted: str, give_up_at: float) -> None:
