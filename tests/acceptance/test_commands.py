@@ -311,7 +311,7 @@ def test_postgres_says_where_it_is_and_ends_with_its_starter(
         program.send(signal.Signals[end])
     assert program.wait() == 0
     if end == "stdin":
-        assert program.next_line(program.err) == "standard input was closed: PostgreSQL is stopped"
+        assert program.next_line(program.err) == "standard input was closed: Postgres is stopped"
     assert program.err.get() is None
     with pytest.raises(ProcessLookupError):
         os.kill(server, 0)
@@ -336,7 +336,7 @@ def test_postgres_does_not_outlive_its_server(start_program: StartProgram, postg
     program.next_line(program.out)
     os.kill(int((data_dir / "cluster" / "postmaster.pid").read_text().splitlines()[0]), signal.SIGQUIT)
     assert program.wait() == 1
-    assert program.next_line(program.err).startswith("error: PostgreSQL has ended by itself; see ")
+    assert program.next_line(program.err).startswith("error: Postgres has ended by itself; see ")
 
 
 def test_dev_makes_a_database_and_serves(start_program: StartProgram, postgres_folder: Path) -> None:
@@ -387,9 +387,9 @@ def test_dev_names_a_database_that_has_died_and_starts_it_again(
     address = program.wait_for("serving")["addresses"][0]
     os.kill(int((data_dir / "cluster" / "postmaster.pid").read_text().splitlines()[0]), signal.SIGKILL)
     said = program.wait_for("embedded_postgres")["reason"]
-    assert said.startswith("PostgreSQL has ended: ")
+    assert said.startswith("Postgres has ended: ")
     assert "server.log" in said
-    assert program.wait_for("embedded_postgres")["reason"] == "PostgreSQL is running again"
+    assert program.wait_for("embedded_postgres")["reason"] == "Postgres is running again"
     health = ("health", "--address", address, "--service", "saga.v1.SagaService")
     wait_until(lambda: run_here(*health).returncode == 0, "it to serve again")
     program.send(signal.SIGINT)

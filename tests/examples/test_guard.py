@@ -1,4 +1,4 @@
-"""The guard alone, on real PostgreSQL: what it promises when calls come twice, too late, or at the same time."""
+"""The guard alone, on real Postgres: what it promises when calls come twice, too late, or at the same time."""
 
 import threading
 from collections.abc import Callable, Iterator

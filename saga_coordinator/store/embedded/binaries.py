@@ -1,4 +1,4 @@
-"""Finds PostgreSQL's programs: those that the user names, the system's, or an installed wheel's."""
+"""Finds Postgres's programs: those that the user names, the system's, or an installed wheel's."""
 
 import importlib.util
 import os
@@ -14,7 +14,7 @@ OLDEST_MAJOR = 14
 
 
 class EmbeddedPostgresError(SagaError):
-    """The embedded PostgreSQL cannot be started; the message says why and what to do."""
+    """The embedded Postgres cannot be started; the message says why and what to do."""
 
 
 def find_binaries(postgres_bin: Path | None = None, *, major: int | None = None) -> Path:
@@ -26,7 +26,7 @@ def find_binaries(postgres_bin: Path | None = None, *, major: int | None = None)
     if postgres_bin is not None:
         if not _is_server_folder(postgres_bin):
             raise EmbeddedPostgresError(
-                f"{postgres_bin} does not hold PostgreSQL's programs postgres and initdb"
+                f"{postgres_bin} does not hold Postgres's programs postgres and initdb"
             )
         return postgres_bin
     seen: list[str] = []
@@ -37,8 +37,8 @@ def find_binaries(postgres_bin: Path | None = None, *, major: int | None = None)
         seen.append(f"{found} in {folder}")
     wanted = f"{OLDEST_MAJOR} or newer" if major is None else str(major)
     raise EmbeddedPostgresError(
-        f"no PostgreSQL {wanted} on this machine (found: {', '.join(seen) or 'none'}). Install the embedded one "
-        "with `pip install 'saga-coordinator[embedded]'`, or your system's PostgreSQL server (Debian: apt-get "
+        f"no Postgres {wanted} on this machine (found: {', '.join(seen) or 'none'}). Install the embedded one "
+        "with `pip install 'saga-coordinator[embedded]'`, or your system's Postgres server (Debian: apt-get "
         "install postgresql), or name the folder of its programs with --postgres-bin"
     )
 

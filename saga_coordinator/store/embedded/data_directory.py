@@ -99,7 +99,7 @@ class DataDirectory:
                     os.close(lock)
                     server = f" (process {holder.pid})" if holder else ""
                     raise EmbeddedPostgresError(
-                        f"{self.path} is in use by another embedded PostgreSQL{server}. Stop it first, or choose "
+                        f"{self.path} is in use by another embedded Postgres{server}. Stop it first, or choose "
                         "another data directory"
                     ) from None
                 time.sleep(_POLL_SECONDS)
@@ -116,7 +116,7 @@ class DataDirectory:
             return find_binaries(postgres_bin)
         made_by = int(version_file.read_text(encoding="ascii"))
         mend = (
-            f"{self.cluster} was made by PostgreSQL {made_by}: name the folder of its programs with "
+            f"{self.cluster} was made by Postgres {made_by}: name the folder of its programs with "
             "--postgres-bin, or choose another data directory, or remove this one and what it holds"
         )
         if postgres_bin is None:
@@ -126,7 +126,7 @@ class DataDirectory:
                 raise EmbeddedPostgresError(f"{mend}. {error}") from error
         binaries = find_binaries(postgres_bin)
         if (given := major_version(binaries)) != made_by:
-            raise EmbeddedPostgresError(f"{binaries} is PostgreSQL {given}, but {mend}")
+            raise EmbeddedPostgresError(f"{binaries} is Postgres {given}, but {mend}")
         return binaries
 
     def remove_stale_pid_file(self) -> None:
@@ -134,9 +134,9 @@ class DataDirectory:
         found = PidFile.read(self.cluster)
         if found is not None and found.is_served(self.cluster):
             raise EmbeddedPostgresError(
-                f"{self.cluster} is served by another PostgreSQL, process {found.pid}. Stop that one first"
+                f"{self.cluster} is served by another Postgres, process {found.pid}. Stop that one first"
             )
-        # PostgreSQL itself would keep a stale file for as long as any process has the number in it.
+        # Postgres itself would keep a stale file for as long as any process has the number in it.
         (self.cluster / "postmaster.pid").unlink(missing_ok=True)
 
     def make_cluster(self, binaries: Path, run_as: RunAs, lock: int, *, fsync: bool) -> None:

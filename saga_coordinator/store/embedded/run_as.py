@@ -1,4 +1,4 @@
-"""Starts PostgreSQL's programs: never as root, out of the terminal's reach, and so that they never outlive this process."""
+"""Starts Postgres's programs: never as root, out of the terminal's reach, and so that they never outlive this process."""
 
 import contextlib
 import os
@@ -28,7 +28,7 @@ _STOP_SECONDS_MAX = 60.0
 
 @dataclass(frozen=True, slots=True)
 class RunAs:
-    """The user that a program is started as. PostgreSQL's programs refuse to run as root."""
+    """The user that a program is started as. Postgres's programs refuse to run as root."""
 
     description: str
     prefix: tuple[str, ...] = ()
@@ -87,13 +87,13 @@ def end(process: subprocess.Popen[bytes], first: signal.Signals) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, without variables that would redirect PostgreSQL, and with messages in English."""
+    """This process's environment, without variables that would redirect Postgres, and with messages in English."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     return {**kept, "LC_ALL": "C"}
 
 
 def run_as_whom(data_dir: Path, binaries: Path) -> RunAs:
-    """The user to run PostgreSQL's programs as: this process's, unless that is root.
+    """The user to run Postgres's programs as: this process's, unless that is root.
 
     For root it is the first who can reach the data and the programs: the owner of the cluster; else root under another name, the
     owner of a folder above, or nobody. Raises EmbeddedPostgresError if none of them can.
@@ -115,7 +115,7 @@ def run_as_whom(data_dir: Path, binaries: Path) -> RunAs:
             return candidate
     tried = ", ".join(candidate.description for candidate in candidates)
     raise EmbeddedPostgresError(
-        f"PostgreSQL does not run as root, and {data_dir.parent} or {binaries} cannot be entered as any of: "
+        f"Postgres does not run as root, and {data_dir.parent} or {binaries} cannot be entered as any of: "
         f"{tried}. Run this as an ordinary user, or choose a data directory and programs that others may enter"
     )
 

@@ -22,10 +22,10 @@ _START_SECONDS_MAX = 120.0
 
 
 class EmbeddedPostgres:
-    """A PostgreSQL server that belongs to this process.
+    """A Postgres server that belongs to this process.
 
     Without `port`, each start takes a free port. Without `fsync`, a crash of the machine may lose commits, but tests are faster.
-    `settings` are PostgreSQL's own, each `name=value`. One thread at a time may use it.
+    `settings` are Postgres's own, each `name=value`. One thread at a time may use it.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class EmbeddedPostgres:
     @property
     def port(self) -> int:
         if self._port is None:
-            raise EmbeddedPostgresError("the embedded PostgreSQL has not been started")
+            raise EmbeddedPostgresError("the embedded Postgres has not been started")
         return self._port
 
     @property
@@ -89,7 +89,7 @@ class EmbeddedPostgres:
     @property
     def pid(self) -> int:
         if self._process is None:
-            raise EmbeddedPostgresError("the embedded PostgreSQL has not been started")
+            raise EmbeddedPostgresError("the embedded Postgres has not been started")
         return self._process.pid
 
     @property
@@ -104,7 +104,7 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Starts the server, making its data directory on first use; returns when it accepts connections."""
         if self._process is not None:
-            raise EmbeddedPostgresError("the embedded PostgreSQL is already started")
+            raise EmbeddedPostgresError("the embedded Postgres is already started")
         try:
             lock = self._lock = self._directory.lock()
             self._start_locked(lock)
@@ -158,7 +158,7 @@ class EmbeddedPostgres:
             cause = self._directory.last_words
             if attempt == attempts or "could not create any TCP/IP sockets" not in cause:
                 raise EmbeddedPostgresError(
-                    f"PostgreSQL did not start on port {self._port}: {cause} ({self.log_path})"
+                    f"Postgres did not start on port {self._port}: {cause} ({self.log_path})"
                 )
 
     def _is_ready_after_start(self, binaries: Path, run_as: RunAs, lock: int) -> bool:

@@ -1,4 +1,4 @@
-"""Keeps an embedded PostgreSQL running for a program: if the server has ended, it is reported and started again."""
+"""Keeps an embedded Postgres running for a program: if the server has ended, it is reported and started again."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Tell = Callable[[str], None]
 class Watch:
     """Starts `server`, watches it in a thread of its own until the block ends, and then stops it.
 
-    `tell` is called from that thread with a sentence for each end and each failed start, with PostgreSQL's last words in it.
+    `tell` is called from that thread with a sentence for each end and each failed start, with Postgres's last words in it.
     """
 
     def __init__(self, server: EmbeddedPostgres, tell: Tell) -> None:
@@ -53,16 +53,16 @@ class Watch:
         while not self._is_over.wait(_POLL_SECONDS):
             if self._server.is_running:
                 continue
-            self._tell(f"PostgreSQL has ended: {self._server.last_words} ({self._server.log_path})")
+            self._tell(f"Postgres has ended: {self._server.last_words} ({self._server.log_path})")
             if not self._is_over.wait(_PAUSES.first_seconds):
                 retried_until(
                     self._is_over,
                     self._restart,
                     EmbeddedPostgresError,
                     _PAUSES,
-                    tell=lambda failed: self._tell(f"PostgreSQL cannot be started again: {failed}"),
+                    tell=lambda failed: self._tell(f"Postgres cannot be started again: {failed}"),
                 )
 
     def _restart(self) -> None:
         self._server.restart()
-        self._tell("PostgreSQL is running again")
+        self._tell("Postgres is running again")

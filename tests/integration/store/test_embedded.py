@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL: started however and by whomever, it keeps its data and never outlives its starter."""
+"""The embedded Postgres: started however and by whomever, it keeps its data and never outlives its starter."""
 
 import os
 import shutil
@@ -181,7 +181,7 @@ def test_a_directory_in_use_is_refused(make: Make) -> None:
 def test_a_directory_served_by_someone_without_our_lock_is_refused(make: Make, data_dir: Path) -> None:
     with make() as first:
         (data_dir / "lock").unlink()
-        with pytest.raises(EmbeddedPostgresError, match=f"served by another PostgreSQL, process {first.pid}"):
+        with pytest.raises(EmbeddedPostgresError, match=f"served by another Postgres, process {first.pid}"):
             make().start()
         assert scalar(first.dsn, "SELECT 1") == 1
 
@@ -193,7 +193,7 @@ def test_a_directory_of_another_major_version_is_refused(
     (new_data_dir / "cluster").mkdir(parents=True)
     (new_data_dir / "cluster" / "PG_VERSION").write_text("9\n")
     options = {} if is_named else {"postgres_bin": None}
-    with pytest.raises(EmbeddedPostgresError, match=r"made by PostgreSQL 9: name the folder .* or remove"):
+    with pytest.raises(EmbeddedPostgresError, match=r"made by Postgres 9: name the folder .* or remove"):
         make(data_dir=new_data_dir, **options).start()
 
 
@@ -311,7 +311,7 @@ def test_runs_as_an_ordinary_user(open_folder: Path, postgres_bin: Path | None) 
 def test_missing_binaries_say_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(binaries, "_candidate_folders", lambda: iter(()))
     with pytest.raises(
-        EmbeddedPostgresError, match=r"no PostgreSQL 14 or newer .*saga-coordinator\[embedded\]"
+        EmbeddedPostgresError, match=r"no Postgres 14 or newer .*saga-coordinator\[embedded\]"
     ):
         find_binaries()
 

@@ -26,7 +26,7 @@ CATALOG = {
         WHERE n.nspname = 'saga' AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
             AND c.relname <> 'schema_version'
     """,
-    # What is demanded of new rows alone counts the same. PostgreSQL 18 also names NOT NULL; the columns have said it.
+    # What is demanded of new rows alone counts the same. Postgres 18 also names NOT NULL; the columns have said it.
     "constraints": """
         SELECT c.conrelid::regclass::text, c.conname, replace(pg_get_constraintdef(c.oid), ' NOT VALID', '')
         FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace
