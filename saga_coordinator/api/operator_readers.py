@@ -19,8 +19,9 @@ from saga_coordinator.saga.machine.inputs import (
     SkipAsked,
 )
 from saga_coordinator.saga.words.act import Act, SubjectKind, Verb
+from saga_coordinator.saga.words.identity import SAGA_ID
 from saga_coordinator.wire.enumerations import ACT_SUBJECT_KINDS, FINDINGS
-from saga_coordinator.wire.field_checks import SAGA_ID, STEP_KEY_CHARACTERS_MAX, FieldChecks
+from saga_coordinator.wire.field_checks import STEP_KEY_CHARACTERS_MAX, FieldChecks
 
 
 def act_list(request: pb.ListActsRequest) -> tuple[SubjectKind | None, str, int]:

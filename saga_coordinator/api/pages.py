@@ -15,9 +15,9 @@ from google.protobuf.message import Message
 
 from saga_coordinator.saga.words.act import ActRecord
 from saga_coordinator.saga.words.errors import InvalidRequest
+from saga_coordinator.saga.words.identity import SAGA_ID
 from saga_coordinator.store.pages import Page
 from saga_coordinator.views.room import RESPONSE_BYTES_MAX
-from saga_coordinator.wire.field_checks import SAGA_ID
 
 ANY = re.compile(r"[^\0]+")
 NUMBER = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)

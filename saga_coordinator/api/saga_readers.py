@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 
 from saga_coordinator.api.caller import Metadata
 from saga_coordinator.engine.start import StartSaga
+from saga_coordinator.filters.parsing import parse_filter
 from saga_coordinator.pb.saga.v1 import saga_service_pb2
 from saga_coordinator.saga.machine.inputs import ApprovalDecided, CancelAsked
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
@@ -149,6 +150,7 @@ def saga_filter(request: saga_service_pb2.ListSagasRequest) -> tuple[SagaFilter,
         statuses=tuple(SAGA_STATUSES[status] for status in request.statuses if status in SAGA_STATUSES),
         definition=checks.name("definition", request.definition),
         labels=checks.labels(request.labels),
+        condition=parse_filter(request.filter, "filter", checks.found),
     )
     page_size = checks.page_size(request.page_size)
     checks.done()

@@ -22,6 +22,7 @@ from saga_coordinator.saga.machine.answers import HeartbeatTaken
 from saga_coordinator.saga.machine.inputs import Asked
 from saga_coordinator.saga.machine.transitions import SETTLED
 from saga_coordinator.saga.words.errors import Resource, Unavailable
+from saga_coordinator.saga.words.identity import SAGA_ID
 from saga_coordinator.saga.words.reasons import Reason
 from saga_coordinator.store.lists import Lists, PublishedEvent
 from saga_coordinator.store.pages import Page
@@ -31,7 +32,6 @@ from saga_coordinator.views.preview import preview_message
 from saga_coordinator.views.saga import report_result, started_message, write_listed
 from saga_coordinator.views.saga_views import SagaViews
 from saga_coordinator.wire.conversion import convert, convert_request, size_of
-from saga_coordinator.wire.field_checks import SAGA_ID
 from saga_coordinator.wire.times import duration_of, timestamp_of_epoch
 
 _P = ParamSpec("_P")

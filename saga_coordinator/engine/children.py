@@ -27,7 +27,7 @@ from saga_coordinator.saga.words.errors import (
     NotPossibleNow,
     SagaError,
 )
-from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
+from saga_coordinator.saga.words.identity import PARENT_LABEL, OperationKind, idempotency_key
 from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.saga.words.outcome import (
     Cause,
@@ -42,8 +42,6 @@ from saga_coordinator.saga.words.outcome import (
 
 DEPTH_MAX = 8
 """The most sagas above a child."""
-PARENT_LABEL = "parent_saga_id"
-"""Every child carries its parent's identity under this label, so that ListSagas finds a saga's children."""
 
 _log = structlog.get_logger(__name__)
 

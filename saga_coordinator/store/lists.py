@@ -17,6 +17,7 @@ from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.acts import ListedAct, listed_act
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import IS_DEFAULT, IS_LIVE
+from saga_coordinator.store.filtering import compiled
 from saga_coordinator.store.groups import GROUPS, GroupStanding, standings
 from saga_coordinator.store.pages import PAGE_BYTES_MAX, Page, bounded, page_of, shown, text_bytes
 from saga_coordinator.store.sagas import INPUT_BYTES, OF_SAGA, PARKING, SagaFilter, SagaRecord, record_of
@@ -117,6 +118,8 @@ class Lists(Service):
         if wanted.labels:
             # The second condition lets the planner use the partial index.
             keys = keys.where(sagas.c.labels.contains(wanted.labels), sagas.c.labels != {})
+        if wanted.condition is not None:
+            keys = keys.where(compiled(wanted.condition, namespace))
         if before_saga_id is not None:
             keys = keys.where(sagas.c.saga_id < before_saga_id)
         query = bounded(keys, sagas, _MEASURES_OF_SAGA, OF_SAGA, limit)

@@ -22,6 +22,7 @@ from sqlalchemy import (
     text,
 )
 
+from saga_coordinator.filters.conditions import Condition
 from saga_coordinator.saga.machine.entries import SagaParked
 from saga_coordinator.saga.machine.rows import stored_entry
 from saga_coordinator.saga.machine.stored_entry import StoredEntry, decode, entry_type
@@ -117,11 +118,12 @@ class ShownEntry:
 
 @dataclass(frozen=True, slots=True)
 class SagaFilter:
-    """The filter of a list of sagas. Empty fields match everything; a saga must have every label."""
+    """The filter of a list of sagas. Empty fields match everything; a saga must have every label, and fulfil the condition."""
 
     statuses: tuple[SagaStatus, ...] = ()
     definition: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+    condition: Condition | None = None
 
 
 _PARKED = entry_type(SagaParked)

@@ -13,6 +13,7 @@ from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.saga.definition.parsing_actions import DEADLINE_SECONDS_MAX
 from saga_coordinator.saga.words.act import Declaration
 from saga_coordinator.saga.words.errors import Fault, InvalidRequest
+from saga_coordinator.saga.words.identity import SAGA_ID
 from saga_coordinator.saga.words.limits import (
     LABEL_NAME_CHARACTERS_MAX,
     LABEL_VALUE_CHARACTERS_MAX,
@@ -35,8 +36,6 @@ WORKER_ID_CHARACTERS_MAX = 200
 
 DEFAULT_PAGE_SIZE = 100
 PAGE_SIZE_MAX = 1000
-
-SAGA_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 

@@ -321,6 +321,18 @@ def compile_calculation(source: str) -> Calculation:
     return Calculation(source, rewriting.bindings, tree, program, amount)
 
 
+def parse(source: str) -> Node:
+    """The tree of an expression as it is written, each part with its position. It takes about 10 us for each part.
+
+    Raises:
+        ExpressionError: it is not CEL; says from which character on.
+    """
+    try:
+        return read(_ENVIRONMENT.compile(source, disable_check=True).serialize(), with_positions=True)
+    except _FAILED as error:
+        raise ExpressionError(_refusal(str(error))) from error
+
+
 def failure_of_constants(tree: Node) -> str | None:
     """The reason why a tree without variables cannot be evaluated; None if it can. Takes about 0.1 ms for a short tree."""
     try:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 _ANY_OF_PARSED = b"type.googleapis.com/cel.expr.ParsedExpr"
 _VARINT, _FIXED64, _LENGTH_DELIMITED = 0, 1, 2
@@ -19,21 +19,30 @@ Literal = None | bool | int | float | str | bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class Written:
+    """A part of an expression. `at` is the character at which it stands, counted from 0; of a call, the character of the operator
+    or of the bracket behind the function's name. It is -1 for a part that was not read with its position.
+    """
+
+    at: int = field(default=-1, compare=False, repr=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Written):
     """A literal; integers of both kinds are ints."""
 
     value: Literal
 
 
 @dataclass(frozen=True, slots=True)
-class Name:
+class Name(Written):
     """A variable, or a type such as `string`."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class Select:
+class Select(Written):
     """`operand.field`, or `has(operand.field)` when `is_test`."""
 
     operand: Node
@@ -42,7 +51,7 @@ class Select:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Call(Written):
     """`function(arguments)`, `target.function(arguments)`, or an operator under its CEL name, such as `_+_`."""
 
     function: str
@@ -51,14 +60,14 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Items:
+class Items(Written):
     """A list literal."""
 
     items: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Entries:
+class Entries(Written):
     """A map literal, or the construction of a message when `message` is its name."""
 
     entries: tuple[tuple[Node, Node], ...]
@@ -66,7 +75,7 @@ class Entries:
 
 
 @dataclass(frozen=True, slots=True)
-class Comprehension:
+class Comprehension(Written):
     """An expanded macro: `exists`, `all`, `exists_one`, `map` or `filter`."""
 
     variable: str
@@ -114,8 +123,8 @@ def walk(node: Node) -> Iterator[Node]:
 # Reading
 
 
-def read(serialized: bytes) -> Node:
-    """The tree of an expression serialized without type-checking.
+def read(serialized: bytes, *, with_positions: bool = False) -> Node:
+    """The tree of an expression serialized without type-checking; on demand, each part with its position.
 
     Raises:
         ValueError: it is no `ParsedExpr`, or uses a part of CEL that is not known here.
@@ -123,7 +132,17 @@ def read(serialized: bytes) -> Node:
     envelope = _Message(serialized)
     if envelope.raw(1) != _ANY_OF_PARSED:
         raise ValueError("is not a parsed expression")
-    return _node(_Message(envelope.raw(2)).raw(2))
+    parsed = _Message(envelope.raw(2))
+    return _node(parsed.raw(2), _positions(_Message(parsed.raw(3))) if with_positions else _UNPLACED)
+
+
+_UNPLACED: Mapping[int, int] = {}
+
+
+def _positions(source_info: _Message) -> Mapping[int, int]:
+    """The character at which each part stands, by the number of the part."""
+    entries = map(_Message, source_info.each(4))
+    return {entry.whole(1): entry.whole(2) for entry in entries}
 
 
 class _Message:
@@ -177,37 +196,37 @@ def _varint(encoded: bytes, position: int) -> tuple[int, int]:
         shift += 7
 
 
-def _node(encoded: bytes) -> Node:
+def _node(encoded: bytes, positions: Mapping[int, int]) -> Node:
     message = _Message(encoded)
+    at = positions.get(message.whole(2), -1)
     if 3 in message:
-        return Constant(_constant(_Message(message.raw(3))))
+        return Constant(_constant(_Message(message.raw(3))), at=at)
     if 4 in message:
-        return Name(_Message(message.raw(4)).text(1))
+        return Name(_Message(message.raw(4)).text(1), at=at)
     if 5 in message:
         select = _Message(message.raw(5))
-        return Select(_node(select.raw(1)), select.text(2), bool(select.whole(3)))
+        return Select(_node(select.raw(1), positions), select.text(2), bool(select.whole(3)), at=at)
     if 6 in message:
         call = _Message(message.raw(6))
-        target = _node(call.raw(1)) if 1 in call else None
-        return Call(call.text(2), tuple(_node(each) for each in call.each(3)), target)
+        target = _node(call.raw(1), positions) if 1 in call else None
+        return Call(call.text(2), tuple(_node(each, positions) for each in call.each(3)), target, at=at)
     if 7 in message:
-        return Items(tuple(_node(each) for each in _Message(message.raw(7)).each(1)))
+        return Items(tuple(_node(each, positions) for each in _Message(message.raw(7)).each(1)), at=at)
     if 8 in message:
-        return _entries(_Message(message.raw(8)))
+        return _entries(_Message(message.raw(8)), positions, at)
     if 9 in message:
         parts = _Message(message.raw(9))
-        return Comprehension(
-            parts.text(1), _node(parts.raw(2)), parts.text(3), *(_node(parts.raw(n)) for n in range(4, 8))
-        )
+        inner = (_node(parts.raw(number), positions) for number in range(4, 8))
+        return Comprehension(parts.text(1), _node(parts.raw(2), positions), parts.text(3), *inner, at=at)
     raise ValueError("has a part that is not known here")
 
 
-def _entries(message: _Message) -> Entries:
+def _entries(message: _Message, positions: Mapping[int, int], at: int) -> Entries:
     entries = []
     for entry in map(_Message, message.each(2)):
-        key = _node(entry.raw(3)) if 3 in entry else Constant(entry.text(2))
-        entries.append((key, _node(entry.raw(4))))
-    return Entries(tuple(entries), message.text(1))
+        key = _node(entry.raw(3), positions) if 3 in entry else Constant(entry.text(2))
+        entries.append((key, _node(entry.raw(4), positions)))
+    return Entries(tuple(entries), message.text(1), at=at)
 
 
 def _constant(message: _Message) -> Literal:

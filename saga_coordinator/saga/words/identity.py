@@ -1,7 +1,14 @@
 """Names that stay the same across attempts, restarts and coordinators."""
 
+import re
 from collections.abc import Callable
 from enum import StrEnum
+
+SAGA_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+"""A UUID, as identities are written."""
+
+PARENT_LABEL = "parent_saga_id"
+"""Every child carries its parent's identity under this label, so that a list finds a saga's children."""
 
 
 class OperationKind(StrEnum):

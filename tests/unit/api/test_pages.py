@@ -12,7 +12,7 @@ from saga_coordinator.pb.saga.v1.definition_service_pb2 import ListDefinitionsRe
 from saga_coordinator.pb.saga.v1.saga_pb2 import SAGA_STATUS_RUNNING
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import ListSagasRequest
 from saga_coordinator.saga.words.errors import InvalidRequest
-from saga_coordinator.wire.field_checks import SAGA_ID
+from saga_coordinator.saga.words.identity import SAGA_ID
 
 FILTER = ListSagasRequest(definition="order", labels={"a": "1", "b": "2"}, page_size=10)
 

@@ -254,12 +254,17 @@ class ListSagasRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
     definition: _builtins.str
     """Empty: any."""
     page_size: _builtins.int
     """1 to 1,000. Default: 100."""
     page_token: _builtins.str
     """`next_page_token` of the page before, with the same filter; empty for the first."""
+    filter: _builtins.str
+    """Only sagas for which this holds too, in CEL: `status == "NEEDS_ATTENTION" && labels["tenant"] == "acme" && age > duration("1h")`.
+    docs/operating.md tells the fields. INVALID_ARGUMENT says at which character a filter is wrong.
+    """
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_saga_pb2.SagaStatus.ValueType]:
         """Empty: any."""
@@ -276,10 +281,11 @@ class ListSagasRequest(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        filter: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "filter", b"filter", "labels", b"labels", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
