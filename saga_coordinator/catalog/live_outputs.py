@@ -11,6 +11,7 @@ from saga_coordinator.catalog.live_outline import Outline, Reading
 from saga_coordinator.participants.calls.fit import SPECIAL
 from saga_coordinator.participants.directory.descriptors import some_of
 from saga_coordinator.saga.expressions.calculation import Calculation
+from saga_coordinator.saga.expressions.cost import makes_number
 from saga_coordinator.saga.expressions.reference import Reference
 from saga_coordinator.saga.expressions.rewrite import BindingKind
 from saga_coordinator.saga.expressions.syntax import Call, Constant, Items, Name, Node, walk
@@ -29,7 +30,9 @@ _LONG = frozenset(
         FieldDescriptor.TYPE_SFIXED64,
     }
 )
-_CALCULATING = frozenset({"_<_", "_<=_", "_>_", "_>=_", "_-_", "_*_", "@quotient", "@remainder", "-_"})
+_CALCULATING = frozenset(
+    {"_<_", "_<=_", "_>_", "_>=_", "_-_", "_*_", "@quotient", "@remainder", "-_", "@round", "@floor", "@ceil"}
+)
 _COMPARING = frozenset({"_==_", "_!=_", "_+_", "@in"})
 
 Way = Sequence[str | int]
@@ -158,12 +161,17 @@ def _calculated_with(reading: Reading, long: set[Reference]) -> Iterator[Referen
     }
     told: set[Reference] = set()
     for node in walk(reading.expression.tree):
-        if not isinstance(node, Call) or node.function not in _CALCULATING | _COMPARING:
-            continue
-        used = [names[each.name] for each in node.arguments if isinstance(each, Name) and each.name in names]
-        if node.function in _COMPARING and not any(map(_is_number, node.arguments)):
+        match node:
+            case Call("@calculate", (_, Items(operands))):
+                is_comparing, is_sum = not makes_number(node), True
+            case Call(function, operands) if function in _CALCULATING | _COMPARING:
+                is_comparing, is_sum = function in _COMPARING, function == "_+_"
+            case _:
+                continue
+        used = [names[each.name] for each in operands if isinstance(each, Name) and each.name in names]
+        if is_comparing and not any(map(_is_number, operands)):
             # Text may be compared with text and added to it, but two numbers do not add up so.
-            used = used if node.function == "_+_" and len(used) > 1 else []
+            used = used if is_sum and len(used) > 1 else []
         for reference in used:
             if reference not in told:
                 told.add(reference)

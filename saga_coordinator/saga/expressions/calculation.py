@@ -5,16 +5,16 @@ for any input.
 from __future__ import annotations
 
 import functools
-import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from cel_expr_python import cel
 
 from saga_coordinator.saga.expressions.cost import CHARACTERS_PER_UNIT, WORK_MAX, Extent, work
+from saga_coordinator.saga.expressions.functions import ENVIRONMENT, FAILURES, evaluate, text
 from saga_coordinator.saga.expressions.reference import Reference, Scope, charge, describe, has
 from saga_coordinator.saga.expressions.rewrite import EXACT_MAX, Binding, BindingKind, Rewriting
 from saga_coordinator.saga.expressions.syntax import Node, read, walk, write
@@ -31,8 +31,6 @@ SHOWN_CHARACTERS_MAX = 300
 
 _WORK_PER_UNIT_READ = 35
 _SMALL = Extent(64, 64)
-_FAILED = (RuntimeError, TypeError, ValueError, OverflowError)
-"""The exceptions that the library raises. It also returns errors as values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +68,10 @@ class Calculation:
     def _evaluate(self, scope: Scope) -> Any:
         variables, absent = self._bind(scope)
         try:
-            value = self.program.eval(data=variables)
-            result = value.plain_value()
-        except _FAILED as error:
+            result = evaluate(self.program, variables)
+        except FAILURES as error:
             raise ExpressionError(self._failure(str(error), scope, absent)) from error
-        if isinstance(result, bool):
-            return result
-        if isinstance(result, str) and value.type() == cel.Type.ERROR:
-            raise ExpressionError(self._failure(result, scope, absent))
-        return _Result().json(result)
+        return result if isinstance(result, bool) else _Result().json(result)
 
     def _bind(self, scope: Scope) -> tuple[dict[str, Any], list[str]]:
         """The variables by name, and for each variable without a value the reason. Whether it is needed turns out later."""
@@ -190,7 +183,7 @@ class _Result:
                 # The library's maps have no order of their own; every attempt must send the same text.
                 return {key: self.json(value[key]) for key in sorted(map(self._key, value))}
             case datetime() | timedelta():
-                return _text(value)
+                return text(value)
             case bytes() | bytearray():
                 raise ExpressionError("has a result with bytes, which JSON does not know; use `string(...)`")
             case _:
@@ -213,87 +206,6 @@ def _canonical(value: float) -> int | float:
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Functions that replace the library's
-
-
-def _remainder(dividend: float, divisor: float) -> float:
-    if divisor == 0:
-        raise ValueError("division by zero")
-    return math.fmod(dividend, divisor)
-
-
-def _quotient(dividend: float, divisor: float) -> float:
-    if divisor == 0:
-        raise ValueError("division by zero")
-    return dividend / divisor
-
-
-def _exact(value: int) -> float:
-    if float(value) != value:
-        raise ValueError(f"{value} is too large a whole number to calculate with; keep it as a string")
-    return float(value)
-
-
-def _whole(seconds: float) -> int:
-    if not seconds.is_integer():
-        raise ValueError("a timestamp is made from a text or a whole number of seconds")
-    return int(seconds)
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _text(value: Any) -> str:
-    """The text of a value as JSON and protobuf write it: `12.5`, `true`, `2026-01-31T00:00:00Z`, `3.5s`."""
-    match value:
-        case bool():
-            return "true" if value else "false"
-        case float():
-            return str(canonical_number(value) if math.isfinite(value) else value)
-        case datetime():
-            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-        case timedelta():
-            seconds = f"{value // timedelta(microseconds=1) / 1_000_000:.6f}"
-            return f"{seconds.rstrip('0').rstrip('.')}s"
-        case bytes() | bytearray():
-            return value.decode()
-        case _:
-            return str(value)
-
-
-def _environment() -> cel.Env:
-    kind = cel.Type
-    doubles = [kind.DOUBLE, kind.DOUBLE]
-    wholes: list[tuple[Any, Any, Callable[[Any], Any]]] = [(kind.DOUBLE, kind.INT, _whole)]
-    wholes += [(each, each, _same) for each in (kind.INT, kind.STRING, kind.TIMESTAMP)]
-    texts = (kind.BOOL, kind.INT, kind.DOUBLE, kind.STRING, kind.BYTES, kind.TIMESTAMP, kind.DURATION)
-    return cel.NewEnv(
-        functions=[
-            cel.FunctionDecl(
-                "@remainder", [cel.Overload("remainder", kind.DOUBLE, doubles, False, _remainder)]
-            ),
-            cel.FunctionDecl("@exact", [cel.Overload("exact", kind.DOUBLE, [kind.INT], False, _exact)]),
-            cel.FunctionDecl("@quotient", [cel.Overload("quotient", kind.DOUBLE, doubles, False, _quotient)]),
-            cel.FunctionDecl(
-                "@whole",
-                [
-                    cel.Overload(f"whole_{taken.name()}", given, [taken], False, implementation)
-                    for taken, given, implementation in wholes
-                ],
-            ),
-            cel.FunctionDecl(
-                "@text",
-                [cel.Overload(f"text_{taken.name()}", kind.STRING, [taken], False, _text) for taken in texts],
-            ),
-        ]
-    )
-
-
-_ENVIRONMENT = _environment()
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # Compiling
 
 
@@ -306,14 +218,14 @@ def compile_calculation(source: str) -> Calculation:
     """
     rewriting = Rewriting()
     try:
-        written = read(_ENVIRONMENT.compile(source, disable_check=True).serialize())
+        written = read(ENVIRONMENT.compile(source, disable_check=True).serialize())
         if (nodes := sum(1 for _ in walk(written))) > NODES_WRITTEN_MAX:
             raise ExpressionError(f"has {nodes} parts; {NODES_WRITTEN_MAX} are the most, so divide it")
         tree = rewriting.rewrite(written)
-        program = _ENVIRONMENT.deserialize(write(tree))
+        program = ENVIRONMENT.deserialize(write(tree))
     except ExpressionError as error:
         raise ExpressionError(f"`{_shown(source)}` {error}") from error
-    except _FAILED as error:
+    except FAILURES as error:
         raise ExpressionError(f"`{_shown(source)}` {_refusal(str(error))}") from error
     amount = work(tree, {binding.name: _SMALL for binding in rewriting.bindings})
     if amount > WORK_MAX:
@@ -328,19 +240,18 @@ def parse(source: str) -> Node:
         ExpressionError: it is not CEL; says from which character on.
     """
     try:
-        return read(_ENVIRONMENT.compile(source, disable_check=True).serialize(), with_positions=True)
-    except _FAILED as error:
+        return read(ENVIRONMENT.compile(source, disable_check=True).serialize(), with_positions=True)
+    except FAILURES as error:
         raise ExpressionError(_refusal(str(error))) from error
 
 
 def failure_of_constants(tree: Node) -> str | None:
     """The reason why a tree without variables cannot be evaluated; None if it can. Takes about 0.1 ms for a short tree."""
     try:
-        value = _ENVIRONMENT.deserialize(write(tree)).eval(data={})
-        result = value.plain_value()
-    except _FAILED as error:
+        evaluate(ENVIRONMENT.deserialize(write(tree)), {})
+    except FAILURES as error:
         return _explained(str(error))
-    return _explained(result) if isinstance(result, str) and value.type() == cel.Type.ERROR else None
+    return None
 
 
 def _shown(source: str) -> str:
@@ -363,6 +274,7 @@ def _refusal(message: str) -> str:
 
 
 _NO_OVERLOAD = re.compile(r"No matching overloads found : (?P<function>[^(]+)(?:\((?P<types>.*)\))?")
+_NO_KEY = re.compile(r'Key not found in map : "(?P<key>[A-Za-z_][A-Za-z0-9_]{0,99})"')
 _CODE = re.compile(r"^[A-Z_]+: ")
 _TYPE_NAMES: Mapping[str, str] = {"double": "number", "int64": "number too large to calculate with", "bool": "boolean",
                                   "null_type": "null", "map": "object"}  # fmt: skip
@@ -373,7 +285,9 @@ def _explained(reason: str) -> str:
         return "would take too long: it goes through too many items"
     found = _NO_OVERLOAD.search(reason)
     if found is None:
-        return _CODE.sub("", reason)[:300]
+        missing = _NO_KEY.search(reason)
+        hint = f"; ask `has(...)` first, as in `has(line.{missing['key']})`" if missing else ""
+        return _CODE.sub("", reason)[:300] + hint
     function = found["function"].strip()
     if function == "<jump_condition>":
         return "the condition before `?`, or a side of `&&` or `||`, is no boolean"
@@ -389,5 +303,5 @@ def _explained(reason: str) -> str:
         "@exact": "int",
         "@remainder": "%",
         "@quotient": "/",
-    }.get(function, function.strip("_").replace("_", ""))
+    }.get(function, function.strip("_@").replace("_", ""))
     return f"`{operator}` does not take {' and '.join(taken) or 'what it is given'}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from saga_coordinator.saga.expressions.syntax import (
     Call,
@@ -21,6 +22,7 @@ from saga_coordinator.saga.expressions.syntax import (
     Node,
     Select,
     children,
+    walk,
 )
 
 WORK_MAX = 250_000
@@ -29,6 +31,30 @@ CHARACTERS_PER_UNIT = 16
 
 _WORK_PER_PATTERN_WEIGHT = 30
 _WORK_PER_PYTHON_CALL = 50
+_MAKING_NUMBERS = frozenset(
+    {
+        "_-_",
+        "_*_",
+        "-_",
+        "@quotient",
+        "@remainder",
+        "@exact",
+        "@sum",
+        "@round",
+        "@floor",
+        "@ceil",
+        "double",
+        "size",
+    }
+)
+_ADDING_ONLY = frozenset("0123456789+ ")
+"""The characters of a formula whose result may be a text or a list; every other formula makes a number."""
+_WORK_PER_DECIMAL = 60
+_WORK_PER_UNIT_CARRIED = {
+    **dict.fromkeys(("@add", "@end", "@end_in_order", "@calculate", "@min", "@max"), 6),
+    "@sum": 40,
+}
+"""The functions in Python that take or return lists, and the work for each unit: it is made anew on the other side."""
 _OPERATORS_THAT_LOOK_INSIDE = frozenset({"_==_", "_!=_", "@in", "_<_", "_<=_", "_>_", "_>=_"})
 _LAZY = frozenset({"_&&_", "_||_", "!_", "@not_strictly_false"})
 
@@ -90,7 +116,20 @@ def _call(node: Call, extents: Mapping[str, Extent]) -> tuple[int, Extent]:
         per_unit = CHARACTERS_PER_UNIT * weight // 8
         return spent + weight * _WORK_PER_PATTERN_WEIGHT + units * per_unit, _SMALL
     python = _WORK_PER_PYTHON_CALL if node.function.startswith("@") else 0
-    return spent + units + python, Extent(units + 2, units)
+    if node.function == "@calculate":
+        python += _WORK_PER_DECIMAL * len(children(node.arguments[1]))
+    carried = units * _WORK_PER_UNIT_CARRIED.get(node.function, 0)
+    spent += units + python + carried
+    return spent, _SMALL if makes_number(node) else Extent(units + 2, units)
+
+
+def makes_number(node: Call) -> bool:
+    """Tells whether the result is a number or a duration."""
+    match node:
+        case Call("@calculate", (Constant(str() as formula), _)):
+            return not _ADDING_ONLY.issuperset(formula)
+        case _:
+            return node.function in _MAKING_NUMBERS
 
 
 def _comprehension(node: Comprehension, extents: Mapping[str, Extent]) -> tuple[int, Extent]:
@@ -100,7 +139,15 @@ def _comprehension(node: Comprehension, extents: Mapping[str, Extent]) -> tuple[
     average = Extent(1 + ranged.units // items, 1 + ranged.units // items)
     inside = {**extents, node.variable: average, node.accumulator: _SMALL}
     body, _ = _sum(node.body, inside)
-    return spent + ranged.units + items * body, _SMALL
+    added = [_estimate(each.arguments[1], inside)[1].units for each in walk(node.step) if is_adding(each)]
+    result = Extent(1 + items * sum(added), items) if added else _SMALL
+    ending, _ = _estimate(node.result, {**extents, node.accumulator: result})
+    return spent + ranged.units + items * body + ending, result
+
+
+def is_adding(node: Node) -> TypeGuard[Call]:
+    """Tells whether the node adds an item to the list that a macro makes."""
+    return isinstance(node, Call) and node.function == "@add"
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from saga_coordinator.saga.words.errors import ExpressionError
 from saga_coordinator.saga.words.meter import Meter
+
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,199}")
 
 Scope = Mapping[str, Any]
 """The values that expressions read: JSON values by the names of the roots."""
@@ -81,9 +84,16 @@ def has(value: Any, selector: str | int) -> bool:
 
 
 def dead_end(reached: Reference, value: Any, selector: str | int) -> str:
-    """The message that the selector leads nowhere from the value that was reached."""
-    wanted = f"item {selector}" if isinstance(selector, int) else f"field {selector!r}"
-    return f"no {wanted} in `{reached}`, which is {describe(value)}"
+    """The message that the selector leads nowhere from the value that was reached, and how to ask before."""
+    path = Reference(reached.root, (*reached.selectors, selector))
+    if isinstance(selector, int):
+        wanted, question = f"item {selector}", f"size({reached}) > {selector}"
+    elif _FIELD.fullmatch(selector):
+        wanted, question = f"field {selector!r}", f"has({path})"
+    else:
+        wanted, question = f"field {selector!r}", f"{selector!r} in {reached}"
+    hint = f"; ask `{question}` first" if isinstance(value, list | dict) else ""
+    return f"no {wanted} in `{reached}`, which is {describe(value)}{hint}"
 
 
 def describe(value: Any) -> str:

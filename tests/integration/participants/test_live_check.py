@@ -304,6 +304,8 @@ async def test_fields_of_a_loops_items_are_looked_for(serve_plain: ServePlain, c
         ("steps.reserve.output.total_cents + 1 == 2", True),
         ("steps.reserve.output.total_cents in [1, 2]", True),
         ("steps.reserve.output.total_cents <= input.limit", True),
+        ("exact(steps.reserve.output.total_cents * 2) > input.limit", True),
+        ("exact(steps.reserve.output.total_cents + '0') == '1000000'", False),
         ("int(steps.reserve.output.total_cents) > 100000", False),
         ("steps.reserve.output.total_cents == '100000'", False),
         ("steps.reserve.output.reserved_count > 2", False),

@@ -7,6 +7,7 @@ import math
 import operator
 import re
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ SCOPE: dict[str, Any] = {
     "input": {
         "total": 3,
         "rate": 2.5,
+        "cents": 19.99,
         "id": 2**60,
         "name": "Ada",
         "none": None,
@@ -98,6 +100,29 @@ def evaluate(source: str, scope: dict[str, Any] | None = None) -> Any:
         ("true", True),
         ("null", None),
         ("-0.0", 0),
+        ("int(19.99 * 100)", 1999),
+        ("int(input.cents * 100)", 1999),
+        ("0.1 + 0.2 == 0.3", False),
+        ("exact(0.1 + 0.2) == 0.3", True),
+        ("exact(-(1.1 + 2.2) * input.total)", -9.9),
+        ("exact(1.1 * 1.15)", 1.265),
+        ("int(1 / 3 * 3)", 1),
+        ("int('1' + '2')", 12),
+        ("int(timestamp(input.at) + duration('1s')) - int(timestamp(input.at))", 1),
+        ("exact(7.5 % 2)", 1.5),
+        ("[round(2.5), round(-2.5), round(1.005, 2), round(1250, -2)]", [3, -3, 1.01, 1300]),
+        ("[floor(-1.5), ceil(-1.5), floor(2), round(1e300, 2) / 1e300]", [-2, -1, 2, 1]),
+        ("sum([0.1, 0.2]) + sum([])", 0.3),
+        ("input.lines.sum(line, line.n * 0.1)", 0.3),
+        ("input.lines.map(line, line.n * input.rate)", [2.5, 5]),
+        ("input.lines.filter(line, line.n > 1).map(line, line.sku)", ["CD2"]),
+        ("input.lines.map(line, line.n > 1, line.sku)", ["CD2"]),
+        ("sum(input.lines.map(line, line.n / 10))", 0.3),
+        ("input.lines.count(line, line.n > 1) + input.lines.count(line, line.n > 9)", 1),
+        ("[min(3, input.total, 5), max(input.numbers)]", [3, 2]),
+        ("input.lines.min(line, line.sku) + input.lines.max(line, line.sku)", "AB1CD2"),
+        ("{'b': 1, 'a': 2, 'c': 3}.map(key, key)", ["a", "b", "c"]),
+        ("input.lines[0].map(key, key + '!')", ["n!", "sku!"]),
     ],
 )  # fmt: skip
 def test_expression_has_its_result(source: str, value: Any) -> None:
@@ -126,6 +151,21 @@ def test_expression_has_its_result(source: str, value: Any) -> None:
         ("timestamp(input.rate)", "whole number of seconds"),
         ("nope + 1", "there is no `nope` here"),
         ("int('9007199254740993')", "9007199254740993 is too large a whole number to calculate with"),
+        ("input.nope + 1", "ask `has(input.nope)` first"),
+        ("input.lines[7].n + 1", "ask `size(input.lines) > 7` first"),
+        ("input['odd key'] + 1", "ask `'odd key' in input` first"),
+        ("input.lines.map(line, line.nope)", "ask `has(...)` first, as in `has(line.nope)`"),
+        ("min([])", "`min` of no items; ask for the list's size first"),
+        ("max(input.numbers + ['a'])", "it is given a number and a text"),
+        ("min(timestamp(input.at), timestamp(0))", "it is given a timestamp"),
+        ("sum([1, 'a'])", "`sum` adds numbers; item 1 is a text"),
+        ("exact(input.name * 2)", "`*` does not take a text and a number"),
+        ("exact(1 / (input.total - 3))", "division by zero"),
+        ("exact(input.id + 1)", "too large a whole number to calculate with"),
+        ("exact(1e300 * 1e300)", "no finite number"),
+        ("round(1, 0.5)", "a whole number of digits, from -15 to 15"),
+        ("round(input.name)", "`round` does not take string and number"),
+        ("[1].map(x, timestamp(x))", "write `string(...)` around a time"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_evaluated_is_told_with_what_was_there(source: str, told: str) -> None:
@@ -143,8 +183,10 @@ def test_what_cannot_be_evaluated_is_told_with_what_was_there(source: str, told:
         ("é", "is not CEL from character 1"),
         ("", "is empty"),
         ("'x' + '" + "x" * 4096 + "'", "longer than 4096"),
-        ("input.lines.map(x, x.n)", "`map` or `filter`"),
-        ("input.lines.filter(x, x.n > 1)", "`map` or `filter`"),
+        ("input.lines.map(x, input.lines.filter(y, y == x))", "cannot be nested"),
+        ("input.lines.sum(line.n)", "`input.lines.sum(line, line.n)`; `sum(list)` takes a list as it is"),
+        ("input.lines.count()", "`size(list)` takes a list as it is"),
+        ("round()", "0 argument(s); it takes 1 to 2"),
         ("input.lines.all(x, input.lines.exists(y, y == x))", "cannot be nested"),
         ("foo(1)", "no function `foo`"),
         ("math.greatest(1, 2)", "no method `greatest`"),
@@ -221,6 +263,10 @@ MANY = list(range(NODES_READ_MAX - 1))
         ("(input + input).exists(x, x < 0)", MANY, "too long"),
         ("input.exists(x, x.matches('[a-z]{1,100}'))", ["a"] * 5000, "too long"),
         ("input.all(x, string(x) == '')", MANY, "too long"),
+        ("input.map(x, x * 2)", MANY, "too long"),
+        ("input.filter(x, true).map(x, [x, x, x])", MANY[:3000], "too long"),
+        ("input.sum(x, x * 1.19)", MANY[:3000], "too long"),
+        ("[1, 2, 3].map(x, input)", MANY, "too long"),
         ("input + input", MEBIBYTE[:600_000], f"larger than {RESULT_BYTES_MAX}"),
         ("input == null", nested(400), "nested deeper than 64"),
         ("input + 1", 2**70, "too large a number"),
@@ -243,6 +289,10 @@ def test_what_would_hold_up_all_sagas_is_refused(source: str, value: Any, told: 
         ("input.all(x, x in input)", list(range(300)), True),
         ("input.all(line, line.price > 0 && line.sku != '')", [{"sku": "a", "price": 1}] * 1000, True),
         ("input.all(x, x.matches('^[A-Z]{2}[0-9]{4}$'))", ["AB1234"] * 100, True),
+        ("input.sum(line, line.price * line.n)", [{"price": 19.99, "n": 3}] * 500, 29985),
+        ("sum(input)", [0.1] * 3000, 300),
+        ("size(input.map(x, x + 1).filter(x, x > 1))", MANY[:600], 599),
+        ("input.count(x, x > 1)", MANY, NODES_READ_MAX - 3),
     ],
 )
 def test_what_large_inputs_allow(source: str, value: Any, result: Any) -> None:
@@ -310,6 +360,21 @@ def test_numbers_calculate_alike_however_they_are_written(left: float, right: fl
         assert evaluate(source, scope) == pytest.approx(expected, rel=1e-12, abs=1e-9)
 
 
+prices = st.decimals(-100_000, 100_000, places=2).map(float)
+
+
+@given(prices, prices, prices)
+def test_money_is_calculated_as_on_paper(left: float, right: float, third: float) -> None:
+    scope = {"input": {"a": left, "b": right, "c": third}}
+    a, b, c = (Fraction(repr(each)) for each in (left, right, third))
+    assert evaluate("exact(input.a * input.b - input.c)", scope) == float(a * b - c)
+    assert evaluate("int(input.a * 100)", scope) == a * 100
+    assert evaluate("sum([input.a, input.b, input.c])", scope) == float(a + b + c)
+    cents = abs(a * b) * 100
+    half_up = (cents + Fraction(1, 2)).__floor__() * (1 if a * b >= 0 else -1)
+    assert evaluate("round(input.a * input.b, 2)", scope) == half_up / 100
+
+
 names = st.from_regex(r"[a-z]{1,3}", fullmatch=True)
 literals = (
     st.none()
@@ -368,8 +433,10 @@ formulas = st.recursive(
         | st.tuples(st.sampled_from(["size", "string", "int", "double", "timestamp", "duration", "bool"]), inner).map(
             lambda parts: f"{parts[0]}({parts[1]})"
         )
-        | st.tuples(inner, st.sampled_from(["exists", "all", "exists_one"]), operands).map(
-            lambda parts: f"{parts[0]}.{parts[1]}(x, x == {parts[2]})"
+        | st.tuples(inner, st.sampled_from(["exists", "all", "exists_one", "filter", "map", "count", "sum", "min"]), operands)
+        .map(lambda parts: f"{parts[0]}.{parts[1]}(x, x == {parts[2]})")
+        | st.tuples(st.sampled_from(["sum", "min", "max", "round", "floor", "ceil", "exact"]), inner).map(
+            lambda parts: f"{parts[0]}({parts[1]})"
         )
     ),
     max_leaves=6,
