@@ -15,12 +15,13 @@ import pytest
 from sqlalchemy import text
 
 from saga_coordinator.app import postgres_stores
+from saga_coordinator.engine.asking import Answered
 from saga_coordinator.engine.awaited import Published
 from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.settings import EngineSettings
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.entries import Entry
-from saga_coordinator.saga.machine.inputs import OutcomeReported
+from saga_coordinator.saga.machine.inputs import Asked, CancelAsked, OutcomeReported
 from saga_coordinator.saga.machine.stored_entry import decode
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Unavailable
@@ -112,6 +113,22 @@ class Engine:
             return (await self.saga(saga_id)).status is status
 
         await eventually(is_there, f"the saga to be {status}")
+
+    async def ask(self, saga_id: str, asked: Asked) -> Answered:
+        """Asks something of a saga. Asks again, as callers do, when a busy machine did not answer in time."""
+
+        async def answer() -> Answered | None:
+            try:
+                return await self.coordinator.ask(saga_id, asked)
+            except Unavailable:
+                return None
+
+        answered: Answered = await eventually(answer, "an answer")
+        return answered
+
+    async def cancel(self, saga_id: str, reason: str = "changed my mind", by: str = "ann") -> None:
+        """Cancels a saga, and asks again like `ask`."""
+        await self.ask(saga_id, CancelAsked(reason, by))
 
     async def report(
         self, saga_id: str, step: str, outcome: Outcome, kind: OperationKind = ACTION, *, attempt: int = 0

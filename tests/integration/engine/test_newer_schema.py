@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from saga_coordinator.saga.machine.inputs import CancelAsked
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store import schema
@@ -57,7 +56,7 @@ async def test_this_program_goes_on_when_a_later_version_migrates_under_it(
     participants.on("ship", held := Gate())
     orphan = await running.start()
     await eventually(lambda: held.waiting, "the call")
-    await started.coordinator.ask(orphan, CancelAsked("changed my mind", "anna"))
+    await started.cancel(orphan, "changed my mind", "anna")
     await running.kill()
     held.open()
     assert (await started.settled(orphan)).status is SagaStatus.COMPENSATED

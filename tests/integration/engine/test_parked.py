@@ -171,9 +171,9 @@ async def test_a_recall_reaches_a_child_that_is_parked_once_it_goes_on(
     participants.on("charge", Succeeded({"undone": True}), COMPENSATION)
     saga_id = await parked(engine)
     cause = Cause(CauseCode.PARENT_FAILED, "the parent turned")
-    await engine.coordinator.ask(saga_id, RecallAsked(cause))
+    await engine.ask(saga_id, RecallAsked(cause))
     assert (await engine.saga(saga_id)).status is NEEDS_ATTENTION
     assert await engine.report(saga_id, "charge", Succeeded())
     await engine.reaches(saga_id, SagaStatus.RUNNING)
-    await engine.coordinator.ask(saga_id, RecallAsked(cause))
+    await engine.ask(saga_id, RecallAsked(cause))
     assert (await engine.settled(saga_id)).status is SagaStatus.COMPENSATED

@@ -6,7 +6,6 @@ import asyncio
 import re
 from pathlib import Path
 
-from saga_coordinator.saga.machine.inputs import CancelAsked
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.store import schema
 from tests.integration.engine.conftest import Query, StartEngine
@@ -31,7 +30,7 @@ async def test_the_documented_privileges_are_enough(
         assert (await here.run()).status is SagaStatus.COMPENSATED
         participants.on("charge", _forever)
         saga_id = await here.start()
-        await there.coordinator.ask(saga_id, CancelAsked("changed my mind", "anna"))
+        await there.cancel(saga_id, "changed my mind", "anna")
         await here.stores.ownership.tidy()  # what it does once in a while
         await here.stores.mail.delete_abandoned()
         for engine in (here, there):

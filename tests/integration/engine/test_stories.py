@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 
 from saga_coordinator.saga.machine.effects import Invoke
 from saga_coordinator.saga.machine.entries import SagaStarted
-from saga_coordinator.saga.machine.inputs import CancelAsked, OutcomeReported
+from saga_coordinator.saga.machine.inputs import OutcomeReported
 from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
@@ -181,8 +181,8 @@ async def test_a_cancelled_saga_is_undone_once_its_call_has_ended(
     engine: Engine, participants: Participants
 ) -> None:
     saga_id, gate = await engine.halted_at("charge")
-    await engine.coordinator.ask(saga_id, CancelAsked("ordered twice", "ada"))
-    await engine.coordinator.ask(saga_id, CancelAsked("ordered twice", "ada"))
+    await engine.cancel(saga_id, "ordered twice", "ada")
+    await engine.cancel(saga_id, "ordered twice", "ada")
     saga = await engine.saga(saga_id)
     assert saga.status is SagaStatus.COMPENSATING
     assert not participants.calls(operation=COMPENSATION)
@@ -212,11 +212,11 @@ async def test_cancelling_is_refused_once_there_is_no_way_back(
     )
     saga_id, gate = await engine.halted_at("ship", "pivoted")
     with pytest.raises(NotPossibleNow, match="pivot `charge` has been attempted"):
-        await engine.coordinator.ask(saga_id, CancelAsked("", ""))
+        await engine.cancel(saga_id)
     gate.open()
     assert (await engine.settled(saga_id)).status is COMPLETED
     with pytest.raises(NotPossibleNow, match="nothing left to cancel"):
-        await engine.coordinator.ask(saga_id, CancelAsked("", ""))
+        await engine.cancel(saga_id)
 
 
 async def test_cancelling_what_is_undone_already_changes_nothing(
@@ -224,20 +224,20 @@ async def test_cancelling_what_is_undone_already_changes_nothing(
 ) -> None:
     participants.on("ship", refusing())
     saga = await engine.run()
-    await engine.coordinator.ask(saga.saga_id, CancelAsked("", ""))
+    await engine.cancel(saga.saga_id)
     assert await engine.saga(saga.saga_id) == saga
 
 
 async def test_cancelling_what_nobody_knows_is_not_found(engine: Engine) -> None:
     with pytest.raises(NotFound):
-        await engine.coordinator.ask("00000000-0000-7000-8000-000000000000", CancelAsked("", ""))
+        await engine.cancel("00000000-0000-7000-8000-000000000000")
 
 
 async def test_a_sleeping_saga_wakes_to_be_cancelled(engine: Engine, participants: Participants) -> None:
     participants.on("charge", Pending())
     saga_id = await engine.start()
     await eventually(lambda: not engine.drives and participants.calls("charge"), "the saga to sleep")
-    await engine.coordinator.ask(saga_id, CancelAsked("", ""))
+    await engine.cancel(saga_id)
     saga = await engine.settled(saga_id)
     assert saga.status is COMPENSATED
     assert participants.books.effects[saga_id] == ["reserve", "-reserve"]
@@ -324,7 +324,7 @@ async def test_p2_a_report_about_a_parked_saga_shortens_what_remains(
     participants.on("reserve", refusing("keep it"), COMPENSATION)
     saga_id = await engine.start()
     await eventually(lambda: participants.calls("charge"), "the charge to be called")
-    await engine.coordinator.ask(saga_id, CancelAsked("", ""))
+    await engine.cancel(saga_id)
     saga = await engine.settled(saga_id)
     assert saga.status is NEEDS_ATTENTION
     before = saga.remaining

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from saga_coordinator.saga.machine.inputs import CancelAsked, RecallAsked, TimerFired
+from saga_coordinator.saga.machine.inputs import RecallAsked, TimerFired
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.outcome import Cause, CauseCode
 from tests.eventually import eventually
@@ -34,7 +34,7 @@ async def step_fails(engine: Engine, saga_id: str, packing: Gate) -> None:
 
 async def is_cancelled(engine: Engine, saga_id: str, packing: Gate) -> None:
     packing.open()
-    await engine.coordinator.ask(saga_id, CancelAsked("changed my mind", "anna"))
+    await engine.cancel(saga_id, "changed my mind", "anna")
 
 
 async def deadline_passes(engine: Engine, saga_id: str, packing: Gate) -> None:
@@ -49,7 +49,7 @@ async def deadline_passes(engine: Engine, saga_id: str, packing: Gate) -> None:
 
 async def parent_asks(engine: Engine, saga_id: str, packing: Gate) -> None:
     packing.open()
-    await engine.coordinator.ask(saga_id, RecallAsked(Cause(CauseCode.PARENT_FAILED, "it failed")))
+    await engine.ask(saga_id, RecallAsked(Cause(CauseCode.PARENT_FAILED, "it failed")))
 
 
 @pytest.mark.parametrize("turn", [step_fails, is_cancelled, deadline_passes, parent_asks])

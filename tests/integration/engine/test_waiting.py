@@ -10,7 +10,7 @@ import pytest
 
 from saga_coordinator.engine import advance
 from saga_coordinator.saga.machine.entries import EventReceived, SagaRecalled
-from saga_coordinator.saga.machine.inputs import ApprovalDecided, CancelAsked, EventArrived
+from saga_coordinator.saga.machine.inputs import ApprovalDecided, EventArrived
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.errors import AlreadyExists, NotPossibleNow
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
@@ -116,7 +116,7 @@ async def test_an_event_that_came_for_an_earlier_saga_does_not_pay_for_the_next(
     """Its saga had ended when it came."""
     ended = await payment.start("payment", input={"order": "M"})
     await has_looked(payment, query, ended)
-    await payment.coordinator.ask(ended, CancelAsked("changed my mind", "me"))
+    await payment.cancel(ended, "changed my mind", "me")
     assert (await payment.settled(ended)).status is COMPENSATED
     late = await payment.publish(received("M"))
     assert (late.sagas, late.kept_until is not None) == (0, True)
@@ -240,7 +240,7 @@ async def test_an_event_that_was_taken_for_a_saga_that_ended_without_it_is_the_n
     await payment.stores.events.keep(DEFAULT_NAMESPACE, kept)
     assert await payment.stores.events.take(first, "payment.received", "K") == kept
     assert await payment.stores.events.take(second, "payment.received", "K") is None
-    await payment.coordinator.ask(first, CancelAsked("changed my mind", "me"))
+    await payment.cancel(first, "changed my mind", "me")
     assert (await payment.settled(first)).status is COMPENSATED
     assert await payment.stores.events.take(second, "payment.received", "K") == kept
     assert await payment.stores.events.take(first, "payment.received", "K") is None
@@ -257,7 +257,7 @@ async def test_what_a_saga_took_and_never_received_is_not_left_to_the_next_when_
     assert await payment.stores.events.take(first, "payment.received", "L") == kept
     arrived = EventArrived(kept.event_id, kept.name, kept.correlation, kept.payload)
     assert (await payment.coordinator.ask(other, arrived)).is_applied
-    await payment.coordinator.ask(first, CancelAsked("changed my mind", "me"))
+    await payment.cancel(first, "changed my mind", "me")
     assert (await payment.settled(first)).status is COMPENSATED
     third = await payment.start("payment", input={"order": "L"})
     await has_looked(payment, query, third)
@@ -513,7 +513,7 @@ async def test_cancelling_the_parent_undoes_a_running_child(
         return bool(gate.waiting)
 
     await eventually(is_at_work, "the child to be at work")
-    await family.coordinator.ask(saga_id, CancelAsked("changed their mind", "ann"))
+    await family.cancel(saga_id, "changed their mind", "ann")
     gate.open()
     saga = await family.settled(saga_id)
     child = await family.settled(await child_of(family, saga_id))
