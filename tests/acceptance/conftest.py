@@ -12,10 +12,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 from unittest import mock
 
 import grpc
+import psycopg
 import pytest
 from google.protobuf.json_format import ParseDict
 from google.protobuf.struct_pb2 import Value
@@ -50,8 +51,9 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
 from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
 from saga_coordinator.store.embedded import EmbeddedPostgres
 from tests.conftest import new_database
-from tests.eventually import PATIENCE_SECONDS
+from tests.eventually import PATIENCE_SECONDS, wait_until
 
+_T = TypeVar("_T")
 ROOT = Path(__file__).resolve().parent.parent.parent
 LEASE_SECONDS = "10"
 """Longer than a busy machine keeps a program from renewing it, so that no call is refused for want of a lease."""
@@ -156,6 +158,11 @@ class Program:
             if found.get("event") == event:
                 return found
 
+    def written(self) -> list[dict[str, Any]]:
+        """The lines of the log that have been written and not read yet."""
+        lines = [self.next_line(self.err) for _ in range(self.err.qsize())]
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
     def send(self, number: signal.Signals) -> None:
         self.popen.send_signal(number)
 
@@ -186,10 +193,22 @@ class Serving(Program):
     def __init__(self, arguments: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> None:
         super().__init__(["serve", *arguments], environment)
         self.addresses: list[str] = []
+        self._coordinator_id = ""
 
     def wait_until_serving(self) -> "Serving":
-        self.addresses = self.wait_for("serving")["addresses"]
+        line = self.wait_for("serving")
+        self.addresses, self._coordinator_id = line["addresses"], line["coordinator_id"]
         return self
+
+    def kill(self, dsn: str) -> None:
+        """Ends it as a crash does. Its lease in the database of `dsn` is over at once, so that no test needs a short one."""
+        self.send(signal.SIGKILL)
+        self.wait()
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            statement = (
+                "UPDATE saga.coordinators SET lease_until = clock_timestamp() WHERE coordinator_id = %s"
+            )
+            connection.execute(statement, [self._coordinator_id])
 
     @property
     def address(self) -> str:
@@ -322,8 +341,23 @@ def coordinator(module_dsn: str, participants_file: Path) -> Iterator[Serving]:
         program.close()
 
 
+def repeated(call: Callable[[], _T]) -> _T:
+    """What the call returns. It is made again while it is UNAVAILABLE, as callers do: a busy machine may let a lease run out."""
+
+    def ask() -> list[_T]:
+        try:
+            return [call()]
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                raise
+            return []
+
+    (answer,) = wait_until(ask, "an answer")
+    return answer
+
+
 class Client:
-    """Stubs of a running coordinator."""
+    """Stubs of a running coordinator, and calls that are repeated while it cannot do them."""
 
     def __init__(self, address: str) -> None:
         self.channel = grpc.insecure_channel(address)
@@ -333,14 +367,14 @@ class Client:
     def define(self, source: dict[str, Any]) -> RegisterDefinitionResponse:
         """Registers a definition that is given in its JSON form."""
         request = RegisterDefinitionRequest(definition=ParseDict(source, Definition()))
-        return self.definitions.RegisterDefinition(request, timeout=PATIENCE_SECONDS)
+        return repeated(lambda: self.definitions.RegisterDefinition(request, timeout=PATIENCE_SECONDS))
 
-    def register(self, name: str, *methods: str) -> None:
-        """A definition with a step for each method of the shop."""
+    def register(self, name: str, *methods: str, **action: Any) -> None:
+        """A definition with a step for each method of the shop. `action`: further fields of the actions, in their JSON form."""
         steps = [
             {
                 "name": f"step_{number}",
-                "action": {"participant": "shop", "method": method},
+                "action": {"participant": "shop", "method": method, **action},
                 "compensation": {"participant": "shop", "method": "undo"},
             }
             for number, method in enumerate(methods)
@@ -352,14 +386,16 @@ class Client:
         request = StartSagaRequest(definition=definition, start_key=key or definition, **fields)
         if given is not None:
             ParseDict(given, request.input)
-        return self.sagas.StartSaga(request, timeout=PATIENCE_SECONDS).saga
+        return repeated(lambda: self.sagas.StartSaga(request, timeout=PATIENCE_SECONDS)).saga
 
     def saga(self, saga_id: str) -> saga_pb2.Saga:
-        return self.sagas.GetSaga(GetSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS).saga
+        request = GetSagaRequest(saga_id=saga_id)
+        return repeated(lambda: self.sagas.GetSaga(request, timeout=PATIENCE_SECONDS)).saga
 
     def settled(self, saga_id: str) -> saga_pb2.Saga:
         """The saga, once nothing more moves by itself."""
-        answer = self.sagas.WaitSaga(WaitSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS)
+        request = WaitSagaRequest(saga_id=saga_id)
+        answer = repeated(lambda: self.sagas.WaitSaga(request, timeout=PATIENCE_SECONDS))
         assert answer.settled
         return answer.saga
 
@@ -370,8 +406,12 @@ class Client:
         assert any((entry.entry_type, entry.step) == (entry_type, step) for entry in entries)
         watch.cancel()
 
-    def cancel(self, saga_id: str) -> str:
-        """Why the coordinator cannot do it now, if it is UNAVAILABLE; empty when it was done."""
+    def cancel(self, saga_id: str) -> None:
+        """Cancels the saga, however long its owner takes to hear of it."""
+        wait_until(lambda: not self.cancel_now(saga_id), "the cancellation")
+
+    def cancel_now(self, saga_id: str) -> str:
+        """Why the coordinator cannot cancel it now, if it is UNAVAILABLE; empty when it was done."""
         request = CancelSagaRequest(saga_id=saga_id, reason="changed my mind")
         call = self.sagas.CancelSaga.future(request, timeout=PATIENCE_SECONDS)
         if call.exception() is None:

@@ -14,10 +14,10 @@ from saga_coordinator.pb.saga.v1 import saga_service_pb2 as sagas
 from saga_coordinator.pb.saga.v1.definition_service_pb2_grpc import DefinitionServiceStub
 from saga_coordinator.pb.saga.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from saga_coordinator.pb.saga.v1.operator_service_pb2_grpc import OperatorServiceStub
-from tests.acceptance.conftest import Client
+from tests.acceptance.conftest import Client, repeated
 from tests.acceptance.test_rpc import Refused, pages_of
+from tests.eventually import PATIENCE_SECONDS
 
-SECONDS = 20
 WHO = {"requested_by": "ana", "reason": "a drill"}
 DONE, NOTHING, REFUSED = operators.ACT_RESULT_DONE, operators.ACT_RESULT_NOTHING, operators.ACT_RESULT_REFUSED
 
@@ -47,7 +47,9 @@ def waiting(client: Client) -> str:
     """A saga that waits for a person."""
     name = f"approval_{uuid.uuid4().hex[:8]}"
     spec = f"name: {name}\nsteps: [{{name: ask, approval: {{}}}}]"
-    client.definitions.RegisterDefinition(definitions.RegisterDefinitionRequest(text=spec), timeout=SECONDS)
+    client.definitions.RegisterDefinition(
+        definitions.RegisterDefinitionRequest(text=spec), timeout=PATIENCE_SECONDS
+    )
     return client.start(name).saga_id
 
 
@@ -57,10 +59,13 @@ def test_a_decided_approval_and_cancellations_that_come_too_late(
     decision = sagas.DecideApprovalRequest(
         saga_id=waiting, step="ask", approved=True, decided_by="ana", comment="fine"
     )
-    client.sagas.DecideApproval(decision, timeout=SECONDS)
+    client.sagas.DecideApproval(decision, timeout=PATIENCE_SECONDS)
     client.settled(waiting)
     cancel = sagas.CancelSagaRequest(saga_id=waiting, **WHO)
-    assert Refused(lambda: client.sagas.CancelSaga(cancel, timeout=SECONDS)).code == "FAILED_PRECONDITION"
+    assert (
+        Refused(lambda: repeated(lambda: client.sagas.CancelSaga(cancel, timeout=PATIENCE_SECONDS))).code
+        == "FAILED_PRECONDITION"
+    )
     approved, refused = records(waiting)
     assert told([approved, refused]) == [("APPROVE_STEP", DONE), ("CANCEL_SAGA", REFUSED)]
     assert (approved.detail, approved.declared_by, approved.reason) == ("ask", "ana", "fine")
@@ -73,7 +78,7 @@ def test_a_cancellation_and_its_repetition(
     client: Client, waiting: str, records: Callable[[str], list[operators.Act]]
 ) -> None:
     cancel = sagas.CancelSagaRequest(saga_id=waiting, **WHO)
-    client.sagas.CancelSaga(cancel, timeout=SECONDS)
+    repeated(lambda: client.sagas.CancelSaga(cancel, timeout=PATIENCE_SECONDS))
     client.settled(waiting)
     assert told(records(waiting)) == [("CANCEL_SAGA", DONE)]
 
@@ -85,19 +90,23 @@ def test_what_is_decided_about_versions(
     client.register(name, "first")
     client.register(name, "first", "second")
     stub = DefinitionServiceStub(client.channel)
-    stub.SetDefaultVersion(definitions.SetDefaultVersionRequest(name=name, version=2, **WHO), timeout=SECONDS)
+    stub.SetDefaultVersion(
+        definitions.SetDefaultVersionRequest(name=name, version=2, **WHO), timeout=PATIENCE_SECONDS
+    )
     refused = definitions.DeprecateDefinitionRequest(name=name, version=2, deprecated=True, **WHO)
     with pytest.raises(grpc.RpcError):
-        stub.DeprecateDefinition(refused, timeout=SECONDS)
+        stub.DeprecateDefinition(refused, timeout=PATIENCE_SECONDS)
     for _ in range(2):
         newest = definitions.SetDefaultVersionRequest(name=name, version=0, **WHO)
-        stub.SetDefaultVersion(newest, timeout=SECONDS)
+        stub.SetDefaultVersion(newest, timeout=PATIENCE_SECONDS)
     for deprecated in (True, False):
         stub.DeprecateDefinition(
             definitions.DeprecateDefinitionRequest(name=name, version=1, deprecated=deprecated),
-            timeout=SECONDS,
+            timeout=PATIENCE_SECONDS,
         )
-    stub.DeleteDefinition(definitions.DeleteDefinitionRequest(name=name, version=1, **WHO), timeout=SECONDS)
+    stub.DeleteDefinition(
+        definitions.DeleteDefinitionRequest(name=name, version=1, **WHO), timeout=PATIENCE_SECONDS
+    )
     acts = records(name)
     assert told(acts) == [
         ("SET_DEFAULT_VERSION", DONE),
@@ -118,12 +127,12 @@ def test_the_newest_as_the_default_where_there_is_none(
     name = f"versions_{uuid.uuid4().hex[:8]}"
     stub = DefinitionServiceStub(client.channel)
     newest = definitions.SetDefaultVersionRequest(name=name, version=0, **WHO)
-    asked = Refused(lambda: stub.SetDefaultVersion(newest, timeout=SECONDS))
+    asked = Refused(lambda: stub.SetDefaultVersion(newest, timeout=PATIENCE_SECONDS))
     assert (asked.code, records(name)) == ("NOT_FOUND", [])  # nothing of that name exists, so there is no act
     client.register(name, "first")
     deprecated = definitions.DeprecateDefinitionRequest(name=name, version=1, deprecated=True, **WHO)
-    stub.DeprecateDefinition(deprecated, timeout=SECONDS)
-    asked = Refused(lambda: stub.SetDefaultVersion(newest, timeout=SECONDS))
+    stub.DeprecateDefinition(deprecated, timeout=PATIENCE_SECONDS)
+    asked = Refused(lambda: stub.SetDefaultVersion(newest, timeout=PATIENCE_SECONDS))
     assert asked.code == "FAILED_PRECONDITION"
     acts = records(name)
     assert told(acts) == [("DEPRECATE_DEFINITION", DONE), ("SET_DEFAULT_VERSION", REFUSED)]
@@ -137,19 +146,23 @@ def test_what_is_decided_about_participants(
     stub = DirectoryServiceStub(client.channel)
     participant = directory.Participant(name=name, target="127.0.0.1:1")
     unknown = directory.SetBreakerRequest(participant=name, control=directory.BREAKER_CONTROL_OPEN, **WHO)
-    assert Refused(lambda: stub.SetBreaker(unknown, timeout=SECONDS)).code == "NOT_FOUND"
+    assert Refused(lambda: stub.SetBreaker(unknown, timeout=PATIENCE_SECONDS)).code == "NOT_FOUND"
     assert records(name) == []
-    stub.PutParticipant(directory.PutParticipantRequest(participant=participant, **WHO), timeout=SECONDS)
+    stub.PutParticipant(
+        directory.PutParticipantRequest(participant=participant, **WHO), timeout=PATIENCE_SECONDS
+    )
     for control in (directory.BREAKER_CONTROL_OPEN, directory.BREAKER_CONTROL_AUTOMATIC):
         stub.SetBreaker(
-            directory.SetBreakerRequest(participant=name, control=control, **WHO), timeout=SECONDS
+            directory.SetBreakerRequest(participant=name, control=control, **WHO), timeout=PATIENCE_SECONDS
         )
-    stub.DeleteParticipant(directory.DeleteParticipantRequest(name=name, **WHO), timeout=SECONDS)
+    stub.DeleteParticipant(directory.DeleteParticipantRequest(name=name, **WHO), timeout=PATIENCE_SECONDS)
     with pytest.raises(grpc.RpcError):  # nothing of that name exists, so there is no act
-        stub.DeleteParticipant(directory.DeleteParticipantRequest(name=name, **WHO), timeout=SECONDS)
+        stub.DeleteParticipant(directory.DeleteParticipantRequest(name=name, **WHO), timeout=PATIENCE_SECONDS)
     in_file = directory.Participant(name="shop", target="127.0.0.1:1")
     with pytest.raises(grpc.RpcError):
-        stub.PutParticipant(directory.PutParticipantRequest(participant=in_file, **WHO), timeout=SECONDS)
+        stub.PutParticipant(
+            directory.PutParticipantRequest(participant=in_file, **WHO), timeout=PATIENCE_SECONDS
+        )
     acts = records(name)
     assert told(acts) == [
         ("PUT_PARTICIPANT", DONE),
@@ -162,7 +175,7 @@ def test_what_is_decided_about_participants(
 
 
 def test_no_record_can_be_changed(client: Client, waiting: str, module_dsn: str) -> None:
-    client.sagas.CancelSaga(sagas.CancelSagaRequest(saga_id=waiting, **WHO), timeout=SECONDS)
+    client.cancel(waiting)
     for statement in (
         "UPDATE saga.operator_acts SET reason = 'another'",
         "DELETE FROM saga.operator_acts",
@@ -177,5 +190,7 @@ def test_no_record_can_be_changed(client: Client, waiting: str, module_dsn: str)
 
 def test_a_subject_needs_its_kind(client: Client) -> None:
     stub = OperatorServiceStub(client.channel)
-    refused = Refused(lambda: stub.ListActs(operators.ListActsRequest(subject="shop"), timeout=SECONDS))
+    refused = Refused(
+        lambda: stub.ListActs(operators.ListActsRequest(subject="shop"), timeout=PATIENCE_SECONDS)
+    )
     assert refused.paths == ["subject_kind"]

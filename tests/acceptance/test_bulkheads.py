@@ -16,8 +16,8 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2 import ExecuteRequest, 
 from saga_coordinator.pb.saga.v1.saga_pb2 import SAGA_STATUS_COMPLETED, SAGA_STATUS_RUNNING
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import GetSagaRequest, StartSagaRequest
 from tests.acceptance.conftest import Client, Shop, StartServing, participant
+from tests.eventually import PATIENCE_SECONDS
 
-SECONDS = 120
 PARTICIPANTS = """
 participants:
   sick:
@@ -44,7 +44,7 @@ def register(client: Client, name: str, to: str, method: str, **more: Any) -> No
 
 def kinds_of_entries(client: Client, saga_id: str) -> list[str]:
     request = GetSagaRequest(saga_id=saga_id, include_log=True)
-    return [entry.entry_type for entry in client.sagas.GetSaga(request, timeout=SECONDS).log]
+    return [entry.entry_type for entry in client.sagas.GetSaga(request, timeout=PATIENCE_SECONDS).log]
 
 
 def test_an_open_breaker_spends_no_attempts_and_hinders_nobody_else(client: Client, shop: Shop) -> None:
@@ -80,9 +80,11 @@ def test_headers_that_the_settings_name_reach_the_participant(client: Client) ->
     shop = Listening()
     with participant(shop) as target:
         put = PutParticipantRequest(participant=Participant(name="tenanted", target=target))
-        DirectoryServiceStub(client.channel).PutParticipant(put, timeout=SECONDS)
+        DirectoryServiceStub(client.channel).PutParticipant(put, timeout=PATIENCE_SECONDS)
         register(client, "tenanted", "tenanted", "quick")
         start = StartSagaRequest(definition="tenanted", start_key="1", wait=True)
-        client.sagas.StartSaga(start, timeout=SECONDS, metadata=(("x-tenant", "acme"), ("x-user", "ana")))
+        client.sagas.StartSaga(
+            start, timeout=PATIENCE_SECONDS, metadata=(("x-tenant", "acme"), ("x-user", "ana"))
+        )
     metadata = shop.metadata.get_nowait()
     assert (metadata["x-tenant"], "x-user" in metadata) == ("acme", False)

@@ -1,6 +1,5 @@
 """Two services, each with a sidecar and a participants file of its own, on one database: nothing of one is done by the other."""
 
-import signal
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from pathlib import Path
@@ -25,7 +24,7 @@ Connect = Callable[[str], Client]
 class Service:
     """An application on loopback, known to its sidecars by the same name as the other one's: `shop`."""
 
-    def __init__(self, group: str, folder: Path, start: StartServing) -> None:
+    def __init__(self, group: str, folder: Path, start: StartServing, dsn: str) -> None:
         self.group = group
         self.shop = Shop()
         self.server = grpc.server(futures.ThreadPoolExecutor(8))
@@ -35,18 +34,17 @@ class Service:
         self.file = folder / f"{group}.yaml"
         self.file.write_text(f'participants: {{shop: {{target: "127.0.0.1:{port}"}}}}')
         self._start = start
+        self._dsn = dsn
         self.sidecar = self.scale_up()
 
     def scale_up(self) -> Serving:
         """Starts a sidecar."""
-        flags = ("--group", self.group, "--participants", self.file, "--lease-seconds", "1")
-        self.sidecar = self._start(*flags)
+        self.sidecar = self._start("--group", self.group, "--participants", self.file)
         return self.sidecar
 
     def scale_down(self) -> None:
         """Kills it."""
-        self.sidecar.send(signal.SIGKILL)
-        self.sidecar.wait()
+        self.sidecar.kill(self._dsn)
 
     def next_call(self) -> tuple[str, str]:
         """The saga and the step of the next call that arrives."""
@@ -59,8 +57,9 @@ class Service:
 
 
 @pytest.fixture
-def services(serving: StartServing, tmp_path: Path) -> Iterator[tuple[Service, Service]]:
-    both = Service("orders", tmp_path, serving), Service("billing", tmp_path, serving)
+def services(serving: StartServing, tmp_path: Path, database_dsn: str) -> Iterator[tuple[Service, Service]]:
+    orders, billing = (Service(name, tmp_path, serving, database_dsn) for name in ("orders", "billing"))
+    both = orders, billing
     yield both
     for each in both:
         each.shop.may_answer.set()
@@ -105,8 +104,9 @@ def test_p1_sagas_of_a_group_wait_for_it_and_nothing_crosses(
     seen = other.sidecar.wait_for("claim_group_without_coordinator")
     assert (seen["claim_group"], seen["sagas"]) == (dying.group, 1)
     assert served(elsewhere) == {dying.group: False, other.group: True}
-    refusal = elsewhere.cancel(saga_id)
-    assert f"claim group `{dying.group}`, of which no coordinator lives" in refusal
+    # On a busy machine, the reason may not be found in time.
+    reason = f"claim group `{dying.group}`, of which no coordinator lives"
+    wait_until(lambda: reason in elsewhere.cancel_now(saga_id), "the reason")
     theirs = elsewhere.start("two", "of the other").saga_id
     assert [other.next_call(), other.next_call()] == [(theirs, "step_0"), (theirs, "step_1")]
 
@@ -143,8 +143,7 @@ def test_what_is_asked_of_a_saga_of_another_group_reaches_that_group_also_while_
 
     asleep = connect(own.sidecar.address).start("later", "is cancelled").saga_id
     assert own.next_call() == (asleep, "step_0")
-    while elsewhere.cancel(asleep):  # a busy machine may take longer than the second that it has
-        pass
+    elsewhere.cancel(asleep)
     assert elsewhere.settled(asleep).status == saga_pb2.SAGA_STATUS_COMPENSATED
     for each in (saga_id, asleep):
         assert groups_of(database_dsn, each) == (own.group, {own.group})
@@ -153,13 +152,18 @@ def test_what_is_asked_of_a_saga_of_another_group_reaches_that_group_also_while_
 
 @pytest.mark.parametrize("is_known_by_another", [True, False])
 def test_p1_a_saga_whose_participant_is_missing_here_goes_on_wherever_it_becomes_known(
-    serving: StartServing, tmp_path: Path, connect: Connect, *, is_known_by_another: bool
+    serving: StartServing,
+    tmp_path: Path,
+    connect: Connect,
+    database_dsn: str,
+    *,
+    is_known_by_another: bool,
 ) -> None:
     """In the same claim group. To be at a coordinator that does not know the participant costs no attempt."""
-    own = Service("orders", tmp_path, serving)
+    own = Service("orders", tmp_path, serving, database_dsn)
     file = tmp_path / "lacking.yaml"
     file.write_text('participants: {other: {target: "127.0.0.1:1"}}')
-    lacking = serving("--group", own.group, "--participants", file, "--lease-seconds", "1")
+    lacking = serving("--group", own.group, "--participants", file)
     client = connect(lacking.address)
     client.register("two", "take", "hang")
     saga_id = connect(own.sidecar.address).start("two", "changes hands").saga_id

@@ -5,13 +5,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import grpc
 import psycopg
 import pytest
 
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from tests.acceptance.conftest import ROOT, Client, Shop, StartServing
-from tests.eventually import wait_until
+from tests.eventually import PATIENCE_SECONDS, wait_until
 
 pytestmark = pytest.mark.proof
 
@@ -56,20 +55,6 @@ def register(client: Client, name: str, action: dict[str, Any], **more: Any) -> 
     client.define({"name": name, "steps": [step], **more})
 
 
-def start(client: Client, definition: str) -> str:
-    """The saga's identity. Asks again while the coordinator is away, as callers do: on a busy machine its lease may run out."""
-
-    def ask() -> str:
-        try:
-            return client.start(definition).saga_id
-        except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                raise
-            return ""
-
-    return wait_until(ask, "the start")
-
-
 @pytest.mark.parametrize("clock", CLOCKS)
 def test_p10_delays_deadlines_and_the_number_of_calls(
     clock: Callable[[Path], Environment],
@@ -89,7 +74,7 @@ def test_p10_delays_deadlines_and_the_number_of_calls(
     )
     register(client, "late", {"method": "later", "pending_timeout": "3600s"}, deadline="2s")
     before = time.time()
-    sagas = {name: start(client, name) for name in ("pending", "away", "late")}
+    sagas = {name: client.start(name).saga_id for name in ("pending", "away", "late")}
     stories = {name: client.settled(saga_id) for name, saga_id in sagas.items()}
     assert {story.status for story in stories.values()} == {saga_pb2.SAGA_STATUS_COMPENSATED}
     for story in stories.values():
@@ -153,8 +138,8 @@ def test_p10_coordinators_hours_apart_hand_over_to_each_other(
     dying, living = (wrong, right) if is_killed_one_wrong else (right, wrong)
     client = connect(dying.address)
     client.register("slow", "hang", "quick")
-    saga_id = start(client, "slow")
-    assert shop.called.get(timeout=10).method == "hang"
+    saga_id = client.start("slow").saga_id
+    assert shop.called.get(timeout=PATIENCE_SECONDS).method == "hang"
     with psycopg.connect(database_dsn, autocommit=True) as connection:
         _see_two_leases_pass(connection)  # by a wrong idea of the time, the other would have taken it
         adopted_at = "SELECT recorded_at FROM saga.log WHERE type = 'saga_adopted'"

@@ -10,8 +10,7 @@ from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
 )
 from tests.acceptance.conftest import Client
 from tests.acceptance.test_rpc import Refused
-
-SECONDS = 20
+from tests.eventually import PATIENCE_SECONDS
 
 YAML = """\
 # for people
@@ -34,11 +33,13 @@ SPEC = {
 
 
 def test_yaml_json_and_the_message_are_one_definition(client: Client) -> None:
-    first = client.definitions.RegisterDefinition(RegisterDefinitionRequest(text=YAML), timeout=SECONDS)
+    first = client.definitions.RegisterDefinition(
+        RegisterDefinitionRequest(text=YAML), timeout=PATIENCE_SECONDS
+    )
     assert first.created
     as_message = RegisterDefinitionRequest(definition=first.registered.definition)
     others = [
-        client.definitions.RegisterDefinition(request, timeout=SECONDS)
+        client.definitions.RegisterDefinition(request, timeout=PATIENCE_SECONDS)
         for request in (
             RegisterDefinitionRequest(text=json.dumps(SPEC)),
             RegisterDefinitionRequest(text=json.dumps(SPEC, indent="\t")),
@@ -52,13 +53,17 @@ def test_yaml_json_and_the_message_are_one_definition(client: Client) -> None:
 def test_json_with_escapes_that_yaml_does_not_have(client: Client) -> None:
     text = json.dumps({**SPEC, "name": "escaped", "description": "\N{PACKAGE}"})
     assert "\\ud83d" in text
-    answer = client.definitions.RegisterDefinition(RegisterDefinitionRequest(text=text), timeout=SECONDS)
+    answer = client.definitions.RegisterDefinition(
+        RegisterDefinitionRequest(text=text), timeout=PATIENCE_SECONDS
+    )
     assert answer.registered.definition.description == "\N{PACKAGE}"
 
 
 def test_faults_of_a_text_have_their_lines(client: Client) -> None:
     text = YAML.replace("method: quick", "methd: quick").replace("read_only: true", "read_only: 7")
-    validated = client.definitions.ValidateDefinition(ValidateDefinitionRequest(text=text), timeout=SECONDS)
+    validated = client.definitions.ValidateDefinition(
+        ValidateDefinitionRequest(text=text), timeout=PATIENCE_SECONDS
+    )
     lines = {fault.path: fault.line for fault in validated.faults}
     assert lines["steps[0].action.methd"] == 5
     assert lines["steps[0].read_only"] == 6
@@ -83,7 +88,9 @@ def test_faults_of_a_text_have_their_lines(client: Client) -> None:
     ],
 )
 def test_what_cannot_be_read_is_told_with_its_line(client: Client, text: str, line: int, said: str) -> None:
-    answer = client.definitions.ValidateDefinition(ValidateDefinitionRequest(text=text), timeout=SECONDS)
+    answer = client.definitions.ValidateDefinition(
+        ValidateDefinitionRequest(text=text), timeout=PATIENCE_SECONDS
+    )
     assert (answer.faults[0].line, said in answer.faults[0].description) == (line, True), answer
     refused = Refused(lambda: client.definitions.RegisterDefinition(RegisterDefinitionRequest(text=text)))
     assert refused.paths[0].partition(".")[0] == "text"

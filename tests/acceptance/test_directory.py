@@ -28,7 +28,6 @@ from tests.acceptance.conftest import Client, Shop, StartServing, participant
 from tests.acceptance.test_rpc import pages_of
 from tests.eventually import PATIENCE_SECONDS, wait_until
 
-SECONDS = 120
 DESCRIBED = FileDescriptorSet()
 for each in (struct_pb2.DESCRIPTOR, saga_pb2.DESCRIPTOR, participant_service_pb2.DESCRIPTOR):
     each.CopyToProto(DESCRIBED.file.add())
@@ -51,10 +50,10 @@ class Directory:
 
     def put(self, name: str, **fields: Any) -> bool:
         request = PutParticipantRequest(participant=ParseDict({"name": name, **fields}, Participant()))
-        return self.stub.PutParticipant(request, timeout=SECONDS).created
+        return self.stub.PutParticipant(request, timeout=PATIENCE_SECONDS).created
 
     def get(self, name: str) -> dict[str, Any]:
-        answer = self.stub.GetParticipant(GetParticipantRequest(name=name), timeout=SECONDS)
+        answer = self.stub.GetParticipant(GetParticipantRequest(name=name), timeout=PATIENCE_SECONDS)
         return MessageToDict(answer.status, preserving_proto_field_name=True)
 
     def set_breaker(self, name: str, control: str) -> None:
@@ -64,7 +63,7 @@ class Directory:
             "requested_by": "ana",
             "reason": "maintenance",
         }
-        self.stub.SetBreaker(ParseDict(fields, SetBreakerRequest()), timeout=SECONDS)
+        self.stub.SetBreaker(ParseDict(fields, SetBreakerRequest()), timeout=PATIENCE_SECONDS)
 
 
 def faults(call: Callable[[], object]) -> str:
@@ -104,7 +103,7 @@ def test_what_is_put_at_one_coordinator_is_used_by_all(
     there.define(PLAIN)
     assert MessageToDict(there.start("plain", wait=True).steps[0].output)["output"] == {"done": "by hand"}
 
-    other.stub.DeleteParticipant(DeleteParticipantRequest(name="shop"), timeout=SECONDS)
+    other.stub.DeleteParticipant(DeleteParticipantRequest(name="shop"), timeout=PATIENCE_SECONDS)
     wait_until(lambda: "shop" not in names(directory), "the deletion")
     assert faults(lambda: directory.get("shop")).startswith("NOT_FOUND: no participant `shop`")
 
@@ -129,7 +128,7 @@ def test_the_usual_timeouts_and_retries_are_those_of_what_is_registered_from_the
 
 
 def names(directory: Directory) -> list[str]:
-    answer = directory.stub.ListParticipants(ListParticipantsRequest(), timeout=SECONDS)
+    answer = directory.stub.ListParticipants(ListParticipantsRequest(), timeout=PATIENCE_SECONDS)
     return [status.participant.name for status in answer.statuses]
 
 
@@ -229,7 +228,9 @@ def test_setting_a_breaker_needs_a_name_a_control_and_a_reason(
     serving: StartServing, connect: Connect
 ) -> None:
     directory = Directory(connect(serving().address))
-    told = faults(lambda: directory.stub.SetBreaker(SetBreakerRequest(participant="Shop"), timeout=SECONDS))
+    told = faults(
+        lambda: directory.stub.SetBreaker(SetBreakerRequest(participant="Shop"), timeout=PATIENCE_SECONDS)
+    )
     for place in ("participant: is not a name", "control: must be one of", "reason: is required"):
         assert place in told
 

@@ -16,14 +16,13 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
 )
 from tests.acceptance.conftest import Client
 from tests.acceptance.test_rpc import Refused, pages_of, value
-
-SECONDS = 20
+from tests.eventually import PATIENCE_SECONDS
 
 
 def publish(client: Client, name: str, correlation: str, keep_seconds: int = 60) -> str:
     event = Event(event_id=str(uuid.uuid4()), name=name, correlation=correlation, payload=value({"n": 1}))
     request = PublishEventRequest(event=event, keep_for=Duration(seconds=keep_seconds))
-    client.sagas.PublishEvent(request, timeout=SECONDS)
+    client.sagas.PublishEvent(request, timeout=PATIENCE_SECONDS)
     return event.event_id
 
 
@@ -51,7 +50,7 @@ def test_what_nobody_took_is_listed_newest_first(client: Client) -> None:
     assert found[0].event.payload == value({"n": 1})
     of_one = listed(client, ListEventsRequest(untaken=True, name=name, correlation="order 1"))
     assert [each.event.event_id for each in of_one] == [published[3], published[1]]
-    newest = client.sagas.ListEvents(ListEventsRequest(untaken=True, page_size=1), timeout=SECONDS)
+    newest = client.sagas.ListEvents(ListEventsRequest(untaken=True, page_size=1), timeout=PATIENCE_SECONDS)
     assert newest.events[0].published_at.ToNanoseconds() >= found[0].published_at.ToNanoseconds()
 
 
@@ -59,7 +58,7 @@ def test_what_a_saga_took_is_not_untaken(client: Client) -> None:
     name, correlation = f"paid.{uuid.uuid4().hex}", "order 7"
     definition_name = f"paying_{uuid.uuid4().hex}"
     text = f"name: {definition_name}\nsteps: [{{name: wait, await_event: {{event: {name}, correlation: order 7}}}}]"
-    client.definitions.RegisterDefinition(RegisterDefinitionRequest(text=text), timeout=SECONDS)
+    client.definitions.RegisterDefinition(RegisterDefinitionRequest(text=text), timeout=PATIENCE_SECONDS)
     saga_id = client.start(definition_name).saga_id
     event_id = publish(client, name, correlation)
     client.settled(saga_id)

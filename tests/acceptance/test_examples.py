@@ -31,9 +31,9 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
 )
 from saga_coordinator.saga.definition.parsing import parse_definition
 from tests.acceptance.conftest import Client, Serving, StartServing, participant
+from tests.eventually import PATIENCE_SECONDS
 from tools.simulate_examples import example_definitions
 
-SECONDS = 120
 DEFINITIONS = {
     source["name"]: source for source in (yaml.safe_load(path.read_text()) for path in example_definitions())
 }
@@ -133,10 +133,10 @@ def test_loan_that_a_person_decides_and_the_customer_signs(client: Client) -> No
         correlation="L-1",
         payload=ParseDict({"iban": "NL91"}, Value()),
     )
-    client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=SECONDS)
+    client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=PATIENCE_SECONDS)
     client.await_entry(saga_id, "wait_started", "review")
     decision = DecideApprovalRequest(saga_id=saga_id, step="review", approved=True, decided_by="ann.meyer")
-    client.sagas.DecideApproval(decision, timeout=SECONDS)
+    client.sagas.DecideApproval(decision, timeout=PATIENCE_SECONDS)
     saga = client.settled(saga_id)
     assert status(saga) == "COMPLETED"
     assert MessageToDict(saga.output) == {"decided_by": "ann.meyer", "paid_to": "NL91"}
@@ -151,7 +151,7 @@ def test_payroll_of_five_hundred(client: Client, business: tuple[Business, str])
     decision = DecideApprovalRequest(
         saga_id=saga_id, step="release", approved=True, decided_by="head.of.finance"
     )
-    client.sagas.DecideApproval(decision, timeout=SECONDS)
+    client.sagas.DecideApproval(decision, timeout=PATIENCE_SECONDS)
     saga = client.settled(saga_id)
     assert status(saga) == "COMPLETED"
     wages = MessageToDict(saga.output)["wages"]
@@ -167,7 +167,7 @@ BASKET = {
 
 def children(client: Client, parent: str) -> list[saga_pb2.Saga]:
     request = ListSagasRequest(definition="seller-order")
-    listed = client.sagas.ListSagas(request, timeout=SECONDS).sagas
+    listed = client.sagas.ListSagas(request, timeout=PATIENCE_SECONDS).sagas
     return [each for each in listed if each.labels["parent_saga_id"] == parent]
 
 
@@ -191,6 +191,6 @@ def test_basket_that_fails_leaves_nothing_of_its_parts(
     assert [status(each) for each in parts] == ["COMPENSATED"] * 3
     assert not any(business[0].standing.values())
     log = client.sagas.GetSaga(
-        GetSagaRequest(saga_id=parts[0].saga_id, include_log=True), timeout=SECONDS
+        GetSagaRequest(saga_id=parts[0].saga_id, include_log=True), timeout=PATIENCE_SECONDS
     ).log
     assert "saga_compensated" in [entry.entry_type for entry in log]

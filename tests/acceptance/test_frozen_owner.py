@@ -33,9 +33,9 @@ def test_a_cancellation_is_answered_while_the_owner_is_frozen(
     owner.send(signal.SIGSTOP)
     try:
         if outlasts_its_lease:
-            wait_until(lambda: not elsewhere.cancel(saga_id), "the cancellation")
+            elsewhere.cancel(saga_id)
         else:
-            assert "which drives the saga, did not answer in time" in elsewhere.cancel(saga_id)
+            assert "which drives the saga, did not answer in time" in elsewhere.cancel_now(saga_id)
     finally:
         owner.send(signal.SIGCONT)
 

@@ -24,10 +24,9 @@ from saga_coordinator.pb.saga.v1.directory_service_pb2 import (
 )
 from saga_coordinator.pb.saga.v1.directory_service_pb2_grpc import DirectoryServiceStub
 from tests.acceptance.conftest import Client, Serving, Shop, StartServing
-from tests.eventually import wait_until
+from tests.eventually import PATIENCE_SECONDS, wait_until
 
 MIB = 1024 * 1024
-SECONDS = 120
 
 Connect = Callable[[str], Client]
 
@@ -39,7 +38,7 @@ def put_with(ca_file: str, name: str = "bank") -> PutParticipantRequest:
 
 def refusal(client: Client, request: PutParticipantRequest) -> str:
     with pytest.raises(grpc.RpcError) as refused:
-        DirectoryServiceStub(client.channel).PutParticipant(request, timeout=SECONDS)
+        DirectoryServiceStub(client.channel).PutParticipant(request, timeout=PATIENCE_SECONDS)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     return refused.value.details() or ""
 
@@ -47,7 +46,7 @@ def refusal(client: Client, request: PutParticipantRequest) -> str:
 def still_serves(client: Client, start_key: str) -> None:
     """What needs a thread is done: a definition is looked at, and one that is not in memory is loaded for a start."""
     validated = DefinitionServiceStub(client.channel).ValidateDefinition(
-        ValidateDefinitionRequest(definition=Definition(name="empty")), timeout=SECONDS
+        ValidateDefinitionRequest(definition=Definition(name="empty")), timeout=PATIENCE_SECONDS
     )
     assert validated.faults
     assert client.start("quick", start_key, wait=True).status == saga_pb2.SAGA_STATUS_COMPLETED
@@ -98,8 +97,8 @@ def test_callers_may_name_files_of_the_folder_and_no_others(
     if bundle.exists():
         (folder / "ca.pem").write_bytes(bundle.read_bytes())
         directory = DirectoryServiceStub(client.channel)
-        assert directory.PutParticipant(put_with(str(folder / "ca.pem")), timeout=SECONDS).created
-        found = directory.GetParticipant(GetParticipantRequest(name="bank"), timeout=SECONDS)
+        assert directory.PutParticipant(put_with(str(folder / "ca.pem")), timeout=PATIENCE_SECONDS).created
+        found = directory.GetParticipant(GetParticipantRequest(name="bank"), timeout=PATIENCE_SECONDS)
         assert found.status.participant.tls.ca_file == str(folder / "ca.pem")
 
 

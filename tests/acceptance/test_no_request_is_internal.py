@@ -20,9 +20,11 @@ from saga_coordinator.pb.saga.v1 import (
     worker_service_pb2,
 )
 from tests.acceptance.conftest import Client
+from tests.eventually import PATIENCE_SECONDS
 
 MESSAGES = 60
-SECONDS = 5.0
+STREAM_SECONDS = 5.0
+"""For the first answer of a stream, which may have none."""
 NEVER = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DATA_LOSS}
 METHODS: dict[str, MethodDescriptor] = {
     method.full_name: method
@@ -134,11 +136,11 @@ def code_of(client: Client, method: MethodDescriptor, raw: bytes) -> grpc.Status
     channel: Any = client.channel
     try:
         if method.server_streaming:
-            answers = channel.unary_stream(path)(raw, timeout=SECONDS)
+            answers = channel.unary_stream(path)(raw, timeout=STREAM_SECONDS)
             next(answers, None)
             answers.cancel()
         else:
-            channel.unary_unary(path)(raw, timeout=SECONDS)
+            channel.unary_unary(path)(raw, timeout=PATIENCE_SECONDS)
     except grpc.RpcError as error:
         return error.code()
     return grpc.StatusCode.OK
@@ -179,7 +181,7 @@ def test_a_duration_out_of_range_is_told_with_its_place(
     place.seconds, place.nanos = seconds, nanos
     with pytest.raises(grpc.RpcError) as refused:
         channel.unary_unary("/saga.v1.DirectoryService/PutParticipant")(
-            request.SerializeToString(), timeout=SECONDS
+            request.SerializeToString(), timeout=PATIENCE_SECONDS
         )
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert f"participant.{field.split('.', maxsplit=1)[0]}" in str(refused.value.details())

@@ -16,6 +16,7 @@ from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest
 from saga_coordinator.store.embedded import EmbeddedPostgres
 from tests.acceptance.conftest import Client, Shop, StartServing
+from tests.eventually import PATIENCE_SECONDS, wait_until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -49,14 +50,14 @@ def test_an_outage_loses_nothing_and_is_told(
     client = connect(program.address)
     client.register("slow", "hang", "quick")
     accepted = client.start("slow", "before").saga_id
-    assert shop.called.get(timeout=10).method == "hang"
+    assert shop.called.get(timeout=PATIENCE_SECONDS).method == "hang"
     watch = client.watch_health("saga.v1.SagaService")
     _await_health(watch, SERVING)
     request = StartSagaRequest(definition="slow", start_key="during")
     with without_database(postgres_server, database_dsn):
         _await_health(watch, NOT_SERVING)
         with pytest.raises(grpc.RpcError) as caught:
-            client.sagas.StartSaga(request, timeout=10)
+            client.sagas.StartSaga(request, timeout=PATIENCE_SECONDS)
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
         status = rpc_status.from_call(caught.value)  # type: ignore[arg-type]  # it is a grpc.Call, too
         assert status is not None
@@ -84,17 +85,21 @@ def test_what_is_no_outage_is_told_as_what_it_is(
     _await_health(watch, SERVING)
     request = StartSagaRequest(definition="quick", start_key="one")
     with psycopg.connect(database_dsn, autocommit=True) as connection:
-        connection.execute("ALTER TABLE saga.coordinators RENAME TO gone")
-        _await_health(watch, NOT_SERVING)
-        told = program.wait_for("readiness_changed")
-        assert told["is_ready"] is False
-        assert any("saga.coordinators" in reason for reason in told["reasons"])
-        with pytest.raises(grpc.RpcError) as refused:
-            _start_until_refused(client, request)
-        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
-        assert "cannot reach" not in (refused.value.details() or "")
-        connection.execute("ALTER TABLE saga.gone RENAME TO coordinators")
-    _await_health(watch, SERVING)
+
+        def is_told_why() -> bool:
+            """Not the first time on a busy machine, if the lease runs out before its renewal has failed."""
+            connection.execute("ALTER TABLE saga.coordinators RENAME TO gone")
+            _await_health(watch, NOT_SERVING)
+            with pytest.raises(grpc.RpcError) as refused:
+                _start_until_refused(client, request)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            assert "cannot reach" not in (refused.value.details() or "")
+            connection.execute("ALTER TABLE saga.gone RENAME TO coordinators")
+            _await_health(watch, SERVING)
+            lines = [line for line in program.written() if line.get("event") == "readiness_changed"]
+            return any("saga.coordinators" in str(line["reasons"]) for line in lines)
+
+        wait_until(is_told_why, "the reason to be told")
     assert client.start("quick", "one", wait=True).status == saga_pb2.SAGA_STATUS_COMPLETED
     watch.cancel()
 
@@ -102,7 +107,7 @@ def test_what_is_no_outage_is_told_as_what_it_is(
 def _start_until_refused(client: Client, request: StartSagaRequest) -> NoReturn:
     """The lease may not be over yet."""
     while True:
-        client.sagas.StartSaga(request, timeout=10)
+        client.sagas.StartSaga(request, timeout=PATIENCE_SECONDS)
 
 
 def _await_health(watch: Iterator[health_pb2.HealthCheckResponse], status: int) -> None:

@@ -26,6 +26,7 @@ from saga_coordinator.pb.saga.v1.participant_service_pb2_grpc import Participant
 from saga_coordinator.saga.machine.answers import WhyNot
 from saga_coordinator.saga.words.outcome import CauseCode
 from tests.acceptance.conftest import ROOT, Client, StartServing, run_here
+from tests.eventually import PATIENCE_SECONDS
 
 PAGE = (ROOT / "docs" / "participants.md").read_text("utf-8")
 BLOCK = re.compile(r"^```\w+\n(?://|#) ([a-z]+\.[a-z]+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -82,7 +83,7 @@ class Warehouse:
     def close(self) -> None:
         for process in self.processes:
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -140,7 +141,9 @@ def test_the_warehouse_keeps_the_three_promises(warehouse: Warehouse) -> None:
                 described.path, lambda request: request.SerializeToString(), described.reply.FromString
             )
             try:
-                reply = rpc(described.request(**fields), metadata=[("idempotency-key", key)], timeout=10)
+                reply = rpc(
+                    described.request(**fields), metadata=[("idempotency-key", key)], timeout=PATIENCE_SECONDS
+                )
             except grpc.RpcError as error:
                 return error.code()
             return MessageToDict(reply, preserving_proto_field_name=True)
@@ -166,12 +169,12 @@ def test_the_courier_keeps_the_three_promises(warehouse: Warehouse) -> None:
             request = ExecuteRequest(method="Book", idempotency_key=key)
             request.input.struct_value["order_id"] = "o-1"
             try:
-                return stub.Execute(request, timeout=10)
+                return stub.Execute(request, timeout=PATIENCE_SECONDS)
             except grpc.RpcError as error:
                 return error.code()
 
         def cancel(key: str) -> CompensateResponse:
-            return stub.Compensate(CompensateRequest(action_idempotency_key=key), timeout=10)
+            return stub.Compensate(CompensateRequest(action_idempotency_key=key), timeout=PATIENCE_SECONDS)
 
         assert book("a") == book("a")
         assert warehouse.parcels() == ["BOOKED"]

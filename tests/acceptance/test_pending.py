@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,7 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     HeartbeatResponse,
     ReportOutcomeRequest,
 )
-from tests.acceptance.conftest import Client, Shop, StartServing
+from tests.acceptance.conftest import Client, Shop, StartServing, repeated
 from tests.eventually import PATIENCE_SECONDS
 
 SAGAS = 1000
@@ -38,14 +37,17 @@ def register(client: Client) -> None:
 
 def report(client: Client, token: str) -> saga_service_pb2.ReportOutcomeResponse:
     request = ReportOutcomeRequest(token=token, succeeded=Value(string_value="done"))
-    return client.sagas.ReportOutcome(request, timeout=PATIENCE_SECONDS)
+    return repeated(lambda: client.sagas.ReportOutcome(request, timeout=PATIENCE_SECONDS))
 
 
 def test_a_thousand_pending_steps_outlive_their_coordinator(
-    serving: StartServing, participants_file: Path, shop: Shop, connect: Callable[[str], Client]
+    serving: StartServing,
+    participants_file: Path,
+    shop: Shop,
+    connect: Callable[[str], Client],
+    database_dsn: str,
 ) -> None:
-    flags = ("--participants", participants_file, "--lease-seconds", "1")
-    first = serving(*flags)
+    first = serving("--participants", participants_file)
     client = connect(first.address)
     register(client)
     with ThreadPoolExecutor(CALLERS) as callers:
@@ -53,9 +55,8 @@ def test_a_thousand_pending_steps_outlive_their_coordinator(
             callers.map(lambda number: client.start("patient", f"s{number}", [0]).saga_id, range(SAGAS))
         )
         calls = [shop.called.get(timeout=PATIENCE_SECONDS) for _ in range(SAGAS)]
-        first.send(signal.SIGKILL)
-        first.wait()
-        second = connect(serving(*flags).address)
+        first.kill(database_dsn)
+        second = connect(serving("--participants", participants_file).address)
         answers = list(callers.map(lambda call: report(second, call.token), calls))
         assert {answer.result for answer in answers} == {saga_service_pb2.REPORT_RESULT_APPLIED}
         assert {saga.status for saga in callers.map(second.settled, saga_ids)} == {

@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from tests.acceptance.conftest import Client, Program, Serving, Shop, StartServing, run_program
 from tests.acceptance.test_processes import free_port
-from tests.eventually import wait_until
+from tests.eventually import PATIENCE_SECONDS, wait_until
 
 SERVER_CONNECTIONS = 3
 """Fewer than one coordinator alone has connections to PgBouncer."""
@@ -118,16 +118,16 @@ def test_everything_works_in_transaction_mode(
     # Through the coordinator that does not drive it.
     shop.called.queue.clear()
     hanging = here.start("hanging").saga_id
-    while shop.called.get(timeout=10).method != "hang":
+    while shop.called.get(timeout=PATIENCE_SECONDS).method != "hang":
         pass
-    wait_until(lambda: not there.cancel(hanging), "the cancellation")  # a busy machine may take its time
+    there.cancel(hanging)
     shop.may_answer.set()
     assert there.settled(hanging).status == saga_pb2.SAGA_STATUS_COMPENSATED
 
     # One dies; the other takes over.
     shop.may_answer.clear()
     orphaned = here.start("hanging", "orphaned").saga_id
-    while shop.called.get(timeout=10).method != "hang":
+    while shop.called.get(timeout=PATIENCE_SECONDS).method != "hang":
         pass
     programs[0].close()
     shop.may_answer.set()

@@ -21,6 +21,7 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     ReportOutcomeRequest,
 )
 from tests.acceptance.conftest import Client, Serving, StartServing, run_here
+from tests.eventually import PATIENCE_SECONDS
 from tests.integration.participants.plain_services import FILES, INVENTORY, compiled, start_plain
 
 NAME = "look-and-see"
@@ -150,7 +151,7 @@ async def test_a_service_changes_under_a_running_saga_and_answers_later(
         saga_id=saga_id, step="later", operation=OperationKind.OPERATION_KIND_ACTION
     )
     report.succeeded.string_value = "at last"
-    await asyncio.to_thread(client.sagas.ReportOutcome, report, timeout=10)
+    await asyncio.to_thread(client.sagas.ReportOutcome, report, timeout=PATIENCE_SECONDS)
     saga = await asyncio.to_thread(client.settled, saga_id)
     await running.server.stop(None)
 

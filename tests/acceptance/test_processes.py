@@ -14,8 +14,8 @@ import pytest
 from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest
 from saga_coordinator.pb.saga.v1.saga_service_pb2_grpc import SagaServiceStub
-from tests.acceptance.conftest import Client, Program, Shop, run_program
-from tests.eventually import wait_until
+from tests.acceptance.conftest import Client, Program, Shop, repeated, run_program
+from tests.eventually import PATIENCE_SECONDS, wait_until
 
 
 def free_port() -> int:
@@ -76,7 +76,8 @@ def start_hanging(address: str, number: int) -> str:
     """Starts a saga over a connection of its own, which either of the coordinators may get."""
     with grpc.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
         request = StartSagaRequest(definition="hanging", start_key=f"hanging {number}")
-        return SagaServiceStub(channel).StartSaga(request, timeout=10).saga.saga_id
+        stub = SagaServiceStub(channel)
+        return repeated(lambda: stub.StartSaga(request, timeout=PATIENCE_SECONDS)).saga.saga_id
 
 
 Connect = Callable[[str], Client]
@@ -96,7 +97,7 @@ def test_p1_one_of_two_is_killed_and_replaced_and_its_sagas_go_on(
             sagas.append(start_hanging(supervised.address, len(sagas)))
             assert len(sagas) < 200, "all connections went to one of them"
         for _ in sagas:
-            assert shop.called.get(timeout=10).method == "hang"
+            assert shop.called.get(timeout=PATIENCE_SECONDS).method == "hang"
 
         killed = min(before)
         os.kill(killed, signal.SIGKILL)
@@ -125,7 +126,7 @@ def test_sigterm_gives_calls_in_flight_their_time_in_every_coordinator(
     connect(supervised.address).register("hanging", "hang")
     sagas = [start_hanging(supervised.address, number) for number in range(8)]
     for _ in sagas:
-        shop.called.get(timeout=10)
+        shop.called.get(timeout=PATIENCE_SECONDS)
     supervised.send(signal.SIGTERM)
     for _ in processes:
         supervised.wait_for("stopping")

@@ -181,8 +181,8 @@ def test_stopping_gives_calls_in_flight_their_time(
     client = connect(program.address)
     client.register("slow", "hang", "quick")
     saga_id = client.start("slow").saga_id
-    assert shop.called.get(timeout=10).method == "hang"
-    waiting = client.sagas.WaitSaga.future(WaitSagaRequest(saga_id=saga_id), timeout=30)
+    assert shop.called.get(timeout=PATIENCE_SECONDS).method == "hang"
+    waiting = client.sagas.WaitSaga.future(WaitSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS)
     watch = client.watch_health()
     assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
     # The wait was sent before this call on the same connection, so it has been taken in.
@@ -212,7 +212,7 @@ def test_a_second_signal_stops_at_once(
     client = connect(program.address)
     client.register("slow", "hang")
     client.start("slow")
-    assert shop.called.get(timeout=10).method == "hang"
+    assert shop.called.get(timeout=PATIENCE_SECONDS).method == "hang"
     program.send(signal.SIGTERM)
     program.wait_for("stopping")
     program.send(signal.SIGTERM)
@@ -227,7 +227,7 @@ def test_the_grace_has_an_end(
     client = connect(program.address)
     client.register("slow", "hang")
     client.start("slow")
-    assert shop.called.get(timeout=10).method == "hang"
+    assert shop.called.get(timeout=PATIENCE_SECONDS).method == "hang"
     program.send(signal.SIGINT)
     assert program.wait() == 0
 

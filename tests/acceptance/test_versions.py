@@ -19,8 +19,8 @@ from saga_coordinator.pb.saga.v1.definition_service_pb2 import (
 from saga_coordinator.pb.saga.v1.saga_service_pb2 import StartSagaRequest, StartSagaResponse
 from tests.acceptance.conftest import Client, Serving, StartServing, run_here
 from tests.acceptance.test_rpc import pages_of, value
+from tests.eventually import PATIENCE_SECONDS
 
-SECONDS = 120
 SCHEMA = {
     "type": "object",
     "required": ["customer"],
@@ -44,7 +44,7 @@ def start(client: Client, request: pytest.FixtureRequest) -> Start:
 
     def call(definition: str, **fields: Any) -> StartSagaResponse:
         fields = {"start_key": request.node.name, "definition": definition, **fields}
-        return client.sagas.StartSaga(StartSagaRequest(**fields), timeout=SECONDS)
+        return client.sagas.StartSaga(StartSagaRequest(**fields), timeout=PATIENCE_SECONDS)
 
     return call
 
@@ -101,7 +101,7 @@ def test_a_schema_with_faults_is_refused_with_its_definition(
 def test_a_deprecated_version(client: Client, versions: str, start: Start) -> None:
     first = start(versions, version=2)
     request = DeprecateDefinitionRequest(name=versions, version=2, deprecated=True)
-    assert client.definitions.DeprecateDefinition(request, timeout=SECONDS).registered.deprecated
+    assert client.definitions.DeprecateDefinition(request, timeout=PATIENCE_SECONDS).registered.deprecated
     code, message = refusal(lambda: start(versions, version=2, start_key=f"{versions} 2"))
     assert code == "FAILED_PRECONDITION"
     assert message.endswith("use version 3")
@@ -111,12 +111,14 @@ def test_a_deprecated_version(client: Client, versions: str, start: Start) -> No
 
 def test_the_default_version(client: Client, versions: str, start: Start) -> None:
     request = SetDefaultVersionRequest(name=versions, version=1)
-    used = client.definitions.SetDefaultVersion(request, timeout=SECONDS).registered
+    used = client.definitions.SetDefaultVersion(request, timeout=PATIENCE_SECONDS).registered
     assert (used.version, used.is_default) == (1, True)
     assert start(versions).saga.version == 1
-    newest = client.definitions.GetDefinition(GetDefinitionRequest(name=versions), timeout=SECONDS).registered
+    newest = client.definitions.GetDefinition(
+        GetDefinitionRequest(name=versions), timeout=PATIENCE_SECONDS
+    ).registered
     assert (newest.version, newest.is_default) == (3, False)
-    client.definitions.SetDefaultVersion(SetDefaultVersionRequest(name=versions), timeout=SECONDS)
+    client.definitions.SetDefaultVersion(SetDefaultVersionRequest(name=versions), timeout=PATIENCE_SECONDS)
     assert start(versions, start_key=f"{versions} newest").saga.version == 3
 
 
@@ -131,7 +133,7 @@ def test_deleting(client: Client, versions: str, start: Start) -> None:
 
     def delete(version: int) -> None:
         request = DeleteDefinitionRequest(name=versions, version=version)
-        client.definitions.DeleteDefinition(request, timeout=SECONDS)
+        client.definitions.DeleteDefinition(request, timeout=PATIENCE_SECONDS)
 
     delete(2)
     assert refusal(lambda: start(versions, version=2, start_key=f"{versions} 2"))[0] == "NOT_FOUND"
@@ -145,7 +147,7 @@ def test_deciding_takes_a_version(client: Client, message: Any) -> None:
     call = client.definitions.DeprecateDefinition
     if message is DeleteDefinitionRequest:
         call = client.definitions.DeleteDefinition  # type: ignore[assignment]
-    assert refusal(lambda: call(message(name="order"), timeout=SECONDS)) == (
+    assert refusal(lambda: call(message(name="order"), timeout=PATIENCE_SECONDS)) == (
         "INVALID_ARGUMENT",
         "version: is required",
     )

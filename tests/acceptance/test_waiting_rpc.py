@@ -18,7 +18,8 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     SignalSagaRequest,
 )
 from tests.acceptance.conftest import Client, Shop
-from tests.acceptance.test_rpc import NOBODY, SECONDS, Refused
+from tests.acceptance.test_rpc import NOBODY, Refused
+from tests.eventually import PATIENCE_SECONDS
 
 ACTION = {"participant": "shop", "method": "quick"}
 UNDO = {"participant": "shop", "method": "undo"}
@@ -55,7 +56,9 @@ def test_a_saga_that_waits_for_an_event_and_for_a_person(client: Client, paying:
     waiting = step(client, saga_id, "paid")
     assert (waiting.awaited_event, waiting.awaited_correlation) == ("paid", "order 17")
 
-    preview = client.sagas.PreviewCompensation(PreviewCompensationRequest(saga_id=saga_id), timeout=SECONDS)
+    preview = client.sagas.PreviewCompensation(
+        PreviewCompensationRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS
+    )
     assert [[call.step for call in stage.calls] for stage in preview.stages] == [["reserve"]]
     call = preview.stages[0].calls[0]
     assert (call.participant, call.method, call.idempotency_key) == (
@@ -70,16 +73,18 @@ def test_a_saga_that_waits_for_an_event_and_for_a_person(client: Client, paying:
     event = Event(
         event_id="p1", name="paid", correlation="order 17", payload=ParseDict({"amount": 3}, Value())
     )
-    assert client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=SECONDS).sagas == 1
-    again = client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=SECONDS)
+    assert client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=PATIENCE_SECONDS).sagas == 1
+    again = client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=PATIENCE_SECONDS)
     assert (again.sagas, again.duplicate, again.HasField("kept_until")) == (0, True, False)
     event.payload.number_value = 4
-    other = Refused(lambda: client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=SECONDS))
+    other = Refused(
+        lambda: client.sagas.PublishEvent(PublishEventRequest(event=event), timeout=PATIENCE_SECONDS)
+    )
     assert other.code == "ALREADY_EXISTS"
     early = Event(event_id="p2", name="paid", correlation="order 18")
     asked = PublishEventRequest(event=early)
     asked.keep_for.seconds = 60
-    kept = client.sagas.PublishEvent(asked, timeout=SECONDS)
+    kept = client.sagas.PublishEvent(asked, timeout=PATIENCE_SECONDS)
     assert (kept.sagas, kept.duplicate) == (0, False)
     week = 7 * 24 * 3600
     assert kept.remembered_until.seconds - kept.kept_until.seconds == pytest.approx(week - 60, abs=1)
@@ -87,12 +92,12 @@ def test_a_saga_that_waits_for_an_event_and_for_a_person(client: Client, paying:
     client.await_entry(saga_id, "wait_started", "decision")
     assert MessageToDict(step(client, saga_id, "decision").shown) == {"amount": 3}
     decision = DecideApprovalRequest(saga_id=saga_id, step="decision", approved=True, decided_by="eve")
-    refused = Refused(lambda: client.sagas.DecideApproval(decision, timeout=SECONDS))
+    refused = Refused(lambda: client.sagas.DecideApproval(decision, timeout=PATIENCE_SECONDS))
     assert refused.code == "PERMISSION_DENIED"
     assert "who may: ann" in refused.message
     decision.decided_by = "ann"
-    assert client.sagas.DecideApproval(decision, timeout=SECONDS).applied
-    assert not client.sagas.DecideApproval(decision, timeout=SECONDS).applied
+    assert client.sagas.DecideApproval(decision, timeout=PATIENCE_SECONDS).applied
+    assert not client.sagas.DecideApproval(decision, timeout=PATIENCE_SECONDS).applied
     saga = client.settled(saga_id)
     assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
     assert MessageToDict(saga.output) == {"amount": 3}
@@ -102,9 +107,11 @@ def test_a_saga_that_waits_for_an_event_and_for_a_person(client: Client, paying:
 def test_a_signal_to_one_saga(client: Client, paying: str) -> None:
     saga_id = client.start(paying, "waiting 2", {"order": 18}).saga_id
     event = Event(event_id="s1", name="paid", payload=ParseDict({"amount": 1}, Value()))
-    assert client.sagas.SignalSaga(SignalSagaRequest(saga_id=saga_id, event=event), timeout=SECONDS).applied
+    assert client.sagas.SignalSaga(
+        SignalSagaRequest(saga_id=saga_id, event=event), timeout=PATIENCE_SECONDS
+    ).applied
     assert not client.sagas.SignalSaga(
-        SignalSagaRequest(saga_id=saga_id, event=event), timeout=SECONDS
+        SignalSagaRequest(saga_id=saga_id, event=event), timeout=PATIENCE_SECONDS
     ).applied
     client.await_entry(saga_id, "wait_started", "decision")
 
@@ -127,7 +134,7 @@ def test_instances_and_children_are_shown(client: Client, shop: Shop) -> None:
     assert saga.status == saga_pb2.SAGA_STATUS_COMPLETED
     assert [each.name for each in saga.steps] == ["parcels", "parcels[0].send", "parcels[1].send"]
     key = f"{saga_id}/parcels[1].send/action"
-    child = client.sagas.GetSaga(GetSagaRequest(start_key=key), timeout=SECONDS).saga
+    child = client.sagas.GetSaga(GetSagaRequest(start_key=key), timeout=PATIENCE_SECONDS).saga
     assert (child.parent_saga_id, child.parent_step) == (saga_id, "parcels[1].send")
     assert child.input.number_value == 2
 

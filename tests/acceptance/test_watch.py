@@ -13,8 +13,7 @@ from saga_coordinator.pb.saga.v1.saga_service_pb2 import (
     WatchSagaResponse,
 )
 from tests.acceptance.conftest import Client, Shop, StartServing
-
-SECONDS = 120
+from tests.eventually import PATIENCE_SECONDS
 
 
 def entry_types(responses: list[WatchSagaResponse]) -> list[str]:
@@ -40,9 +39,9 @@ def test_a_watcher_sees_every_entry_once_and_then_the_end(
 ) -> None:
     here, elsewhere = coordinators
     saga_id = started(here, "hang", "quick")
-    shop.called.get(timeout=SECONDS)
+    shop.called.get(timeout=PATIENCE_SECONDS)
     watches = [
-        client.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=SECONDS)
+        client.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS)
         for client in (here, elsewhere)
     ]
     firsts = [next(watch) for watch in watches]
@@ -66,15 +65,17 @@ def test_a_watcher_sees_every_entry_once_and_then_the_end(
 def test_a_watch_can_be_taken_up_where_it_ended(coordinators: tuple[Client, Client], shop: Shop) -> None:
     here, elsewhere = coordinators
     saga_id = started(here, "quick", "refuse")
-    list(here.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=SECONDS))
-    again = elsewhere.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id, after_sequence=5), timeout=SECONDS)
+    list(here.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS))
+    again = elsewhere.sagas.WatchSaga(
+        WatchSagaRequest(saga_id=saga_id, after_sequence=5), timeout=PATIENCE_SECONDS
+    )
     assert entry_types(list(again)) == [
         "saga_failed",
         "attempt_started",
         "attempt_succeeded",
         "saga_compensated",
     ]
-    over = here.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id, after_sequence=9), timeout=SECONDS)
+    over = here.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id, after_sequence=9), timeout=PATIENCE_SECONDS)
     (response,) = over
     assert (entry_types([response]), response.saga.status) == ([], saga_pb2.SAGA_STATUS_COMPENSATED)
 
@@ -85,7 +86,7 @@ def test_a_watch_ends_when_its_coordinator_stops(
     program = serving("--participants", str(participants_file), "--grace-seconds", "1")
     client = connect(program.address)
     saga_id = started(client, "hang")
-    watch = client.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=SECONDS)
+    watch = client.sagas.WatchSaga(WatchSagaRequest(saga_id=saga_id), timeout=PATIENCE_SECONDS)
     next(watch)
     program.send(signal.SIGTERM)
     with pytest.raises(grpc.RpcError) as ended:
@@ -100,5 +101,5 @@ def test_what_cannot_be_watched(client: Client) -> None:
         (WatchSagaRequest(saga_id="0198c2aa-1111-7222-8333-444455556666"), grpc.StatusCode.NOT_FOUND),
     ):
         with pytest.raises(grpc.RpcError) as caught:
-            list(client.sagas.WatchSaga(request, timeout=SECONDS))
+            list(client.sagas.WatchSaga(request, timeout=PATIENCE_SECONDS))
         assert caught.value.code() is code

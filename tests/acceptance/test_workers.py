@@ -572,7 +572,12 @@ async def test_a_coordinator_that_stops_waits_for_the_outcomes_of_its_workers(
 
 
 async def test_a_worker_dials_again_and_tells_what_it_did_meanwhile(
-    serving: StartServing, workers_file: Path, open_shop: OpenShop, coordinator: Serving, customer: Customer
+    serving: StartServing,
+    workers_file: Path,
+    open_shop: OpenShop,
+    coordinator: Serving,
+    customer: Customer,
+    database_dsn: str,
 ) -> None:
     """Its coordinator is killed; the outcome reaches the next one, which learns it though the task was never its own."""
     shop = await open_shop()
@@ -581,9 +586,8 @@ async def test_a_worker_dials_again_and_tells_what_it_did_meanwhile(
     )
     saga = await customer.run("order", wait=False)
     await shop.next_task()
-    coordinator.send(signal.SIGKILL)
-    coordinator.wait()
-    serving("--participants", str(workers_file), "--address", coordinator.address, "--lease-seconds", "1")
+    coordinator.kill(database_dsn)
+    serving("--participants", str(workers_file), "--address", coordinator.address)
     shop.may_answer.set()
     finished = await customer.settled(saga.saga_id)
     assert finished.status == saga_pb2.SAGA_STATUS_COMPLETED

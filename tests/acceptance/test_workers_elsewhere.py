@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ def start_coordinator(serving: StartServing, tmp_path: Path) -> StartCoordinator
     """Coordinators of one database, for whom the shop dials in."""
     file = tmp_path / "participants.yaml"
     file.write_text("participants: {shop: {worker: true}}")
-    return lambda: serving("--participants", str(file), "--lease-seconds", "1")
+    return lambda: serving("--participants", str(file))
 
 
 @pytest.fixture
@@ -124,7 +123,7 @@ async def test_a_pending_outcome_comes_through_and_its_report_reaches_the_owner(
 
 
 async def test_p4_what_was_forwarded_is_unknown_when_the_way_breaks(
-    start_coordinator: StartCoordinator, connect: Connect
+    start_coordinator: StartCoordinator, connect: Connect, database_dsn: str
 ) -> None:
     here, there = start_coordinator(), start_coordinator()
     far = Dialled(connect(there.address))
@@ -135,7 +134,7 @@ async def test_p4_what_was_forwarded_is_unknown_when_the_way_breaks(
     first = await far.next_task()
     near = Dialled(connect(here.address))
     await near.greet()
-    there.send(signal.SIGKILL)
+    there.kill(database_dsn)
     second = await near.next_task()
     assert (first.attempt, second.attempt) == (1, 2)
     assert first.idempotency_key == second.idempotency_key
