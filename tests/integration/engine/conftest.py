@@ -21,7 +21,7 @@ from saga_coordinator.engine.coordinator import Coordinator
 from saga_coordinator.engine.settings import EngineSettings
 from saga_coordinator.engine.start import StartSaga
 from saga_coordinator.saga.machine.entries import Entry
-from saga_coordinator.saga.machine.inputs import Asked, CancelAsked, OutcomeReported
+from saga_coordinator.saga.machine.inputs import Asked, CancelAsked, OutcomeReported, TimerFired
 from saga_coordinator.saga.machine.stored_entry import decode
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import Unavailable
@@ -174,6 +174,14 @@ class Engine:
     def drives(self) -> set[str]:
         """The sagas in its memory."""
         return {run.saga_id for run in self.coordinator._runs}
+
+    def pass_time(self, seconds: float) -> None:
+        """Has this coordinator take the time for so much later, and look at what is due of the sagas in its memory."""
+        lease = self.coordinator._lease
+        real_now = lease.now
+        setattr(lease, "now", lambda: real_now() + seconds)  # noqa: B010
+        for run in self.coordinator._runs:
+            self.coordinator._drive.post(run, TimerFired())
 
     async def stop(self, grace_seconds: float = 5.0) -> None:
         if self.is_running:

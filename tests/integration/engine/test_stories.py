@@ -13,7 +13,7 @@ from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.errors import NotFound, NotPossibleNow
 from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.words.outcome import Cause, Outcome, Pending, Succeeded
-from tests.eventually import eventually
+from tests.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.engine.conftest import (
     ORDER,
     Engine,
@@ -335,7 +335,7 @@ async def test_p2_a_report_about_a_parked_saga_shortens_what_remains(
 
 
 async def test_what_was_started_is_what_the_log_says(engine: Engine) -> None:
-    saga = await engine.run(input={"order": 7}, labels={"tenant": "acme"}, deadline_seconds=600.0)
+    saga = await engine.run(input={"order": 7}, labels={"tenant": "acme"}, deadline_seconds=36_000.0)
     first = (await engine.entries(saga.saga_id))[0]
     assert isinstance(first, SagaStarted)
     assert (first.definition, first.version, first.input, first.labels) == (
@@ -346,4 +346,4 @@ async def test_what_was_started_is_what_the_log_says(engine: Engine) -> None:
     )
     assert saga.deadline_at is not None
     assert first.deadline_at == pytest.approx(saga.deadline_at.timestamp(), abs=1e-5)
-    assert 595 < (saga.deadline_at - saga.started_at).total_seconds() < 605
+    assert abs((saga.deadline_at - saga.started_at).total_seconds() - 36_000) < PATIENCE_SECONDS

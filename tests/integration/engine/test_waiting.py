@@ -16,7 +16,7 @@ from saga_coordinator.saga.words.errors import AlreadyExists, NotPossibleNow
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.store.records import Event
-from tests.eventually import eventually
+from tests.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.engine.conftest import Engine, Query, StartEngine, a_definition, a_step
 from tests.integration.engine.participants import Gate, Participants, refusing, unknown
 
@@ -539,7 +539,7 @@ async def test_the_deadline_reaches_the_child(engine: Engine, participants: Part
     await engine.register(ORDER_CHILD)
     await engine.register(PARENT)
     participants.on("hand_over", unknown())
-    saga_id = await engine.start("parent", input={"order": 6}, deadline_seconds=30)
+    saga_id = await engine.start("parent", input={"order": 6}, deadline_seconds=36_000)
     await engine.settled(saga_id)
     parent, child = (
         await engine.saga(saga_id),
@@ -547,7 +547,7 @@ async def test_the_deadline_reaches_the_child(engine: Engine, participants: Part
     )
     assert parent.deadline_at is not None
     assert child.deadline_at is not None
-    assert abs((parent.deadline_at - child.deadline_at).total_seconds()) < 0.5
+    assert abs((parent.deadline_at - child.deadline_at).total_seconds()) < PATIENCE_SECONDS
 
 
 async def test_a_parent_finds_out_by_itself_what_became_of_a_child_that_could_not_tell(

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from structlog.testing import capture_logs
 
 from saga_coordinator.participants.attempts import Attempts
+from saga_coordinator.participants.calls import gates
 from saga_coordinator.participants.calls.breaker import BreakerState, Forced
 from saga_coordinator.participants.calls.bulkhead import BulkheadStatus
 from saga_coordinator.participants.directory.addresses import Directory, Participant
@@ -21,7 +22,7 @@ from saga_coordinator.participants.directory.limits import BreakerLimits, Partic
 from saga_coordinator.pb.saga.v1.participant_service_pb2 import ExecuteResponse
 from saga_coordinator.saga.words.identity import OperationKind
 from saga_coordinator.saga.words.outcome import CauseCode, Held, Outcome, Succeeded, Unknown
-from tests.eventually import eventually
+from tests.eventually import PATIENCE_SECONDS, eventually
 from tests.integration.participants.services import (
     PAYLOAD_BYTES_MAX,
     Connect,
@@ -33,6 +34,14 @@ from tests.integration.participants.services import (
 )
 
 NO_BREAKER = BreakerLimits(is_on=False)
+LONG_SECONDS = 4 * PATIENCE_SECONDS
+"""The timeout of an attempt that may be queued for as long as any machine takes: for a quarter of it."""
+
+
+@pytest.fixture(autouse=True)
+def _queued_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue is left when its turn comes, and not because the machine is busy."""
+    monkeypatch.setattr(gates, "QUEUE_SECONDS", PATIENCE_SECONDS)
 
 
 def limited(targets: Mapping[str, str], **limits: Any) -> Directory:
@@ -76,16 +85,21 @@ async def test_one_that_hangs_takes_its_room_and_no_more(serve: Serve, connect: 
     participants = connect(
         limited({"hung": await serve(hung.answer), "healthy": healthy}, concurrency=8, breaker=NO_BREAKER)
     )
-    stuck = [asyncio.create_task(participants.invoke(invoke(participant="hung"))) for _ in range(7)]
+    stuck = [
+        asyncio.create_task(participants.invoke(invoke(participant="hung", timeout_seconds=LONG_SECONDS)))
+        for _ in range(7)
+    ]
     for _ in stuck:
         await hung.came.acquire()
 
     held = await asyncio.gather(
         *(participants.invoke(invoke(participant="hung", timeout_seconds=0.2)) for _ in range(50))
     )
-    undone = asyncio.create_task(participants.invoke(invoke(OperationKind.COMPENSATION, participant="hung")))
+    compensation = invoke(OperationKind.COMPENSATION, participant="hung", timeout_seconds=LONG_SECONDS)
+    undone = asyncio.create_task(participants.invoke(compensation))
     await hung.came.acquire()  # the room that is kept for compensations
-    well = await asyncio.gather(*(participants.invoke(invoke(participant="healthy")) for _ in range(200)))
+    healthily = invoke(participant="healthy", timeout_seconds=LONG_SECONDS)
+    well = await asyncio.gather(*(participants.invoke(healthily) for _ in range(200)))
 
     assert {type(outcome) for outcome in held} == {Held}
     assert {outcome.cause.code for outcome in held if isinstance(outcome, Held)} == {
@@ -101,7 +115,8 @@ async def test_a_burst_is_queued_and_nobody_is_sent_away(serve: Serve, connect: 
     busy = Doorkeeper()
     busy.may_answer.set()
     participants = connect(limited({"inventory": await serve(busy.answer)}, concurrency=8))
-    outcomes = await asyncio.gather(*(participants.invoke(invoke()) for _ in range(400)))
+    call = invoke(timeout_seconds=LONG_SECONDS)
+    outcomes = await asyncio.gather(*(participants.invoke(call) for _ in range(400)))
     assert all(isinstance(outcome, Succeeded) for outcome in outcomes)
     assert busy.most <= 7
     assert (status(participants).held, status(participants).in_flight) == (0, 0)
@@ -117,12 +132,12 @@ async def test_what_was_waited_for_a_turn_is_not_the_call_s_any_more(serve: Serv
         return await slow.answer(request, context)
 
     participants = connect(limited({"inventory": await serve(answer)}, concurrency=1))
-    first = asyncio.create_task(participants.invoke(invoke(timeout_seconds=8.0)))
+    first = asyncio.create_task(participants.invoke(invoke(timeout_seconds=80.0)))
     await slow.came.acquire()
-    second = asyncio.create_task(participants.invoke(invoke(timeout_seconds=8.0)))
+    second = asyncio.create_task(participants.invoke(invoke(timeout_seconds=80.0)))
     asyncio.get_running_loop().call_later(0.5, slow.may_answer.set)
     await asyncio.gather(first, second)
-    assert left[1] < 7.6
+    assert left[1] < 79.7
 
 
 async def test_one_that_fails_half_its_calls_rests_and_comes_back(serve: Serve, connect: Connect) -> None:
@@ -179,7 +194,7 @@ async def test_after_any_bad_day_no_slot_is_lost_and_others_were_served(
         )
 
         async def call(name: str) -> Outcome:
-            timeout_seconds = 0.3 if name == "sick" else 10.0
+            timeout_seconds = 0.3 if name == "sick" else LONG_SECONDS
             return await participants.invoke(invoke(participant=name, timeout_seconds=timeout_seconds))
 
         outcomes = await asyncio.gather(
@@ -197,9 +212,10 @@ async def test_after_any_bad_day_no_slot_is_lost_and_others_were_served(
 async def test_a_call_that_is_cancelled_in_the_queue_leaves_its_place(serve: Serve, connect: Connect) -> None:
     keeper = Doorkeeper()
     participants = connect(limited({"inventory": await serve(keeper.answer)}, concurrency=1))
-    first = asyncio.create_task(participants.invoke(invoke()))
+    call = invoke(timeout_seconds=LONG_SECONDS)
+    first = asyncio.create_task(participants.invoke(call))
     await keeper.came.acquire()
-    second, third = (asyncio.create_task(participants.invoke(invoke())) for _ in range(2))
+    second, third = (asyncio.create_task(participants.invoke(call)) for _ in range(2))
     await eventually(lambda: status(participants).queued == 2, "two to wait")
     second.cancel()
     keeper.may_answer.set()
@@ -213,7 +229,8 @@ async def test_a_rate_spreads_calls(serve: Serve, connect: Connect) -> None:
     participants = connect(limited({"inventory": await serve()}, rate=50.0, burst=5))
     loop = asyncio.get_running_loop()
     began = loop.time()
-    outcomes = await asyncio.gather(*(participants.invoke(invoke()) for _ in range(30)))
+    call = invoke(timeout_seconds=LONG_SECONDS)
+    outcomes = await asyncio.gather(*(participants.invoke(call) for _ in range(30)))
     assert all(isinstance(outcome, Succeeded) for outcome in outcomes)
     assert loop.time() - began >= 25 / 50 - 0.01
 
