@@ -383,10 +383,14 @@ class Client:
 
     def start(self, definition: str, key: str = "", given: Any = None, **fields: Any) -> saga_pb2.Saga:
         """Starts a saga with the input `given`, in its JSON form. Its key is the definition's name unless one is named."""
+        return repeated(lambda: self.start_now(definition, key, given, **fields))
+
+    def start_now(self, definition: str, key: str = "", given: Any = None, **fields: Any) -> saga_pb2.Saga:
+        """The same, asking once."""
         request = StartSagaRequest(definition=definition, start_key=key or definition, **fields)
         if given is not None:
             ParseDict(given, request.input)
-        return repeated(lambda: self.sagas.StartSaga(request, timeout=PATIENCE_SECONDS)).saga
+        return self.sagas.StartSaga(request, timeout=PATIENCE_SECONDS).saga
 
     def saga(self, saga_id: str) -> saga_pb2.Saga:
         request = GetSagaRequest(saga_id=saga_id)

@@ -107,7 +107,8 @@ def test_p1_sagas_of_a_group_wait_for_it_and_nothing_crosses(
     # On a busy machine, the reason may not be found in time.
     reason = f"claim group `{dying.group}`, of which no coordinator lives"
     wait_until(lambda: reason in elsewhere.cancel_now(saga_id), "the reason")
-    theirs = elsewhere.start("two", "of the other").saga_id
+    elsewhere.register("long", "take", "hang", timeout="600s")
+    theirs = elsewhere.start("long", "of the other").saga_id
     assert [other.next_call(), other.next_call()] == [(theirs, "step_0"), (theirs, "step_1")]
 
     dying.scale_up()

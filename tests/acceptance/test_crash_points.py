@@ -64,10 +64,6 @@ def flags(empty_database_dsn: str, tmp_path: Path) -> Iterator[list[str]]:
         yield ["--participants", str(file), "--lease-seconds", LEASE_SECONDS]
 
 
-def start(client: Client, order_id: str, card: str) -> saga_pb2.Saga:
-    return client.start("order-fulfilment", order_id, one_order(order_id, card).input, wait=True)
-
-
 @pytest.mark.parametrize("point", [*FORWARD, *BACK])
 def test_p1_a_killed_coordinators_saga_ends_and_the_books_are_right(
     point: str,
@@ -79,6 +75,7 @@ def test_p1_a_killed_coordinators_saga_ends_and_the_books_are_right(
     tmp_path: Path,
 ) -> None:
     card, end = (GOOD_CARD, "COMPLETED") if point in FORWARD else (DECLINED_CARD, "COMPENSATED")
+    order = ("order-fulfilment", "1", one_order("1", card).input)
     survivor = connect(serving(*flags).address)
     spec = read_documents(ROOT / "examples/order_fulfilment/definition.yaml")[0].content
     survivor.define(spec)
@@ -94,10 +91,10 @@ def test_p1_a_killed_coordinators_saga_ends_and_the_books_are_right(
         client = connect(address)
         grpc.channel_ready_future(client.channel).result(PATIENCE_SECONDS)
         with contextlib.suppress(grpc.RpcError):  # the answer may have gone out before the end
-            start(client, "1", card)
+            client.start_now(*order, wait=True)
         assert doomed.wait(PATIENCE_SECONDS) == -signal.SIGKILL
 
-    saga = start(survivor, "1", card)
+    saga = survivor.start(*order, wait=True)
 
     assert saga_pb2.SagaStatus.Name(saga.status) == f"SAGA_STATUS_{end}"
     with psycopg.connect(empty_database_dsn) as connection:
