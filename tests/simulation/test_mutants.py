@@ -6,7 +6,8 @@ from proof.mutant import Mutant
 from proof.simulation import mutants, mutants_rooms, mutants_waiting
 from proof.simulation.mutant import hunt
 
-pytestmark = pytest.mark.proof
+# A search takes as long as the machine is slow; only what hangs takes an hour.
+pytestmark = [pytest.mark.proof, pytest.mark.timeout(3600)]
 
 BATCHES_MAX = 30
 MUTANTS = [*mutants.MUTANTS, *mutants_rooms.MUTANTS, *mutants_waiting.MUTANTS]

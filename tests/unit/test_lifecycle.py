@@ -5,15 +5,14 @@ from __future__ import annotations
 import ast
 import asyncio
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
-import saga_coordinator
 from saga_coordinator import lifecycle
 from saga_coordinator.lifecycle import Background, Kept, Service, Services, Together, daemon
 from tests.eventually import eventually
+from tests.parsed import modules
 
 
 @pytest.fixture(autouse=True)
@@ -228,12 +227,11 @@ MAKERS = {
     "TaskGroup",
     "run_coroutine_threadsafe",
 }
-ROOT = Path(saga_coordinator.__file__).parent
 
 
-def made_in(source: str) -> Iterator[tuple[int, str]]:
-    """The line and the name of everything by which the source makes a task or a thread by itself."""
-    for node in ast.walk(ast.parse(source)):
+def made_in(module: ast.Module) -> Iterator[tuple[int, str]]:
+    """The line and the name of everything by which the module makes a task or a thread by itself."""
+    for node in ast.walk(module):
         match node:
             case ast.Attribute(attr=name) | ast.alias(name=name) if name in MAKERS:
                 yield node.lineno, name
@@ -254,17 +252,17 @@ def made_in(source: str) -> Iterator[tuple[int, str]]:
     ],
 )
 def test_a_task_of_ones_own_would_be_found(source: str) -> None:
-    assert list(made_in(source))
+    assert list(made_in(ast.parse(source)))
 
 
 def test_tasks_and_threads_are_made_by_lifecycle_alone() -> None:
-    files = [path for path in ROOT.rglob("*.py") if path != ROOT / "lifecycle.py"]
     found = [
-        f"{path.relative_to(ROOT)}:{line}: {name}"
-        for path in files
-        for line, name in made_in(path.read_text(encoding="utf-8"))
+        f"{place}:{line}: {name}"
+        for place, module in modules().items()
+        if place != "lifecycle.py"
+        for line, name in made_in(module)
     ]
-    assert len(files) > 100
+    assert len(modules()) > 100
     assert found == []
 
 
@@ -274,12 +272,11 @@ def test_what_is_gathered_is_heard() -> None:
     check: Callable[[ast.AST], bool] = lambda node: (  # noqa: E731
         isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "gather"
     )
-    for path in ROOT.rglob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        awaited = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Await)}
+    for place, module in modules().items():
+        awaited = {id(node.value) for node in ast.walk(module) if isinstance(node, ast.Await)}
         calls += [
-            f"{path.relative_to(ROOT)}:{node.lineno}"  # type: ignore[attr-defined]
-            for node in ast.walk(tree)
+            f"{place}:{node.lineno}"  # type: ignore[attr-defined]
+            for node in ast.walk(module)
             if check(node) and id(node) not in awaited
         ]
     assert calls == []

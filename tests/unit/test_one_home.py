@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
 
-import saga_coordinator
-
-ROOT = Path(saga_coordinator.__file__).parent
+from tests.parsed import modules
 
 
 @pytest.mark.parametrize(
@@ -23,10 +20,9 @@ ROOT = Path(saga_coordinator.__file__).parent
 )
 def test_a_limit_is_written_once(written: tuple[object, ...], home: str) -> None:
     found = [
-        path.relative_to(ROOT).as_posix()
-        for path in ROOT.rglob("*.py")
-        if "pb" not in path.relative_to(ROOT).parts
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        place
+        for place, module in modules().items()
+        for node in ast.walk(module)
         if isinstance(node, ast.Constant) and node.value in written
     ]
     assert found == [home]

@@ -23,6 +23,7 @@ from saga_coordinator.saga.words.size import VALUES_MAX
 from saga_coordinator.store.records import StartKeyTaken
 from saga_coordinator.wire.field_checks import START_KEY_CHARACTERS_MAX
 from saga_coordinator.wire.not_before import OWN_TRAILER
+from tests.parsed import modules
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")
@@ -70,10 +71,8 @@ def told() -> set[tuple[Reason, str]]:
     found = {
         (each.reason, row.code.name) for each, row in TABLE.items() if "reason" in vars(each) or row.is_defect
     }
-    for path in (ROOT / "saga_coordinator").rglob("*.py"):
-        if "pb" in path.relative_to(ROOT).parts:
-            continue
-        for call, inside in _calls(ast.parse(path.read_text(encoding="utf-8"))):
+    for place, module in modules().items():
+        for call, inside in _calls(module):
             kind = _kind(call, inside)
             if (reason := _reason(call)) is None:
                 continue
@@ -83,7 +82,7 @@ def told() -> set[tuple[Reason, str]]:
                 row = next(TABLE[each] for each in KINDS[kind].__mro__ if each in TABLE)
                 found.add((reason, row.code.name))
             else:
-                raise AssertionError(f"{path}:{call.lineno}: what is made with {reason} here?")
+                raise AssertionError(f"{place}:{call.lineno}: what is made with {reason} here?")
     return found
 
 
