@@ -26,8 +26,10 @@ from saga_coordinator.saga.words.outcome import Succeeded
 from saga_coordinator.turns import Threads
 from saga_coordinator.wire.conversion import is_large
 
-HERE_MAX = 400_000
-"""Units of `meter` that the loop spends on one decision: about ten milliseconds."""
+HERE_MAX = 200_000
+"""Units of `meter` that the loop spends on one decision: about six milliseconds. It is less than `DECISION_MAX`, so a decision
+that ends by its budget is made in a thread.
+"""
 
 _threads = Threads("deciding", 2)
 

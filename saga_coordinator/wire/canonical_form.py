@@ -17,12 +17,13 @@ _Path = tuple[str | int, ...]
 
 
 def canonical_form(message: Message, faults: list[Fault]) -> dict[str, Any]:
-    """The message's JSON form, without the payloads in which there are faults. Raises InvalidDefinition when it has none."""
-    bare = type(message)()
-    bare.CopyFrom(message)
-    payloads = list(_take_payloads(bare, (), faults))
+    """The message's JSON form, without the payloads in which there are faults. Raises InvalidDefinition when it has none.
+
+    The message is without its payloads afterwards. To copy it before would hold the interpreter for as long as to parse it.
+    """
+    payloads = list(_take_payloads(message, (), faults))
     try:
-        spec = json_form(bare)
+        spec = json_form(message)
     except (ValueError, json_format.Error):
         raise InvalidDefinition([*faults, Fault("", "has a value without a JSON form")]) from None
     for path, payload in payloads:

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from saga_coordinator.saga.words.errors import InvalidRequest
+from saga_coordinator.wire.parsing import parse_into
 from saga_coordinator.wire.payload import too_large
 from saga_coordinator.wire.unparsed import largest_payload
 
@@ -37,9 +38,10 @@ def request_reader(method: MethodDescriptor, payload_bytes_max: int | None) -> C
 def parsed(kind: type[_M], raw: bytes) -> _M:
     """The message in `raw`. Raises InvalidRequest."""
     try:
-        return kind.FromString(raw)
+        parse_into(message := kind(), raw)
     except DecodeError as error:
         raise InvalidRequest.at(
             "",
             f"the request cannot be parsed, or is nested deeper than the 100 levels that protobuf reads: {error}",
         ) from None
+    return message

@@ -17,18 +17,20 @@ FIELDS_MAX = 20_000
 _VALUE = "google.protobuf.Value"
 
 
-def fields(raw: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple[int, int, int, int]]:
+def fields(
+    raw: bytes, start: int = 0, end: int | None = None, *, fields_max: int = FIELDS_MAX
+) -> Iterator[tuple[int, int, int, int]]:
     """The number of each field, where the field begins, and where its content begins and ends. Stops at bytes that are no field.
 
-    Raises InvalidRequest when there are more than `FIELDS_MAX`.
+    Raises InvalidRequest when there are more than `fields_max`.
     """
     end = len(raw) if end is None else end
     found = 0
     while start < end:
         begin = start
         found += 1
-        if found > FIELDS_MAX:
-            raise InvalidRequest.at("", f"the request has more than {FIELDS_MAX} fields in one message")
+        if found > fields_max:
+            raise InvalidRequest.at("", f"the request has more than {fields_max} fields in one message")
         tag, start = _varint(raw, start, end)
         content = start
         match tag & 7:

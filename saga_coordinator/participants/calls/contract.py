@@ -15,6 +15,7 @@ from saga_coordinator.saga.words.identity import OperationKind, idempotency_key
 from saga_coordinator.saga.words.outcome import Pending, Succeeded, Unknown
 from saga_coordinator.wire.causes import cause_message
 from saga_coordinator.wire.outcomes import invalid_reply, no_reply
+from saga_coordinator.wire.parsing import parse_into
 from saga_coordinator.wire.payload import PayloadError, check_message, fill, payload_of
 
 SERVICE = "saga.v1.ParticipantService"
@@ -73,7 +74,7 @@ def outcome_of_reply(
     response: ExecuteResponse | CompensateResponse
     response = ExecuteResponse() if operation is OperationKind.ACTION else CompensateResponse()
     try:
-        response.ParseFromString(reply)
+        parse_into(response, reply)
     except DecodeError as error:
         return invalid_reply(f"the reply does not parse: {error}")
     if response.pending:

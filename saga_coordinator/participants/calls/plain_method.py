@@ -44,6 +44,7 @@ from saga_coordinator.saga.words.size import VALUES_MAX
 from saga_coordinator.wire.conversion import convert, size_of
 from saga_coordinator.wire.not_before import pause_asked
 from saga_coordinator.wire.outcomes import invalid_reply, no_reply
+from saga_coordinator.wire.parsing import parse_into
 from saga_coordinator.wire.payload import NESTING_MAX, PayloadError, check_message, check_size
 
 OUTCOME_TRAILER = "saga-outcome"
@@ -187,7 +188,7 @@ def outcome_of_plain_reply(
         return no_reply()
     message = method.reply()
     try:
-        message.ParseFromString(reply)
+        parse_into(message, reply)
         _count_values(message, VALUES_MAX)
         output = canonical(to_payload(message, method))
         _check(output, NESTING_MAX)

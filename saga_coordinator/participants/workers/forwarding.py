@@ -24,6 +24,7 @@ from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE, Namespace
 from saga_coordinator.saga.words.outcome import Cause, Held, Outcome, Unknown, clip
 from saga_coordinator.wire.conversion import convert
 from saga_coordinator.wire.outcomes import OutcomeNotTaken, invalid_reply, outcome_of
+from saga_coordinator.wire.parsing import parse_into
 from saga_coordinator.wire.times import write_duration
 from saga_coordinator.wire.unparsed import embedded
 
@@ -175,7 +176,8 @@ class Peers(Service):
 
     def _outcome_of(self, peer: _Peer, reply: bytes) -> Outcome:
         try:
-            return outcome_of(ForwardResponse.FromString(reply).outcome, self._payload_bytes_max)
+            parse_into(response := ForwardResponse(), reply)
+            return outcome_of(response.outcome, self._payload_bytes_max)
         except DecodeError as error:
             return invalid_reply(f"the answer of the coordinator at {peer.address} does not parse: {error}")
         except OutcomeNotTaken as error:
