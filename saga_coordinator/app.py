@@ -56,6 +56,7 @@ from saga_coordinator.store.sagas import SagaRows
 from saga_coordinator.store.tables import DEFAULT_GROUP
 from saga_coordinator.store.workers import WorkerRows
 from saga_coordinator.turns import Turns
+from saga_coordinator.views.failures import FailureViews
 from saga_coordinator.views.participant import ParticipantViews
 from saga_coordinator.views.saga_views import SagaViews
 
@@ -332,7 +333,12 @@ class _Parts:
                 self._lists,
             ),
             OperatorService(
-                self._lists, acts, self._sagas, views, payload_bytes_max=settings.payload_bytes_max
+                self._lists,
+                acts,
+                self._sagas,
+                views,
+                FailureViews(self._catalog.runnable),
+                payload_bytes_max=settings.payload_bytes_max,
             ),
         )
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from typing import Any, Protocol
 
 from saga_coordinator.control.sagas import Demand
+from saga_coordinator.filters.parsing import parse_filter
 from saga_coordinator.pb.saga.v1 import operator_service_pb2 as pb
 from saga_coordinator.saga.machine.inputs import (
     AbandonAsked,
@@ -20,6 +22,7 @@ from saga_coordinator.saga.machine.inputs import (
 )
 from saga_coordinator.saga.words.act import Act, SubjectKind, Verb
 from saga_coordinator.saga.words.identity import SAGA_ID
+from saga_coordinator.store.sagas import SagaFilter
 from saga_coordinator.wire.enumerations import ACT_SUBJECT_KINDS, FINDINGS
 from saga_coordinator.wire.field_checks import STEP_KEY_CHARACTERS_MAX, FieldChecks
 
@@ -36,6 +39,29 @@ def act_list(request: pb.ListActsRequest) -> tuple[SubjectKind | None, str, int]
     page_size = checks.page_size(request.page_size)
     checks.done()
     return kind, subject, page_size
+
+
+GROUPS_DEFAULT, GROUPS_MAX = 50, 200
+
+
+def count_sagas(request: pb.CountSagasRequest) -> SagaFilter:
+    checks = FieldChecks()
+    wanted = SagaFilter(condition=parse_filter(request.filter, "filter", checks.found))
+    checks.done()
+    return wanted
+
+
+def group_failures(request: pb.GroupFailuresRequest) -> tuple[SagaFilter, timedelta | None, int]:
+    """The filter, how long ago sagas may have been turned back, and the most groups to answer."""
+    checks = FieldChecks()
+    wanted = SagaFilter(condition=parse_filter(request.filter, "filter", checks.found))
+    within = None
+    if request.HasField("failed_within"):
+        within = timedelta(seconds=checks.seconds("failed_within", request.failed_within))
+    if not 0 <= request.limit <= GROUPS_MAX:
+        checks.add("limit", f"is {request.limit}; it must be 1 to {GROUPS_MAX}, or 0 for {GROUPS_DEFAULT}")
+    checks.done()
+    return wanted, within, request.limit or GROUPS_DEFAULT
 
 
 def which_saga(request: pb.ListAvailableActsRequest) -> str:

@@ -14,10 +14,13 @@ from saga_coordinator.control.sagas import Demand, SagaActs
 from saga_coordinator.pb.saga.v1 import operator_service_pb2 as pb
 from saga_coordinator.saga.words.errors import Resource
 from saga_coordinator.store.acts import ListedAct
+from saga_coordinator.store.counts import count_sagas
+from saga_coordinator.store.failures import group_failures
 from saga_coordinator.store.lists import Lists
 from saga_coordinator.store.pages import Page
 from saga_coordinator.store.sagas import SagaRows
 from saga_coordinator.views.act import act_message, available_message, plan_message
+from saga_coordinator.views.failures import FailureViews
 from saga_coordinator.views.saga_views import SagaViews
 from saga_coordinator.wire.conversion import convert_request
 
@@ -38,12 +41,20 @@ class OperatorService:
     """One method per RPC; the contract says what each does."""
 
     def __init__(
-        self, lists: Lists, acts: SagaActs, sagas: SagaRows, views: SagaViews, *, payload_bytes_max: int
+        self,
+        lists: Lists,
+        acts: SagaActs,
+        sagas: SagaRows,
+        views: SagaViews,
+        failures: FailureViews,
+        *,
+        payload_bytes_max: int,
     ) -> None:
         self._lists = lists
         self._acts = acts
         self._sagas = sagas
         self._views = views
+        self._failures = failures
         self._payload_bytes_max = payload_bytes_max
 
     def resource(self, request: Message) -> Resource | None:
@@ -69,6 +80,17 @@ class OperatorService:
             return response
 
         return await self._lists.acts(caller.namespace, kind, subject, before, page_size, answer)
+
+    async def CountSagas(self, request: pb.CountSagasRequest, caller: Caller) -> pb.CountSagasResponse:  # noqa: N802
+        count = await count_sagas(self._lists, caller.namespace, readers.count_sagas(request))
+        return pb.CountSagasResponse(count=count.number, exact=count.is_exact)
+
+    async def GroupFailures(  # noqa: N802
+        self, request: pb.GroupFailuresRequest, caller: Caller
+    ) -> pb.GroupFailuresResponse:
+        wanted, within, limit = readers.group_failures(request)
+        found = await group_failures(self._lists, caller.namespace, wanted, within, limit)
+        return await self._failures.message(caller.namespace, found)
 
     async def ListAvailableActs(  # noqa: N802
         self, request: pb.ListAvailableActsRequest, caller: Caller

@@ -46,7 +46,7 @@ from saga_coordinator.filters.conditions import (
 from saga_coordinator.filters.fields import FIELDS, LAST_ENTRY_AT, REMAINING, Kind, Label, Subject
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.namespace import Namespace
-from saga_coordinator.store.sagas import PARKING
+from saga_coordinator.store.sagas import PARKING, SagaFilter
 from saga_coordinator.store.tables import log, sagas, start_keys
 
 Predicate = ColumnElement[bool]
@@ -95,6 +95,21 @@ _COLUMNS: Mapping[str, ColumnElement[Any]] = {
 def compiled(condition: Condition, namespace: Namespace, now: ColumnElement[Any] | None = None) -> Predicate:
     """The condition on rows of `sagas` in the namespace. `now` is the moment of the query unless it is given."""
     return _Compiling(namespace, func.now() if now is None else now).sql(condition, is_wanted=True)
+
+
+def saga_conditions(namespace: Namespace, wanted: SagaFilter) -> list[Predicate]:
+    """The conditions on rows of `sagas` that are in the namespace and pass the filter: of a list, and of its count."""
+    conditions: list[Predicate] = [sagas.c.namespace == namespace]
+    if wanted.statuses:
+        conditions.append(sagas.c.status.in_(wanted.statuses))
+    if wanted.definition:
+        conditions.append(sagas.c.definition == wanted.definition)
+    if wanted.labels:
+        # The second condition lets the planner use the partial index.
+        conditions += [sagas.c.labels.contains(wanted.labels), sagas.c.labels != {}]
+    if wanted.condition is not None:
+        conditions.append(compiled(wanted.condition, namespace))
+    return conditions
 
 
 class _Compiling:

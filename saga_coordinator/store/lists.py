@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TypeVar
 
 import orjson
 from sqlalchemy import Row, Select, Text, case, cast, func, literal, select, tuple_
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from saga_coordinator.lifecycle import Service
 from saga_coordinator.saga.definition.registered import RegisteredDefinition
@@ -17,7 +18,7 @@ from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.acts import ListedAct, listed_act
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.definitions import IS_DEFAULT, IS_LIVE
-from saga_coordinator.store.filtering import compiled
+from saga_coordinator.store.filtering import saga_conditions
 from saga_coordinator.store.groups import GROUPS, GroupStanding, standings
 from saga_coordinator.store.pages import PAGE_BYTES_MAX, Page, bounded, page_of, shown, text_bytes
 from saga_coordinator.store.sagas import INPUT_BYTES, OF_SAGA, PARKING, SagaFilter, SagaRecord, record_of
@@ -32,6 +33,7 @@ SECONDS_MAX = 60.0
 
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")
+_Read = TypeVar("_Read")
 
 _MEASURES_OF_SAGA = [
     INPUT_BYTES,
@@ -101,6 +103,17 @@ class Lists(Service):
         """Lets the connections go."""
         await self._database.stop()
 
+    async def read(
+        self, read: Callable[[AsyncConnection], Awaitable[_Read]], make: Callable[[_Read], _T]
+    ) -> _T:
+        """Reads on a connection for lists, and calls `make` as the other methods do."""
+
+        async def on_connection() -> _Read:
+            async with self._database.connection() as connection:
+                return await read(connection)
+
+        return await self._turns.run(on_connection, make)
+
     async def sagas(
         self,
         namespace: Namespace,
@@ -110,16 +123,8 @@ class Lists(Service):
         make: Callable[[Page[SagaRecord]], _T],
     ) -> _T:
         """Sagas, newest first: those that sort before `before_saga_id`, or all from the newest on."""
-        keys = select(sagas.c.saga_id).where(sagas.c.namespace == namespace).order_by(sagas.c.saga_id.desc())
-        if wanted.statuses:
-            keys = keys.where(sagas.c.status.in_(wanted.statuses))
-        if wanted.definition:
-            keys = keys.where(sagas.c.definition == wanted.definition)
-        if wanted.labels:
-            # The second condition lets the planner use the partial index.
-            keys = keys.where(sagas.c.labels.contains(wanted.labels), sagas.c.labels != {})
-        if wanted.condition is not None:
-            keys = keys.where(compiled(wanted.condition, namespace))
+        conditions = saga_conditions(namespace, wanted)
+        keys = select(sagas.c.saga_id).where(*conditions).order_by(sagas.c.saga_id.desc())
         if before_saga_id is not None:
             keys = keys.where(sagas.c.saga_id < before_saga_id)
         query = bounded(keys, sagas, _MEASURES_OF_SAGA, OF_SAGA, limit)
@@ -164,15 +169,10 @@ class Lists(Service):
     async def groups(self, after_name: str, limit: int, make: Callable[[Page[GroupStanding]], _T]) -> _T:
         """The claim groups whose name sorts behind `after_name`, by name."""
 
-        async def read() -> Sequence[Row[Any]]:
-            async with self._database.connection() as connection:
-                wanted = {"after": after_name, "limit": limit + 1}
-                rows: Sequence[Row[Any]] = (await connection.execute(GROUPS, wanted)).all()
-                return rows
+        async def read(connection: AsyncConnection) -> Sequence[Row[Any]]:
+            return (await connection.execute(GROUPS, {"after": after_name, "limit": limit + 1})).all()
 
-        return await self._turns.run(
-            read, lambda rows: make(Page(standings(rows[:limit]), len(rows) > limit))
-        )
+        return await self.read(read, lambda rows: make(Page(standings(rows[:limit]), len(rows) > limit)))
 
     async def events(
         self,
@@ -256,12 +256,11 @@ class Lists(Service):
     async def _answer(
         self, query: Select[Any], item: Callable[[Row[Any]], _Item], make: Callable[[Page[_Item]], _T]
     ) -> _T:
-        async def read() -> Sequence[Row[Any]]:
-            async with self._database.connection() as connection:
-                rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
-                return rows
+        async def read(connection: AsyncConnection) -> Sequence[Row[Any]]:
+            rows: Sequence[Row[Any]] = (await connection.execute(query)).all()
+            return rows
 
-        return await self._turns.run(read, lambda rows: make(page_of(rows, list(map(item, rows)))))
+        return await self.read(read, lambda rows: make(page_of(rows, list(map(item, rows)))))
 
 
 def _published_event(row: Row[Any]) -> PublishedEvent:

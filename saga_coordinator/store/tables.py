@@ -139,6 +139,13 @@ Index(
     sagas.c.saga_id,
     postgresql_where=sagas.c.status != "COMPLETED",
 )
+# What was turned back lately, whenever it began.
+Index(
+    "sagas_turned_back",
+    sagas.c.namespace,
+    sagas.c.ended_at,
+    postgresql_where=sagas.c.ended_at.is_not(None) & (sagas.c.status != "COMPLETED"),
+)
 Index("sagas_by_definition", sagas.c.namespace, sagas.c.definition, sagas.c.saga_id)
 Index(
     "sagas_by_label",

@@ -7,7 +7,10 @@ import uuid
 import pytest
 
 from saga_coordinator.pb.saga.v1 import definition_service_pb2 as definitions
+from saga_coordinator.pb.saga.v1 import operator_service_pb2 as pb
+from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as sagas
+from saga_coordinator.pb.saga.v1.operator_service_pb2_grpc import OperatorServiceStub
 from tests.acceptance.conftest import Client
 from tests.acceptance.test_rpc import Refused, pages_of
 
@@ -45,6 +48,51 @@ def test_sagas_are_listed_by_a_filter_page_by_page(client: Client, parked: tuple
     token = pages[0].next_page_token
     other = sagas.ListSagasRequest(filter="version == 1", page_size=2, page_token=token)
     assert Refused(lambda: client.sagas.ListSagas(other, timeout=SECONDS)).paths == ["page_token"]
+
+
+def test_a_count_equals_its_list(client: Client, parked: tuple[str, list[str]]) -> None:
+    name, saga_ids = parked
+    operators = OperatorServiceStub(client.channel)
+    for text, number in (
+        (f'definition == "{name}"', len(saga_ids)),
+        (f'definition == "{name}" && status == "COMPLETED"', 0),
+        (f'saga_id in ["{saga_ids[0]}", "{saga_ids[3]}"]', 2),
+    ):
+        counted = operators.CountSagas(pb.CountSagasRequest(filter=text), timeout=SECONDS)
+        listed = client.sagas.ListSagas(sagas.ListSagasRequest(filter=text), timeout=SECONDS).sagas
+        assert (counted.count, counted.exact) == (len(listed), True) == (number, True)
+    refused = Refused(lambda: operators.CountSagas(pb.CountSagasRequest(filter="x == 1"), timeout=SECONDS))
+    assert refused.paths == ["filter"]
+
+
+def test_failures_are_grouped_by_what_they_have_in_common(
+    client: Client, parked: tuple[str, list[str]]
+) -> None:
+    name, saga_ids = parked
+    operators = OperatorServiceStub(client.channel)
+    request = pb.GroupFailuresRequest(filter=f'definition == "{name}"')
+    request.failed_within.FromSeconds(3600)
+    answer = operators.GroupFailures(request, timeout=SECONDS)
+    (group,) = answer.groups
+    assert (answer.more_groups, answer.at_least) == (False, False)
+    assert (group.definition, group.step, group.participant, group.method) == (
+        name,
+        "reserve",
+        "shop",
+        "refuse",
+    )
+    assert (group.operation, group.needs_attention) == (saga_pb2.OPERATION_KIND_COMPENSATION, True)
+    assert (group.count, group.example_saga_id) == (len(saga_ids), saga_ids[0])
+    saga = client.sagas.GetSaga(sagas.GetSagaRequest(saga_id=saga_ids[0]), timeout=SECONDS).saga
+    assert group.code == saga.blocked_by.code
+    assert group.first_at.ToDatetime() <= group.last_at.ToDatetime()
+    wrong = pb.GroupFailuresRequest(filter="x == 1", limit=201)
+    wrong.failed_within.FromSeconds(-1)
+    assert Refused(lambda: operators.GroupFailures(wrong, timeout=SECONDS)).paths == [
+        "filter",
+        "failed_within",
+        "limit",
+    ]
 
 
 def test_every_fault_of_a_filter_is_told_with_its_position(client: Client) -> None:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import event
+from sqlalchemy import event, func, select
 
+from saga_coordinator.filters.parsing import parse_filter
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
 from saga_coordinator.store.appends import written
 from saga_coordinator.store.database import Database
 from saga_coordinator.store.embedded import EmbeddedPostgres
+from saga_coordinator.store.failures import group_failures
+from saga_coordinator.store.filtering import saga_conditions
 from saga_coordinator.store.lists import EventFilter, Lists
 from saga_coordinator.store.log_writer import PostgresLog, plan_by_keys
 from saga_coordinator.store.mail import MailRows
 from saga_coordinator.store.ownership import OwnershipRows
 from saga_coordinator.store.records import Letter
 from saga_coordinator.store.sagas import SagaFilter, SagaRows
+from saga_coordinator.store.tables import sagas
 from tests.conftest import new_database
 from tests.eventually import eventually
 from tests.integration.store.appends import HERE, THERE, a_start, an_attempt, an_end, saga_id
@@ -166,6 +170,44 @@ async def test_lists_read_no_whole_table(
     plans = await plan(lambda: Lists(full).sagas(DEFAULT_NAMESPACE, wanted, after, 50, items_of))
     assert len(plans) == 1
     assert not whole_tables(plans), json.dumps(plans, indent=1)
+
+
+RARE_FILTERS = {
+    'status == "NEEDS_ATTENTION" && blocked_by.step == "reserve"': "sagas_by_status",
+    'status in ["RUNNING", "COMPENSATING"] && idle > duration("10m")': "sagas_by_status",
+    'definition == "definition 7" && age > duration("1h")': "sagas_by_definition",
+    'labels["tenant"] == "tenant 5"': "sagas_by_label",
+    'parent == "00000000-0000-7000-9000-000000000001"': "sagas_by_label",
+    'start_key in ["key 7", "key 9"]': "sagas_pkey",
+    'saga_id in ["00000000-0000-7000-9000-000000000001"]': "sagas_pkey",
+    'status == "COMPENSATED" && ended_at > now - duration("1m")': "sagas_turned_back",
+    'owner == "00000000-0000-7000-8000-000000000001"': "sagas_owned",
+}
+
+
+@pytest.mark.parametrize("text", RARE_FILTERS)
+async def test_filters_are_counted_and_listed_by_an_index(text: str, plan: Plan, full: Database) -> None:
+    wanted = SagaFilter(condition=parse_filter(text, "filter", []))
+    plans = await plan(lambda: Lists(full).sagas(DEFAULT_NAMESPACE, wanted, None, 50, items_of))
+    conditions = saga_conditions(DEFAULT_NAMESPACE, wanted)
+
+    async def count() -> None:
+        async with full.connection() as connection:
+            await connection.execute(select(func.count()).select_from(sagas).where(*conditions))
+
+    counting = await plan(count)
+    assert len(plans) == len(counting) == 1
+    for found in (plans, counting):
+        assert not whole_tables(found), json.dumps(found, indent=1)
+    used = {node.get("Index Name") for node in nodes(counting[0])}
+    assert RARE_FILTERS[text] in used, json.dumps(counting, indent=1)
+
+
+async def test_failures_are_grouped_without_reading_all(plan: Plan, full: Database) -> None:
+    (found,) = await plan(
+        lambda: group_failures(Lists(full), DEFAULT_NAMESPACE, SagaFilter(), timedelta(hours=1), 50)
+    )
+    assert not whole_tables([found]), json.dumps(found, indent=1)
 
 
 @pytest.mark.parametrize("before", [None, (datetime(2100, 1, 1, tzinfo=UTC), "event 7")])

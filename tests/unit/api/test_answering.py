@@ -93,7 +93,7 @@ async def served(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[dict[str, str
             payload_bytes_max=LIMIT,
         ),
         DirectoryService(nobody, nobody, nobody, nobody),
-        OperatorService(nobody, nobody, nobody, nobody, payload_bytes_max=LIMIT),
+        OperatorService(nobody, nobody, nobody, nobody, nobody, payload_bytes_max=LIMIT),
     )
     server = Server(services, problems=lambda _: (), payload_bytes_max=LIMIT, shares_port=False)
     peers = PeerServer(nobody, "this one")

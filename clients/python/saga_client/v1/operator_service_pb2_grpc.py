@@ -49,6 +49,16 @@ class OperatorServiceStub(object):
                 request_serializer=saga_dot_v1_dot_operator__service__pb2.ListActsRequest.SerializeToString,
                 response_deserializer=saga_dot_v1_dot_operator__service__pb2.ListActsResponse.FromString,
                 _registered_method=True)
+        self.CountSagas = channel.unary_unary(
+                '/saga.v1.OperatorService/CountSagas',
+                request_serializer=saga_dot_v1_dot_operator__service__pb2.CountSagasRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_operator__service__pb2.CountSagasResponse.FromString,
+                _registered_method=True)
+        self.GroupFailures = channel.unary_unary(
+                '/saga.v1.OperatorService/GroupFailures',
+                request_serializer=saga_dot_v1_dot_operator__service__pb2.GroupFailuresRequest.SerializeToString,
+                response_deserializer=saga_dot_v1_dot_operator__service__pb2.GroupFailuresResponse.FromString,
+                _registered_method=True)
         self.ListAvailableActs = channel.unary_unary(
                 '/saga.v1.OperatorService/ListAvailableActs',
                 request_serializer=saga_dot_v1_dot_operator__service__pb2.ListAvailableActsRequest.SerializeToString,
@@ -100,6 +110,21 @@ class OperatorServiceServicer(object):
 
     def ListActs(self, request, context):
         """Lists the acts of a namespace, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CountSagas(self, request, context):
+        """Counts sagas. It takes no longer than 200 ms in the database: what could not be counted by then is told as "at least".
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GroupFailures(self, request, context):
+        """Groups sagas that failed alike: of one definition, at one step, with one code, and with messages that differ in numbers and
+        identities only. It looks at the newest 10,000 sagas of each status.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,6 +188,16 @@ def add_OperatorServiceServicer_to_server(servicer, server):
                     servicer.ListActs,
                     request_deserializer=saga_dot_v1_dot_operator__service__pb2.ListActsRequest.FromString,
                     response_serializer=saga_dot_v1_dot_operator__service__pb2.ListActsResponse.SerializeToString,
+            ),
+            'CountSagas': grpc.unary_unary_rpc_method_handler(
+                    servicer.CountSagas,
+                    request_deserializer=saga_dot_v1_dot_operator__service__pb2.CountSagasRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_operator__service__pb2.CountSagasResponse.SerializeToString,
+            ),
+            'GroupFailures': grpc.unary_unary_rpc_method_handler(
+                    servicer.GroupFailures,
+                    request_deserializer=saga_dot_v1_dot_operator__service__pb2.GroupFailuresRequest.FromString,
+                    response_serializer=saga_dot_v1_dot_operator__service__pb2.GroupFailuresResponse.SerializeToString,
             ),
             'ListAvailableActs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAvailableActs,
@@ -236,6 +271,60 @@ class OperatorService(object):
             '/saga.v1.OperatorService/ListActs',
             saga_dot_v1_dot_operator__service__pb2.ListActsRequest.SerializeToString,
             saga_dot_v1_dot_operator__service__pb2.ListActsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CountSagas(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.OperatorService/CountSagas',
+            saga_dot_v1_dot_operator__service__pb2.CountSagasRequest.SerializeToString,
+            saga_dot_v1_dot_operator__service__pb2.CountSagasResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GroupFailures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/saga.v1.OperatorService/GroupFailures',
+            saga_dot_v1_dot_operator__service__pb2.GroupFailuresRequest.SerializeToString,
+            saga_dot_v1_dot_operator__service__pb2.GroupFailuresResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,12 @@ class OperatorServiceStub:
     def __new__(cls, channel: _aio.Channel) -> OperatorServiceAsyncStub: ...
     ListActs: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ListActsRequest, _operator_service_pb2.ListActsResponse]
     """Lists the acts of a namespace, the newest first."""
+    CountSagas: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.CountSagasRequest, _operator_service_pb2.CountSagasResponse]
+    """Counts sagas. It takes no longer than 200 ms in the database: what could not be counted by then is told as "at least"."""
+    GroupFailures: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.GroupFailuresRequest, _operator_service_pb2.GroupFailuresResponse]
+    """Groups sagas that failed alike: of one definition, at one step, with one code, and with messages that differ in numbers and
+    identities only. It looks at the newest 10,000 sagas of each status.
+    """
     ListAvailableActs: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ListAvailableActsRequest, _operator_service_pb2.ListAvailableActsResponse]
     """Says of every act on a saga whether the saga's state allows it now, and if not, why."""
     PauseSaga: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.PauseSagaRequest, _operator_service_pb2.PauseSagaResponse]
@@ -80,6 +86,12 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListActs: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ListActsRequest, _operator_service_pb2.ListActsResponse]  # type: ignore[assignment]
     """Lists the acts of a namespace, the newest first."""
+    CountSagas: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.CountSagasRequest, _operator_service_pb2.CountSagasResponse]  # type: ignore[assignment]
+    """Counts sagas. It takes no longer than 200 ms in the database: what could not be counted by then is told as "at least"."""
+    GroupFailures: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.GroupFailuresRequest, _operator_service_pb2.GroupFailuresResponse]  # type: ignore[assignment]
+    """Groups sagas that failed alike: of one definition, at one step, with one code, and with messages that differ in numbers and
+    identities only. It looks at the newest 10,000 sagas of each status.
+    """
     ListAvailableActs: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ListAvailableActsRequest, _operator_service_pb2.ListAvailableActsResponse]  # type: ignore[assignment]
     """Says of every act on a saga whether the saga's state allows it now, and if not, why."""
     PauseSaga: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.PauseSagaRequest, _operator_service_pb2.PauseSagaResponse]  # type: ignore[assignment]
@@ -118,6 +130,24 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_operator_service_pb2.ListActsResponse, _abc.Awaitable[_operator_service_pb2.ListActsResponse]]:
         """Lists the acts of a namespace, the newest first."""
+
+    @_abc_1.abstractmethod
+    def CountSagas(
+        self,
+        request: _operator_service_pb2.CountSagasRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.CountSagasResponse, _abc.Awaitable[_operator_service_pb2.CountSagasResponse]]:
+        """Counts sagas. It takes no longer than 200 ms in the database: what could not be counted by then is told as "at least"."""
+
+    @_abc_1.abstractmethod
+    def GroupFailures(
+        self,
+        request: _operator_service_pb2.GroupFailuresRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operator_service_pb2.GroupFailuresResponse, _abc.Awaitable[_operator_service_pb2.GroupFailuresResponse]]:
+        """Groups sagas that failed alike: of one definition, at one step, with one code, and with messages that differ in numbers and
+        identities only. It looks at the newest 10,000 sagas of each status.
+        """
 
     @_abc_1.abstractmethod
     def ListAvailableActs(

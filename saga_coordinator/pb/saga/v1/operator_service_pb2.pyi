@@ -6,6 +6,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
@@ -862,3 +863,172 @@ class AbandonSagaResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___AbandonSagaResponse: _TypeAlias = AbandonSagaResponse  # noqa: Y015
+
+@_typing.final
+class CountSagasRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """Which sagas, as `ListSagasRequest.filter`. Empty: all."""
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountSagasRequest: _TypeAlias = CountSagasRequest  # noqa: Y015
+
+@_typing.final
+class CountSagasResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    EXACT_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """As many as ListSagas lists with this filter, or if it is not `exact`, at least so many."""
+    exact: _builtins.bool
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        exact: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "exact", b"exact"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CountSagasResponse: _TypeAlias = CountSagasResponse  # noqa: Y015
+
+@_typing.final
+class GroupFailuresRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FILTER_FIELD_NUMBER: _builtins.int
+    FAILED_WITHIN_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    filter: _builtins.str
+    """Which sagas, as `ListSagasRequest.filter`. Empty: all."""
+    limit: _builtins.int
+    """The most groups in the answer. 0: 50. At most 200."""
+    @_builtins.property
+    def failed_within(self) -> _duration_pb2.Duration:
+        """Beside the sagas that need a person, those that were turned back in the last so much time. A saga that is still being compensated
+        counts by when it failed, and one that has ended by when it ended.
+        """
+
+    def __init__(
+        self,
+        *,
+        filter: _builtins.str = ...,
+        failed_within: _duration_pb2.Duration | None = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failed_within", b"failed_within"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_within", b"failed_within", "filter", b"filter", "limit", b"limit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupFailuresRequest: _TypeAlias = GroupFailuresRequest  # noqa: Y015
+
+@_typing.final
+class GroupFailuresResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    MORE_GROUPS_FIELD_NUMBER: _builtins.int
+    AT_LEAST_FIELD_NUMBER: _builtins.int
+    more_groups: _builtins.bool
+    """There are smaller groups."""
+    at_least: _builtins.bool
+    """There are more failed sagas than were looked at, so the counts mean "at least"."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailureGroup]:
+        """The largest first."""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[Global___FailureGroup] | None = ...,
+        more_groups: _builtins.bool = ...,
+        at_least: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_least", b"at_least", "groups", b"groups", "more_groups", b"more_groups"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GroupFailuresResponse: _TypeAlias = GroupFailuresResponse  # noqa: Y015
+
+@_typing.final
+class FailureGroup(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DEFINITION_FIELD_NUMBER: _builtins.int
+    STEP_FIELD_NUMBER: _builtins.int
+    OPERATION_FIELD_NUMBER: _builtins.int
+    PARTICIPANT_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    CODE_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    NEEDS_ATTENTION_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    FIRST_AT_FIELD_NUMBER: _builtins.int
+    LAST_AT_FIELD_NUMBER: _builtins.int
+    EXAMPLE_SAGA_ID_FIELD_NUMBER: _builtins.int
+    definition: _builtins.str
+    step: _builtins.str
+    """The name of the step that failed or, if `needs_attention`, of the step that keeps the saga from going on. Empty where no single step
+    does.
+    """
+    operation: _saga_pb2.OperationKind.ValueType
+    participant: _builtins.str
+    """Whom the operation calls, and with which method, as the version of the example says. Empty for what calls nobody."""
+    method: _builtins.str
+    code: _builtins.str
+    """The code of the cause."""
+    fingerprint: _builtins.str
+    """The beginning of the cause's message, with `#` for each word that has a digit."""
+    needs_attention: _builtins.bool
+    """Whether the sagas are NEEDS_ATTENTION. Then the cause is that of `Saga.blocked_by`, and otherwise of `Saga.failure`."""
+    count: _builtins.int
+    example_saga_id: _builtins.str
+    """The saga that failed last."""
+    @_builtins.property
+    def first_at(self) -> _timestamp_pb2.Timestamp:
+        """When the first and the last of them failed or was parked."""
+
+    @_builtins.property
+    def last_at(self) -> _timestamp_pb2.Timestamp: ...
+    def __init__(
+        self,
+        *,
+        definition: _builtins.str = ...,
+        step: _builtins.str = ...,
+        operation: _saga_pb2.OperationKind.ValueType = ...,
+        participant: _builtins.str = ...,
+        method: _builtins.str = ...,
+        code: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
+        needs_attention: _builtins.bool = ...,
+        count: _builtins.int = ...,
+        first_at: _timestamp_pb2.Timestamp | None = ...,
+        last_at: _timestamp_pb2.Timestamp | None = ...,
+        example_saga_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["first_at", b"first_at", "last_at", b"last_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "count", b"count", "definition", b"definition", "example_saga_id", b"example_saga_id", "fingerprint", b"fingerprint", "first_at", b"first_at", "last_at", b"last_at", "method", b"method", "needs_attention", b"needs_attention", "operation", b"operation", "participant", b"participant", "step", b"step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FailureGroup: _TypeAlias = FailureGroup  # noqa: Y015
