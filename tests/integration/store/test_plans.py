@@ -41,7 +41,7 @@ SELECT ('00000000-0000-7000-9000-' || lpad(to_hex(n), 12, '0'))::uuid, 'key ' ||
     CASE WHEN n %% 5 = 0 THEN jsonb_build_object('tenant', 'tenant ' || n %% 1000) ELSE '{}' END,
     CASE WHEN n %% 200 = 0 THEN %(here)s::uuid WHEN n %% 200 = 50 THEN %(there)s::uuid END,
     CASE WHEN n %% 200 = 100 THEN now() - interval '1 s' WHEN n %% 200 = 150 THEN now() + interval '1 day' END,
-    CASE WHEN n %% 50 > 0 THEN now() END
+    CASE WHEN n %% 50 > 0 THEN now() - n * interval '1 s' END
 FROM generate_series(1, %(sagas)s) n;
 INSERT INTO saga.log (saga_id, sequence, type, attempt, facts, recorded_by)
 SELECT saga_id, sequence, CASE sequence WHEN 1 THEN 'saga_started' ELSE 'saga_adopted' END, 0, '{}', %(here)s
@@ -179,7 +179,7 @@ RARE_FILTERS = {
     'labels["tenant"] == "tenant 5"': "sagas_by_label",
     'parent == "00000000-0000-7000-9000-000000000001"': "sagas_by_label",
     'start_key in ["key 7", "key 9"]': "sagas_pkey",
-    'saga_id in ["00000000-0000-7000-9000-000000000001"]': "sagas_pkey",
+    'saga_id in ["00000000-0000-7000-9000-000000000001"]': "sagas_in_namespace",
     'status == "COMPENSATED" && ended_at > now - duration("1m")': "sagas_turned_back",
     'owner == "00000000-0000-7000-8000-000000000001"': "sagas_owned",
 }
