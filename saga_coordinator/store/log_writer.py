@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import orjson
 import psycopg
 from psycopg import errors
+from psycopg.abc import PQGen
 from psycopg.generators import execute
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGresult
@@ -189,7 +190,7 @@ class PostgresLogSession:
         except StopIteration as done:
             results: list[PGresult] = done.value
             return results
-        return await self._connection.wait(steps)
+        return await self._connection.wait(_continued(steps, awaited))
 
     async def _execute(self, statement: str, parameters: tuple[Any, ...]) -> None:
         await self._translated(self._cursor.execute(statement, parameters, prepare=self._prepares))
@@ -401,3 +402,13 @@ def _array(element_type: int, elements: Sequence[bytes | None]) -> bytes:
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> Sequence[list[Any]]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+
+
+def _continued(steps: PQGen[list[PGresult]], awaited: Wait) -> PQGen[list[PGresult]]:
+    """The steps from where they stand: the driver's wait begins with a `next`, which steps that have begun do not take."""
+    try:
+        while True:
+            awaited = steps.send((yield awaited))
+    except StopIteration as done:
+        results: list[PGresult] = done.value
+        return results
