@@ -58,6 +58,7 @@ class Attempts:
                 was_hopeless = is_action and before is not None and before.status is not SagaStatus.RUNNING
                 burnt = self.told.heard[entry.step, entry.operation].burnt
                 was_hopeless |= is_action and self._is_late_for_another(entry.step, now)
+                was_hopeless |= not self._is_retried(entry)
                 check(
                     was_hopeless or burnt >= most,
                     f"{entry.step} was given up after {burnt} of {most} attempts",
@@ -66,7 +67,10 @@ class Attempts:
                 self.not_before[entry.step, entry.operation] = entry.retry_at
                 if entry.cause.code == LOST:
                     continue
+                check(self._is_retried(entry), f"{entry.step} is tried again after {entry.cause.code}")
                 ceiling = self._pause_max(entry.step, entry.operation)
+                if "pauses" in self.told.operation(entry.step, entry.operation)["retry"]:
+                    check(entry.retry_delay_seconds == ceiling, "a listed pause is made as it is")
                 check(0 <= entry.retry_delay_seconds <= ceiling, "the pause is within the policy's backoff")
 
     def _check_rooms(self, happened: Input, decision: Decision, now: float) -> None:
@@ -121,8 +125,15 @@ class Attempts:
     def _pause_max(self, step: str, kind: OperationKind) -> float:
         burnt = self.told.heard[step, kind].burnt
         retry = self.told.operation(step, kind)["retry"]
+        if pauses := retry.get("pauses"):
+            return seconds(pauses[min(max(burnt, 1), len(pauses)) - 1])
         doubled = seconds(retry["initial_backoff"]) * 2.0 ** max(0, burnt - 1)
         return min(seconds(retry["max_backoff"]), doubled)
+
+    def _is_retried(self, entry: log.AttemptUnknown | log.AttemptUnresolved) -> bool:
+        """Whether another attempt may follow one with that cause."""
+        causes = self.told.operation(entry.step, entry.operation)["retry"].get("retry_on")
+        return causes is None or entry.cause.code in causes
 
     def _is_late_for_another(self, step: str, now: float) -> bool:
         """Whether the step's own deadline may come before another attempt of its action."""

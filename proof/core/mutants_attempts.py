@@ -220,6 +220,24 @@ def pauses_are_not_capped() -> Patches:
     yield instead_of(RetryPolicy.backoff_seconds, grow)
 
 
+@MUTANTS.broken()
+def listed_pauses_are_drawn() -> Patches:
+    right = RetryPolicy.backoff_seconds
+
+    def draw(self: RetryPolicy, failures: int, jitter: float) -> float:
+        return right(self, failures, jitter) * (jitter if self.pauses else 1)
+
+    yield instead_of(RetryPolicy.backoff_seconds, draw)
+
+
+@MUTANTS.broken()
+def every_cause_is_retried() -> Patches:
+    def allow(self: RetryPolicy, code: str, failures: int) -> bool:
+        return failures < self.max_attempts
+
+    yield instead_of(RetryPolicy.allows, allow)
+
+
 # Held attempts.
 
 MUTANTS.replaced(

@@ -117,7 +117,8 @@ def _times(operation: Operation) -> str:
         return f"{duration(timeout)}, one attempt"
     longest = longest_seconds(operation)
     return (
-        f"{duration(timeout)} for each attempt, {retry.max_attempts} attempts with random pauses of up to {_pauses(retry)}; "
+        f"{duration(timeout)} for each attempt, {retry.max_attempts} attempts with "
+        f"{'pauses of' if retry.pauses else 'random pauses of up to'} {_pauses(retry)}; "
         f"{duration(longest)} in all at most"
     )
 
@@ -146,6 +147,8 @@ def _when_refused(definition: Definition, step: Step) -> str:
 
 def _when_unknown(definition: Definition, step: Step, operation: Operation) -> str:
     again = "another attempt, with the same key" if operation.retry.max_attempts > 1 else "no other attempt"
+    if operation.retry.max_attempts > 1 and operation.retry.retry_on:
+        again += f", but only after {', '.join(sorted(operation.retry.retry_on))}"
     if step.is_pivot:
         return f"{again}; after the last attempt NEEDS_ATTENTION: nobody knows whether there is a way back"
     own = "it is undone, too, because it may have happened; " if step.compensation is not None else ""

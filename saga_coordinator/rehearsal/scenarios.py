@@ -45,6 +45,7 @@ from saga_coordinator.saga.words.outcome import (
     Pending,
     Refused,
     Succeeded,
+    Unknown,
 )
 
 WAITING = "WAITING"
@@ -60,6 +61,7 @@ class FaultKind(StrEnum):
     REFUSED = "refused"
     UNKNOWN = "never answers"
     UNKNOWN_ONCE = "answers only the second time"
+    NOT_RETRIED = "fails with a status that is not retried"
     LATE = "never answers, then reports success"
     UNREPORTED = "accepts, then never reports"
     DEADLINE = "the saga's deadline passes meanwhile"
@@ -292,6 +294,8 @@ class _Stage:
             step = self._definition.step(call.step)
             kinds = _OF_CHILDREN if step.operation(OperationKind.ACTION).is_child else _OF_ACTIONS
             yield from (Mishap(call.step, kind) for kind in kinds)
+            if _status_not_retried(step.operation(OperationKind.ACTION)) is not None:
+                yield Mishap(call.step, FaultKind.NOT_RETRIED)
             if self._definition.deadline_seconds is not None:
                 yield Mishap(call.step, FaultKind.DEADLINE)
             if step.compensation is not None:
@@ -388,6 +392,12 @@ class _Cast:
         match kind:
             case FaultKind.REFUSED | FaultKind.UNDO_REFUSED:
                 return Reply(Refused(Cause(_refusing_status(operation), "refused, as the scenario has it")))
+            case FaultKind.UNKNOWN_ONCE if operation.retry.retry_on:
+                status = min(operation.retry.retry_on)
+                return Reply(Unknown(Cause(status, "unknown, as the scenario has it"), is_explicit=True))
+            case FaultKind.NOT_RETRIED:
+                status = _status_not_retried(operation) or "UNKNOWN"
+                return Reply(Unknown(Cause(status, "unknown, as the scenario has it"), is_explicit=True))
             case FaultKind.UNKNOWN | FaultKind.UNKNOWN_ONCE | FaultKind.LATE | FaultKind.UNDO_UNKNOWN:
                 return Reply(Succeeded(), math.inf)
             case FaultKind.UNREPORTED | FaultKind.UNDO_UNREPORTED:
@@ -428,6 +438,16 @@ class _Cast:
                 self._unreported.remove(key)
                 output = self._answers.output(key)
                 rehearsal.hear(OutcomeReported(key, OperationKind.ACTION, Succeeded(output)))
+
+
+def _status_not_retried(operation: Operation) -> str | None:
+    """A status after which the operation fails at once and its outcome stays unknown; None if there is no such status."""
+    if not operation.retry.retry_on or operation.retry.max_attempts == 1:
+        return None
+    taken = {*operation.retry.retry_on, *operation.outcomes}
+    return next(
+        (status for status in ("UNAVAILABLE", "INTERNAL", "UNKNOWN", "ABORTED") if status not in taken), None
+    )
 
 
 def _refusing_status(operation: Operation) -> str:

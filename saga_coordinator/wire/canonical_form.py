@@ -44,6 +44,9 @@ def _take_payloads(message: Message, path: _Path, faults: list[Fault]) -> Iterat
             continue
         if field.is_repeated:
             for index, item in enumerate(value):
+                if isinstance(item, duration_pb2.Duration) and (problem := duration_problem(item)):
+                    faults.append(Fault(path_of((*path, field.name, index)), problem))
+                    item.Clear()
                 yield from _take_payloads(item, (*path, field.name, index), faults)
         elif isinstance(value, struct_pb2.Value | struct_pb2.Struct):
             at = (*path, field.name)

@@ -20,7 +20,8 @@ from saga_coordinator.saga.expressions.expression import Expression, Template, c
 from saga_coordinator.saga.words.json_object import JsonObject, is_finite, text_problem
 from saga_coordinator.saga.words.limits import EVENT_KEPT_SECONDS, LABEL_NAME_CHARACTERS_MAX, LABELS_MAX
 from saga_coordinator.saga.words.names import EVENT_NAME, NAME
-from saga_coordinator.saga.words.outcome import OutcomeKind
+from saga_coordinator.saga.words.nearest import did_you_mean
+from saga_coordinator.saga.words.outcome import REFUSING_STATUSES, CauseCode, OutcomeKind
 from saga_coordinator.saga.words.retry import RetryPolicy
 
 PAYLOAD_NESTING_MAX = 16
@@ -28,6 +29,9 @@ TIMEOUT_SECONDS_MAX = 3600.0
 DEADLINE_SECONDS_MAX = 10 * 366 * 86400.0
 ATTEMPTS_MAX = 1000
 APPROVERS_MAX = 100
+PAUSES_MAX = 100
+BACKOFF_FIELDS = ("initial_backoff", "multiplier", "max_backoff")
+"""The fields of a retry policy that its `pauses` replace."""
 
 DEFAULT_TIMEOUT_SECONDS = 10.0
 DEFAULT_PENDING_TIMEOUT_SECONDS = 86400.0
@@ -65,6 +69,8 @@ _STATUS_NAMES = frozenset(
 )
 
 
+_TIMEOUT_CAUSES = frozenset({str(CauseCode.PENDING_TIMEOUT), str(CauseCode.HEARTBEAT_TIMEOUT)})
+"""The coordinator's own causes that leave the outcome of an attempt unknown."""
 _UNSAID = RetryPolicy(0)
 """A policy that leaves the number of attempts open."""
 
@@ -140,6 +146,10 @@ def read_operation(source: JsonObject, step: str, defaults: Defaults, retry: Ret
     if raw_retry is not None:
         retry = _retry(raw_retry, retry)
     outcomes = _outcomes(source.map("outcomes"))
+    for code in sorted(retry.retry_on & REFUSING_STATUSES):
+        if outcomes.get(code) is not OutcomeKind.UNKNOWN:
+            told = f"names {code}, by which a participant refuses, and what is refused is not tried again"
+            source.fault("retry.retry_on", f"{told}; leave it out, or say `outcomes: {{{code}: unknown}}`")
     heartbeat = _at_least_a_second(source, "heartbeat_timeout", None)
     raw_status = source.object("status")
     status, interval = _status_method(raw_status, method) if raw_status is not None else (None, None)
@@ -304,13 +314,38 @@ def _retry(source: JsonObject, policy: RetryPolicy) -> RetryPolicy:
     initial = source.seconds("initial_backoff", policy.initial_backoff_seconds, TIMEOUT_SECONDS_MAX)
     multiplier = source.number("multiplier", policy.multiplier, 1, 100)
     maximum = source.seconds("max_backoff", None, DEADLINE_SECONDS_MAX)
+    pauses, retry_on = _pauses(source, policy), _retry_on(source, policy)
     source.finish()
     assert initial is not None
     if maximum is None:
         maximum = max(policy.max_backoff_seconds, initial)
     elif maximum < initial:
         source.fault("max_backoff", f"is {maximum:g} s, less than initial_backoff ({initial:g} s)")
-    return RetryPolicy(max_attempts, initial, multiplier, maximum)
+    return RetryPolicy(max_attempts, initial, multiplier, maximum, pauses, retry_on)
+
+
+def _pauses(source: JsonObject, policy: RetryPolicy) -> tuple[float, ...]:
+    pauses = tuple(source.each_seconds("pauses", DEADLINE_SECONDS_MAX))
+    backoff = [name for name in BACKOFF_FIELDS if source.raw(name) is not None]
+    if len(pauses) > PAUSES_MAX:
+        source.fault("pauses", f"lists {len(pauses)}; at most {PAUSES_MAX} are allowed")
+    if pauses and backoff:
+        source.fault("pauses", f"cannot stand beside `{backoff[0]}`: pauses are either listed or computed")
+    return pauses or (() if backoff else policy.pauses)
+
+
+def _retry_on(source: JsonObject, policy: RetryPolicy) -> frozenset[str]:
+    codes = source.each("retry_on")
+    known = _STATUS_NAMES | _TIMEOUT_CAUSES
+    for index, code in enumerate(codes[: len(known) + 1]):
+        if not isinstance(code, str) or code not in known:
+            there = f"there are: {', '.join(sorted(known))}{did_you_mean(str(code), known)}"
+            source.fault(
+                f"retry_on[{index}]", f"`{str(code)[:80]}` is no cause of an unknown outcome; {there}"
+            )
+    if len(codes) > len(known):
+        source.fault("retry_on", f"lists {len(codes)} causes; there are {len(known)}")
+    return frozenset(map(str, codes)) or policy.retry_on
 
 
 def _payload_problem(payload: Any) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from saga_coordinator.saga.definition.declared import steps_within
-from saga_coordinator.saga.definition.parsing_actions import read_defaults
+from saga_coordinator.saga.definition.parsing_actions import BACKOFF_FIELDS, read_defaults
 from saga_coordinator.saga.words.errors import Fault
 from saga_coordinator.saga.words.json_object import JsonObject
 
@@ -39,5 +39,16 @@ def with_defaults(spec: Mapping[str, Any], of: Mapping[str, Mapping[str, Any]]) 
             if "timeout" in given and "timeout" not in own:
                 operation.setdefault("timeout", given["timeout"])
             if retry in given:
-                operation["retry"] = {**given[retry], **own.get(retry, {}), **operation.get("retry", {})}
+                operation["retry"] = _merged(given[retry], own.get(retry, {}), operation.get("retry", {}))
     return filled
+
+
+def _merged(*policies: Mapping[str, Any]) -> dict[str, Any]:
+    """One retry policy of several; a later one has precedence. Listed pauses replace computed ones, and the other way round."""
+    merged: dict[str, Any] = {}
+    for policy in policies:
+        replaced: tuple[str, ...] = BACKOFF_FIELDS if "pauses" in policy else ()
+        if any(name in policy for name in BACKOFF_FIELDS):
+            replaced = (*replaced, "pauses")
+        merged = {**{name: value for name, value in merged.items() if name not in replaced}, **policy}
+    return merged

@@ -110,13 +110,24 @@ class JsonObject:
         value = self.raw(name)
         if value is None:
             return default
+        seconds = self._seconds(name, value, maximum)
+        return default if seconds is None else seconds
+
+    def each_seconds(self, name: str, maximum: float) -> list[float]:
+        """The sound ones of a list of durations, in seconds."""
+        found = (
+            self._seconds(f"{name}[{index}]", value, maximum) for index, value in enumerate(self.each(name))
+        )
+        return [seconds for seconds in found if seconds is not None]
+
+    def _seconds(self, name: str, value: Any, maximum: float) -> float | None:
         if not isinstance(value, str) or not _DURATION.fullmatch(value):
             self.fault(name, 'must be a duration in seconds such as "2s" or "0.25s"')
         elif not 0.001 <= float(value[:-1]) <= maximum:
             self.fault(name, f'is {value}; it must be between "0.001s" and "{maximum:.0f}s"')
         else:
             return float(value[:-1])
-        return default
+        return None
 
     def each(self, name: str) -> list[Any]:
         value = self.raw(name)

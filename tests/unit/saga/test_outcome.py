@@ -100,6 +100,22 @@ def test_pause_grows_by_the_multiplier_up_to_the_cap() -> None:
     assert [policy.backoff_seconds(failures, 1.0) for failures in range(1, 6)] == [0.5, 1.0, 2.0, 3.0, 3.0]
 
 
+@given(st.lists(seconds, min_size=1, max_size=5), st.integers(1, 1000), st.floats(0, 1, exclude_max=True))
+def test_listed_pauses_are_made_as_they_are_and_the_last_one_again(
+    pauses: list[float], failures: int, jitter: float
+) -> None:
+    policy = RetryPolicy(5, pauses=tuple(pauses))
+    assert policy.backoff_seconds(failures, jitter) == [*pauses, *[pauses[-1]] * failures][failures - 1]
+
+
+def test_only_the_causes_that_are_named_are_tried_again() -> None:
+    policy = RetryPolicy(3, retry_on=frozenset({"UNAVAILABLE"}))
+    assert [policy.allows(code, failures) for code, failures in (("UNAVAILABLE", 2), ("UNAVAILABLE", 3), ("INTERNAL", 1))] == [
+        True, False, False,
+    ]  # fmt: skip
+    assert RetryPolicy(3).allows("INTERNAL", 2)
+
+
 @pytest.mark.parametrize(
     "said",
     [Refused(Cause("ABORTED", "no"), is_explicit=True), Unknown(Cause("ABORTED", "?"), is_explicit=True)],

@@ -41,7 +41,7 @@ WORDS = """a b p item input.x steps.a.output number>1 ${item} ${input.a} ${steps
 FIELDS = """name steps after when action compensation pivot read_only irreversible delay until await_event approval saga switch
     for_each repeat cases otherwise items as max_parallel max_passes output outcomes on_failure recovery defaults labels
     input_schema event correlation timeout on_timeout approvers show definition version participant input retry maxParallel x
-    max_attempts maxAttempts deadline initial_backoff max_backoff multiplier method description pending_timeout
+    pauses retry_on max_attempts maxAttempts deadline initial_backoff max_backoff multiplier method description pending_timeout
     compensate_on_refusal \0 \ud800"""
 words, fields = st.sampled_from(WORDS.split(" ")), st.sampled_from(FIELDS.split())
 numbers = st.integers() | st.integers(-2, 2000) | st.floats() | st.just(10**400)
@@ -230,6 +230,12 @@ def test_cycle_is_shown_as_one_walks_it() -> None:
         ([retrying({"max_attempts": False})], "steps[0].action.retry.max_attempts", "must be a number"),
         ([retrying({"max_attempts": 10**400})], "steps[0].action.retry.max_attempts", "must be a number"),
         ([retrying({"maxAttempts": 1, "max_attempts": 2})], "steps[0].action.retry.max_attempts", "is given twice"),
+        ([retrying({"pauses": ["1s", "soon"]})], "steps[0].action.retry.pauses[1]", "must be a duration in seconds"),
+        ([retrying({"pauses": ["1s"], "max_backoff": "2s"})], "steps[0].action.retry.pauses", "beside `max_backoff`"),
+        ([retrying({"pauses": ["1s"] * 101})], "steps[0].action.retry.pauses", "at most 100"),
+        ([retrying({"retry_on": ["UNAVAILBLE"]})], "steps[0].action.retry.retry_on[0]", "did you mean `UNAVAILABLE`"),
+        ([retrying({"retry_on": ["NOT_FOUND"]})], "steps[0].action.retry.retry_on", "NOT_FOUND: unknown"),
+        ([retrying({"retry_on": ["ABORTED"] * 99})], "steps[0].action.retry.retry_on", "lists 99 causes"),
         ([step("a", action={"participant": "p", "timeout": "٣s"})], "steps[0].action.timeout", "must be a duration"),
         ([step("a", action={"participant": "p", "pending_timeout": "9e9s"})], "steps[0].action.pending_timeout", "duration"),
         ([step("a")], "deadline", 'between "0.001s" and "316224000s"'),

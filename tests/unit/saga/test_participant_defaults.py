@@ -46,6 +46,14 @@ def test_an_operation_prevails_and_then_the_definition() -> None:
     assert unsaid["action"]["retry"] == {"max_attempts": 4, "initial_backoff": "0.2s"}
 
 
+def test_listed_pauses_and_computed_ones_replace_each_other() -> None:
+    listed, computed = filled(
+        step("listed", retry={"pauses": ["3s"]}), step("computed"), defaults={"retry": {"multiplier": 3}}
+    )
+    assert listed["action"]["retry"] == {"max_attempts": 3, "pauses": ["3s"]}
+    assert computed["action"]["retry"] == {"max_attempts": 3, "initial_backoff": "0.2s", "multiplier": 3}
+
+
 def test_others_and_the_given_definition_stay_as_they_were() -> None:
     other, inner = step("other", "ledger"), step("inner")
     loop = {"name": "each", "for_each": {"items": "input", "steps": [inner]}}

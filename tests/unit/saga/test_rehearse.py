@@ -121,6 +121,16 @@ def test_a_crash_is_waited_out_before_what_it_interrupted_is_undone() -> None:
     assert undo.started_at >= first.started_at + 7
 
 
+def test_what_is_tried_again_and_what_is_not() -> None:
+    retry = {"max_attempts": 3, "pauses": ["3s"], "retry_on": ["UNAVAILABLE"]}
+    simulation = simulated(definition(step("a", action={**CALL, "retry": retry}), step("b")))
+    again = story(simulation, Mishap("a", FaultKind.UNKNOWN_ONCE))
+    assert (called(again)[:2], again.end) == (["a", "a"], SagaStatus.COMPLETED)
+    at_once = story(simulation, Mishap("a", FaultKind.NOT_RETRIED))
+    assert (called(at_once), at_once.end) == (["a", "undo a"], SagaStatus.COMPENSATED)
+    assert not any(each.breaches for each in simulation.stories)
+
+
 def test_what_never_comes_is_waited_for() -> None:
     simulation = simulated(nested())
     assert story(simulation, Mishap("paid", FaultKind.NO_EVENT)).end == WAITING

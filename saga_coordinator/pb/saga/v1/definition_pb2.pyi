@@ -448,7 +448,7 @@ Global___StatusMethod: _TypeAlias = StatusMethod  # noqa: Y015
 @_typing.final
 class RetryPolicy(_message.Message):
     """When another attempt follows one whose outcome is UNKNOWN. Before attempt n+1, the coordinator waits a random time between zero and
-    min(max_backoff, initial_backoff * multiplier^(n-1)).
+    min(max_backoff, initial_backoff * multiplier^(n-1)), or the pause number n of `pauses` if there are any.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -457,6 +457,8 @@ class RetryPolicy(_message.Message):
     INITIAL_BACKOFF_FIELD_NUMBER: _builtins.int
     MULTIPLIER_FIELD_NUMBER: _builtins.int
     MAX_BACKOFF_FIELD_NUMBER: _builtins.int
+    PAUSES_FIELD_NUMBER: _builtins.int
+    RETRY_ON_FIELD_NUMBER: _builtins.int
     max_attempts: _builtins.int
     """The number of attempts, including the first; 1 means no retry. Attempts that a crash of the coordinator cut off do not count.
     Default: 5 for an action, 10 for a compensation and for steps after the pivot.
@@ -471,6 +473,19 @@ class RetryPolicy(_message.Message):
     def max_backoff(self) -> _duration_pb2.Duration:
         """Default: 10 s."""
 
+    @_builtins.property
+    def pauses(self) -> _containers.RepeatedCompositeFieldContainer[_duration_pb2.Duration]:
+        """The pauses themselves, not random, at most 100; the last one is repeated. They replace `initial_backoff`, `multiplier` and
+        `max_backoff`.
+        """
+
+    @_builtins.property
+    def retry_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The causes after which another attempt is made: names of gRPC statuses, PENDING_TIMEOUT or HEARTBEAT_TIMEOUT. After every other
+        cause the operation has failed at once, and its outcome stays unknown. An attempt that a crash of the coordinator cut off is made
+        again in any case. Default: all.
+        """
+
     def __init__(
         self,
         *,
@@ -478,10 +493,12 @@ class RetryPolicy(_message.Message):
         initial_backoff: _duration_pb2.Duration | None = ...,
         multiplier: _builtins.float = ...,
         max_backoff: _duration_pb2.Duration | None = ...,
+        pauses: _abc.Iterable[_duration_pb2.Duration] | None = ...,
+        retry_on: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["initial_backoff", b"initial_backoff", "max_backoff", b"max_backoff"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["initial_backoff", b"initial_backoff", "max_attempts", b"max_attempts", "max_backoff", b"max_backoff", "multiplier", b"multiplier"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["initial_backoff", b"initial_backoff", "max_attempts", b"max_attempts", "max_backoff", b"max_backoff", "multiplier", b"multiplier", "pauses", b"pauses", "retry_on", b"retry_on"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
