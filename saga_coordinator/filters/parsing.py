@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 
 from saga_coordinator.filters.conditions import (
@@ -35,8 +36,11 @@ from saga_coordinator.saga.expressions.syntax import Call, Comprehension, Consta
 from saga_coordinator.saga.words.errors import ExpressionError, Fault
 
 FILTER_CHARACTERS_MAX = 4096
-COMPARISONS_MAX = 50
-"""The most comparisons of one filter."""
+COMPARISONS_MAX = 12
+WORDS_MAX = 250
+"""The most comparisons of one filter, and names, texts and numbers in it: a filter is parsed and compiled on the event loop."""
+
+_WORD = re.compile(r'"[^"]*"|\w+|[^\w\s,.()]')
 
 _EQUAL, _UNEQUAL = "_==_", "_!=_"
 _ORDERS: Mapping[str, Order] = {
@@ -60,6 +64,9 @@ def parse_filter(text: str, path: str, faults: list[Fault]) -> Condition | None:
         return None
     if len(text) > FILTER_CHARACTERS_MAX:
         faults.append(Fault(path, f"has {len(text)} characters; {FILTER_CHARACTERS_MAX} is the limit"))
+        return None
+    if (words := len(_WORD.findall(text))) > WORDS_MAX:
+        faults.append(Fault(path, f"has {words} names, operators and constants; {WORDS_MAX} is the limit"))
         return None
     try:
         tree = parse(text)

@@ -51,6 +51,9 @@ from saga_coordinator.store.tables import log, sagas, start_keys
 
 Predicate = ColumnElement[bool]
 
+INDEXED_VALUES_MAX = 20
+"""The most values of one label that are looked up in the index, each by a condition of its own; more are compared row by row."""
+
 _INSTANT = DateTime(timezone=True)
 _SQL_ORDERS: Mapping[Order, str] = {order: order.value for order in Order}
 
@@ -146,7 +149,7 @@ class _Compiling:
         """The comparison, with what lets the planner use an index."""
         compared = self._compared(condition)
         match condition:
-            case OneOf(Label(key), values):
+            case OneOf(Label(key), values) if len(values) <= INDEXED_VALUES_MAX:
                 # The second condition lets the planner use the partial index.
                 return and_(
                     or_(*(sagas.c.labels.contains({key: value}) for value in values)), sagas.c.labels != {}

@@ -138,6 +138,7 @@ def test_a_filter_says_its_conditions(text: str, condition: Condition | None) ->
         ('status = "RUNNING"', "is not CEL from character 8 on"),
         ("\nstatus ==", "is not CEL from line 2, character 10 on"),
         ("(" * 40 + "status" + ")" * 40, "is nested too deeply"),
+        (f"version in [{', '.join(['1'] * 250)}]", "has 254 names, operators and constants; 250 is the limit"),
         ("x" * (FILTER_CHARACTERS_MAX + 1), "has 4097 characters; 4096 is the limit"),
     ],
 )  # fmt: skip
