@@ -168,7 +168,7 @@ def test_it_runs_with_all_standard_streams_closed(tmp_path: Path) -> None:
 
 
 def test_health_without_a_coordinator() -> None:
-    assert f"{NOWHERE} does not serve" in fails_with("health", "--address", NOWHERE, run=run_here)
+    assert f"nothing answers at {NOWHERE}" in fails_with("health", "--address", NOWHERE, run=run_here)
 
 
 def test_the_example_is_valid() -> None:
@@ -374,7 +374,8 @@ def test_dev_with_a_setting_that_is_wrong_starts_nothing(tmp_path: Path) -> None
 def test_dev_with_a_faulty_participants_file_makes_no_database(tmp_path: Path) -> None:
     file = tmp_path / "participants.yaml"
     file.write_text("participants: {inventory: {target: 'nowhere://x'}}\n")
-    line = fails_with("dev", "--data-dir", tmp_path / "data", "--participants", file, run=run_here)
+    flags = ("--data-dir", tmp_path / "data", "--address", "127.0.0.1:0", "--participants", file)
+    line = fails_with("dev", *flags, run=run_here)
     assert "inventory" in line
     assert not (tmp_path / "data").exists()
 
