@@ -26,11 +26,10 @@ from saga_coordinator.saga.words.outcome import (
     Cause,
     Held,
     Outcome,
-    Refused,
-    Succeeded,
     Unknown,
     clip,
     is_decisive_status,
+    is_end_of_child,
 )
 
 LOOKS_AT_ONCE = 256
@@ -156,7 +155,7 @@ class Performing:
         """Asks again about an operation that was accepted before. Only a decisive answer says anything new."""
         outcome = await self._invoke(call)
         is_child = call.participant == CHILD_PARTICIPANT
-        is_told = isinstance(outcome, Succeeded | Refused) if is_child else is_decisive_status(outcome)
+        is_told = is_end_of_child(outcome) if is_child else is_decisive_status(outcome)
         return OutcomeReported(call.step, call.operation, outcome, call.attempt) if is_told else None
 
     async def _look_for_event(self, run: Run, wanted: LookForEvent) -> Input | None:

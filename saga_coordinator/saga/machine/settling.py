@@ -115,7 +115,11 @@ def _retry_or_give_up(
     )
     retry_at = draft.now + delay
     is_in_time = kind is _COMPENSATION or state.deadline_at is None or retry_at < state.deadline_at
-    if _may_go_on(draft, kind) and is_in_time and operation.retry.allows(outcome.cause.code, failures):
+    # A child that a person has abandoned answers the same for ever.
+    is_worth_it = outcome.cause.code != CauseCode.CHILD_FAILED and operation.retry.allows(
+        outcome.cause.code, failures
+    )
+    if _may_go_on(draft, kind) and is_in_time and is_worth_it:
         draft.record(AttemptUnknown(key, kind, number, outcome.cause, delay, retry_at, None, was_sent))
     else:
         draft.record(AttemptUnresolved(key, kind, number, outcome.cause, None, was_sent))

@@ -151,6 +151,19 @@ def is_decisive_status(outcome: Outcome) -> bool:
     )
 
 
+def is_end_of_child(outcome: Outcome) -> bool:
+    """Tells whether a step that runs a child has heard how the child ended. What is left of an abandoned child is UNKNOWN, and
+    stays so; any other UNKNOWN is about the question itself.
+    """
+    match outcome:
+        case Succeeded() | Refused():
+            return True
+        case Unknown(cause):
+            return cause.code == CauseCode.CHILD_FAILED
+        case _:
+            return False
+
+
 def reclassified(outcome: Outcome, outcomes: Mapping[str, OutcomeKind]) -> Outcome:
     """The outcome under a definition's own table of statuses, which has precedence over the default table, but not over an
     outcome that the participant named itself.
