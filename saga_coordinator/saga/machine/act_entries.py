@@ -48,25 +48,31 @@ class OperationSkipped:
 
 @immutable
 class FoundDone:
-    """A person found that the action took effect. `reason` is the evidence."""
+    """A person found that the action took effect. `reason` is the evidence.
+
+    `is_passed` is set if the saga had gone on without the action. Then the step stays FAILED, and the steps that have begun
+    since are told nothing new (P5).
+    """
 
     step: str
     act_id: str
     output: Any = None
     requested_by: str = ""
     reason: str = ""
+    is_passed: bool | None = None
     operation: ClassVar[OperationKind] = ACTION
     attempt: ClassVar[int] = 0
 
 
 @immutable
 class FoundNotDone:
-    """A person found that the action never took effect. `reason` is the evidence."""
+    """A person found that the action never took effect. `reason` is the evidence. `is_passed` as in `FoundDone`."""
 
     step: str
     act_id: str
     requested_by: str = ""
     reason: str = ""
+    is_passed: bool | None = None
     operation: ClassVar[OperationKind] = ACTION
     attempt: ClassVar[int] = 0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from saga_coordinator.saga.definition.model import Operation
 from saga_coordinator.saga.machine.act_entries import (
@@ -21,7 +21,7 @@ from saga_coordinator.saga.machine.act_entries import (
     SagaPaused,
     SagaResumed,
 )
-from saga_coordinator.saga.machine.ahead import is_over
+from saga_coordinator.saga.machine.ahead import is_over, is_passed
 from saga_coordinator.saga.machine.answers import NotApplied
 from saga_coordinator.saga.machine.draft import Draft
 from saga_coordinator.saga.machine.entries import SagaFailed, SagaUnparked
@@ -74,7 +74,7 @@ def is_done_already(draft: Draft, act: Act) -> bool:
     return act.act_id in draft.state.act_ids
 
 
-def _said(act: Act) -> dict[str, str]:
+def _said(act: Act) -> dict[str, Any]:
     """The fields by which an entry names its act."""
     return {"act_id": act.act_id, "requested_by": clip(act.declared_by), "reason": clip(act.reason)}
 
@@ -262,7 +262,8 @@ def _find_done(draft: Draft, given: ResolveAsked, step: StepState) -> None:
             f"the compensation of `{given.step}` has begun, so its effect counts already; UNDONE says that it is undone",
         )
     elif _is_action_open(step):
-        draft.record(FoundDone(given.step, output=given.output, **_said(given.act)))
+        passed = is_passed(draft.definition.step(given.step), draft.state, step) or None
+        draft.record(FoundDone(given.step, output=given.output, is_passed=passed, **_said(given.act)))
     else:
         _refuse_finding(draft, given, step)
 
@@ -276,7 +277,8 @@ def _find_not_done(draft: Draft, given: ResolveAsked, step: StepState) -> None:
     elif step.operation is _COMPENSATION:
         find_undone(draft, given, step)
     elif _is_action_open(step):
-        draft.record(FoundNotDone(given.step, **_said(given.act)))
+        passed = is_passed(draft.definition.step(given.step), draft.state, step) or None
+        draft.record(FoundNotDone(given.step, is_passed=passed, **_said(given.act)))
     else:
         _refuse_finding(draft, given, step)
 

@@ -33,6 +33,11 @@ def is_over(step: Step, state: StepState) -> bool:
     return state.status is StepStatus.FAILED and step.on_failure is OnFailure.CONTINUE
 
 
+def is_passed(step: Step, saga: SagaState, state: StepState) -> bool:
+    """Tells whether the step's action has failed and the saga has gone on without it, or back."""
+    return state.status is StepStatus.FAILED and (saga.has_turned or is_over(step, state))
+
+
 class Turn(IntEnum):
     """The kinds of work that an instance of a step can be ready for."""
 

@@ -199,7 +199,8 @@ class OutcomeLate:
 
     It still adds to what is known of the effect: a late success makes the effect certain. Before the compensation has started,
     it also gives the compensation the action's output. `outcome` is SUCCEEDED or REFUSED; UNKNOWN or PENDING would add nothing.
-    `settles_doubt` has the meaning that it has in `AttemptRefused`.
+    `settles_doubt` has the meaning that it has in `AttemptRefused`. With it, `is_passed` is set if the saga had gone on without
+    the action: then the step keeps the cause that the steps after it were told (P5).
     """
 
     step: str
@@ -209,6 +210,7 @@ class OutcomeLate:
     output: Any = None
     cause: Cause | None = None
     settles_doubt: bool | None = None
+    is_passed: bool | None = None
 
 
 @immutable

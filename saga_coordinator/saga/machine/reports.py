@@ -6,7 +6,7 @@ These are handlers of `decide`, so `docs/state_machine.md` shows their first sen
 from __future__ import annotations
 
 from saga_coordinator.saga.definition.model import Operation
-from saga_coordinator.saga.machine.ahead import is_over
+from saga_coordinator.saga.machine.ahead import is_over, is_passed
 from saga_coordinator.saga.machine.answers import APPLIED, NotApplied, WhyNot
 from saga_coordinator.saga.machine.draft import Draft
 from saga_coordinator.saga.machine.entries import OutcomeLate
@@ -137,7 +137,13 @@ def _learn(draft: Draft, name: str, kind: OperationKind, attempt: int, outcome: 
             draft.record(OutcomeLate(name, kind, attempt, SUCCEEDED, output))
         case Refused(cause) if (kind, REFUSED) not in step.told:
             draft.answer = APPLIED if settles_doubt else NotApplied()
-            draft.record(OutcomeLate(name, kind, attempt, REFUSED, cause=cause, settles_doubt=settles_doubt))
+            passed = is_passed(draft.definition.step(name), draft.state, step) or None
+            is_kept = passed if settles_doubt else None
+            draft.record(
+                OutcomeLate(
+                    name, kind, attempt, REFUSED, cause=cause, settles_doubt=settles_doubt, is_passed=is_kept
+                )
+            )
         case _:
             draft.answer = NotApplied()
 

@@ -51,11 +51,14 @@ def moved_step(step: StepState, status: StepStatus, entry: StepEntry) -> StepSta
 def _late(step: StepState, entry: OutcomeLate) -> StepState:
     told = step.told | {(entry.operation, entry.outcome)}
     if entry.settles_doubt:
-        return replace(step, told=told, effect=EffectKnown.NONE, accepted_attempt=0, cause=entry.cause)
+        cause = step.cause if entry.is_passed else entry.cause
+        return replace(step, told=told, effect=EffectKnown.NONE, accepted_attempt=0, cause=cause)
     if entry.operation is _COMPENSATION or entry.outcome != SUCCEEDED:
         return replace(step, told=told)
     # Every attempt of a compensation carries the same input, so the output comes too late once the compensation was attempted.
-    output = entry.output if step.operation is _ACTION else step.output
+    # The output that a person gave to a skipped action has been told to the steps after it (P5).
+    is_new = step.operation is _ACTION and step.status is not StepStatus.SKIPPED
+    output = entry.output if is_new else step.output
     return replace(step, told=told, effect=EffectKnown.CERTAIN, output=output)
 
 
@@ -233,13 +236,14 @@ def _skipped_by_person(step: StepState, status: StepStatus, entry: OperationSkip
 
 def _found_done(step: StepState, status: StepStatus, entry: FoundDone) -> StepState:
     told = step.told | {(_ACTION, SUCCEEDED)}
-    done = _closed_by_person(step, status)
-    return replace(done, effect=EffectKnown.CERTAIN, output=entry.output, cause=None, told=told)
+    known = replace(step, effect=EffectKnown.CERTAIN, output=entry.output, told=told)
+    return known if entry.is_passed else replace(_closed_by_person(known, status), cause=None)
 
 
 def _found_not_done(step: StepState, status: StepStatus, entry: FoundNotDone) -> StepState:
     told = step.told | {(_ACTION, REFUSED)}
-    cause = Cause(CauseCode.NEVER_DONE, entry.reason, requested_by=entry.requested_by)
+    found = Cause(CauseCode.NEVER_DONE, entry.reason, requested_by=entry.requested_by)
+    cause = step.cause if entry.is_passed else found
     undone = _closed_by_person(step, status)
     return replace(undone, effect=EffectKnown.NONE, accepted_attempt=0, cause=cause, told=told)
 

@@ -1,0 +1,116 @@
+"""What no act of a person may break: one key has one input, a condition is asked before a call, a task has one worker."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from proof.core.definitions import definition, step
+from proof.core.story import MAYBE, NO, PENDING, Story, ok
+from saga_coordinator.saga.machine.inputs import (
+    Finding,
+    OutcomeReported,
+    ResolveAsked,
+    SkipAsked,
+)
+from saga_coordinator.saga.machine.state import fold
+from saga_coordinator.saga.machine.step_state import EffectKnown
+from saga_coordinator.saga.machine.stored_entry import decode, encode
+from saga_coordinator.saga.machine.transitions import SagaStatus
+from saga_coordinator.saga.words.act import SubjectKind, Verb
+from saga_coordinator.saga.words.identity import OperationKind
+from tests.acts import an_act
+
+ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
+ONCE = {"participant": "p", "retry": {"max_attempts": 1}}
+PATIENT = {"participant": "p", "retry": {"max_attempts": 9, "initial_backoff": "1s"}}
+SEEN = {"output": "${steps.check.output}", "failure": "${steps.check.failure}"}
+
+
+def act() -> Any:
+    return an_act(Verb.RETRY_STEP, "saga", kind=SubjectKind.SAGA, reason="seen in the books")
+
+
+def check_log(story: Story) -> None:
+    assert fold("saga", [decode(encode(entry)) for entry in story.log]) == story.state
+
+
+def passed(**check: Any) -> Story:
+    """`check` is in doubt, and the saga has gone on without it: `ship`, which is told of it, is between two attempts."""
+    story = Story(
+        definition(
+            step("check", action={**ONCE, "on_failure": "continue", **check}, compensation=ONCE),
+            step("ship", action={**PATIENT, "input": SEEN}),
+        )
+    )
+    story.ends("check", PENDING if check else MAYBE)
+    if check:
+        story.timer_fires()
+    story.ends("ship", MAYBE)
+    return story
+
+
+@pytest.mark.parametrize("finding", [Finding.DONE, Finding.NOT_DONE])
+def test_what_a_person_finds_out_about_a_step_that_was_passed_changes_no_input(finding: Finding) -> None:
+    story = passed()
+    story.happens(ResolveAsked("check", finding, {"id": 7} if finding is Finding.DONE else None, act()))
+    assert story.recorded == ["found_done" if finding is Finding.DONE else "found_not_done"]
+    story.timer_fires()
+
+    unknown = {"code": "UNAVAILABLE", "message": "connection reset"}
+    assert (story.calls, story.inputs) == (["ship action 2"], [{"output": None, "failure": unknown}])
+    story.ends("ship", NO)
+    story.ends("ship", ok())
+    if finding is Finding.DONE:
+        assert story.step("check").effect is EffectKnown.CERTAIN
+        assert (story.calls, story.inputs) == (["check compensation 1"], [{"id": 7}])
+    else:
+        assert story.status is SagaStatus.COMPENSATED
+    check_log(story)
+
+
+def test_a_refusal_that_is_reported_late_changes_no_input() -> None:
+    story = passed(pending_timeout="1s")
+    story.happens(OutcomeReported("check", ACTION, NO))
+    assert story.step("check").effect is EffectKnown.NONE
+    story.timer_fires()
+    assert story.inputs[0]["failure"]["code"] == "PENDING_TIMEOUT"
+    check_log(story)
+
+
+def test_what_a_person_finds_out_on_the_way_back_changes_no_input() -> None:
+    undo = {**PATIENT, "input": SEEN}
+    story = Story(
+        definition(
+            step("check", action={**ONCE, "on_failure": "continue"}, compensation=ONCE),
+            step("pay", compensation=undo),
+            step("ship"),
+        )
+    )
+    story.ends("check", MAYBE)
+    story.ends("pay", ok())
+    story.ends("ship", NO)
+    first = story.inputs
+    story.ends("pay", MAYBE)
+    story.happens(ResolveAsked("check", Finding.DONE, {"id": 7}, act()))
+    story.timer_fires()
+    assert (story.calls, story.inputs) == (["pay compensation 2"], first)
+    check_log(story)
+
+
+def test_an_output_that_comes_after_the_step_was_skipped_changes_no_input() -> None:
+    story = Story(
+        definition(
+            step("check", action={**ONCE, "on_failure": "pause"}, compensation=ONCE),
+            step("ship", action={**PATIENT, "input": SEEN}),
+        )
+    )
+    story.ends("check", MAYBE)
+    story.happens(SkipAsked("check", {"id": 1}, act()))
+    first = story.inputs
+    story.ends("ship", MAYBE)
+    story.happens(OutcomeReported("check", ACTION, ok({"id": 2})))
+    story.timer_fires()
+    assert (story.calls, story.inputs) == (["ship action 2"], first)
+    check_log(story)
