@@ -62,9 +62,8 @@ def preview_compensation(definition: Definition, state: SagaState, now: float) -
         for key, step in state.steps.items()
         if step.is_in_flight and step.operation is OperationKind.ACTION
     )
-    foresight = _Foresight(
-        definition, replace(state), now
-    )  # what goes with the state is left to whoever drives the saga
+    # A paused saga would be resumed first. What goes with the state is left to whoever drives the saga.
+    foresight = _Foresight(definition, replace(state, hold=None), now)
     if state.status is SagaStatus.RUNNING:
         decision = foresight.hear(CancelAsked("preview"))
         if isinstance(decision.answer, Refusal):

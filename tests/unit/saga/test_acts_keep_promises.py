@@ -11,9 +11,11 @@ from proof.core.story import MAYBE, NO, PENDING, Story, ok
 from saga_coordinator.saga.machine.inputs import (
     Finding,
     OutcomeReported,
+    PauseAsked,
     ResolveAsked,
     SkipAsked,
 )
+from saga_coordinator.saga.machine.preview import preview_compensation
 from saga_coordinator.saga.machine.state import fold
 from saga_coordinator.saga.machine.step_state import EffectKnown
 from saga_coordinator.saga.machine.stored_entry import decode, encode
@@ -114,3 +116,12 @@ def test_an_output_that_comes_after_the_step_was_skipped_changes_no_input() -> N
     story.timer_fires()
     assert (story.calls, story.inputs) == (["ship action 2"], first)
     check_log(story)
+
+
+def test_the_preview_of_a_paused_saga_shows_what_would_be_undone() -> None:
+    story = Story(definition(step("reserve"), step("pay")))
+    story.ends("reserve", ok())
+    story.happens(PauseAsked(act()))
+    preview = preview_compensation(story.definition, story.state, story.now)
+    stages = [[call.step for call in stage] for stage in preview.stages]
+    assert (stages, preview.status) == ([["pay"], ["reserve"]], SagaStatus.COMPENSATED)
