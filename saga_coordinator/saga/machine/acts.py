@@ -118,7 +118,11 @@ def on_retry(draft: Draft, given: RetryAsked) -> None:
         if _names_call(draft, given.step) and _may_be_retried(draft, given.step):
             _retry(draft, given.step, given.act)
         return
-    keys = [key for key, step in draft.state.steps.items() if waits_for_retry(draft, key, step)]
+    keys = [
+        key
+        for key, step in draft.state.steps.items()
+        if waits_for_retry(draft, key, step) and not step.is_let_stand
+    ]
     if not keys:
         draft.refuse(
             Reason.NOT_GIVEN_UP,
@@ -187,7 +191,17 @@ def _other_way(draft: Draft, key: str, step: StepState) -> str:
 
 def _retry(draft: Draft, key: str, act: Act) -> None:
     step = draft.state.step(key)
-    draft.record(OperationRetried(key, step.operation, step.attempt, draft.now, **_said(act)))
+    retry_at = max(draft.now, _lost_until(draft, key, step))
+    draft.record(OperationRetried(key, step.operation, step.attempt, retry_at, **_said(act)))
+
+
+def _lost_until(draft: Draft, key: str, step: StepState) -> float:
+    """The instant until which a worker may have the task that a lost coordinator gave it (P8). Nobody else gets it before."""
+    is_lost = step.cause is not None and step.cause.code == CauseCode.COORDINATOR_LOST
+    if not is_lost or step.retry_at is None:
+        return draft.now
+    timeout = draft.definition.step(key).operation(step.operation).timeout_seconds
+    return min(step.retry_at, draft.now + timeout)
 
 
 # Skip.

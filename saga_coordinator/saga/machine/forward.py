@@ -154,11 +154,13 @@ def _complete(draft: Draft) -> None:
 
 def _try_again(draft: Draft, node: Node) -> None:
     """Makes the next attempt of an action."""
-    deadline_at = draft.state.step(node.key).deadline_at
-    if deadline_at is not None and deadline_at <= draft.now:  # nobody drove the saga in time
+    state = draft.state.step(node.key)
+    if state.deadline_at is not None and state.deadline_at <= draft.now:  # nobody drove the saga in time
         _fail_step(draft, node, CauseCode.STEP_DEADLINE, "the step's deadline passed between two attempts")
-    else:
+    elif state.action_attempts > 0:
         start_attempt(draft, node, _ACTION)
+    else:  # a person retries what failed before its first attempt, maybe because its condition could not be computed
+        _start(draft, node)
 
 
 def _start(draft: Draft, node: Node) -> None:

@@ -185,7 +185,7 @@ def _held(step: StepState, status: StepStatus, entry: AttemptHeld) -> StepState:
 
 
 def _skipped(step: StepState, status: StepStatus, entry: StepSkipped) -> StepState:
-    return replace(step, status=status)
+    return replace(step, status=status, retry_at=None)
 
 
 def _failed(step: StepState, status: StepStatus, entry: StepFailed) -> StepState:

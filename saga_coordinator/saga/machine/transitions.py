@@ -121,6 +121,7 @@ STEP_TRANSITIONS: Mapping[tuple[StepStatus, OperationKind, type[StepEntry]], Ste
     (StepStatus.RUNNING, _ACTION, BlockClosed): StepStatus.SUCCEEDED,
     (StepStatus.RUNNING, _ACTION, StepFailed): StepStatus.FAILED,
     (StepStatus.RUNNING, _ACTION, AttemptStarted): StepStatus.RUNNING,
+    (StepStatus.RUNNING, _ACTION, StepSkipped): StepStatus.SKIPPED,
     (StepStatus.RUNNING, _ACTION, AttemptHeld): StepStatus.RUNNING,
     (StepStatus.RUNNING, _ACTION, InputInvalid): StepStatus.FAILED,
     (StepStatus.RUNNING, _ACTION, AttemptSucceeded): StepStatus.SUCCEEDED,

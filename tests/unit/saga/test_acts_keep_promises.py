@@ -11,8 +11,10 @@ from proof.core.story import MAYBE, NO, PENDING, Story, ok
 from saga_coordinator.saga.machine.inputs import (
     Finding,
     OutcomeReported,
+    OwnershipGained,
     PauseAsked,
     ResolveAsked,
+    RetryAsked,
     SkipAsked,
 )
 from saga_coordinator.saga.machine.preview import preview_compensation
@@ -116,6 +118,59 @@ def test_an_output_that_comes_after_the_step_was_skipped_changes_no_input() -> N
     story.timer_fires()
     assert (story.calls, story.inputs) == (["ship action 2"], first)
     check_log(story)
+
+
+def test_a_step_whose_condition_could_not_be_computed_is_not_called_by_a_retry() -> None:
+    story = Story(
+        definition(
+            step("check"),
+            step("pay", when="${steps.check.output.go}", action={**ONCE, "on_failure": "pause"}),
+        )
+    )
+    story.ends("check", ok({}))
+    assert story.status is SagaStatus.NEEDS_ATTENTION
+    story.happens(RetryAsked("pay", act()))
+    assert story.calls == []
+    ended = story.happens(SkipAsked("pay", None, act()))
+    assert ended.state.status is SagaStatus.COMPLETED
+    check_log(story)
+
+
+def test_a_task_that_a_lost_coordinator_gave_out_is_not_given_out_again_by_a_retry() -> None:
+    story = Story(definition(step("pay", action={**PATIENT, "timeout": "10s"}), step("ship")))
+    story.happens(OwnershipGained("coordinator-1", frozenset({"p"})))
+    story.now = 1.0
+    story.happens(RetryAsked("pay", act()))
+    assert (story.calls, story.timer) == ([], 10.0)
+    story.timer_fires()
+    assert story.calls == ["pay action 2"]
+    check_log(story)
+
+
+def test_the_undo_of_a_task_that_a_lost_coordinator_gave_out_is_not_given_out_again_by_a_retry() -> None:
+    story = Story(definition(step("pay", compensation={**PATIENT, "timeout": "10s"}), step("ship")))
+    story.ends("pay", ok())
+    story.ends("ship", NO)
+    story.happens(OwnershipGained("coordinator-1", frozenset({"p"})))
+    story.happens(RetryAsked("pay", act()))
+    assert (story.calls, story.timer) == ([], 10.0)
+
+
+def test_an_effect_that_a_person_let_stand_is_not_undone_by_a_retry_of_the_others() -> None:
+    story = Story(
+        definition(step("reserve", compensation=ONCE), step("pay", compensation=ONCE), step("ship"))
+    )
+    story.ends("reserve", ok())
+    story.ends("pay", ok())
+    story.ends("ship", NO)
+    story.ends("pay", MAYBE)
+    story.happens(SkipAsked("pay", None, act()))
+    story.ends("reserve", MAYBE)
+    story.happens(RetryAsked("", act()))
+    assert story.calls == ["reserve compensation 2"]
+    story.ends("reserve", ok())
+    story.happens(RetryAsked("pay", act()))
+    assert story.calls == ["pay compensation 2"], "a person who names it may still have it undone"
 
 
 def test_the_preview_of_a_paused_saga_shows_what_would_be_undone() -> None:
