@@ -18,6 +18,8 @@ from saga_coordinator.saga.machine.inputs import (
     EventArrived,
     Input,
     OutcomeReported,
+    ResolveAsked,
+    SkipAsked,
     StartRequested,
 )
 from saga_coordinator.saga.machine.state import SagaState
@@ -61,5 +63,7 @@ def _payload_of(given: Input) -> Any:
             return output
         case EventArrived():
             return given.payload
+        case SkipAsked(output=output) | ResolveAsked(output=output):
+            return output
         case _:
             return None

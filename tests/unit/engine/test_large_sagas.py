@@ -17,9 +17,17 @@ from saga_coordinator.engine.pace import AT_ONCE, Pace
 from saga_coordinator.engine.runs import Run
 from saga_coordinator.saga.machine.decide import decide
 from saga_coordinator.saga.machine.effects import Decision, GoOn, Invoke
-from saga_coordinator.saga.machine.inputs import AttemptEnded, StartRequested
+from saga_coordinator.saga.machine.inputs import (
+    AttemptEnded,
+    Finding,
+    ResolveAsked,
+    SkipAsked,
+    StartRequested,
+)
+from saga_coordinator.saga.words.act import SubjectKind, Verb
 from saga_coordinator.saga.words.meter import DECISION_MAX
 from saga_coordinator.saga.words.namespace import DEFAULT_NAMESPACE
+from tests.acts import an_act
 from tests.unit.saga.test_decision_work import Shell, lines, loop
 
 
@@ -55,6 +63,20 @@ async def test_p11_the_turn_of_a_large_saga_is_decided_beside_the_loop(
     decision = await decided(shell.source, shell.state, ended, 1.0, 0.5, may_call=True)
     assert [thread is threading.main_thread() for thread in deciders] == [False]
     assert decision == decide(shell.source, shell.state, ended, 1.0, 0.5)
+
+
+@pytest.mark.parametrize("verb", ["skip", "resolve"])
+async def test_p11_a_large_output_that_a_person_gives_is_decided_beside_the_loop(
+    deciders: list[threading.Thread], verb: str
+) -> None:
+    source = definition(step("a"), step("b"))
+    state = decide(source, None, StartRequested("saga", 1, {}, {}), 0.0, 0.5).state
+    act = an_act(Verb.SKIP_STEP, "saga", kind=SubjectKind.SAGA)
+    output = [{"line": number} for number in range(20_000)]
+    asked = SkipAsked("b", output, act) if verb == "skip" else ResolveAsked("a", Finding.DONE, output, act)
+    deciders.clear()
+    await decided(source, state, asked, 1.0, 0.5, may_call=True)
+    assert [thread is threading.main_thread() for thread in deciders] == [False]
 
 
 async def test_p11_one_call_with_many_expressions_is_computed_beside_the_loop(
