@@ -302,7 +302,7 @@ class _Parts:
         )
 
     def _make_served(self, settings: Settings) -> Served:
-        acts = SagaActs(self._coordinator)
+        acts = SagaActs(self._coordinator, self._act_rows)
         views = SagaViews(self._catalog.runnable, self._sagas)
         return Served(
             DefinitionService(

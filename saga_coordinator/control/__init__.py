@@ -1,6 +1,6 @@
 """What people decide: each act is made here, done by the room that it concerns, and recorded whether it is done or refused.
 
-    SagaActs(coordinator).ask(actor, saga_id, CancelAsked(...))
+    SagaActs(coordinator, act_rows).ask(actor, saga_id, CancelAsked(...))
     DefinitionActs(versions, acts).deprecate(actor, "order", 2, ...)
     ParticipantActs(directory, acts).set_breaker(actor, "payments", ...)
 

@@ -12,6 +12,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from saga_coordinator.saga.words.act import Act, ActRecord, ActResult, Subject, SubjectKind, Verb
+from saga_coordinator.saga.words.namespace import Namespace
 from saga_coordinator.store.database import Database
 
 RECORD_ACTS = f"""
@@ -35,6 +36,10 @@ that an act which was refused first and done later is not told as refused. Nothi
 """
 
 _RECORD = text(RECORD_ACTS.format(records=":records"))
+_ASKED = text(
+    "SELECT verb, subject_kind, subject, detail FROM saga.operator_acts "
+    "WHERE namespace = :namespace AND act_id = CAST(:act_id AS uuid) LIMIT 1"
+)
 
 
 def act_rows(records: Iterable[ActRecord]) -> list[dict[str, Any]]:
@@ -88,7 +93,9 @@ async def record_act(connection: AsyncConnection, record: ActRecord) -> None:
 
 
 class ActRows:
-    """Adds records of acts that changed nothing, such as refused ones. Raises Unavailable when the database is away."""
+    """Adds records of acts that changed nothing, such as refused ones, and finds what was asked under an identity. Raises
+    Unavailable when the database is away.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -96,3 +103,9 @@ class ActRows:
     async def record(self, record: ActRecord) -> None:
         async with self._database.connection() as connection:
             await record_act(connection, record)
+
+    async def asked_as(self, namespace: Namespace, act_id: str) -> tuple[Verb, Subject] | None:
+        """What was asked under that identity; None if nothing was recorded."""
+        async with self._database.connection() as connection:
+            row = (await connection.execute(_ASKED, {"namespace": namespace, "act_id": act_id})).first()
+        return row and (Verb(row.verb), Subject(SubjectKind(row.subject_kind), row.subject, row.detail))

@@ -18,6 +18,7 @@ from saga_coordinator.pb.saga.v1 import saga_pb2
 from saga_coordinator.pb.saga.v1 import saga_service_pb2 as pb
 from saga_coordinator.saga.words.errors import NotPossibleNow
 from saga_coordinator.saga.words.outcome import Pending
+from saga_coordinator.store.acts import ActRows
 from saga_coordinator.store.lists import Lists
 from saga_coordinator.views.saga_views import SagaViews
 from tests.integration.engine.conftest import Engine, Query, a_definition, a_step
@@ -65,7 +66,7 @@ def service(engine: Engine) -> SagaService:
     lists = Lists(engine.database)
     return SagaService(
         engine.coordinator,
-        SagaActs(engine.coordinator),
+        SagaActs(engine.coordinator, ActRows(engine.database)),
         SagaViews(engine.catalog.runnable, engine.sagas),
         engine.sagas,
         lists,
