@@ -44,7 +44,6 @@ from saga_coordinator.saga.machine.step_state import (
     has_standing_effect,
     needs_compensation,
 )
-from saga_coordinator.saga.machine.touched import unseen_until
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.act import Act
 from saga_coordinator.saga.words.identity import OperationKind
@@ -253,8 +252,9 @@ def on_resolve(draft: Draft, given: ResolveAsked) -> None:
     if not _names_call(draft, given.step):
         return
     key, step = given.step, draft.state.step(given.step)
-    settles_at = unseen_until(step)
-    if step.is_in_flight or (settles_at > draft.now and given.finding is not Finding.DONE):
+    # Also an attempt whose outcome was reported may still arrive, after the effect was undone by hand (P4).
+    may_arrive = step.settles_at is not None and step.settles_at > draft.now
+    if step.is_in_flight or (may_arrive and given.finding is not Finding.DONE):
         draft.refuse(
             Reason.STILL_IN_FLIGHT,
             f"attempt {step.attempt} of the {step.operation} of `{key}` may still be in flight; wait for its end",

@@ -8,6 +8,7 @@ import pytest
 
 from proof.core.definitions import definition, step
 from proof.core.story import MAYBE, NO, PENDING, Story, ok
+from saga_coordinator.saga.machine.answers import APPLIED
 from saga_coordinator.saga.machine.inputs import (
     Finding,
     OutcomeReported,
@@ -23,7 +24,9 @@ from saga_coordinator.saga.machine.step_state import EffectKnown
 from saga_coordinator.saga.machine.stored_entry import decode, encode
 from saga_coordinator.saga.machine.transitions import SagaStatus
 from saga_coordinator.saga.words.act import SubjectKind, Verb
+from saga_coordinator.saga.words.errors import Refusal
 from saga_coordinator.saga.words.identity import OperationKind
+from saga_coordinator.saga.words.reasons import Reason
 from tests.acts import an_act
 
 ACTION, COMPENSATION = OperationKind.ACTION, OperationKind.COMPENSATION
@@ -154,6 +157,20 @@ def test_the_undo_of_a_task_that_a_lost_coordinator_gave_out_is_not_given_out_ag
     story.happens(OwnershipGained("coordinator-1", frozenset({"p"})))
     story.happens(RetryAsked("pay", act()))
     assert (story.calls, story.timer) == ([], 10.0)
+
+
+def test_an_effect_is_not_found_undone_while_a_reported_attempt_may_still_arrive() -> None:
+    story = Story(definition(step("pay", action={**PATIENT, "timeout": "10s"}), step("ship")))
+    story.happens(OutcomeReported("pay", ACTION, ok({"id": 7})))
+    story.cancelled()
+    story.ends("ship", NO)
+    answer = story.happens(ResolveAsked("pay", Finding.UNDONE, None, act())).answer
+    assert isinstance(answer, Refusal)
+    assert answer.reason is Reason.STILL_IN_FLIGHT
+    story.now = 10.0
+    assert story.happens(ResolveAsked("pay", Finding.UNDONE, None, act())).answer == APPLIED
+    assert story.status is SagaStatus.COMPENSATED
+    check_log(story)
 
 
 def test_an_effect_that_a_person_let_stand_is_not_undone_by_a_retry_of_the_others() -> None:
