@@ -10,7 +10,6 @@ from saga_coordinator.saga.machine.act_entries import FoundNotDone, FoundUndone,
 from saga_coordinator.saga.machine.draft import Draft
 from saga_coordinator.saga.machine.inputs import AbandonAsked, ResolveAsked
 from saga_coordinator.saga.machine.step_state import EffectKnown, StepState
-from saga_coordinator.saga.machine.touched import unseen_until
 from saga_coordinator.saga.machine.transitions import SagaStatus
 
 MUTANTS = Mutants()
@@ -31,7 +30,7 @@ def retry_is_taken_while_an_attempt_is_in_flight() -> Patches:
 
 @MUTANTS.broken()
 def finding_is_taken_while_an_attempt_may_be_in_flight_unseen() -> Patches:
-    yield instead_of(unseen_until, lambda step: float("-inf"), within=acts)
+    yield instead_of(acts.may_arrive_until, lambda step: float("-inf"))
 
 
 @MUTANTS.broken()

@@ -44,6 +44,7 @@ from saga_coordinator.saga.machine.step_state import (
     has_standing_effect,
     needs_compensation,
 )
+from saga_coordinator.saga.machine.touched import LONG_AGO
 from saga_coordinator.saga.machine.transitions import SagaStatus, StepStatus
 from saga_coordinator.saga.words.act import Act
 from saga_coordinator.saga.words.identity import OperationKind
@@ -252,9 +253,8 @@ def on_resolve(draft: Draft, given: ResolveAsked) -> None:
     if not _names_call(draft, given.step):
         return
     key, step = given.step, draft.state.step(given.step)
-    # Also an attempt whose outcome was reported may still arrive, after the effect was undone by hand (P4).
-    may_arrive = step.settles_at is not None and step.settles_at > draft.now
-    if step.is_in_flight or (may_arrive and given.finding is not Finding.DONE):
+    has_ended = draft.now >= may_arrive_until(step)
+    if step.is_in_flight or (not has_ended and given.finding is not Finding.DONE):
         draft.refuse(
             Reason.STILL_IN_FLIGHT,
             f"attempt {step.attempt} of the {step.operation} of `{key}` may still be in flight; wait for its end",
@@ -267,6 +267,13 @@ def on_resolve(draft: Draft, given: ResolveAsked) -> None:
             _find_not_done(draft, given, step)
         case Finding.UNDONE:
             find_undone(draft, given, step)
+
+
+def may_arrive_until(step: StepState) -> float:
+    """The instant until which an attempt of the action may still arrive, also one whose outcome was reported: after the effect
+    was undone by hand, it would take effect again (P4).
+    """
+    return LONG_AGO if step.settles_at is None else step.settles_at
 
 
 def _find_done(draft: Draft, given: ResolveAsked, step: StepState) -> None:
