@@ -262,6 +262,7 @@ def _after_act(state: SagaState, entry: SagaAct) -> SagaState:
                 state,
                 failure=state.failure or cause,
                 steps=_turn(state.steps),
+                blocked_by=None,
                 remaining=entry.remaining,
                 parked_from=None,
                 hold=None,

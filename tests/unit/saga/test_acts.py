@@ -319,6 +319,7 @@ def test_a_saga_that_needs_a_person_is_abandoned_with_the_effects_that_remain() 
     story.happens(AbandonAsked(act()))
 
     assert (story.status, story.state.remaining) == (SagaStatus.ABANDONED, ("reserve", "pay"))
+    assert story.state.blocked_by is None, "nothing is waited for any more"
     assert story.happens(AbandonAsked(act())).answer == NotApplied()
     refused(story.happens(RetryAsked("", act())), Reason.SAGA_ENDED, "ABANDONED")
     check_log(story)
