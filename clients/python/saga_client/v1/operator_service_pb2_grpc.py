@@ -109,7 +109,7 @@ class OperatorServiceServicer(object):
     """
 
     def ListActs(self, request, context):
-        """Lists the acts of a namespace, the newest first.
+        """Lists the acts of a namespace in the reverse order of their identities: the newest first, where those are UUIDv7.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -70,9 +70,7 @@ def _waiting(invocation: Invocation) -> Iterator[Plain]:
 def _of_approvals(invocation: Invocation, saga: Plain) -> list[Plain]:
     """The steps that wait for a person. What a step is, its definition says."""
     waiting = [
-        step
-        for step in saga["steps"]
-        if short(step["status"]) == "WAITING" and not step["awaited_event"] and not step["attempt"]
+        step for step in saga["steps"] if short(step["status"]) == "WAITING" and not step["awaited_event"]
     ]
     if not waiting:
         return []

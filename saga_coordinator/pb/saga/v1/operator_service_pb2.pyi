@@ -218,7 +218,7 @@ class Act(_message.Message):
     STATE_AFTER_FIELD_NUMBER: _builtins.int
     RECORDED_AT_FIELD_NUMBER: _builtins.int
     act_id: _builtins.str
-    """A UUIDv7."""
+    """A UUIDv7, unless the caller made up another UUID."""
     verb: Global___ActVerb.ValueType
     subject_kind: Global___ActSubjectKind.ValueType
     subject: _builtins.str
@@ -424,7 +424,9 @@ class PauseSagaRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     act_id: _builtins.str
-    """A UUID that names the act. Empty: the coordinator makes one up, and a repeated request is another act."""
+    """A UUID that names the act, best a UUIDv7, since ListActs sorts by it. Empty: the coordinator makes one up, and a repeated request is
+    another act.
+    """
     requested_by: _builtins.str
     """Who asks, for the record."""
     reason: _builtins.str
@@ -495,7 +497,9 @@ class ResumeSagaRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     act_id: _builtins.str
-    """A UUID that names the act. Empty: the coordinator makes one up, and a repeated request is another act."""
+    """A UUID that names the act, best a UUIDv7, since ListActs sorts by it. Empty: the coordinator makes one up, and a repeated request is
+    another act.
+    """
     requested_by: _builtins.str
     """Who asks, for the record."""
     reason: _builtins.str
@@ -567,7 +571,9 @@ class RetrySagaRequest(_message.Message):
     STEP_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     act_id: _builtins.str
-    """A UUID that names the act. Empty: the coordinator makes one up, and a repeated request is another act."""
+    """A UUID that names the act, best a UUIDv7, since ListActs sorts by it. Empty: the coordinator makes one up, and a repeated request is
+    another act.
+    """
     requested_by: _builtins.str
     """Who asks, for the record."""
     reason: _builtins.str
@@ -643,7 +649,9 @@ class SkipStepRequest(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     act_id: _builtins.str
-    """A UUID that names the act. Empty: the coordinator makes one up, and a repeated request is another act."""
+    """A UUID that names the act, best a UUIDv7, since ListActs sorts by it. Empty: the coordinator makes one up, and a repeated request is
+    another act.
+    """
     requested_by: _builtins.str
     """Who asks, for the record."""
     reason: _builtins.str
@@ -724,7 +732,9 @@ class ResolveStepRequest(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     act_id: _builtins.str
-    """A UUID that names the act. Empty: the coordinator makes one up, and a repeated request is another act."""
+    """A UUID that names the act, best a UUIDv7, since ListActs sorts by it. Empty: the coordinator makes one up, and a repeated request is
+    another act.
+    """
     requested_by: _builtins.str
     """Who asks, for the record."""
     reason: _builtins.str
@@ -804,7 +814,9 @@ class AbandonSagaRequest(_message.Message):
     DRY_RUN_FIELD_NUMBER: _builtins.int
     saga_id: _builtins.str
     act_id: _builtins.str
-    """A UUID that names the act. Empty: the coordinator makes one up, and a repeated request is another act."""
+    """A UUID that names the act, best a UUIDv7, since ListActs sorts by it. Empty: the coordinator makes one up, and a repeated request is
+    another act.
+    """
     requested_by: _builtins.str
     """Who asks, for the record."""
     reason: _builtins.str

@@ -44,7 +44,7 @@ class OperatorServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OperatorServiceAsyncStub: ...
     ListActs: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.ListActsRequest, _operator_service_pb2.ListActsResponse]
-    """Lists the acts of a namespace, the newest first."""
+    """Lists the acts of a namespace in the reverse order of their identities: the newest first, where those are UUIDv7."""
     CountSagas: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.CountSagasRequest, _operator_service_pb2.CountSagasResponse]
     """Counts sagas. It takes no longer than 200 ms in the database: what could not be counted by then is told as "at least"."""
     GroupFailures: _grpc.UnaryUnaryMultiCallable[_operator_service_pb2.GroupFailuresRequest, _operator_service_pb2.GroupFailuresResponse]
@@ -85,7 +85,7 @@ class OperatorServiceAsyncStub(OperatorServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListActs: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.ListActsRequest, _operator_service_pb2.ListActsResponse]  # type: ignore[assignment]
-    """Lists the acts of a namespace, the newest first."""
+    """Lists the acts of a namespace in the reverse order of their identities: the newest first, where those are UUIDv7."""
     CountSagas: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.CountSagasRequest, _operator_service_pb2.CountSagasResponse]  # type: ignore[assignment]
     """Counts sagas. It takes no longer than 200 ms in the database: what could not be counted by then is told as "at least"."""
     GroupFailures: _aio.UnaryUnaryMultiCallable[_operator_service_pb2.GroupFailuresRequest, _operator_service_pb2.GroupFailuresResponse]  # type: ignore[assignment]
@@ -129,7 +129,7 @@ class OperatorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _operator_service_pb2.ListActsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operator_service_pb2.ListActsResponse, _abc.Awaitable[_operator_service_pb2.ListActsResponse]]:
-        """Lists the acts of a namespace, the newest first."""
+        """Lists the acts of a namespace in the reverse order of their identities: the newest first, where those are UUIDv7."""
 
     @_abc_1.abstractmethod
     def CountSagas(
