@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from saga_coordinator.saga.machine.effects import Effect, GoOn, LookForRoom, SetTimer
 from saga_coordinator.saga.machine.state import SagaState
+from saga_coordinator.saga.machine.step_state import StepState
+from saga_coordinator.saga.words.outcome import CauseCode
 
 NEVER = float("inf")
 
@@ -58,6 +60,13 @@ class HeldSteps:
         }
         if state.hold is not None:  # nothing begins before a person resumes the saga, which then asks anew
             self._steps = steps = {}
+        _look_together(
+            [
+                held
+                for key, held in steps.items()
+                if now < held.look_at < NEVER and _waits_for_unknown(state.step(key))
+            ]
+        )
         due = tuple(held.wanted for held in steps.values() if held.look_at <= now)
         next_at = min((held.look_at for held in steps.values() if held.look_at > now), default=NEVER)
         if next_at == NEVER or any(isinstance(effect, GoOn) for effect in effects):
@@ -96,3 +105,18 @@ class HeldSteps:
         for held in waiting:
             held.look_next(min(held.look_at, 0.0))
         return bool(waiting)
+
+
+def _waits_for_unknown(step: StepState) -> bool:
+    return step.cause is not None and step.cause.code == CauseCode.NO_SUCH_PARTICIPANT
+
+
+def _look_together(steps: Sequence[HeldStep]) -> None:
+    """Looks for the steps at the instant of the last of them.
+
+    Participants that nobody knows here are looked for so rarely that the saga is let go meanwhile, and another coordinator that
+    knows them may claim it. Looks at different instants would keep it here for ever.
+    """
+    latest = max((held.look_at for held in steps), default=NEVER)
+    for held in steps:
+        held.look_next(latest)
