@@ -88,7 +88,7 @@ def minds_no_credits() -> Patches:
 _TAKEN_TWICE = 1_000_000
 
 
-@MUTANTS.broken("P8", participants=WORKERS)
+@MUTANTS.broken("P1", "P8", "P10", participants=WORKERS)
 def hands_a_task_to_two() -> Patches:
     take = Pool.take
 

@@ -95,7 +95,7 @@ class Server:
             answer: Message = call(message, timeout=left, metadata=self._metadata())
             return answer
 
-        answer = self._repeated(_path(method), self._is_reading(method), perform)
+        answer = self._repeated(_path(method), _is_reading(method), perform)
         self._has_answered, self._is_token_renewed = True, False
         return self._shown(answer, defaults)
 
@@ -227,13 +227,13 @@ class Server:
             )
         return f"this server has no {name.removeprefix(f'{PACKAGE}.')}: it is of another version than this command needs"
 
-    @staticmethod
-    def _is_reading(method: MethodDescriptor) -> bool:
-        return method.name.startswith(_READING)
-
 
 _UNREACHED = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN})
 
 
 def _path(method: MethodDescriptor) -> str:
     return f"{method.containing_service.full_name}/{method.name}"
+
+
+def _is_reading(method: MethodDescriptor) -> bool:
+    return method.name.startswith(_READING)
