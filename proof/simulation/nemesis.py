@@ -176,8 +176,11 @@ class Cluster:
     def _tell_directories(self) -> None:
         for node in self.nodes:
             if node.is_alive:
-                room = self._rooms[node.id][0]
-                self._loop.call_soon(room.replace, self._directory_of(node), context=node.context.copy())
+                self._loop.call_soon(self._tell_directory, node, context=node.context.copy())
+
+    def _tell_directory(self, node: Node) -> None:
+        """Gives a coordinator the directory of this moment, as a file that is read again: it may have been frozen meanwhile."""
+        self._rooms[node.id][0].replace(self._directory_of(node))
 
     async def _begin(self, node: Node, coordinator: Coordinator) -> None:
         """As `app.App.start`."""
