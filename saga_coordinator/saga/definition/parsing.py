@@ -91,6 +91,21 @@ def check_size(source: Any, limits: Limits) -> None:
         raise InvalidDefinition(
             [Fault("", f"is {size} bytes as JSON; {limits.definition_bytes} is the limit")]
         )
+    if _has_more_values(source, limits.definition_values):
+        raise InvalidDefinition(
+            [Fault("", f"has more than {limits.definition_values} items and fields, which is the limit")]
+        )
+
+
+def _has_more_values(source: Any, most: int) -> bool:
+    """Tells whether the definition has more items and fields, in all lists and objects, than `most`."""
+    found, rest = 0, [source]
+    while rest and found <= most:
+        value = rest.pop()
+        members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        found += len(members)
+        rest += [each for each in members if isinstance(each, dict | list)]
+    return found > most
 
 
 def _size(source: Any) -> int:

@@ -36,7 +36,7 @@ def _with_input(payload: Any) -> dict[str, Any]:
 
 
 def test_a_definition_of_too_many_expressions_is_refused_with_the_limit() -> None:
-    (said,) = faults_of(_with_input([f"${{input.a + {number}}}" for number in range(40_000)])).values()
+    (said,) = faults_of(_with_input([f"${{input.a + input.b + {number}}}" for number in range(29_000)])).values()
     assert f"takes more than {DEFINITION_WORK_MAX} units of work to check" in said
 
 
@@ -53,6 +53,8 @@ def test_the_work_of_a_definition_is_the_same_wherever_it_is_counted() -> None:
 def test_a_definition_of_too_many_bytes_is_refused_with_the_limit() -> None:
     (said,) = faults_of(_with_input("x" * DEFINITION_BYTES_MAX)).values()
     assert f"{DEFINITION_BYTES_MAX} is the limit" in said
+    (said,) = faults_of(_with_input([[1] * 15_000, {str(key): key for key in range(15_000)}])).values()
+    assert "more than 30000 items and fields" in said
 
 
 def test_a_definition_that_was_registered_before_stays_valid() -> None:
