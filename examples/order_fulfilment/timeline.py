@@ -53,6 +53,14 @@ WORDS: Final = {
     "saga_parked": ("NEEDS_ATTENTION", "", "bold red"),
     "saga_unparked": ("going on, for what held it up is gone", "", "yellow"),
     "undo_unparked": ("going on with the undo, for what held it up is gone", "", "yellow"),
+    "operation_retried": ("a person has it tried again", "a person has the undo tried again", "magenta"),
+    "operation_skipped": ("skipped by a person", "undoing skipped by a person", "magenta"),
+    "found_done": ("a person found it done", "", "magenta"),
+    "found_not_done": ("a person found that it was never done", "", "magenta"),
+    "found_undone": ("", "a person found it undone", "magenta"),
+    "saga_paused": ("paused by a person", "", "magenta"),
+    "saga_resumed": ("going on again", "", "magenta"),
+    "saga_abandoned": ("ABANDONED", "", "bold red"),
 }
 PARTICIPANTS: Final = {"reserve": "inventory", "charge": "payments", "ship": "shipping"}
 

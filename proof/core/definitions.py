@@ -30,7 +30,9 @@ def _operation(dice: Random, participant: str, given: Any, patience: int) -> dic
         "initial_backoff": "0.5s",
         "max_backoff": dice.choice(("1s", "4s")),
     }
-    aside = Random(sum(dice.getstate()[1][-3:]))  # so that the other stories of a seed stay what they were
+    state: Any = dice.getstate()  # a number, where hypothesis draws
+    seed = sum(state[1][-3:]) if isinstance(state, tuple) else state
+    aside = Random(seed)  # so that the other stories of a seed stay what they were
     if aside.random() < 0.03:
         retry = {"max_attempts": retry["max_attempts"], "pauses": ["1s", "3s"][: aside.randint(1, 2)]}
     if aside.random() < 0.03:

@@ -112,7 +112,7 @@ def test_two_coordinators_do_not_share_a_port(serving: StartServing, database_ds
 
 def test_an_address_of_another_machine(database_dsn: str) -> None:
     line = fails_with("serve", "--database-url", database_dsn, "--address", "192.0.2.1:7242")
-    assert line == "error: cannot listen on 192.0.2.1:7242: cannot assign requested address"
+    assert line.startswith("error: cannot listen on 192.0.2.1:7242: cannot assign requested address; name an")
 
 
 def test_a_unix_socket(

@@ -65,7 +65,9 @@ def walks(monkeypatch: pytest.MonkeyPatch) -> Walks:
 
 @pytest.fixture
 def catalog(database: Database) -> Catalog:
-    participants = SimpleNamespace(defaults={"payments": {"timeout": "7s"}}, names=["payments"])
+    known = {"payments": SimpleNamespace()}
+    directory = SimpleNamespace(defaults={"payments": {"timeout": "7s"}}, participants=known)
+    participants = SimpleNamespace(directory=directory, names=["payments"])
     return Catalog.of(database, cast("Attempts", participants))
 
 
