@@ -9,9 +9,10 @@ from typing import Any
 
 import orjson
 
+from saga_coordinator.saga.definition.bounds import check_size
 from saga_coordinator.saga.definition.declared import Declarations, expanded, used_steps
 from saga_coordinator.saga.definition.named_in import ChildNamed, children_named
-from saga_coordinator.saga.definition.parsing import check_size, parse_definition
+from saga_coordinator.saga.definition.parsing import parse_definition
 from saga_coordinator.saga.definition.participant_defaults import with_defaults
 from saga_coordinator.saga.words.canonical import digest_bytes
 from saga_coordinator.saga.words.limits import Limits

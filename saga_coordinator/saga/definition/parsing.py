@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import orjson
-
+from saga_coordinator.saga.definition.bounds import check_size
 from saga_coordinator.saga.definition.checking import check_scopes
 from saga_coordinator.saga.definition.model import (
     Action,
@@ -83,37 +82,6 @@ def parse_definition(source: Any, limits: Limits = DEFAULT_LIMITS) -> Definition
     if faults or definition is None:
         raise InvalidDefinition(_presentable(faults))
     return definition
-
-
-def check_size(source: Any, limits: Limits) -> None:
-    """Raises InvalidDefinition if the definition is too large to be parsed."""
-    if (size := _size(source)) > limits.definition_bytes:
-        raise InvalidDefinition(
-            [Fault("", f"is {size} bytes as JSON; {limits.definition_bytes} is the limit")]
-        )
-    if _has_more_values(source, limits.definition_values):
-        raise InvalidDefinition(
-            [Fault("", f"has more than {limits.definition_values} items and fields, which is the limit")]
-        )
-
-
-def _has_more_values(source: Any, most: int) -> bool:
-    """Tells whether the definition has more items and fields, in all lists and objects, than `most`."""
-    found, rest = 0, [source]
-    while rest and found <= most:
-        value = rest.pop()
-        members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-        found += len(members)
-        rest += [each for each in members if isinstance(each, dict | list)]
-    return found > most
-
-
-def _size(source: Any) -> int:
-    """The size of the definition as JSON, in bytes. It is 0 if there is no JSON form; another check finds that fault."""
-    try:
-        return len(orjson.dumps(source))
-    except orjson.JSONEncodeError:
-        return 0
 
 
 def _presentable(faults: list[Fault]) -> list[Fault]:
