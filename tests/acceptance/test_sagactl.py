@@ -13,7 +13,6 @@ import jsonschema
 import pytest
 import yaml
 
-from saga_coordinator import __version__
 from sagactl.endings import Ending
 from sagactl.outputs import OUTPUTS
 from sagactl.program import program
@@ -255,7 +254,7 @@ def test_what_the_server_says_of_itself(run: Run, data: Data, coordinator: Servi
     assert "NO_SUCH_SERVICE" in run("health", "saga.v1.Nonsense", code=3).stderr
     (group,) = data("groups")
     assert group["served"] is True
-    assert data("version")["coordinators"] == [__version__]
+    assert data("version")["coordinators"] == ["0.1.0"]
     assert not [each for each in data("doctor") if each["verdict"] == "wrong"]
     assert data("top")["counts"].keys() == {"RUNNING", "COMPENSATING", "NEEDS_ATTENTION"}
     methods = {each["method"]: each for each in data("list-methods")}

@@ -4,4 +4,4 @@ It knows the server's services, methods, messages and their comments only from t
 methods are there at once.
 """
 
-__version__ = "0.2.0"
+__version__ = "0.1.0"
