@@ -36,7 +36,9 @@ def _with_input(payload: Any) -> dict[str, Any]:
 
 
 def test_a_definition_of_too_many_expressions_is_refused_with_the_limit() -> None:
-    (said,) = faults_of(_with_input([f"${{input.a + input.b + {number}}}" for number in range(29_000)])).values()
+    (said,) = faults_of(
+        _with_input([f"${{input.a + input.b + {number}}}" for number in range(29_000)])
+    ).values()
     assert f"takes more than {DEFINITION_WORK_MAX} units of work to check" in said
 
 
